@@ -1,0 +1,34 @@
+# make demo             set everything up and run both demos (make demo ROOT=DIR: on the data there)
+# make test             set everything up and run the tests
+# make lint             check style
+# make clean            remove the environment and the results
+
+PYTHON ?= python3
+ROOT ?= .
+BIN = .venv/bin
+READY = .venv/ready
+
+demo: $(READY)
+	@$(BIN)/python demo_01_segment_patches.py --root "$(ROOT)"
+	@$(BIN)/python demo_02_segment_glas_patches.py --root "$(ROOT)"
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 10) <= v <= (3, 12) and \
+	  f"Python 3.10 to 3.12 is needed, this is {v[0]}.{v[1]}: make PYTHON=python3.11 ...")'
+	@command -v g++ >/dev/null || { echo "g++ is needed to build pydensecrf2 (Debian: apt install g++)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv out
+
+.PHONY: demo test lint clean

@@ -1,0 +1,88 @@
+"""Stage 3: inter-HTT adjustments, which add the classes that no classifier scores and let the maps compete."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+from scipy.special import expit
+
+from .adp import LabelSet
+
+OTHER_STRENGTH = 0.05  #: value of the "other" map where no class responds at all
+
+
+def background_map(image: np.ndarray) -> np.ndarray:
+    """Map how much each pixel looks like the bare glass of the slide.
+
+    ``0.75 * sigmoid(4 * (mean of R, G, B - 240))``, smoothed by a Gaussian of sigma 2 px
+    (paper, section 3.3; `method.md`, stage 3).
+
+    Parameters
+    ----------
+    image : ndarray of shape (H, W, 3), uint8
+
+    Returns
+    -------
+    ndarray of shape (H, W), float32, in 0..0.75
+    """
+    brightness = image.mean(axis=-1, dtype=np.float32)
+    return gaussian_filter(0.75 * expit(4 * (brightness - 240)), sigma=2)
+
+
+def subtract_classes(maps: np.ndarray, keep: int | None = None) -> np.ndarray:
+    """Subtract from each class's map the maximum of the other classes' maps, one class after another.
+
+    As released: a class meets the maps of earlier classes already changed, and not yet clipped,
+    so that ``(.9, .8, .1)`` gives ``(.1, .7, 0)`` (`method.md`, stage 3).
+
+    Parameters
+    ----------
+    maps : ndarray of shape (C, H, W), float32, in 0..1
+    keep : int, optional
+        Class that takes part but stays as it is.
+
+    Returns
+    -------
+    ndarray of shape (C, H, W), float32, in 0..1
+    """
+    if len(maps) == 1:
+        return maps.clip(0, 1)
+    order = [c for c in range(len(maps)) if c != keep]
+    nothing = np.full_like(maps[0], -np.inf)
+    later = np.maximum.accumulate([nothing, *maps[order][::-1]])[::-1]  # later[i]: maximum from order[i] on
+    highest = nothing if keep is None else maps[keep]
+    changed = maps.copy()
+    for c, ahead in zip(order, later[1:], strict=True):
+        changed[c] -= np.maximum(highest, ahead)
+        highest = np.maximum(highest, changed[c])
+    return changed.clip(0, 1)
+
+
+def adjust(cams: np.ndarray, image: np.ndarray, label_set: LabelSet, lent: np.ndarray | None = None) -> np.ndarray:
+    """Turn Grad-CAMs into the maps whose maximum is the segmentation (paper, section 3.3; `method.md`, stage 3).
+
+    Parameters
+    ----------
+    cams : ndarray of shape (C, H, W), float32, in 0..1
+        Grad-CAM of each class of the label set; zero for classes without one.
+    image : ndarray of shape (H, W, 3), uint8
+    label_set : LabelSet
+    lent : ndarray of shape (C', H, W), float32, optional
+        Adjusted maps of the `lender`'s classes; needed where the label set has a lender.
+
+    Returns
+    -------
+    ndarray of shape (C, H, W), float32, in 0..1
+    """
+    maps = cams.copy()
+    if label_set.background:
+        tissue = cams[label_set.indices(label_set.bright)].max(axis=0)
+        maps[label_set.codes.index(label_set.background)] = (background_map(image) - tissue).clip(0, 1)
+    if not label_set.other:
+        return subtract_classes(maps)
+    other = label_set.codes.index(label_set.other)
+    unclaimed = OTHER_STRENGTH * (1 - maps.max(axis=0))
+    if label_set.borrowed:
+        unclaimed = np.maximum(unclaimed, lent.max(axis=0))
+    maps[other] = unclaimed.clip(0, 1)
+    return subtract_classes(maps, keep=other)

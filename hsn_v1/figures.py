@@ -1,0 +1,134 @@
+"""Pictures for people: overlays, legends, the summary of an image, confusion matrices. No display is needed."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from .adp import LabelSet, describe
+
+TEXT = 13  #: height of the letters, in px
+LINE = 18  #: height of a line of a legend, in px
+GAP = 8
+INK = (20, 20, 20)
+
+
+def blend(picture: np.ndarray, image: np.ndarray, share: float) -> np.ndarray:
+    """Lay a picture over an image; truncated to 8 bit.
+
+    Parameters
+    ----------
+    picture, image : ndarray of shape (H, W, 3), uint8 or float, in 0..255
+    share : float
+        The picture's share, in 0..1.
+
+    Returns
+    -------
+    ndarray of shape (H, W, 3), uint8
+    """
+    return (np.float32(share) * picture + np.float32(1 - share) * image).clip(0, 255).astype(np.uint8)
+
+
+def continuous_map(maps: np.ndarray, label_set: LabelSet) -> np.ndarray:
+    """Mix the classes' colours by their maps.
+
+    Parameters
+    ----------
+    maps : ndarray of shape (C, H, W), float32, in 0..1
+    label_set : LabelSet
+
+    Returns
+    -------
+    ndarray of shape (H, W, 3), float32
+    """
+    return np.tensordot(maps, np.array(label_set.colours, np.float32), axes=(0, 0))
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    return ImageFont.load_default(TEXT)
+
+
+def legend(classes: Sequence[int], label_set: LabelSet, rows: int) -> Image.Image:
+    """Draw a swatch and the name in words of each class, in columns of at most `rows` lines."""
+    names = [describe(label_set.codes[c]) for c in classes] or ["(none)"]
+    rows = max(rows, 1)
+    columns = -(-len(names) // rows)
+    width = LINE + GAP + max(round(_font().getlength(name)) for name in names) + GAP
+    picture = Image.new("RGB", (columns * width, min(rows, len(names)) * LINE), "white")
+    draw = ImageDraw.Draw(picture)
+    for i, name in enumerate(names):
+        x, y = i // rows * width, i % rows * LINE
+        if classes:
+            colour = label_set.colours[classes[i]]
+            draw.rectangle((x, y + 2, x + LINE - 4, y + LINE - 4), fill=colour, outline=INK)
+        draw.text((x + LINE + GAP / 2, y + LINE / 2), name, fill=INK, font=_font(), anchor="lm")
+    return picture
+
+
+def summary(panels: Sequence[tuple[str, np.ndarray | Image.Image]], vertical: bool) -> np.ndarray:
+    """Put titled panels in a row, or in a column.
+
+    Parameters
+    ----------
+    panels : sequence of (str, ndarray of shape (h, w, 3) or PIL image)
+    vertical : bool
+
+    Returns
+    -------
+    ndarray of shape (H, W, 3), uint8
+    """
+    pictures = [(title, Image.fromarray(panel) if isinstance(panel, np.ndarray) else panel) for title, panel in panels]
+    cells = [(max(p.width, round(_font().getlength(title))), p.height + LINE) for title, p in pictures]
+    widths, heights = zip(*cells, strict=True)
+    if vertical:
+        size = max(widths) + 2 * GAP, sum(heights) + (len(cells) + 1) * GAP
+    else:
+        size = sum(widths) + (len(cells) + 1) * GAP, max(heights) + 2 * GAP
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    x = y = GAP
+    for (title, picture), (width, height) in zip(pictures, cells, strict=True):
+        draw.text((x, y), title, fill=INK, font=_font())
+        sheet.paste(picture, (x, y + LINE))
+        x, y = (x, y + height + GAP) if vertical else (x + width + GAP, y)
+    return np.asarray(sheet)
+
+
+def confusion_figure(shares: np.ndarray, codes: Sequence[str], title: str) -> bytes:
+    """Draw a confusion matrix as a heat map.
+
+    Parameters
+    ----------
+    shares : ndarray of shape (C, C), in 0..1
+        Rows are the ground truth.
+    codes : sequence of C str
+    title : str
+
+    Returns
+    -------
+    bytes
+        A PNG file.
+    """
+    from matplotlib.figure import Figure  # without pyplot: needs no display, keeps no state
+
+    side = 2.5 + 0.32 * len(codes)
+    figure = Figure(figsize=(side + 1.5, side), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    names = [describe(code) for code in codes]
+    axes.set(title=title, xlabel="predicted", ylabel="ground truth")
+    axes.set_xticks(range(len(codes)), codes, rotation=90)
+    axes.set_yticks(range(len(codes)), names)
+    for row, column in np.argwhere(shares >= 0.005):
+        share = shares[row, column]
+        colour = "white" if share > 0.6 else "black"
+        axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=colour)
+    figure.colorbar(picture, ax=axes, shrink=0.7, label="share of the true class's pixels (numbers: %)")
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    return content.getvalue()

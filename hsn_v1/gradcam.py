@@ -1,0 +1,179 @@
+"""Stage 2: Grad-CAM, which shows where in a tile the classifier sees a class (Selvaraju et al., ICCV 2017).
+
+With ``A`` the last activations (h x w, K channels) and ``y_c`` the logit of class c::
+
+    CAM_c = sum_k alpha_kc * A_k        alpha_kc = mean over positions of dy_c / dA_k
+
+Where only batch norm, pooling and one dense layer ``W`` follow ``A``, each channel's gradient adds up to
+``W_kc * gamma_k / sqrt(var_k + eps)`` wherever pooling sends it, so that ``alpha`` is this over ``h * w``
+whatever the image: one forward pass gives the maps of all classes, and no backward pass is needed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .adp import LabelSet
+from .tiles import TileGrid, resize
+
+if TYPE_CHECKING:
+    import keras
+
+#: Layers that pass on each channel's gradient: whole, or, in the case of batch norm, times a constant.
+PASSING = {
+    "BatchNormalization",
+    "Dropout",
+    "Flatten",
+    "MaxPooling2D",
+    "AveragePooling2D",
+    "GlobalMaxPooling2D",
+    "GlobalAveragePooling2D",
+}
+
+
+def feature_layer(model: keras.Model) -> keras.Layer:
+    """Return the layer whose output Grad-CAM weighs: the last activation that still has positions.
+
+    Raises
+    ------
+    ValueError
+        If the model has no layer with a two-dimensional map as output.
+    """
+    for layer in reversed(model.layers):
+        kind, shape = type(layer).__name__, layer.output.shape
+        if len(shape) == 4 and shape[1:3] != (1, 1) and kind.endswith(("Activation", "ReLU", "Conv2D")):
+            return layer
+    raise ValueError(f"model {model.name!r} has no layer with a map as output: Grad-CAM needs a convolutional network")
+
+
+def closed_form_weights(model: keras.Model) -> np.ndarray | None:
+    """Return Grad-CAM's channel weights if the architecture makes them the same for every image.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Classifier of images of shape (height, width, 3).
+
+    Returns
+    -------
+    ndarray of shape (K, C), float32, or None
+        None where other layers than batch norm, pooling down to one position and one dense layer
+        follow the activations; then `gradient_weights` applies.
+    """
+    from keras.ops import convert_to_numpy
+
+    features = feature_layer(model)
+    head = model.layers[model.layers.index(features) + 1 :]
+    kinds = [type(layer).__name__ for layer in head]
+    if kinds.count("Dense") != 1 or not _is_chain([features, *head]):
+        return None
+    end = kinds.index("Dense")
+    height, width, channels = features.output.shape[1:]
+    kernel = convert_to_numpy(head[end].kernel)
+    one_position = len(kernel) == channels
+    if not one_position or set(kinds[:end]) - PASSING or set(kinds[end + 1 :]) - {"Activation"}:
+        return None
+    scale = np.ones(channels)
+    for norm in (layer for layer in head[:end] if type(layer).__name__ == "BatchNormalization"):
+        gamma = convert_to_numpy(norm.gamma) if norm.scale else 1
+        scale *= gamma / np.sqrt(convert_to_numpy(norm.moving_variance) + norm.epsilon)
+    return (scale[:, np.newaxis] * kernel / (height * width)).astype(np.float32)
+
+
+def _is_chain(layers: list[keras.Layer]) -> bool:
+    return all(after.input is before.output for before, after in zip(layers, layers[1:], strict=False))
+
+
+def gradient_weights(model: keras.Model, tiles: np.ndarray) -> np.ndarray:
+    """Return Grad-CAM's channel weights of each tile by automatic differentiation (TensorFlow backend only).
+
+    Parameters
+    ----------
+    model : keras.Model
+        Any Keras classifier whose last layer with weights is dense.
+    tiles : ndarray of shape (T, height, width, 3), float32
+        Normalised.
+
+    Returns
+    -------
+    ndarray of shape (T, K, C), float32
+    """
+    import keras
+    import tensorflow as tf
+
+    dense = [layer for layer in model.layers if type(layer).__name__ == "Dense"][-1]
+    to_dense = keras.Model(model.inputs[0], [feature_layer(model).output, dense.input])
+    with tf.GradientTape(persistent=True) as tape:
+        features, hidden = to_dense(tiles, training=False)
+        logits = tf.unstack(tf.matmul(hidden, dense.kernel) + dense.bias, axis=-1)
+    gradients = [tape.gradient(logit, features) for logit in logits]
+    return np.stack([tf.reduce_mean(gradient, axis=(1, 2)) for gradient in gradients], axis=-1)
+
+
+def coarse_cams(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weigh the channels of the activations: Grad-CAM before it is resized and rectified.
+
+    Parameters
+    ----------
+    features : ndarray of shape (T, h, w, K), float32
+    weights : ndarray of shape (K, C) or (T, K, C), float32
+
+    Returns
+    -------
+    ndarray of shape (T, C, h, w), float32
+    """
+    tiles, height, width, channels = features.shape
+    cams = features.reshape(tiles, height * width, channels) @ weights  # (T, h * w, C)
+    return np.ascontiguousarray(cams.swapaxes(1, 2)).reshape(tiles, -1, height, width)
+
+
+def grad_cams(coarse: np.ndarray, scores: np.ndarray, size: int) -> np.ndarray:
+    """Turn coarse CAMs of a tile into Grad-CAMs: resized, then rectified, divided by their maximum, times the score.
+
+    Parameters
+    ----------
+    coarse : ndarray of shape (C, h, w), float32
+    scores : ndarray of shape (C,), float32, in 0..1
+    size : int
+        Side of the tile in px.
+
+    Returns
+    -------
+    ndarray of shape (C, size, size), float32, in 0..1
+    """
+    cams = np.maximum(resize(coarse, size, size), 0)
+    highest = np.maximum(cams.max(axis=(1, 2), keepdims=True), 1e-7)
+    return cams / highest * scores[:, np.newaxis, np.newaxis]
+
+
+def localise(
+    coarse: np.ndarray, scores: np.ndarray, present: np.ndarray, label_set: LabelSet, grid: TileGrid
+) -> np.ndarray:
+    """Map each class of a label set over an image (`method.md`, stage 2).
+
+    Parameters
+    ----------
+    coarse : ndarray of shape (T, 51, h, w), float32
+        Coarse CAMs of the image's tiles.
+    scores : ndarray of shape (T, 51), float32, in 0..1
+    present : ndarray of shape (T, C), bool
+        Classes that are present in each tile; the others' maps are 0 there.
+    label_set : LabelSet
+    grid : TileGrid
+        Where the tiles lie.
+
+    Returns
+    -------
+    ndarray of shape (C, H, W), float32, in 0..1
+    """
+
+    def tile_cams(tile: int) -> np.ndarray:
+        cams = np.zeros((len(label_set), grid.tile, grid.tile), np.float32)
+        here = np.flatnonzero(present[tile])
+        outputs = label_set.outputs(here)
+        cams[here] = grad_cams(coarse[tile, outputs], scores[tile, outputs], grid.tile)
+        return cams
+
+    return grid.stitch(tile_cams(tile) for tile in range(len(grid)))

@@ -1,0 +1,240 @@
+"""A run over a set of images: classified here, then refined, written and measured in worker processes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import loky
+import numpy as np
+
+from . import evaluate
+from .errors import InputError
+from .files import Truth, read_image, read_truth
+from .histonet import HistoNet
+from .hsn_v1 import ClassifiedTiles, classify, segment
+from .outputs import check_writable, write_confusions, write_image, write_metrics, write_scores
+from .settings import Settings
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """What a run keeps of an image.
+
+    Attributes
+    ----------
+    file : str
+        The image's file name.
+    confusions : dict of (str, str) to ndarray of shape (C + 1, C)
+        Confusion matrix of each label set's name and stage; see `evaluate`.
+    pixels : dict of str to ndarray of shape (C,)
+        Pixels of each class in the ground-truth file, by the label set's name.
+    scores : dict of str to float
+        Mean over the tiles of the score of the class that is always present, by the label set's name.
+    notes : tuple of str
+        What the user should know of this image.
+    """
+
+    file: str
+    confusions: dict[tuple[str, str], np.ndarray]
+    pixels: dict[str, np.ndarray]
+    scores: dict[str, float]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Outcome of a run.
+
+    Attributes
+    ----------
+    files : tuple of str
+        Names of the images that were segmented.
+    confusions : dict of (str, str) to ndarray of shape (C + 1, C)
+        Confusion matrix of each label set's name and stage; empty without ground truth.
+    weights : dict of str to ndarray of shape (C,)
+        fIoU weights of each label set's name; empty without ground truth.
+    scores : dict of str to dict of str to float
+        Mean score of each image, by the name of the label set that has a class that is always present.
+    failures : dict of str to str
+        What went wrong with an image, by its file name.
+    notes : tuple of str
+        What else the user should know.
+    """
+
+    files: tuple[str, ...]
+    confusions: dict[tuple[str, str], np.ndarray]
+    weights: dict[str, np.ndarray]
+    scores: dict[str, dict[str, float]]
+    failures: dict[str, str]
+    notes: tuple[str, ...]
+
+    def metrics(self, name: str, stage: str) -> dict[str, float]:
+        """Return fIoU and mIoU of a label set after a stage."""
+        confusion = self.confusions[name, stage]
+        return {
+            "fIoU": evaluate.frequency_weighted_iou(confusion, self.weights[name]),
+            "mIoU": evaluate.mean_iou(confusion),
+        }
+
+
+def run(settings: Settings, histonet: HistoNet, on_image: Callable[[], None] = lambda: None) -> Report:
+    """Segment the images, and write and measure the results.
+
+    An image that cannot be read, or that lacks ground truth, is left out and reported.
+
+    Parameters
+    ----------
+    settings : Settings
+    histonet : HistoNet
+    on_image : callable
+        Called after each image, also after one that failed.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    InputError
+        If results cannot be written, or no image at all could be segmented.
+    """
+    check_writable(settings.out)
+    failures: dict[str, str] = {}
+    notes = list(settings.notes)
+    results: list[ImageResult] = []
+    futures: dict[Future, Path] = {}
+
+    def images() -> Iterator[tuple[Path, np.ndarray]]:
+        for path in settings.images:
+            try:
+                image, note = read_image(path)
+            except InputError as error:
+                failures[path.name] = str(error)
+                on_image()
+            else:
+                notes.extend([note] if note else [])
+                yield path, image
+
+    def collect(at_most: int) -> None:
+        while len(futures) > at_most:
+            for future in wait(futures, return_when=FIRST_COMPLETED).done:
+                path = futures.pop(future)
+                try:
+                    results.append(future.result())
+                except InputError as error:
+                    failures[path.name] = str(error)
+                on_image()
+
+    with _workers(settings) as pool:
+        for path, image, tiles in classify(images(), histonet, settings.downsample, settings.batch_size):
+            futures[pool.submit(finish_image, settings, path, image, tiles)] = path
+            collect(at_most=2 * settings.workers)  # bounds the memory
+        collect(at_most=0)
+        if not results:
+            raise InputError(next(iter(failures.values())))
+        report = summarise(results, failures, notes)
+        write_metrics(settings.out, report, settings.label_sets)
+        write_scores(settings.out, report.scores, settings.save)
+        label_sets = {label_set.name: label_set for label_set in settings.label_sets}
+        figures = [
+            pool.submit(write_confusions, settings.out, confusion, label_sets[name], stage)
+            for (name, stage), confusion in report.confusions.items()
+        ]
+        for figure in figures:
+            figure.result()
+    return report
+
+
+def finish_image(settings: Settings, path: Path, image: np.ndarray, tiles: ClassifiedTiles) -> ImageResult:
+    """Segment a classified image, write its files and compare it with its ground truth."""
+    truths: dict[str, Truth] = {}
+    segmentations = {}
+    if settings.truth and settings.run_level >= 3:
+        for label_set in settings.label_sets:
+            file = settings.truth / label_set.name / path.name
+            truths[label_set.name] = read_truth(file, label_set, *image.shape[:2])
+    if settings.run_level >= 2:
+        crfs = settings.crfs if settings.run_level >= 3 else {}
+        segmentations = segment(image, tiles, settings.label_sets, crfs)
+    write_image(settings, path, image, tiles, segmentations, truths)
+    return ImageResult(
+        path.name,
+        confusions={
+            (name, stage): evaluate.confusion_matrix(truth.labels, mask, len(truth.pixels))
+            for name, truth in truths.items()
+            for stage, mask in segmentations[name].masks.items()
+        },
+        pixels={name: truth.pixels for name, truth in truths.items()},
+        scores={
+            label_set.name: float(tiles.scores[:, label_set.outputs(always)].mean())
+            for label_set in settings.label_sets
+            if (always := label_set.indices(label_set.always_present))
+        },
+        notes=tuple(
+            f"{settings.truth / name / path.name}: {truth.strange} pixels have a colour of no class; "
+            "they count as unlabelled"
+            for name, truth in truths.items()
+            if truth.strange
+        ),
+    )
+
+
+def summarise(results: list[ImageResult], failures: dict[str, str], notes: list[str]) -> Report:
+    """Add up the results of a set's images."""
+    results = sorted(results, key=lambda result: result.file)
+    confusions: dict[tuple[str, str], np.ndarray] = {}
+    pixels: dict[str, np.ndarray] = {}
+    scores: dict[str, dict[str, float]] = {}
+    for result in results:
+        for key, confusion in result.confusions.items():
+            confusions[key] = confusions.get(key, 0) + confusion
+        for name, counts in result.pixels.items():
+            pixels[name] = pixels.get(name, 0) + counts
+        for name, score in result.scores.items():
+            scores.setdefault(name, {})[result.file] = score
+    return Report(
+        files=tuple(result.file for result in results),
+        confusions=confusions,
+        weights={name: evaluate.frequency_weights(counts) for name, counts in pixels.items()},
+        scores=scores,
+        failures=dict(sorted(failures.items())),
+        notes=(*notes, *(note for result in results for note in result.notes)),
+    )
+
+
+def start_workers(workers: int) -> loky.ProcessPoolExecutor:
+    """Return the pool of worker processes; a new one starts at once, beside whatever this process does next."""
+    pool = loky.get_reusable_executor(workers, timeout=300)
+    for _ in range(workers):
+        pool.submit(_warm_up)
+    return pool
+
+
+def _warm_up() -> None:
+    import matplotlib.figure  # noqa: F401 (takes as long to import as an image to refine)
+
+    cv2.setNumThreads(1)  # there is a process for each core
+
+
+@contextlib.contextmanager
+def _workers(settings: Settings) -> Iterator[loky.ProcessPoolExecutor]:
+    """Turn what breaks a whole run into one line, and leave no worker busy behind."""
+    pool = start_workers(settings.workers)
+    try:
+        yield pool
+    except BaseException as error:
+        pool.shutdown(wait=True, kill_workers=True)
+        if isinstance(error, OSError):
+            what = f"{error.filename or settings.out}: {error.strerror or error}"
+            raise InputError(f"{what}; results cannot be written: make room there, or choose another --out") from error
+        if isinstance(error, BrokenProcessPool):
+            raise InputError(
+                f"a worker process died, probably for lack of memory; run with fewer than {settings.workers} --workers"
+            ) from error
+        raise

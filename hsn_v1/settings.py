@@ -1,0 +1,204 @@
+"""What a run needs to know, and where it comes from: the published scripts' `params`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .adp import HTT_MODES, LabelSet
+from .densecrf import DenseCRF
+from .errors import InputError
+from .tiles import TILE
+
+
+class SaveTypes(NamedTuple):
+    """What a run writes for each image: the published `save_types`, in their order."""
+
+    confidences: bool = True
+    maps: bool = True
+    masks: bool = True
+    summaries: bool = True
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to segment, how, and what to write.
+
+    Attributes
+    ----------
+    images : tuple of Path
+        Image files, in order.
+    truth : Path or None
+        Folder of ground truth, with one folder for each label set's name; None to go without.
+    out : Path
+        Folder to write to.
+    label_sets : tuple of LabelSet
+    crfs : dict of str to DenseCRF
+        By the label set's name.
+    downsample : float
+        Factor between the images' scale and the classifier's; see `tiles.downsample_factor`.
+    input_size : (int, int)
+        Height and width of the confidence images, in px.
+    batch_size : int
+        Number of tiles that the classifier takes at once.
+    run_level : int
+        1: scores only; 2: also Grad-CAM, adjusted maps and their masks; 3: all.
+    save : SaveTypes
+    workers : int
+        Number of worker processes.
+    notes : tuple of str
+        What the user should know of these settings.
+    """
+
+    images: tuple[Path, ...]
+    truth: Path | None
+    out: Path
+    label_sets: tuple[LabelSet, ...]
+    crfs: Mapping[str, DenseCRF]
+    downsample: float = 1.0
+    input_size: tuple[int, int] = (TILE, TILE)
+    batch_size: int = 8
+    run_level: int = 3
+    save: SaveTypes = SaveTypes()
+    workers: int = field(default_factory=available_cores)
+    notes: tuple[str, ...] = ()
+
+
+def find_images(folder: Path, mode: str) -> tuple[Path, ...]:
+    """Return the images of a folder, sorted by name.
+
+    Parameters
+    ----------
+    folder : Path
+    mode : {"patch", "wsi"}
+        ``patch``: all PNG files; ``wsi``: the tiles of a slide, whose names end in ``_f1`` before the extension.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder, or no image in it.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; it should hold the images")
+    files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    if mode == "patch":
+        images, expected = [path for path in files if path.suffix.lower() == ".png"], "PNG files"
+    else:
+        images, expected = [path for path in files if path.stem.endswith("_f1")], "files named *_f1.png"
+    if not images:
+        raise InputError(f"{folder}: no images; expected {expected}")
+    return tuple(sorted(images, key=lambda path: path.name))
+
+
+#: The keys of the published `params`: default (None: required), test, and what the test expects, in words.
+PARAMS: dict[str, tuple[Any, Any, str]] = {
+    "input_name": (None, lambda v: isinstance(v, str) and v.strip(), "the name of a folder in img"),
+    "input_size": ([TILE, TILE], lambda v: _is_list(v, 2, _is_count), "two positive whole numbers, height and width"),
+    "input_mode": ("patch", lambda v: v in ("patch", "wsi"), "patch or wsi"),
+    "down_fac": (1.0, lambda v: _is_number(v) and 0 < v < float("inf"), "a positive number"),
+    "batch_size": (8, lambda v: _is_count(v), "a positive whole number"),
+    "htt_mode": ("both", lambda v: v in HTT_MODES, f"one of {', '.join(HTT_MODES)}"),
+    "gt_mode": ("on", lambda v: v in ("on", "off", True, False), "on or off"),
+    "run_level": (3, lambda v: _is_count(v) and v <= 3, "1, 2 or 3"),
+    "save_types": (
+        [True] * 4,
+        lambda v: _is_list(v, 4, lambda flag: flag in (0, 1)),
+        "four values, each true or false",
+    ),
+    "verbosity": ("NORMAL", lambda v: v in ("NORMAL", "QUIET"), "NORMAL or QUIET"),
+}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and value > 0
+
+
+def _is_list(value: Any, length: int, test: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == length and all(map(test, value))
+
+
+def check_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the published `params` with defaults filled in.
+
+    Raises
+    ------
+    InputError
+        If a key is unknown or missing, or its value is of no use.
+    """
+    for key in params:
+        if key not in PARAMS:
+            raise InputError(f"params: unknown key {key!r}; known are {', '.join(PARAMS)}")
+    checked = {}
+    for key, (default, test, expected) in PARAMS.items():
+        value = checked[key] = params.get(key, default)
+        try:
+            passes = test(value)
+        except (TypeError, ValueError):  # a type that can't be compared
+            passes = False
+        if not passes:
+            raise InputError(f"params[{key!r}] is {value!r}; expected {expected}")
+    return checked
+
+
+def settings_from_params(
+    params: Mapping[str, Any], root: Path = Path(), out: Path | None = None, workers: int | None = None
+) -> Settings:
+    """Look up images, ground truth and CRF settings for the published `params`.
+
+    Parameters
+    ----------
+    params : mapping
+        See `PARAMS`.
+    root : Path
+        Folder that has ``data``, ``img`` and ``gt``.
+    out : Path, optional
+        Folder to write to; ``<root>/out/<input_name>``, if left out.
+    workers : int, optional
+        Number of worker processes; one for each core, if left out.
+
+    Raises
+    ------
+    InputError
+        If a value is of no use, or a folder or an image is missing.
+    """
+    params = check_params(params)
+    if workers is not None and not _is_count(workers):
+        raise InputError(f"workers is {workers!r}; expected a positive whole number")
+    name, label_sets = params["input_name"], HTT_MODES[params["htt_mode"]]
+    images = find_images(root / "img" / name, params["input_mode"])
+    truth = root / "gt" / name if params["gt_mode"] in ("on", True) else None
+    for label_set in label_sets:
+        if truth and not (truth / label_set.name).is_dir():
+            raise InputError(
+                f"{truth / label_set.name}: no such folder; put the ground truth there, or run with gt_mode off"
+            )
+    files = {label_set.name: root / "data" / f"{label_set.name}_optimal_pcc.npy" for label_set in label_sets}
+    return Settings(
+        images=images,
+        truth=truth,
+        out=out or root / "out" / name,
+        label_sets=label_sets,
+        crfs={name: DenseCRF.from_file(path) for name, path in files.items()},
+        downsample=float(params["down_fac"]),
+        input_size=tuple(params["input_size"]),
+        batch_size=int(params["batch_size"]),
+        run_level=int(params["run_level"]),
+        save=SaveTypes(*map(bool, params["save_types"])),
+        workers=workers or available_cores(),
+        notes=tuple(
+            f"{path}: no such file; the CRF's default settings serve" for path in files.values() if not path.exists()
+        ),
+    )

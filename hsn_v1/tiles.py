@@ -1,0 +1,173 @@
+"""Tile geometry: where the classifier's tiles lie in an image, and how their maps come together again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from .adp import CLASSIFIER_MPP
+
+TILE = 224  #: side of the published classifier's tiles, in px
+
+
+def downsample_factor(mpp: float) -> float:
+    """Return the factor d by which an image at `mpp` is reduced for the classifier."""
+    return CLASSIFIER_MPP / mpp
+
+
+def resize(maps: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize maps bilinearly, without antialiasing.
+
+    Parameters
+    ----------
+    maps : ndarray of shape (C, h, w), float32
+    height, width : int
+        Size to reach, in px.
+
+    Returns
+    -------
+    ndarray of shape (C, height, width), float32
+    """
+    resized = np.empty((len(maps), height, width), np.float32)
+    for source, target in zip(maps, resized, strict=True):
+        cv2.resize(source, (width, height), dst=target, interpolation=cv2.INTER_LINEAR)
+    return resized
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Tiles along one axis of an image (`method.md`, "Input" and stage 2).
+
+    Attributes
+    ----------
+    side : int
+        Length of the image, in its own px.
+    downsample : float
+        Factor d between the image's scale and the classifier's.
+    tile : int
+        Length of a tile as the classifier sees it, in px.
+    pad_to_crop : bool
+        Whether the image is padded before it is downsampled.
+    """
+
+    side: int
+    downsample: float
+    tile: int
+    pad_to_crop: bool
+
+    @property
+    def pad(self) -> int:
+        """Mirrored px on either side that make the image as long as a tile."""
+        return math.ceil(max(self.tile * self.downsample - self.side, 0) / 2)
+
+    @property
+    def reduced(self) -> int:
+        """Length at the classifier's scale."""
+        return round((self.side + 2 * self.pad * self.pad_to_crop) / self.downsample)
+
+    @property
+    def count(self) -> int:
+        """Number of tiles."""
+        return math.ceil(self.reduced / self.tile)
+
+    @property
+    def footprint(self) -> int:
+        """Length of a tile in the image's own px; enough that `count` tiles reach the image's end."""
+        return max(round(self.tile * self.downsample), math.ceil((self.side + self.pad) / self.count))
+
+    @property
+    def crop_starts(self) -> list[int]:
+        """Where tiles start at the classifier's scale."""
+        return _starts(self.reduced, self.tile, self.count)
+
+    @property
+    def stitch_starts(self) -> list[int]:
+        """Where tiles start at the image's own scale, padding included."""
+        return _starts(self.side + 2 * self.pad, self.footprint, self.count)
+
+
+def _starts(length: int, tile: int, count: int) -> list[int]:
+    if count == 1:
+        return [0]
+    step = tile - (count * tile - length) // (count - 1)
+    return [*range(0, step * (count - 1), step), length - tile]
+
+
+@dataclass(frozen=True)
+class TileGrid:
+    """Tiles of an image, in rows from the top left.
+
+    Attributes
+    ----------
+    height, width : int
+        Size of the image, in its own px.
+    downsample : float
+        Factor d between the image's scale and the classifier's 1.2142857 mpp; see `downsample_factor`.
+    tile : int
+        Side of a tile as the classifier sees it, in px.
+    """
+
+    height: int
+    width: int
+    downsample: float = 1.0
+    tile: int = TILE
+
+    @property
+    def axes(self) -> tuple[Axis, Axis]:
+        """The grid along the rows and along the columns."""
+        too_small = min(round(side / self.downsample) for side in (self.height, self.width)) < self.tile
+        return tuple(Axis(side, self.downsample, self.tile, too_small) for side in (self.height, self.width))
+
+    def __len__(self) -> int:
+        """Return the number of tiles."""
+        rows, columns = self.axes
+        return rows.count * columns.count
+
+    def crop(self, image: np.ndarray) -> np.ndarray:
+        """Cut an image into the classifier's tiles.
+
+        Parameters
+        ----------
+        image : ndarray of shape (height, width, 3), uint8
+
+        Returns
+        -------
+        ndarray of shape (T, tile, tile, 3), float32, in 0..255
+            Not rounded.
+        """
+        rows, columns = self.axes
+        if rows.pad_to_crop:
+            image = cv2.copyMakeBorder(image, rows.pad, rows.pad, columns.pad, columns.pad, cv2.BORDER_REFLECT)
+        reduced = cv2.resize(image.astype(np.float32), (columns.reduced, rows.reduced), interpolation=cv2.INTER_LINEAR)
+        return np.stack(
+            [reduced[y : y + self.tile, x : x + self.tile] for y in rows.crop_starts for x in columns.crop_starts]
+        )
+
+    def stitch(self, tiles: Iterable[np.ndarray]) -> np.ndarray:
+        """Put the tiles' maps together at the image's own scale, averaged where tiles overlap.
+
+        Parameters
+        ----------
+        tiles : iterable of T ndarrays of shape (C, tile, tile), float32
+            One tile at a time, so that a large image's tiles need not be in memory together.
+
+        Returns
+        -------
+        ndarray of shape (C, height, width), float32
+        """
+        rows, columns = self.axes
+        total = None
+        times = np.zeros((rows.side + 2 * rows.pad, columns.side + 2 * columns.pad), np.float32)
+        corners = ((y, x) for y in rows.stitch_starts for x in columns.stitch_starts)
+        for (y, x), maps in zip(corners, tiles, strict=True):
+            if total is None:
+                total = np.zeros((len(maps), *times.shape), np.float32)
+            window = (..., slice(y, y + rows.footprint), slice(x, x + columns.footprint))
+            total[window] += resize(maps, rows.footprint, columns.footprint)
+            times[window] += 1
+        inside = (..., slice(rows.pad, rows.pad + rows.side), slice(columns.pad, columns.pad + columns.side))
+        return total[inside] / times[inside]
