@@ -16,10 +16,16 @@ from functools import cached_property
 CLASSIFIER_MPP = 0.25 * 1088 / 224
 
 #: The 51 outputs of the classifier, in order.
-CLASSIFIER_CODES = tuple(
-    """E E.M E.M.S E.M.U E.M.O E.T E.T.S E.T.U E.T.O E.P C C.D C.D.I C.D.R C.L H H.E H.K H.Y S S.M S.M.C
-    S.M.S S.E S.C S.C.H S.R A A.W A.B A.M M M.M M.K N N.P N.R N.R.B N.R.A N.G N.G.M N.G.A N.G.O N.G.E
-    N.G.R N.G.W N.G.T G G.O G.N T""".split()
+CLASSIFIER_CODES = (
+    *("E", "E.M", "E.M.S", "E.M.U", "E.M.O", "E.T", "E.T.S", "E.T.U", "E.T.O", "E.P"),
+    *("C", "C.D", "C.D.I", "C.D.R", "C.L"),
+    *("H", "H.E", "H.K", "H.Y"),
+    *("S", "S.M", "S.M.C", "S.M.S", "S.E", "S.C", "S.C.H", "S.R"),
+    *("A", "A.W", "A.B", "A.M"),
+    *("M", "M.M", "M.K"),
+    *("N", "N.P", "N.R", "N.R.B", "N.R.A", "N.G", "N.G.M", "N.G.A", "N.G.O", "N.G.E", "N.G.R", "N.G.W", "N.G.T"),
+    *("G", "G.O", "G.N"),
+    *("T",),
 )
 
 #: What each code stands for.
@@ -93,10 +99,8 @@ class LabelSet:
     ----------
     name : str
         Name of the set's folders and files.
-    codes : tuple of str
-        Classes in the order of their indices in a label map.
-    colours : tuple of (int, int, int)
-        RGB colour of each class in mask files.
+    colours : dict of str to (int, int, int)
+        Classes in the order of their indices in a label map, with their RGB colours in mask files.
     unlabelled : dict of str to (int, int, int)
         Colours of undifferentiated types: ground truth that belongs to no class.
     background : str or None
@@ -121,8 +125,7 @@ class LabelSet:
     """
 
     name: str
-    codes: tuple[str, ...]
-    colours: tuple[tuple[int, int, int], ...]
+    colours: dict[str, tuple[int, int, int]]
     unlabelled: dict[str, tuple[int, int, int]]
     background: str | None = None
     bright: tuple[str, ...] = ()
@@ -135,7 +138,12 @@ class LabelSet:
     instances: str | None = None
 
     def __len__(self) -> int:
-        return len(self.codes)
+        return len(self.colours)
+
+    @cached_property
+    def codes(self) -> tuple[str, ...]:
+        """The classes in the order of their indices."""
+        return tuple(self.colours)
 
     def indices(self, codes) -> list[int]:
         """Return the class indices of the given codes."""
@@ -165,43 +173,37 @@ ADIPOSE = ("A.W", "A.B", "A.M")
 
 MORPH = LabelSet(
     name="morph",
-    codes=tuple(
-        """Background E.M.S E.M.U E.M.O E.T.S E.T.U E.T.O E.P C.D.I C.D.R C.L H.E H.K H.Y S.M.C S.M.S S.E S.C.H
-        S.R A.W A.B A.M M.M M.K N.P N.R.B N.R.A N.G.M N.G.W""".split()
-    ),
-    # fmt: off
-    colours=(
-        (255, 255, 255),
-        (0, 0, 128),
-        (0, 128, 0),
-        (255, 165, 0),
-        (255, 192, 203),
-        (255, 0, 0),
-        (173, 20, 87),
-        (176, 141, 105),
-        (3, 155, 229),
-        (158, 105, 175),
-        (216, 27, 96),
-        (244, 81, 30),
-        (124, 179, 66),
-        (142, 36, 255),
-        (240, 147, 0),
-        (204, 25, 165),
-        (121, 85, 72),
-        (142, 36, 170),
-        (179, 157, 219),
-        (121, 134, 203),
-        (97, 97, 97),
-        (167, 155, 142),
-        (228, 196, 136),
-        (213, 0, 0),
-        (4, 58, 236),
-        (0, 150, 136),
-        (228, 196, 65),
-        (239, 108, 0),
-        (74, 21, 209),
-    ),
-    # fmt: on
+    colours={
+        "Background": (255, 255, 255),
+        "E.M.S": (0, 0, 128),
+        "E.M.U": (0, 128, 0),
+        "E.M.O": (255, 165, 0),
+        "E.T.S": (255, 192, 203),
+        "E.T.U": (255, 0, 0),
+        "E.T.O": (173, 20, 87),
+        "E.P": (176, 141, 105),
+        "C.D.I": (3, 155, 229),
+        "C.D.R": (158, 105, 175),
+        "C.L": (216, 27, 96),
+        "H.E": (244, 81, 30),
+        "H.K": (124, 179, 66),
+        "H.Y": (142, 36, 255),
+        "S.M.C": (240, 147, 0),
+        "S.M.S": (204, 25, 165),
+        "S.E": (121, 85, 72),
+        "S.C.H": (142, 36, 170),
+        "S.R": (179, 157, 219),
+        "A.W": (121, 134, 203),
+        "A.B": (97, 97, 97),
+        "A.M": (167, 155, 142),
+        "M.M": (228, 196, 136),
+        "M.K": (213, 0, 0),
+        "N.P": (4, 58, 236),
+        "N.R.B": (0, 150, 136),
+        "N.R.A": (228, 196, 65),
+        "N.G.M": (239, 108, 0),
+        "N.G.W": (74, 21, 209),
+    },
     unlabelled={
         "E.T.X": (0, 204, 184),
         "C.X": (131, 81, 63),
@@ -216,8 +218,13 @@ MORPH = LabelSet(
 
 FUNC = LabelSet(
     name="func",
-    codes=("Background", "Other", "G.O", "G.N", "T"),
-    colours=((255, 255, 255), (3, 155, 229), (0, 0, 128), (0, 128, 0), (173, 20, 87)),
+    colours={
+        "Background": (255, 255, 255),
+        "Other": (3, 155, 229),
+        "G.O": (0, 0, 128),
+        "G.N": (0, 128, 0),
+        "T": (173, 20, 87),
+    },
     unlabelled={"G.X": (255, 165, 0)},
     background="Background",
     bright=("G.O", "G.N", "T"),
@@ -229,8 +236,7 @@ FUNC = LabelSet(
 
 GLAS = LabelSet(
     name="glas",
-    codes=("Other", "G.O"),
-    colours=((3, 155, 229), (0, 0, 128)),
+    colours={"Other": (3, 155, 229), "G.O": (0, 0, 128)},
     unlabelled={},
     other="Other",
     always_present=("G.O",),

@@ -45,7 +45,7 @@ def continuous_map(maps: np.ndarray, label_set: LabelSet) -> np.ndarray:
     -------
     ndarray of shape (H, W, 3), float32
     """
-    return np.tensordot(maps, np.array(label_set.colours, np.float32), axes=(0, 0))
+    return np.tensordot(maps, np.array(list(label_set.colours.values()), np.float32), axes=(0, 0))
 
 
 @cache
@@ -55,7 +55,8 @@ def _font() -> ImageFont.FreeTypeFont:
 
 def legend(classes: Sequence[int], label_set: LabelSet, rows: int) -> Image.Image:
     """Draw a swatch and the name in words of each class, in columns of at most `rows` lines."""
-    names = [describe(label_set.codes[c]) for c in classes] or ["(none)"]
+    codes = [label_set.codes[c] for c in classes]
+    names = [describe(code) for code in codes] or ["(none)"]
     rows = max(rows, 1)
     columns = -(-len(names) // rows)
     width = LINE + GAP + max(round(_font().getlength(name)) for name in names) + GAP
@@ -64,7 +65,7 @@ def legend(classes: Sequence[int], label_set: LabelSet, rows: int) -> Image.Imag
     for i, name in enumerate(names):
         x, y = i // rows * width, i % rows * LINE
         if classes:
-            colour = label_set.colours[classes[i]]
+            colour = label_set.colours[codes[i]]
             draw.rectangle((x, y + 2, x + LINE - 4, y + LINE - 4), fill=colour, outline=INK)
         draw.text((x + LINE + GAP / 2, y + LINE / 2), name, fill=INK, font=_font(), anchor="lm")
     return picture

@@ -94,7 +94,7 @@ def read_truth(path: Path, label_set: LabelSet, height: int, width: int) -> Trut
     packed = rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
     unlabelled, strange = len(label_set), len(label_set) + 1
     table = np.full(1 << 24, strange, np.uint8)
-    table[[_pack(colour) for colour in label_set.colours]] = range(len(label_set))
+    table[[_pack(colour) for colour in label_set.colours.values()]] = range(len(label_set))
     table[[_pack(colour) for colour in label_set.unlabelled.values()]] = unlabelled
     labels = table[packed]
     counts = np.bincount(labels.ravel(), minlength=strange + 1)
@@ -119,7 +119,7 @@ def colourise(labels: np.ndarray, label_set: LabelSet) -> np.ndarray:
     -------
     ndarray of shape (H, W, 3), uint8
     """
-    return np.array([*label_set.colours, (0, 0, 0)], np.uint8)[labels]
+    return np.array([*label_set.colours.values(), (0, 0, 0)], np.uint8)[labels]
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -11,6 +11,7 @@ whatever the image: one forward pass gives the maps of all classes, and no backw
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -83,7 +84,7 @@ def closed_form_weights(model: keras.Model) -> np.ndarray | None:
 
 
 def _is_chain(layers: list[keras.Layer]) -> bool:
-    return all(after.input is before.output for before, after in zip(layers, layers[1:], strict=False))
+    return all(after.input is before.output for before, after in pairwise(layers))
 
 
 def gradient_weights(model: keras.Model, tiles: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import json
 import os
 import sys
@@ -16,10 +17,11 @@ from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
-from scipy.io import loadmat
+from scipy.io import loadmat, savemat
 
 from .adp import CLASSIFIER_CODES
 from .errors import InputError
+from .files import write_bytes
 from .gradcam import closed_form_weights, coarse_cams, feature_layer, gradient_weights
 
 if TYPE_CHECKING:
@@ -133,6 +135,33 @@ def load_histonet(folder: Path, name: str) -> HistoNet:
     return histonet
 
 
+def save_histonet(folder: Path, name: str, model: keras.Model, thresholds: np.ndarray) -> None:
+    """Write a classifier as the three files that `load_histonet` reads.
+
+    Parameters
+    ----------
+    folder : Path
+    name : str
+    model : keras.Model
+    thresholds : ndarray of shape (51,)
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = io.BytesIO()
+    with h5py.File(weights, "w") as file:
+        file.attrs["layer_names"] = [layer.name.encode() for layer in model.layers]
+        for layer in model.layers:
+            group = file.create_group(layer.name)
+            names = [f"{layer.name}/{weight.name}:0" for weight in layer.weights]
+            group.attrs["weight_names"] = [weight.encode() for weight in names]
+            for weight, values in zip(names, layer.get_weights(), strict=True):
+                group[weight] = values
+    table = io.BytesIO()
+    savemat(table, {"optimalScoreThresh": np.reshape(thresholds, (1, -1))})
+    write_bytes(folder / f"{name}.json", model.to_json().encode())
+    write_bytes(folder / f"{name}.h5", weights.getvalue())
+    write_bytes(folder / f"{name}.mat", table.getvalue())
+
+
 def _read_thresholds(path: Path) -> np.ndarray:
     try:
         contents = loadmat(path, variable_names=["optimalScoreThresh"])
@@ -163,7 +192,7 @@ def _read_shapes(path: Path) -> dict[str, list[tuple[int, ...]]]:
     """Return the shapes of each layer's weights in a Keras 2 weight file."""
     try:
         with h5py.File(path) as file:
-            group = file["model_weights"] if "model_weights" in file else file
+            group = file.get("model_weights", file)
             names = [_text(name) for name in group.attrs["layer_names"]]
             shapes = {
                 name: [group[name][_text(weight)].shape for weight in group[name].attrs["weight_names"]]

@@ -14,8 +14,8 @@ from skimage.measure import label
 from .adp import LabelSet
 from .errors import InputError
 from .evaluate import iou, row_normalised
-from .files import Truth, colourise, write_bytes, write_picture, write_row
 from .figures import LINE, blend, confusion_figure, continuous_map, legend, summary
+from .files import Truth, colourise, write_bytes, write_picture, write_row
 from .hsn_v1 import STAGES, ClassifiedTiles, Segmentation
 from .settings import SaveTypes, Settings
 
@@ -155,7 +155,7 @@ def write_instances(folder: Path, stem: str, mask: np.ndarray, label_set: LabelS
 
 
 def separate_objects(mask: np.ndarray) -> np.ndarray:
-    """Number the objects of a mask as the published code does: smoothed, cut at the mean, 8-connected.
+    """Label the objects of a mask as the published code does: smoothed, cut at the mean, 8-connected.
 
     Parameters
     ----------

@@ -68,7 +68,7 @@ class Settings:
     input_size: tuple[int, int] = (TILE, TILE)
     batch_size: int = 8
     run_level: int = 3
-    save: SaveTypes = SaveTypes()
+    save: SaveTypes = field(default_factory=SaveTypes)
     workers: int = field(default_factory=available_cores)
     notes: tuple[str, ...] = ()
 
