@@ -63,8 +63,6 @@ def closed_form_weights(model: keras.Model) -> np.ndarray | None:
         None where other layers than batch norm, pooling down to one position and one dense layer
         follow the activations; then `gradient_weights` applies.
     """
-    from keras.ops import convert_to_numpy
-
     features = feature_layer(model)
     head = model.layers[model.layers.index(features) + 1 :]
     kinds = [type(layer).__name__ for layer in head]
@@ -72,15 +70,19 @@ def closed_form_weights(model: keras.Model) -> np.ndarray | None:
         return None
     end = kinds.index("Dense")
     height, width, channels = features.output.shape[1:]
-    kernel = convert_to_numpy(head[end].kernel)
+    kernel = _weights(head[end])["kernel"]
     one_position = len(kernel) == channels
     if not one_position or set(kinds[:end]) - PASSING or set(kinds[end + 1 :]) - {"Activation"}:
         return None
     scale = np.ones(channels)
     for norm in (layer for layer in head[:end] if type(layer).__name__ == "BatchNormalization"):
-        gamma = convert_to_numpy(norm.gamma) if norm.scale else 1
-        scale *= gamma / np.sqrt(convert_to_numpy(norm.moving_variance) + norm.epsilon)
+        weights = _weights(norm)
+        scale *= weights.get("gamma", 1) / np.sqrt(weights["moving_variance"] + norm.epsilon)
     return (scale[:, np.newaxis] * kernel / (height * width)).astype(np.float32)
+
+
+def _weights(layer: keras.Layer) -> dict[str, np.ndarray]:
+    return {weight.name: values for weight, values in zip(layer.weights, layer.get_weights(), strict=True)}
 
 
 def _is_chain(layers: list[keras.Layer]) -> bool:

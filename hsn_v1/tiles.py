@@ -93,8 +93,8 @@ class Axis:
 def _starts(length: int, tile: int, count: int) -> list[int]:
     if count == 1:
         return [0]
-    step = tile - (count * tile - length) // (count - 1)
-    return [*range(0, step * (count - 1), step), length - tile]
+    overlap = (count * tile - length) // (count - 1)
+    return [min(i * (tile - overlap), length - tile) for i in range(count)]
 
 
 @dataclass(frozen=True)
