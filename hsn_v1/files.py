@@ -37,19 +37,21 @@ def read_image(path: Path) -> tuple[np.ndarray, str]:
         If the file is no image, is cut off, or has more than 8 bits per channel.
     """
     with _opened(path) as image:
-        if image.mode not in ("RGB", "RGBA", "P", "L", "LA"):
+        if image.mode not in ("RGB", *_CONVERTED):
             raise InputError(f"{path}: pixels of type {image.mode}; convert it to 8-bit RGB")
-        note = "" if image.mode == "RGB" else f"{path}: {_KINDS[image.mode]}, converted to RGB"
+        note = "" if image.mode == "RGB" else f"{path}: {_CONVERTED[image.mode]}, converted to RGB"
         return np.array(image.convert("RGB")), note
 
 
-_KINDS = {"RGBA": "alpha channel ignored", "P": "palette image", "L": "greyscale", "LA": "greyscale with alpha"}
+_CONVERTED = {"RGBA": "alpha channel ignored", "P": "palette image", "L": "greyscale", "LA": "greyscale with alpha"}
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
+            if any(";16" in str(tile[3]) for tile in image.tile):  # Pillow would drop the lower 8 of 16 bits unasked
+                raise InputError(f"{path}: 16 bits per channel; convert it to 8-bit RGB")
             image.load()
             yield image
     except InputError:
