@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import InputError
 
 if TYPE_CHECKING:
-    from .run import Report
+    from .report import Report
 
 
 def demo(

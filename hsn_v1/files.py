@@ -92,8 +92,7 @@ def read_truth(path: Path, label_set: LabelSet, height: int, width: int) -> Trut
     if not path.exists():
         raise InputError(f"{path}: no such ground truth; add it, remove the image, or run with gt_mode off")
     with _opened(path) as image:
-        rgb = np.array(image.convert("RGB")).astype(np.uint32)
-    packed = rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
+        packed = np.asarray(image.convert("RGBA")).view("<u4")[..., 0] & 0xFFFFFF  # a pixel's 4 bytes as one number
     unlabelled, strange = len(label_set), len(label_set) + 1
     table = np.full(1 << 24, strange, np.uint8)
     table[[_pack(colour) for colour in label_set.colours.values()]] = range(len(label_set))
@@ -106,7 +105,7 @@ def read_truth(path: Path, label_set: LabelSet, height: int, width: int) -> Trut
 
 def _pack(colour: tuple[int, int, int]) -> int:
     red, green, blue = colour
-    return red << 16 | green << 8 | blue
+    return red | green << 8 | blue << 16
 
 
 def colourise(labels: np.ndarray, label_set: LabelSet) -> np.ndarray:

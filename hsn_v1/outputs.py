@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from skimage.filters import gaussian
@@ -17,10 +16,8 @@ from .evaluate import iou, row_normalised
 from .figures import LINE, blend, confusion_figure, continuous_map, legend, summary
 from .files import Truth, colourise, write_bytes, write_picture, write_row
 from .hsn_v1 import STAGES, ClassifiedTiles, Segmentation
+from .report import Report
 from .settings import SaveTypes, Settings
-
-if TYPE_CHECKING:
-    from .run import Report
 
 
 def check_writable(folder: Path) -> None:

@@ -11,7 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from .errors import InputError
 from .histonet import HistoNet, load_histonet
-from .run import Report, run, start_workers
+from .report import Report
+from .run import run, start_workers
 from .settings import Settings, check_params, settings_from_params
 
 
