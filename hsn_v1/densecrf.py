@@ -35,15 +35,13 @@ class DenseCRF:
 
     @classmethod
     def from_file(cls, path: Path) -> DenseCRF:
-        """Read the settings from ``<label set>_optimal_pcc.npy``, or take the defaults where there is no such file.
+        """Read the settings from a file of six numbers, as published: those of this class, and the iterations.
 
         Raises
         ------
         InputError
-            If the file does not hold five settings and the number of iterations, all positive.
+            If the file does not hold six positive numbers.
         """
-        if not path.exists():
-            return cls()
         try:
             settings = np.load(path)
         except (OSError, ValueError, EOFError) as error:

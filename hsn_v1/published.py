@@ -13,7 +13,7 @@ from .errors import InputError
 from .histonet import HistoNet, load_histonet
 from .report import Report
 from .run import run, start_workers
-from .settings import Settings, check_params, settings_from_params
+from .settings import Settings, check_params, settings_from_params, with_crfs
 
 
 class HistoSegNetV1:
@@ -46,24 +46,24 @@ class HistoSegNetV1:
         self.histonet: HistoNet | None = None
 
     def find_img(self) -> None:
-        """Look up the images, their ground truth and the CRF settings."""
+        """Look up the images and their ground truth."""
         self.settings = settings_from_params(self.params, self.root, self.out, self.workers)
 
     def analyze_img(self) -> None:
         """Do nothing: the published code weighed classes here, which `run_batch` does."""
 
     def load_histonet(self, params: Mapping[str, str]) -> None:
-        """Load the classifier ``params["model_name"]`` from the folder ``data``."""
+        """Load the classifier ``params["model_name"]`` and its CRF settings from the folder ``data``."""
         if set(params) != {"model_name"}:
             raise InputError(f"load_histonet: params has the keys {sorted(params)}, expected model_name alone")
-        if self.settings:
-            start_workers(self.settings.workers)  # beside the classifier, which takes seconds
+        if not self.settings:
+            self.find_img()
+        self.settings = with_crfs(self.settings, self.root / "data", params["model_name"])
+        start_workers(self.settings.workers)  # beside the classifier, which takes seconds to load
         self.histonet = load_histonet(self.root / "data", params["model_name"])
 
     def run_batch(self) -> Report:
         """Segment all images, and write and measure the results."""
-        if not self.settings:
-            self.find_img()
         if not self.histonet:
             raise InputError("run_batch: no classifier; call load_histonet(params={'model_name': ...}) before")
         with progress_bar(len(self.settings.images), quiet=self.params["verbosity"] == "QUIET") as advance:

@@ -55,10 +55,6 @@ def test_settings_are_read_in_the_published_order(tmp_path):
     assert crf == DenseCRF(gauss_sxy=1, gauss_compat=20, bilat_sxy=10, bilat_srgb=40, bilat_compat=50)
 
 
-def test_defaults_serve_without_a_file(tmp_path):
-    assert DenseCRF.from_file(tmp_path / "none.npy") == DenseCRF(3, 30, 10, 20, 50)
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [

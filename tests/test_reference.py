@@ -11,6 +11,7 @@ from hsn_v1.adp import LABEL_SETS
 from hsn_v1.files import read_image, read_truth
 from hsn_v1.histonet import MEAN, STD, load_histonet
 from hsn_v1.hsn_v1 import STAGES, classify
+from hsn_v1.settings import with_crfs
 from hsn_v1.tiles import TileGrid, downsample_factor
 
 SETS = {"01_tuning_patch": ("both", 1.0), "02_glas_full": ("glas", downsample_factor(0.620))}
@@ -28,6 +29,7 @@ def run(request, reference, histonet, tmp_path_factory):
     params = {"input_name": request.param, "htt_mode": htt_mode, "down_fac": down_fac, "verbosity": "QUIET"}
     hsn = HistoSegNetV1(params, reference / "real", out)
     hsn.find_img()
+    hsn.settings = with_crfs(hsn.settings, reference / "real" / "data", "histonet_X1.7_clrdecay_5")
     hsn.histonet = histonet
     expected = {path.name[:-4]: np.load(path) for path in (reference / "reference" / request.param).glob("*.npz")}
     metrics = json.loads((reference / "reference" / "metrics.json").read_text())[request.param]

@@ -15,6 +15,7 @@ from hsn_v1.errors import InputError
 from hsn_v1.files import read_image, read_truth, write_picture
 from hsn_v1.hsn_v1 import STAGES, segment_image
 from hsn_v1.run import start_workers
+from hsn_v1.settings import with_crfs
 
 PATCHES = {"input_name": "patches", "batch_size": 3, "verbosity": "QUIET"}
 GLANDS = {"input_name": "glands", "htt_mode": "glas", "down_fac": 1.5, "verbosity": "QUIET"}
@@ -24,6 +25,7 @@ def run(root, params, histonet, out=None):
     hsn = HistoSegNetV1(params, root, out, workers=2)
     hsn.find_img()
     hsn.analyze_img()
+    hsn.settings = with_crfs(hsn.settings, root / "data", "toy")
     hsn.histonet = histonet
     return hsn.run_batch()
 

@@ -1,9 +1,11 @@
+import numpy as np
 import pytest
 
 from hsn_v1.adp import FUNC, MORPH
+from hsn_v1.densecrf import DenseCRF
 from hsn_v1.errors import InputError
 from hsn_v1.published import HistoSegNetV1
-from hsn_v1.settings import SaveTypes, check_params, find_images, settings_from_params
+from hsn_v1.settings import SaveTypes, check_params, find_images, settings_from_params, with_crfs
 
 GOOD = {"input_name": "patches"}
 
@@ -40,8 +42,23 @@ def test_settings_of_the_published_params(root):
     assert settings.label_sets == (MORPH, FUNC)
     assert settings.out == root / "out" / "patches"
     assert settings.save == SaveTypes(confidences=True, maps=False, masks=False, summaries=True)
-    assert settings.crfs["morph"].bilat_srgb == 40
     assert (settings.downsample, settings.workers) == (2.0, 3)
+
+
+def test_a_model_may_have_crf_settings_of_its_own(root):
+    settings = settings_from_params(GOOD, root)
+    np.save(root / "data" / "mine_func_optimal_pcc.npy", [[1, 2, 3, 4, 5, 5]])
+    crfs = with_crfs(settings, root / "data", "mine").crfs
+    assert crfs == {"morph": DenseCRF(1, 20, 10, 40, 50), "func": DenseCRF(1, 2, 3, 4, 5)}
+    assert with_crfs(settings, root / "data", "toy").crfs["func"] == DenseCRF(3, 40, 10, 4, 25)
+
+
+def test_default_crf_settings_are_told(root):
+    (root / "data" / "func_optimal_pcc.npy").unlink()
+    settings = with_crfs(settings_from_params(GOOD, root), root / "data", "toy")
+    assert settings.crfs["func"] == DenseCRF(3, 30, 10, 20, 50)
+    (note,) = settings.notes
+    assert "func_optimal_pcc.npy: no such file" in note
 
 
 @pytest.mark.parametrize("workers", [0, -1, 1.5])
