@@ -47,6 +47,7 @@ def demo(
 
 
 def _demo(params: Mapping[str, Any], model_name: str, published: Mapping, arguments: argparse.Namespace) -> int:
+    from .official import is_complete, reproduced
     from .published import HistoSegNetV1
 
     hsn = HistoSegNetV1(params, arguments.root, arguments.out, arguments.workers)
@@ -57,6 +58,9 @@ def _demo(params: Mapping[str, Any], model_name: str, published: Mapping, argume
     if not arguments.quiet:
         print_table(report, published, len(hsn.settings.images))
         print(f"results in {hsn.settings.out}")
+        complete = is_complete(report, arguments.root, params["input_name"], model_name)
+        for line in reproduced(report, published, complete):
+            print(line)
     for note in report.notes:
         print(f"note: {note}", file=sys.stderr)
     for message in report.failures.values():

@@ -119,9 +119,9 @@ def load_histonet(folder: Path, name: str) -> HistoNet:
     for path in files.values():
         if not path.is_file():
             raise InputError(f"{path}: no such file; put it there, or choose another model than {name!r}")
-    thresholds = _read_thresholds(files[".mat"])
-    description = _read_architecture(files[".json"])
-    shapes = _read_shapes(files[".h5"])
+    thresholds = read_thresholds(files[".mat"])
+    description = read_architecture(files[".json"])
+    shapes = read_shapes(files[".h5"])
     with quiet_start():
         keras = import_keras()
         model = _build(keras, description, files[".json"])
@@ -162,7 +162,8 @@ def save_histonet(folder: Path, name: str, model: keras.Model, thresholds: np.nd
     write_bytes(folder / f"{name}.mat", table.getvalue())
 
 
-def _read_thresholds(path: Path) -> np.ndarray:
+def read_thresholds(path: Path) -> np.ndarray:
+    """Return the 51 thresholds of a ``.mat`` file, or raise InputError."""
     try:
         contents = loadmat(path, variable_names=["optimalScoreThresh"])
     except Exception as error:  # loadmat raises whatever its parser meets in a broken file
@@ -178,7 +179,8 @@ def _read_thresholds(path: Path) -> np.ndarray:
     return thresholds.astype(np.float64)
 
 
-def _read_architecture(path: Path) -> dict:
+def read_architecture(path: Path) -> dict:
+    """Return what a ``.json`` file says of a Keras model, or raise InputError."""
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
@@ -188,8 +190,8 @@ def _read_architecture(path: Path) -> dict:
     return description
 
 
-def _read_shapes(path: Path) -> dict[str, list[tuple[int, ...]]]:
-    """Return the shapes of each layer's weights in a Keras 2 weight file."""
+def read_shapes(path: Path) -> dict[str, list[tuple[int, ...]]]:
+    """Return the shapes of each layer's weights in a Keras 2 weight file, or raise InputError."""
     try:
         with h5py.File(path) as file:
             group = file.get("model_weights", file)
