@@ -20,7 +20,7 @@ from .unpack import Track, install, untracked
 if TYPE_CHECKING:
     import numpy as np
 
-    from .run import Report
+    from .report import Report
 
 MODEL = "histonet_X1.7_clrdecay_5"
 PARAMETERS = 1_753_203
