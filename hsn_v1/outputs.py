@@ -179,9 +179,9 @@ def write_metrics(folder: Path, report: Report, label_sets: tuple[LabelSet, ...]
         return
     for stage in STAGES:
         row = {
-            f"{label_set.name}_{metric}": value
+            f"{label_set.name}_{metric}": report.metrics(label_set.name, stage)[metric]
             for label_set in label_sets
-            for metric, value in report.metrics(label_set.name, stage).items()
+            for metric in ("fIoU", "mIoU")
         }
         write_row(folder / f"metric_results_{stage}.csv", row)
     for label_set in label_sets:

@@ -73,7 +73,10 @@ class HistoSegNetV1:
 @contextlib.contextmanager
 def progress_bar(total: int, quiet: bool) -> Iterator[Callable[[], None]]:
     """Show how many images are done and how long the rest takes; yields what advances it by one image."""
+    if quiet:  # a bar that is only disabled still ends its line
+        yield lambda: None
+        return
     columns = TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), disable=quiet) as progress:
+    with Progress(*columns, TextColumn("left"), TimeRemainingColumn()) as progress:
         task = progress.add_task("segmenting", total=total)
         yield lambda: progress.advance(task)

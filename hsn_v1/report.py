@@ -62,11 +62,12 @@ class Report:
     notes: tuple[str, ...]
 
     def metrics(self, name: str, stage: str) -> dict[str, float]:
-        """Return fIoU and mIoU of a label set after a stage."""
+        """Return metrics of a label set after a stage: fIoU and mIoU as published, and mIoU of the classes present."""
         confusion = self.confusions[name, stage]
         return {
             "fIoU": evaluate.frequency_weighted_iou(confusion, self.weights[name]),
             "mIoU": evaluate.mean_iou(confusion),
+            "mIoU (present)": evaluate.mean_iou_present(confusion),
         }
 
 

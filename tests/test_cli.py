@@ -15,7 +15,7 @@ PUBLISHED = {"func": {"fIoU": 0.54217157, "mIoU": 0.55052868}}
 def demo(monkeypatch):
     def call(*arguments, params=PARAMS, model="toy"):
         monkeypatch.setattr(sys, "argv", ["demo", *map(str, arguments)])
-        return cli.demo("Test.", params, model, PUBLISHED)
+        return cli.demo("Test.", params, model, PUBLISHED, ("patches", "toy"))
 
     return call
 
@@ -73,13 +73,28 @@ def test_an_interrupt_is_one_line(capsys):
     assert capsys.readouterr().err == "interrupted\n"
 
 
-@pytest.mark.parametrize("script", ["demo_01_segment_patches.py", "demo_02_segment_glas_patches.py"])
-def test_demos_say_where_data_is_missing(script, tmp_path):
+@pytest.mark.parametrize(
+    ("script", "name"),
+    [("demo_01_segment_patches.py", "01_tuning_patch"), ("demo_02_segment_glas_patches.py", "02_glas_full")],
+)
+def test_an_official_set_that_is_not_whole_is_an_error(script, name, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "histonet_X1.7_clrdecay_5.h5").write_bytes(b"")
     done = subprocess.run([sys.executable, REPOSITORY / script, "--root", tmp_path], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
-    assert "no such folder" in done.stderr
+    assert done.stderr == f"error: {tmp_path / 'img' / name}: no such folder; it should hold the images\n"
+
+
+def test_without_official_data_phantoms_serve_and_the_first_line_says_so(demo, root, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "REPOSITORY", root)
+    elsewhere = tmp_path / "elsewhere"
+    assert demo("--root", elsewhere, "--workers", 2, params={**PARAMS, "input_name": "official"}, model="other") == 0
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{elsewhere} has no official data")
+    assert "phantoms" in first
+    assert (elsewhere / "out" / "patches" / "func" / "patch" / "b c.png").exists()
+    assert not (root / "out").exists()
 
 
 def test_importing_the_package_is_quick_and_silent():
