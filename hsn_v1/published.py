@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from .errors import InputError
 from .histonet import HistoNet, load_histonet
+from .permutohedral import is_compiled
 from .report import Report
 from .run import run, start_workers
 from .settings import Settings, check_params, settings_from_params, with_crfs
@@ -44,6 +45,7 @@ class HistoSegNetV1:
         self.root, self.out, self.workers = Path(root), out, workers
         self.settings: Settings | None = None
         self.histonet: HistoNet | None = None
+        self._quiet = self.params["verbosity"] == "QUIET"
 
     def find_img(self) -> None:
         """Look up the images and their ground truth."""
@@ -58,7 +60,9 @@ class HistoSegNetV1:
             raise InputError(f"load_histonet: params has the keys {sorted(params)}, expected model_name alone")
         if not self.settings:
             self.find_img()
-        self.settings = with_crfs(self.settings, self.root / "data", params["model_name"])
+        self.settings = with_crfs(self.settings, self.root / "data", params["model_name"], self.params["crf"])
+        if not self._quiet and not is_compiled():
+            print("compiling the dense CRF for this machine, once: this takes some seconds more", flush=True)
         start_workers(self.settings.workers)  # beside the classifier, which takes seconds to load
         self.histonet = load_histonet(self.root / "data", params["model_name"])
 
@@ -66,7 +70,7 @@ class HistoSegNetV1:
         """Segment all images, and write and measure the results."""
         if not self.histonet:
             raise InputError("run_batch: no classifier; call load_histonet(params={'model_name': ...}) before")
-        with progress_bar(len(self.settings.images), quiet=self.params["verbosity"] == "QUIET") as advance:
+        with progress_bar(len(self.settings.images), self._quiet) as advance:
             return run(self.settings, self.histonet, advance)
 
 

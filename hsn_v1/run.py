@@ -13,11 +13,13 @@ import loky
 import numpy as np
 
 from . import evaluate
+from .densecrf import LARGE, DenseCRF
 from .errors import InputError
 from .files import Truth, read_image, read_truth
 from .histonet import HistoNet
 from .hsn_v1 import ClassifiedTiles, classify, segment
 from .outputs import check_writable, write_confusions, write_image, write_metrics, write_scores
+from .permutohedral import is_compiled
 from .report import ImageResult, Report, summarise
 from .settings import Settings
 
@@ -100,7 +102,8 @@ def finish_image(settings: Settings, path: Path, image: np.ndarray, tiles: Class
             truths[label_set.name] = read_truth(file, label_set, *image.shape[:2])
     if settings.run_level >= 2:
         crfs = settings.crfs if settings.run_level >= 3 else {}
-        segmentations = segment(image, tiles, settings.label_sets, crfs)
+        threads = settings.threads if image.shape[0] * image.shape[1] >= LARGE else 1
+        segmentations = segment(image, tiles, settings.label_sets, crfs, threads)
     write_image(settings, path, image, tiles, segmentations, truths)
     return ImageResult(
         path.name,
@@ -127,15 +130,19 @@ def finish_image(settings: Settings, path: Path, image: np.ndarray, tiles: Class
 def start_workers(workers: int) -> loky.ProcessPoolExecutor:
     """Return the pool of worker processes; a new one starts at once, beside whatever this process does next."""
     pool = loky.get_reusable_executor(workers, timeout=300)
-    for _ in range(workers):
-        pool.submit(_warm_up)
+    compiled = is_compiled()
+    for worker in range(workers):
+        pool.submit(_warm_up, compiled or worker == 0)
     return pool
 
 
-def _warm_up() -> None:
-    import matplotlib.figure  # noqa: F401 (takes as long to import as an image to refine)
+def _warm_up(crf: bool) -> None:
+    """Load what takes as long to load as an image to refine; the CRF only if no other worker compiles it."""
+    import matplotlib.figure  # noqa: F401
 
     cv2.setNumThreads(1)  # there is a process for each core
+    for classes in (2, 3, 5) if crf else ():  # each kind of class loop is compiled on its own
+        DenseCRF()(np.ones((classes, 2, 2), np.float32), np.zeros((2, 2, 3), np.uint8))
 
 
 @contextlib.contextmanager

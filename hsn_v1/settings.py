@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .adp import HTT_MODES, LabelSet
-from .densecrf import DenseCRF
+from .densecrf import BACKENDS, DenseCRF
 from .errors import InputError
 from .tiles import TILE
 
@@ -72,6 +72,11 @@ class Settings:
     workers: int = field(default_factory=available_cores)
     notes: tuple[str, ...] = ()
 
+    @property
+    def threads(self) -> int:
+        """Threads for each image: more than one where there are fewer images at a time than cores."""
+        return max(1, available_cores() // min(self.workers, len(self.images)))
+
 
 def find_images(folder: Path, mode: str) -> tuple[Path, ...]:
     """Return the images of a folder, sorted by name.
@@ -99,7 +104,8 @@ def find_images(folder: Path, mode: str) -> tuple[Path, ...]:
     return tuple(sorted(images, key=lambda path: path.name))
 
 
-#: The keys of the published `params`: default (None: required), test, and what the test expects, in words.
+#: The keys of the published `params`, and `crf` (see `DenseCRF.backend`): default (None: required), test, and what
+#: the test expects, in words.
 PARAMS: dict[str, tuple[Any, Any, str]] = {
     "input_name": (None, lambda v: isinstance(v, str) and v.strip(), "the name of a folder in img"),
     "input_size": ([TILE, TILE], lambda v: _is_list(v, 2, _is_count), "two positive whole numbers, height and width"),
@@ -114,6 +120,7 @@ PARAMS: dict[str, tuple[Any, Any, str]] = {
         lambda v: _is_list(v, 4, lambda flag: flag in (0, 1)),
         "four values, each true or false",
     ),
+    "crf": ("numba", lambda v: v in BACKENDS, f"one of {', '.join(BACKENDS)}"),
     "verbosity": ("NORMAL", lambda v: v in ("NORMAL", "QUIET"), "NORMAL or QUIET"),
 }
 
@@ -199,7 +206,7 @@ def settings_from_params(
     )
 
 
-def with_crfs(settings: Settings, folder: Path, model_name: str) -> Settings:
+def with_crfs(settings: Settings, folder: Path, model_name: str, backend: str = "numba") -> Settings:
     """Return settings with the CRFs that a folder holds for a model and the settings' label sets.
 
     They are read from ``<model name>_<label set>_optimal_pcc.npy`` or, as published, from
@@ -214,7 +221,8 @@ def with_crfs(settings: Settings, folder: Path, model_name: str) -> Settings:
     for label_set in settings.label_sets:
         published = f"{label_set.name}_optimal_pcc.npy"
         files = [path for path in (folder / f"{model_name}_{published}", folder / published) if path.exists()]
-        crfs[label_set.name] = DenseCRF.from_file(files[0]) if files else DenseCRF()
+        crf = DenseCRF.from_file(files[0]) if files else DenseCRF()
+        crfs[label_set.name] = replace(crf, backend=backend)
         if not files:
             notes.append(f"{folder / published}: no such file; the CRF's default settings serve")
     return replace(settings, crfs=crfs, notes=(*settings.notes, *notes))

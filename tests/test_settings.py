@@ -19,6 +19,7 @@ BAD = {
     "gt_mode": ["maybe", None, []],
     "run_level": [0, 4, "3", True],
     "save_types": [[1, 1, 1], [1, 1, 1, 2], 1, "1111"],
+    "crf": ["own", None, []],
     "verbosity": ["LOUD", 1],
 }
 
