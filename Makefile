@@ -26,9 +26,8 @@ $(READY): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	@command -v g++ >/dev/null || echo "no g++: going without pydensecrf2, which only the tests compare with"
 	if command -v g++ >/dev/null; then cat requirements.txt; else grep -v '^pydensecrf2' requirements.txt; fi > .venv/wanted
-	$(BIN)/python -m pip install --quiet --requirement .venv/wanted
-	$(BIN)/python -m pip install --quiet --editable '.[dev]' --no-deps
-	$(BIN)/python -m pip install --quiet hypothesis psutil pytest ruff
+	$(BIN)/python -m pip install --quiet --requirement .venv/wanted --group dev
+	$(BIN)/python -m pip install --quiet --editable . --no-deps
 	@touch $@
 
 clean:

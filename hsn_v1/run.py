@@ -15,6 +15,7 @@ import numpy as np
 from . import evaluate
 from .densecrf import LARGE, DenseCRF
 from .errors import InputError
+from .figures import confusion_figure
 from .files import Truth, read_image, read_truth
 from .histonet import HistoNet
 from .hsn_v1 import ClassifiedTiles, classify, segment
@@ -22,6 +23,15 @@ from .outputs import check_writable, write_confusions, write_image, write_metric
 from .permutohedral import is_compiled
 from .report import ImageResult, Report, summarise
 from .settings import Settings
+
+#: There is a process for each core, so that threads in it only wait for each other. And glibc keeps the memory it
+#: got, which costs a worker more time to get than to use.
+WORKER_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
+}
 
 
 def run(settings: Settings, histonet: HistoNet, on_image: Callable[[], None] = lambda: None) -> Report:
@@ -129,7 +139,7 @@ def finish_image(settings: Settings, path: Path, image: np.ndarray, tiles: Class
 
 def start_workers(workers: int) -> loky.ProcessPoolExecutor:
     """Return the pool of worker processes; a new one starts at once, beside whatever this process does next."""
-    pool = loky.get_reusable_executor(workers, timeout=300)
+    pool = loky.get_reusable_executor(workers, timeout=300, env=WORKER_ENVIRONMENT)
     compiled = is_compiled()
     for worker in range(workers):
         pool.submit(_warm_up, compiled or worker == 0)
@@ -137,10 +147,9 @@ def start_workers(workers: int) -> loky.ProcessPoolExecutor:
 
 
 def _warm_up(crf: bool) -> None:
-    """Load what takes as long to load as an image to refine; the CRF only if no other worker compiles it."""
-    import matplotlib.figure  # noqa: F401
-
+    """Load fonts and compiled code, which takes longer than an image; not the CRF while another worker compiles it."""
     cv2.setNumThreads(1)  # there is a process for each core
+    confusion_figure(np.eye(2), ("E", "C"), "")
     for classes in (2, 3, 5) if crf else ():  # each kind of class loop is compiled on its own
         DenseCRF()(np.ones((classes, 2, 2), np.float32), np.zeros((2, 2, 3), np.uint8))
 
