@@ -95,7 +95,7 @@ def test_nuclei_are_5_to_10_um_at_any_pixel_size(patches):
     for mpp in (0.5, 0.25):
         red = phantom.patch(seed, size=(int(200 / mpp),) * 2, mpp=mpp).image[..., 0].astype(float)
         smooth = ndimage.gaussian_filter(red, 0.7 / mpp)
-        nuclei, count = ndimage.label(smooth < np.median(smooth) - 35)
+        nuclei, _ = ndimage.label(smooth < np.median(smooth) - 35)
         diameter = 2 * mpp * np.sqrt(np.bincount(nuclei.ravel())[1:] / np.pi)
         counts.append((diameter > 3).sum())
         assert 5 < np.median(diameter[diameter > 3]) < 10
