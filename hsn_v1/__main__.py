@@ -9,7 +9,7 @@ from importlib import import_module
 from .cli import exit_status
 
 #: Modules that bring a command each: `add_command(subparsers)` adds its parser, whose default `run` carries it out.
-COMMANDS = ("phantom_set", "train")
+COMMANDS = ("phantom_set", "train", "tune_crf")
 
 
 def main() -> int:

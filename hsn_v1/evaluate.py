@@ -59,6 +59,12 @@ def mean_iou(confusion: np.ndarray) -> float:
     return float(iou(confusion).mean())
 
 
+def mean_iou_present(confusion: np.ndarray) -> float:
+    """Return mIoU over the classes that occur in the ground truth; 0 if none does."""
+    occurs = confusion[:-1].sum(axis=1) > 0
+    return float(iou(confusion)[occurs].mean()) if occurs.any() else 0.0
+
+
 def frequency_weighted_iou(confusion: np.ndarray, weights: np.ndarray) -> float:
     """Return fIoU, the sum of the classes' IoU times their `frequency_weights`."""
     return float(iou(confusion) @ weights)

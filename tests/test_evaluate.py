@@ -33,6 +33,11 @@ def test_iou_worked_by_hand():
     assert evaluate.mean_iou(CONFUSION) == pytest.approx((0.5 + 0.4 + 0) / 3)
 
 
+def test_mean_iou_of_the_classes_in_the_ground_truth_worked_by_hand():
+    assert evaluate.mean_iou_present(CONFUSION) == pytest.approx((0.5 + 0.4) / 2)
+    assert evaluate.mean_iou_present(np.array([[0, 0], [0, 0], [5, 1]])) == 0
+
+
 def test_iou_of_a_class_that_never_occurs_is_0():
     assert evaluate.iou(np.array([[4, 0], [0, 0], [0, 0]])).tolist() == pytest.approx([1, 0])
 
