@@ -134,5 +134,5 @@ def confusion_figure(shares: np.ndarray, codes: Sequence[str], title: str) -> by
     bar = figure.add_axes(((left + side + 0.25) / width, bottom / height, 0.15 / width, side / height))
     figure.colorbar(picture, cax=bar, label="share of the true class (numbers: %)")
     content = io.BytesIO()
-    figure.savefig(content, format="png")
+    figure.savefig(content, format="png", pil_kwargs={"compress_level": 1})
     return content.getvalue()

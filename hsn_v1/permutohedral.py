@@ -39,7 +39,7 @@ from numba import njit
 
 KEY_BITS = 63
 LANES = 64  # points embedded together, so that the loops over them become vector instructions
-TILE = 1024  # points sliced together, to stay in the first cache
+TILE = 256  # points sliced together, to stay in the first cache
 LEAST = 1 << 12  # points or vertices worth a task of their own
 CACHED = 1 << 21  # values of vertices that stay in the cache; where there are more, classes go by fours
 LARGEST = 2.0**20  # a coordinate beyond which float32 no longer tells neighbouring simplices apart

@@ -1,0 +1,127 @@
+"""Time the dense CRF against pydensecrf: in turn, in one process, on one core and on two; and their peak memory.
+
+    python benchmarks/bench_crf.py [--images DIR] [--repeats N]
+
+Without images, synthetic ones of the sizes of GlaS (522 x 775) and of patches (224 x 224). Times are medians of the
+repeats; the ratios are medians of the ratios of neighbouring runs, which a noisy machine disturbs less. On two cores
+a large image is shared by two threads, and patches run side by side in two processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import loky
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from hsn_v1.densecrf import BACKENDS, LARGE, DenseCRF
+from hsn_v1.files import read_image
+from hsn_v1.run import WORKER_ENVIRONMENT
+
+MORPH, FUNC = DenseCRF(1, 20, 10, 40, 50), DenseCRF(3, 40, 10, 4, 25)
+CASES = (("large", 2, FUNC), ("patches", 4, FUNC), ("patches", 5, MORPH), ("patches", 12, MORPH))
+MEGAPIXELS = (1000, 2000)  # rows and columns
+
+
+def smooth(rng: np.random.Generator, height: int, width: int, planes: int, sigma: float) -> np.ndarray:
+    """Return smooth noise of shape (planes, height, width)."""
+    return np.stack([cv2.GaussianBlur(rng.standard_normal((height, width)), (0, 0), sigma) for _ in range(planes)])
+
+
+def synthetic_image(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Return an image with soft shapes and some grain, as of tissue."""
+    tissue = 190 + 900 * smooth(rng, height, width, 3, 8) + 12 * rng.standard_normal((3, height, width))
+    return np.ascontiguousarray(tissue.clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
+
+
+def synthetic_maps(rng: np.random.Generator, height: int, width: int, classes: int) -> np.ndarray:
+    """Return maps of classes that compete."""
+    maps = np.exp(60 * smooth(rng, height, width, classes, 15))
+    return (maps / maps.sum(axis=0)).astype(np.float32)
+
+
+def clock(run: Callable) -> float:
+    """Return the seconds that a call takes."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def measure(crf: DenseCRF, pairs: list, repeats: int) -> list[str]:
+    """Return a row of the table: milliseconds an image, ratios, and whether labels are equal."""
+    library = replace(crf, backend="pydensecrf")
+    large = pairs[0][1].shape[0] * pairs[0][1].shape[1] >= LARGE
+
+    def two_cores() -> list[np.ndarray]:
+        if large:
+            return [crf(*pair, threads=2) for pair in pairs]
+        pool = loky.get_reusable_executor(2, env=WORKER_ENVIRONMENT)
+        return list(pool.map(crf, *zip(*pairs, strict=True), chunksize=2))
+
+    runs = (lambda: [library(*pair) for pair in pairs], lambda: [crf(*pair) for pair in pairs], two_cores)
+    theirs, _, ours = [run() for run in runs]
+    equal = np.mean([(a.argmax(axis=0) == b.argmax(axis=0)).mean() for a, b in zip(theirs, ours, strict=True)])
+    times = np.array([[clock(run) for run in runs] for _ in range(repeats)]) / len(pairs)
+    gains = np.median(times[:, :-1] / times[:, 1:], axis=0)
+    return [*(f"{1e3 * t:.0f}" for t in np.median(times, axis=0)), *(f"{gain:.2f}" for gain in gains), f"{equal:.6f}"]
+
+
+def peak(backend: str) -> float:
+    """Return the MiB for each megapixel that a backend needs beyond what the process had, in one of its own."""
+    command = [sys.executable, __file__, "--peak", backend]
+    grown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return float(grown) / (MEGAPIXELS[0] * MEGAPIXELS[1] / 1e6)
+
+
+def print_peak(backend: str) -> None:
+    """Print the MiB by which the process grows."""
+    rng, crf = np.random.default_rng(0), replace(FUNC, backend=backend)
+    maps, image = synthetic_maps(rng, *MEGAPIXELS, 2), synthetic_image(rng, *MEGAPIXELS)
+    crf(maps[:, :9, :9], image[:9, :9])  # loads the code
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    crf(maps, image)
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, help="a folder of images, in place of synthetic ones")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--peak", choices=BACKENDS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.peak:
+        print_peak(arguments.peak)
+        return
+
+    rng = np.random.default_rng(0)
+    if arguments.images:
+        images = [read_image(path)[0] for path in sorted(arguments.images.glob("*.png"))]
+    else:
+        images = [synthetic_image(rng, 522, 775), *(synthetic_image(rng, 224, 224) for _ in range(8))]
+    groups = {"large": [], "patches": []}
+    for image in images:
+        groups["large" if image.shape[0] * image.shape[1] >= LARGE else "patches"].append(image)
+    table = Table("images", "classes", "pydensecrf", "one core", "two", "gain", "again", "equal", title="ms an image")
+    for group, classes, crf in CASES:
+        if chosen := groups[group][:8]:
+            pairs = [(synthetic_maps(rng, *image.shape[:2], classes), image) for image in chosen]
+            table.add_row(group, str(classes), *measure(crf, pairs, arguments.repeats))
+    console = Console()
+    console.print(table)
+    for backend in BACKENDS:
+        console.print(f"{backend}: peak memory {peak(backend):.0f} MiB per megapixel (2 classes, bilateral srgb 4)")
+
+
+if __name__ == "__main__":
+    main()
