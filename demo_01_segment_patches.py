@@ -6,6 +6,7 @@ from hsn_v1.cli import demo
 
 INPUT_NAME = "01_tuning_patch"
 MODEL_NAME = "histonet_X1.7_clrdecay_5"
+PHANTOM = ("01_phantom_patch", "histonet_X1.7_phantom")  # set and model where there is no official data
 HTT_MODE = "both"  # both (morph and func), morph, func or glas
 DOWN_FAC = 1.0  # scale of the classifier, 1.2142857 mpp, over that of the images
 BATCH_SIZE = 8  # tiles
@@ -33,4 +34,4 @@ PARAMS = {
 }
 
 if __name__ == "__main__":
-    sys.exit(demo(__doc__, PARAMS, MODEL_NAME, PUBLISHED))
+    sys.exit(demo(__doc__, PARAMS, MODEL_NAME, PUBLISHED, PHANTOM))

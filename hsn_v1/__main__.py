@@ -1,4 +1,4 @@
-"""Commands: ``python -m hsn_v1 COMMAND --help`` tells what each one takes."""
+"""The commands beside the demos: ``python -m hsn_v1 <command> --help`` says what each one does."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from importlib import import_module
 
 from .cli import exit_status
 
-#: Modules that bring a command each: `add_command(subparsers)` adds its parser, whose default `run` carries it out.
-COMMANDS = ("phantom_set", "train", "tune_crf")
+#: Modules whose `add_command(subparsers)` adds a command; its parser's default `run` carries it out.
+COMMANDS = ("official", "phantom_set", "train", "tune_crf")
 
 
 def main() -> int:
-    """Run the command that the arguments name; return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m hsn_v1", description=sys.modules[__package__].__doc__)
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    """Carry out the command line, and return its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m hsn_v1", description=__doc__.partition(":")[0] + ".")
+    subparsers = parser.add_subparsers(required=True, metavar="command")
     for module in COMMANDS:
         import_module(f".{module}", __package__).add_command(subparsers)
     arguments = parser.parse_args()

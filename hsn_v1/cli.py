@@ -11,11 +11,19 @@ from typing import TYPE_CHECKING, Any
 from .errors import InputError
 
 if TYPE_CHECKING:
-    from .run import Report
+    from .report import Report
+
+
+#: Where the phantom set and model lie that a demo falls back on.
+REPOSITORY = Path(__file__).parents[1]
 
 
 def demo(
-    description: str, params: Mapping[str, Any], model_name: str, published: Mapping[str, Mapping[str, float]]
+    description: str,
+    params: Mapping[str, Any],
+    model_name: str,
+    published: Mapping[str, Mapping[str, float]],
+    phantom: tuple[str, str],
 ) -> int:
     """Run a demo script.
 
@@ -29,6 +37,8 @@ def demo(
         Classifier in the folder ``data``.
     published : mapping of str to mapping of str to float
         Published metrics after the CRF, by the label set's name.
+    phantom : (str, str)
+        Image set and classifier that serve where neither the one nor the other of the above is at hand.
 
     Returns
     -------
@@ -43,20 +53,44 @@ def demo(
     arguments = parser.parse_args()
     if arguments.quiet:
         params = {**params, "verbosity": "QUIET"}
-    return exit_status(lambda: _demo(params, model_name, published, arguments))
+    root = arguments.root
+    if not (root / "img" / params["input_name"]).exists() and not any((root / "data").glob(f"{model_name}.*")):
+        if not arguments.quiet:
+            print(
+                f"{root.resolve()} has no official data (see the README): phantoms, images made by this program, "
+                "and a classifier trained on such serve instead",
+                flush=True,
+            )
+        name, model_name = phantom
+        params, published, root = {**params, "input_name": name}, {}, REPOSITORY
+    out = arguments.out or arguments.root / "out" / params["input_name"]
+    return exit_status(lambda: _demo(params, model_name, published, root, out, arguments))
 
 
-def _demo(params: Mapping[str, Any], model_name: str, published: Mapping, arguments: argparse.Namespace) -> int:
+def _demo(
+    params: Mapping[str, Any],
+    model_name: str,
+    published: Mapping[str, Mapping[str, float]],
+    root: Path,
+    out: Path,
+    arguments: argparse.Namespace,
+) -> int:
+    from .official import is_complete, reproduced
     from .published import HistoSegNetV1
 
-    hsn = HistoSegNetV1(params, arguments.root, arguments.out, arguments.workers)
+    hsn = HistoSegNetV1(params, root, out, arguments.workers)
     hsn.find_img()
     hsn.analyze_img()
     hsn.load_histonet({"model_name": model_name})
     report = hsn.run_batch()
     if not arguments.quiet:
         print_table(report, published, len(hsn.settings.images))
-        print(f"results in {hsn.settings.out}")
+        complete = is_complete(report, root, params["input_name"], model_name)
+        for line in reproduced(report, published, complete):
+            print(line)
+        print(f"results in {out}")
+        if pictures := sorted(out.glob("*/horizontal/*.png")):
+            print(f"a picture to look at: {pictures[0]}")
     for note in report.notes:
         print(f"note: {note}", file=sys.stderr)
     for message in report.failures.values():
@@ -89,8 +123,9 @@ def print_table(report: Report, published: Mapping[str, Mapping[str, float]], im
     for heading in ("label set", "metric", *(f"after {stage}" for stage in STAGES), "published"):
         table.add_column(heading, justify="left" if heading in ("label set", "metric") else "right")
     for name in report.weights:
-        for metric in ("fIoU", "mIoU"):
-            values = [report.metrics(name, stage)[metric] for stage in STAGES]
+        stages = [report.metrics(name, stage) for stage in STAGES]
+        for metric in stages[0]:
             known = published.get(name, {}).get(metric)
-            table.add_row(name, metric, *(f"{value:.4f}" for value in values), f"{known:.4f}" if known else "-")
+            values = [f"{metrics[metric]:.4f}" for metrics in stages]
+            table.add_row(name, metric, *values, f"{known:.4f}" if known else "-")
     Console().print(table)

@@ -60,9 +60,9 @@ def mean_iou(confusion: np.ndarray) -> float:
 
 
 def mean_iou_present(confusion: np.ndarray) -> float:
-    """Return mIoU over the classes that occur in the ground truth; 0 if none does."""
-    occurs = confusion[:-1].sum(axis=1) > 0
-    return float(iou(confusion)[occurs].mean()) if occurs.any() else 0.0
+    """Return mIoU over the classes that the ground truth has."""
+    present = confusion[:-1].any(axis=1)
+    return float(iou(confusion)[present].mean()) if present.any() else 0.0
 
 
 def frequency_weighted_iou(confusion: np.ndarray, weights: np.ndarray) -> float:

@@ -117,19 +117,22 @@ def confusion_figure(shares: np.ndarray, codes: Sequence[str], title: str) -> by
     """
     from matplotlib.figure import Figure  # without pyplot: needs no display, keeps no state
 
-    side = 2.5 + 0.32 * len(codes)
-    figure = Figure(figsize=(side + 1.5, side), dpi=100, layout="constrained")
-    axes = figure.add_subplot()
-    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     names = [describe(code) for code in codes]
+    # In inches; a layout engine would measure every text twice.
+    side, left, right, bottom, top = max(0.32 * len(codes), 2.5), 0.085 * max(map(len, names)) + 0.4, 1.2, 1.4, 0.5
+    width, height = left + side + right, bottom + side + top
+    figure = Figure(figsize=(width, height), dpi=100)
+    axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
+    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set(title=title, xlabel="predicted", ylabel="ground truth")
     axes.set_xticks(range(len(codes)), codes, rotation=90)
     axes.set_yticks(range(len(codes)), names)
     for row, column in np.argwhere(shares >= 0.005):
         share = shares[row, column]
         colour = "white" if share > 0.6 else "black"
-        axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=colour)
-    figure.colorbar(picture, ax=axes, shrink=0.7, label="share of the true class's pixels (numbers: %)")
+        axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=8, color=colour)
+    bar = figure.add_axes(((left + side + 0.25) / width, bottom / height, 0.15 / width, side / height))
+    figure.colorbar(picture, cax=bar, label="share of the true class (numbers: %)")
     content = io.BytesIO()
     figure.savefig(content, format="png")
     return content.getvalue()

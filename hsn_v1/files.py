@@ -37,19 +37,21 @@ def read_image(path: Path) -> tuple[np.ndarray, str]:
         If the file is no image, is cut off, or has more than 8 bits per channel.
     """
     with _opened(path) as image:
-        if image.mode not in ("RGB", "RGBA", "P", "L", "LA"):
+        if image.mode not in ("RGB", *_CONVERTED):
             raise InputError(f"{path}: pixels of type {image.mode}; convert it to 8-bit RGB")
-        note = "" if image.mode == "RGB" else f"{path}: {_KINDS[image.mode]}, converted to RGB"
+        note = "" if image.mode == "RGB" else f"{path}: {_CONVERTED[image.mode]}, converted to RGB"
         return np.array(image.convert("RGB")), note
 
 
-_KINDS = {"RGBA": "alpha channel ignored", "P": "palette image", "L": "greyscale", "LA": "greyscale with alpha"}
+_CONVERTED = {"RGBA": "alpha channel ignored", "P": "palette image", "L": "greyscale", "LA": "greyscale with alpha"}
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
+            if any(";16" in str(tile[3]) for tile in image.tile):  # Pillow would drop the lower 8 of 16 bits unasked
+                raise InputError(f"{path}: 16 bits per channel; convert it to 8-bit RGB")
             image.load()
             yield image
     except InputError:
@@ -90,8 +92,7 @@ def read_truth(path: Path, label_set: LabelSet, height: int, width: int) -> Trut
     if not path.exists():
         raise InputError(f"{path}: no such ground truth; add it, remove the image, or run with gt_mode off")
     with _opened(path) as image:
-        rgb = np.array(image.convert("RGB")).astype(np.uint32)
-    packed = rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
+        packed = np.asarray(image.convert("RGBA")).view("<u4")[..., 0] & 0xFFFFFF  # a pixel's 4 bytes as one number
     unlabelled, strange = len(label_set), len(label_set) + 1
     table = np.full(1 << 24, strange, np.uint8)
     table[[_pack(colour) for colour in label_set.colours.values()]] = range(len(label_set))
@@ -104,7 +105,7 @@ def read_truth(path: Path, label_set: LabelSet, height: int, width: int) -> Trut
 
 def _pack(colour: tuple[int, int, int]) -> int:
     red, green, blue = colour
-    return red << 16 | green << 8 | blue
+    return red | green << 8 | blue << 16
 
 
 def colourise(labels: np.ndarray, label_set: LabelSet) -> np.ndarray:

@@ -40,16 +40,16 @@ class HistoNet:
     model : keras.Model
         Normalised tiles of shape (T, tile, tile, 3) to scores of shape (T, 51).
     network : keras.Model
-        The same, and the activations that Grad-CAM weighs as a second output.
-    channel_weights : ndarray of shape (K, 51) or None
-        Grad-CAM's weights where they are the same for every image.
+        The same, with a second output: coarse CAMs of shape (T, h, w, 51), or the activations that they weigh.
+    closed_form : bool
+        Whether the second output is CAMs; else gradients tell each tile's weights.
     thresholds : ndarray of shape (51,), float64
         Score from which on a class is present.
     """
 
     model: keras.Model
     network: keras.Model
-    channel_weights: np.ndarray | None
+    closed_form: bool
     thresholds: np.ndarray
 
     @classmethod
@@ -58,16 +58,20 @@ class HistoNet:
         keras = import_keras()
         clone = keras.models.clone_model(model)  # a Sequential that grew by `add` has no definite tensors
         clone.set_weights(model.get_weights())
-        model = clone
-        weights = closed_form_weights(model)
+        weights = closed_form_weights(clone)
         if weights is None and keras.backend.backend() != "tensorflow":
             raise InputError(
                 f"model {model.name!r} needs gradients for its Grad-CAM, which are taken with TensorFlow only: "
                 "set KERAS_BACKEND=tensorflow, or use a model that ends in global pooling and one dense layer"
             )
-        network = keras.Model(model.inputs[0], [model.outputs[0], feature_layer(model).output])
+        second = feature_layer(clone).output
+        if weights is not None:  # the weighted sum of channels is a convolution of one pixel
+            weigh = keras.layers.Conv2D(weights.shape[1], 1, use_bias=False, name="coarse_cams")
+            second = weigh(second)
+            weigh.set_weights([weights[np.newaxis, np.newaxis]])
+        network = keras.Model(clone.inputs[0], [clone.outputs[0], second])
         network.compile(jit_compile=False)  # compiling by XLA takes longer than a run
-        return cls(model, network, weights, thresholds)
+        return cls(clone, network, weights is not None, thresholds)
 
     @property
     def tile(self) -> int:
@@ -87,10 +91,10 @@ class HistoNet:
         cams : ndarray of shape (T, 51, h, w), float32
         """
         tiles = (tiles - np.float32(MEAN)) / np.float32(STD)
-        scores, features = self.network.predict_on_batch(tiles)
-        if self.channel_weights is None:
-            return scores, coarse_cams(features, gradient_weights(self.model, tiles))
-        return scores, coarse_cams(features, self.channel_weights)
+        scores, second = self.network.predict_on_batch(tiles)
+        if self.closed_form:
+            return scores, np.ascontiguousarray(second.transpose(0, 3, 1, 2))
+        return scores, coarse_cams(second, gradient_weights(self.model, tiles))
 
 
 def load_histonet(folder: Path, name: str) -> HistoNet:
@@ -119,9 +123,9 @@ def load_histonet(folder: Path, name: str) -> HistoNet:
     for path in files.values():
         if not path.is_file():
             raise InputError(f"{path}: no such file; put it there, or choose another model than {name!r}")
-    thresholds = _read_thresholds(files[".mat"])
-    description = _read_architecture(files[".json"])
-    shapes = _read_shapes(files[".h5"])
+    thresholds = read_thresholds(files[".mat"])
+    description = read_architecture(files[".json"])
+    shapes = read_shapes(files[".h5"])
     with quiet_start():
         keras = import_keras()
         model = _build(keras, description, files[".json"])
@@ -162,7 +166,8 @@ def save_histonet(folder: Path, name: str, model: keras.Model, thresholds: np.nd
     write_bytes(folder / f"{name}.mat", table.getvalue())
 
 
-def _read_thresholds(path: Path) -> np.ndarray:
+def read_thresholds(path: Path) -> np.ndarray:
+    """Return the 51 thresholds of a ``.mat`` file, or raise InputError."""
     try:
         contents = loadmat(path, variable_names=["optimalScoreThresh"])
     except Exception as error:  # loadmat raises whatever its parser meets in a broken file
@@ -178,7 +183,8 @@ def _read_thresholds(path: Path) -> np.ndarray:
     return thresholds.astype(np.float64)
 
 
-def _read_architecture(path: Path) -> dict:
+def read_architecture(path: Path) -> dict:
+    """Return what a ``.json`` file says of a Keras model, or raise InputError."""
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
@@ -188,8 +194,8 @@ def _read_architecture(path: Path) -> dict:
     return description
 
 
-def _read_shapes(path: Path) -> dict[str, list[tuple[int, ...]]]:
-    """Return the shapes of each layer's weights in a Keras 2 weight file."""
+def read_shapes(path: Path) -> dict[str, list[tuple[int, ...]]]:
+    """Return the shapes of each layer's weights in a Keras 2 weight file, or raise InputError."""
     try:
         with h5py.File(path) as file:
             group = file.get("model_weights", file)
@@ -250,7 +256,15 @@ def _line(error: Exception) -> str:
 def import_keras() -> ModuleType:
     """Import Keras, on first use and without TensorFlow's start-up messages."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    return importlib.import_module("keras")
+    # Keras imports scikit-learn, if it can, for wrappers that nobody needs here: half a second.
+    unwanted = "sklearn" not in sys.modules
+    if unwanted:
+        sys.modules["sklearn"] = None
+    try:
+        return importlib.import_module("keras")
+    finally:
+        if unwanted:
+            del sys.modules["sklearn"]
 
 
 @contextlib.contextmanager

@@ -75,6 +75,7 @@ def segment_image(
     label_sets: Iterable[LabelSet],
     crfs: Mapping[str, DenseCRF],
     downsample: float = 1.0,
+    threads: int = 1,
 ) -> dict[str, Segmentation]:
     """Segment one image: the whole method.
 
@@ -87,6 +88,8 @@ def segment_image(
         By the label set's name; a label set without one stops before the CRF.
     downsample : float
         Factor between the image's scale and the classifier's; see `tiles.downsample_factor`.
+    threads : int
+        Threads that the CRF may use.
 
     Returns
     -------
@@ -94,7 +97,7 @@ def segment_image(
         By the label set's name.
     """
     ((_, _, tiles),) = classify([(None, image)], histonet, downsample)
-    return segment(image, tiles, label_sets, crfs)
+    return segment(image, tiles, label_sets, crfs, threads)
 
 
 def segment(
@@ -102,9 +105,10 @@ def segment(
     tiles: ClassifiedTiles,
     label_sets: Iterable[LabelSet],
     crfs: Mapping[str, DenseCRF],
+    threads: int = 1,
 ) -> dict[str, Segmentation]:
     """Segment an image whose tiles are classified; parameters and result as in `segment_image`."""
-    wanted, adjusted, segmentations = list(label_sets), {}, {}
+    wanted, adjusted, segmentations, lattices = list(label_sets), {}, {}, {}
     for label_set in lenders_first(wanted):
         cams = localise(tiles.cams, tiles.scores, tiles.present(label_set), label_set, tiles.grid)
         lent = adjusted[label_set.lender][label_set.borrowed_indices] if label_set.lender else None
@@ -113,7 +117,7 @@ def segment(
             continue
         masks = {"GradCAM": winners(cams, label_set.foreground), "Adjust": winners(maps)}
         if label_set.name in crfs:
-            masks["CRF"] = winners(crfs[label_set.name](maps, image))
+            masks["CRF"] = winners(crfs[label_set.name](maps, image, threads, lattices))
         segmentations[label_set.name] = Segmentation(maps, masks)
     return segmentations
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 from skimage.filters import gaussian
 from skimage.measure import label
@@ -17,10 +17,10 @@ from .evaluate import iou, row_normalised
 from .figures import LINE, blend, confusion_figure, continuous_map, legend, summary
 from .files import Truth, colourise, write_bytes, write_picture, write_row
 from .hsn_v1 import STAGES, ClassifiedTiles, Segmentation
+from .report import Report
 from .settings import SaveTypes, Settings
 
-if TYPE_CHECKING:
-    from .run import Report
+PANEL = 448  #: longest side of a picture in a summary, in px
 
 
 def check_writable(folder: Path) -> None:
@@ -123,23 +123,28 @@ def write_summaries(
     label_set: LabelSet,
 ) -> None:
     """Write an image, its ground truth and its segmentation side by side, and one below the other."""
-    rows = image.shape[0] // LINE
-    blank = np.full_like(image, 255)
+    shown = min(1, PANEL / max(image.shape[:2]))
+    rows = round(shown * image.shape[0]) // LINE
     maps, masks = segmentation.maps, segmentation.masks
 
-    def veiled(labels: np.ndarray) -> np.ndarray:
-        return blend(colourise(labels, label_set), image, 0.5)
+    def panel(picture: np.ndarray, share: float) -> np.ndarray:
+        blended = blend(picture, image, share)
+        return cv2.resize(blended, None, fx=shown, fy=shown, interpolation=cv2.INTER_AREA) if shown < 1 else blended
 
+    def mask(labels: np.ndarray) -> np.ndarray:
+        return panel(colourise(labels, label_set), 0.5)
+
+    empty = np.full_like(panel(image, 1), 255)
     present = [c for c in range(len(label_set)) if truth is not None and (truth == c).any()]
     predicted = np.flatnonzero(maps.any(axis=(1, 2))).tolist()
     panels = [
-        ("image", image),
-        ("classes in ground truth", legend(present, label_set, rows) if truth is not None else blank),
-        ("ground truth", veiled(truth) if truth is not None else blank),
+        ("image", panel(image, 1)),
+        ("classes in ground truth", legend(present, label_set, rows) if truth is not None else empty),
+        ("ground truth", mask(truth) if truth is not None else empty),
         ("classes predicted", legend(predicted, label_set, rows)),
-        ("segmentation after CRF", veiled(masks["CRF"])),
-        ("before CRF", veiled(masks["Adjust"])),
-        ("adjusted maps", blend(continuous_map(maps, label_set), image, 0.75)),
+        ("segmentation after CRF", mask(masks["CRF"])),
+        ("before CRF", mask(masks["Adjust"])),
+        ("adjusted maps", panel(continuous_map(maps, label_set), 0.75)),
     ]
     for direction in ("horizontal", "vertical"):
         picture = summary(panels, vertical=direction == "vertical")
@@ -182,9 +187,9 @@ def write_metrics(folder: Path, report: Report, label_sets: tuple[LabelSet, ...]
         return
     for stage in STAGES:
         row = {
-            f"{label_set.name}_{metric}": value
+            f"{label_set.name}_{metric}": report.metrics(label_set.name, stage)[metric]
             for label_set in label_sets
-            for metric, value in report.metrics(label_set.name, stage).items()
+            for metric in ("fIoU", "mIoU")
         }
         write_row(folder / f"metric_results_{stage}.csv", row)
     for label_set in label_sets:

@@ -11,8 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from .errors import InputError
 from .histonet import HistoNet, load_histonet
-from .run import Report, run, start_workers
-from .settings import Settings, check_params, settings_from_params
+from .permutohedral import is_compiled
+from .report import Report
+from .run import run, start_workers
+from .settings import Settings, check_params, settings_from_params, with_crfs
 
 
 class HistoSegNetV1:
@@ -43,36 +45,42 @@ class HistoSegNetV1:
         self.root, self.out, self.workers = Path(root), out, workers
         self.settings: Settings | None = None
         self.histonet: HistoNet | None = None
+        self._quiet = self.params["verbosity"] == "QUIET"
 
     def find_img(self) -> None:
-        """Look up the images, their ground truth and the CRF settings."""
+        """Look up the images and their ground truth."""
         self.settings = settings_from_params(self.params, self.root, self.out, self.workers)
 
     def analyze_img(self) -> None:
         """Do nothing: the published code weighed classes here, which `run_batch` does."""
 
     def load_histonet(self, params: Mapping[str, str]) -> None:
-        """Load the classifier ``params["model_name"]`` from the folder ``data``."""
+        """Load the classifier ``params["model_name"]`` and its CRF settings from the folder ``data``."""
         if set(params) != {"model_name"}:
             raise InputError(f"load_histonet: params has the keys {sorted(params)}, expected model_name alone")
-        if self.settings:
-            start_workers(self.settings.workers)  # beside the classifier, which takes seconds
+        if not self.settings:
+            self.find_img()
+        self.settings = with_crfs(self.settings, self.root / "data", params["model_name"], self.params["crf"])
+        if not self._quiet and not is_compiled():
+            print("compiling the dense CRF for this machine, once: this takes some seconds more", flush=True)
+        start_workers(self.settings.workers)  # beside the classifier, which takes seconds to load
         self.histonet = load_histonet(self.root / "data", params["model_name"])
 
     def run_batch(self) -> Report:
         """Segment all images, and write and measure the results."""
-        if not self.settings:
-            self.find_img()
         if not self.histonet:
             raise InputError("run_batch: no classifier; call load_histonet(params={'model_name': ...}) before")
-        with progress_bar(len(self.settings.images), quiet=self.params["verbosity"] == "QUIET") as advance:
+        with progress_bar(len(self.settings.images), self._quiet) as advance:
             return run(self.settings, self.histonet, advance)
 
 
 @contextlib.contextmanager
 def progress_bar(total: int, quiet: bool) -> Iterator[Callable[[], None]]:
     """Show how many images are done and how long the rest takes; yields what advances it by one image."""
+    if quiet:  # a bar that is only disabled still ends its line
+        yield lambda: None
+        return
     columns = TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), disable=quiet) as progress:
+    with Progress(*columns, TextColumn("left"), TimeRemainingColumn()) as progress:
         task = progress.add_task("segmenting", total=total)
         yield lambda: progress.advance(task)

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -14,73 +13,25 @@ import loky
 import numpy as np
 
 from . import evaluate
+from .densecrf import LARGE, DenseCRF
 from .errors import InputError
+from .figures import confusion_figure
 from .files import Truth, read_image, read_truth
 from .histonet import HistoNet
 from .hsn_v1 import ClassifiedTiles, classify, segment
 from .outputs import check_writable, write_confusions, write_image, write_metrics, write_scores
+from .permutohedral import is_compiled
+from .report import ImageResult, Report, summarise
 from .settings import Settings
 
-
-@dataclass(frozen=True)
-class ImageResult:
-    """What a run keeps of an image.
-
-    Attributes
-    ----------
-    file : str
-        The image's file name.
-    confusions : dict of (str, str) to ndarray of shape (C + 1, C)
-        Confusion matrix of each label set's name and stage; see `evaluate`.
-    pixels : dict of str to ndarray of shape (C,)
-        Pixels of each class in the ground-truth file, by the label set's name.
-    scores : dict of str to float
-        Mean over the tiles of the score of the class that is always present, by the label set's name.
-    notes : tuple of str
-        What the user should know of this image.
-    """
-
-    file: str
-    confusions: dict[tuple[str, str], np.ndarray]
-    pixels: dict[str, np.ndarray]
-    scores: dict[str, float]
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Report:
-    """Outcome of a run.
-
-    Attributes
-    ----------
-    files : tuple of str
-        Names of the images that were segmented.
-    confusions : dict of (str, str) to ndarray of shape (C + 1, C)
-        Confusion matrix of each label set's name and stage; empty without ground truth.
-    weights : dict of str to ndarray of shape (C,)
-        fIoU weights of each label set's name; empty without ground truth.
-    scores : dict of str to dict of str to float
-        Mean score of each image, by the name of the label set that has a class that is always present.
-    failures : dict of str to str
-        What went wrong with an image, by its file name.
-    notes : tuple of str
-        What else the user should know.
-    """
-
-    files: tuple[str, ...]
-    confusions: dict[tuple[str, str], np.ndarray]
-    weights: dict[str, np.ndarray]
-    scores: dict[str, dict[str, float]]
-    failures: dict[str, str]
-    notes: tuple[str, ...]
-
-    def metrics(self, name: str, stage: str) -> dict[str, float]:
-        """Return fIoU and mIoU of a label set after a stage."""
-        confusion = self.confusions[name, stage]
-        return {
-            "fIoU": evaluate.frequency_weighted_iou(confusion, self.weights[name]),
-            "mIoU": evaluate.mean_iou(confusion),
-        }
+#: There is a process for each core, so that threads in it only wait for each other. And glibc keeps the memory it
+#: got, which costs a worker more time to get than to use.
+WORKER_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
+}
 
 
 def run(settings: Settings, histonet: HistoNet, on_image: Callable[[], None] = lambda: None) -> Report:
@@ -161,7 +112,8 @@ def finish_image(settings: Settings, path: Path, image: np.ndarray, tiles: Class
             truths[label_set.name] = read_truth(file, label_set, *image.shape[:2])
     if settings.run_level >= 2:
         crfs = settings.crfs if settings.run_level >= 3 else {}
-        segmentations = segment(image, tiles, settings.label_sets, crfs)
+        threads = settings.threads if image.shape[0] * image.shape[1] >= LARGE else 1
+        segmentations = segment(image, tiles, settings.label_sets, crfs, threads)
     write_image(settings, path, image, tiles, segmentations, truths)
     return ImageResult(
         path.name,
@@ -185,41 +137,21 @@ def finish_image(settings: Settings, path: Path, image: np.ndarray, tiles: Class
     )
 
 
-def summarise(results: list[ImageResult], failures: dict[str, str], notes: list[str]) -> Report:
-    """Add up the results of a set's images."""
-    results = sorted(results, key=lambda result: result.file)
-    confusions: dict[tuple[str, str], np.ndarray] = {}
-    pixels: dict[str, np.ndarray] = {}
-    scores: dict[str, dict[str, float]] = {}
-    for result in results:
-        for key, confusion in result.confusions.items():
-            confusions[key] = confusions.get(key, 0) + confusion
-        for name, counts in result.pixels.items():
-            pixels[name] = pixels.get(name, 0) + counts
-        for name, score in result.scores.items():
-            scores.setdefault(name, {})[result.file] = score
-    return Report(
-        files=tuple(result.file for result in results),
-        confusions=confusions,
-        weights={name: evaluate.frequency_weights(counts) for name, counts in pixels.items()},
-        scores=scores,
-        failures=dict(sorted(failures.items())),
-        notes=(*notes, *(note for result in results for note in result.notes)),
-    )
-
-
 def start_workers(workers: int) -> loky.ProcessPoolExecutor:
     """Return the pool of worker processes; a new one starts at once, beside whatever this process does next."""
-    pool = loky.get_reusable_executor(workers, timeout=300)
-    for _ in range(workers):
-        pool.submit(_warm_up)
+    pool = loky.get_reusable_executor(workers, timeout=300, env=WORKER_ENVIRONMENT)
+    compiled = is_compiled()
+    for worker in range(workers):
+        pool.submit(_warm_up, compiled or worker == 0)
     return pool
 
 
-def _warm_up() -> None:
-    import matplotlib.figure  # noqa: F401 (takes as long to import as an image to refine)
-
+def _warm_up(crf: bool) -> None:
+    """Load fonts and compiled code, which takes longer than an image; not the CRF while another worker compiles it."""
     cv2.setNumThreads(1)  # there is a process for each core
+    confusion_figure(np.eye(2), ("E", "C"), "")
+    for classes in (2, 3, 5) if crf else ():  # each kind of class loop is compiled on its own
+        DenseCRF()(np.ones((classes, 2, 2), np.float32), np.zeros((2, 2, 3), np.uint8))
 
 
 @contextlib.contextmanager

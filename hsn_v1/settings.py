@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .adp import HTT_MODES, LabelSet
-from .densecrf import DenseCRF
+from .densecrf import BACKENDS, DenseCRF
 from .errors import InputError
 from .tiles import TILE
 
@@ -42,8 +42,8 @@ class Settings:
     out : Path
         Folder to write to.
     label_sets : tuple of LabelSet
-    crfs : dict of str to DenseCRF
-        By the label set's name.
+    crfs : mapping of str to DenseCRF
+        By the label set's name; a label set without one stops before the CRF.
     downsample : float
         Factor between the images' scale and the classifier's; see `tiles.downsample_factor`.
     input_size : (int, int)
@@ -63,7 +63,7 @@ class Settings:
     truth: Path | None
     out: Path
     label_sets: tuple[LabelSet, ...]
-    crfs: Mapping[str, DenseCRF]
+    crfs: Mapping[str, DenseCRF] = field(default_factory=dict)
     downsample: float = 1.0
     input_size: tuple[int, int] = (TILE, TILE)
     batch_size: int = 8
@@ -71,6 +71,11 @@ class Settings:
     save: SaveTypes = field(default_factory=SaveTypes)
     workers: int = field(default_factory=available_cores)
     notes: tuple[str, ...] = ()
+
+    @property
+    def threads(self) -> int:
+        """Threads for each image: more than one where there are fewer images at a time than cores."""
+        return max(1, available_cores() // min(self.workers, len(self.images)))
 
 
 def find_images(folder: Path, mode: str) -> tuple[Path, ...]:
@@ -99,7 +104,8 @@ def find_images(folder: Path, mode: str) -> tuple[Path, ...]:
     return tuple(sorted(images, key=lambda path: path.name))
 
 
-#: The keys of the published `params`: default (None: required), test, and what the test expects, in words.
+#: The keys of the published `params`, and `crf` (see `DenseCRF.backend`): default (None: required), test, and what
+#: the test expects, in words.
 PARAMS: dict[str, tuple[Any, Any, str]] = {
     "input_name": (None, lambda v: isinstance(v, str) and v.strip(), "the name of a folder in img"),
     "input_size": ([TILE, TILE], lambda v: _is_list(v, 2, _is_count), "two positive whole numbers, height and width"),
@@ -114,6 +120,7 @@ PARAMS: dict[str, tuple[Any, Any, str]] = {
         lambda v: _is_list(v, 4, lambda flag: flag in (0, 1)),
         "four values, each true or false",
     ),
+    "crf": ("numba", lambda v: v in BACKENDS, f"one of {', '.join(BACKENDS)}"),
     "verbosity": ("NORMAL", lambda v: v in ("NORMAL", "QUIET"), "NORMAL or QUIET"),
 }
 
@@ -156,7 +163,7 @@ def check_params(params: Mapping[str, Any]) -> dict[str, Any]:
 def settings_from_params(
     params: Mapping[str, Any], root: Path = Path(), out: Path | None = None, workers: int | None = None
 ) -> Settings:
-    """Look up images, ground truth and CRF settings for the published `params`.
+    """Look up images and ground truth for the published `params`.
 
     Parameters
     ----------
@@ -185,20 +192,37 @@ def settings_from_params(
             raise InputError(
                 f"{truth / label_set.name}: no such folder; put the ground truth there, or run with gt_mode off"
             )
-    files = {label_set.name: root / "data" / f"{label_set.name}_optimal_pcc.npy" for label_set in label_sets}
     return Settings(
         images=images,
         truth=truth,
         out=out or root / "out" / name,
         label_sets=label_sets,
-        crfs={name: DenseCRF.from_file(path) for name, path in files.items()},
         downsample=float(params["down_fac"]),
         input_size=tuple(params["input_size"]),
         batch_size=int(params["batch_size"]),
         run_level=int(params["run_level"]),
         save=SaveTypes(*map(bool, params["save_types"])),
         workers=workers or available_cores(),
-        notes=tuple(
-            f"{path}: no such file; the CRF's default settings serve" for path in files.values() if not path.exists()
-        ),
     )
+
+
+def with_crfs(settings: Settings, folder: Path, model_name: str, backend: str = "numba") -> Settings:
+    """Return settings with the CRFs that a folder holds for a model and the settings' label sets.
+
+    They are read from ``<model name>_<label set>_optimal_pcc.npy`` or, as published, from
+    ``<label set>_optimal_pcc.npy``; without a file the default serves, and a note says so.
+
+    Raises
+    ------
+    InputError
+        If a file does not hold what it should.
+    """
+    crfs, notes = {}, []
+    for label_set in settings.label_sets:
+        published = f"{label_set.name}_optimal_pcc.npy"
+        files = [path for path in (folder / f"{model_name}_{published}", folder / published) if path.exists()]
+        crf = DenseCRF.from_file(files[0]) if files else DenseCRF()
+        crfs[label_set.name] = replace(crf, backend=backend)
+        if not files:
+            notes.append(f"{folder / published}: no such file; the CRF's default settings serve")
+    return replace(settings, crfs=crfs, notes=(*settings.notes, *notes))

@@ -234,21 +234,26 @@ def fit(train: LabelledPatches, validation: LabelledPatches, recipe: Recipe, epo
 
     best = out / "best.weights.h5"
     losses = [float(row["val_loss"]) for row in read_log(out / "log.csv")]
-    model.fit(
-        batches(train, recipe, train=True),
-        validation_data=batches(validation, recipe, train=False),
-        epochs=epochs,
-        shuffle=False,  # the batches are shuffled already
-        verbose=1 if sys.stdout.isatty() else 2,
-        callbacks=[
-            keras.callbacks.LambdaCallback(on_train_batch_begin=pace),
-            keras.callbacks.CSVLogger(out / "log.csv", append=True),
-            keras.callbacks.ModelCheckpoint(
-                best, save_best_only=True, save_weights_only=True, initial_value_threshold=min(losses, default=None)
-            ),
-            keras.callbacks.BackupAndRestore(out / "backup", delete_checkpoint=False),
-        ],
-    )
+    log = keras.callbacks.CSVLogger(out / "log.csv", append=True)
+    try:
+        model.fit(
+            batches(train, recipe, train=True),
+            validation_data=batches(validation, recipe, train=False),
+            epochs=epochs,
+            shuffle=False,  # the batches are shuffled already
+            verbose=1 if sys.stdout.isatty() else 2,
+            callbacks=[
+                keras.callbacks.LambdaCallback(on_train_batch_begin=pace),
+                log,
+                keras.callbacks.ModelCheckpoint(
+                    best, save_best_only=True, save_weights_only=True, initial_value_threshold=min(losses, default=None)
+                ),
+                keras.callbacks.BackupAndRestore(out / "backup", delete_checkpoint=False),
+            ],
+        )
+    finally:  # Keras leaves the log open when it is interrupted
+        if log.csv_file:
+            log.csv_file.close()
     model.load_weights(best)
     final = build_histonet(TILE, recipe.width, recipe.dropout)
     final.set_weights(model.get_weights())

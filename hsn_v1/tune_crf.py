@@ -6,46 +6,50 @@ import argparse
 import csv
 import io
 from collections.abc import Iterator
-from dataclasses import astuple, fields
 from pathlib import Path
 
 import loky
 import numpy as np
 
 from . import phantom
-from .adp import LABEL_SETS, LabelSet
-from .densecrf import ITERATIONS, DenseCRF
+from .adp import CLASSIFIER_MPP, LABEL_SETS, LabelSet
+from .densecrf import DenseCRF
 from .errors import InputError
 from .evaluate import confusion_matrix, mean_iou, mean_iou_present
 from .files import read_image, read_truth, write_bytes
 from .histonet import load_histonet
 from .hsn_v1 import classify, segment, winners
 from .settings import available_cores, find_images
-from .tiles import TILE, downsample_factor
+from .tiles import downsample_factor
 from .training_set import SEEDS
 
 #: Least and greatest value that is tried of each setting; values are spread evenly over the logarithm.
 RANGES = {
-    "gauss_sxy": (0.7, 6),
-    "gauss_compat": (1, 60),
-    "bilat_sxy": (5, 80),
-    "bilat_srgb": (3, 60),
-    "bilat_compat": (1, 60),
+    "gauss_sxy": (0.7, 25),
+    "gauss_compat": (0.5, 60),
+    "bilat_sxy": (3, 150),
+    "bilat_srgb": (3, 150),
+    "bilat_compat": (0.5, 60),
 }
 
-GLAS_MPP = 0.620
+#: Phantoms that have a label set's ground truth, and their scale in mpp.
+PHANTOMS = {
+    "morph": (phantom.patch, CLASSIFIER_MPP),
+    "func": (phantom.patch, CLASSIFIER_MPP),
+    "glas": (phantom.glas, 0.620),
+}
 
 
 def tuning_phantoms(label_set: LabelSet, count: int) -> tuple[list[tuple[np.ndarray, np.ndarray]], float]:
     """Return images and label maps of phantoms that are kept for tuning, and the factor to the classifier's scale."""
-    seeds = SEEDS["tuning"][:count]
-    if label_set.name == "glas":
-        downsample = downsample_factor(GLAS_MPP)
-        side = round(TILE * downsample)  # one tile: a corner is enough, and much faster
-        made = [phantom.glas(seed, size=(side, side), mpp=GLAS_MPP) for seed in seeds]
-    else:
-        downsample, made = 1.0, [phantom.patch(seed) for seed in seeds]
-    return [(one.image, one.labels[label_set.name]) for one in made], downsample
+    make, mpp = PHANTOMS[label_set.name]
+    made = [make(seed) for seed in SEEDS["tuning"][:count]]
+    return [(one.image, one.labels[label_set.name]) for one in made], downsample_factor(mpp)
+
+
+def values(crf: DenseCRF) -> list[float]:
+    """Return the settings that are searched, in the order of the published files."""
+    return [getattr(crf, name) for name in RANGES]
 
 
 def read_tuning_set(images: Path, truth: Path, label_set: LabelSet) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -63,7 +67,7 @@ def draw_settings(count: int, rng: np.random.Generator, around: DenseCRF | None 
     for _ in range(count):
         logs = rng.uniform(low, high)
         if around is not None:
-            logs = np.clip(np.log(astuple(around)) + rng.normal(0, 0.2, len(logs)), low, high)
+            logs = np.clip(np.log(values(around)) + rng.normal(0, 0.2, len(logs)), low, high)
         yield DenseCRF(*np.exp(logs).round(2).tolist())
 
 
@@ -148,11 +152,11 @@ def _run(arguments: argparse.Namespace) -> int:
 def write_results(path: Path, table: Path, tried: list[tuple[DenseCRF, np.ndarray]]) -> None:
     """Write the best settings as the published file (1, 6), and all of them as a CSV, best first."""
     settings = io.BytesIO()
-    np.save(settings, np.array([[*astuple(tried[0][0]), ITERATIONS]]))
+    np.save(settings, np.array([[*values(tried[0][0]), tried[0][0].iterations]]))
     write_bytes(path, settings.getvalue())
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*(field.name for field in fields(DenseCRF)), "mIoU of present classes", "mIoU"])
+    writer.writerow([*RANGES, "mIoU of present classes", "mIoU"])
     for crf, confusion in tried:
-        writer.writerow([*astuple(crf), f"{mean_iou_present(confusion):.5f}", f"{mean_iou(confusion):.5f}"])
+        writer.writerow([*values(crf), f"{mean_iou_present(confusion):.5f}", f"{mean_iou(confusion):.5f}"])
     write_bytes(table, text.getvalue().encode())

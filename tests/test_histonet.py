@@ -57,8 +57,8 @@ def test_a_model_without_closed_form_goes_through_gradients(keras, toy_model, to
     model.layers[-2].set_weights([np.eye(12)])
     model.layers[-1].set_weights([kernel, bias])
     open_ended = HistoNet.of(model, toy_histonet.thresholds)
-    assert open_ended.channel_weights is None
-    assert toy_histonet.channel_weights is not None
+    assert not open_ended.closed_form
+    assert toy_histonet.closed_form
     for ours, theirs in zip(open_ended(batch := tiles(3)), toy_histonet(batch), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
 

@@ -1,0 +1,159 @@
+"""Time a demo: as a user runs it, and stage by stage in one process.
+
+    python benchmarks/bench_demo.py --root DIR [--demo 2] [--runs 3] [--json FILE]
+
+The demo runs as a command, all outputs on, start-up included: median seconds, images per second, and the peak
+of memory of all its processes together (a page that they share counts once, where the system tells). Then the
+same images go through the same functions one after another in one process, for the seconds of each stage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import json
+import pkgutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from unittest import mock
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+REPOSITORY = Path(__file__).parents[1]
+DEMOS = {1: "demo_01_segment_patches", 2: "demo_02_segment_glas_patches"}
+
+#: What is timed in one process: the stage, and the functions that make it up.
+STAGES = {
+    "read": ("hsn_v1.run.read_image", "hsn_v1.run.read_truth"),
+    "classify": ("hsn_v1.histonet.HistoNet.__call__",),
+    "localise": ("hsn_v1.hsn_v1.localise",),
+    "adjust": ("hsn_v1.hsn_v1.adjust",),
+    "refine": ("hsn_v1.densecrf.DenseCRF.__call__",),
+    "evaluate": ("hsn_v1.evaluate.confusion_matrix", "hsn_v1.run.summarise"),
+    "write": (
+        "hsn_v1.run.write_image",
+        "hsn_v1.run.write_metrics",
+        "hsn_v1.run.write_scores",
+        "hsn_v1.run.write_confusions",
+    ),
+}
+
+
+def memory(process: psutil.Process) -> int:
+    """Return the bytes that a process and its children hold now."""
+    total = 0
+    for one in [process, *process.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            info = one.memory_full_info()
+            total += getattr(info, "pss", info.rss)
+    return total
+
+
+def run_as_command(command: list[str]) -> tuple[float, int]:
+    """Run a command; return its seconds and its peak of memory in bytes."""
+    start, peak = time.perf_counter(), 0
+    process = psutil.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
+    while process.poll() is None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            peak = max(peak, memory(process))
+        time.sleep(0.1)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)}: exit status {process.returncode}")
+    return time.perf_counter() - start, peak
+
+
+class SerialPool:
+    """Does what a pool of workers does, at once."""
+
+    def submit(self, function, *arguments):
+        """Call the function; return its result as a future does."""
+        value = function(*arguments)
+        return mock.Mock(result=lambda: value)
+
+    def shutdown(self, **_) -> None:
+        """Do nothing."""
+
+
+def time_stages(params: dict, model_name: str, root: Path, out: Path) -> dict[str, float]:
+    """Run a demo's images in one process; return the seconds of each stage."""
+    start = time.perf_counter()
+    published = importlib.import_module("hsn_v1.published")
+    run = importlib.import_module("hsn_v1.run")
+    hsn = published.HistoSegNetV1({**params, "verbosity": "QUIET"}, root, out)
+    hsn.find_img()
+    with mock.patch.object(published, "start_workers"):
+        hsn.load_histonet({"model_name": model_name})
+    seconds = Counter({"start-up": time.perf_counter() - start})
+
+    def timed(stage, function):
+        def call(*args, **kwargs):
+            before = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                seconds[stage] += time.perf_counter() - before
+
+        return call
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(run, "start_workers", return_value=SerialPool()))
+        stack.enter_context(mock.patch.object(run, "wait", lambda futures, **_: mock.Mock(done=list(futures))))
+        for stage, names in STAGES.items():
+            for name in names:
+                stack.enter_context(mock.patch(name, timed(stage, pkgutil.resolve_name(name))))
+        hsn.run_batch()
+    return dict(seconds)
+
+
+def main() -> None:
+    """Print the tables, and write them as JSON if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, default=Path(), help="folder with data, img and gt")
+    parser.add_argument("--demo", type=int, choices=DEMOS, default=1)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    arguments = parser.parse_args()
+    sys.path.insert(0, str(REPOSITORY))
+    demo = importlib.import_module(DEMOS[arguments.demo])
+    root = arguments.root.resolve()
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, f"{DEMOS[arguments.demo]}.py", "--root", str(root), "--out", folder]
+        runs = [run_as_command(command) for _ in range(arguments.runs)]
+        stages = time_stages(demo.PARAMS, demo.MODEL_NAME, root, Path(folder))
+    images = len(list((root / "img" / demo.INPUT_NAME).glob("*.[pP][nN][gG]")))
+    seconds = statistics.median(seconds for seconds, _ in runs)
+    figures = {
+        "demo": DEMOS[arguments.demo],
+        "images": images,
+        "cores": len(psutil.Process().cpu_affinity()),
+        "command": {
+            "seconds": [round(seconds, 2) for seconds, _ in runs],
+            "median": round(seconds, 2),
+            "images_per_second": round(images / seconds, 2),
+            "peak_memory_mb": round(max(peak for _, peak in runs) / 1e6),
+        },
+        "stages": {stage: round(value, 2) for stage, value in stages.items()},
+    }
+    table = Table("stage", "seconds", "per image", title=f"{images} images, one process")
+    for stage, value in stages.items():
+        table.add_row(stage, f"{value:.2f}", "" if stage == "start-up" else f"{value / images:.3f}")
+    console = Console()
+    console.print(table)
+    console.print(
+        f"as a command: {seconds:.2f} s (median of {arguments.runs}), {images / seconds:.2f} images per second, "
+        f"peak memory {figures['command']['peak_memory_mb']} MB, {figures['cores']} cores"
+    )
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,370 @@
+"""The permutohedral lattice: a Gaussian filter whose cost is linear in the points, in any number of dimensions.
+
+A Gaussian filter over points with d features (of a pixel: where it lies, and its colour) compares all pairs of points.
+Adams et al. place the points instead in a lattice of simplices, on the hyperplane of R^(d+1) whose coordinates sum to
+zero.  *Splat* spreads the value of a point over the d+1 vertices of its simplex, by its barycentric weights; *blur*
+convolves the vertices with (1/2, 1, 1/2) along each of the d+1 lattice directions; *slice* reads the values back with
+the same weights.  As matrices the filter is G = S' B S, normalised to D^-1/2 G D^-1/2 with D = diag(G 1), as
+Krähenbühl and Koltun do.
+
+Why it is fast.  All coordinates of a vertex have the same remainder modulo d+1, and each simplex has one vertex of
+each remainder.  So the vertices fall into d+1 blocks, which are sorted and searched apart.  Inside a block the
+coordinates, (d+1) u + remainder, are packed into a key that is *linear* in u: to step to the neighbour in one
+direction adds the same number to all keys.  Sorted keys thus stay sorted, and one merge with the next block finds the
+neighbours of all vertices, both ways at once, without a hash table and its cache misses.  Keys sort by row and column
+first, so that pixels near to each other have their vertices near to each other in memory.
+
+All arithmetic is in float32 and in the order of pydensecrf, which this reproduces bit for bit: no fast math here.
+
+References
+----------
+A. Adams, J. Baek and M. A. Davis, "Fast High-Dimensional Filtering Using the Permutohedral Lattice", Computer
+Graphics Forum 29(2), 2010.
+P. Krähenbühl and V. Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian Edge Potentials",
+NeurIPS 2011.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from numba import njit
+
+KEY_BITS = 63
+LANES = 64  # points embedded together, so that the loops over them become vector instructions
+TILE = 1024  # points sliced together, to stay in the first cache
+LEAST = 1 << 12  # points or vertices worth a task of their own
+CACHED = 1 << 21  # values of vertices that stay in the cache; where there are more, classes go by fours
+LARGEST = 2.0**20  # a coordinate beyond which float32 no longer tells neighbouring simplices apart
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Where N points lie among M vertices, how the vertices neighbour each other, and the normalisation.
+
+    Attributes
+    ----------
+    offsets : ndarray of shape (d + 1, N), uint32
+        The vertices of each point's simplex, by their remainder.
+    weights : ndarray of shape (d + 1, N), float32
+        The barycentric weights of each point, in 0..1 but for rounding; they sum to 1.
+    above, below : ndarray of shape (d + 1, M), uint32
+        The neighbours of each vertex, up and down each direction; M where there is none.
+    bounds : tuple of d + 2 int
+        Vertices ``bounds[r]`` up to ``bounds[r + 1]`` have remainder r.
+    norm : ndarray of shape (N,), float32
+        The diagonal of D^-1/2.
+    """
+
+    offsets: np.ndarray
+    weights: np.ndarray
+    above: np.ndarray
+    below: np.ndarray
+    bounds: tuple[int, ...]
+    norm: np.ndarray
+
+
+def build_lattice(features: np.ndarray, threads: int = 1, silent: int = 0) -> Lattice:
+    """Embed points in the lattice, find the neighbours of all vertices, and normalise.
+
+    Parameters
+    ----------
+    features : ndarray of shape (d, N), float32
+        One column per point, in standard deviations of the Gaussian; d and N at least 1.
+    threads : int
+        The result is the same for any number.
+    silent : int
+        So many of the last points only add their vertices to the lattice: they have no values.
+
+    Returns
+    -------
+    Lattice
+
+    Raises
+    ------
+    ValueError
+        If there is no point or no feature, or features are not finite, or too large for float32 (some 10^5).
+    """
+    features = np.ascontiguousarray(features, np.float32)
+    if features.ndim != 2 or not features.size:
+        raise ValueError(f"features must be (d, N), both at least 1, not {features.shape}")
+    d, n = features.shape
+    # The columns of the embedding, made unit vectors, times the standard deviation of splat, blur and slice.
+    deviation = float(np.float32(math.sqrt(2 / 3) * (d + 1)))
+    scale = np.array([1 / math.sqrt((i + 2) * (i + 1)) * deviation for i in range(d)], np.float32)
+    strides, origin, key_bits = _key_layout(features, scale)
+    weights = np.empty((d + 1, n), np.float32)
+    offsets = np.empty((d + 1, n), np.uint32)
+    blocks = np.empty((d + 1, n), np.int64)
+    each(threads, _embed, [(features, scale, strides, origin, blocks, weights, *span) for span in spans(n, threads)])
+    blocks = each(threads, _sort_block, [(blocks[r], offsets[r], key_bits) for r in range(d + 1)])
+
+    bounds = (0, *np.cumsum([len(block) for block in blocks]).tolist())
+    for r in range(1, d + 1):
+        offsets[r] += np.uint32(bounds[r])
+    above, below = np.empty((2, d + 1, bounds[-1]), np.uint32)
+    links = []
+    for axis, r in product(range(d + 1), repeat=2):
+        # One step along an axis adds 1 to all coordinates, and takes d+1 off that axis: there u loses 1.  But from
+        # the last block the remainder wraps to zero, which adds 1 to all of u.
+        following = (r + 1) % (d + 1)
+        step = (strides.sum() - strides if following == 0 else -strides)[axis]
+        first = np.argmin(blocks[r] + step) if key_bits > KEY_BITS else 0
+        up, down = above[axis, bounds[r] : bounds[r + 1]], below[axis, bounds[following] : bounds[following + 1]]
+        links.append((blocks[r], blocks[following], step, first, up, down, bounds[r], bounds[following], bounds[-1]))
+    each(threads, _link, links)
+
+    ones = np.ones((n - silent, 1), np.float32)
+    lattice = Lattice(offsets, weights, above, below, bounds, norm=ones[:, 0])
+    degree = filter_lattice(lattice, ones, threads)[:, 0].astype(np.float64)
+    return replace(lattice, norm=(1 / np.sqrt(degree + 1e-20)).astype(np.float32))
+
+
+def filter_lattice(
+    lattice: Lattice, values: np.ndarray, threads: int = 1, out: np.ndarray | None = None, gain: float = 1.0
+) -> np.ndarray:
+    """Filter values with the normalised Gaussian of a lattice: ``out + gain * D^-1/2 G D^-1/2 values``.
+
+    Parameters
+    ----------
+    lattice : Lattice
+    values : ndarray of shape (N, K), float32
+        One row per point (less the silent ones), one column per class; fastest where K is 1, 2 or a multiple of 4.
+    threads : int
+        The result is the same for any number.
+    out : ndarray of shape (N, K), float32, optional
+        Added to in place; zeros where not given.
+    gain : float
+
+    Returns
+    -------
+    ndarray of shape (N, K), float32
+        `out`.
+    """
+    if out is None:
+        out = np.zeros(values.shape, np.float32)
+    n, classes = values.shape
+    bounds, gain = lattice.bounds, np.float32(gain)
+    remainders, vertices = len(bounds) - 1, bounds[-1]
+    # Alpha keeps the filter of a constant near to it.  Where it multiplies matters to the rounding alone.
+    alpha = np.float32(1 / (1 + 2.0 ** (1 - remainders)))
+    alphas = (np.float32(1), alpha) if classes <= 2 else (alpha, np.float32(1))
+    widest = classes if vertices * classes <= CACHED else 4
+    for first in range(0, classes, widest):
+        width = min(widest, classes - first)
+        # The length of a tuple is known to the compiler, which unrolls the loop over the classes.
+        lanes = tuple(range(width)) if width in (1, 2, 4) else np.arange(width)
+        old, new = np.empty((2, vertices + 1, width), np.float32)
+        old[-1] = new[-1] = 0  # the neighbour that is not there
+        blocks = zip(lattice.offsets, lattice.weights, bounds[:-1], bounds[1:], strict=True)
+        each(threads, _splat, [(values, first, lanes, lattice.norm, old, *block) for block in blocks])
+        for up, down in zip(lattice.above, lattice.below, strict=True):
+            each(threads, _blur, [(old, new, lanes, up, down, *span) for span in spans(vertices, threads)])
+            old, new = new, old
+        read = (old, lanes, lattice.norm, lattice.offsets, lattice.weights, alphas, gain, out, first)
+        each(threads, _slice, [(*read, *span) for span in spans(n, threads)])
+    return out
+
+
+def _key_layout(features: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.int64, int]:
+    """How coordinates become keys, ``origin + strides[:-1] @ u``, and of how many bits; the last stride is zero."""
+    d = len(features)
+    embedding = np.triu(np.ones((d + 1, d))) - np.diag(np.arange(1.0, d + 1), -1)[:, :d]
+    embedding *= scale
+    ends = [features.min(axis=1).astype(np.float64), features.max(axis=1).astype(np.float64)]
+    if not (abs(embedding) @ np.maximum(*np.abs(ends))).max() < LARGEST:
+        raise ValueError("features must be finite, and small enough for float32: divide by larger deviations")
+    # The digits of a key are u, but for the first two, which undo the embedding of features 1 and 0: row and column.
+    digits = np.eye(d, dtype=np.int64)
+    if d > 1:
+        digits[0, :3] = (1, 1, -2)[:d]
+        digits[1, :2] = (1, -1)
+    extremes = np.stack([digits @ embedding[:d] / (d + 1) * end for end in ends])
+    slack = 3 * abs(digits).sum(axis=1)  # rounding, the other vertices of the simplex, and a step to their neighbours
+    lowest = np.floor(extremes.min(axis=0).sum(axis=1)).astype(int) - slack
+    radix = (np.ceil(extremes.max(axis=0).sum(axis=1)).astype(int) + slack - lowest + 1).tolist()
+    key_bits = math.prod(radix).bit_length()
+    if key_bits > KEY_BITS:
+        # Too many features.  A linear hash modulo 2^64 takes the place of the digits: random odd strides, the same
+        # ones each time.  That any two of a million vertices collide has odds of less than one in a million.
+        hashes = np.random.default_rng(0).integers(0, 1 << KEY_BITS, d) | 1
+        return np.append(hashes, 0), np.int64(0), key_bits
+    place = np.array([math.prod(radix[i + 1 :]) for i in range(d)])
+    return np.append(place @ digits, 0), -(place @ lowest), key_bits
+
+
+@njit(cache=True, nogil=True)
+def _embed(features, scale, strides, origin, keys, weights, start, stop):
+    """Keys and barycentric weights of the vertices around points `start` to `stop` (Adams et al., section 3.2)."""
+    d = features.shape[0]
+    side, inverse = np.float32(d + 1), np.float32(1) / np.float32(d + 1)
+    feature = np.zeros(LANES, np.float32)
+    elevated = np.empty((d + 1, LANES), np.float32)
+    nearest = np.empty((d + 1, LANES), np.float32)
+    rank = np.empty((d + 1, LANES), np.int32)
+    total = np.empty(LANES, np.float32)
+    residual = np.empty((d + 1, LANES), np.float32)
+    stride = np.empty((d + 1, LANES), np.int64)
+    key = np.empty(LANES, np.int64)
+    for first in range(start, stop, LANES):
+        live = min(LANES, stop - first)
+        total[:] = 0
+        for i in range(d, 0, -1):
+            for n in range(live):
+                feature[n] = features[i - 1, first + n]
+            for n in range(LANES):
+                scaled = feature[n] * scale[i - 1]
+                elevated[i, n] = total[n] - np.float32(i) * scaled
+                total[n] += scaled
+        for n in range(LANES):
+            elevated[0, n] = total[n]
+            total[n] = 0
+            key[n] = origin
+        # The nearest point whose coordinates are multiples of d+1; but they may not sum to zero ...
+        for i in range(d + 1):
+            for n in range(LANES):
+                multiple = np.rint(inverse * elevated[i, n])
+                nearest[i, n] = multiple * side
+                total[n] += multiple
+                rank[i, n] = 0
+        for i in range(d):
+            for j in range(i + 1, d + 1):
+                for n in range(LANES):
+                    less = np.int32(elevated[i, n] - nearest[i, n] < elevated[j, n] - nearest[j, n])
+                    rank[i, n] += less
+                    rank[j, n] += np.int32(1) - less
+        # ... so that those which were rounded furthest go to the multiple on the other side.
+        for i in range(d + 1):
+            for n in range(LANES):
+                place = rank[i, n] + np.int32(total[n])
+                wrap = np.int32(place < 0) - np.int32(place > d)
+                place += wrap * np.int32(d + 1)
+                corner = nearest[i, n] + np.float32(wrap) * side
+                residual[place, n] = (elevated[i, n] - corner) * inverse
+                stride[place, n] = strides[i]
+                key[n] += np.int64(np.rint(corner * inverse)) * strides[i]
+        # From that corner, a step along each axis by descending rank visits the vertices of the simplex.
+        for n in range(live):
+            keys[0, first + n] = key[n]
+            weights[0, first + n] = residual[d, n] + (np.float32(1) - residual[0, n])
+        for r in range(1, d + 1):
+            for n in range(live):
+                key[n] -= stride[d - r + 1, n]
+                keys[r, first + n] = key[n]
+                weights[r, first + n] = residual[d - r, n] - residual[d - r + 1, n]
+
+
+def _sort_block(keys: np.ndarray, offsets: np.ndarray, key_bits: int) -> np.ndarray:
+    """Give the vertices of one remainder numbers, in the order of their keys, and return these keys."""
+    point_bits = (len(keys) - 1).bit_length()
+    if key_bits + point_bits <= KEY_BITS:
+        # Key and point sorted as one integer: several times faster than an argsort.
+        keys <<= point_bits
+        keys |= np.arange(len(keys))
+        keys.sort()
+        points = keys & ((1 << point_bits) - 1)
+        keys >>= point_bits
+    else:
+        points = np.argsort(keys)
+        keys[:] = keys[points]
+    return keys[: _number(keys, points, offsets)].copy()
+
+
+@njit(cache=True, nogil=True)
+def _number(keys, points, offsets):
+    """Move the distinct among sorted keys to the front, and tell each point the number of its key."""
+    last = 0
+    for i in range(len(keys)):
+        if keys[i] != keys[last]:
+            last += 1
+            keys[last] = keys[i]
+        offsets[points[i]] = last
+    return last + 1
+
+
+@njit(cache=True, nogil=True)
+def _link(keys, others, step, first, above, below, base, other_base, missing):
+    """Merge ``keys + step`` with `others`; both are sorted, the sums from index `first` on, and round."""
+    i, j, left = first, 0, len(keys)
+    while left and j < len(others):
+        key, other = keys[i] + step, others[j]
+        # Written at each visit, of which the last is right: a branch here would be mispredicted half of the time.
+        above[i] = other_base + j if key == other else missing
+        below[j] = base + i if key == other else missing
+        left -= key <= other
+        i += key <= other
+        j += other <= key
+        if i == len(keys):
+            i = 0
+    below[j:] = missing
+    for rest in range(i, i + left):
+        above[rest % len(keys)] = missing
+
+
+@njit(cache=True, nogil=True)
+def _splat(values, first, lanes, norm, vertices, offsets, weights, start, stop):
+    vertices[start:stop] = 0
+    for p in range(len(values)):
+        value, vertex, weight, scale = values[p, first:], vertices[offsets[p]], weights[p], norm[p]
+        for c in range(len(lanes)):
+            vertex[c] += weight * (value[c] * scale)
+
+
+@njit(cache=True, nogil=True)
+def _blur(old, new, lanes, above, below, start, stop):
+    for v in range(start, stop):
+        here, up, down, blurred = old[v], old[above[v]], old[below[v]], new[v]
+        for c in range(len(lanes)):
+            blurred[c] = here[c] + np.float32(0.5) * (up[c] + down[c])
+
+
+@njit(cache=True, nogil=True)
+def _slice(vertices, lanes, norm, offsets, weights, alphas, gain, out, first, start, stop):
+    tile = np.empty((TILE, len(lanes)), np.float32)
+    for begin in range(start, stop, TILE):
+        size = min(TILE, stop - begin)
+        tile[:] = 0
+        for r in range(len(offsets)):
+            for p in range(size):
+                total, vertex = tile[p], vertices[offsets[r, begin + p]]
+                weight = weights[r, begin + p] * alphas[0]
+                for c in range(len(lanes)):
+                    total[c] += weight * vertex[c] * alphas[1]
+        for p in range(size):
+            total, result, scale = tile[p], out[begin + p, first:], norm[begin + p]
+            for c in range(len(lanes)):
+                result[c] += gain * (total[c] * scale)
+
+
+def spans(n: int, threads: int) -> list[tuple[int, int]]:
+    """Cut 0 to n into ranges, two for each thread; no result depends on where they are cut."""
+    size = n if threads == 1 else max(LEAST, -(-n // (2 * threads)))
+    return [(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def each(threads: int, task, arguments: list[tuple]) -> list:
+    """Run a task on all arguments and wait: NumPy and the kernels do not hold the interpreter lock."""
+    if threads == 1 or len(arguments) == 1:
+        return [task(*args) for args in arguments]
+    return list(_pool(threads).map(task, *zip(*arguments, strict=True)))
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, "lattice")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked child inherits the pool, but not its threads
+
+
+def is_compiled() -> bool:
+    """Tell whether an earlier run left the compiled code; without it, the first filter takes many seconds."""
+    return any(Path(_embed.stats.cache_path).glob(f"{Path(__file__).stem}.*.nbi"))

@@ -1,0 +1,94 @@
+"""What a run finds out: kept of each image, and added up over the set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import evaluate
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """What a run keeps of an image.
+
+    Attributes
+    ----------
+    file : str
+        The image's file name.
+    confusions : dict of (str, str) to ndarray of shape (C + 1, C)
+        Confusion matrix of each label set's name and stage; see `evaluate`.
+    pixels : dict of str to ndarray of shape (C,)
+        Pixels of each class in the ground-truth file, by the label set's name.
+    scores : dict of str to float
+        Mean over the tiles of the score of the class that is always present, by the label set's name.
+    notes : tuple of str
+        What the user should know of this image.
+    """
+
+    file: str
+    confusions: dict[tuple[str, str], np.ndarray]
+    pixels: dict[str, np.ndarray]
+    scores: dict[str, float]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Outcome of a run.
+
+    Attributes
+    ----------
+    files : tuple of str
+        Names of the images that were segmented.
+    confusions : dict of (str, str) to ndarray of shape (C + 1, C)
+        Confusion matrix of each label set's name and stage; empty without ground truth.
+    weights : dict of str to ndarray of shape (C,)
+        fIoU weights of each label set's name; empty without ground truth.
+    scores : dict of str to dict of str to float
+        Mean score of each image, by the name of the label set that has a class that is always present.
+    failures : dict of str to str
+        What went wrong with an image, by its file name.
+    notes : tuple of str
+        What else the user should know.
+    """
+
+    files: tuple[str, ...]
+    confusions: dict[tuple[str, str], np.ndarray]
+    weights: dict[str, np.ndarray]
+    scores: dict[str, dict[str, float]]
+    failures: dict[str, str]
+    notes: tuple[str, ...]
+
+    def metrics(self, name: str, stage: str) -> dict[str, float]:
+        """Return metrics of a label set after a stage: fIoU and mIoU as published, and mIoU of the classes present."""
+        confusion = self.confusions[name, stage]
+        return {
+            "fIoU": evaluate.frequency_weighted_iou(confusion, self.weights[name]),
+            "mIoU": evaluate.mean_iou(confusion),
+            "mIoU (present)": evaluate.mean_iou_present(confusion),
+        }
+
+
+def summarise(results: list[ImageResult], failures: dict[str, str], notes: list[str]) -> Report:
+    """Add up the results of a set's images."""
+    results = sorted(results, key=lambda result: result.file)
+    confusions: dict[tuple[str, str], np.ndarray] = {}
+    pixels: dict[str, np.ndarray] = {}
+    scores: dict[str, dict[str, float]] = {}
+    for result in results:
+        for key, confusion in result.confusions.items():
+            confusions[key] = confusions.get(key, 0) + confusion
+        for name, counts in result.pixels.items():
+            pixels[name] = pixels.get(name, 0) + counts
+        for name, score in result.scores.items():
+            scores.setdefault(name, {})[result.file] = score
+    return Report(
+        files=tuple(result.file for result in results),
+        confusions=confusions,
+        weights={name: evaluate.frequency_weights(counts) for name, counts in pixels.items()},
+        scores=scores,
+        failures=dict(sorted(failures.items())),
+        notes=(*notes, *(note for result in results for note in result.notes)),
+    )

@@ -1,0 +1,280 @@
+import csv
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import SIZES
+
+from hsn_v1 import HistoSegNetV1
+from hsn_v1.adp import CLASSIFIER_CODES, FUNC, GLAS, LABEL_SETS, MORPH
+from hsn_v1.errors import InputError
+from hsn_v1.files import read_image, read_truth, write_picture
+from hsn_v1.hsn_v1 import STAGES, segment_image
+from hsn_v1.run import start_workers
+from hsn_v1.settings import with_crfs
+
+PATCHES = {"input_name": "patches", "batch_size": 3, "verbosity": "QUIET"}
+GLANDS = {"input_name": "glands", "htt_mode": "glas", "down_fac": 1.5, "verbosity": "QUIET"}
+
+
+def run(root, params, histonet, out=None):
+    hsn = HistoSegNetV1(params, root, out, workers=2)
+    hsn.find_img()
+    hsn.analyze_img()
+    hsn.settings = with_crfs(hsn.settings, root / "data", "toy")
+    hsn.histonet = histonet
+    return hsn.run_batch()
+
+
+def tree(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def per_image(name, folders):
+    return {f"{name}/{folder}/{file}" for folder in folders for file in SIZES}
+
+
+def per_class(name, folder, files):
+    """Return those of the tree's files that name an image and a class of the label set, as they should be."""
+    possible = {f"{name}/{folder}/{Path(image).stem}_h{code}.png" for image in SIZES for code in LABEL_SETS[name].codes}
+    return files & possible
+
+
+def metric_files(names):
+    files = {f"metric_results_{stage}.csv" for stage in STAGES} | {f"{name}_IoU_metric_results.csv" for name in names}
+    return files | {
+        f"confusion_matrix_{fore}{name}_{stage}.png" for fore in ("", "fore_") for name in names for stage in STAGES
+    }
+
+
+MASKS = [*(f"ablative_{stage}" for stage in STAGES), "patch", "overlay"]
+
+
+@pytest.fixture
+def patches(root, toy_histonet):
+    return run(root, PATCHES, toy_histonet), root / "out" / "patches", root
+
+
+def test_the_tree_of_patches(patches):
+    report, out, _ = patches
+    files = tree(out)
+    expected = metric_files(["morph", "func"])
+    for name in ("morph", "func"):
+        assert per_class(name, "gradcam", files)
+        assert per_class(name, "patchconfidence", files)
+        expected |= per_class(name, "gradcam", files) | per_class(name, "patchconfidence", files)
+        expected |= per_image(name, MASKS)
+        expected |= {f"{name}/{way}/{file}.png" for way in ("horizontal", "vertical") for file in SIZES}
+    assert files == expected
+    assert report.files == tuple(SIZES)
+    assert report.failures == {}
+
+
+def test_the_tree_of_glands(root, toy_histonet):
+    report = run(root, GLANDS, toy_histonet)
+    files = tree(root / "out" / "glands")
+    expected = metric_files(["glas"]) | per_image("glas", MASKS) | per_class("glas", "gradcam", files)
+    expected |= {f"glas/{way}/{file}.png" for way in ("horizontal", "vertical") for file in SIZES}
+    expected |= {f"glas/{kind}_gland/{Path(file).stem}.bmp" for kind in ("single", "multi") for file in SIZES}
+    assert files == expected | {"glas_confscores.csv"}
+    (row,) = rows(root / "out" / "glands" / "glas_confscores.csv")
+    assert list(row) == ["", *SIZES]
+    assert {file: float(row[file]) for file in SIZES} == report.scores["glas"]
+    single = cv2.imread(str(root / "out" / "glands" / "glas" / "single_gland" / "b c.bmp"), cv2.IMREAD_UNCHANGED)
+    mask = read_truth(root / "out" / "glands" / "glas" / "patch" / "b c.png", GLAS, *SIZES["b c.png"]).labels
+    np.testing.assert_array_equal(single, mask)
+
+
+def test_what_is_written_is_what_the_plain_functions_give(patches, toy_histonet):
+    _, out, root = patches
+    from hsn_v1.densecrf import DenseCRF
+
+    crfs = {name: DenseCRF.from_file(root / "data" / f"{name}_optimal_pcc.npy") for name in ("morph", "func")}
+    for file, size in SIZES.items():
+        image, _ = read_image(root / "img" / "patches" / file)
+        segmentations = segment_image(image, toy_histonet, [MORPH, FUNC], crfs)
+        for name, segmentation in segmentations.items():
+            for stage, mask in segmentation.masks.items():
+                written = read_truth(out / name / f"ablative_{stage}" / file, LABEL_SETS[name], *size).labels
+                np.testing.assert_array_equal(written, mask)
+            painted, _ = read_image(out / name / "patch" / file)
+            overlay, _ = read_image(out / name / "overlay" / file)
+            expected = (0.75 * painted.astype(float) + 0.25 * image).astype(np.uint8)
+            np.testing.assert_array_equal(overlay, expected)
+            for c, code in enumerate(LABEL_SETS[name].codes):
+                path = out / name / "gradcam" / f"{Path(file).stem}_h{code}.png"
+                assert path.exists() == segmentation.maps[c].any()
+                if path.exists():
+                    grey = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+                    np.testing.assert_array_equal(grey, np.rint(255 * segmentation.maps[c]))
+
+
+def test_confidences_are_the_scores_of_present_classes(root, toy_histonet):
+    out = root / "out" / "patches"
+    run(root, {**PATCHES, "run_level": 1, "input_size": [5, 9]}, toy_histonet)
+    assert not (out / "morph" / "gradcam").exists()
+    image, _ = read_image(root / "img" / "patches" / "a#1.png")
+    ((*scores,),) = toy_histonet(image[np.newaxis].astype(np.float32))[0]
+    for code in MORPH.codes[1:]:
+        score = scores[CLASSIFIER_CODES.index(code)]
+        path = out / "morph" / "patchconfidence" / f"a#1_h{code}.png"
+        assert path.exists() == (score >= 0.5)
+        if path.exists():
+            picture, _ = read_image(path)
+            np.testing.assert_array_equal(picture, np.full((5, 9, 3), round(255 * float(score))))
+
+
+def test_run_level_2_stops_before_the_crf(root, toy_histonet):
+    report = run(root, {**PATCHES, "run_level": 2}, toy_histonet)
+    folders = {path.split("/")[1] for path in tree(root / "out" / "patches")}
+    assert folders == {"patchconfidence", "gradcam", "ablative_GradCAM", "ablative_Adjust"}
+    assert report.confusions == {}
+
+
+@pytest.mark.parametrize(
+    ("kept", "folders"),
+    [
+        (0, {"patchconfidence"}),
+        (1, {"gradcam"}),
+        (2, set(MASKS)),
+        (3, {"horizontal", "vertical"}),
+    ],
+)
+def test_save_types(root, toy_histonet, kept, folders):
+    run(root, {**PATCHES, "save_types": [i == kept for i in range(4)]}, toy_histonet)
+    files = tree(root / "out" / "patches")
+    assert {path.split("/")[1] for path in files if "/" in path} == folders
+    assert {path for path in files if "/" not in path} == metric_files(["morph", "func"])
+
+
+def test_without_ground_truth_there_are_no_metrics(root, toy_histonet):
+    report = run(root, {**PATCHES, "gt_mode": "off"}, toy_histonet)
+    assert report.confusions == {}
+    files = tree(root / "out" / "patches")
+    assert per_image("morph", MASKS) <= files
+    assert not files & metric_files(["morph", "func"])
+
+
+def test_functional_types_alone_are_those_of_both(patches, toy_histonet, tmp_path):
+    report, out, root = patches
+    alone = run(root, {**PATCHES, "htt_mode": "func", "batch_size": 1}, toy_histonet, tmp_path / "alone")
+    assert not (tmp_path / "alone" / "morph").exists()
+    for stage in STAGES:
+        np.testing.assert_array_equal(alone.confusions["func", stage], report.confusions["func", stage])
+    for path in (tmp_path / "alone" / "func").rglob("*.png"):
+        assert path.read_bytes() == (out / path.relative_to(tmp_path / "alone")).read_bytes()
+
+
+def test_metrics_are_those_of_the_masks(patches):
+    _, out, root = patches
+    pixels = np.zeros(len(FUNC))
+    intersection, union = np.zeros(len(FUNC)), np.zeros(len(FUNC))
+    for file, size in SIZES.items():
+        truth = read_truth(root / "gt" / "patches" / "func" / file, FUNC, *size)
+        mask = read_truth(out / "func" / "patch" / file, FUNC, *size).labels
+        pixels += truth.pixels
+        for c in range(len(FUNC)):
+            intersection[c] += np.sum((truth.labels == c) & (mask == c))
+            union[c] += np.sum((truth.labels == c) | (mask == c))
+    (row,) = rows(out / "func_IoU_metric_results.csv")
+    np.testing.assert_allclose([float(row[code]) for code in FUNC.codes], intersection / union)
+    (row,) = rows(out / "metric_results_CRF.csv")
+    assert list(row) == ["", "morph_fIoU", "morph_mIoU", "func_fIoU", "func_mIoU"]
+    weights = 1 / np.log(pixels)
+    assert float(row["func_mIoU"]) == pytest.approx(np.mean(intersection / union))
+    assert float(row["func_fIoU"]) == pytest.approx((weights / weights.sum()) @ (intersection / union))
+
+
+def test_files_of_classes_that_vanish_are_removed(patches, toy_histonet):
+    _, out, root = patches
+    absent = [code for code in MORPH.codes if not (out / "morph" / "gradcam" / f"a#1_h{code}.png").exists()]
+    stale = out / "morph" / "gradcam" / f"a#1_h{absent[0]}.png"
+    write_picture(stale, np.zeros((2, 2), np.uint8))
+    run(root, PATCHES, toy_histonet)
+    assert not stale.exists()
+
+
+def test_one_broken_image_does_not_lose_the_others(root, toy_histonet):
+    (root / "img" / "patches" / "broken.png").write_bytes(b"not an image")
+    (root / "gt" / "patches" / "func" / "b c.png").unlink()
+    truncated = root / "gt" / "patches" / "morph" / "ü.PNG"
+    truncated.write_bytes(truncated.read_bytes()[:200])
+    report = run(root, PATCHES, toy_histonet)
+    assert report.files == ("a#1.png", "d.png_crop_1.png")
+    assert {file: message.split(": ")[1] for file, message in report.failures.items()} == {
+        "b c.png": "no such ground truth; add it, remove the image, or run with gt_mode off",
+        "broken.png": report.failures["broken.png"].split(": ")[1],
+        "ü.PNG": report.failures["ü.PNG"].split(": ")[1],
+    }
+    assert "not an image" in report.failures["broken.png"]
+    assert "gt/patches/morph/ü.PNG" in report.failures["ü.PNG"]
+    masks = {path for path in tree(root / "out" / "patches") if "/patch/" in path}
+    assert masks == {f"{name}/patch/{file}" for name in ("morph", "func") for file in report.files}
+
+
+def test_when_all_images_fail_the_run_does(root, toy_histonet):
+    for file in SIZES:
+        (root / "img" / "patches" / file).write_bytes(b"")
+    with pytest.raises(InputError, match=r"a#1\.png: not an image"):
+        run(root, PATCHES, toy_histonet)
+
+
+def test_strange_colours_and_default_settings_are_told(root, toy_histonet):
+    write_picture(root / "gt" / "patches" / "func" / "a#1.png", np.full((4, 5, 3), 77, np.uint8))
+    (root / "data" / "morph_optimal_pcc.npy").unlink()
+    first, second = run(root, PATCHES, toy_histonet).notes
+    assert "morph_optimal_pcc.npy: no such file" in first
+    assert "func/a#1.png: 20 pixels have a colour of no class" in second
+
+
+def test_a_disk_that_fills_up_ends_the_run_in_one_line(root, toy_histonet):
+    pool = start_workers(2)
+    for limited in [pool.submit(limit_files) for _ in range(20)]:
+        limited.result()
+    with pytest.raises(InputError, match=r"File too large; results cannot be written") as caught:
+        run(root, PATCHES, toy_histonet)
+    assert "\n" not in str(caught.value)
+    assert not [path for path in tree(root / "out") if ".part" in path]
+
+
+def limit_files():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, resource.RLIM_INFINITY))
+
+
+def test_a_folder_that_cannot_be_written_is_named(root, toy_histonet):
+    (root / "file").write_text("")
+    with pytest.raises(InputError, match="file/out: cannot be written to"):
+        run(root, PATCHES, toy_histonet, root / "file" / "out")
+
+
+PUBLISHED_SCRIPT = """
+import hsn_v1
+hsn = hsn_v1.HistoSegNetV1(params={
+    'input_name': 'patches', 'input_size': [224, 224], 'input_mode': 'patch', 'down_fac': 1.0, 'batch_size': 16,
+    'htt_mode': 'both', 'gt_mode': 'on', 'run_level': 3, 'save_types': [1, 1, 1, 1], 'verbosity': 'QUIET'})
+hsn.find_img()
+hsn.analyze_img()
+hsn.load_histonet(params={'model_name': 'toy'})
+hsn.run_batch()
+"""
+
+
+def test_a_script_of_published_calls_runs_unchanged(root, tmp_path_factory):
+    """It has no ``if __name__ == '__main__'``, its folder only data, img and gt, and its screen stays clean."""
+    script = tmp_path_factory.mktemp("script") / "script.py"
+    script.write_text(PUBLISHED_SCRIPT)
+    package = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=root, env={"PYTHONPATH": str(package)}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert per_image("func", MASKS) | metric_files(["morph", "func"]) <= tree(root / "out" / "patches")
