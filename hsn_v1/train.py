@@ -283,6 +283,9 @@ def read_log(path: Path) -> list[dict[str, str]]:
 def equal_error_thresholds(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Return each class's threshold: the ROC point where sensitivity and specificity are nearest to each other.
 
+    Every threshold between the score at that point and the next lower one tells these patches apart in the same way;
+    the middle is the one that others are likeliest to be told apart by.
+
     Parameters
     ----------
     targets : ndarray of shape (N, 51), 0 or 1
@@ -301,7 +304,8 @@ def equal_error_thresholds(targets: np.ndarray, scores: np.ndarray) -> np.ndarra
             thresholds[i] = score.min()
         elif truth.any():
             false_positives, sensitivity, at = roc_curve(truth, score)
-            thresholds[i] = at[np.abs(sensitivity - (1 - false_positives)).argmin()]
+            point = at[np.abs(sensitivity - (1 - false_positives)).argmin()]
+            thresholds[i] = (point + score[score < point].max(initial=0)) / 2
     return thresholds.clip(1 / 3, 1)
 
 

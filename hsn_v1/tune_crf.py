@@ -101,9 +101,11 @@ def search(
     first = [DenseCRF(), *draw_settings((trials + 1) // 2 - 1, rng)]
     for what in ("wide search", "narrow search"):
         crfs = list(draw_settings(trials // 2, rng, tried[0][0])) if tried else first
+        if not crfs:  # a single trial
+            continue
         jobs = zip(*((*one, crfs) for one in tuning), strict=True)
         done = track(pool.map(try_settings, *jobs), f"{what}, {len(crfs)} settings", len(tuning))
-        tried += zip(crfs, sum(done), strict=True) if crfs else []
+        tried += zip(crfs, sum(done), strict=True)
         tried.sort(key=lambda pair: -mean_iou_present(pair[1]))
     return tried
 

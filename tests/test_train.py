@@ -48,10 +48,14 @@ def test_thresholds_worked_by_hand():
     scores = np.zeros((6, 51))
     targets[:, 0], scores[:, 0] = [0, 0, 0, 1, 1, 1], [0.1, 0.4, 0.7, 0.6, 0.8, 0.9]
     targets[:, 1], scores[:, 1] = [0, 0, 0, 1, 1, 1], [0.01, 0.02, 0.03, 0.1, 0.2, 0.25]
+    targets[:, 2], scores[:, 2] = [0, 0, 0, 1, 1, 1], [0, 0, 0.2, 1, 1, 1]
+    targets[:, 3], scores[:, 3] = 1, [0.6, 0.5, 0.7, 0.9, 0.9, 0.9]
     thresholds = equal_error_thresholds(targets, scores)
-    assert thresholds[0] == pytest.approx(0.7)  # sensitivity and specificity are both 2 / 3
-    assert thresholds[1] == pytest.approx(1 / 3)  # .1 separates them, but is clamped
-    assert (thresholds[2:] == 1).all()  # nothing is known of classes that do not occur
+    assert thresholds[0] == pytest.approx(0.65)  # from .6 to .7, sensitivity and specificity are both 2 / 3
+    assert thresholds[1] == pytest.approx(1 / 3)  # the middle of .03 and .1 separates them, but is clamped
+    assert thresholds[2] == pytest.approx(0.6)  # not 1, which the next patch may just miss
+    assert thresholds[3] == 0.5  # always there
+    assert (thresholds[4:] == 1).all()  # nothing is known of classes that do not occur
 
 
 def test_rare_classes_weigh_more():
