@@ -133,7 +133,7 @@ def _inspect_model(data: Path) -> Iterator[Finding]:
         return _lines({code: values[CLASSIFIER_CODES.index(code)] for code in THRESHOLDS})
 
     def crf(path: Path) -> str:
-        return _numbers(astuple(DenseCRF.from_file(path)))
+        return _numbers(astuple(DenseCRF.from_file(path))[:5])
 
     yield _compare(data / f"{MODEL}.json", "architecture", lambda path: read_architecture(path) and "Keras", "Keras")
     yield _compare(data / f"{MODEL}.h5", "parameters", parameters, f"{PARAMETERS:,}")
