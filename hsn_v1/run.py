@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -146,6 +147,7 @@ def start_workers(workers: int) -> loky.ProcessPoolExecutor:
     return pool
 
 
+@cache  # a pool that is asked for again is warm
 def _warm_up(crf: bool) -> None:
     """Load fonts and compiled code, which takes longer than an image; not the CRF while another worker compiles it."""
     cv2.setNumThreads(1)  # there is a process for each core
