@@ -6,7 +6,7 @@ import contextlib
 import csv
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,6 +151,11 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
 
 def write_row(path: Path, row: dict[str, float]) -> None:
     """Write a table of one row, with a row index of 0 as the published code's users expect it."""
+    write_table(path, [["", *row], [0, *row.values()]])
+
+
+def write_table(path: Path, rows: Iterable[Sequence]) -> None:
+    """Write a CSV file of rows, the header among them."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([["", *row], [0, *row.values()]])
+    csv.writer(text, lineterminator="\n").writerows(rows)
     write_bytes(path, text.getvalue().encode())

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,7 @@ import numpy as np
 from . import phantom
 from .adp import LABEL_SETS
 from .errors import InputError
-from .files import colourise, write_bytes, write_picture
+from .files import colourise, write_picture, write_table
 
 #: Columns of the published table of patch labels, and the types it could not tell apart, which no phantom has.
 COLUMNS = (
@@ -51,9 +49,7 @@ def write_set(kind: str, count: int, seed: int, out: Path, name: str) -> None:
             write_picture(truth / "glas_multi_gland" / file.replace(".png", ".bmp"), glands.astype(np.uint8))
         present = phantom.present(made)
         rows.append([file, *(int(code in present) for code in COLUMNS)])
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_bytes(truth / "gt_labels.csv", text.getvalue().encode())
+    write_table(truth / "gt_labels.csv", rows)
 
 
 def add_command(subparsers: argparse._SubParsersAction) -> None:
