@@ -49,10 +49,12 @@ def subtract_classes(maps: np.ndarray, keep: int | None = None) -> np.ndarray:
         return maps.clip(0, 1)
     order = [c for c in range(len(maps)) if c != keep]
     nothing = np.full_like(maps[0], -np.inf)
-    later = np.maximum.accumulate([nothing, *maps[order][::-1]])[::-1]  # later[i]: maximum from order[i] on
+    later = [nothing]  # the maximum of all classes that come after one: of none, of the last, of the last two, ...
+    for c in order[:0:-1]:
+        later.append(np.maximum(later[-1], maps[c]))
     highest = nothing if keep is None else maps[keep]
     changed = maps.copy()
-    for c, ahead in zip(order, later[1:], strict=True):
+    for c, ahead in zip(order, reversed(later), strict=True):
         changed[c] -= np.maximum(highest, ahead)
         highest = np.maximum(highest, changed[c])
     return changed.clip(0, 1)
