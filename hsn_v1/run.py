@@ -83,7 +83,7 @@ def run(settings: Settings, histonet: HistoNet, on_image: Callable[[], None] = l
                     failures[path.name] = str(error)
                 on_image()
 
-    with _workers(settings) as pool:
+    with worker_pool(settings.workers, settings.out) as pool:
         for path, image, tiles in classify(images(), histonet, settings.downsample, settings.batch_size):
             futures[pool.submit(finish_image, settings, path, image, tiles)] = path
             collect(at_most=2 * settings.workers)  # bounds the memory
@@ -157,18 +157,18 @@ def _warm_up(crf: bool) -> None:
 
 
 @contextlib.contextmanager
-def _workers(settings: Settings) -> Iterator[loky.ProcessPoolExecutor]:
-    """Turn what breaks a whole run into one line, and leave no worker busy behind."""
-    pool = start_workers(settings.workers)
+def worker_pool(workers: int, out: Path) -> Iterator[loky.ProcessPoolExecutor]:
+    """Yield worker processes that write to a folder; if that breaks, say so in one line and leave no worker busy."""
+    pool = start_workers(workers)
     try:
         yield pool
     except BaseException as error:
         pool.shutdown(wait=True, kill_workers=True)
         if isinstance(error, OSError):
-            what = f"{error.filename or settings.out}: {error.strerror or error}"
+            what = f"{error.filename or out}: {error.strerror or error}"
             raise InputError(f"{what}; results cannot be written: make room there, or choose another --out") from error
         if isinstance(error, BrokenProcessPool):
             raise InputError(
-                f"a worker process died, probably for lack of memory; run with fewer than {settings.workers} --workers"
+                f"a worker process died, probably for lack of memory; run with fewer than {workers} --workers"
             ) from error
         raise

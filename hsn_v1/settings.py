@@ -207,7 +207,16 @@ def settings_from_params(
 
 
 def with_crfs(settings: Settings, folder: Path, model_name: str, backend: str = "numba") -> Settings:
-    """Return settings with the CRFs that a folder holds for a model and the settings' label sets.
+    """Return settings with the CRFs that a folder holds for a model and the settings' label sets; see `read_crfs`."""
+    crfs, notes = read_crfs(folder, model_name, settings.label_sets)
+    crfs = {name: replace(crf, backend=backend) for name, crf in crfs.items()}
+    return replace(settings, crfs=crfs, notes=(*settings.notes, *notes))
+
+
+def read_crfs(
+    folder: Path, model_name: str, label_sets: tuple[LabelSet, ...]
+) -> tuple[dict[str, DenseCRF], tuple[str, ...]]:
+    """Return the CRF of each label set by its name, and what the user should know.
 
     They are read from ``<model name>_<label set>_optimal_pcc.npy`` or, as published, from
     ``<label set>_optimal_pcc.npy``; without a file the default serves, and a note says so.
@@ -218,11 +227,10 @@ def with_crfs(settings: Settings, folder: Path, model_name: str, backend: str = 
         If a file does not hold what it should.
     """
     crfs, notes = {}, []
-    for label_set in settings.label_sets:
+    for label_set in label_sets:
         published = f"{label_set.name}_optimal_pcc.npy"
         files = [path for path in (folder / f"{model_name}_{published}", folder / published) if path.exists()]
-        crf = DenseCRF.from_file(files[0]) if files else DenseCRF()
-        crfs[label_set.name] = replace(crf, backend=backend)
+        crfs[label_set.name] = DenseCRF.from_file(files[0]) if files else DenseCRF()
         if not files:
             notes.append(f"{folder / published}: no such file; the CRF's default settings serve")
-    return replace(settings, crfs=crfs, notes=(*settings.notes, *notes))
+    return crfs, tuple(notes)

@@ -1,0 +1,323 @@
+"""An image or slide of the user's own: segmented at whatever scale it has, and written to a folder of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import __version__
+from .adp import CLASSIFIER_MPP, LabelSet
+from .densecrf import DenseCRF
+from .errors import InputError
+from .files import read_image, write_bytes, write_picture
+from .histonet import HistoNet
+from .hsn_v1 import classify, segment
+from .label_maps import overview, write_areas, write_label_map
+from .outputs import check_writable
+from .polygons import write_polygons
+from .settings import available_cores
+from .slide_grid import SlideGrid
+from .slides import Slide, is_slide, open_slide
+from .tiles import downsample_factor
+from .whole_slide import (
+    THUMBNAIL,
+    SlideJob,
+    label_reader,
+    segment_tiles,
+    thumbnail,
+    tiles_with_tissue,
+    tissue_mask,
+)
+
+OVERVIEW = 1200  #: longest side of the overview's thumbnail, in px
+IMAGE_PIXELS = 16_000_000  #: largest image that is segmented at its own scale: its maps need about 0.6 GB a megapixel
+LEAST_TISSUE = 0.01  #: share of tissue under which a user may have given something else
+
+
+@dataclass(frozen=True)
+class Method:
+    """How classified tiles become labels, and what of these is written: the same for every input.
+
+    Attributes
+    ----------
+    label_sets : tuple of LabelSet
+    crfs : mapping of str to DenseCRF
+        By the label set's name.
+    batch_size : int
+        Number of tiles that the classifier takes at once.
+    min_area : float
+        Area under which a polygon is left out, in square microns.
+    """
+
+    label_sets: tuple[LabelSet, ...]
+    crfs: Mapping[str, DenseCRF]
+    batch_size: int = 8
+    min_area: float = 100.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an input.
+
+    Attributes
+    ----------
+    source, folder : Path
+        What was segmented, and where its results are.
+    status : {"done", "done before", "failed"}
+    reason : str
+        Why it failed.
+    facts : mapping
+        Kind (image or slide), height and width in px and mpp at full resolution, tiles classified, seconds.
+    notes : tuple of str
+        What the user should know.
+    """
+
+    source: Path
+    folder: Path
+    status: str
+    reason: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def segment_slide(
+    path: Path,
+    histonet: HistoNet,
+    method: Method,
+    out: Path,
+    *,
+    mpp: float | None = None,
+    workers: int | None = None,
+    force: bool = False,
+    offset: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Outcome:
+    """Segment a slide; write label maps, polygons, areas and an overview of each label set.
+
+    Killed at any moment, the same call goes on where it was.
+
+    Parameters
+    ----------
+    path : Path
+        Slide, or an image of any size.
+    histonet : HistoNet
+    method : Method
+    out : Path
+        Folder that gets a folder with the file's name.
+    mpp : float, optional
+        Microns per pixel at full resolution, where the file does not tell.
+    workers : int, optional
+        Number of worker processes; one for each core, if left out.
+    force : bool
+        Begin anew, and replace results that are there.
+    offset : int
+        By how many px at the classifier's scale the tiles begin above and left of the slide.
+    progress : callable
+        Called with the numbers of tiles that are done and of all that have tissue.
+
+    Returns
+    -------
+    Outcome
+
+    Raises
+    ------
+    InputError
+        If the slide cannot be read, results cannot be written, or the folder has results of another input or method.
+    """
+    began = time.monotonic()
+    with open_slide(path, mpp) as slide:
+        folder = out / slide.path.name
+        facts = file_facts("slide", slide)
+        if claim(folder, identity(slide, histonet, method) | {"offset": offset}, force):
+            return Outcome(slide.path, folder, "done before", facts=facts)
+        grid = SlideGrid(*slide.size(CLASSIFIER_MPP), histonet.tile, offset=offset)
+        mask = tissue_mask(thumbnail(slide, THUMBNAIL * CLASSIFIER_MPP))
+        job = SlideJob(
+            source=slide.path,
+            mpp=mpp,
+            grid=grid,
+            tissue=tiles_with_tissue(grid, mask),
+            batch_size=method.batch_size,
+            label_sets=method.label_sets,
+            crfs=method.crfs,
+            thresholds=histonet.thresholds,
+            folder=folder / "work",
+        )
+        segment_tiles(job, histonet, workers or available_cores(), progress)
+        for label_set in method.label_sets:
+            write_results(folder, slide, CLASSIFIER_MPP, label_reader(job, label_set), label_set, method.min_area)
+        finish(folder)
+        facts |= {"tiles": len(job.tissue), "seconds": round(time.monotonic() - began, 1)}
+        return Outcome(slide.path, folder, "done", facts=facts, notes=(*slide.notes, *doubts(slide, mask)))
+
+
+def segment_picture(
+    path: Path,
+    histonet: HistoNet,
+    method: Method,
+    out: Path,
+    *,
+    mpp: float | None = None,
+    threads: int = 1,
+    force: bool = False,
+) -> Outcome:
+    """Segment an image as the demos do, and write what `segment_slide` writes, at the image's own scale.
+
+    Parameters, results and errors are those of `segment_slide`, but for the threads that the CRF may use.
+    """
+    began = time.monotonic()
+    with open_slide(path, mpp) as slide:
+        folder, facts = out / slide.path.name, file_facts("image", slide)
+        if claim(folder, identity(slide, histonet, method), force):
+            return Outcome(slide.path, folder, "done before", facts=facts)
+        image, note = read_image(slide.path)
+        ((_, _, tiles),) = classify([(None, image)], histonet, downsample_factor(slide.mpp), method.batch_size)
+        segmentations = segment(image, tiles, method.label_sets, method.crfs, threads)
+        for label_set in method.label_sets:
+            labels = segmentations[label_set.name].masks["CRF"]
+
+            def read(top: int, left: int, height: int, width: int, labels: np.ndarray = labels) -> np.ndarray:
+                return labels[top : top + height, left : left + width]
+
+            write_results(folder, slide, slide.mpp, read, label_set, method.min_area)
+        finish(folder)
+        facts |= {"tiles": len(tiles.scores), "seconds": round(time.monotonic() - began, 1)}
+        notes = (*([note] if note else []), *slide.notes, *doubts(slide, tissue_mask(image)))
+        return Outcome(slide.path, folder, "done", facts=facts, notes=notes)
+
+
+def is_picture(path: Path, mpp: float | None) -> bool:
+    """Tell whether a file is no slide, and small enough to have a map of each class at its own scale."""
+    with open_slide(path, mpp) as slide:
+        return slide.height * slide.width <= IMAGE_PIXELS and not is_slide(path, slide.mpp)
+
+
+def doubts(slide: Slide, tissue: np.ndarray) -> tuple[str, ...]:
+    """Return what about an input, whose tissue a bool mask shows, may not be as the user believes."""
+    notes = []
+    if tissue.mean() < LEAST_TISSUE:
+        share = f"{100 * tissue.mean():.1f} %"
+        notes.append(f"{slide.path}: only {share} of it is darker than glass: is it tissue, stained with H&E?")
+    if slide.mpp > 2 * CLASSIFIER_MPP:
+        notes.append(
+            f"{slide.path}: at {slide.mpp:.3g} mpp, it is enlarged {slide.mpp / CLASSIFIER_MPP:.1f} times for the "
+            f"classifier, which was trained at {CLASSIFIER_MPP:.2f} mpp: expect little of it"
+        )
+    return tuple(notes)
+
+
+def write_results(
+    folder: Path,
+    slide: Slide,
+    mpp: float,
+    read: Callable[[int, int, int, int], np.ndarray],
+    label_set: LabelSet,
+    min_area: float,
+) -> None:
+    """Write a label set's label map, polygons, areas and overview.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets a folder with the label set's name.
+    slide : Slide
+    mpp : float
+        Scale of the label map, in microns per pixel.
+    read : callable
+        ``read(top, left, height, width)`` gives a window (px) of the label map, as uint8.
+    label_set : LabelSet
+    min_area : float
+        Area under which a polygon is left out, in square microns.
+    """
+    folder, name = folder / label_set.name, slide.path.stem
+    if (folder / "overview.png").exists():  # the last to be written, before the run was killed
+        return
+    height, width = slide.size(mpp)
+    label_map = folder / f"{name}.ome.tif"
+    counts = write_label_map(label_map, read, height, width, mpp, label_set.codes, name=name)
+    write_polygons(
+        folder / f"{name}.geojson",
+        label_map,
+        label_set,
+        (slide.height / height, slide.width / width),
+        min_area / mpp**2,
+    )
+    write_areas(folder / "areas.csv", counts, mpp, label_set)
+    small = max(mpp, slide.mpp * max(slide.height, slide.width) / OVERVIEW)
+    picture = thumbnail(slide, small)
+    rows, columns = (
+        (np.arange(n) + 0.5) * side / n for n, side in zip(picture.shape[:2], (height, width), strict=True)
+    )
+    labels = np.stack([read(int(row), 0, 1, width)[0, columns.astype(int)] for row in rows])
+    write_picture(folder / "overview.png", overview(picture, labels, label_set, small, slide.path.name))
+
+
+# --- A folder belongs to one input and method -------------------------------------------------------------------------
+
+
+def identity(slide: Slide, histonet: HistoNet, method: Method) -> dict[str, Any]:
+    """Return all that the results depend on, as JSON can hold it."""
+    file = slide.path.stat()
+    digest = hashlib.sha256(histonet.thresholds.tobytes())
+    for weights in histonet.model.get_weights():
+        digest.update(weights.tobytes())
+    return {
+        "input": slide.path.name,
+        "bytes": file.st_size,
+        "modified": file.st_mtime_ns,
+        "mpp": slide.mpp,
+        "classifier": digest.hexdigest(),
+        "label sets": [label_set.name for label_set in method.label_sets],
+        "CRF": {name: asdict(crf) for name, crf in method.crfs.items()},
+        "batch size": method.batch_size,
+        "smallest polygon": method.min_area,
+        "version": __version__,
+    }
+
+
+def claim(folder: Path, run: dict[str, Any], force: bool) -> bool:
+    """Take a folder for a run, and tell whether it is finished there already.
+
+    Raises
+    ------
+    InputError
+        If the folder belongs to another run, or to none, or cannot be written to.
+    """
+    record = folder / "run.json"
+    known = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    if known and force:
+        shutil.rmtree(folder)
+        known = {}
+    changed = [key for key in run if known and known.get(key) != run[key]]
+    if changed:
+        raise InputError(
+            f"{folder}: holds results of another run ({changed[0]}: {known.get(changed[0])}, now {run[changed[0]]}); "
+            "give --force to begin anew, or another --out"
+        )
+    check_writable(folder)
+    if not known:
+        write_bytes(record, json.dumps(run, indent=1).encode())
+    if known.get("finished"):
+        shutil.rmtree(folder / "work", ignore_errors=True)
+    return bool(known.get("finished"))
+
+
+def finish(folder: Path) -> None:
+    """Note that a folder's results are all there, and remove the intermediate files."""
+    record = folder / "run.json"
+    known = json.loads(record.read_text(encoding="utf-8"))
+    write_bytes(record, json.dumps(known | {"finished": True}, indent=1).encode())
+    shutil.rmtree(folder / "work", ignore_errors=True)
+
+
+def file_facts(kind: str, slide: Slide) -> dict[str, Any]:
+    """Return the facts of an `Outcome` that are known before anything is computed."""
+    return {"kind": kind, "height": slide.height, "width": slide.width, "mpp": slide.mpp}

@@ -1,0 +1,213 @@
+"""``python -m hsn_v1 segment``: segment the user's own images and whole slides."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from .adp import HTT_MODES
+from .cli import REPOSITORY
+from .errors import InputError
+from .files import write_table
+from .official import MODEL
+
+if TYPE_CHECKING:
+    from .histonet import HistoNet
+    from .own_files import Method, Outcome
+
+PHANTOM_MODEL = "histonet_X1.7_phantom"
+
+#: Files that are taken from a folder.
+SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+    + (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi")
+)
+
+
+def add_command(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command ``segment``."""
+    parser = subparsers.add_parser(
+        "segment",
+        help="segment your own images and whole slides",
+        epilog="exit status: 0 done, 1 an input failed and the others are done, 2 nothing could be done",
+    )
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="image, slide, or a folder of such")
+    parser.add_argument(
+        "--labels", choices=HTT_MODES, default="both", help="label sets (default: both: morph and func)"
+    )
+    scale = parser.add_mutually_exclusive_group()
+    scale.add_argument("--mpp", type=float, help="microns per pixel at full resolution (default: the file's)")
+    scale.add_argument("--objective", metavar="20x", help="magnification, where mpp is unknown: a rough substitute")
+    parser.add_argument("--model", help=f"classifier in ROOT/data (default: {MODEL}, or one trained on phantoms)")
+    parser.add_argument("--root", type=Path, default=Path(), help="folder that has data (default: this one)")
+    parser.add_argument("--out", type=Path, help="folder that gets one for each input (default: ROOT/out/segmented)")
+    parser.add_argument("--batch-size", type=int, default=8, help="tiles that are classified at once (default: 8)")
+    parser.add_argument("--workers", type=int, help="worker processes (default: one for each core)")
+    parser.add_argument("--min-area", type=float, default=100, help="smallest polygon in um2 (default: 100)")
+    parser.add_argument("--force", action="store_true", help="begin anew where results are")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from .histonet import load_histonet
+    from .own_files import Method
+    from .settings import available_cores, read_crfs
+    from .slides import mpp_of_objective
+
+    for option, value in (("batch-size", arguments.batch_size), ("workers", arguments.workers)):
+        if value is not None and value < 1:
+            raise InputError(f"--{option} {value}: expected a positive whole number")
+    if not 0 <= arguments.min_area < float("inf"):
+        raise InputError(f"--min-area {arguments.min_area}: expected 0 or more, in square microns")
+    mpp = mpp_of_objective(arguments.objective) if arguments.objective else arguments.mpp
+    if arguments.objective:
+        print(f"note: {arguments.objective} is taken as {mpp:.3g} mpp, which is approximate", file=sys.stderr)
+    files = expand(arguments.inputs)
+    name, folder = arguments.model or MODEL, arguments.root / "data"
+    if not arguments.model and not (folder / f"{MODEL}.h5").exists():
+        name, folder = PHANTOM_MODEL, REPOSITORY / "data"
+        print(
+            f"note: {arguments.root / 'data'} has no {MODEL}: a classifier trained on phantoms serves, which knows no "
+            "real tissue; what it says of any is worth nothing (see the README, Official data)",
+            file=sys.stderr,
+        )
+    label_sets = HTT_MODES[arguments.labels]
+    crfs, notes = read_crfs(folder, name, label_sets)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    method = Method(label_sets, crfs, arguments.batch_size, arguments.min_area)
+    out = arguments.out or arguments.root / "out" / "segmented"
+    workers = arguments.workers or available_cores()
+    outcomes = segment_files(
+        files, load_histonet(folder, name), method, out, mpp, workers, arguments.force, arguments.quiet
+    )
+    return report(outcomes, out)
+
+
+def expand(inputs: list[Path]) -> list[Path]:
+    """Return the files to segment: folders are replaced by the images and slides in them, in order of their names.
+
+    Raises
+    ------
+    InputError
+        If a folder has none, or two files have the same name, which their results would be written under.
+    """
+    files = []
+    for path in inputs:
+        found = sorted(file for file in path.iterdir() if _is_picture(file)) if path.is_dir() else [path]
+        if not found:
+            raise InputError(f"{path}: no images or slides in this folder; expected {', '.join(sorted(SUFFIXES))}")
+        files += found
+    names = {}
+    for file in files:
+        if names.setdefault(file.name, file) != file:
+            raise InputError(f"{file} and {names[file.name]} have the same name; segment them with another --out each")
+    return list(names.values())
+
+
+def _is_picture(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+
+
+def segment_files(
+    files: list[Path],
+    histonet: HistoNet,
+    method: Method,
+    out: Path,
+    mpp: float | None,
+    workers: int,
+    force: bool,
+    quiet: bool,
+) -> list[Outcome]:
+    """Segment images side by side, then slides one after another; what fails is reported, and the rest goes on."""
+    from .own_files import Outcome, is_picture, segment_picture, segment_slide
+
+    outcomes: dict[Path, Outcome] = {}
+
+    def attempt(file: Path, task: Callable, *args: Any, **options: Any) -> Any:
+        try:
+            return task(file, *args, **options)
+        except InputError as error:
+            outcomes[file] = Outcome(file, out / file.name, "failed", str(error))
+        except OSError as error:
+            reason = f"{error.filename or out / file.name}: {error.strerror or error}"
+            outcomes[file] = Outcome(file, out / file.name, "failed", f"{reason}; make room, or choose another --out")
+
+    def picture(file: Path) -> None:
+        threads = max(1, workers // len(pictures))
+        options = {"mpp": mpp, "threads": threads, "force": force}
+        outcomes[file] = attempt(file, segment_picture, histonet, method, out, **options) or outcomes[file]
+
+    kinds = {file: attempt(file, is_picture, mpp) for file in files}
+    pictures = [file for file, plain in kinds.items() if plain]
+    with progress_bars(quiet) as bars:
+        with ThreadPoolExecutor(workers) as pool:
+            task = bars.add_task(f"{len(pictures)} images", total=len(pictures), unit="images", visible=bool(pictures))
+            for _ in pool.map(picture, pictures):
+                bars.advance(task)
+        for file in (file for file, plain in kinds.items() if plain is False):
+            task = bars.add_task(file.name, total=None, unit="tiles")
+
+            def advance(done: int, total: int, task: int = task) -> None:
+                bars.update(task, completed=done, total=total)
+
+            options = {"mpp": mpp, "workers": workers, "force": force, "progress": advance}
+            outcomes[file] = attempt(file, segment_slide, histonet, method, out, **options) or outcomes[file]
+    return [outcomes[file] for file in files]
+
+
+def progress_bars(quiet: bool) -> Progress:
+    """Return bars that tell how much is done, how fast it goes, and how long the rest takes."""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Speed(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, disable=quiet, speed_estimate_period=120)
+
+
+class Speed(ProgressColumn):
+    """Units done in a second."""
+
+    def render(self, task: Task) -> str:
+        """Return the column's text."""
+        return f"{task.speed or 0:.1f} {task.fields['unit']}/s"
+
+
+def report(outcomes: list[Outcome], out: Path) -> int:
+    """Write the table of all inputs, say what failed and where results are, and return the exit status."""
+    facts = ("kind", "height", "width", "mpp", "tiles", "seconds")
+    rows = [
+        (one.source, one.status, one.reason, *(one.facts.get(fact, "") for fact in facts), one.folder)
+        for one in outcomes
+    ]
+    write_table(out / "segmented.csv", [("input", "status", "reason", *facts, "folder"), *rows])
+    for one in outcomes:
+        for note in one.notes:
+            print(f"note: {note}", file=sys.stderr)
+        if one.status == "failed":
+            print(f"failed: {one.reason}", file=sys.stderr)
+    failed = sum(one.status == "failed" for one in outcomes)
+    if failed < len(outcomes):
+        finished = [one for one in outcomes if one.status != "failed"]
+        print(f"{len(finished)} of {len(outcomes)} inputs segmented; results in {out}")
+        print(f"a picture to look at: {next(finished[0].folder.glob('*/overview.png'))}")
+    return 0 if not failed else 1 if failed < len(outcomes) else 2
