@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 PHANTOM_MODEL = "histonet_X1.7_phantom"
 
 #: Files that are taken from a folder.
-SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-    + (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi")
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"),
+    *(".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm"),
 )
 
 
@@ -47,7 +47,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="image, slide, or a folder of such")
     parser.add_argument(
-        "--labels", choices=HTT_MODES, default="both", help="label sets (default: both: morph and func)"
+        "--labels", choices=HTT_MODES, default="both", help="label sets (default: both, morph and func)"
     )
     scale = parser.add_mutually_exclusive_group()
     scale.add_argument("--mpp", type=float, help="microns per pixel at full resolution (default: the file's)")
@@ -111,7 +111,7 @@ def expand(inputs: list[Path]) -> list[Path]:
     for path in inputs:
         found = sorted(file for file in path.iterdir() if _is_picture(file)) if path.is_dir() else [path]
         if not found:
-            raise InputError(f"{path}: no images or slides in this folder; expected {', '.join(sorted(SUFFIXES))}")
+            raise InputError(f"{path}: no images or slides in this folder; expected {', '.join(SUFFIXES)}")
         files += found
     names = {}
     for file in files:

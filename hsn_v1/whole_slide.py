@@ -300,7 +300,7 @@ def refine_core(job: SlideJob, number: int) -> None:
         adjusted = localise_and_adjust(picture, _classified_tile(job, place), job.label_sets)
         shared = tile.overlap(window)
         for name, total in maps.items():
-            total[:, *shared.within(window)] += adjusted[name][1][:, *shared.within(tile)]
+            total[(..., *shared.within(window))] += adjusted[name][1][(..., *shared.within(tile))]
         times[shared.within(window)] += 1
 
     picture, lattices = np.ascontiguousarray(image[window.within(around)]), {}
