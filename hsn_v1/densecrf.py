@@ -83,7 +83,7 @@ class DenseCRF:
     @property
     def reach(self) -> int:
         """Distance in px beyond which pixels hardly matter to each other: the margin that a window needs."""
-        return math.ceil(4 * max(self.gauss_sxy, self.bilat_sxy))
+        return math.ceil(3 * max(self.gauss_sxy, self.bilat_sxy))
 
     def __call__(
         self, maps: np.ndarray, image: np.ndarray, threads: int = 1, lattices: dict[tuple, Lattice] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache
@@ -25,14 +25,11 @@ from .permutohedral import is_compiled
 from .report import ImageResult, Report, summarise
 from .settings import Settings
 
-#: There is a process for each core, so that threads in it only wait for each other. And glibc keeps the memory it
-#: got, which costs a worker more time to get than to use.
-WORKER_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
-}
+#: There is a process for each core, so that threads in it only wait for each other.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+#: And glibc keeps the memory it got, which for small images costs a worker more time to get than to use.
+WORKER_ENVIRONMENT = {**ONE_THREAD, "MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
 
 
 def run(settings: Settings, histonet: HistoNet, on_image: Callable[[], None] = lambda: None) -> Report:
@@ -138,9 +135,9 @@ def finish_image(settings: Settings, path: Path, image: np.ndarray, tiles: Class
     )
 
 
-def start_workers(workers: int) -> loky.ProcessPoolExecutor:
+def start_workers(workers: int, environment: Mapping[str, str] = WORKER_ENVIRONMENT) -> loky.ProcessPoolExecutor:
     """Return the pool of worker processes; a new one starts at once, beside whatever this process does next."""
-    pool = loky.get_reusable_executor(workers, timeout=300, env=WORKER_ENVIRONMENT)
+    pool = loky.get_reusable_executor(workers, timeout=300, env=dict(environment))
     compiled = is_compiled()
     for worker in range(workers):
         pool.submit(_warm_up, compiled or worker == 0)
@@ -157,9 +154,11 @@ def _warm_up(crf: bool) -> None:
 
 
 @contextlib.contextmanager
-def worker_pool(workers: int, out: Path) -> Iterator[loky.ProcessPoolExecutor]:
+def worker_pool(
+    workers: int, out: Path, environment: Mapping[str, str] = WORKER_ENVIRONMENT
+) -> Iterator[loky.ProcessPoolExecutor]:
     """Yield worker processes that write to a folder; if that breaks, say so in one line and leave no worker busy."""
-    pool = start_workers(workers)
+    pool = start_workers(workers, environment)
     try:
         yield pool
     except BaseException as error:

@@ -27,7 +27,7 @@ from .densecrf import DenseCRF
 from .files import write_bytes, write_picture
 from .histonet import HistoNet
 from .hsn_v1 import ClassifiedTiles, localise_and_adjust, winners
-from .run import worker_pool
+from .run import ONE_THREAD, worker_pool
 from .slide_grid import SlideGrid, Window
 from .slides import Slide, open_slide
 from .tiles import TileGrid
@@ -197,7 +197,7 @@ def segment_tiles(
             needed.update(batches.tolist())
     missing = [n for n in range(job.batches) if n in needed and not job.batch_file(n).exists()]
     running: set[Future] = set()
-    with worker_pool(workers, job.folder) as pool, open_slide(job.source, job.mpp) as slide:
+    with worker_pool(workers, job.folder, ONE_THREAD) as pool, open_slide(job.source, job.mpp) as slide:
         read = read_ahead(lambda number: _read_batch(slide, job, number), missing)
         for number in range(job.batches):
             if number in missing:
@@ -262,7 +262,7 @@ def classify_batch(job: SlideJob, number: int, images: np.ndarray, histonet: His
     write_bytes(job.batch_file(number), content.getvalue())
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=32)
 def _read_classified(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     with np.load(path) as content:
         return content["scores"], content["outputs"], content["cams"]
