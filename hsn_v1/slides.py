@@ -354,7 +354,7 @@ def _openslide(path: Path) -> _Source:
 
         def blocks(top: int, left: int, height: int, width: int) -> np.ndarray:
             region = np.empty((height, width, 3), np.uint8)
-            for y, x, inside, target in _overlapping(top, left, height, width, BLOCK, BLOCK):
+            for y, x, inside, target in overlapping(top, left, height, width, BLOCK, BLOCK):
                 region[target] = block(y, x, BLOCK, BLOCK)[inside]
             return region
 
@@ -374,7 +374,7 @@ def _openslide(path: Path) -> _Source:
 BLOCK = 256
 
 
-def _overlapping(top: int, left: int, height: int, width: int, tall: int, wide: int) -> Iterator[tuple]:
+def overlapping(top: int, left: int, height: int, width: int, tall: int, wide: int) -> Iterator[tuple]:
     """Tiles of `tall` by `wide` px that a window overlaps: corner, and what overlaps, in the tile and the window."""
     for y in range(top - top % tall, top + height, tall):
         for x in range(left - left % wide, left + width, wide):
@@ -424,7 +424,7 @@ def _page_region(page, top: int, left: int, height: int, width: int) -> np.ndarr
     tall, wide, samples = layout.tilelength, layout.tilewidth, layout.samplesperpixel
     down, across = -(-layout.imagelength // tall), -(-layout.imagewidth // wide)
     region = np.full((height, width, samples), 255, np.uint8)
-    for y, x, inside, target in _overlapping(top, left, height, width, tall, wide):
+    for y, x, inside, target in overlapping(top, left, height, width, tall, wide):
         for plane in range(samples if layout.planarconfig == 2 else 1):
             number = (plane * down + y // tall) * across + x // wide
             file.seek(page.dataoffsets[number])
