@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .adp import LabelSet, describe
+from .files import colourise
+from .label_maps import tissue_shares
 
 TEXT = 13  #: height of the letters, in px
 LINE = 18  #: height of a line of a legend, in px
@@ -53,10 +56,13 @@ def _font() -> ImageFont.FreeTypeFont:
     return ImageFont.load_default(TEXT)
 
 
-def legend(classes: Sequence[int], label_set: LabelSet, rows: int) -> Image.Image:
-    """Draw a swatch and the name in words of each class, in columns of at most `rows` lines."""
+def legend(
+    classes: Sequence[int], label_set: LabelSet, rows: int, remarks: Mapping[int, str] | None = None
+) -> Image.Image:
+    """Draw a swatch and the name in words of each class, with a remark on it, in columns of at most `rows` lines."""
     codes = [label_set.codes[c] for c in classes]
-    names = [describe(code) for code in codes] or ["(none)"]
+    remarks = remarks or {}
+    names = [describe(code) + remarks.get(c, "") for c, code in zip(classes, codes, strict=True)] or ["(none)"]
     rows = max(rows, 1)
     columns = -(-len(names) // rows)
     width = LINE + GAP + max(round(_font().getlength(name)) for name in names) + GAP
@@ -98,6 +104,71 @@ def summary(panels: Sequence[tuple[str, np.ndarray | Image.Image]], vertical: bo
         sheet.paste(picture, (x, y + LINE))
         x, y = (x, y + height + GAP) if vertical else (x + width + GAP, y)
     return np.asarray(sheet)
+
+
+def overview(
+    thumbnail: np.ndarray,
+    labels: np.ndarray,
+    label_set: LabelSet,
+    mpp: float,
+    title: str,
+    counts: np.ndarray | None = None,
+) -> np.ndarray:
+    """Draw a slide beside its segmentation, with a scale bar and each class's share of the tissue.
+
+    Parameters
+    ----------
+    thumbnail : ndarray of shape (h, w, 3), uint8
+    labels : ndarray of shape (h, w), uint8
+        Class indices; C where there is no tissue, which stays unpainted.
+    label_set : LabelSet
+    mpp : float
+        Scale of the thumbnail.
+    title : str
+    counts : ndarray of shape (C,) or (C + 1,), int, optional
+        Pixels of each class in the whole label map (see `label_maps.write_label_map`); without them, those of `labels`.
+
+    Returns
+    -------
+    ndarray of shape (H, W, 3), uint8
+    """
+    counts = np.bincount(labels.ravel(), minlength=len(label_set) + 1) if counts is None else counts
+    shares = tissue_shares(counts, label_set)
+    present = np.flatnonzero(counts[: len(label_set)]).tolist()
+    remarks = {c: f", {100 * shares[c]:.1f} %" for c in present if c in shares}
+    painted = np.where(
+        labels[..., np.newaxis] < len(label_set), blend(colourise(labels, label_set), thumbnail, 0.5), thumbnail
+    )
+    bar = scale_bar(thumbnail.shape[1], mpp)
+    panels = [
+        (title, np.vstack([thumbnail, bar])),
+        (f"segmentation ({label_set.name})", painted),
+        ("classes, share of the tissue", legend(present, label_set, thumbnail.shape[0] // LINE, remarks)),
+    ]
+    return summary(panels, vertical=False)
+
+
+def scale_bar(width: int, mpp: float) -> np.ndarray:
+    """Draw a bar of a round length, at most a third of a width in px, with the length beside it.
+
+    Returns
+    -------
+    ndarray of shape (LINE, width, 3), uint8
+    """
+    length = round_length(width * mpp / 3)
+    text = f"{length:g} µm" if length < 1000 else f"{length / 1000:g} mm"
+    strip = Image.new("RGB", (width, LINE), "white")
+    draw = ImageDraw.Draw(strip)
+    right = round(length / mpp)
+    draw.rectangle((0, LINE / 2 - 2, right - 1, LINE / 2 + 1), fill=INK)
+    draw.text((right + GAP, LINE / 2), text, fill=INK, font=_font(), anchor="lm")
+    return np.asarray(strip)
+
+
+def round_length(most: float) -> float:
+    """Return the greatest of 1, 2 and 5 times a power of ten that is at most `most`."""
+    power = 10 ** math.floor(math.log10(most))
+    return max(step * power for step in (1, 2, 5) if step * power <= most)
 
 
 def confusion_figure(shares: np.ndarray, codes: Sequence[str], title: str) -> bytes:

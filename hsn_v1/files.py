@@ -123,16 +123,23 @@ def colourise(labels: np.ndarray, label_set: LabelSet) -> np.ndarray:
     return np.array([*label_set.colours.values(), (0, 0, 0)], np.uint8)[labels]
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name and rename it, so that no half-written file is ever seen."""
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path` to write to, renamed at the end: no half-written file is ever seen."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        temporary.write_bytes(content)
+        yield temporary
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that no half-written one is ever seen."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:

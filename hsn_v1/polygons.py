@@ -1,0 +1,160 @@
+"""Outlines of a label map's regions as GeoJSON, which QuPath reads as annotations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .adp import LabelSet, describe
+from .files import replacing
+from .label_maps import STRIP, read_strips
+
+if TYPE_CHECKING:
+    from shapely import Polygon
+
+
+def write_polygons(
+    path: Path, label_map: Path, label_set: LabelSet, scale: float, mpp: float, min_area: float
+) -> np.ndarray:
+    """Write a label map's regions as a GeoJSON FeatureCollection in full-resolution px, one region on a line.
+
+    A region is what hangs together by pixel edges. Its outline follows the pixel edges, holes included, so that
+    neighbours share their border and never overlap. A region that is dropped as a speck leaves its hole in the polygon
+    around it: no class gains area that the label map does not give it.
+
+    Parameters
+    ----------
+    path : Path
+    label_map : Path
+        A file of `label_maps.write_label_map`.
+    label_set : LabelSet
+        Its background class, and pixels without tissue, get no polygons.
+    scale : float
+        Full-resolution px to a px of the label map.
+    mpp : float
+        Scale of the label map.
+    min_area : float
+        Regions of fewer square microns are dropped.
+
+    Returns
+    -------
+    ndarray of shape (C,), int64
+        Pixels of each class in dropped regions: what its polygons lack of its area in the label map.
+    """
+    import shapely
+
+    classes = {index for index, code in enumerate(label_set.codes) if code != label_set.background}
+    dropped = np.zeros(len(label_set), np.int64)
+    least = min_area / mpp**2
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write('{"type": "FeatureCollection", "features": [')
+        separator = "\n"
+        for region in regions(label_map, classes, least):
+            if region.pixels < least:
+                dropped[region.index] += region.pixels
+                continue
+            # Rounding whole columns and rows alike keeps borders shared and polygons valid.
+            outline = shapely.transform(region.outline(), lambda points: np.round(points * scale, 2))
+            properties = json.dumps(_properties(label_set, region.index, region.pixels * mpp**2), ensure_ascii=False)
+            geometry = shapely.to_geojson(outline)
+            file.write(f'{separator}{{"type": "Feature", "geometry": {geometry}, "properties": {properties}}}')
+            separator = ",\n"
+        file.write("\n]}\n")
+    return dropped
+
+
+def _properties(label_set: LabelSet, index: int, area: float) -> dict:
+    code = label_set.codes[index]
+    return {
+        "objectType": "annotation",
+        "classification": {"name": describe(code), "color": list(label_set.colours[code])},
+        "measurements": {"Area µm^2": round(area, 2)},
+    }
+
+
+@dataclass
+class Region:
+    """Pixels of one class that hang together by their edges.
+
+    Attributes
+    ----------
+    index : int
+        Class index.
+    pixels : int
+    pieces : list of shapely.Polygon
+        Its outlines in the strips that the map is read in, in px of the map.
+    """
+
+    index: int
+    pixels: int
+    pieces: list[Polygon] = field(default_factory=list)
+
+    def outline(self) -> Polygon:
+        """Return the whole outline, without the points where pieces meet on a straight edge."""
+        import shapely
+
+        return self.pieces[0] if len(self.pieces) == 1 else shapely.simplify(shapely.union_all(self.pieces), 0)
+
+
+def regions(label_map: Path, classes: Collection[int], least: float, rows: int = STRIP) -> Iterator[Region]:
+    """Yield the regions of the given classes, in the order in which they end.
+
+    Only a strip of the map is in memory, and the outlines of the regions that may go on below it.
+
+    Parameters
+    ----------
+    label_map : Path
+    classes : collection of int
+        Class indices.
+    least : float
+        Regions of fewer pixels may come without an outline.
+    rows : int
+        Height of a strip, in px.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    open_regions, owner, above = [], np.zeros(0, int), -1  # `owner` and `above`: of the pixels in the last row so far
+    for top, strip in read_strips(label_map, rows):
+        parts, found = _parts(strip, top, classes, least)
+        known = [*open_regions, *found]
+        columns = np.flatnonzero(strip[0] == above)
+        links = owner[columns], len(open_regions) + parts[0, columns]
+        graph = coo_array((np.ones(len(columns)), links), shape=(len(known), len(known)))
+        groups = connected_components(graph, directed=False)[1]
+        joined = {}
+        for group, part in zip(groups.tolist(), known, strict=True):
+            if group in joined:
+                joined[group].pixels += part.pixels
+                joined[group].pieces += part.pieces
+            else:
+                joined[group] = part
+        going_on, owner = np.unique(groups[len(open_regions) + parts[-1]], return_inverse=True)
+        open_regions, above = [joined.pop(group) for group in going_on.tolist()], strip[-1]
+        yield from (region for region in joined.values() if region.index in classes)
+    yield from (region for region in open_regions if region.index in classes)
+
+
+def _parts(strip: np.ndarray, top: int, classes: Collection[int], least: float) -> tuple[np.ndarray, list[Region]]:
+    """Return the number of the region that each pixel of a strip belongs to, and the regions in this order."""
+    from rasterio.features import shapes
+    from shapely import Polygon
+    from skimage.measure import label
+
+    parts = label(strip, background=-1, connectivity=1).astype(np.int32) - 1
+    pixels = np.bincount(parts.ravel())
+    indices = np.empty(len(pixels), int)
+    indices[parts] = strip
+    found = [Region(index, count) for index, count in zip(indices.tolist(), pixels.tolist(), strict=True)]
+    drawn = pixels >= least
+    drawn[parts[[0, -1]]] = True  # they may grow in the neighbouring strips
+    drawn &= np.isin(indices, list(classes))
+    for shape, part in shapes(parts, mask=drawn[parts], connectivity=4):
+        shell, *holes = (np.add(ring, (0, top)) for ring in shape["coordinates"])
+        found[int(part)].pieces.append(Polygon(shell, holes))
+    return parts, found
