@@ -17,10 +17,11 @@ from . import __version__
 from .adp import CLASSIFIER_MPP, LabelSet
 from .densecrf import DenseCRF
 from .errors import InputError
+from .figures import overview
 from .files import read_image, write_bytes, write_picture
 from .histonet import HistoNet
 from .hsn_v1 import classify, segment
-from .label_maps import overview, write_areas, write_label_map
+from .label_maps import write_areas, write_label_map
 from .outputs import check_writable
 from .polygons import write_polygons
 from .settings import available_cores
@@ -243,21 +244,17 @@ def write_results(
     height, width = slide.size(mpp)
     label_map = folder / f"{name}.ome.tif"
     counts = write_label_map(label_map, read, height, width, mpp, label_set.codes, name=name)
-    write_polygons(
-        folder / f"{name}.geojson",
-        label_map,
-        label_set,
-        (slide.height / height, slide.width / width),
-        min_area / mpp**2,
-    )
+    scale = np.array([slide.width / width, slide.height / height])  # slide.mpp / mpp, but for whole pixels
+    write_polygons(folder / f"{name}.geojson", label_map, label_set, scale, mpp, min_area)
     write_areas(folder / "areas.csv", counts, mpp, label_set)
     small = max(mpp, slide.mpp * max(slide.height, slide.width) / OVERVIEW)
     picture = thumbnail(slide, small)
     rows, columns = (
-        (np.arange(n) + 0.5) * side / n for n, side in zip(picture.shape[:2], (height, width), strict=True)
+        ((np.arange(few) + 0.5) * many / few).astype(int)
+        for few, many in zip(picture.shape[:2], (height, width), strict=True)
     )
-    labels = np.stack([read(int(row), 0, 1, width)[0, columns.astype(int)] for row in rows])
-    write_picture(folder / "overview.png", overview(picture, labels, label_set, small, slide.path.name))
+    labels = np.stack([read(row, 0, 1, width)[0, columns] for row in rows.tolist()])
+    write_picture(folder / "overview.png", overview(picture, labels, label_set, small, slide.path.name, counts))
 
 
 # --- A folder belongs to one input and method -------------------------------------------------------------------------
