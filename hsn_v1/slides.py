@@ -271,7 +271,7 @@ def _resample(
     """Read a window of a level that is stretched to `rows` by `columns` px."""
     zoom_y, zoom_x = level.height / rows, level.width / columns
     if height * zoom_y * width * zoom_x > PIECE_PIXELS and max(height, width) > 1:
-        axis = int(width * zoom_x > height * zoom_y and width > 1 or height == 1)
+        axis = int(width > height)
         first = (height, width)[axis] // 2
         parts = (
             ((top, left, first, width), (top + first, left, height - first, width)),
