@@ -185,7 +185,8 @@ def _write_pyramid(path: Path, strips: Iterator[np.ndarray], reduced: np.ndarray
             shape=(side, side, 3),
             dtype=np.uint8,
             tile=(TILE, TILE),
-            photometric="ycbcr",
+            photometric="rgb",  # of the tiles given; the file's are YCbCr
+            subsampling=(2, 2),
             compression="jpeg",
             compressionargs={"level": 85},
             resolution=(density, density),

@@ -9,7 +9,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -270,10 +270,14 @@ def _resample(
 ) -> np.ndarray:  # (height, width, 3)
     """Read a window of a level that is stretched to `rows` by `columns` px."""
     zoom_y, zoom_x = level.height / rows, level.width / columns
-    if height > 1 and height * zoom_y * width * zoom_x > PIECE_PIXELS:
-        half = height // 2
-        parts = (top, half), (top + half, height - half)
-        return np.concatenate([_resample(level, rows, columns, y, left, h, width) for y, h in parts])
+    if height * zoom_y * width * zoom_x > PIECE_PIXELS and max(height, width) > 1:
+        axis = int(width > height)
+        first = (height, width)[axis] // 2
+        parts = (
+            ((top, left, first, width), (top + first, left, height - first, width)),
+            ((top, left, height, first), (top, left + first, height, width - first)),
+        )[axis]
+        return np.concatenate([_resample(level, rows, columns, *part) for part in parts], axis)
     y, above, below = _support(top, height, zoom_y, level.height)
     x, before, behind = _support(left, width, zoom_x, level.width)
     region = level.region(above, before, below - above, behind - before)
@@ -411,16 +415,27 @@ def _ome_level(path: Path, level) -> Level:
         shape = ", ".join(f"{axis}={side}" for axis, side in sides.items())
         raise InputError(f"{path}: OME-TIFF of {level.dtype} pixels with axes {shape}; expected 8-bit RGB, one plane")
 
-    def region(*window: int) -> np.ndarray:
-        return np.concatenate([_page_region(page, *window) for page in level.pages], axis=-1)
+    @cache
+    def decoded(page) -> np.ndarray:  # (H, W, samples)
+        _check_size(path, sides["Y"], sides["X"])
+        pixels = page.asarray()
+        return np.moveaxis(pixels, 0, -1) if page.keyframe.planarconfig == 2 else pixels.reshape(*pixels.shape[:2], -1)
+
+    def region(top: int, left: int, height: int, width: int) -> np.ndarray:
+        tiled = level.keyframe.is_tiled
+        planes = [
+            _tiled_region(page, top, left, height, width)
+            if tiled
+            else decoded(page)[top : top + height, left : left + width]
+            for page in level.pages
+        ]
+        return np.concatenate(planes, axis=-1)
 
     return Level(sides["Y"], sides["X"], region)
 
 
-def _page_region(page, top: int, left: int, height: int, width: int) -> np.ndarray:  # (height, width, samples)
+def _tiled_region(page, top: int, left: int, height: int, width: int) -> np.ndarray:  # (height, width, samples)
     layout, file = page.keyframe, page.parent.filehandle
-    if not layout.is_tiled:
-        return _decoded(page)[top : top + height, left : left + width]
     tall, wide, samples = layout.tilelength, layout.tilewidth, layout.samplesperpixel
     down, across = -(-layout.imagelength // tall), -(-layout.imagewidth // wide)
     region = np.full((height, width, samples), 255, np.uint8)
@@ -433,14 +448,6 @@ def _page_region(page, top: int, left: int, height: int, width: int) -> np.ndarr
             if tile is not None:  # a tile may be left out
                 region[(*target, slice(plane, plane + tile.shape[-1]))] = tile[0][inside]
     return region
-
-
-@lru_cache(4)
-def _decoded(page) -> np.ndarray:  # (H, W, samples)
-    height, width = page.keyframe.imagelength, page.keyframe.imagewidth
-    _check_size(page.parent.filehandle.path, height, width)
-    pixels = page.asarray()
-    return np.moveaxis(pixels, 0, -1) if page.keyframe.planarconfig == 2 else pixels.reshape(height, width, -1)
 
 
 def _check_size(path: Path, height: int, width: int) -> None:
