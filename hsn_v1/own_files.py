@@ -300,6 +300,8 @@ def claim(folder: Path, run: dict[str, Any], force: bool) -> bool:
             "give --force to begin anew, or another --out"
         )
     check_writable(folder)
+    if not known and any(folder.iterdir()):
+        raise InputError(f"{folder}: has files of somebody else's; move them away, or choose another --out")
     if not known:
         write_bytes(record, json.dumps(run, indent=1).encode())
     if known.get("finished"):

@@ -65,6 +65,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from .histonet import load_histonet
+    from .outputs import check_writable
     from .own_files import Method
     from .settings import available_cores, read_crfs
     from .slides import mpp_of_objective
@@ -92,6 +93,7 @@ def _run(arguments: argparse.Namespace) -> int:
         print(f"note: {note}", file=sys.stderr)
     method = Method(label_sets, crfs, arguments.batch_size, arguments.min_area)
     out = arguments.out or arguments.root / "out" / "segmented"
+    check_writable(out)
     workers = arguments.workers or available_cores()
     outcomes = segment_files(
         files, load_histonet(folder, name), method, out, mpp, workers, arguments.force, arguments.quiet

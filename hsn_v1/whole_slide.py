@@ -262,15 +262,16 @@ def classify_batch(job: SlideJob, number: int, images: np.ndarray, histonet: His
     write_bytes(job.batch_file(number), content.getvalue())
 
 
-@lru_cache(maxsize=32)
-def _read_classified(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+@lru_cache(maxsize=32)  # windows share tiles with their neighbours; a file that was replaced has another time
+def _read_classified(path: Path, modified: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     with np.load(path) as content:
         return content["scores"], content["outputs"], content["cams"]
 
 
 def _classified_tile(job: SlideJob, place: int) -> ClassifiedTiles:
     number, index = divmod(place, job.batch_size)
-    scores, outputs, cams = _read_classified(job.batch_file(number))
+    file = job.batch_file(number)
+    scores, outputs, cams = _read_classified(file, file.stat().st_mtime_ns)
     coarse = np.zeros((1, len(CLASSIFIER_CODES), *cams.shape[2:]), np.float32)
     coarse[0, outputs] = cams[index]
     side = job.grid.tile
@@ -278,7 +279,7 @@ def _classified_tile(job: SlideJob, place: int) -> ClassifiedTiles:
 
 
 @lru_cache(maxsize=1)
-def _opened(source: Path, mpp: float | None) -> Slide:
+def _opened(source: Path, mpp: float | None, modified: int) -> Slide:
     return open_slide(source, mpp)
 
 
@@ -290,7 +291,8 @@ def refine_core(job: SlideJob, number: int) -> None:
     top, left = min(window.top, *(tile.top for tile in tiles)), min(window.left, *(tile.left for tile in tiles))
     bottom, right = (max(getattr(window, end), *(getattr(tile, end) for tile in tiles)) for end in ("bottom", "right"))
     around = Window(top, left, bottom - top, right - left)
-    image = _opened(job.source, job.mpp).read(*_numbers(around), CLASSIFIER_MPP)
+    slide = _opened(job.source, job.mpp, job.source.stat().st_mtime_ns)
+    image = slide.read(*_numbers(around), CLASSIFIER_MPP)
 
     size = window.height, window.width
     maps = {label_set.name: np.zeros((len(label_set), *size), np.float32) for label_set in job.label_sets}
