@@ -18,6 +18,7 @@ TEXT = 13  #: height of the letters, in px
 LINE = 18  #: height of a line of a legend, in px
 GAP = 8
 INK = (20, 20, 20)
+FRAME = 200  #: grey around pictures that may be as white as the paper
 
 
 def blend(picture: np.ndarray, image: np.ndarray, share: float) -> np.ndarray:
@@ -135,14 +136,13 @@ def overview(
     counts = np.bincount(labels.ravel(), minlength=len(label_set) + 1) if counts is None else counts
     shares = tissue_shares(counts, label_set)
     present = np.flatnonzero(counts[: len(label_set)]).tolist()
-    remarks = {c: f", {100 * shares[c]:.1f} %" for c in present if c in shares}
-    painted = np.where(
-        labels[..., np.newaxis] < len(label_set), blend(colourise(labels, label_set), thumbnail, 0.5), thumbnail
-    )
-    bar = scale_bar(thumbnail.shape[1], mpp)
+    remarks = {c: f", {100 * shares[c]:.1f} %" if shares[c] >= 0.001 else ", < 0.1 %" for c in present if c in shares}
+    mask = blend(colourise(labels, label_set), thumbnail, 0.5)
+    mask = np.where(labels[..., np.newaxis] < len(label_set), mask, thumbnail)
+    slide, mask = (np.pad(panel, ((1, 1), (1, 1), (0, 0)), constant_values=FRAME) for panel in (thumbnail, mask))
     panels = [
-        (title, np.vstack([thumbnail, bar])),
-        (f"segmentation ({label_set.name})", painted),
+        (title, np.vstack([slide, scale_bar(slide.shape[1], mpp)])),
+        (f"segmentation ({label_set.name})", mask),
         ("classes, share of the tissue", legend(present, label_set, thumbnail.shape[0] // LINE, remarks)),
     ]
     return summary(panels, vertical=False)

@@ -150,7 +150,9 @@ def _read_row_of_tiles(path: Path, top: int) -> tuple[np.ndarray, int]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # a slide lies nowhere on earth
-        with rasterio.open(path) as file:  # opened each time, as GDAL keeps all tiles that an open file has read
+        with rasterio.open(
+            path, driver="GTiff"
+        ) as file:  # opened each time, as GDAL keeps all tiles that an open file has read
             rows = min(TILE, file.height - top)
             return file.read(1, window=((top, top + rows), (0, file.width))), file.height
 

@@ -73,7 +73,7 @@ def _properties(label_set: LabelSet, index: int, area: float) -> dict:
     return {
         "objectType": "annotation",
         "classification": {"name": describe(code), "color": list(label_set.colours[code])},
-        "measurements": {"Area µm^2": round(area, 2)},
+        "measurements": {"label map area µm^2": round(area, 2)},
     }
 
 
