@@ -84,8 +84,8 @@ def _heights(hills: np.ndarray, side: int, top: int, height: int) -> np.ndarray:
 def write_slide(path: Path, size: int, mpp: float = 0.25, tissue: float = 0.6, seed: int = 0) -> None:
     """Write a slide as a tiled pyramidal TIFF, and its ground truth as PNG files of class indices beside it.
 
-    The phantoms come from seeds for tests. In the slide's memory are all phantoms and its second level, which is a
-    sixteenth of the first.
+    The phantoms come from seeds for tests; some have glass of their own. The slide is never in memory as a whole,
+    only its phantoms and its second level, which has a sixteenth of its pixels.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def write_slide(path: Path, size: int, mpp: float = 0.25, tissue: float = 0.6, s
         Ends in ``.tif``; the ground truth of ``slide.tif`` is ``slide_morph.png`` and ``slide_func.png``, at the
         classifier's 1.2143 mpp.
     size : int
-        Side, in px.
+        Side, in px. The ground truth is stretched to whole pixels, by half a pixel at most; see `slides.Slide.size`.
     mpp : float
         Microns per pixel; 408 um must be whole pixels.
     tissue : float
@@ -165,7 +165,8 @@ def _strips(
         tissue = layout.tissue(size, top, height)[..., None]
         strip = np.where(tissue, layout.mosaic(images, top, height, size), glass[:height])
         rows = reduced[top // STEP : (top + height) // STEP]
-        rows[:] = _smaller(strip)
+        if len(rows):
+            rows[:] = _smaller(strip)
         yield strip
 
 

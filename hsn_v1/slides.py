@@ -167,22 +167,15 @@ def open_slide(path: Path, mpp: float | None = None) -> Slide:
     path = Path(path)
     if mpp is not None and not _plausible(mpp):
         raise InputError(f"--mpp {mpp:g}: expected {PLAUSIBLE_MPP[0]:g} to {PLAUSIBLE_MPP[1]:g}; {HOW_TO_FIND_MPP}")
-    source = _open(path)
-    try:
-        found = None if source.mpp is None or mpp is not None else _square(path, *source.mpp)
-        if not (mpp or found):
-            hint = f" (the file names a {source.objective}x objective)" if source.objective else ""
-            raise InputError(
-                f"{path}: the file does not tell its scale; add --mpp ({HOW_TO_FIND_MPP}), or roughly --objective, "
-                f"such as 20x{hint}"
-            )
-    except InputError:
-        source.close()
-        raise
-    notes = []
-    if mpp and source.mpp and abs(np.mean(source.mpp) / mpp - 1) > 0.01:
-        notes.append(f"{path}: {mpp:g} mpp as given, though the file tells {np.mean(source.mpp):.4g}")
-    return Slide(path, mpp or found, tuple(notes), source.levels, source.close)
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(contextlib.closing(_open(path)))
+        if mpp is None:
+            mpp, notes = _told(path, source), ()
+        elif source.mpp and abs(np.mean(source.mpp) / mpp - 1) > 0.01:
+            notes = (f"{path}: {mpp:g} mpp as given, though the file tells {np.mean(source.mpp):.4g}",)
+        else:
+            notes = ()
+        return Slide(path, mpp, notes, source.levels, stack.pop_all().close)
 
 
 def is_slide(path: Path, mpp: float | None = None) -> bool:
@@ -235,6 +228,16 @@ def mpp_of_objective(text: str) -> float:
 
 def _plausible(mpp: float) -> bool:
     return PLAUSIBLE_MPP[0] <= mpp <= PLAUSIBLE_MPP[1]
+
+
+def _told(path: Path, source: _Source) -> float:
+    if source.mpp:
+        return _square(path, *source.mpp)
+    hint = f" (the file names a {source.objective}x objective)" if source.objective else ""
+    raise InputError(
+        f"{path}: the file does not tell its scale; add --mpp ({HOW_TO_FIND_MPP}), or roughly --objective, such as "
+        f"20x{hint}"
+    )
 
 
 def _square(path: Path, vertical: float, horizontal: float) -> float:
@@ -389,22 +392,21 @@ def overlapping(top: int, left: int, height: int, width: int, tall: int, wide: i
 
 
 def _ome(path: Path) -> _Source | None:
-    """Open an OME-TIFF; other TIFFs give None, unless they have more than 8 bits, which OpenSlide would cut off."""
+    """Open an OME-TIFF; other TIFFs give None, unless OpenSlide would quietly make 8-bit RGB of something else."""
     import tifffile
 
-    file = tifffile.TiffFile(path)
-    try:
+    tifffile.logger().disabled = True  # what it finds wrong ends as an InputError, or does no harm
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(tifffile.TiffFile(path))
         if file.is_ome:
             series = max(file.series, key=lambda series: series.size)
             levels = tuple(_ome_level(path, level) for level in series.levels)
-            return _Source(levels, *_ome_scale(file, file.series.index(series)), True, close=file.close)
-        dtype = file.pages.first.dtype
-        if dtype is None or dtype.itemsize > 1:
-            raise InputError(f"{path}: pixels of type {dtype}; convert it to 8-bit RGB")
-    except BaseException:
-        file.close()
-        raise
-    file.close()
+            return _Source(levels, *_ome_scale(file, file.series.index(series)), True, close=stack.pop_all().close)
+        page = file.pages.first
+        if page.dtype is None or page.dtype.itemsize > 1:
+            raise InputError(f"{path}: pixels of type {page.dtype}; convert it to 8-bit RGB")
+        if page.is_tiled and page.photometric in (0, 1):  # not only fluorescence: a damaged OME-TIFF looks so, too
+            raise InputError(f"{path}: a single channel, not 8-bit RGB; convert it, or get the file again")
     return None
 
 
