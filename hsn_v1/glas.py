@@ -28,8 +28,8 @@ Where implementations differ, this one takes the challenge's text at its word, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
@@ -40,6 +40,9 @@ from scipy.spatial import KDTree
 
 #: Groups of images that are reported apart, and how their file names begin.
 GROUPS = {"all": "", "test A": "testA_", "test B": "testB_"}
+
+#: What `object_metrics` returns: the first two in 0..1.
+METRICS = ("F1", "object Dice", "object Hausdorff (px)")
 
 
 @dataclass(frozen=True)
@@ -103,25 +106,29 @@ def object_sums(prediction: np.ndarray, truth: np.ndarray) -> ObjectSums:
 
 def pool(sums: Iterable[ObjectSums]) -> ObjectSums:
     """Add up what the metrics of one or more images are made of."""
-    images, found, *arrays = zip(*((s.images, s.found, s.objects, s.area, s.dice, s.hausdorff) for s in sums), strict=True)
-    return ObjectSums(sum(images), sum(found), *(np.sum(array, axis=0) for array in arrays))
+    parts = list(sums)
+    return ObjectSums(*(sum(getattr(part, field.name) for part in parts) for field in fields(ObjectSums)))
+
+
+def pool_groups(sums: Mapping[str, ObjectSums]) -> dict[str, ObjectSums]:
+    """Pool images, whose file names are the keys, over each of `GROUPS` that occurs."""
+    groups = {group: [sums[file] for file in sums if file.startswith(prefix)] for group, prefix in GROUPS.items()}
+    return {group: pool(members) for group, members in groups.items() if members}
 
 
 def object_metrics(sums: ObjectSums) -> dict[str, float]:
-    """Return F1 and object Dice, in 0..1, and the object Hausdorff distance, in px."""
-    objects, sides = int(sums.objects.sum()), sums.area > 0
-    if not objects:
-        return {"F1": 1.0, "object Dice": 1.0, "object Hausdorff": 0.0}
-    return {
-        "F1": 2 * sums.found / objects,
-        "object Dice": float(np.mean(sums.dice[sides] / sums.area[sides])),
-        "object Hausdorff": float(np.mean(sums.hausdorff[sides] / sums.area[sides])),
-    }
+    """Return F1, object Dice and the object Hausdorff distance by their names, `METRICS`."""
+    sides = sums.objects > 0
+    if not sides.any():
+        return dict(zip(METRICS, (1.0, 1.0, 0.0), strict=True))
+    f1 = 2 * sums.found / int(sums.objects.sum())
+    dice, hausdorff = (float(np.mean(total[sides] / sums.area[sides])) for total in (sums.dice, sums.hausdorff))
+    return dict(zip(METRICS, (f1, dice, hausdorff), strict=True))
 
 
 @dataclass(frozen=True, eq=False)
 class _Object:
-    """An object of a label map: its bounding box, from `start` to before `stop`, and which pixels of that are its own."""
+    """An object of a label map: which pixels of its bounding box, from `start` to before `stop`, are its own."""
 
     label: int
     start: np.ndarray  # (2,)
@@ -181,7 +188,7 @@ def _distances(
 ) -> np.ndarray:
     """Return each object's Hausdorff distance to the nearest of those with which it shares the most pixels."""
     distances = np.full(len(objects), diagonal)
-    boxes = np.array([[*other.start, *other.stop] for other in others])
+    boxes = np.array([[*other.start, *other.stop] for other in others]).reshape(-1, 4)
     for i, candidates in enumerate(_most_overlapping(overlap)):
         thing = objects[i]
         # the farther apart two bounding boxes' sides are, the farther apart are the objects, at least
