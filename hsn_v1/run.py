@@ -126,7 +126,7 @@ def finish_image(settings: Settings, path: Path, image: np.ndarray, tiles: Class
         crfs = settings.crfs if settings.run_level >= 3 else {}
         threads = settings.threads if image.shape[0] * image.shape[1] >= LARGE else 1
         segmentations = segment(image, tiles, settings.label_sets, crfs, threads)
-    objects = _compare_objects(settings, path, segmentations) if truths else {}
+    objects = compare_objects(settings, path, segmentations) if truths else {}
     write_image(settings, path, image, tiles, segmentations, truths)
     return ImageResult(
         path.name,
@@ -151,7 +151,7 @@ def finish_image(settings: Settings, path: Path, image: np.ndarray, tiles: Class
     )
 
 
-def _compare_objects(
+def compare_objects(
     settings: Settings, path: Path, segmentations: Mapping[str, Segmentation]
 ) -> dict[tuple[str, str], ObjectSums]:
     """Compare the final masks' objects with the true ones, where there is a file of these."""
