@@ -85,6 +85,7 @@ def _demo(
     report = hsn.run_batch()
     if not arguments.quiet:
         print_table(report, published, len(hsn.settings.images))
+        print_objects(report)
         complete = is_complete(report, root, params["input_name"], model_name)
         for line in reproduced(report, published, complete):
             print(line)
@@ -129,3 +130,22 @@ def print_table(report: Report, published: Mapping[str, Mapping[str, float]], im
             values = [f"{metrics[metric]:.4f}" for metrics in stages]
             table.add_row(name, metric, *values, f"{known:.4f}" if known else "-")
     Console().print(table)
+
+
+def print_objects(report: Report) -> None:
+    """Print the object metrics of each label set that was compared with true objects, pooled over groups of images."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from .glas import METRICS, object_metrics, pool_groups
+
+    for name, kinds in report.objects.items():
+        table = Table("objects", "of", title=f"{name}: objects after CRF")
+        for heading in ("images", *METRICS):
+            table.add_column(heading, justify="right")
+        for kind, images in kinds.items():
+            for group, sums in pool_groups(images).items():
+                table.add_row(
+                    kind, group, str(sums.images), *(f"{value:.4f}" for value in object_metrics(sums).values())
+                )
+        Console().print(table)

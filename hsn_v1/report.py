@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from . import evaluate
+from .glas import ObjectSums
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class ImageResult:
         The image's file name.
     confusions : dict of (str, str) to ndarray of shape (C + 1, C)
         Confusion matrix of each label set's name and stage; see `evaluate`.
+    objects : dict of (str, str) to ObjectSums
+        Comparison with the true objects, by the label set's name and the kind of objects; see `outputs.OBJECTS`.
     pixels : dict of str to ndarray of shape (C,)
         Pixels of each class in the ground-truth file, by the label set's name.
     scores : dict of str to float
@@ -29,6 +32,7 @@ class ImageResult:
 
     file: str
     confusions: dict[tuple[str, str], np.ndarray]
+    objects: dict[tuple[str, str], ObjectSums]
     pixels: dict[str, np.ndarray]
     scores: dict[str, float]
     notes: tuple[str, ...]
@@ -52,6 +56,9 @@ class Report:
         What went wrong with an image, by its file name.
     notes : tuple of str
         What else the user should know.
+    objects : dict of str to dict of str to dict of str to ObjectSums
+        Comparison with the true objects, by the label set's name, the kind of objects and the image's file name;
+        empty where there are no true objects.
     """
 
     files: tuple[str, ...]
@@ -60,6 +67,7 @@ class Report:
     scores: dict[str, dict[str, float]]
     failures: dict[str, str]
     notes: tuple[str, ...]
+    objects: dict[str, dict[str, dict[str, ObjectSums]]] = field(default_factory=dict)
 
     def metrics(self, name: str, stage: str) -> dict[str, float]:
         """Return metrics of a label set after a stage: fIoU and mIoU as published, and mIoU of the classes present."""
@@ -77,6 +85,7 @@ def summarise(results: list[ImageResult], failures: dict[str, str], notes: list[
     confusions: dict[tuple[str, str], np.ndarray] = {}
     pixels: dict[str, np.ndarray] = {}
     scores: dict[str, dict[str, float]] = {}
+    objects: dict[str, dict[str, dict[str, ObjectSums]]] = {}
     for result in results:
         for key, confusion in result.confusions.items():
             confusions[key] = confusions.get(key, 0) + confusion
@@ -84,6 +93,8 @@ def summarise(results: list[ImageResult], failures: dict[str, str], notes: list[
             pixels[name] = pixels.get(name, 0) + counts
         for name, score in result.scores.items():
             scores.setdefault(name, {})[result.file] = score
+        for (name, kind), sums in result.objects.items():
+            objects.setdefault(name, {}).setdefault(kind, {})[result.file] = sums
     return Report(
         files=tuple(result.file for result in results),
         confusions=confusions,
@@ -91,4 +102,5 @@ def summarise(results: list[ImageResult], failures: dict[str, str], notes: list[
         scores=scores,
         failures=dict(sorted(failures.items())),
         notes=(*notes, *(note for result in results for note in result.notes)),
+        objects=objects,
     )
