@@ -218,13 +218,13 @@ def _entry(code: str, colour: tuple[int, int, int], images: int = 0) -> Entry:
 def _card(settings: Settings, path: Path, result: ImageResult, label_set: LabelSet) -> Card:
     out, name, codes = settings.out, label_set.name, label_set.codes
     areas, confusions = stages_of(result.areas, name), stages_of(result.confusions, name)
-    mious = {stage: mean_iou_present(confusion) for stage, confusion in confusions.items()}
+    mious = {stage: round(mean_iou_present(confusion), 4) for stage, confusion in confusions.items()}
     layers = [Layer("ground truth", link_to(settings.truth / name / path.name, out))] if confusions else []
     for stage in areas if settings.save.masks else ():
         link = link_to(out / name / f"ablative_{stage}" / mask_name(path.name), out)
         layers.append(Layer(f"after {stage}", link, mious.get(stage)))
     if confusions:
-        values = {stage: iou(confusion).tolist() for stage, confusion in confusions.items()}
+        values = {stage: iou(confusion).round(4).tolist() for stage, confusion in confusions.items()}
         shown, present = occurring(sum(confusions.values())), confusions[STAGES[-1]][:-1].any(axis=1)
         final = {codes[c]: values[STAGES[-1]][c] for c in occurring(confusions[STAGES[-1]])}
     else:
