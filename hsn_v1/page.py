@@ -31,7 +31,7 @@ LIBRARIES = ("tensorflow", "keras", "numpy", "scipy", "scikit-image", "opencv-py
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the page; in its rows, the first cells as far as `words` are words, the others numbers."""
+    """A table of a page, whose first `words` columns are words, and the others numbers."""
 
     title: str
     header: Sequence[str]
@@ -99,7 +99,15 @@ class Gallery:
 
 
 def write_page(settings: Settings, report: Report, tables: Sequence[Table] = ()) -> None:
-    """Write a run's page into its folder; `tables` follow the one of fIoU and mIoU."""
+    """Write a run's page into its folder: what the run wrote, and nothing else.
+
+    Parameters
+    ----------
+    settings : Settings
+    report : Report
+    tables : sequence of Table
+        Further ones, to follow that of fIoU and mIoU.
+    """
     name = settings.images[0].parent.name
     page = render(
         "run.html",
@@ -115,7 +123,15 @@ def write_page(settings: Settings, report: Report, tables: Sequence[Table] = ())
 
 
 def render(template: str, **context: Any) -> str:
-    """Fill a template of this package; all text is escaped."""
+    """Fill a template of this package; all text is escaped.
+
+    Parameters
+    ----------
+    template : str
+        Name of a file in ``templates``; ``base.html`` and ``parts.html`` have what pages share.
+    context : Any
+        What the template asks for, at least ``title``.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
