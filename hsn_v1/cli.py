@@ -76,9 +76,10 @@ def _demo(
     arguments: argparse.Namespace,
 ) -> int:
     from .official import is_complete, reproduced
+    from .page import PAGE
     from .published import HistoSegNetV1
 
-    hsn = HistoSegNetV1(params, root, out, arguments.workers)
+    hsn = HistoSegNetV1(params, root, out, arguments.workers, published)
     hsn.find_img()
     hsn.analyze_img()
     hsn.load_histonet({"model_name": model_name})
@@ -89,7 +90,7 @@ def _demo(
         complete = is_complete(report, root, params["input_name"], model_name)
         for line in reproduced(report, published, complete):
             print(line)
-        print(f"results in {out}")
+        print(f"results in {out / PAGE}")
         if pictures := sorted(out.glob("*/horizontal/*.png")):
             print(f"a picture to look at: {pictures[0]}")
     for note in report.notes:
@@ -123,12 +124,8 @@ def print_table(report: Report, published: Mapping[str, Mapping[str, float]], im
     table = Table(title=f"{len(report.files)} of {images} images")
     for heading in ("label set", "metric", *(f"after {stage}" for stage in STAGES), "published"):
         table.add_column(heading, justify="left" if heading in ("label set", "metric") else "right")
-    for name in report.weights:
-        stages = [report.metrics(name, stage) for stage in STAGES]
-        for metric in stages[0]:
-            known = published.get(name, {}).get(metric)
-            values = [f"{metrics[metric]:.4f}" for metrics in stages]
-            table.add_row(name, metric, *values, f"{known:.4f}" if known else "-")
+    for row in report.metric_rows(published):
+        table.add_row(*row)
     Console().print(table)
 
 
@@ -137,15 +134,12 @@ def print_objects(report: Report) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from .glas import METRICS, object_metrics, pool_groups
+    from .glas import METRICS
 
-    for name, kinds in report.objects.items():
+    for name in report.objects:
         table = Table("objects", "of", title=f"{name}: objects after CRF")
         for heading in ("images", *METRICS):
             table.add_column(heading, justify="right")
-        for kind, images in kinds.items():
-            for group, sums in pool_groups(images).items():
-                table.add_row(
-                    kind, group, str(sums.images), *(f"{value:.4f}" for value in object_metrics(sums).values())
-                )
+        for row in report.object_rows(name):
+            table.add_row(*row)
         Console().print(table)

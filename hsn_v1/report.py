@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from . import evaluate
-from .glas import ObjectSums
+from .glas import ObjectSums, object_metrics, pool_groups
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,10 @@ class ImageResult:
     ----------
     file : str
         The image's file name.
+    size : (int, int)
+        The image's height and width, in px.
+    areas : dict of (str, str) to ndarray of shape (C,)
+        Pixels of each class in the mask of each label set's name and stage.
     confusions : dict of (str, str) to ndarray of shape (C + 1, C)
         Confusion matrix of each label set's name and stage; see `evaluate`.
     objects : dict of (str, str) to ObjectSums
@@ -31,6 +36,8 @@ class ImageResult:
     """
 
     file: str
+    size: tuple[int, int]
+    areas: dict[tuple[str, str], np.ndarray]
     confusions: dict[tuple[str, str], np.ndarray]
     objects: dict[tuple[str, str], ObjectSums]
     pixels: dict[str, np.ndarray]
@@ -59,6 +66,8 @@ class Report:
     objects : dict of str to dict of str to dict of str to ObjectSums
         Comparison with the true objects, by the label set's name, the kind of objects and the image's file name;
         empty where there are no true objects.
+    results : tuple of ImageResult
+        Of each image, in the order of `files`.
     """
 
     files: tuple[str, ...]
@@ -68,6 +77,11 @@ class Report:
     failures: dict[str, str]
     notes: tuple[str, ...]
     objects: dict[str, dict[str, dict[str, ObjectSums]]] = field(default_factory=dict)
+    results: tuple[ImageResult, ...] = ()
+
+    def stages(self, name: str) -> dict[str, np.ndarray]:
+        """Return a label set's confusion matrix after each stage."""
+        return stages_of(self.confusions, name)
 
     def metrics(self, name: str, stage: str) -> dict[str, float]:
         """Return metrics of a label set after a stage: fIoU and mIoU as published, and mIoU of the classes present."""
@@ -77,6 +91,30 @@ class Report:
             "mIoU": evaluate.mean_iou(confusion),
             "mIoU (present)": evaluate.mean_iou_present(confusion),
         }
+
+    def metric_rows(self, published: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
+        """Return rows of label set, metric, its value after each stage and the published one, for people to read."""
+        rows = []
+        for name in self.weights:
+            stages = [self.metrics(name, stage) for stage in self.stages(name)]
+            for metric in stages[0]:
+                known = published.get(name, {}).get(metric)
+                values = [f"{metrics[metric]:.4f}" for metrics in stages]
+                rows.append([name, metric, *values, f"{known:.4f}" if known else "-"])
+        return rows
+
+    def object_rows(self, name: str) -> list[list[str]]:
+        """Return rows of kind of objects, group of images, their number and `glas.METRICS`, for people to read."""
+        return [
+            [kind, group, str(sums.images), *(f"{value:.4f}" for value in object_metrics(sums).values())]
+            for kind, images in self.objects[name].items()
+            for group, sums in pool_groups(images).items()
+        ]
+
+
+def stages_of(values: Mapping[tuple[str, str], np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """Return one label set's values by stage, of values by the label set's name and stage."""
+    return {stage: value for (of, stage), value in values.items() if of == name}
 
 
 def summarise(results: list[ImageResult], failures: dict[str, str], notes: list[str]) -> Report:
@@ -103,4 +141,5 @@ def summarise(results: list[ImageResult], failures: dict[str, str], notes: list[
         failures=dict(sorted(failures.items())),
         notes=(*notes, *(note for result in results for note in result.notes)),
         objects=objects,
+        results=tuple(results),
     )

@@ -27,10 +27,12 @@ from .outputs import (
     object_mask,
     write_confusions,
     write_image,
+    write_ious,
     write_metrics,
     write_object_metrics,
     write_scores,
 )
+from .page import write_page
 from .permutohedral import is_compiled
 from .report import ImageResult, Report, summarise
 from .settings import Settings
@@ -106,6 +108,10 @@ def run(settings: Settings, histonet: HistoNet, on_image: Callable[[], None] = l
             pool.submit(write_confusions, settings.out, confusion, label_sets[name], stage)
             for (name, stage), confusion in report.confusions.items()
         ]
+        figures += [
+            pool.submit(write_ious, settings.out, report.stages(name), label_sets[name]) for name in report.weights
+        ]
+        write_page(settings, report)
         for figure in figures:
             figure.result()
     return report
@@ -127,6 +133,12 @@ def finish_image(settings: Settings, path: Path, image: np.ndarray, tiles: Class
     write_image(settings, path, image, tiles, segmentations, truths)
     return ImageResult(
         path.name,
+        image.shape[:2],
+        areas={
+            (name, stage): np.bincount(mask.ravel(), minlength=len(segmentation.maps))
+            for name, segmentation in segmentations.items()
+            for stage, mask in segmentation.masks.items()
+        },
         confusions={
             (name, stage): evaluate.confusion_matrix(truth.labels, mask, len(truth.pixels))
             for name, truth in truths.items()
