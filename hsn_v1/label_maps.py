@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .adp import NAMES, LabelSet, describe
 from .files import replacing, write_table
+
+if TYPE_CHECKING:
+    from rasterio import DatasetReader
 
 TILE = 512  #: side of a tile in the file, in px
 STRIP = 128  #: height of the strip of a map that is in memory while the file is read, in px
@@ -138,23 +143,28 @@ def read_strips(path: Path, rows: int = STRIP) -> Iterator[tuple[int, np.ndarray
     """Read a label map's file from its top: yield each strip (uint8) after the number of its first row."""
     top, height = 0, 1
     while top < height:
-        tiles, height = _read_row_of_tiles(path, top)
+        with _opened(path) as file:  # anew for each row of tiles, as GDAL keeps those that an open file has read
+            height = file.height
+            tiles = file.read(1, window=((top, min(top + TILE, height)), (0, file.width)))
         for start in range(0, len(tiles), rows):
             yield top + start, tiles[start : start + rows]
         top += TILE
 
 
-def _read_row_of_tiles(path: Path, top: int) -> tuple[np.ndarray, int]:
-    """Return the rows of a label map's file that its tiles have from `top` on, and the map's height."""
+def read_thumbnail(path: Path, height: int, width: int) -> np.ndarray:
+    """Read a label map's file in another size, uint8; the nearest pixels of the level that is just large enough."""
+    with _opened(path) as file:
+        return file.read(1, out_shape=(height, width))
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[DatasetReader]:
     import rasterio
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # a slide lies nowhere on earth
-        with rasterio.open(
-            path, driver="GTiff"
-        ) as file:  # opened each time, as GDAL keeps all tiles that an open file has read
-            rows = min(TILE, file.height - top)
-            return file.read(1, window=((top, top + rows), (0, file.width))), file.height
+        with rasterio.open(path, driver="GTiff") as file:
+            yield file
 
 
 def write_areas(path: Path, counts: np.ndarray, mpp: float, label_set: LabelSet) -> None:

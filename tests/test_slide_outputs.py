@@ -18,7 +18,7 @@ from PIL import Image
 from hsn_v1 import label_maps
 from hsn_v1.adp import FUNC, GLAS, MORPH, describe
 from hsn_v1.figures import LINE, overview, round_length, scale_bar
-from hsn_v1.label_maps import read_strips, tissue_shares, write_areas, write_label_map
+from hsn_v1.label_maps import read_strips, read_thumbnail, tissue_shares, write_areas, write_label_map
 from hsn_v1.polygons import regions, write_polygons
 
 MPP = 1.2143
@@ -90,6 +90,13 @@ def test_strips_put_together_are_the_map(tmp_path, labels, rows):
     np.testing.assert_array_equal(np.vstack(strips), labels)
     assert all(len(strip) <= rows for strip in strips)
     assert list(tops) == np.cumsum([0, *map(len, strips)])[:-1].tolist()
+
+
+def test_a_thumbnail_has_the_size_asked_for_and_no_new_indices(tmp_path):
+    labels = np.kron(np.array([[0, 4], [28, 7], [9, 29]], np.uint8), np.ones((400, 500), np.uint8))
+    write_map(tmp_path / "x.ome.tif", labels, MORPH)
+    thumbnail = read_thumbnail(tmp_path / "x.ome.tif", 12, 10)
+    np.testing.assert_array_equal(thumbnail, np.kron([[0, 4], [28, 7], [9, 29]], np.ones((4, 5))))
 
 
 def test_windows_are_asked_for_once_each_in_rows(tmp_path, monkeypatch):
@@ -254,9 +261,8 @@ def test_a_large_map_of_one_class_is_one_rectangle(tmp_path):
 @given(maps, st.sampled_from([0.61, 1, SCALE]))
 def test_polygons_drawn_again_are_the_map(tmp_path_factory, labels, scale):
     found, dropped = outlines(tmp_path_factory.mktemp("map"), labels, scale=scale)
-    np.testing.assert_array_equal(
-        drawn(found, labels.shape, FUNC, scale), np.where(labels == 0, -1, labels.astype(int))
-    )
+    expected = np.where(labels == 0, -1, labels.astype(int))
+    np.testing.assert_array_equal(drawn(found, labels.shape, FUNC, scale), expected)
     assert not dropped.any()
 
 
@@ -323,13 +329,12 @@ def test_the_bar_is_as_long_as_it_says(width, mpp, length):
 
 
 def test_the_overview_paints_tissue_and_names_the_classes_of_the_whole_map():
-    thumbnail = np.full((60, 80, 3), 100, np.uint8)
+    thumbnail = np.full((60, 80, 3), (10, 200, 90), np.uint8)
     labels = np.full((60, 80), 5, np.uint8)
     labels[20:40] = 2
     sheet = overview(thumbnail, labels, FUNC, 10, "a slide")
-    painted = (sheet == (50, 50, 114)).all(axis=2).sum()
-    assert painted == 20 * 80
-    assert (sheet == 100).all(axis=2).sum() == 80 * 60 + 80 * 40
+    assert (sheet == (5, 100, 109)).all(axis=2).sum() == 20 * 80
+    assert (sheet == (10, 200, 90)).all(axis=2).sum() == 60 * 80 + 40 * 80
     assert swatches(sheet) == {"G.O"}
     assert swatches(overview(thumbnail, labels, FUNC, 10, "a slide", np.array([0, 7, 7, 0, 0, 7]))) == {"Other", "G.O"}
 
