@@ -21,7 +21,7 @@ from .figures import overview
 from .files import read_image, write_bytes, write_picture
 from .histonet import HistoNet
 from .hsn_v1 import classify, segment
-from .label_maps import write_areas, write_label_map
+from .label_maps import read_thumbnail, write_areas, write_label_map
 from .outputs import check_writable
 from .polygons import write_polygons
 from .settings import available_cores
@@ -249,11 +249,7 @@ def write_results(
     write_areas(folder / "areas.csv", counts, mpp, label_set)
     small = max(mpp, slide.mpp * max(slide.height, slide.width) / OVERVIEW)
     picture = thumbnail(slide, small)
-    rows, columns = (
-        ((np.arange(few) + 0.5) * many / few).astype(int)
-        for few, many in zip(picture.shape[:2], (height, width), strict=True)
-    )
-    labels = np.stack([read(row, 0, 1, width)[0, columns] for row in rows.tolist()])
+    labels = read_thumbnail(label_map, *picture.shape[:2])
     write_picture(folder / "overview.png", overview(picture, labels, label_set, small, slide.path.name, counts))
 
 

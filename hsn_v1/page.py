@@ -17,6 +17,7 @@ import numpy as np
 
 from . import __version__
 from .adp import CLASSIFIER_MPP, LabelSet, describe
+from .densecrf import DenseCRF
 from .evaluate import iou, mean_iou_present, occurring
 from .files import write_bytes
 from .glas import METRICS
@@ -154,11 +155,6 @@ def link_to(path: Path, folder: Path) -> str:
 
 def facts(settings: Settings, report: Report) -> dict[str, str]:
     """Return settings and versions, by what they are called."""
-    crfs = {
-        f"CRF, {name}": ", ".join(f"{key} {value}" for key, value in asdict(crf).items())
-        for name, crf in settings.crfs.items()
-        if settings.run_level >= 3
-    }
     return {
         "images": f"{settings.images[0].parent}: {len(report.files)} of {len(settings.images)} segmented",
         "ground truth": str(settings.truth or "none"),
@@ -166,20 +162,27 @@ def facts(settings: Settings, report: Report) -> dict[str, str]:
         "label sets": ", ".join(f"{s.name} ({len(s)} classes)" for s in settings.label_sets),
         "scale": f"{CLASSIFIER_MPP / settings.downsample:.4g} microns per pixel (down_fac {settings.downsample:.6g})",
         "run level": str(settings.run_level),
-        **crfs,
-        "versions": ", ".join([f"hsn_v1 {__version__}", f"Python {platform.python_version()}", *_versions()]),
-        "finished": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        **(crf_facts(settings.crfs) if settings.run_level >= 3 else {}),
+        **versions(),
     }
 
 
-def _versions() -> list[str]:
-    found = []
+def crf_facts(crfs: Mapping[str, DenseCRF]) -> dict[str, str]:
+    """Return the settings of each label set's CRF, by what they are called."""
+    return {
+        f"CRF, {name}": ", ".join(f"{key} {value}" for key, value in asdict(crf).items()) for name, crf in crfs.items()
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return what a result was made with, and when, by what that is called."""
+    found = [f"hsn_v1 {__version__}", f"Python {platform.python_version()}"]
     for library in LIBRARIES:
         try:
             found.append(f"{library} {version(library)}")
         except PackageNotFoundError:
             continue
-    return found
+    return {"versions": ", ".join(found), "finished": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")}
 
 
 def metric_tables(settings: Settings, report: Report) -> list[Table]:

@@ -22,8 +22,9 @@ from rich.progress import (
 from .adp import HTT_MODES
 from .cli import REPOSITORY
 from .errors import InputError
-from .files import write_table
+from .files import write_bytes, write_table
 from .official import MODEL
+from .page import PAGE, Table, crf_facts, link_to, render, versions
 
 if TYPE_CHECKING:
     from .histonet import HistoNet
@@ -98,7 +99,7 @@ def _run(arguments: argparse.Namespace) -> int:
     outcomes = segment_files(
         files, load_histonet(folder, name), method, out, mpp, workers, arguments.force, arguments.quiet
     )
-    return report(outcomes, out)
+    return report(outcomes, method, name, out)
 
 
 def expand(inputs: list[Path]) -> list[Path]:
@@ -194,22 +195,50 @@ class Speed(ProgressColumn):
         return f"{task.speed or 0:.1f} {task.fields['unit']}/s"
 
 
-def report(outcomes: list[Outcome], out: Path) -> int:
-    """Write the table of all inputs, say what failed and where results are, and return the exit status."""
+def report(outcomes: list[Outcome], method: Method, model: str, out: Path) -> int:
+    """Write the table and the page of all inputs, say what failed and where results are; return the exit status."""
     facts = ("kind", "height", "width", "mpp", "tiles", "seconds")
+    header = ("input", "status", "reason", *facts, "folder")
     rows = [
-        (one.source, one.status, one.reason, *(one.facts.get(fact, "") for fact in facts), one.folder)
+        [str(one.source), one.status, one.reason, *(str(one.facts.get(fact, "")) for fact in facts), str(one.folder)]
         for one in outcomes
     ]
-    write_table(out / "segmented.csv", [("input", "status", "reason", *facts, "folder"), *rows])
+    try:
+        write_table(out / "segmented.csv", [header, *rows])
+        write_inputs_page(out, outcomes, Table("", header, rows, words=3), method, model)
+    except OSError as error:
+        raise InputError(f"{out}: {error.strerror}; make room there, or choose another --out") from error
     for one in outcomes:
         for note in one.notes:
             print(f"note: {note}", file=sys.stderr)
         if one.status == "failed":
             print(f"failed: {one.reason}", file=sys.stderr)
-    failed = sum(one.status == "failed" for one in outcomes)
-    if failed < len(outcomes):
-        finished = [one for one in outcomes if one.status != "failed"]
-        print(f"{len(finished)} of {len(outcomes)} inputs segmented; results in {out}")
+    finished = [one for one in outcomes if one.status != "failed"]
+    if finished:
+        print(f"{len(finished)} of {len(outcomes)} inputs segmented; results in {out / PAGE}")
         print(f"a picture to look at: {next(finished[0].folder.glob('*/overview.png'))}")
-    return 0 if not failed else 1 if failed < len(outcomes) else 2
+    return 0 if len(finished) == len(outcomes) else 1 if finished else 2
+
+
+def write_inputs_page(out: Path, outcomes: list[Outcome], table: Table, method: Method, model: str) -> None:
+    """Write the page that lists what was segmented, with each input's overviews and links to its files."""
+
+    def links(folder: Path) -> dict[str, str]:
+        return {path.name: link_to(path, out) for path in sorted(folder.iterdir()) if path.is_file()}
+
+    inputs = [
+        {
+            "name": one.source.name,
+            "reason": one.reason,
+            "notes": one.notes,
+            "sets": [
+                {"name": s.name, "overview": link_to(overview, out), "files": links(overview.parent)}
+                for s in method.label_sets
+                if (overview := one.folder / s.name / "overview.png").exists() and one.status != "failed"
+            ],
+        }
+        for one in outcomes
+    ]
+    facts = {"classifier": model, **crf_facts(method.crfs), **versions()}
+    page = render("segmented.html", title="Segmented", table=table, inputs=inputs, facts=facts)
+    write_bytes(out / PAGE, page.encode(errors="replace"))

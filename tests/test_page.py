@@ -13,6 +13,7 @@ from hsn_v1 import page
 from hsn_v1.adp import FUNC, GLAS, MORPH
 from hsn_v1.evaluate import confusion_matrix
 from hsn_v1.files import colourise, write_picture
+from hsn_v1.glas import object_sums
 from hsn_v1.hsn_v1 import STAGES
 from hsn_v1.outputs import mask_name, write_confusions, write_ious, write_masks
 from hsn_v1.report import ImageResult, summarise
@@ -41,7 +42,7 @@ def draw_run(folder, files, label_sets=(FUNC,), draw=None, **changes):
                 confusions[s.name, stage] = confusion_matrix(truth, mask, len(s))
                 areas[s.name, stage] = np.bincount(mask.ravel(), minlength=len(s))
         pixels = {s.name: confusions[s.name, "CRF"][:-1].sum(axis=1) for s in label_sets}
-        results.append(ImageResult(path.name, image.shape[:2], areas, confusions, pixels, {}, ()))
+        results.append(ImageResult(path.name, image.shape[:2], areas, confusions, {}, pixels, {}, ()))
     report = summarise(results, {}, [])
     for s in label_sets:
         write_ious(settings.out, report.stages(s.name), s)
@@ -56,8 +57,8 @@ def write_pictures(path, picture):
     (path.parent / "picture.png").rename(path)
 
 
-def written(settings, report, *arguments):
-    page.write_page(settings, report, *arguments)
+def written(settings, report):
+    page.write_page(settings, report)
     return settings.out / "index.html"
 
 
@@ -95,14 +96,18 @@ def test_a_link_to_another_drive_is_absolute(tmp_path, monkeypatch):
     assert page.link_to(tmp_path / "a #1.png", Path("out")) == f"{tmp_path.as_uri()}/a%20%231.png"
 
 
-def test_metrics_stand_beside_published_numbers_and_other_tables_follow(tmp_path):
+def test_metrics_stand_beside_published_numbers_and_those_of_objects_follow(tmp_path):
     settings, report = draw_run(tmp_path, ["a.png"], published={"func": {"fIoU": 0.54217157}})
-    more = page.Table("Objects", ["set", "F1"], [["<all>", "0.1234"]])
-    texts = Page(written(settings, report, [more])).texts
+    truth = np.zeros((12, 16), int)
+    truth[2:4] = 1
+    report = replace(report, objects={"func": {"<components>": {"a.png": object_sums(truth, truth)}}})
+    texts = Page(written(settings, report)).texts
     start = texts.index("fIoU")
     values = [text for text in texts[start : start + 5] if text.strip()]
     assert values == ["fIoU", *(f"{report.metrics('func', s)['fIoU']:.4f}" for s in STAGES), "0.5422"]
-    assert texts.index("Objects") < texts.index("<all>") < texts.index("0.1234")
+    start = texts.index("<components>")
+    values = [text for text in texts[start : start + 12] if text.strip()][:6]
+    assert values == ["<components>", "all", "1", "1.0000", "1.0000", "0.0000"]
 
 
 def test_a_card_knows_the_iou_of_classes_in_the_ground_truth_or_the_final_mask(tmp_path):
