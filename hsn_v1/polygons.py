@@ -6,7 +6,6 @@ import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,8 +13,9 @@ from .adp import LabelSet, describe
 from .files import replacing
 from .label_maps import STRIP, read_strips
 
-if TYPE_CHECKING:
-    from shapely import Polygon
+#: A region's pieces are fused while it grows each time that they have so many points more than after the last time:
+#: seldom enough for the pace, and often enough that its holes, most of its points, are not held in a union.
+FUSED = 10_000
 
 
 def write_polygons(
@@ -46,26 +46,30 @@ def write_polygons(
     ndarray of shape (C,), int64
         Pixels of each class in dropped regions: what its polygons lack of its area in the label map.
     """
-    import shapely
-
     classes = {index for index, code in enumerate(label_set.codes) if code != label_set.background}
     dropped = np.zeros(len(label_set), np.int64)
     least = min_area / mpp**2
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.write('{"type": "FeatureCollection", "features": [')
+        file.write('{"type":"FeatureCollection","features":[')
         separator = "\n"
         for region in regions(label_map, classes, least):
             if region.pixels < least:
                 dropped[region.index] += region.pixels
                 continue
-            # Rounding whole columns and rows alike keeps borders shared and polygons valid.
-            outline = shapely.transform(region.outline(), lambda points: np.round(points * scale, 2))
-            properties = json.dumps(_properties(label_set, region.index, region.pixels * mpp**2), ensure_ascii=False)
-            geometry = shapely.to_geojson(outline)
-            file.write(f'{separator}{{"type": "Feature", "geometry": {geometry}, "properties": {properties}}}')
+            properties = _compact(_properties(label_set, region.index, region.pixels * mpp**2))
+            file.write(f'{separator}{{"type":"Feature","properties":{properties},"geometry":')
+            file.write('{"type":"Polygon","coordinates":[')
+            for number, ring in enumerate(region.rings()):
+                # A row of pixels is rounded alike everywhere, so borders stay shared and polygons valid.
+                file.write("," * (number > 0) + _compact(np.round(ring * scale, 2).tolist()))
+            file.write("]}}")
             separator = ",\n"
         file.write("\n]}\n")
     return dropped
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _properties(label_set: LabelSet, index: int, area: float) -> dict:
@@ -79,26 +83,52 @@ def _properties(label_set: LabelSet, index: int, area: float) -> dict:
 
 @dataclass
 class Region:
-    """Pixels of one class that hang together by their edges.
+    """Pixels of one class that hang together by their edges, as far as they are known. Rings are closed, in px.
 
     Attributes
     ----------
     index : int
         Class index.
     pixels : int
-    pieces : list of shapely.Polygon
-        Its outlines in the strips that the map is read in, in px of the map.
+    shells : list of ndarray of shape (N, 2)
+        Outer rings, as (x, y), of its pieces in the strips that the map is read in.
+    holes : list of ndarray of shape (N, 2)
+        What the pieces close in, each by itself.
     """
 
     index: int
     pixels: int
-    pieces: list[Polygon] = field(default_factory=list)
+    shells: list[np.ndarray] = field(default_factory=list)
+    holes: list[np.ndarray] = field(default_factory=list)
 
-    def outline(self) -> Polygon:
-        """Return the whole outline, without the points where pieces meet on a straight edge."""
+    def add(self, other: Region) -> None:
+        """Take in a region that touches this one."""
+        self.pixels += other.pixels
+        self.shells += other.shells
+        self.holes += other.holes
+
+    def fuse(self) -> None:
+        """Make one shell of all, and holes of what they close in together: these stay as they are from now on."""
         import shapely
 
-        return self.pieces[0] if len(self.pieces) == 1 else shapely.simplify(shapely.union_all(self.pieces), 0)
+        whole = shapely.union_all([shapely.Polygon(shell) for shell in self.shells])
+        shell, *holes = (_corners(shapely.get_coordinates(ring)) for ring in (whole.exterior, *whole.interiors))
+        self.shells = [shell]
+        self.holes += holes
+
+    def rings(self) -> list[np.ndarray]:
+        """Return the whole outline, the outer ring first."""
+        if len(self.shells) > 1:
+            self.fuse()
+        return [*self.shells, *self.holes]
+
+
+def _corners(ring: np.ndarray) -> np.ndarray:
+    """Return a ring without the points where its pieces met on a straight edge."""
+    points = ring[:-1]
+    along = (np.roll(points, 1, axis=0) == points) & (points == np.roll(points, -1, axis=0))
+    points = points[~along.any(axis=1)]
+    return np.vstack([points, points[:1]])
 
 
 def regions(label_map: Path, classes: Collection[int], least: float, rows: int = STRIP) -> Iterator[Region]:
@@ -130,12 +160,15 @@ def regions(label_map: Path, classes: Collection[int], least: float, rows: int =
         joined = {}
         for group, part in zip(groups.tolist(), known, strict=True):
             if group in joined:
-                joined[group].pixels += part.pixels
-                joined[group].pieces += part.pieces
+                joined[group].add(part)
             else:
                 joined[group] = part
         going_on, owner = np.unique(groups[len(open_regions) + parts[-1]], return_inverse=True)
         open_regions, above = [joined.pop(group) for group in going_on.tolist()], strip[-1]
+        for region in open_regions:
+            points = [len(shell) for shell in region.shells]
+            if sum(points[1:]) > sum(points[:1]) + FUSED:
+                region.fuse()
         yield from (region for region in joined.values() if region.index in classes)
     yield from (region for region in open_regions if region.index in classes)
 
@@ -143,7 +176,6 @@ def regions(label_map: Path, classes: Collection[int], least: float, rows: int =
 def _parts(strip: np.ndarray, top: int, classes: Collection[int], least: float) -> tuple[np.ndarray, list[Region]]:
     """Return the number of the region that each pixel of a strip belongs to, and the regions in this order."""
     from rasterio.features import shapes
-    from shapely import Polygon
     from skimage.measure import label
 
     parts = label(strip, background=-1, connectivity=1).astype(np.int32) - 1
@@ -156,5 +188,6 @@ def _parts(strip: np.ndarray, top: int, classes: Collection[int], least: float) 
     drawn &= np.isin(indices, list(classes))
     for shape, part in shapes(parts, mask=drawn[parts], connectivity=4):
         shell, *holes = (np.add(ring, (0, top)) for ring in shape["coordinates"])
-        found[int(part)].pieces.append(Polygon(shell, holes))
+        found[int(part)].shells.append(shell)
+        found[int(part)].holes += holes
     return parts, found

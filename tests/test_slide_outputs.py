@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
-from hsn_v1 import label_maps
+from hsn_v1 import label_maps, polygons
 from hsn_v1.adp import FUNC, GLAS, MORPH, describe
 from hsn_v1.figures import LINE, overview, round_length, scale_bar
 from hsn_v1.label_maps import read_strips, read_thumbnail, tissue_shares, write_areas, write_label_map
@@ -50,6 +50,11 @@ def outlines(folder, labels, label_set=FUNC, scale=1, min_area=0):
         assert outline.geom_type == "Polygon" and outline.is_valid
         found.setdefault(feature["properties"]["classification"]["name"], []).append(outline)
     return found, dropped
+
+
+def polygon_of(region):
+    shell, *holes = region.rings()
+    return shapely.Polygon(shell, holes)
 
 
 def drawn(found, shape, label_set, scale):
@@ -267,17 +272,19 @@ def test_polygons_drawn_again_are_the_map(tmp_path_factory, labels, scale):
 
 
 @settings(deadline=None, max_examples=60)
-@given(maps, st.integers(1, 12))
-def test_regions_are_the_same_however_high_the_strips(tmp_path_factory, labels, rows):
+@given(maps, st.integers(1, 12), st.sampled_from([0, 10_000]))
+def test_regions_are_the_same_however_they_are_put_together(tmp_path_factory, labels, rows, fused):
     path = tmp_path_factory.mktemp("map") / "x.ome.tif"
     write_map(path, labels)
 
     def found(rows):
-        outlines = [(region.index, region.pixels, region.outline()) for region in regions(path, (1, 2, 3), 0, rows)]
-        assert all(outline.is_valid and outline.area == pixels for _, pixels, outline in outlines)
-        return sorted((index, outline.normalize().wkt) for index, _, outline in outlines)
+        outlines = [(region, polygon_of(region)) for region in regions(path, (1, 2, 3), 0, rows)]
+        assert all(outline.is_valid and outline.area == region.pixels for region, outline in outlines)
+        return sorted((region.index, outline.normalize().wkt) for region, outline in outlines)
 
-    assert found(rows) == found(99)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(polygons, "FUSED", fused)
+        assert found(rows) == found(99)
 
 
 @settings(deadline=None, max_examples=60)
