@@ -161,7 +161,7 @@ def scale_bar(width: int, mpp: float) -> np.ndarray:
     ndarray of shape (LINE, width, 3), uint8
     """
     length = round_length(width * mpp / 3)
-    text = f"{length:g} µm" if length < 1000 else f"{length / 1000:g} mm"
+    text = f"{length:g} um" if length < 1000 else f"{length / 1000:g} mm"
     strip = Image.new("RGB", (width, LINE), "white")
     draw = ImageDraw.Draw(strip)
     right = round(length / mpp)

@@ -35,6 +35,7 @@ from .tiles import TileGrid
 THUMBNAIL = 8  #: how many times smaller than the classifier's scale the thumbnail is on which tissue is sought
 GLASS = 240  #: mean of R, G and B from which on bare glass is seen: the brightness of `adjust.background_map`
 SPECK = 64  #: px of the thumbnail that tissue has at least, next to each other
+LEAST_TISSUE = 0.02  #: share of tissue under which a tile is skipped: a classifier makes up what it sees in bare glass
 
 
 @dataclass(frozen=True)
@@ -148,13 +149,16 @@ def tissue_mask(picture: np.ndarray) -> np.ndarray:
     return remove_small_objects(dark, max_size=SPECK - 1, connectivity=2)
 
 
-def tiles_with_tissue(grid: SlideGrid, mask: np.ndarray) -> np.ndarray:
-    """Return the numbers of the tiles in which a mask of tissue, of any scale, has a pixel.
+def tiles_with_tissue(grid: SlideGrid, mask: np.ndarray, least: float = LEAST_TISSUE) -> np.ndarray:
+    """Return the numbers of the tiles of which at least some share is tissue.
 
     Parameters
     ----------
     grid : SlideGrid
     mask : ndarray of shape (h, w), bool
+        Where there is tissue, at any scale.
+    least : float
+        Share of the tile, above 0.
 
     Returns
     -------
@@ -169,7 +173,8 @@ def tiles_with_tissue(grid: SlideGrid, mask: np.ndarray) -> np.ndarray:
         tile = grid.tile_window(number).overlap(grid.frame)
         top, left = int(tile.top * scale[0]), int(tile.left * scale[1])
         bottom, right = math.ceil(tile.bottom * scale[0]), math.ceil(tile.right * scale[1])
-        return below[bottom, right] - below[top, right] - below[bottom, left] + below[top, left] > 0
+        found = below[bottom, right] - below[top, right] - below[bottom, left] + below[top, left]
+        return found >= least * (bottom - top) * (right - left)
 
     return np.array([number for number in range(math.prod(grid.tiles)) if has_tissue(number)], int)
 

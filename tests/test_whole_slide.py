@@ -141,13 +141,15 @@ def test_tissue_is_what_is_darker_than_glass_but_for_specks():
     np.testing.assert_array_equal(tissue_mask(picture), expected)
 
 
-def test_a_tile_has_tissue_if_it_touches_one_pixel_of_the_mask():
+def test_a_tile_is_skipped_if_too_little_of_it_is_tissue():
     grid = SlideGrid(80, 80, tile=32)
     mask = np.zeros((10, 10), bool)
     mask[9, 0] = True  # rows 72 to 80, columns 0 to 8 of the slide
     rows, columns = grid.tiles
     assert (rows, columns) == (3, 3)
     assert tiles_with_tissue(grid, mask).tolist() == [2 * columns]
+    assert tiles_with_tissue(grid, mask, least=1 / 16).tolist() == [2 * columns]
+    assert tiles_with_tissue(grid, mask, least=1 / 15).tolist() == []
     assert tiles_with_tissue(grid, ~mask).tolist() == list(range(rows * columns))
 
 
