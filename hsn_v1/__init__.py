@@ -9,6 +9,7 @@ _HOMES = {
     "InputError": "errors",
     "load_histonet": "histonet",
     "segment_image": "hsn_v1",
+    "segment_slide": "own_files",
 }
 __all__ = [*_HOMES]
 

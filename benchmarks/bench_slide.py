@@ -1,0 +1,222 @@
+"""Measure the segmentation of phantom slides: time, memory, agreement with the ground truth, and seams.
+
+    python benchmarks/bench_slide.py cost [--sizes 10000 20000 40000] [--tissue 0.6]
+    python benchmarks/bench_slide.py agreement [--size 20000]
+    python benchmarks/bench_slide.py kills [--size 10000]
+
+``cost`` runs the command on a slide of each size, and shows seconds, tiles per second and core, the peak memory of all
+its processes together (proportional shares), and which stages the time goes to. ``agreement`` compares a slide's label
+maps with the ground truth, single patches with theirs, and the maps with those of tiles that are shifted by half their
+step: where they disagree, and how much single patches do that are shifted alike. ``kills`` kills the command at random
+moments (kill -9) and compares what it ends with with an uninterrupted run. Slides are made in --folder, once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import psutil
+import tifffile
+from bench_demo import REPOSITORY, memory
+from rich.console import Console
+from rich.table import Table
+
+from hsn_v1 import load_histonet, segment_image
+from hsn_v1.adp import CLASSIFIER_MPP, HTT_MODES
+from hsn_v1.evaluate import confusion_matrix, mean_iou_present
+from hsn_v1.own_files import Method, segment_slide
+from hsn_v1.phantom_slide import write_slide
+from hsn_v1.segment import PHANTOM_MODEL
+from hsn_v1.settings import available_cores, read_crfs
+from hsn_v1.slide_grid import SlideGrid
+from hsn_v1.slides import open_slide
+from hsn_v1.tiles import TILE
+
+LABEL_SETS = HTT_MODES["both"]
+HALF = (TILE - TILE // 4) // 2  # half of the tiles' step, in px
+NEAR = 8  # px from a tile's border that count as near to it
+
+
+def make_slide(folder: Path, size: int, tissue: float) -> Path:
+    """Return a phantom slide, made unless it is there."""
+    path = folder / f"phantom_{size}_{100 * tissue:.0f}.tif"
+    if not path.exists():
+        write_slide(path, size, tissue=tissue)
+    return path
+
+
+def command(slide: Path, out: Path) -> list[str]:
+    """Return the command that segments a slide."""
+    return [
+        sys.executable,
+        "-m",
+        "hsn_v1",
+        "segment",
+        str(slide),
+        "--model",
+        PHANTOM_MODEL,
+        "--out",
+        str(out),
+        "--quiet",
+    ]
+
+
+def watch(arguments: list[str]) -> tuple[float, float]:
+    """Run a command; return its seconds and its peak memory in MB, looked at twice a second."""
+    start, peak = time.perf_counter(), 0
+    process = psutil.Popen(arguments, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
+    while process.poll() is None:
+        try:
+            peak = max(peak, memory(process))
+        except psutil.NoSuchProcess:
+            break
+        time.sleep(0.5)
+    if process.wait():
+        raise SystemExit(f"exit status {process.returncode}")
+    return time.perf_counter() - start, peak / 1e6
+
+
+def cost(arguments: argparse.Namespace, console: Console) -> None:
+    """Print the cost of slides of several sizes."""
+    table = Table("px", "mm2 of tissue", "tiles", "seconds", "tiles/s/core", "s per mm2", "peak MB")
+    for size in arguments.sizes:
+        slide = make_slide(arguments.folder, size, arguments.tissue)
+        out = arguments.folder / f"cost_{size}"
+        subprocess.run(["rm", "-rf", str(out)], check=True)
+        seconds, peak = watch(command(slide, out))
+        with open(out / "segmented.csv", newline="") as file:
+            (row,) = csv.DictReader(file)
+        with open(out / slide.name / "morph" / "areas.csv", newline="") as file:
+            area = sum(float(line["mm2"]) for line in csv.DictReader(file) if line["share_of_tissue"])
+        tiles = int(row["tiles"])
+        speed = tiles / seconds / available_cores()
+        table.add_row(
+            f"{size}^2",
+            f"{area:.1f}",
+            str(tiles),
+            f"{seconds:.0f}",
+            f"{speed:.2f}",
+            f"{seconds / area:.1f}",
+            f"{peak:.0f}",
+        )
+    console.print(table)
+
+
+def label_maps(slide: Path, out: Path, offset: int) -> dict[str, np.ndarray]:
+    """Segment a slide, unless it is done, and return its label maps."""
+    data = REPOSITORY / "data"
+    method = Method(LABEL_SETS, read_crfs(data, PHANTOM_MODEL, LABEL_SETS)[0])
+    done = segment_slide(slide, load_histonet(data, PHANTOM_MODEL), method, out, offset=offset)
+    return {s.name: tifffile.imread(done.folder / s.name / f"{slide.stem}.ome.tif") for s in LABEL_SETS}
+
+
+def agreement(arguments: argparse.Namespace, console: Console) -> None:
+    """Print how a slide's label maps agree with the ground truth, with single patches, and with shifted tiles."""
+    path = make_slide(arguments.folder, arguments.size, arguments.tissue)
+    maps = {offset: label_maps(path, arguments.folder / f"offset_{offset}", offset) for offset in (0, HALF)}
+    data = REPOSITORY / "data"
+    histonet, crfs = load_histonet(data, PHANTOM_MODEL), read_crfs(data, PHANTOM_MODEL, LABEL_SETS)[0]
+    truth = {s.name: cv2.imread(str(path.with_name(f"{path.stem}_{s.name}.png")), -1) for s in LABEL_SETS}
+
+    def patch(slide, top: int, left: int) -> dict[str, np.ndarray]:
+        image = slide.read(top, left, TILE, TILE, CLASSIFIER_MPP)
+        return {name: found.masks["CRF"] for name, found in segment_image(image, histonet, LABEL_SETS, crfs).items()}
+
+    rng = np.random.default_rng(0)
+    confusions, differs = {s.name: 0 for s in LABEL_SETS}, {s.name: [] for s in LABEL_SETS}
+    with open_slide(path) as slide:
+        height, width = slide.size(CLASSIFIER_MPP)
+        grid = SlideGrid(height, width)
+        places = rng.integers(0, (height - TILE - HALF, width - TILE - HALF), (4 * arguments.patches, 2)).tolist()
+        tissue = [(y, x) for y, x in places if truth["morph"][y : y + TILE, x : x + TILE].astype(bool).mean() > 0.5]
+        for top, left in tissue[: arguments.patches]:
+            one, other = patch(slide, top, left), patch(slide, top + HALF, left + HALF)
+            for s in LABEL_SETS:
+                part = truth[s.name][top : top + TILE, left : left + TILE]
+                confusions[s.name] = confusions[s.name] + confusion_matrix(part, one[s.name], len(s))
+                differs[s.name].append(np.mean(one[s.name][HALF:, HALF:] != other[s.name][:-HALF, :-HALF]))
+    table = Table(
+        "label set", "mIoU (present)", "of patches", "differ if shifted", "of patches", "near borders", "elsewhere"
+    )
+    for s in LABEL_SETS:
+        ours, shifted = (maps[offset][s.name] for offset in (0, HALF))
+        covered = truth[s.name] != s.codes.index("Background")
+        wrong = ours != shifted
+        near = near_borders(grid, 0) | near_borders(grid, HALF)
+        figures = (
+            mean_iou_present(confusion_matrix(truth[s.name], np.minimum(ours, len(s) - 1), len(s))),
+            mean_iou_present(confusions[s.name]),
+            wrong[covered].mean(),
+            np.mean(differs[s.name]),
+            wrong[covered & near].mean(),
+            wrong[covered & ~near].mean(),
+        )
+        table.add_row(s.name, *(f"{figure:.4f}" for figure in figures))
+    console.print(table)
+
+
+def near_borders(grid: SlideGrid, offset: int) -> np.ndarray:
+    """Tell which pixels lie near to a tile's border, as bool of the slide's size."""
+
+    def near(side: int, count: int) -> np.ndarray:
+        starts = np.arange(count) * grid.step - offset
+        edges = np.concatenate([starts, starts + grid.tile])
+        return np.abs(np.arange(side)[:, np.newaxis] + 0.5 - edges).min(axis=1) < NEAR
+
+    shifted = SlideGrid(grid.height, grid.width, grid.tile, grid.core, offset)
+    return near(grid.height, shifted.tiles[0])[:, np.newaxis] | near(grid.width, shifted.tiles[1])
+
+
+def kills(arguments: argparse.Namespace, console: Console) -> None:
+    """Kill the command five times at random moments, let it finish, and compare with an uninterrupted run."""
+    slide = make_slide(arguments.folder, arguments.size, arguments.tissue)
+    whole, killed = arguments.folder / "whole", arguments.folder / "killed"
+    subprocess.run(["rm", "-rf", str(whole), str(killed)], check=True)
+    seconds, _ = watch(command(slide, whole))
+    moments = sorted(random.Random(arguments.seed).uniform(0.1, 0.5) * seconds for _ in range(5))
+    for moment in moments:
+        process = subprocess.Popen(command(slide, killed), cwd=REPOSITORY, start_new_session=True)
+        try:
+            process.wait(moment)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+        tiles = len(list(killed.glob("*/work/tiles/[0-9]*")))
+        cores = len(list(killed.glob("*/work/labels/*/[0-9]*")))
+        console.print(
+            f"killed after {moment:.0f} s: exit status {process.wait()}, {tiles} batches and {cores} cores done"
+        )
+    watch(command(slide, killed))
+    files = {path.relative_to(whole) for path in whole.rglob("*") if path.is_file() and path.parent != whole}
+    others = {path.relative_to(killed) for path in killed.rglob("*") if path.is_file() and path.parent != killed}
+    equal = [path for path in files & others if (whole / path).read_bytes() == (killed / path).read_bytes()]
+    console.print(f"{len(equal)} of {len(files | others)} files are byte for byte those of an uninterrupted run")
+
+
+def main() -> None:
+    """Measure what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("cost", "agreement", "kills"))
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[10_000, 20_000, 40_000], help="sides, in px at 0.25 mpp"
+    )
+    parser.add_argument("--size", type=int, default=20_000)
+    parser.add_argument("--tissue", type=float, default=0.6, help="share of the slide")
+    parser.add_argument("--patches", type=int, default=60, help="single patches to compare with")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments of kills")
+    parser.add_argument("--folder", type=Path, default=REPOSITORY / "out" / "bench_slide")
+    arguments = parser.parse_args()
+    {"cost": cost, "agreement": agreement, "kills": kills}[arguments.what](arguments, Console(width=120))
+
+
+if __name__ == "__main__":
+    main()
