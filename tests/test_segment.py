@@ -48,8 +48,9 @@ def write_slide(path, image, mpp=CLASSIFIER_MPP):
 
 
 def contents(folder):
-    """Every result's bytes, but for the record of the run, which has the input's time of change."""
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name not in ("run.json", "segmented.csv"))
+    """Every result's bytes, but for those of files that tell when they were made."""
+    told = ("run.json", "segmented.csv", "index.html")
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name not in told)
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
