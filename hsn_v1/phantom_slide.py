@@ -181,8 +181,9 @@ def _write_pyramid(path: Path, strips: Iterator[np.ndarray], reduced: np.ndarray
 
     def write(strips: Iterator[np.ndarray], side: int) -> None:
         density = 10_000 / mpp * side / size
+        tiles = (tile for strip in strips for tile in _tiles(strip))
         writer.write(
-            (tile for strip in strips for tile in _tiles(strip)),
+            tiles,
             shape=(side, side, 3),
             dtype=np.uint8,
             tile=(TILE, TILE),
@@ -196,6 +197,7 @@ def _write_pyramid(path: Path, strips: Iterator[np.ndarray], reduced: np.ndarray
             metadata=None,
             maxworkers=available_cores(),
         )
+        next(tiles, None)  # the writer stops at the last tile: let the progress bar end, too
 
     with tifffile.TiffWriter(path, bigtiff=size > 30_000) as writer:
         write(strips, size)

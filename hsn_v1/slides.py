@@ -286,7 +286,11 @@ def _resample(
     region = level.region(above, before, below - above, behind - before)
     box = x - before, y - above, x - before + width * zoom_x, y - above + height * zoom_y
     box = [min(edge, side) for edge, side in zip(box, region.shape[1::-1] * 2, strict=True)]
-    return np.asarray(Image.fromarray(region).resize((width, height), Image.Resampling.BILINEAR, box=box))
+    window = np.empty((height, width, 3), np.uint8)
+    for channel in range(3):  # in floating point: 8-bit images are rounded once along each axis
+        grey = Image.fromarray(region[..., channel].astype(np.float32))
+        window[..., channel] = np.rint(grey.resize((width, height), Image.Resampling.BILINEAR, box=box))
+    return window
 
 
 def _support(start: int, length: int, zoom: float, side: int) -> tuple[float, int, int]:
@@ -424,13 +428,10 @@ def _ome_level(path: Path, level) -> Level:
         return np.moveaxis(pixels, 0, -1) if page.keyframe.planarconfig == 2 else pixels.reshape(*pixels.shape[:2], -1)
 
     def region(top: int, left: int, height: int, width: int) -> np.ndarray:
-        tiled = level.keyframe.is_tiled
-        planes = [
-            _tiled_region(page, top, left, height, width)
-            if tiled
-            else decoded(page)[top : top + height, left : left + width]
-            for page in level.pages
-        ]
+        if level.keyframe.is_tiled:
+            planes = [_tiled_region(page, top, left, height, width) for page in level.pages]
+        else:
+            planes = [decoded(page)[top : top + height, left : left + width] for page in level.pages]
         return np.concatenate(planes, axis=-1)
 
     return Level(sides["Y"], sides["X"], region)
@@ -444,11 +445,13 @@ def _tiled_region(page, top: int, left: int, height: int, width: int) -> np.ndar
     for y, x, inside, target in overlapping(top, left, height, width, tall, wide):
         for plane in range(samples if layout.planarconfig == 2 else 1):
             number = (plane * down + y // tall) * across + x // wide
-            file.seek(page.dataoffsets[number])
-            encoded = file.read(page.databytecounts[number])
-            tile, *_ = layout.decode(encoded, number, jpegtables=page.jpegtables) if encoded else (None,)
-            if tile is not None:  # a tile may be left out
-                region[(*target, slice(plane, plane + tile.shape[-1]))] = tile[0][inside]
+            if page.databytecounts[number]:  # a tile may be left out
+                file.seek(page.dataoffsets[number])
+                encoded = file.read(page.databytecounts[number])
+                if len(encoded) < page.databytecounts[number]:
+                    raise EOFError("the file ends within a tile")
+                tile = layout.decode(encoded, number, jpegtables=page.jpegtables)[0][0]
+                region[(*target, slice(plane, plane + tile.shape[-1]))] = tile[inside]
     return region
 
 

@@ -102,7 +102,7 @@ def test_windows_show_the_level_that_fits_resampled(tmp_path, kind):
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.data(), st.floats(0.06, 8), st.floats(0.2, 0.5))
+@given(st.data(), st.floats(0.06, 8) | st.sampled_from([1 / 6, 0.75, CLASSIFIER_MPP]), st.sampled_from([0.25, 0.4]))
 def test_a_pixel_is_the_same_in_every_window(data, mpp, own):
     slide = in_memory(IMAGE[:200, :300], own, (1, 2, 8))
     rows, columns = slide.size(mpp)
@@ -331,6 +331,27 @@ def test_a_file_that_is_cut_off_gives_one_line(tmp_path, kind, share, caplog):
     with pytest.raises(InputError, match=r"^[^\n]*a\.(ome\.)?(tif|png): [^\n]*$"):
         read()
     assert not caplog.records
+
+
+@pytest.mark.parametrize("compression", ["deflate", "jpeg", None])
+@pytest.mark.parametrize("write", [write_pyramid, write_ome])
+def test_damage_that_only_shows_when_it_is_read_gives_one_line(tmp_path, write, compression):
+    path = write(tmp_path / "a.tif", factors=(1,), compression=compression)
+    with open_slide(path) as slide:
+        slide.read(0, 0, 100, 100, slide.mpp)
+        with open(path, "r+b") as file:
+            file.truncate(path.stat().st_size // 3)
+        with pytest.raises(InputError, match=r"^[^\n]*a\.tif: not a slide or image, or damaged[^\n]*$"):
+            slide.read(0, 0, 601, 803, slide.mpp)
+
+
+def test_a_tile_that_is_left_out_is_white(tmp_path):
+    path = tmp_path / "a.ome.tif"
+    options = {"shape": (64, 64, 3), "dtype": "u1", "tile": (32, 32), "photometric": "rgb", "compression": "deflate"}
+    tiles = (None if number == 1 else np.full((32, 32, 3), 7, np.uint8) for number in range(4))
+    tifffile.imwrite(path, tiles, metadata={"axes": "YXS"}, **options)
+    with open_slide(path, 0.25) as slide:
+        assert slide.read(0, 0, 64, 64, 0.25)[::32, ::32, 0].tolist() == [[7, 255], [7, 7]]
 
 
 def test_what_is_no_slide_at_all(tmp_path):
