@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import uuid
 import warnings
 import zlib
@@ -82,7 +83,7 @@ def write_label_map(
                 np.add(counts, found, out=counts)
             yield np.hstack(windows)
 
-    smaller = [[] for _ in range((-(-max(height, width) // TILE) - 1).bit_length())]
+    smaller = [[] for _ in range(math.ceil(math.log2(max(height, width, TILE) / TILE)))]
     common = {"dtype": np.uint8, "tile": (TILE, TILE), "compression": "zlib", "photometric": "minisblack"}
     with replacing(path) as temporary, tifffile.TiffWriter(temporary, bigtiff=height * width > 3e9, ome=True) as writer:
         for level, tiles in enumerate((_encode(strips(), smaller, -(-height // TILE)), *smaller)):

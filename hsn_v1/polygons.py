@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,9 +24,12 @@ def write_polygons(
 ) -> np.ndarray:
     """Write a label map's regions as a GeoJSON FeatureCollection in full-resolution px, one region on a line.
 
-    A region is what hangs together by pixel edges. Its outline follows the pixel edges, holes included, so that
-    neighbours share their border and never overlap. A region that is dropped as a speck leaves its hole in the polygon
-    around it: no class gains area that the label map does not give it.
+    A region is what hangs together by pixel edges (4-connected). Its outline follows the pixel edges, holes included,
+    so that neighbours share their border and never overlap. A region that is dropped as a speck leaves its hole in the
+    polygon around it: no class gains area that the label map does not give it.
+
+    Outlines come from GDAL's polygonize, strip by strip, as it keeps all that it is given in memory, and regions that
+    cross strips are put together by shapely.
 
     Parameters
     ----------
@@ -48,7 +52,7 @@ def write_polygons(
     """
     classes = {index for index, code in enumerate(label_set.codes) if code != label_set.background}
     dropped = np.zeros(len(label_set), np.int64)
-    least = min_area / mpp**2
+    least = math.ceil(round(min_area / mpp**2, 6))  # rounded, so that an area of just so many pixels is kept
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write('{"type":"FeatureCollection","features":[')
         separator = "\n"
@@ -83,7 +87,7 @@ def _properties(label_set: LabelSet, index: int, area: float) -> dict:
 
 @dataclass
 class Region:
-    """Pixels of one class that hang together by their edges, as far as they are known. Rings are closed, in px.
+    """Pixels of one class that hang together by their edges, as far as they are known. Rings are closed, in map px.
 
     Attributes
     ----------
@@ -131,7 +135,7 @@ def _corners(ring: np.ndarray) -> np.ndarray:
     return np.vstack([points, points[:1]])
 
 
-def regions(label_map: Path, classes: Collection[int], least: float, rows: int = STRIP) -> Iterator[Region]:
+def regions(label_map: Path, classes: Collection[int], least: int, rows: int = STRIP) -> Iterator[Region]:
     """Yield the regions of the given classes, in the order in which they end.
 
     Only a strip of the map is in memory, and the outlines of the regions that may go on below it.
@@ -141,7 +145,7 @@ def regions(label_map: Path, classes: Collection[int], least: float, rows: int =
     label_map : Path
     classes : collection of int
         Class indices.
-    least : float
+    least : int
         Regions of fewer pixels may come without an outline.
     rows : int
         Height of a strip, in px.
@@ -173,7 +177,7 @@ def regions(label_map: Path, classes: Collection[int], least: float, rows: int =
     yield from (region for region in open_regions if region.index in classes)
 
 
-def _parts(strip: np.ndarray, top: int, classes: Collection[int], least: float) -> tuple[np.ndarray, list[Region]]:
+def _parts(strip: np.ndarray, top: int, classes: Collection[int], least: int) -> tuple[np.ndarray, list[Region]]:
     """Return the number of the region that each pixel of a strip belongs to, and the regions in this order."""
     from rasterio.features import shapes
     from skimage.measure import label

@@ -249,6 +249,14 @@ def test_specks_are_dropped_and_leave_their_hole(tmp_path):
     }
 
 
+def test_a_region_of_just_the_least_area_is_kept(tmp_path):
+    for pixels in range(1, 60):
+        found, dropped = outlines(tmp_path, np.full((1, pixels), 2, np.uint8), min_area=pixels * MPP**2)
+        assert found and not dropped.any()
+        found, dropped = outlines(tmp_path, np.full((1, pixels), 2, np.uint8), min_area=(pixels + 0.01) * MPP**2)
+        assert not found and dropped[2] == pixels
+
+
 def test_background_and_no_tissue_have_no_polygons(tmp_path):
     found, dropped = outlines(tmp_path, np.array([[0, 5]], np.uint8), min_area=99)
     assert not found and not dropped.any()
@@ -272,13 +280,14 @@ def test_polygons_drawn_again_are_the_map(tmp_path_factory, labels, scale):
 
 
 @settings(deadline=None, max_examples=60)
-@given(maps, st.integers(1, 12), st.sampled_from([0, 10_000]))
-def test_regions_are_the_same_however_they_are_put_together(tmp_path_factory, labels, rows, fused):
+@given(maps, st.integers(1, 12), st.sampled_from([0, 10_000]), st.integers(0, 9))
+def test_regions_are_the_same_however_they_are_put_together(tmp_path_factory, labels, rows, fused, least):
     path = tmp_path_factory.mktemp("map") / "x.ome.tif"
     write_map(path, labels)
 
     def found(rows):
-        outlines = [(region, polygon_of(region)) for region in regions(path, (1, 2, 3), 0, rows)]
+        large = [region for region in regions(path, (1, 2, 3), least, rows) if region.pixels >= least]
+        outlines = [(region, polygon_of(region)) for region in large]
         assert all(outline.is_valid and outline.area == region.pixels for region, outline in outlines)
         return sorted((region.index, outline.normalize().wkt) for region, outline in outlines)
 
@@ -300,6 +309,8 @@ def test_map_polygons_and_areas_agree(tmp_path_factory, labels, least):
         areas = [outline.area for outline in found.get(describe(code), ())]
         assert sum(areas) + dropped[index] == pixels[code] == (labels == index).sum()
         assert min(areas, default=least) >= least
+        sizes = [region.pixels for region in regions(folder / "x.ome.tif", {index}, 0)]
+        assert sorted(areas) == sorted(size for size in sizes if size >= least)
 
 
 def test_areas_in_mm2_and_as_shares_of_the_tissue(tmp_path):
