@@ -108,18 +108,30 @@ def segment(
     threads: int = 1,
 ) -> dict[str, Segmentation]:
     """Segment an image whose tiles are classified; parameters and result as in `segment_image`."""
-    wanted, adjusted, segmentations, lattices = list(label_sets), {}, {}, {}
-    for label_set in lenders_first(wanted):
-        cams = localise(tiles.cams, tiles.scores, tiles.present(label_set), label_set, tiles.grid)
-        lent = adjusted[label_set.lender][label_set.borrowed_indices] if label_set.lender else None
-        maps = adjusted[label_set.name] = adjust(cams, image, label_set, lent)
-        if label_set not in wanted:
-            continue
+    wanted, segmentations, lattices = list(label_sets), {}, {}
+    adjusted = localise_and_adjust(image, tiles, wanted)
+    for label_set in wanted:
+        cams, maps = adjusted[label_set.name]
         masks = {"GradCAM": winners(cams, label_set.foreground), "Adjust": winners(maps)}
         if label_set.name in crfs:
             masks["CRF"] = winners(crfs[label_set.name](maps, image, threads, lattices))
         segmentations[label_set.name] = Segmentation(maps, masks)
     return segmentations
+
+
+def localise_and_adjust(
+    image: np.ndarray, tiles: ClassifiedTiles, label_sets: Iterable[LabelSet]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return Grad-CAMs and adjusted maps by the label set's name, both (C, H, W) float32 in 0..1: stages 2 and 3.
+
+    Lenders of the label sets are among them.
+    """
+    found = {}
+    for label_set in lenders_first(label_sets):
+        cams = localise(tiles.cams, tiles.scores, tiles.present(label_set), label_set, tiles.grid)
+        lent = found[label_set.lender][1][label_set.borrowed_indices] if label_set.lender else None
+        found[label_set.name] = cams, adjust(cams, image, label_set, lent)
+    return found
 
 
 def classify(
