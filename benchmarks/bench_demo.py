@@ -43,6 +43,7 @@ STAGES = {
         "hsn_v1.run.write_metrics",
         "hsn_v1.run.write_scores",
         "hsn_v1.run.write_confusions",
+        "hsn_v1.run.write_ious",
     ),
 }
 

@@ -54,6 +54,11 @@ def iou(confusion: np.ndarray) -> np.ndarray:
     return intersection / (union + 1e-12)
 
 
+def occurring(confusion: np.ndarray) -> list[int]:
+    """Return the classes that are in the ground truth or predicted, for a matrix of shape (C + 1, C)."""
+    return np.flatnonzero(confusion[:-1].any(axis=1) | confusion.any(axis=0)).tolist()
+
+
 def mean_iou(confusion: np.ndarray) -> float:
     """Return mIoU over all classes, absent ones included."""
     return float(iou(confusion).mean())

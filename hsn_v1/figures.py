@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 import numpy as np
@@ -15,6 +15,11 @@ TEXT = 13  #: height of the letters, in px
 LINE = 18  #: height of a line of a legend, in px
 GAP = 8
 INK = (20, 20, 20)
+#: Figures, unlike pictures, are drawn at twice the screen's size, for print, and in 256 blues from ink to white.
+CELL = 60  #: side of a confusion matrix's cell, in px
+PRINT, TITLE = 2 * TEXT, 32  #: height of the letters, in px
+BLUES = np.stack([np.interp(range(256), (0, 90, 255), ends) for ends in ((20, 25, 255), (20, 82, 255), (20, 156, 255))])
+RULE, SHADES = 208, (190, 130, 60)  #: blue of the lines, and of the stages, early to final
 
 
 def blend(picture: np.ndarray, image: np.ndarray, share: float) -> np.ndarray:
@@ -49,8 +54,8 @@ def continuous_map(maps: np.ndarray, label_set: LabelSet) -> np.ndarray:
 
 
 @cache
-def _font() -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(TEXT)
+def _font(size: int = TEXT) -> ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size)
 
 
 def legend(classes: Sequence[int], label_set: LabelSet, rows: int) -> Image.Image:
@@ -101,7 +106,7 @@ def summary(panels: Sequence[tuple[str, np.ndarray | Image.Image]], vertical: bo
 
 
 def confusion_figure(shares: np.ndarray, codes: Sequence[str], title: str) -> bytes:
-    """Draw a confusion matrix as a heat map.
+    """Draw a confusion matrix as a heat map, with its numbers in %.
 
     Parameters
     ----------
@@ -115,24 +120,89 @@ def confusion_figure(shares: np.ndarray, codes: Sequence[str], title: str) -> by
     bytes
         A PNG file.
     """
-    from matplotlib.figure import Figure  # without pyplot: needs no display, keeps no state
-
-    names = [describe(code) for code in codes]
-    # In inches; a layout engine would measure every text twice.
-    side, left, right, bottom, top = max(0.32 * len(codes), 2.5), 0.085 * max(map(len, names)) + 0.4, 1.2, 1.4, 0.5
-    width, height = left + side + right, bottom + side + top
-    figure = Figure(figsize=(width, height), dpi=100)
-    axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
-    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set(title=title, xlabel="predicted", ylabel="ground truth")
-    axes.set_xticks(range(len(codes)), codes, rotation=90)
-    axes.set_yticks(range(len(codes)), names)
+    margin = 4 * GAP
+    side, names = CELL * len(codes), _names(codes, CELL)
+    left, top = margin + names.width, 2 * margin + 4 * LINE
+    caption = "rows: ground truth, columns: predicted, in % of the true class's pixels"
+    width = max(left + side, margin + round(_width(caption, PRINT)))
+    sheet = Image.new("L", (width + margin, top + side + names.width + margin), 255)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((margin, margin), title, fill=0, font=_font(TITLE))
+    draw.text((margin, margin + 3 * LINE), caption, fill=0, font=_font(PRINT))
+    sheet.paste(names, (margin, top))
+    sheet.paste(names.transpose(Image.Transpose.ROTATE_90), (left, top + side))
+    if codes:
+        heat = np.rint(255 - (255 - SHADES[-1]) * shares).astype(np.uint8)
+        sheet.paste(Image.fromarray(heat).resize((side, side), Image.Resampling.NEAREST), (left, top))
+    for line in range(0, side + 1, CELL):
+        draw.line((left, top + line, left + side, top + line), fill=RULE)
+        draw.line((left + line, top, left + line, top + side), fill=RULE)
     for row, column in np.argwhere(shares >= 0.005):
-        share = shares[row, column]
-        colour = "white" if share > 0.6 else "black"
-        axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=8, color=colour)
-    bar = figure.add_axes(((left + side + 0.25) / width, bottom / height, 0.15 / width, side / height))
-    figure.colorbar(picture, cax=bar, label="share of the true class (numbers: %)")
+        share, middle = shares[row, column], (left + (column + 0.5) * CELL, top + (row + 0.5) * CELL)
+        ink = 255 if share > 0.5 else 0
+        draw.text(middle, f"{100 * share:.0f}", fill=ink, font=_font(PRINT), anchor="mm")
+    return _png(sheet)
+
+
+def iou_figure(ious: Mapping[str, np.ndarray], codes: Sequence[str], title: str) -> bytes:
+    """Draw each class's IoU after each stage as bars, with their values.
+
+    Parameters
+    ----------
+    ious : mapping of str to ndarray of shape (C,), in 0..1
+        By the stage's name, at most three.
+    codes : sequence of C str
+    title : str
+
+    Returns
+    -------
+    bytes
+        A PNG file.
+    """
+    bar, margin, length = LINE + 6, 4 * GAP, 1000
+    row = bar * len(ious) + 2 * GAP
+    names = _names(codes, row)
+    left, top, bottom = margin + names.width, 2 * margin + 5 * LINE, row * len(codes)
+    width = max(left + length + 2 * margin, 2 * margin + round(_width(title, TITLE)))
+    sheet = Image.new("L", (width + margin, top + bottom + 3 * LINE + margin), 255)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((margin, margin), title, fill=0, font=_font(TITLE))
+    for tick in np.linspace(0, 1, 6):
+        x = left + tick * length
+        draw.line((x, top, x, top + bottom), fill=RULE, width=2)
+        draw.text((x, top + bottom + LINE), f"{tick:.1f}", fill=0, font=_font(PRINT), anchor="mm")
+    draw.text((left + length / 2, top + bottom + 2.5 * LINE), "IoU", fill=0, font=_font(PRINT), anchor="mm")
+    sheet.paste(names, (margin, top))
+    x = left
+    for i, (stage, values) in enumerate(ious.items()):
+        y = 2 * margin + 3 * LINE
+        draw.rectangle((x, y - LINE / 2, x + LINE, y + LINE / 2), fill=SHADES[i], outline=0)
+        draw.text((x + LINE + GAP, y), f"after {stage}", fill=0, font=_font(PRINT), anchor="lm")
+        x += LINE + 6 * GAP + _width(f"after {stage}", PRINT)
+        for c, value in enumerate(values):
+            y, end = top + c * row + GAP + i * bar, left + value * length
+            draw.rectangle((left, y, end, y + bar - 2), fill=SHADES[i])
+            draw.text((end + GAP, y + bar / 2 - 1), f"{value:.2f}", fill=0, font=_font(bar), anchor="lm")
+    return _png(sheet)
+
+
+def _names(codes: Sequence[str], height: int) -> Image.Image:
+    """Write the classes' names, flush right, in rows of a height in px."""
+    names = [describe(code) for code in codes]
+    width = round(max((_width(name, PRINT) for name in names), default=0)) + 2 * GAP
+    strip = Image.new("L", (width, height * len(names)), 255)
+    draw = ImageDraw.Draw(strip)
+    for i, name in enumerate(names):
+        draw.text((width - GAP, (i + 0.5) * height), name, fill=0, font=_font(PRINT), anchor="rm")
+    return strip
+
+
+def _width(text: str, size: int) -> float:
+    return _font(size).getlength(text)
+
+
+def _png(sheet: Image.Image) -> bytes:
+    sheet.putpalette(BLUES.T.astype(np.uint8).tobytes())
     content = io.BytesIO()
-    figure.savefig(content, format="png", pil_kwargs={"compress_level": 1})
+    sheet.save(content, "png", compress_level=1)
     return content.getvalue()

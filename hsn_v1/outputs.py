@@ -13,8 +13,8 @@ from skimage.measure import label
 
 from .adp import LabelSet
 from .errors import InputError
-from .evaluate import iou, row_normalised
-from .figures import LINE, blend, confusion_figure, continuous_map, legend, summary
+from .evaluate import iou, occurring, row_normalised
+from .figures import LINE, blend, confusion_figure, continuous_map, iou_figure, legend, summary
 from .files import Truth, colourise, write_bytes, write_picture, write_row
 from .hsn_v1 import STAGES, ClassifiedTiles, Segmentation
 from .report import Report
@@ -199,8 +199,17 @@ def write_metrics(folder: Path, report: Report, label_sets: tuple[LabelSet, ...]
 
 
 def write_confusions(folder: Path, confusion: np.ndarray, label_set: LabelSet, stage: str) -> None:
-    """Draw a stage's confusion matrix, with all classes and with the foreground's ("fore")."""
-    for prefix, keep in (("", list(range(len(label_set)))), ("fore_", label_set.foreground)):
+    """Draw a stage's confusion matrix of the classes that occur, with all and with the foreground's ("fore")."""
+    for prefix, shown in (("", range(len(label_set))), ("fore_", label_set.foreground)):
+        keep = [c for c in occurring(confusion) if c in shown]
         codes = [label_set.codes[c] for c in keep]
         picture = confusion_figure(row_normalised(confusion, keep), codes, f"{label_set.name} after {stage}")
         write_bytes(folder / f"confusion_matrix_{prefix}{label_set.name}_{stage}.png", picture)
+
+
+def write_ious(folder: Path, confusions: Mapping[str, np.ndarray], label_set: LabelSet) -> None:
+    """Draw the IoU after each stage of the classes that occur, from the stages' confusion matrices."""
+    keep = occurring(sum(confusions.values()))
+    ious = {stage: iou(confusion)[keep] for stage, confusion in confusions.items()}
+    codes = [label_set.codes[c] for c in keep]
+    write_bytes(folder / f"IoU_{label_set.name}.png", iou_figure(ious, codes, f"{label_set.name}: IoU of each class"))

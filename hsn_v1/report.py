@@ -61,6 +61,10 @@ class Report:
     failures: dict[str, str]
     notes: tuple[str, ...]
 
+    def stages(self, name: str) -> dict[str, np.ndarray]:
+        """Return a label set's confusion matrix after each stage."""
+        return {stage: confusion for (of, stage), confusion in self.confusions.items() if of == name}
+
     def metrics(self, name: str, stage: str) -> dict[str, float]:
         """Return metrics of a label set after a stage: fIoU and mIoU as published, and mIoU of the classes present."""
         confusion = self.confusions[name, stage]

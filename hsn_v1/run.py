@@ -20,7 +20,7 @@ from .figures import confusion_figure
 from .files import Truth, read_image, read_truth
 from .histonet import HistoNet
 from .hsn_v1 import ClassifiedTiles, classify, segment
-from .outputs import check_writable, write_confusions, write_image, write_metrics, write_scores
+from .outputs import check_writable, write_confusions, write_image, write_ious, write_metrics, write_scores
 from .permutohedral import is_compiled
 from .report import ImageResult, Report, summarise
 from .settings import Settings
@@ -97,6 +97,9 @@ def run(settings: Settings, histonet: HistoNet, on_image: Callable[[], None] = l
         figures = [
             pool.submit(write_confusions, settings.out, confusion, label_sets[name], stage)
             for (name, stage), confusion in report.confusions.items()
+        ]
+        figures += [
+            pool.submit(write_ious, settings.out, report.stages(name), label_sets[name]) for name in report.weights
         ]
         for figure in figures:
             figure.result()

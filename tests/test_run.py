@@ -50,7 +50,8 @@ def per_class(name, folder, files):
 
 
 def metric_files(names):
-    files = {f"metric_results_{stage}.csv" for stage in STAGES} | {f"{name}_IoU_metric_results.csv" for name in names}
+    files = {f"metric_results_{stage}.csv" for stage in STAGES} | {f"IoU_{name}.png" for name in names}
+    files |= {f"{name}_IoU_metric_results.csv" for name in names}
     return files | {
         f"confusion_matrix_{fore}{name}_{stage}.png" for fore in ("", "fore_") for name in names for stage in STAGES
     }
