@@ -83,6 +83,13 @@ NAMES = {
     "G.O": "exocrine gland",
     "G.N": "endocrine gland",
     "T": "transport vessel",
+    # Undifferentiated types: of no class, but in the ground truth.
+    "E.T.X": "undifferentiated stratified epithelial",
+    "C.X": "undifferentiated connective",
+    "H.X": "undifferentiated blood",
+    "S.C.X": "undifferentiated cartilage",
+    "N.G.X": "undifferentiated neuroglial cells",
+    "G.X": "undifferentiated gland",
 }
 
 

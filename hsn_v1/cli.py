@@ -76,9 +76,10 @@ def _demo(
     arguments: argparse.Namespace,
 ) -> int:
     from .official import is_complete, reproduced
+    from .page import PAGE
     from .published import HistoSegNetV1
 
-    hsn = HistoSegNetV1(params, root, out, arguments.workers)
+    hsn = HistoSegNetV1(params, root, out, arguments.workers, published)
     hsn.find_img()
     hsn.analyze_img()
     hsn.load_histonet({"model_name": model_name})
@@ -88,7 +89,7 @@ def _demo(
         complete = is_complete(report, root, params["input_name"], model_name)
         for line in reproduced(report, published, complete):
             print(line)
-        print(f"results in {out}")
+        print(f"results in {out / PAGE}")
         if pictures := sorted(out.glob("*/horizontal/*.png")):
             print(f"a picture to look at: {pictures[0]}")
     for note in report.notes:
@@ -122,10 +123,6 @@ def print_table(report: Report, published: Mapping[str, Mapping[str, float]], im
     table = Table(title=f"{len(report.files)} of {images} images")
     for heading in ("label set", "metric", *(f"after {stage}" for stage in STAGES), "published"):
         table.add_column(heading, justify="left" if heading in ("label set", "metric") else "right")
-    for name in report.weights:
-        stages = [report.metrics(name, stage) for stage in STAGES]
-        for metric in stages[0]:
-            known = published.get(name, {}).get(metric)
-            values = [f"{metrics[metric]:.4f}" for metrics in stages]
-            table.add_row(name, metric, *values, f"{known:.4f}" if known else "-")
+    for row in report.metric_rows(published):
+        table.add_row(*row)
     Console().print(table)

@@ -159,7 +159,7 @@ def iou_figure(ious: Mapping[str, np.ndarray], codes: Sequence[str], title: str)
     bytes
         A PNG file.
     """
-    bar, margin, length = LINE + 6, 4 * GAP, 1000
+    bar, margin, length = LINE + 6, 4 * GAP, 760
     row = bar * len(ious) + 2 * GAP
     names = _names(codes, row)
     left, top, bottom = margin + names.width, 2 * margin + 5 * LINE, row * len(codes)

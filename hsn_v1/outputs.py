@@ -55,7 +55,7 @@ def write_image(
         By the label set's name; empty without ground truth.
     """
     out, save, stem = settings.out, settings.save, path.stem
-    file = path.name if path.suffix.lower() == ".png" else f"{path.name}.png"
+    file = mask_name(path.name)
     for label_set in settings.label_sets:
         if save.confidences and label_set.confidence_images:
             write_confidences(out, stem, tiles, label_set, settings.input_size)
@@ -73,6 +73,11 @@ def write_image(
             write_summaries(out, path.name, image, truth, segmentation, label_set)
         if label_set.instances:
             write_instances(out, stem, segmentation.masks["CRF"], label_set)
+
+
+def mask_name(file: str) -> str:
+    """Return the name of an image's masks: the image's own, or one more ending, since masks are PNG files."""
+    return file if file.lower().endswith(".png") else f"{file}.png"
 
 
 def write_confidences(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ class HistoSegNetV1:
         Folder to write to; ``<root>/out/<input_name>``, if left out.
     workers : int, optional
         Number of worker processes; one for each core, if left out.
+    published : mapping of str to mapping of str to float, optional
+        Published metrics after the CRF, by the label set's name, to stand beside those of the run.
 
     Raises
     ------
@@ -39,17 +42,24 @@ class HistoSegNetV1:
     """
 
     def __init__(
-        self, params: Mapping[str, Any], root: Path = Path(), out: Path | None = None, workers: int | None = None
+        self,
+        params: Mapping[str, Any],
+        root: Path = Path(),
+        out: Path | None = None,
+        workers: int | None = None,
+        published: Mapping[str, Mapping[str, float]] | None = None,
     ) -> None:
         self.params = check_params(params)
         self.root, self.out, self.workers = Path(root), out, workers
+        self.published = published or {}
         self.settings: Settings | None = None
         self.histonet: HistoNet | None = None
         self._quiet = self.params["verbosity"] == "QUIET"
 
     def find_img(self) -> None:
         """Look up the images and their ground truth."""
-        self.settings = settings_from_params(self.params, self.root, self.out, self.workers)
+        settings = settings_from_params(self.params, self.root, self.out, self.workers)
+        self.settings = replace(settings, published=self.published)
 
     def analyze_img(self) -> None:
         """Do nothing: the published code weighed classes here, which `run_batch` does."""

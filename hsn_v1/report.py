@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,10 @@ class ImageResult:
     ----------
     file : str
         The image's file name.
+    size : (int, int)
+        The image's height and width, in px.
+    areas : dict of (str, str) to ndarray of shape (C,)
+        Pixels of each class in the mask of each label set's name and stage.
     confusions : dict of (str, str) to ndarray of shape (C + 1, C)
         Confusion matrix of each label set's name and stage; see `evaluate`.
     pixels : dict of str to ndarray of shape (C,)
@@ -28,6 +33,8 @@ class ImageResult:
     """
 
     file: str
+    size: tuple[int, int]
+    areas: dict[tuple[str, str], np.ndarray]
     confusions: dict[tuple[str, str], np.ndarray]
     pixels: dict[str, np.ndarray]
     scores: dict[str, float]
@@ -52,6 +59,8 @@ class Report:
         What went wrong with an image, by its file name.
     notes : tuple of str
         What else the user should know.
+    results : tuple of ImageResult
+        Of each image, in the order of `files`.
     """
 
     files: tuple[str, ...]
@@ -60,10 +69,11 @@ class Report:
     scores: dict[str, dict[str, float]]
     failures: dict[str, str]
     notes: tuple[str, ...]
+    results: tuple[ImageResult, ...] = ()
 
     def stages(self, name: str) -> dict[str, np.ndarray]:
         """Return a label set's confusion matrix after each stage."""
-        return {stage: confusion for (of, stage), confusion in self.confusions.items() if of == name}
+        return stages_of(self.confusions, name)
 
     def metrics(self, name: str, stage: str) -> dict[str, float]:
         """Return metrics of a label set after a stage: fIoU and mIoU as published, and mIoU of the classes present."""
@@ -73,6 +83,22 @@ class Report:
             "mIoU": evaluate.mean_iou(confusion),
             "mIoU (present)": evaluate.mean_iou_present(confusion),
         }
+
+    def metric_rows(self, published: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
+        """Return rows of label set, metric, its value after each stage and the published one, for people to read."""
+        rows = []
+        for name in self.weights:
+            stages = [self.metrics(name, stage) for stage in self.stages(name)]
+            for metric in stages[0]:
+                known = published.get(name, {}).get(metric)
+                values = [f"{metrics[metric]:.4f}" for metrics in stages]
+                rows.append([name, metric, *values, f"{known:.4f}" if known else "-"])
+        return rows
+
+
+def stages_of(values: Mapping[tuple[str, str], np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """Return one label set's values by stage, of values by the label set's name and stage."""
+    return {stage: value for (of, stage), value in values.items() if of == name}
 
 
 def summarise(results: list[ImageResult], failures: dict[str, str], notes: list[str]) -> Report:
@@ -95,4 +121,5 @@ def summarise(results: list[ImageResult], failures: dict[str, str], notes: list[
         scores=scores,
         failures=dict(sorted(failures.items())),
         notes=(*notes, *(note for result in results for note in result.notes)),
+        results=tuple(results),
     )

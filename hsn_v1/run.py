@@ -21,6 +21,7 @@ from .files import Truth, read_image, read_truth
 from .histonet import HistoNet
 from .hsn_v1 import ClassifiedTiles, classify, segment
 from .outputs import check_writable, write_confusions, write_image, write_ious, write_metrics, write_scores
+from .page import write_page
 from .permutohedral import is_compiled
 from .report import ImageResult, Report, summarise
 from .settings import Settings
@@ -101,6 +102,7 @@ def run(settings: Settings, histonet: HistoNet, on_image: Callable[[], None] = l
         figures += [
             pool.submit(write_ious, settings.out, report.stages(name), label_sets[name]) for name in report.weights
         ]
+        write_page(settings, report)
         for figure in figures:
             figure.result()
     return report
@@ -121,6 +123,12 @@ def finish_image(settings: Settings, path: Path, image: np.ndarray, tiles: Class
     write_image(settings, path, image, tiles, segmentations, truths)
     return ImageResult(
         path.name,
+        image.shape[:2],
+        areas={
+            (name, stage): np.bincount(mask.ravel(), minlength=len(segmentation.maps))
+            for name, segmentation in segmentations.items()
+            for stage, mask in segmentation.masks.items()
+        },
         confusions={
             (name, stage): evaluate.confusion_matrix(truth.labels, mask, len(truth.pixels))
             for name, truth in truths.items()

@@ -44,6 +44,10 @@ class Settings:
     label_sets : tuple of LabelSet
     crfs : mapping of str to DenseCRF
         By the label set's name; a label set without one stops before the CRF.
+    model : str
+        The classifier's name.
+    published : mapping of str to mapping of str to float
+        Published metrics after the CRF, by the label set's name.
     downsample : float
         Factor between the images' scale and the classifier's; see `tiles.downsample_factor`.
     input_size : (int, int)
@@ -64,6 +68,8 @@ class Settings:
     out: Path
     label_sets: tuple[LabelSet, ...]
     crfs: Mapping[str, DenseCRF] = field(default_factory=dict)
+    model: str = ""
+    published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     downsample: float = 1.0
     input_size: tuple[int, int] = (TILE, TILE)
     batch_size: int = 8
@@ -207,7 +213,7 @@ def settings_from_params(
 
 
 def with_crfs(settings: Settings, folder: Path, model_name: str, backend: str = "numba") -> Settings:
-    """Return settings with the CRFs that a folder holds for a model and the settings' label sets.
+    """Return settings with a model's name and the CRFs that a folder holds for it and the settings' label sets.
 
     They are read from ``<model name>_<label set>_optimal_pcc.npy`` or, as published, from
     ``<label set>_optimal_pcc.npy``; without a file the default serves, and a note says so.
@@ -225,4 +231,4 @@ def with_crfs(settings: Settings, folder: Path, model_name: str, backend: str = 
         crfs[label_set.name] = replace(crf, backend=backend)
         if not files:
             notes.append(f"{folder / published}: no such file; the CRF's default settings serve")
-    return replace(settings, crfs=crfs, notes=(*settings.notes, *notes))
+    return replace(settings, crfs=crfs, model=model_name, notes=(*settings.notes, *notes))

@@ -4,7 +4,8 @@ from hsn_v1.adp import CLASSIFIER_CODES, FUNC, GLAS, LABEL_SETS, MORPH, NAMES, d
 
 
 def test_every_code_has_a_name():
-    codes = {*CLASSIFIER_CODES, *(code for label_set in LABEL_SETS.values() for code in label_set.codes)}
+    codes = {*CLASSIFIER_CODES}
+    codes |= {code for label_set in LABEL_SETS.values() for code in (*label_set.colours, *label_set.unlabelled)}
     assert codes == set(NAMES)
     assert describe("C.D.I") == "C.D.I dense irregular connective"
     assert describe("Background") == "background"
