@@ -14,6 +14,7 @@ from matplotlib.figure import Figure  # without pyplot: needs no display, keeps 
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.textpath import TextPath
 from PIL import Image
+from scipy.spatial import KDTree
 
 from .adp import LabelSet, describe
 from .figures import blend
@@ -98,12 +99,12 @@ def sheet(rows: Sequence[Row], columns: int = 0, scale: str = "") -> bytes:
         y -= foot
     if scale:
         bar = figure.add_axes(((left + GAP) / WIDTH, (y - LINE) / height, 2 / WIDTH, LINE / height))
-        bar.imshow(np.linspace(0, 1, 256)[np.newaxis], cmap=HEAT, aspect="auto", extent=(0, 1, 0, 1))
+        bar.imshow(np.arange(0, 256, 4)[np.newaxis], cmap=HEAT, vmin=0, vmax=255, aspect="auto", extent=(0, 1, 0, 1))
         bar.set(yticks=[])
         bar.tick_params(labelsize=POINTS, length=2)
         bar.text(1.05, 0.5, scale, fontsize=POINTS, va="center")
     colours = [colour for row in rows for colour in row.swatches.values()]
-    return _png(figure, colours + (HEAT(np.linspace(0, 1, 64), bytes=True)[:, :3].tolist() if scale else []))
+    return _png(figure, colours + (HEAT(range(0, 256, 4), bytes=True)[:, :3].tolist() if scale else []))
 
 
 _KEY = {
@@ -144,10 +145,15 @@ def _png(figure: Figure, exact: Sequence[Sequence[int]] = ()) -> bytes:
     content = io.BytesIO()
     figure.savefig(content)
     picture = Image.open(content).convert("RGB")
-    palette = picture.quantize(256 - len(exact), Image.Quantize.MEDIANCUT)
-    palette.putpalette([*palette.getpalette()[: 3 * (256 - len(exact))], *np.ravel(exact).astype(int).tolist()])
+    exact = [(255, 255, 255), (0, 0, 0), *exact]
+    adaptive = picture.quantize(256 - len(exact), Image.Quantize.MEDIANCUT).getpalette()
+    palette = np.array([*exact, *np.reshape(adaptive, (-1, 3))], np.uint8)
+    packed, places = np.unique(np.asarray(picture) @ np.array((1 << 16, 1 << 8, 1)), return_inverse=True)
+    nearest = KDTree(palette).query(np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=-1))[1]
+    picture = Image.fromarray(nearest.astype(np.uint8)[places].reshape(picture.size[::-1]))
+    picture.putpalette(palette.tobytes())
     content = io.BytesIO()
-    picture.quantize(palette=palette, dither=Image.Dither.NONE).save(content, "png", optimize=True)
+    picture.save(content, "png", optimize=True)
     return content.getvalue()
 
 
@@ -246,7 +252,7 @@ def class_maps(
     peaks = {c: maps[c].max() for c in np.flatnonzero(maps.any(axis=(1, 2)))}
     numbers = {c: f"up to {peak:.2f}" for c, peak in peaks.items()}
     if scores is not None:
-        numbers = {c: f"score {score:.2f}" for c, score in scores.items()}
+        numbers = {c: f"score {score:.2f}{'' if c in peaks else ', empty map'}" for c, score in scores.items()}
     panels = [(f"{describe(label_set.codes[c])}\n{number}", heat(maps[c], image)) for c, number in numbers.items()]
     return sheet([Row([("image", image), *panels])], columns, scale)
 

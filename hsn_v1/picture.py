@@ -59,7 +59,7 @@ def draw(root: Path, model_name: str, numbers: dict[str, list[int]]) -> bytes:
             masks, truth = segmentations[label_set.name].masks, example.truths[label_set.name]
             miou = mean_iou_present(confusion_matrix(truth, masks["CRF"], len(label_set)))
             shown = {stage: masks[stage] for stage in ("Adjust", "CRF")}
-            rows.append(case(example.image, truth, shown, label_set, f"mIoU {miou:.2f}"))
+            rows.append(case(example.image, truth, shown, label_set, f"{settings.images[number].stem}\nmIoU {miou:.2f}"))
     return sheet(rows)
 
 
