@@ -31,7 +31,7 @@ LIBRARIES = ("tensorflow", "keras", "numpy", "scipy", "scikit-image", "opencv-py
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the page; in its rows, the first cells as far as `words` are words, the others numbers."""
+    """A table of a page, whose first `words` columns are words, and the others numbers."""
 
     title: str
     header: Sequence[str]
@@ -99,7 +99,15 @@ class Gallery:
 
 
 def write_page(settings: Settings, report: Report, tables: Sequence[Table] = ()) -> None:
-    """Write a run's page into its folder; `tables` follow the one of fIoU and mIoU."""
+    """Write a run's page into its folder: what the run wrote, and nothing else.
+
+    Parameters
+    ----------
+    settings : Settings
+    report : Report
+    tables : sequence of Table
+        Further ones, to follow that of fIoU and mIoU.
+    """
     name = settings.images[0].parent.name
     page = render(
         "run.html",
@@ -115,7 +123,15 @@ def write_page(settings: Settings, report: Report, tables: Sequence[Table] = ())
 
 
 def render(template: str, **context: Any) -> str:
-    """Fill a template of this package; all text is escaped."""
+    """Fill a template of this package; all text is escaped.
+
+    Parameters
+    ----------
+    template : str
+        Name of a file in ``templates``; ``base.html`` and ``parts.html`` have what pages share.
+    context : Any
+        What the template asks for, at least ``title``.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -218,13 +234,13 @@ def _entry(code: str, colour: tuple[int, int, int], images: int = 0) -> Entry:
 def _card(settings: Settings, path: Path, result: ImageResult, label_set: LabelSet) -> Card:
     out, name, codes = settings.out, label_set.name, label_set.codes
     areas, confusions = stages_of(result.areas, name), stages_of(result.confusions, name)
-    mious = {stage: mean_iou_present(confusion) for stage, confusion in confusions.items()}
+    mious = {stage: round(mean_iou_present(confusion), 4) for stage, confusion in confusions.items()}
     layers = [Layer("ground truth", link_to(settings.truth / name / path.name, out))] if confusions else []
     for stage in areas if settings.save.masks else ():
         link = link_to(out / name / f"ablative_{stage}" / mask_name(path.name), out)
         layers.append(Layer(f"after {stage}", link, mious.get(stage)))
     if confusions:
-        values = {stage: iou(confusion).tolist() for stage, confusion in confusions.items()}
+        values = {stage: iou(confusion).round(4).tolist() for stage, confusion in confusions.items()}
         shown, present = occurring(sum(confusions.values())), confusions[STAGES[-1]][:-1].any(axis=1)
         final = {codes[c]: values[STAGES[-1]][c] for c in occurring(confusions[STAGES[-1]])}
     else:

@@ -2,7 +2,9 @@
 
 import json
 import os
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import h5py
 import numpy as np
@@ -108,6 +110,33 @@ def root(tmp_path, toy_model):
                 labels = rng.integers(0, len(LABEL_SETS[name]), (2 * size[0], 2 * size[1]), np.uint8)
                 write_picture(tmp_path / "gt" / set_name / name / file, colourise(labels, LABEL_SETS[name]))
     return tmp_path
+
+
+class Page(HTMLParser):
+    """What a page holds: tags with their attributes, and texts."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.texts = [], []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def links(path):
+    """Return the addresses of a page's links and pictures, and whether there is a file for them."""
+    found = {}
+    for _, attributes in Page(path).tags:
+        for attribute in ("src", "srcset", "href"):
+            address = (attributes.get(attribute) or "#").removesuffix(" 2x")
+            if not address.startswith(("#", "data:,")):
+                found[address] = (path.parent / unquote(address)).is_file()
+    assert found
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import SIZES
+from conftest import SIZES, links
 
 from hsn_v1 import HistoSegNetV1
 from hsn_v1.adp import CLASSIFIER_CODES, FUNC, GLAS, LABEL_SETS, MORPH
@@ -68,7 +68,7 @@ def patches(root, toy_histonet):
 def test_the_tree_of_patches(patches):
     report, out, _ = patches
     files = tree(out)
-    expected = metric_files(["morph", "func"])
+    expected = metric_files(["morph", "func"]) | {"index.html"}
     for name in ("morph", "func"):
         assert per_class(name, "gradcam", files)
         assert per_class(name, "patchconfidence", files)
@@ -76,6 +76,7 @@ def test_the_tree_of_patches(patches):
         expected |= per_image(name, MASKS)
         expected |= {f"{name}/{way}/{file}.png" for way in ("horizontal", "vertical") for file in SIZES}
     assert files == expected
+    assert {link for link, exists in links(out / "index.html").items() if not exists} == set()
     assert report.files == tuple(SIZES)
     assert report.failures == {}
 
@@ -86,7 +87,7 @@ def test_the_tree_of_glands(root, toy_histonet):
     expected = metric_files(["glas"]) | per_image("glas", MASKS) | per_class("glas", "gradcam", files)
     expected |= {f"glas/{way}/{file}.png" for way in ("horizontal", "vertical") for file in SIZES}
     expected |= {f"glas/{kind}_gland/{Path(file).stem}.bmp" for kind in ("single", "multi") for file in SIZES}
-    assert files == expected | {"glas_confscores.csv"}
+    assert files == expected | {"glas_confscores.csv", "index.html"}
     (row,) = rows(root / "out" / "glands" / "glas_confscores.csv")
     assert list(row) == ["", *SIZES]
     assert {file: float(row[file]) for file in SIZES} == report.scores["glas"]
@@ -136,7 +137,7 @@ def test_confidences_are_the_scores_of_present_classes(root, toy_histonet):
 
 def test_run_level_2_stops_before_the_crf(root, toy_histonet):
     report = run(root, {**PATCHES, "run_level": 2}, toy_histonet)
-    folders = {path.split("/")[1] for path in tree(root / "out" / "patches")}
+    folders = {path.split("/")[1] for path in tree(root / "out" / "patches") if "/" in path}
     assert folders == {"patchconfidence", "gradcam", "ablative_GradCAM", "ablative_Adjust"}
     assert report.confusions == {}
 
@@ -154,7 +155,7 @@ def test_save_types(root, toy_histonet, kept, folders):
     run(root, {**PATCHES, "save_types": [i == kept for i in range(4)]}, toy_histonet)
     files = tree(root / "out" / "patches")
     assert {path.split("/")[1] for path in files if "/" in path} == folders
-    assert {path for path in files if "/" not in path} == metric_files(["morph", "func"])
+    assert {path for path in files if "/" not in path} == metric_files(["morph", "func"]) | {"index.html"}
 
 
 def test_without_ground_truth_there_are_no_metrics(root, toy_histonet):
