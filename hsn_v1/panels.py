@@ -97,14 +97,16 @@ def sheet(rows: Sequence[Row], columns: int = 0, scale: str = "") -> bytes:
             place = (left + GAP) / WIDTH, (y - GAP) / height
             figure.legend(handles=patches, ncols=n, **_KEY, loc="upper left", bbox_to_anchor=place, borderaxespad=0)
         y -= foot
+    colours = [colour for row in rows for colour in row.swatches.values()]
     if scale:
+        shades = heat(np.linspace(0, 1, 64)[np.newaxis], np.full((1, 64, 3), 150, np.uint8))  # over a medium grey
+        colours += shades[0].tolist()
         bar = figure.add_axes(((left + GAP) / WIDTH, (y - LINE) / height, 2 / WIDTH, LINE / height))
-        bar.imshow(np.arange(0, 256, 4)[np.newaxis], cmap=HEAT, vmin=0, vmax=255, aspect="auto", extent=(0, 1, 0, 1))
+        bar.imshow(shades, aspect="auto", extent=(0, 1, 0, 1))
         bar.set(yticks=[])
         bar.tick_params(labelsize=POINTS, length=2)
         bar.text(1.05, 0.5, scale, fontsize=POINTS, va="center")
-    colours = [colour for row in rows for colour in row.swatches.values()]
-    return _png(figure, colours + (HEAT(range(0, 256, 4), bytes=True)[:, :3].tolist() if scale else []))
+    return _png(figure, colours)
 
 
 _KEY = {
@@ -144,13 +146,14 @@ def _png(figure: Figure, exact: Sequence[Sequence[int]] = ()) -> bytes:
     """Return a PNG file of 256 colours, those of `exact` among them: a third of the bytes, and nobody sees it."""
     content = io.BytesIO()
     figure.savefig(content)
-    picture = Image.open(content).convert("RGB")
-    exact = [(255, 255, 255), (0, 0, 0), *exact]
-    adaptive = picture.quantize(256 - len(exact), Image.Quantize.MEDIANCUT).getpalette()
+    pixels = np.asarray(Image.open(content).convert("RGB"))
+    packed, places = np.unique(pixels @ np.array((1 << 16, 1 << 8, 1)), return_inverse=True)
+    colours = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=-1).astype(np.uint8)
+    exact = [*((grey, grey, grey) for grey in range(0, 256, 5)), *exact]
+    adaptive = Image.fromarray(colours[np.newaxis]).quantize(256 - len(exact), Image.Quantize.MEDIANCUT).getpalette()
     palette = np.array([*exact, *np.reshape(adaptive, (-1, 3))], np.uint8)
-    packed, places = np.unique(np.asarray(picture) @ np.array((1 << 16, 1 << 8, 1)), return_inverse=True)
-    nearest = KDTree(palette).query(np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=-1))[1]
-    picture = Image.fromarray(nearest.astype(np.uint8)[places].reshape(picture.size[::-1]))
+    nearest = KDTree(palette).query(colours)[1].astype(np.uint8)
+    picture = Image.fromarray(nearest[places].reshape(pixels.shape[:2]))
     picture.putpalette(palette.tobytes())
     content = io.BytesIO()
     picture.save(content, "png", optimize=True)
