@@ -129,6 +129,8 @@ class LabelSet:
         otherwise it wrote one table of the `always_present` class's scores.
     instances : str or None
         Class whose connected components are written as labelled objects.
+    true_instances : str or None
+        Folder beside the ground truth's, of bitmaps with one label per true object of that class.
     """
 
     name: str
@@ -143,6 +145,7 @@ class LabelSet:
     set_aside: tuple[str, ...] = ()
     confidence_images: bool = True
     instances: str | None = None
+    true_instances: str | None = None
 
     def __len__(self) -> int:
         return len(self.colours)
@@ -249,6 +252,7 @@ GLAS = LabelSet(
     always_present=("G.O",),
     confidence_images=False,
     instances="G.O",
+    true_instances="glas_multi_gland",
 )
 
 LABEL_SETS = {label_set.name: label_set for label_set in (MORPH, FUNC, GLAS)}

@@ -127,6 +127,7 @@ def _demo(source: Source, out: Path, arguments: argparse.Namespace) -> int:
     report = hsn.run_batch()
     if not arguments.quiet:
         print_table(report, source.published, len(hsn.settings.images))
+        print_objects(report)
         complete = is_complete(report, source.root, source.params["input_name"], source.model_name)
         for line in reproduced(report, source.published, complete):
             print(line)
@@ -167,3 +168,22 @@ def print_table(report: Report, published: Mapping[str, Mapping[str, float]], im
     for row in report.metric_rows(published):
         table.add_row(*row)
     Console().print(table)
+
+
+def print_objects(report: Report) -> None:
+    """Print the object metrics of each label set that was compared with true objects, pooled over groups of images."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from .glas import METRICS, object_metrics, pool_groups
+
+    for name, kinds in report.objects.items():
+        table = Table("objects", "of", title=f"{name}: objects after CRF")
+        for heading in ("images", *METRICS):
+            table.add_column(heading, justify="right")
+        for kind, images in kinds.items():
+            for group, sums in pool_groups(images).items():
+                table.add_row(
+                    kind, group, str(sums.images), *(f"{value:.4f}" for value in object_metrics(sums).values())
+                )
+        Console().print(table)

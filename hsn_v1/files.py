@@ -103,6 +103,26 @@ def read_truth(path: Path, label_set: LabelSet, height: int, width: int) -> Trut
     return Truth(np.minimum(resized, unlabelled), counts[:unlabelled], int(counts[strange]))
 
 
+def read_objects(path: Path, height: int, width: int) -> np.ndarray:
+    """Read a bitmap with one label per object: grey, or the same value in all three channels; of any size.
+
+    Returns
+    -------
+    ndarray of shape (height, width), int32
+        0 outside all objects.
+
+    Raises
+    ------
+    InputError
+        If it is no image, cut off, or its channels differ.
+    """
+    with _opened(path) as image:
+        values = np.atleast_3d(np.asarray(image))[..., :3]
+    if (values != values[..., :1]).any():
+        raise InputError(f"{path}: its channels differ; expected one label per object, the same in each channel")
+    return cv2.resize(values[..., 0].astype(np.int32), (width, height), interpolation=cv2.INTER_NEAREST)
+
+
 def _pack(colour: tuple[int, int, int]) -> int:
     red, green, blue = colour
     return red | green << 8 | blue << 16

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,8 @@ from .adp import LabelSet
 from .errors import InputError
 from .evaluate import iou, occurring, row_normalised
 from .figures import LINE, blend, confusion_figure, continuous_map, iou_figure, legend, summary
-from .files import Truth, colourise, write_bytes, write_picture, write_row
+from .files import Truth, colourise, write_bytes, write_picture, write_row, write_table
+from .glas import object_metrics, pool_groups
 from .hsn_v1 import STAGES, ClassifiedTiles, Segmentation
 from .report import Report
 from .settings import SaveTypes, Settings
@@ -157,10 +159,15 @@ def write_summaries(
 
 def write_instances(folder: Path, stem: str, mask: np.ndarray, label_set: LabelSet) -> None:
     """Write the mask of the class that comes in objects, and one label per object, as bitmaps."""
-    objects = (mask == label_set.codes.index(label_set.instances)).astype(np.uint8)
+    objects = object_mask(mask, label_set)
     write_picture(folder / label_set.name / "single_gland" / f"{stem}.bmp", objects)
     labels = np.minimum(separate_objects(objects), 255).astype(np.uint8)
     write_picture(folder / label_set.name / "multi_gland" / f"{stem}.bmp", labels)
+
+
+def object_mask(mask: np.ndarray, label_set: LabelSet) -> np.ndarray:
+    """Return 1 where a label map has the class that comes in objects, else 0, as uint8."""
+    return (mask == label_set.codes.index(label_set.instances)).astype(np.uint8)
 
 
 def separate_objects(mask: np.ndarray) -> np.ndarray:
@@ -177,6 +184,10 @@ def separate_objects(mask: np.ndarray) -> np.ndarray:
     """
     smooth = gaussian(mask.astype(float), sigma=0.5, mode="nearest")
     return label(smooth > smooth.mean(), connectivity=2)
+
+
+#: What the objects of a mask are: as the challenge's participants took them, and as the published code did.
+OBJECTS = {"connected components": partial(label, connectivity=2), "published post-processing": separate_objects}
 
 
 def write_scores(folder: Path, scores: Mapping[str, Mapping[str, float]], save: SaveTypes) -> None:
@@ -200,6 +211,24 @@ def write_metrics(folder: Path, report: Report, label_sets: tuple[LabelSet, ...]
         per_class = iou(report.confusions[label_set.name, "CRF"]).tolist()
         row = dict(zip(label_set.codes, per_class, strict=True))
         write_row(folder / f"{label_set.name}_IoU_metric_results.csv", row)
+
+
+def write_object_metrics(folder: Path, report: Report) -> None:
+    """Write the object metrics of each image, and pooled over groups of images; nothing without true objects."""
+    for name, kinds in report.objects.items():
+        rows = [
+            {
+                "image": image,
+                "objects": kind,
+                "images": sums.images,
+                **dict(zip(("predicted", "true"), sums.objects.tolist(), strict=True)),
+                "true positives": sums.found,
+                **object_metrics(sums),
+            }
+            for kind, images in kinds.items()
+            for image, sums in (*images.items(), *pool_groups(images).items())
+        ]
+        write_table(folder / f"{name}_object_metrics.csv", [list(rows[0]), *(row.values() for row in rows)])
 
 
 def write_confusions(folder: Path, confusion: np.ndarray, label_set: LabelSet, stage: str) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from . import evaluate
+from .glas import ObjectSums
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class ImageResult:
         Pixels of each class in the mask of each label set's name and stage.
     confusions : dict of (str, str) to ndarray of shape (C + 1, C)
         Confusion matrix of each label set's name and stage; see `evaluate`.
+    objects : dict of (str, str) to ObjectSums
+        Comparison with the true objects, by the label set's name and the kind of objects; see `outputs.OBJECTS`.
     pixels : dict of str to ndarray of shape (C,)
         Pixels of each class in the ground-truth file, by the label set's name.
     scores : dict of str to float
@@ -36,6 +39,7 @@ class ImageResult:
     size: tuple[int, int]
     areas: dict[tuple[str, str], np.ndarray]
     confusions: dict[tuple[str, str], np.ndarray]
+    objects: dict[tuple[str, str], ObjectSums]
     pixels: dict[str, np.ndarray]
     scores: dict[str, float]
     notes: tuple[str, ...]
@@ -59,6 +63,9 @@ class Report:
         What went wrong with an image, by its file name.
     notes : tuple of str
         What else the user should know.
+    objects : dict of str to dict of str to dict of str to ObjectSums
+        Comparison with the true objects, by the label set's name, the kind of objects and the image's file name;
+        empty where there are no true objects.
     results : tuple of ImageResult
         Of each image, in the order of `files`.
     """
@@ -69,6 +76,7 @@ class Report:
     scores: dict[str, dict[str, float]]
     failures: dict[str, str]
     notes: tuple[str, ...]
+    objects: dict[str, dict[str, dict[str, ObjectSums]]] = field(default_factory=dict)
     results: tuple[ImageResult, ...] = ()
 
     def stages(self, name: str) -> dict[str, np.ndarray]:
@@ -112,6 +120,7 @@ def summarise(results: list[ImageResult], failures: dict[str, str], notes: list[
     confusions: dict[tuple[str, str], np.ndarray] = {}
     pixels: dict[str, np.ndarray] = {}
     scores: dict[str, dict[str, float]] = {}
+    objects: dict[str, dict[str, dict[str, ObjectSums]]] = {}
     for result in results:
         for key, confusion in result.confusions.items():
             confusions[key] = confusions.get(key, 0) + confusion
@@ -119,6 +128,8 @@ def summarise(results: list[ImageResult], failures: dict[str, str], notes: list[
             pixels[name] = pixels.get(name, 0) + counts
         for name, score in result.scores.items():
             scores.setdefault(name, {})[result.file] = score
+        for (name, kind), sums in result.objects.items():
+            objects.setdefault(name, {}).setdefault(kind, {})[result.file] = sums
     return Report(
         files=tuple(result.file for result in results),
         confusions=confusions,
@@ -126,5 +137,6 @@ def summarise(results: list[ImageResult], failures: dict[str, str], notes: list[
         scores=scores,
         failures=dict(sorted(failures.items())),
         notes=(*notes, *(note for result in results for note in result.notes)),
+        objects=objects,
         results=tuple(results),
     )

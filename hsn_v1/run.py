@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache
@@ -17,10 +17,21 @@ from . import evaluate
 from .densecrf import LARGE, DenseCRF
 from .errors import InputError
 from .figures import confusion_figure
-from .files import Truth, read_image, read_truth
+from .files import Truth, read_image, read_objects, read_truth
+from .glas import ObjectSums, object_sums
 from .histonet import HistoNet
-from .hsn_v1 import ClassifiedTiles, classify, segment
-from .outputs import check_writable, write_confusions, write_image, write_ious, write_metrics, write_scores
+from .hsn_v1 import ClassifiedTiles, Segmentation, classify, segment
+from .outputs import (
+    OBJECTS,
+    check_writable,
+    object_mask,
+    write_confusions,
+    write_image,
+    write_ious,
+    write_metrics,
+    write_object_metrics,
+    write_scores,
+)
 from .page import write_page
 from .permutohedral import is_compiled
 from .report import ImageResult, Report, summarise
@@ -93,6 +104,7 @@ def run(settings: Settings, histonet: HistoNet, on_image: Callable[[], None] = l
             raise InputError(next(iter(failures.values())))
         report = summarise(results, failures, notes)
         write_metrics(settings.out, report, settings.label_sets)
+        write_object_metrics(settings.out, report)
         write_scores(settings.out, report.scores, settings.save)
         label_sets = {label_set.name: label_set for label_set in settings.label_sets}
         figures = [
@@ -120,6 +132,7 @@ def finish_image(settings: Settings, path: Path, image: np.ndarray, tiles: Class
         crfs = settings.crfs if settings.run_level >= 3 else {}
         threads = settings.threads if image.shape[0] * image.shape[1] >= LARGE else 1
         segmentations = segment(image, tiles, settings.label_sets, crfs, threads)
+    objects = compare_objects(settings, path, segmentations) if truths else {}
     write_image(settings, path, image, tiles, segmentations, truths)
     return ImageResult(
         path.name,
@@ -134,6 +147,7 @@ def finish_image(settings: Settings, path: Path, image: np.ndarray, tiles: Class
             for name, truth in truths.items()
             for stage, mask in segmentations[name].masks.items()
         },
+        objects=objects,
         pixels={name: truth.pixels for name, truth in truths.items()},
         scores={
             label_set.name: float(tiles.scores[:, label_set.outputs(always)].mean())
@@ -147,6 +161,21 @@ def finish_image(settings: Settings, path: Path, image: np.ndarray, tiles: Class
             if truth.strange
         ),
     )
+
+
+def compare_objects(
+    settings: Settings, path: Path, segmentations: Mapping[str, Segmentation]
+) -> dict[tuple[str, str], ObjectSums]:
+    """Compare the final masks' objects with the true ones, where there is a file of these."""
+    sums = {}
+    for label_set in settings.label_sets:
+        folder = label_set.true_instances
+        if folder and (file := settings.truth / folder / f"{path.stem}.bmp").exists():
+            mask = segmentations[label_set.name].masks["CRF"]
+            truth = read_objects(file, *mask.shape)
+            for kind, separate in OBJECTS.items():
+                sums[label_set.name, kind] = object_sums(separate(object_mask(mask, label_set)), truth)
+    return sums
 
 
 def start_workers(workers: int) -> loky.ProcessPoolExecutor:

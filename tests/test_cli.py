@@ -1,10 +1,13 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hsn_v1 import cli
+from hsn_v1.files import write_picture
 
 REPOSITORY = Path(__file__).parents[1]
 PARAMS = {"input_name": "patches", "htt_mode": "func"}
@@ -29,6 +32,17 @@ def test_a_run_ends_with_a_table_and_where_the_files_are(demo, root, tmp_path, c
     assert "0.5505" in (tmp_path / "there" / "index.html").read_text(encoding="utf-8")
     assert (tmp_path / "there" / "func" / "patch" / "b c.png").exists()
     assert err == ""
+
+
+def test_objects_have_a_table_where_true_ones_are_known(demo, root, capsys):
+    for number, file in enumerate(("a#1", "ü")):
+        labels = np.eye(20, dtype=np.uint8) * (number + 1)
+        write_picture(root / "gt" / "glands" / "glas_multi_gland" / f"{file}.bmp", labels)
+    assert demo("--root", root, "--workers", 2, params={"input_name": "glands", "htt_mode": "glas"}) == 0
+    out, _ = capsys.readouterr()
+    assert "glas: objects after CRF" in out
+    assert len(re.findall(r"│ all +│ +2 │", out)) == 2
+    assert "test A" not in out
 
 
 def test_quiet_says_nothing(demo, root, capsys):

@@ -7,7 +7,7 @@ from PIL import Image
 
 from hsn_v1.adp import FUNC, LABEL_SETS, MORPH
 from hsn_v1.errors import InputError
-from hsn_v1.files import colourise, read_image, read_truth, write_bytes, write_picture, write_row
+from hsn_v1.files import colourise, read_image, read_objects, read_truth, write_bytes, write_picture, write_row
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (5, 7, 3), np.uint8)
@@ -92,6 +92,22 @@ def test_masks_are_read_as_they_were_written(tmp_path, label_set):
     labels = np.arange(len(label_set), dtype=np.uint8)[np.newaxis]
     write_picture(tmp_path / "x.png", colourise(labels, label_set))
     np.testing.assert_array_equal(read_truth(tmp_path / "x.png", label_set, *labels.shape).labels, labels)
+
+
+@pytest.mark.parametrize("channels", [(), (3,), (4,)])
+def test_objects_are_read_from_grey_and_colour_bitmaps_of_any_size(tmp_path, channels):
+    labels = np.kron(np.array([[0, 255], [7, 1]], np.uint8), np.ones((3, 3), np.uint8))
+    values = np.broadcast_to(labels.reshape(6, 6, *(1 for _ in channels)), (6, 6, *channels)).copy()
+    if channels == (4,):
+        values[..., 3] = 9  # alpha
+    Image.fromarray(values).save(tmp_path / "x.bmp")
+    assert read_objects(tmp_path / "x.bmp", 2, 4).tolist() == [[0, 0, 255, 255], [7, 7, 1, 1]]
+
+
+def test_objects_in_colours_are_an_error(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "x.bmp")
+    with pytest.raises(InputError, match=r"x\.bmp: its channels differ; expected one label per object"):
+        read_objects(tmp_path / "x.bmp", 5, 7)
 
 
 def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):

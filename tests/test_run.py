@@ -13,9 +13,11 @@ from hsn_v1 import HistoSegNetV1
 from hsn_v1.adp import CLASSIFIER_CODES, FUNC, GLAS, LABEL_SETS, MORPH
 from hsn_v1.errors import InputError
 from hsn_v1.files import read_image, read_truth, write_picture
-from hsn_v1.hsn_v1 import STAGES, segment_image
-from hsn_v1.run import start_workers
-from hsn_v1.settings import with_crfs
+from hsn_v1.glas import METRICS, object_metrics
+from hsn_v1.hsn_v1 import STAGES, Segmentation, segment_image
+from hsn_v1.outputs import OBJECTS
+from hsn_v1.run import compare_objects, start_workers
+from hsn_v1.settings import Settings, with_crfs
 
 PATCHES = {"input_name": "patches", "batch_size": 3, "verbosity": "QUIET"}
 GLANDS = {"input_name": "glands", "htt_mode": "glas", "down_fac": 1.5, "verbosity": "QUIET"}
@@ -94,6 +96,52 @@ def test_the_tree_of_glands(root, toy_histonet):
     single = cv2.imread(str(root / "out" / "glands" / "glas" / "single_gland" / "b c.bmp"), cv2.IMREAD_UNCHANGED)
     mask = read_truth(root / "out" / "glands" / "glas" / "patch" / "b c.png", GLAS, *SIZES["b c.png"]).labels
     np.testing.assert_array_equal(single, mask)
+
+
+@pytest.fixture
+def glands(root):
+    """Add a bitmap of two true glands to all images but one."""
+    for file in SIZES:
+        labels = np.kron(np.array([[1, 0, 2], [1, 0, 0]], np.uint8), np.ones((9, 9), np.uint8))
+        write_picture(root / "gt" / "glands" / "glas_multi_gland" / f"{Path(file).stem}.bmp", labels)
+    (root / "gt" / "glands" / "glas_multi_gland" / "b c.bmp").unlink()
+    return root
+
+
+def test_objects_are_compared_where_the_true_ones_are_known(glands, toy_histonet):
+    report = run(glands, GLANDS, toy_histonet)
+    assert report.files == tuple(SIZES)
+    table = rows(glands / "out" / "glands" / "glas_object_metrics.csv")
+    images = [file for file in SIZES if file != "b c.png"]
+    assert [(row["image"], row["objects"]) for row in table] == [(i, k) for k in OBJECTS for i in (*images, "all")]
+    for *each, pooled in (table[:4], table[4:]):
+        assert [row["images"] for row in (*each, pooled)] == ["1", "1", "1", "3"]
+        assert [row["true"] for row in (*each, pooled)] == ["2", "2", "2", "6"]
+        assert int(pooled["predicted"]) == sum(int(row["predicted"]) for row in each)
+        assert set(METRICS) < set(pooled)
+
+
+def test_objects_of_the_final_mask_are_compared_as_they_are_and_as_published(tmp_path):
+    final = np.zeros((30, 30), np.uint8)
+    final[5:] = final[2, 2] = 1
+    truth = np.zeros((60, 60, 3), np.uint8)
+    truth[10:] = 4
+    write_picture(tmp_path / "glas_multi_gland" / "a.bmp", truth)
+    settings = Settings(images=(), truth=tmp_path, out=tmp_path, label_sets=(GLAS,))
+    segmentations = {"glas": Segmentation(final[np.newaxis].astype(np.float32), {"Adjust": 1 - final, "CRF": final})}
+    sums = compare_objects(settings, Path("a.png"), segmentations)
+    metrics = {kind: tuple(object_metrics(sums["glas", kind]).values()) for kind in OBJECTS}
+    assert metrics["published post-processing"] == (1, 1, 0)
+    assert metrics["connected components"][0] == 2 / 3
+    assert compare_objects(settings, Path("b.png"), segmentations) == {}
+
+
+def test_true_objects_that_cannot_be_read_fail_their_image(glands, toy_histonet):
+    (glands / "gt" / "glands" / "glas_multi_gland" / "a#1.bmp").write_bytes(b"not an image")
+    report = run(glands, GLANDS, toy_histonet)
+    assert list(report.failures) == ["a#1.png"]
+    assert "glas_multi_gland/a#1.bmp: not an image" in report.failures["a#1.png"]
+    assert not [path for path in tree(glands / "out") if "a#1" in path]
 
 
 def test_what_is_written_is_what_the_plain_functions_give(patches, toy_histonet):
