@@ -204,10 +204,8 @@ def contact_sheet(examples: Sequence[tuple[str, np.ndarray, np.ndarray]], label_
     """
     images = Row([(name, image) for name, image, _ in examples], label="image")
     truths = [labels for *_, labels in examples]
-    painted = Row(
-        [("", colourise(labels, label_set)) for labels in truths], swatches(truths, label_set), "ground truth"
-    )
-    return sheet([images, painted])
+    painted = [("", colourise(labels, label_set)) for labels in truths]
+    return sheet([images, Row(painted, swatches(truths, label_set), "ground truth")])
 
 
 def heat(values: np.ndarray, image: np.ndarray) -> np.ndarray:

@@ -54,14 +54,13 @@ def draw(root: Path, model_name: str, numbers: dict[str, list[int]]) -> bytes:
         for number in wanted:
             if not 0 <= number < len(settings.images):
                 raise InputError(f"no image {number} of {NAMES[kind]}: expected 0 to {len(settings.images) - 1}")
-            example = read_example(settings, settings.images[number])
+            path = settings.images[number]
+            example = read_example(settings, path)
             segmentations = segment_image(example.image, histonet, [label_set], settings.crfs, settings.downsample)
             masks, truth = segmentations[label_set.name].masks, example.truths[label_set.name]
             miou = mean_iou_present(confusion_matrix(truth, masks["CRF"], len(label_set)))
             shown = {stage: masks[stage] for stage in ("Adjust", "CRF")}
-            rows.append(
-                case(example.image, truth, shown, label_set, f"{settings.images[number].stem}\nmIoU {miou:.2f}")
-            )
+            rows.append(case(example.image, truth, shown, label_set, f"{path.stem}\nmIoU {miou:.2f}"))
     return sheet(rows)
 
 
@@ -70,9 +69,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("picture", help="draw the README's picture from the phantoms")
     parser.add_argument("--patches", type=int, nargs="+", default=[14, 24], help="numbers of patches (default: 14 24)")
     parser.add_argument("--glands", type=int, nargs="+", default=[5], help="numbers of gland images (default: 5)")
-    parser.add_argument(
-        "--root", type=Path, default=REPOSITORY, help="folder with data, img and gt (default: the repository)"
-    )
+    parser.add_argument("--root", type=Path, default=REPOSITORY, help="folder with data, img and gt (default: here)")
     parser.add_argument("--model", default="histonet_X1.7_phantom", help="classifier (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="file to write (default: ROOT/img/phantoms.png)")
     parser.set_defaults(run=_run)

@@ -41,7 +41,7 @@ def draw_run(folder, files, label_sets=(FUNC,), draw=None, **changes):
                 confusions[s.name, stage] = confusion_matrix(truth, mask, len(s))
                 areas[s.name, stage] = np.bincount(mask.ravel(), minlength=len(s))
         pixels = {s.name: confusions[s.name, "CRF"][:-1].sum(axis=1) for s in label_sets}
-        results.append(ImageResult(path.name, image.shape[:2], areas, confusions, pixels, {}, ()))
+        results.append(ImageResult(path.name, image.shape[:2], areas, confusions, {}, pixels, {}, ()))
     report = summarise(results, {}, [])
     for s in label_sets:
         write_ious(settings.out, report.stages(s.name), s)
