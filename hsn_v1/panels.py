@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # without pyplot: needs no display, keeps no state
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.textpath import TextPath
-from PIL import Image
+from PIL import Image, ImageColor
 from scipy.spatial import KDTree
 
 from .adp import LabelSet, describe
@@ -21,11 +21,11 @@ from .figures import blend
 from .files import colourise
 from .tiles import TileGrid
 
-WIDTH, DPI = 8, 130  #: of a figure, in inches and px per inch
+WIDTH, DPI = 8, 120  #: of a figure, in inches and px per inch
 POINTS = 8  #: size of the letters
 LINE, GAP = 0.16, 0.1  #: height of a line and distance of panels, in inches
 HEAT = colormaps["inferno"]  #: brighter is more, in print, too
-STRONG, WEAK = "#1f4e8c", "#c9d3df"
+STRONG, WEAK = "#1f4e8c", "#c9d3df"  #: of bars
 
 #: What the stages' masks are called in words.
 STAGE_TITLES = {"GradCAM": "Grad-CAM", "Adjust": "adjusted", "CRF": "after CRF"}
@@ -149,7 +149,8 @@ def _png(figure: Figure, exact: Sequence[Sequence[int]] = ()) -> bytes:
     pixels = np.asarray(Image.open(content).convert("RGB"))
     packed, places = np.unique(pixels @ np.array((1 << 16, 1 << 8, 1)), return_inverse=True)
     colours = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=-1).astype(np.uint8)
-    exact = [*((grey, grey, grey) for grey in range(0, 256, 5)), *exact]
+    greys = ((grey, grey, grey) for grey in range(0, 256, 5))
+    exact = [*greys, *map(ImageColor.getrgb, (STRONG, WEAK)), *exact]
     adaptive = Image.fromarray(colours[np.newaxis]).quantize(256 - len(exact), Image.Quantize.MEDIANCUT).getpalette()
     palette = np.array([*exact, *np.reshape(adaptive, (-1, 3))], np.uint8)
     nearest = KDTree(palette).query(colours)[1].astype(np.uint8)
@@ -343,7 +344,7 @@ def before_after(before: np.ndarray, after: np.ndarray, names: Sequence[str]) ->
     x = np.arange(len(names))
     for shift, values, colour, label in ((-0.2, before, WEAK, "before"), (0.2, after, STRONG, "after")):
         bars = axes.bar(x + shift, values, width=0.36, color=colour, label=label)
-        axes.bar_label(bars, fmt="%.1f", fontsize=POINTS)
+        axes.bar_label(bars, fmt="%.2g", fontsize=POINTS)
     axes.set_xticks(x, names, fontsize=POINTS)
     axes.set(ylim=(0, 1.1), yticks=(0, 0.5, 1))
     axes.tick_params(labelsize=POINTS)
