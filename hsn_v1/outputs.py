@@ -186,7 +186,7 @@ def separate_objects(mask: np.ndarray) -> np.ndarray:
     return label(smooth > smooth.mean(), connectivity=2)
 
 
-#: What the objects of a mask are: as the challenge's participants took them, and as the published code did.
+#: How the objects of a mask are told apart: as it is, and after the published code's post-processing.
 OBJECTS = {"connected components": partial(label, connectivity=2), "published post-processing": separate_objects}
 
 

@@ -166,7 +166,26 @@ def finish_image(settings: Settings, path: Path, image: np.ndarray, tiles: Class
 def compare_objects(
     settings: Settings, path: Path, segmentations: Mapping[str, Segmentation]
 ) -> dict[tuple[str, str], ObjectSums]:
-    """Compare the final masks' objects with the true ones, where there is a file of these."""
+    """Compare the final masks' objects with the true ones, where there is a file of these.
+
+    Parameters
+    ----------
+    settings : Settings
+    path : Path
+        The image's file.
+    segmentations : mapping of str to Segmentation
+        By the label set's name.
+
+    Returns
+    -------
+    dict of (str, str) to ObjectSums
+        By the label set's name and a key of `outputs.OBJECTS`.
+
+    Raises
+    ------
+    InputError
+        If the file is of no use.
+    """
     sums = {}
     for label_set in settings.label_sets:
         folder = label_set.true_instances
