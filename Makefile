@@ -1,5 +1,6 @@
 # make demo             set everything up and run both demos (make demo ROOT=DIR: on the data there)
 # make test             set everything up and run the tests
+# make notebooks        execute both notebooks, and store them with their outputs
 # make lint             check style
 # make clean            remove the environment and the results
 
@@ -14,6 +15,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+notebooks: $(READY)
+	$(BIN)/python tests/execute_notebooks.py demo_01_segment_patches.ipynb demo_02_segment_glas_patches.ipynb
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -33,4 +37,4 @@ $(READY): requirements.txt pyproject.toml
 clean:
 	rm -rf .venv out
 
-.PHONY: demo test lint clean
+.PHONY: demo test notebooks lint clean

@@ -9,7 +9,7 @@ from importlib import import_module
 from .cli import exit_status
 
 #: Modules whose `add_command(subparsers)` adds a command; its parser's default `run` carries it out.
-COMMANDS = ("official", "phantom_set", "segment", "train", "tune_crf")
+COMMANDS = ("official", "phantom_set", "picture", "segment", "train", "tune_crf")
 
 
 def main() -> int:

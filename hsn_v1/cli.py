@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,56 @@ if TYPE_CHECKING:
 
 #: Where the phantom set and model lie that a demo falls back on.
 REPOSITORY = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a demo segments, with what, and where both lie.
+
+    Attributes
+    ----------
+    root : Path
+        Folder that has ``data``, ``img`` and ``gt``.
+    params : mapping
+        The published `params`; see `settings.PARAMS`.
+    model_name : str
+        Classifier in the folder ``data``.
+    published : mapping of str to mapping of str to float
+        Published metrics after the CRF, by the label set's name; empty for phantoms.
+    is_official : bool
+    """
+
+    root: Path
+    params: Mapping[str, Any]
+    model_name: str
+    published: Mapping[str, Mapping[str, float]]
+    is_official: bool = True
+
+
+def official_or_phantoms(
+    root: Path,
+    params: Mapping[str, Any],
+    model_name: str,
+    published: Mapping[str, Mapping[str, float]],
+    phantom: tuple[str, str],
+) -> Source:
+    """Choose the official data where a folder has any, and else the phantoms of this repository.
+
+    Parameters
+    ----------
+    root : Path
+        Folder that may have ``data``, ``img`` and ``gt``.
+    params, model_name, published, phantom
+        As in `demo`.
+
+    Returns
+    -------
+    Source
+    """
+    if (root / "img" / params["input_name"]).exists() or any((root / "data").glob(f"{model_name}.*")):
+        return Source(root, params, model_name, published)
+    name, model_name = phantom
+    return Source(REPOSITORY, {**params, "input_name": name}, model_name, {}, is_official=False)
 
 
 def demo(
@@ -53,42 +104,32 @@ def demo(
     arguments = parser.parse_args()
     if arguments.quiet:
         params = {**params, "verbosity": "QUIET"}
-    root = arguments.root
-    if not (root / "img" / params["input_name"]).exists() and not any((root / "data").glob(f"{model_name}.*")):
-        if not arguments.quiet:
-            print(
-                f"{root.resolve()} has no official data (see the README): phantoms, images made by this program, "
-                "and a classifier trained on such serve instead",
-                flush=True,
-            )
-        name, model_name = phantom
-        params, published, root = {**params, "input_name": name}, {}, REPOSITORY
-    out = arguments.out or arguments.root / "out" / params["input_name"]
-    return exit_status(lambda: _demo(params, model_name, published, root, out, arguments))
+    source = official_or_phantoms(arguments.root, params, model_name, published, phantom)
+    if not source.is_official and not arguments.quiet:
+        print(
+            f"{arguments.root.resolve()} has no official data (see the README): phantoms, images made by this program, "
+            "and a classifier trained on such serve instead",
+            flush=True,
+        )
+    out = arguments.out or arguments.root / "out" / source.params["input_name"]
+    return exit_status(lambda: _demo(source, out, arguments))
 
 
-def _demo(
-    params: Mapping[str, Any],
-    model_name: str,
-    published: Mapping[str, Mapping[str, float]],
-    root: Path,
-    out: Path,
-    arguments: argparse.Namespace,
-) -> int:
+def _demo(source: Source, out: Path, arguments: argparse.Namespace) -> int:
     from .official import is_complete, reproduced
     from .page import PAGE
     from .published import HistoSegNetV1
 
-    hsn = HistoSegNetV1(params, root, out, arguments.workers, published)
+    hsn = HistoSegNetV1(source.params, source.root, out, arguments.workers, source.published)
     hsn.find_img()
     hsn.analyze_img()
-    hsn.load_histonet({"model_name": model_name})
+    hsn.load_histonet({"model_name": source.model_name})
     report = hsn.run_batch()
     if not arguments.quiet:
-        print_table(report, published, len(hsn.settings.images))
+        print_table(report, source.published, len(hsn.settings.images))
         print_objects(report)
-        complete = is_complete(report, root, params["input_name"], model_name)
-        for line in reproduced(report, published, complete):
+        complete = is_complete(report, source.root, source.params["input_name"], source.model_name)
+        for line in reproduced(report, source.published, complete):
             print(line)
         print(f"results in {out / PAGE}")
         if pictures := sorted(out.glob("*/horizontal/*.png")):

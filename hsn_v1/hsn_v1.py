@@ -52,6 +52,12 @@ class ClassifiedTiles:
         present[:, label_set.indices(label_set.always_present)] = True
         return present
 
+    def present_scores(self, label_set: LabelSet) -> dict[int, float]:
+        """Return the score of each class that is present in any tile, by its index; of several tiles, the highest."""
+        classes = np.flatnonzero(self.present(label_set).any(axis=0))
+        scores = self.scores[:, label_set.outputs(classes)].max(axis=0)
+        return dict(zip(classes.tolist(), scores.tolist(), strict=True))
+
 
 @dataclass(frozen=True)
 class Segmentation:

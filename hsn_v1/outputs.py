@@ -86,9 +86,8 @@ def write_confidences(
     folder: Path, stem: str, tiles: ClassifiedTiles, label_set: LabelSet, size: tuple[int, int]
 ) -> None:
     """Write the score of each present class as an image of one grey; of several tiles, the highest score."""
-    classes = np.flatnonzero(tiles.present(label_set).any(axis=0))
-    scores = tiles.scores[:, label_set.outputs(classes)].max(axis=0)
-    pictures = {c: np.full((*size, 3), round(255 * float(s)), np.uint8) for c, s in zip(classes, scores, strict=True)}
+    scores = tiles.present_scores(label_set)
+    pictures = {c: np.full((*size, 3), round(255 * score), np.uint8) for c, score in scores.items()}
     _write_per_class(folder / label_set.name / "patchconfidence", stem, label_set, pictures)
 
 

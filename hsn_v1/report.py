@@ -92,6 +92,11 @@ class Report:
             "mIoU (present)": evaluate.mean_iou_present(confusion),
         }
 
+    def ranking(self, name: str, stage: str = "CRF") -> list[tuple[str, float]]:
+        """Return each image's file name and the mIoU of the classes that it has, best first."""
+        mious = [(result.file, evaluate.mean_iou_present(result.confusions[name, stage])) for result in self.results]
+        return sorted(mious, key=lambda entry: -entry[1])
+
     def metric_rows(self, published: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
         """Return rows of label set, metric, its value after each stage and the published one, for people to read."""
         rows = []

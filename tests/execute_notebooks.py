@@ -1,0 +1,29 @@
+"""Execute notebooks in the current folder, and store them with their outputs: ``execute_notebooks.py --help``."""
+
+import argparse
+import os
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def execute(path, out):
+    """Execute a notebook from top to bottom, and write it without times or versions, which change by themselves."""
+    notebook = nbformat.read(path, as_version=4)
+    metadata = notebook.metadata.copy()
+    NotebookClient(notebook, timeout=3600, record_timing=False, resources={"metadata": {"path": os.getcwd()}}).execute()
+    notebook.metadata = metadata
+    nbformat.write(notebook, out)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0] + ".")
+    parser.add_argument("notebooks", type=Path, nargs="+")
+    parser.add_argument("--out", type=Path, help="folder to write to (default: in place)")
+    arguments = parser.parse_args()
+    os.environ["PYTHONPATH"] = str(REPOSITORY)
+    for path in arguments.notebooks:
+        execute(path, arguments.out / path.name if arguments.out else path)

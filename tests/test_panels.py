@@ -1,0 +1,160 @@
+"""Figures of the tour, the README's picture, and what they are drawn from."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hsn_v1 import panels, picture
+from hsn_v1.adp import CLASSIFIER_CODES, FUNC, GLAS, MORPH
+from hsn_v1.cli import REPOSITORY, official_or_phantoms
+from hsn_v1.errors import InputError
+from hsn_v1.hsn_v1 import ClassifiedTiles
+from hsn_v1.report import ImageResult, summarise
+from hsn_v1.tiles import TileGrid
+
+IMAGE = np.random.default_rng(1).integers(0, 256, (24, 30, 3), np.uint8)
+
+
+def pixels(png):
+    with Image.open(io.BytesIO(png)) as drawn:
+        return np.asarray(drawn.convert("RGB"))
+
+
+@pytest.fixture
+def sheets(monkeypatch):
+    """Collect the titles of sheets instead of drawing them."""
+    drawn = []
+    monkeypatch.setattr(
+        panels, "sheet", lambda rows, *_: drawn.append([title for row in rows for title, _ in row.panels])
+    )
+    return drawn
+
+
+def test_swatches_are_of_the_classes_that_occur_in_words():
+    labels = np.array([[2, 2], [0, 5]])
+    assert panels.swatches([labels, np.array([[4]])], FUNC) == {
+        "background": (255, 255, 255),
+        "G.O exocrine gland": (0, 0, 128),
+        "T transport vessel": (173, 20, 87),
+        "unlabelled": (0, 0, 0),
+    }
+
+
+def test_masks_have_the_published_colours_and_swatches():
+    truth = np.full((24, 30), MORPH.codes.index("M.M"), np.uint8)
+    mask = np.full((24, 30), MORPH.codes.index("C.D.I"), np.uint8)
+    row = panels.case(IMAGE, truth, {"CRF": mask}, MORPH)
+    assert [title for title, _ in row.panels] == ["image", "ground truth", "after CRF"]
+    drawn = pixels(panels.sheet([row]))
+    for code in ("M.M", "C.D.I"):
+        here = (drawn == MORPH.colours[code]).all(axis=-1)
+        assert here.sum() > 0.2 * here.size
+        assert here[-40:].any()  # the swatch
+
+
+def test_a_long_row_goes_on_below():
+    row = panels.Row([("a", IMAGE)] * 4, {"class": (1, 2, 3)}, "label")
+    once, twice = pixels(panels.sheet([row])), pixels(panels.sheet([row], columns=2))
+    assert once.shape[1] == twice.shape[1]
+    assert twice.shape[0] > 2 * once.shape[0]
+
+
+def test_maps_without_any_mass_are_left_out_unless_their_class_has_a_score(sheets):
+    maps = np.zeros((len(FUNC), 24, 30), np.float32)
+    maps[2, 3, 4] = 0.25
+    panels.class_maps(IMAGE, maps, FUNC, "map")
+    panels.class_maps(IMAGE, maps, FUNC, "map", {2: 0.5, 4: 0.75})
+    assert sheets == [
+        ["image", "G.O exocrine gland\nup to 0.25"],
+        ["image", "G.O exocrine gland\nscore 0.50", "T transport vessel\nscore 0.75, empty map"],
+    ]
+
+
+def test_heat_is_brighter_where_the_map_is_higher():
+    ramp = np.tile(np.linspace(0, 1, 30, dtype=np.float32), (24, 1))
+    grey = panels.heat(ramp, np.full_like(IMAGE, 100)).mean(axis=(0, 2))
+    assert (np.diff(grey) >= -1).all() and grey[-1] - grey[0] > 100
+
+
+@pytest.mark.parametrize("present", [0, 3, 20])
+def test_all_present_classes_have_a_bar(present):
+    scores = np.r_[np.full(present, 0.9), np.full(29 - present, 0.1)]
+    drawn = pixels(panels.score_bars(scores, np.full(29, 0.5), MORPH.codes, at_most=5))
+    fewer = pixels(panels.score_bars(scores[:3], np.full(3, 0.5), MORPH.codes[:3], at_most=5))
+    assert (drawn.shape[0] > fewer.shape[0]) and (drawn.shape[0] > 2 * fewer.shape[0]) == (present == 20)
+    strong = (np.abs(drawn.astype(int) - (0x1F, 0x4E, 0x8C)).sum(axis=-1) < 6).sum()
+    assert (strong > 1000 * max(present, 1)) == (present > 0)  # a swatch has less
+
+
+def test_a_tile_is_drawn_where_it_lies():
+    grid = TileGrid(100, 150, 1, 80)
+    drawn = pixels(panels.tile_scores(np.full((100, 150, 3), 255, np.uint8), grid, np.full(len(grid), 0.5)))
+    blue, red = (np.argwhere(np.abs(drawn.astype(int) - c).sum(axis=-1) < 30) for c in ((31, 119, 180), (214, 39, 40)))
+    scale = drawn.shape[1] / 150
+    np.testing.assert_allclose(blue.max(axis=0)[1] / scale, 80, atol=3)  # the first tile
+    np.testing.assert_allclose(red.min(axis=0) / scale, (20, 70), atol=3)  # the last one
+
+
+def test_before_and_after_are_bars_of_their_heights():
+    low = pixels(panels.before_after(np.array([0.5]), np.array([0.2]), ["a"]))
+    high = pixels(panels.before_after(np.array([0.5]), np.array([0.8]), ["a"]))
+    strong = [(np.abs(drawn.astype(int) - (0x1F, 0x4E, 0x8C)).sum(axis=-1) < 6).sum() for drawn in (low, high)]
+    assert 3 < strong[1] / strong[0] < 5
+
+
+def test_present_scores_are_the_highest_of_the_tiles():
+    scores = np.full((2, len(CLASSIFIER_CODES)), 0.1, np.float32)
+    gland, vessel = CLASSIFIER_CODES.index("G.O"), CLASSIFIER_CODES.index("T")
+    scores[:, gland] = 0.25, 0.375
+    scores[:, vessel] = 0.75, 0.125
+    tiles = ClassifiedTiles(None, scores, np.full(len(CLASSIFIER_CODES), 0.5), None)
+    assert tiles.present_scores(FUNC) == {FUNC.codes.index("T"): 0.75}
+    assert tiles.present_scores(GLAS) == {GLAS.codes.index("G.O"): 0.375}  # whatever its score
+
+
+def test_images_are_ranked_by_the_classes_that_they_have():
+    def result(file, right):
+        confusion = np.zeros((3, 2), int)
+        confusion[1] = 10 - right, right
+        return ImageResult(file, (2, 5), {}, {("glas", "CRF"): confusion}, {}, {"glas": np.array([0, 10])}, {}, ())
+
+    report = summarise([result("a.png", 3), result("b.png", 9), result("c.png", 5)], {}, [])
+    assert report.ranking("glas") == [
+        ("b.png", pytest.approx(0.9)),
+        ("c.png", pytest.approx(0.5)),
+        ("a.png", pytest.approx(0.3)),
+    ]
+
+
+def test_official_data_are_chosen_where_there_are_any(tmp_path):
+    arguments = {"input_name": "official"}, "model", {"func": {"mIoU": 0.5}}, ("phantoms", "phantom_model")
+    source = official_or_phantoms(tmp_path, *arguments)
+    assert (source.root, source.params["input_name"], source.model_name) == (REPOSITORY, "phantoms", "phantom_model")
+    assert not source.is_official and not source.published
+    (tmp_path / "img" / "official").mkdir(parents=True)
+    source = official_or_phantoms(tmp_path, *arguments)
+    assert (source.root, source.params["input_name"], source.model_name) == (tmp_path, "official", "model")
+    assert source.is_official and source.published == {"func": {"mIoU": 0.5}}
+
+
+@pytest.fixture
+def toy_sets(monkeypatch):
+    sets = {
+        "patch": {"input_name": "patches", "htt_mode": "morph"},
+        "glas": {"input_name": "glands", "htt_mode": "glas"},
+    }
+    monkeypatch.setattr(picture, "PARAMS", sets)
+
+
+def test_the_picture_has_a_row_for_each_image(root, toy_sets):
+    one = pixels(picture.draw(root, "toy", {"patch": [0]}))
+    three = pixels(picture.draw(root, "toy", {"patch": [0, 2], "glas": [1]}))
+    assert one.shape[1] == three.shape[1]
+    assert three.shape[0] > 2 * one.shape[0]
+
+
+def test_a_picture_of_an_image_that_is_not_there_is_refused(root, toy_sets):
+    with pytest.raises(InputError, match=r"no image 4 of .*: expected 0 to 3"):
+        picture.draw(root, "toy", {"patch": [4]})
