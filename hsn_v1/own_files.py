@@ -296,8 +296,10 @@ def claim(folder: Path, run: dict[str, Any], force: bool) -> bool:
             "give --force to begin anew, or another --out"
         )
     check_writable(folder)
-    if not known and any(folder.iterdir()):
+    if not known and any(path.suffix != ".part" for path in folder.iterdir()):
         raise InputError(f"{folder}: has files of somebody else's; move them away, or choose another --out")
+    for part in folder.rglob(".*.part"):  # of a run that was killed while it wrote
+        part.unlink()
     if not known:
         write_bytes(record, json.dumps(run, indent=1).encode())
     if known.get("finished"):

@@ -175,6 +175,8 @@ def test_killed_at_any_moment_the_same_call_goes_on_to_the_same_files(segment, r
         assert process.wait() == -signal.SIGKILL  # not done yet
     left = {file.name: file.stat().st_mtime_ns for file in tiles.glob("[0-9]*")}
     assert len(left) >= 20
+    (tmp_path / "killed" / "slide.tif" / "morph").mkdir()
+    (tmp_path / "killed" / "slide.tif" / "morph" / ".slide.ome.tif.1.part").write_text("half of it")
     assert segment(path, "--out", tmp_path / "killed", "--batch-size", 3) == 0
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
