@@ -243,7 +243,7 @@ def write_results(
         return
     height, width = slide.size(mpp)
     label_map = folder / f"{name}.ome.tif"
-    counts = write_label_map(label_map, read, height, width, mpp, label_set.codes, name=name)
+    counts = write_label_map(label_map, read, height, width, mpp, label_set.codes, name=f"{name} {label_set.name}")
     scale = np.array([slide.width / width, slide.height / height])  # slide.mpp / mpp, but for whole pixels
     write_polygons(folder / f"{name}.geojson", label_map, label_set, scale, mpp, min_area)
     write_areas(folder / "areas.csv", counts, mpp, label_set)
