@@ -313,9 +313,10 @@ def tile_scores(image: np.ndarray, grid: TileGrid, scores: np.ndarray) -> bytes:
     axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
     axes.imshow(image, aspect="auto")
     (rows, columns), inset = grid.axes, width / 200
+    colours = colormaps["tab10"](range(10), bytes=True)[:, :3].tolist()
     places = [(*row, *column) for row in enumerate(rows.stitch_starts) for column in enumerate(columns.stitch_starts)]
     for tile, ((i, y, j, x), score) in enumerate(zip(places, scores, strict=True)):
-        corner, colour = np.add((x - columns.pad, y - rows.pad), inset), colormaps["tab10"](tile % 10)
+        corner, colour = np.add((x - columns.pad, y - rows.pad), inset), np.divide(colours[tile % 10], 255)
         size = np.subtract((columns.footprint, rows.footprint), 2 * inset)
         axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=colour, linewidth=2))
         middle = np.add(corner, np.multiply(size, ((j + 0.5) / columns.count, (i + 0.5) / rows.count)))
@@ -323,7 +324,7 @@ def tile_scores(image: np.ndarray, grid: TileGrid, scores: np.ndarray) -> bytes:
         axes.text(*middle, f"{score:.2f}", fontsize=POINTS, ha="center", va="center", bbox=box)
     axes.set(xlim=(0, width), ylim=(height, 0))
     _frame(axes)
-    return _png(figure)
+    return _png(figure, colours)
 
 
 def before_after(before: np.ndarray, after: np.ndarray, names: Sequence[str]) -> bytes:
