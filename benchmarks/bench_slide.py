@@ -183,8 +183,8 @@ def kills(arguments: argparse.Namespace, console: Console) -> None:
     whole, killed = arguments.folder / "whole", arguments.folder / "killed"
     subprocess.run(["rm", "-rf", str(whole), str(killed)], check=True)
     seconds, _ = watch(command(slide, whole))
-    moments = sorted(random.Random(arguments.seed).uniform(0.1, 0.5) * seconds for _ in range(5))
-    for moment in moments:
+    rng = random.Random(arguments.seed)
+    for moment in [rng.uniform(0.1, 0.5) * seconds for _ in range(5)]:
         process = subprocess.Popen(command(slide, killed), cwd=REPOSITORY, start_new_session=True)
         try:
             process.wait(moment)
