@@ -36,8 +36,9 @@ from hsn_v1.adp import CLASSIFIER_MPP, HTT_MODES
 from hsn_v1.evaluate import confusion_matrix, mean_iou_present
 from hsn_v1.own_files import Method, segment_slide
 from hsn_v1.phantom_slide import write_slide
+from hsn_v1.schedule import available_cores
 from hsn_v1.segment import PHANTOM_MODEL
-from hsn_v1.settings import available_cores, read_crfs
+from hsn_v1.settings import read_crfs
 from hsn_v1.slide_grid import SlideGrid
 from hsn_v1.slides import open_slide
 from hsn_v1.tiles import TILE

@@ -8,6 +8,7 @@ import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -94,13 +95,19 @@ def read_truth(path: Path, label_set: LabelSet, height: int, width: int) -> Trut
     with _opened(path) as image:
         packed = np.asarray(image.convert("RGBA")).view("<u4")[..., 0] & 0xFFFFFF  # a pixel's 4 bytes as one number
     unlabelled, strange = len(label_set), len(label_set) + 1
-    table = np.full(1 << 24, strange, np.uint8)
-    table[[_pack(colour) for colour in label_set.colours.values()]] = range(len(label_set))
-    table[[_pack(colour) for colour in label_set.unlabelled.values()]] = unlabelled
-    labels = table[packed]
+    labels = _table(tuple(label_set.colours.values()), tuple(label_set.unlabelled.values())).take(packed)
     counts = np.bincount(labels.ravel(), minlength=strange + 1)
     resized = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
     return Truth(np.minimum(resized, unlabelled), counts[:unlabelled], int(counts[strange]))
+
+
+@lru_cache(maxsize=2)  # a run has one or two label sets; 16 MiB each
+def _table(colours: tuple[tuple[int, int, int], ...], unlabelled: tuple[tuple[int, int, int], ...]) -> np.ndarray:
+    """Return the class of each of all colours; the last two numbers are unlabelled, and strange."""
+    table = np.full(1 << 24, len(colours) + 1, np.uint8)
+    table[[_pack(colour) for colour in colours]] = range(len(colours))
+    table[[_pack(colour) for colour in unlabelled]] = len(colours)
+    return table
 
 
 def read_objects(path: Path, height: int, width: int) -> np.ndarray:

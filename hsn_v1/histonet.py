@@ -97,7 +97,7 @@ class HistoNet:
         return scores, coarse_cams(second, gradient_weights(self.model, tiles))
 
 
-def load_histonet(folder: Path, name: str) -> HistoNet:
+def load_histonet(folder: Path, name: str, threads: int | None = None) -> HistoNet:
     """Load a classifier from the three files that were published for it.
 
     Parameters
@@ -107,6 +107,8 @@ def load_histonet(folder: Path, name: str) -> HistoNet:
         and ``<name>.mat`` (``optimalScoreThresh``).
     name : str
         Name of the model.
+    threads : int, optional
+        Threads that TensorFlow may use, from its first use in this process on; one for each core, if left out.
 
     Returns
     -------
@@ -128,6 +130,8 @@ def load_histonet(folder: Path, name: str) -> HistoNet:
     shapes = read_shapes(files[".h5"])
     with quiet_start():
         keras = import_keras()
+        if threads and keras.backend.backend() == "tensorflow":
+            _limit_threads(threads)
         model = _build(keras, description, files[".json"])
         _check_fit(model, shapes, files)
         try:
@@ -217,8 +221,9 @@ def _build(keras: ModuleType, description: dict, path: Path) -> keras.Model:
         # Keras 2.2 wrote a Sequential as a bare list, with the input's shape in its first layer.
         first = {**config[0], "config": dict(config[0]["config"])}
         shape = first["config"].pop("batch_input_shape")
-        entrance = {"class_name": "InputLayer", "config": {"batch_shape": shape}}
-        return keras.Sequential.from_config({"name": "histonet", "layers": [entrance, first, *config[1:]]})
+        entrance, layers = keras.Input(batch_shape=shape), (first, *config[1:])
+        layers = [getattr(keras.layers, layer["class_name"]).from_config(layer["config"]) for layer in layers]
+        return keras.Sequential([entrance, *layers], name="histonet")
     except Exception as error:  # Keras raises whatever its layers' constructors do
         raise InputError(f"{path}: Keras cannot build this architecture ({_line(error)})") from error
 
@@ -256,15 +261,22 @@ def _line(error: Exception) -> str:
 def import_keras() -> ModuleType:
     """Import Keras, on first use and without TensorFlow's start-up messages."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Keras imports scikit-learn, if it can, for wrappers that nobody needs here: half a second.
-    unwanted = "sklearn" not in sys.modules
-    if unwanted:
-        sys.modules["sklearn"] = None
+    # Keras imports these, if it can, for wrappers and plots that nobody needs here: most of a second.
+    unwanted = {"sklearn", "matplotlib"} - set(sys.modules)
+    sys.modules.update(dict.fromkeys(unwanted))
     try:
         return importlib.import_module("keras")
     finally:
-        if unwanted:
-            del sys.modules["sklearn"]
+        for name in unwanted:
+            del sys.modules[name]
+
+
+def _limit_threads(threads: int) -> None:
+    from tensorflow.config import threading
+
+    with contextlib.suppress(RuntimeError):  # it works already, with the threads that it has
+        threading.set_intra_op_parallelism_threads(threads)
+        threading.set_inter_op_parallelism_threads(1)
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from .hsn_v1 import classify, segment
 from .label_maps import read_thumbnail, write_areas, write_label_map
 from .outputs import check_writable
 from .polygons import write_polygons
-from .settings import available_cores
+from .schedule import available_cores
 from .slide_grid import SlideGrid
 from .slides import Slide, is_slide, open_slide
 from .tiles import downsample_factor

@@ -13,7 +13,7 @@ from . import phantom
 from .adp import CLASSIFIER_MPP, LABEL_SETS
 from .errors import InputError
 from .files import write_picture
-from .settings import available_cores
+from .schedule import available_cores
 from .slides import overlapping
 
 #: Side of a phantom in the mosaic, in um: one and a half of the classifier's tiles.

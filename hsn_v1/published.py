@@ -15,6 +15,7 @@ from .histonet import HistoNet, load_histonet
 from .permutohedral import is_compiled
 from .report import Report
 from .run import run, start_workers
+from .schedule import available_cores, classifier_threads
 from .settings import Settings, check_params, settings_from_params, with_crfs
 
 
@@ -74,7 +75,8 @@ class HistoSegNetV1:
         if not self._quiet and not is_compiled():
             print("compiling the dense CRF for this machine, once: this takes some seconds more", flush=True)
         start_workers(self.settings.workers)  # beside the classifier, which takes seconds to load
-        self.histonet = load_histonet(self.root / "data", params["model_name"])
+        threads = classifier_threads(available_cores())
+        self.histonet = load_histonet(self.root / "data", params["model_name"], threads)
 
     def run_batch(self) -> Report:
         """Segment all images, and write and measure the results."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from pathlib import Path
@@ -35,6 +34,7 @@ from .outputs import (
 from .page import write_page
 from .permutohedral import is_compiled
 from .report import ImageResult, Report, summarise
+from .schedule import side_by_side
 from .settings import Settings
 
 #: There is a process for each core, so that threads in it only wait for each other.
@@ -69,7 +69,6 @@ def run(settings: Settings, histonet: HistoNet, on_image: Callable[[], None] = l
     failures: dict[str, str] = {}
     notes = list(settings.notes)
     results: list[ImageResult] = []
-    futures: dict[Future, Path] = {}
 
     def images() -> Iterator[tuple[Path, np.ndarray]]:
         for path in settings.images:
@@ -82,21 +81,21 @@ def run(settings: Settings, histonet: HistoNet, on_image: Callable[[], None] = l
                 notes.extend([note] if note else [])
                 yield path, image
 
-    def collect(at_most: int) -> None:
-        while len(futures) > at_most:
-            for future in wait(futures, return_when=FIRST_COMPLETED).done:
-                path = futures.pop(future)
-                try:
-                    results.append(future.result())
-                except InputError as error:
-                    failures[path.name] = str(error)
-                on_image()
-
     with worker_pool(settings.workers, settings.out) as pool:
-        for path, image, tiles in classify(images(), histonet, settings.downsample, settings.batch_size):
-            futures[pool.submit(finish_image, settings, path, image, tiles)] = path
-            collect(at_most=2 * settings.workers)  # bounds the memory
-        collect(at_most=0)
+        classified = classify(images(), histonet, settings.downsample, settings.batch_size)
+        done = side_by_side(
+            classified,
+            lambda image: pool.submit(finish_image, settings, *image),
+            settings.workers,
+            settings.beside,
+            ahead=2 * settings.workers,
+        )
+        for (path, _, _), future in done:
+            try:
+                results.append(future.result())
+            except InputError as error:
+                failures[path.name] = str(error)
+            on_image()
         if not results:
             raise InputError(next(iter(failures.values())))
         report = summarise(results, failures, notes)

@@ -68,7 +68,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from .histonet import load_histonet
     from .outputs import check_writable
     from .own_files import Method
-    from .settings import available_cores, read_crfs
+    from .schedule import available_cores
+    from .settings import read_crfs
     from .slides import mpp_of_objective
 
     for option, value in (("batch-size", arguments.batch_size), ("workers", arguments.workers)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 from .adp import HTT_MODES, LabelSet
 from .densecrf import BACKENDS, DenseCRF
 from .errors import InputError
+from .schedule import available_cores, classifier_threads
 from .tiles import TILE
 
 
@@ -22,11 +22,6 @@ class SaveTypes(NamedTuple):
     maps: bool = True
     masks: bool = True
     summaries: bool = True
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -82,6 +77,12 @@ class Settings:
     def threads(self) -> int:
         """Threads for each image: more than one where there are fewer images at a time than cores."""
         return max(1, available_cores() // min(self.workers, len(self.images)))
+
+    @property
+    def beside(self) -> int:
+        """Images that workers may have while the classifier is at work, on its share of the cores."""
+        cores = available_cores()
+        return (cores - classifier_threads(cores)) // self.threads
 
 
 def find_images(folder: Path, mode: str) -> tuple[Path, ...]:

@@ -16,7 +16,7 @@ from . import phantom
 from .adp import CLASSIFIER_CODES, LABEL_SETS
 from .errors import InputError
 from .files import read_image
-from .settings import available_cores
+from .schedule import available_cores
 from .tiles import TILE
 
 #: Which seeds the phantoms of each purpose come from: no phantom serves two.

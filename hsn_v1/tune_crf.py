@@ -19,7 +19,8 @@ from .evaluate import confusion_matrix, mean_iou, mean_iou_present
 from .files import read_image, read_truth, write_bytes
 from .histonet import load_histonet
 from .hsn_v1 import classify, segment, winners
-from .settings import available_cores, find_images
+from .schedule import available_cores
+from .settings import find_images
 from .tiles import downsample_factor
 from .training_set import SEEDS
 

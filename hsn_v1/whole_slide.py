@@ -13,9 +13,9 @@ import io
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import cv2
@@ -28,6 +28,7 @@ from .files import write_bytes, write_picture
 from .histonet import HistoNet
 from .hsn_v1 import ClassifiedTiles, localise_and_adjust, winners
 from .run import ONE_THREAD, worker_pool
+from .schedule import available_cores, classifier_threads, side_by_side
 from .slide_grid import SlideGrid, Window
 from .slides import Slide, open_slide
 from .tiles import TileGrid
@@ -200,26 +201,21 @@ def segment_tiles(
         if len(batches) and not job.is_refined(core):
             waiting.setdefault(int(batches[-1]), []).append(core)
             needed.update(batches.tolist())
-    missing = [n for n in range(job.batches) if n in needed and not job.batch_file(n).exists()]
-    running: set[Future] = set()
+    missing = {number for number in needed if not job.batch_file(number).exists()}
     with worker_pool(workers, job.folder, ONE_THREAD) as pool, open_slide(job.source, job.mpp) as slide:
-        read = read_ahead(lambda number: _read_batch(slide, job, number), missing)
-        for number in range(job.batches):
-            if number in missing:
-                classify_batch(job, number, next(read), histonet)
-            progress(min((number + 1) * job.batch_size, len(job.tissue)), len(job.tissue))
-            for core in waiting.get(number, ()):
-                running.add(pool.submit(refine_core, job, core))
-                running = _collect(running, at_most=2 * workers)  # bounds what waits for the workers
-        _collect(running, at_most=0)
+        read = read_ahead(lambda number: _read_batch(slide, job, number), sorted(missing))
 
+        def ready_cores() -> Iterator[int]:
+            for number in range(job.batches):
+                if number in missing:
+                    classify_batch(job, number, next(read), histonet)
+                progress(min((number + 1) * job.batch_size, len(job.tissue)), len(job.tissue))
+                yield from waiting.get(number, ())
 
-def _collect(running: set[Future], at_most: int) -> set[Future]:
-    while len(running) > at_most:
-        done, running = wait(running, return_when=FIRST_COMPLETED)
-        for future in done:
-            future.result()
-    return running
+        beside = available_cores() - classifier_threads(available_cores())
+        refine = partial(pool.submit, refine_core, job)
+        for _, refined in side_by_side(ready_cores(), refine, workers, beside, ahead=2 * workers):
+            refined.result()
 
 
 def read_ahead(read: Callable[[int], np.ndarray], numbers: Iterable[int], depth: int = 2) -> Iterator[np.ndarray]:
