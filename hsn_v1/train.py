@@ -16,7 +16,7 @@ import numpy as np
 
 from .adp import CLASSIFIER_CODES
 from .errors import InputError
-from .files import write_bytes
+from .files import write_bytes, write_table
 from .histonet import MEAN, STD, import_keras, quiet_start, save_histonet
 from .tiles import TILE
 from .training_set import LabelledPatches, phantom_patches, read_patches
@@ -344,19 +344,15 @@ def classification_report(targets: np.ndarray, scores: np.ndarray, thresholds: n
 
 def write_report(out: Path, rows: list[dict]) -> None:
     """Write the classes' figures as ``classes.csv`` and ``classes.png``, and the learning curves as ``curves.png``."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # without pyplot: needs no display, keeps no state
 
-    def save(figure, name):
+    def save(figure: Figure, name: str) -> None:
         picture = io.BytesIO()
-        FigureCanvasAgg(figure).print_png(picture)
+        figure.savefig(picture, format="png")
         write_bytes(out / name, picture.getvalue())
 
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else ["class"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-    write_bytes(out / "classes.csv", text.getvalue().encode())
+    cells = ([round(value, 4) if isinstance(value, float) else value for value in row.values()] for row in rows)
+    write_table(out / "classes.csv", [list(rows[0]) if rows else ["class"], *cells])
 
     figure = Figure(figsize=(8, 1.2 + 0.22 * len(rows)), layout="constrained")
     axes = figure.add_subplot(xlim=(-0.02, 1.02), title="classifier, on the validation patches")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from .adp import CLASSIFIER_MPP, LABEL_SETS, LabelSet
 from .densecrf import DenseCRF
 from .errors import InputError
 from .evaluate import confusion_matrix, mean_iou, mean_iou_present
-from .files import read_image, read_truth, write_bytes
+from .files import read_image, read_truth, write_bytes, write_table
 from .histonet import load_histonet
 from .hsn_v1 import classify, segment, winners
 from .schedule import available_cores
@@ -157,9 +156,7 @@ def write_results(path: Path, table: Path, tried: list[tuple[DenseCRF, np.ndarra
     settings = io.BytesIO()
     np.save(settings, np.array([[*values(tried[0][0]), tried[0][0].iterations]]))
     write_bytes(path, settings.getvalue())
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*RANGES, "mIoU of present classes", "mIoU"])
-    for crf, confusion in tried:
-        writer.writerow([*values(crf), f"{mean_iou_present(confusion):.5f}", f"{mean_iou(confusion):.5f}"])
-    write_bytes(table, text.getvalue().encode())
+    rows = [
+        [*values(crf), f"{mean_iou_present(confusion):.5f}", f"{mean_iou(confusion):.5f}"] for crf, confusion in tried
+    ]
+    write_table(table, [[*RANGES, "mIoU of present classes", "mIoU"], *rows])
