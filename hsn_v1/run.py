@@ -17,7 +17,7 @@ from .densecrf import LARGE, DenseCRF
 from .errors import InputError
 from .figures import confusion_figure
 from .files import Truth, read_image, read_truth
-from .histonet import HistoNet
+from .histonet import HistoNet, lasting
 from .hsn_v1 import ClassifiedTiles, classify, segment
 from .outputs import check_writable, write_confusions, write_image, write_metrics, write_scores
 from .permutohedral import is_compiled
@@ -26,12 +26,13 @@ from .schedule import side_by_side
 from .settings import Settings
 
 #: There is a process for each core, so that threads in it only wait for each other. And glibc keeps the memory it
-#: got, which costs a worker more time to get than to use.
+#: got, which costs a worker more time to get than to use; loky would take that for a leak, and start the worker anew.
 WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
+    "LOKY_MAX_MEMORY_LEAK_SIZE": str(1 << 50),
 }
 
 
@@ -150,9 +151,10 @@ def start_workers(workers: int) -> loky.ProcessPoolExecutor:
 def _warm_up(crf: bool) -> None:
     """Load fonts and compiled code, which takes longer than an image; not the CRF while another worker compiles it."""
     cv2.setNumThreads(1)  # there is a process for each core
-    confusion_figure(np.eye(2), ("E", "C"), "")
-    for classes in (2, 3, 5) if crf else ():  # each kind of class loop is compiled on its own
-        DenseCRF()(np.ones((classes, 2, 2), np.float32), np.zeros((2, 2, 3), np.uint8))
+    with lasting():
+        confusion_figure(np.eye(2), ("E", "C"), "")
+        for classes in (2, 3, 5) if crf else ():  # each kind of class loop is compiled on its own
+            DenseCRF()(np.ones((classes, 2, 2), np.float32), np.zeros((2, 2, 3), np.uint8))
 
 
 @contextlib.contextmanager
