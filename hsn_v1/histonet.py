@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import io
 import json
@@ -128,7 +129,7 @@ def load_histonet(folder: Path, name: str, threads: int | None = None) -> HistoN
     thresholds = read_thresholds(files[".mat"])
     description = read_architecture(files[".json"])
     shapes = read_shapes(files[".h5"])
-    with quiet_start():
+    with quiet_start(), lasting():
         keras = import_keras()
         if threads and keras.backend.backend() == "tensorflow":
             _limit_threads(threads)
@@ -297,3 +298,16 @@ def quiet_start():
         finally:
             os.dup2(screen, 2)
             os.close(screen)
+
+
+@contextlib.contextmanager
+def lasting():
+    """Load what stays, out of the garbage collector's sight: it would search all of it again and again, and at exit."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if enabled:
+            gc.enable()

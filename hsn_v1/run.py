@@ -18,7 +18,7 @@ from .errors import InputError
 from .figures import confusion_figure
 from .files import Truth, read_image, read_objects, read_truth
 from .glas import ObjectSums, object_sums
-from .histonet import HistoNet
+from .histonet import HistoNet, lasting
 from .hsn_v1 import ClassifiedTiles, Segmentation, classify, segment
 from .outputs import (
     OBJECTS,
@@ -40,8 +40,14 @@ from .settings import Settings
 #: There is a process for each core, so that threads in it only wait for each other.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
-#: And glibc keeps the memory it got, which for small images costs a worker more time to get than to use.
-WORKER_ENVIRONMENT = {**ONE_THREAD, "MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
+#: And glibc keeps the memory it got, which for small images costs a worker more time to get than to use; loky would
+#: take that for a leak, and start the worker anew.
+WORKER_ENVIRONMENT = {
+    **ONE_THREAD,
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
+    "LOKY_MAX_MEMORY_LEAK_SIZE": str(1 << 50),
+}
 
 
 def run(settings: Settings, histonet: HistoNet, on_image: Callable[[], None] = lambda: None) -> Report:
@@ -206,9 +212,10 @@ def start_workers(workers: int, environment: Mapping[str, str] = WORKER_ENVIRONM
 def _warm_up(crf: bool) -> None:
     """Load fonts and compiled code, which takes longer than an image; not the CRF while another worker compiles it."""
     cv2.setNumThreads(1)  # there is a process for each core
-    confusion_figure(np.eye(2), ("E", "C"), "")
-    for classes in (2, 3, 5) if crf else ():  # each kind of class loop is compiled on its own
-        DenseCRF()(np.ones((classes, 2, 2), np.float32), np.zeros((2, 2, 3), np.uint8))
+    with lasting():
+        confusion_figure(np.eye(2), ("E", "C"), "")
+        for classes in (2, 3, 5) if crf else ():  # each kind of class loop is compiled on its own
+            DenseCRF()(np.ones((classes, 2, 2), np.float32), np.zeros((2, 2, 3), np.uint8))
 
 
 @contextlib.contextmanager
