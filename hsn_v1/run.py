@@ -37,16 +37,19 @@ from .report import ImageResult, Report, summarise
 from .schedule import side_by_side
 from .settings import Settings
 
-#: There is a process for each core, so that threads in it only wait for each other.
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+#: There is a process for each core, so that threads in it only wait for each other. And loky must not take what a
+#: worker keeps for a leak, and start it anew.
+PLAIN_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "LOKY_MAX_MEMORY_LEAK_SIZE": str(1 << 50),
+}
 
-#: And glibc keeps the memory it got, which for small images costs a worker more time to get than to use; loky would
-#: take that for a leak, and start the worker anew.
+#: For small images, glibc keeps the memory it got, which costs a worker more time to get than to use.
 WORKER_ENVIRONMENT = {
-    **ONE_THREAD,
+    **PLAIN_ENVIRONMENT,
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
-    "LOKY_MAX_MEMORY_LEAK_SIZE": str(1 << 50),
 }
 
 

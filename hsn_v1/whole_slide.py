@@ -27,7 +27,7 @@ from .densecrf import DenseCRF
 from .files import write_bytes, write_picture
 from .histonet import HistoNet
 from .hsn_v1 import ClassifiedTiles, localise_and_adjust, winners
-from .run import ONE_THREAD, worker_pool
+from .run import PLAIN_ENVIRONMENT, worker_pool
 from .schedule import available_cores, classifier_threads, side_by_side
 from .slide_grid import SlideGrid, Window
 from .slides import Slide, open_slide
@@ -202,7 +202,7 @@ def segment_tiles(
             waiting.setdefault(int(batches[-1]), []).append(core)
             needed.update(batches.tolist())
     missing = {number for number in needed if not job.batch_file(number).exists()}
-    with worker_pool(workers, job.folder, ONE_THREAD) as pool, open_slide(job.source, job.mpp) as slide:
+    with worker_pool(workers, job.folder, PLAIN_ENVIRONMENT) as pool, open_slide(job.source, job.mpp) as slide:
         read = read_ahead(lambda number: _read_batch(slide, job, number), sorted(missing))
 
         def ready_cores() -> Iterator[int]:
