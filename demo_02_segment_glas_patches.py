@@ -6,7 +6,7 @@ from hsn_v1.cli import demo
 
 INPUT_NAME = "02_glas_full"
 MODEL_NAME = "histonet_X1.7_clrdecay_5"
-PHANTOM = ("02_phantom_glas", "histonet_X1.7_phantom")  # set and model where there is no official data
+PHANTOM = ("02_phantom_glas", "histonet_X1.7_phantom56")  # set and model where there is no official data
 HTT_MODE = "glas"  # both (morph and func), morph, func or glas
 DOWN_FAC = 0.25 * 1088 / 224 / 0.620  # scale of the classifier over that of the images, 0.620 mpp
 BATCH_SIZE = 1  # tiles at once: more are no faster on a CPU, and the workers would wait for them

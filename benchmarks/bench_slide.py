@@ -37,13 +37,14 @@ from hsn_v1.evaluate import confusion_matrix, mean_iou_present
 from hsn_v1.own_files import Method, segment_slide
 from hsn_v1.phantom_slide import write_slide
 from hsn_v1.schedule import available_cores
-from hsn_v1.segment import PHANTOM_MODEL
+from hsn_v1.segment import PHANTOM_MODELS
 from hsn_v1.settings import read_crfs
 from hsn_v1.slide_grid import SlideGrid
 from hsn_v1.slides import open_slide
 from hsn_v1.tiles import TILE
 
 LABEL_SETS = HTT_MODES["both"]
+PHANTOM_MODEL = PHANTOM_MODELS["both"]
 HALF = (TILE - TILE // 4) // 2  # half of the tiles' step, in px
 NEAR = 8  # px from a tile's border that count as near to it
 

@@ -10,6 +10,7 @@ from .errors import InputError
 from .evaluate import confusion_matrix, mean_iou_present
 from .files import write_bytes
 from .phantom_set import NAMES
+from .segment import PHANTOM_MODELS
 from .settings import settings_from_params, with_crfs
 from .tiles import downsample_factor
 
@@ -20,14 +21,13 @@ PARAMS = {
 }
 
 
-def draw(root: Path, model_name: str, numbers: dict[str, list[int]]) -> bytes:
+def draw(root: Path, numbers: dict[str, list[int]]) -> bytes:
     """Segment phantoms, and draw each as a row: image, ground truth, before and after the CRF.
 
     Parameters
     ----------
     root : Path
         Folder that has ``data``, ``img`` and ``gt``.
-    model_name : str
     numbers : dict of str to list of int
         Numbers of the images to draw, counted from 0 in the order of their names, by their kind.
 
@@ -46,9 +46,10 @@ def draw(root: Path, model_name: str, numbers: dict[str, list[int]]) -> bytes:
     from .panels import case, sheet
     from .tour import read_example
 
-    histonet = load_histonet(root / "data", model_name)
     rows = []
     for kind, wanted in numbers.items():
+        model_name = PHANTOM_MODELS[PARAMS[kind]["htt_mode"]]
+        histonet = load_histonet(root / "data", model_name)
         settings = with_crfs(settings_from_params(PARAMS[kind], root), root / "data", model_name)
         (label_set,) = settings.label_sets
         for number in wanted:
@@ -70,13 +71,12 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--patches", type=int, nargs="+", default=[14, 24], help="numbers of patches (default: 14 24)")
     parser.add_argument("--glands", type=int, nargs="+", default=[5], help="numbers of gland images (default: 5)")
     parser.add_argument("--root", type=Path, default=REPOSITORY, help="folder with data, img and gt (default: here)")
-    parser.add_argument("--model", default="histonet_X1.7_phantom", help="classifier (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="file to write (default: ROOT/img/phantoms.png)")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     out = arguments.out or arguments.root / "img" / "phantoms.png"
-    write_bytes(out, draw(arguments.root, arguments.model, {"patch": arguments.patches, "glas": arguments.glands}))
+    write_bytes(out, draw(arguments.root, {"patch": arguments.patches, "glas": arguments.glands}))
     print(f"picture in {out}")
     return 0

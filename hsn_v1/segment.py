@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from .histonet import HistoNet
     from .own_files import Method, Outcome
 
-PHANTOM_MODEL = "histonet_X1.7_phantom"
+#: Classifiers trained on phantoms, by the label sets that they serve best.
+PHANTOM_MODELS = dict.fromkeys(HTT_MODES, "histonet_X1.7_phantom") | {"glas": "histonet_X1.7_phantom56"}
 
 #: Files that are taken from a folder.
 SUFFIXES = (
@@ -83,7 +84,7 @@ def _run(arguments: argparse.Namespace) -> int:
     files = expand(arguments.inputs)
     name, folder = arguments.model or MODEL, arguments.root / "data"
     if not arguments.model and not (folder / f"{MODEL}.h5").exists():
-        name, folder = PHANTOM_MODEL, REPOSITORY / "data"
+        name, folder = PHANTOM_MODELS[arguments.labels], REPOSITORY / "data"
         print(
             f"note: {arguments.root / 'data'} has no {MODEL}: a classifier trained on phantoms serves, which knows no "
             "real tissue; what it says of any is worth nothing (see the README, Official data)",
