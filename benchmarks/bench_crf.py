@@ -1,10 +1,13 @@
 """Time the dense CRF against pydensecrf: in turn, in one process, on one core and on two; and their peak memory.
 
-    python benchmarks/bench_crf.py [--images DIR] [--repeats N]
+    python benchmarks/bench_crf.py [--images DIR] [--repeats N] [--profile]
 
 Without images, synthetic ones of the sizes of GlaS (522 x 775) and of patches (224 x 224). Times are medians of the
 repeats; the ratios are medians of the ratios of neighbouring runs, which a noisy machine disturbs less. On two cores
 a large image is shared by two threads, and patches run side by side in two processes.
+
+With --profile: the seconds of each phase on one thread and on two, least disturbed of the repeats, beside what the
+machine allows: a loop that only computes, and one that only moves memory, on one thread and on two.
 """
 
 from __future__ import annotations
@@ -14,18 +17,23 @@ import resource
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import cv2
 import loky
 import numpy as np
+from numba import njit
 from rich.console import Console
 from rich.table import Table
 
+from hsn_v1 import densecrf, permutohedral
 from hsn_v1.densecrf import BACKENDS, LARGE, DenseCRF
 from hsn_v1.files import read_image
+from hsn_v1.permutohedral import each, spans
 from hsn_v1.run import WORKER_ENVIRONMENT
 
 MORPH, FUNC = DenseCRF(1, 20, 10, 40, 50), DenseCRF(3, 40, 10, 4, 25)
@@ -57,21 +65,88 @@ def clock(run: Callable) -> float:
     return time.perf_counter() - start
 
 
+def span(crf: DenseCRF, pairs: list) -> tuple[float, float]:
+    """Refine in a worker; return when it began and ended: in a run, maps do not travel between processes."""
+    start = time.perf_counter()
+    for pair in pairs:
+        crf(*pair)
+    return start, time.perf_counter()
+
+
+def phases(crf: DenseCRF, pair: tuple, threads: int) -> dict[str, float]:
+    """Return the seconds of each phase of one refinement; those between them are the rest."""
+    seconds = Counter()
+
+    def timed(threads, task, arguments):
+        start = time.perf_counter()
+        try:
+            return each(threads, task, arguments)
+        finally:
+            seconds[task.__name__.strip("_")] += time.perf_counter() - start
+
+    with mock.patch.object(permutohedral, "each", timed), mock.patch.object(densecrf, "each", timed):
+        total = clock(lambda: crf(*pair, threads=threads))
+    return {**seconds, "rest": total - sum(seconds.values()), "all": total}
+
+
+@njit(nogil=True)
+def compute(start, stop):
+    """Only compute: a random walk of integers."""
+    state = np.uint64(start + 1)
+    for _ in range(100 * (stop - start)):
+        state = state * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
+    return state
+
+
+@njit(nogil=True)
+def move(source, target, start, stop):
+    """Only move memory."""
+    for i in range(start, stop):
+        target[i] = source[i]
+
+
+def ceiling(threads: int) -> dict[str, float]:
+    """Return the seconds of loops of which each thread takes its part."""
+    source, target = np.ones((2, 1 << 24), np.float32)
+    parts = spans(len(source) // 16, threads), spans(len(source), threads)
+    return {
+        "only computing": clock(lambda: each(threads, compute, parts[0])),
+        "only moving": clock(lambda: each(threads, move, [(source, target, *part) for part in parts[1]])),
+    }
+
+
+def profile(crf: DenseCRF, pair: tuple, repeats: int) -> Table:
+    """Return a table of the phases' milliseconds on one thread and on two, measured in turn."""
+    runs = [[{**phases(crf, pair, n), **ceiling(n)} for n in (1, 2)] for _ in range(repeats + 1)][1:]
+    table = Table("phase", "one thread", "two", "gain", title=f"ms, {' x '.join(map(str, pair[0].shape))}")
+    for name in runs[0][0]:
+        alone, together = (min(run[i][name] for run in runs) for i in (0, 1))
+        table.add_row(name, f"{1e3 * alone:.1f}", f"{1e3 * together:.1f}", f"{alone / together:.2f}")
+    return table
+
+
 def measure(crf: DenseCRF, pairs: list, repeats: int) -> list[str]:
     """Return a row of the table: milliseconds an image, ratios, and whether labels are equal."""
     library = replace(crf, backend="pydensecrf")
     large = pairs[0][1].shape[0] * pairs[0][1].shape[1] >= LARGE
 
-    def two_cores() -> list[np.ndarray]:
+    def two_cores() -> float:
         if large:
-            return [crf(*pair, threads=2) for pair in pairs]
+            return clock(lambda: [crf(*pair, threads=2) for pair in pairs])
         pool = loky.get_reusable_executor(2, env=WORKER_ENVIRONMENT)
-        return list(pool.map(crf, *zip(*pairs, strict=True), chunksize=2))
+        starts, ends = zip(
+            *(task.result() for task in [pool.submit(span, crf, pairs[i::2]) for i in (0, 1)]), strict=True
+        )
+        return max(ends) - min(starts)
 
-    runs = (lambda: [library(*pair) for pair in pairs], lambda: [crf(*pair) for pair in pairs], two_cores)
-    theirs, _, ours = [run() for run in runs]
-    equal = np.mean([(a.argmax(axis=0) == b.argmax(axis=0)).mean() for a, b in zip(theirs, ours, strict=True)])
-    times = np.array([[clock(run) for run in runs] for _ in range(repeats)]) / len(pairs)
+    runs = (
+        lambda: clock(lambda: [library(*pair) for pair in pairs]),
+        lambda: clock(lambda: [crf(*pair) for pair in pairs]),
+        two_cores,
+    )
+    equal = np.mean([(library(*pair).argmax(axis=0) == crf(*pair).argmax(axis=0)).mean() for pair in pairs])
+    two_cores()
+    times = np.array([[run() for run in runs] for _ in range(repeats)]) / len(pairs)
     gains = np.median(times[:, :-1] / times[:, 1:], axis=0)
     return [*(f"{1e3 * t:.0f}" for t in np.median(times, axis=0)), *(f"{gain:.2f}" for gain in gains), f"{equal:.6f}"]
 
@@ -98,6 +173,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, help="a folder of images, in place of synthetic ones")
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--profile", action="store_true", help="where the time goes, in place of the comparison")
     parser.add_argument("--peak", choices=BACKENDS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peak:
@@ -112,6 +188,12 @@ def main() -> None:
     groups = {"large": [], "patches": []}
     for image in images:
         groups["large" if image.shape[0] * image.shape[1] >= LARGE else "patches"].append(image)
+    if arguments.profile:
+        for group, classes, crf in CASES:
+            for image in groups[group][:1]:
+                pair = synthetic_maps(rng, *image.shape[:2], classes), image
+                Console().print(profile(crf, pair, arguments.repeats))
+        return
     table = Table("images", "classes", "pydensecrf", "one core", "two", "gain", "again", "equal", title="ms an image")
     for group, classes, crf in CASES:
         if chosen := groups[group][:8]:

@@ -146,15 +146,16 @@ def toy_sets(monkeypatch):
         "glas": {"input_name": "glands", "htt_mode": "glas"},
     }
     monkeypatch.setattr(picture, "PARAMS", sets)
+    monkeypatch.setattr(picture, "PHANTOM_MODELS", dict.fromkeys(("morph", "glas"), "toy"))
 
 
 def test_the_picture_has_a_row_for_each_image(root, toy_sets):
-    one = pixels(picture.draw(root, "toy", {"patch": [0]}))
-    three = pixels(picture.draw(root, "toy", {"patch": [0, 2], "glas": [1]}))
+    one = pixels(picture.draw(root, {"patch": [0]}))
+    three = pixels(picture.draw(root, {"patch": [0, 2], "glas": [1]}))
     assert one.shape[1] == three.shape[1]
     assert three.shape[0] > 2 * one.shape[0]
 
 
 def test_a_picture_of_an_image_that_is_not_there_is_refused(root, toy_sets):
     with pytest.raises(InputError, match=r"no image 4 of .*: expected 0 to 3"):
-        picture.draw(root, "toy", {"patch": [4]})
+        picture.draw(root, {"patch": [4]})
