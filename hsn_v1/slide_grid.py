@@ -73,7 +73,7 @@ class SlideGrid:
     height: int
     width: int
     tile: int = TILE
-    core: int = 1024
+    core: int = 768
     offset: int = 0
 
     @property

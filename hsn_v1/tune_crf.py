@@ -25,9 +25,9 @@ from .training_set import SEEDS
 
 #: Least and greatest value that is tried of each setting; values are spread evenly over the logarithm.
 RANGES = {
-    "gauss_sxy": (0.7, 25),
+    "gauss_sxy": (0.7, 10),
     "gauss_compat": (0.5, 60),
-    "bilat_sxy": (3, 150),
+    "bilat_sxy": (3, 30),
     "bilat_srgb": (3, 150),
     "bilat_compat": (0.5, 60),
 }
