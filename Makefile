@@ -31,7 +31,7 @@ $(READY): requirements.txt pyproject.toml
 	@command -v g++ >/dev/null || echo "no g++: going without pydensecrf2, which only the tests compare with"
 	if command -v g++ >/dev/null; then cat requirements.txt; else grep -v '^pydensecrf2' requirements.txt; fi > .venv/wanted
 	$(BIN)/python -m pip install --quiet --requirement .venv/wanted --group dev
-	$(BIN)/python -m pip install --quiet --editable . --no-deps
+	$(BIN)/python -m pip install -qq --editable . --no-deps
 	@touch $@
 
 clean:

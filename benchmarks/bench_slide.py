@@ -1,13 +1,15 @@
 """Measure the segmentation of phantom slides: time, memory, agreement with the ground truth, and seams.
 
     python benchmarks/bench_slide.py cost [--sizes 10000 20000 40000] [--tissue 0.6]
-    python benchmarks/bench_slide.py agreement [--size 20000]
+    python benchmarks/bench_slide.py agreement [--size 20000] [--feather]
     python benchmarks/bench_slide.py kills [--size 10000]
 
 ``cost`` runs the command on a slide of each size, and shows seconds, tiles per second and core, the peak memory of all
 its processes together (proportional shares), and which stages the time goes to. ``agreement`` compares a slide's label
-maps with the ground truth, single patches with theirs, and the maps with those of tiles that are shifted by half their
-step: where they disagree, and how much single patches do that are shifted alike. ``kills`` kills the command at random
+maps with the ground truth, single patches with theirs, and the maps with those of tiles that are shifted by half a
+tile: how many pixels differ, how many do in single patches that are shifted alike, and whether they are denser near
+the borders of tiles than elsewhere (with the standard error of this difference, by bootstrap over blocks).
+``kills`` kills the command at random
 moments (kill -9) and compares what it ends with with an uninterrupted run. Slides are made in --folder, once.
 """
 
@@ -45,7 +47,7 @@ from hsn_v1.tiles import TILE
 
 LABEL_SETS = HTT_MODES["both"]
 PHANTOM_MODEL = PHANTOM_MODELS["both"]
-HALF = (TILE - TILE // 4) // 2  # half of the tiles' step, in px
+HALF = TILE // 2  # by which tiles are shifted, in px
 NEAR = 8  # px from a tile's border that count as near to it
 
 
@@ -114,10 +116,10 @@ def cost(arguments: argparse.Namespace, console: Console) -> None:
     console.print(table)
 
 
-def label_maps(slide: Path, out: Path, offset: int) -> dict[str, np.ndarray]:
+def label_maps(slide: Path, out: Path, offset: int, feather: bool) -> dict[str, np.ndarray]:
     """Segment a slide, unless it is done, and return its label maps."""
     data = REPOSITORY / "data"
-    method = Method(LABEL_SETS, read_crfs(data, PHANTOM_MODEL, LABEL_SETS)[0])
+    method = Method(LABEL_SETS, read_crfs(data, PHANTOM_MODEL, LABEL_SETS)[0], feather=feather)
     done = segment_slide(slide, load_histonet(data, PHANTOM_MODEL), method, out, offset=offset)
     return {s.name: tifffile.imread(done.folder / s.name / f"{slide.stem}.ome.tif") for s in LABEL_SETS}
 
@@ -125,7 +127,11 @@ def label_maps(slide: Path, out: Path, offset: int) -> dict[str, np.ndarray]:
 def agreement(arguments: argparse.Namespace, console: Console) -> None:
     """Print how a slide's label maps agree with the ground truth, with single patches, and with shifted tiles."""
     path = make_slide(arguments.folder, arguments.size, arguments.tissue)
-    maps = {offset: label_maps(path, arguments.folder / f"offset_{offset}", offset) for offset in (0, HALF)}
+    kind = "feathered" if arguments.feather else "plain"
+    maps = {
+        offset: label_maps(path, arguments.folder / f"{kind}_{offset}", offset, arguments.feather)
+        for offset in (0, HALF)
+    }
     data = REPOSITORY / "data"
     histonet, crfs = load_histonet(data, PHANTOM_MODEL), read_crfs(data, PHANTOM_MODEL, LABEL_SETS)[0]
     truth = {s.name: cv2.imread(str(path.with_name(f"{path.stem}_{s.name}.png")), -1) for s in LABEL_SETS}
@@ -148,7 +154,14 @@ def agreement(arguments: argparse.Namespace, console: Console) -> None:
                 confusions[s.name] = confusions[s.name] + confusion_matrix(part, one[s.name], len(s))
                 differs[s.name].append(np.mean(one[s.name][HALF:, HALF:] != other[s.name][:-HALF, :-HALF]))
     table = Table(
-        "label set", "mIoU (present)", "of patches", "differ if shifted", "of patches", "near borders", "elsewhere"
+        "label set",
+        "mIoU (present)",
+        "of patches",
+        "differ if shifted",
+        "of patches",
+        "near borders",
+        "elsewhere",
+        "standard error",
     )
     for s in LABEL_SETS:
         ours, shifted = (maps[offset][s.name] for offset in (0, HALF))
@@ -162,6 +175,7 @@ def agreement(arguments: argparse.Namespace, console: Console) -> None:
             np.mean(differs[s.name]),
             wrong[covered & near].mean(),
             wrong[covered & ~near].mean(),
+            standard_error(wrong, covered, near),
         )
         table.add_row(s.name, *(f"{figure:.4f}" for figure in figures))
     console.print(table)
@@ -177,6 +191,20 @@ def near_borders(grid: SlideGrid, offset: int) -> np.ndarray:
 
     shifted = SlideGrid(grid.height, grid.width, grid.tile, grid.core, offset)
     return near(grid.height, shifted.tiles[0])[:, np.newaxis] | near(grid.width, shifted.tiles[1])
+
+
+def standard_error(wrong: np.ndarray, covered: np.ndarray, near: np.ndarray, side: int = 336) -> float:
+    """Return that of the difference of the densities near borders and elsewhere, by bootstrap over blocks."""
+
+    def of_blocks(mask: np.ndarray) -> np.ndarray:
+        rows, columns = (length // side for length in mask.shape)
+        return mask[: rows * side, : columns * side].reshape(rows, side, columns, side).sum(axis=(1, 3)).ravel()
+
+    masks = (covered & near & wrong, covered & near, covered & ~near & wrong, covered & ~near)
+    counts = np.stack([of_blocks(mask) for mask in masks])
+    drawn = np.random.default_rng(0).integers(0, counts.shape[1], (2000, counts.shape[1]))
+    wrong_near, all_near, wrong_far, all_far = counts[:, drawn].sum(axis=-1)
+    return np.std(wrong_near / all_near - wrong_far / all_far)
 
 
 def kills(arguments: argparse.Namespace, console: Console) -> None:
@@ -214,6 +242,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=20_000)
     parser.add_argument("--tissue", type=float, default=0.6, help="share of the slide")
     parser.add_argument("--patches", type=int, default=60, help="single patches to compare with")
+    parser.add_argument("--feather", action="store_true", help="as of the command")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of kills")
     parser.add_argument("--folder", type=Path, default=REPOSITORY / "out" / "bench_slide")
     arguments = parser.parse_args()

@@ -137,9 +137,11 @@ def _infer(
             lattices[key] = image_lattice(image, *key, threads=threads)
         terms.append((lattices[key], compat))
 
-    # One row per pixel, filled up to fours of classes: a filled-up class takes part in the filter, but not in Q.
+    # One row per pixel, filled up to a width that the processor likes: what is filled up takes part in the filter, but
+    # not in Q.
     classes, n = len(maps), image.shape[0] * image.shape[1]
-    log_p = np.zeros((n, classes if classes <= 2 else -(-classes // 4) * 4), np.float32)
+    width = next((width for width in (1, 2, 4) if classes <= width), -(-classes // 8) * 8)
+    log_p = np.zeros((n, width), np.float32)
     np.log(maps.clip(1e-5, 1).reshape(classes, n).T, out=log_p[:, :classes])
     logits, q = log_p.copy(), np.zeros_like(log_p)
     softmax = [(logits, q, classes, *span) for span in spans(n, threads)]

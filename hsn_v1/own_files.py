@@ -56,12 +56,15 @@ class Method:
         Number of tiles that the classifier takes at once.
     min_area : float
         Area under which a polygon is left out, in square microns.
+    feather : bool
+        A slide's tiles count less towards their borders where they overlap, not alike as in the paper.
     """
 
     label_sets: tuple[LabelSet, ...]
     crfs: Mapping[str, DenseCRF]
     batch_size: int = 8
     min_area: float = 100.0
+    feather: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,7 @@ def segment_slide(
             crfs=method.crfs,
             thresholds=histonet.thresholds,
             folder=folder / "work",
+            feather=method.feather,
         )
         segment_tiles(job, histonet, workers or available_cores(), progress)
         for label_set in method.label_sets:
@@ -195,10 +199,11 @@ def segment_picture(
         return Outcome(slide.path, folder, "done", facts=facts, notes=notes)
 
 
-def is_picture(path: Path, mpp: float | None) -> bool:
-    """Tell whether a file is no slide, and small enough to have a map of each class at its own scale."""
+def picture_pixels(path: Path, mpp: float | None) -> int:
+    """Return how many pixels a picture has; 0 for a slide, or what is too large for maps at its own scale."""
     with open_slide(path, mpp) as slide:
-        return slide.height * slide.width <= IMAGE_PIXELS and not is_slide(path, slide.mpp)
+        pixels = slide.height * slide.width
+        return 0 if pixels > IMAGE_PIXELS or is_slide(path, slide.mpp) else pixels
 
 
 def doubts(slide: Slide, tissue: np.ndarray) -> tuple[str, ...]:
@@ -272,6 +277,7 @@ def identity(slide: Slide, histonet: HistoNet, method: Method) -> dict[str, Any]
         "CRF": {name: asdict(crf) for name, crf in method.crfs.items()},
         "batch size": method.batch_size,
         "smallest polygon": method.min_area,
+        "feather": method.feather,
         "version": __version__,
     }
 

@@ -41,7 +41,7 @@ KEY_BITS = 63
 LANES = 64  # points embedded together, so that the loops over them become vector instructions
 TILE = 256  # points sliced together, to stay in the first cache
 LEAST = 1 << 12  # points or vertices worth a task of their own
-CACHED = 1 << 21  # values of vertices that stay in the cache; where there are more, classes go by fours
+WIDEST = 32  # classes filtered together: bounds the memory
 LARGEST = 2.0**20  # a coordinate beyond which float32 no longer tells neighbouring simplices apart
 
 
@@ -136,7 +136,7 @@ def filter_lattice(
     ----------
     lattice : Lattice
     values : ndarray of shape (N, K), float32
-        One row per point (less the silent ones), one column per class; fastest where K is 1, 2 or a multiple of 4.
+        One row per point (less the silent ones), one column per class; fastest where K is 1, 2, 4 or a multiple of 8.
     threads : int
         The result is the same for any number.
     out : ndarray of shape (N, K), float32, optional
@@ -156,9 +156,8 @@ def filter_lattice(
     # Alpha keeps the filter of a constant near to it.  Where it multiplies matters to the rounding alone.
     alpha = np.float32(1 / (1 + 2.0 ** (1 - remainders)))
     alphas = (np.float32(1), alpha) if classes <= 2 else (alpha, np.float32(1))
-    widest = classes if vertices * classes <= CACHED else 4
-    for first in range(0, classes, widest):
-        width = min(widest, classes - first)
+    for first in range(0, classes, WIDEST):
+        width = min(WIDEST, classes - first)
         # The length of a tuple is known to the compiler, which unrolls the loop over the classes.
         lanes = tuple(range(width)) if width in (1, 2, 4) else np.arange(width)
         old, new = np.empty((2, vertices + 1, width), np.float32)

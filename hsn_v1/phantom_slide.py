@@ -16,8 +16,8 @@ from .files import write_picture
 from .schedule import available_cores
 from .slides import overlapping
 
-#: Side of a phantom in the mosaic, in um: one and a half of the classifier's tiles.
-FIELD = 408
+#: Side of a phantom in the mosaic, in um: 350 px of the classifier, so that joints seldom meet the tiles' borders.
+FIELD = 425
 
 #: Distinct phantoms in a slide.
 FIELDS = 12
@@ -95,7 +95,7 @@ def write_slide(path: Path, size: int, mpp: float = 0.25, tissue: float = 0.6, s
     size : int
         Side, in px. The ground truth is stretched to whole pixels, by half a pixel at most; see `slides.Slide.size`.
     mpp : float
-        Microns per pixel; 408 um must be whole pixels.
+        Microns per pixel; 425 um must be whole pixels.
     tissue : float
         Share of the slide that is tissue, above 0 and at most 1; the others are glass.
     seed : int

@@ -60,6 +60,11 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--batch-size", type=int, default=8, help="tiles that are classified at once (default: 8)")
     parser.add_argument("--workers", type=int, help="worker processes (default: one for each core)")
     parser.add_argument("--min-area", type=float, default=100, help="smallest polygon in um2 (default: 100)")
+    parser.add_argument(
+        "--feather",
+        action="store_true",
+        help="let a slide's tiles count less towards their borders where they overlap (default: alike, as the paper)",
+    )
     parser.add_argument("--force", action="store_true", help="begin anew where results are")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=_run)
@@ -94,7 +99,7 @@ def _run(arguments: argparse.Namespace) -> int:
     crfs, notes = read_crfs(folder, name, label_sets)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
-    method = Method(label_sets, crfs, arguments.batch_size, arguments.min_area)
+    method = Method(label_sets, crfs, arguments.batch_size, arguments.min_area, arguments.feather)
     out = arguments.out or arguments.root / "out" / "segmented"
     check_writable(out)
     workers = arguments.workers or available_cores()
@@ -140,7 +145,7 @@ def segment_files(
     quiet: bool,
 ) -> list[Outcome]:
     """Segment images side by side, then slides one after another; what fails is reported, and the rest goes on."""
-    from .own_files import Outcome, is_picture, segment_picture, segment_slide
+    from .own_files import IMAGE_PIXELS, Outcome, picture_pixels, segment_picture, segment_slide
 
     outcomes: dict[Path, Outcome] = {}
 
@@ -154,18 +159,20 @@ def segment_files(
             outcomes[file] = Outcome(file, out / file.name, "failed", f"{reason}; make room, or choose another --out")
 
     def picture(file: Path) -> None:
-        threads = max(1, workers // len(pictures))
-        options = {"mpp": mpp, "threads": threads, "force": force}
+        options = {"mpp": mpp, "threads": max(1, workers // beside), "force": force}
         outcomes[file] = attempt(file, segment_picture, histonet, method, out, **options) or outcomes[file]
 
-    kinds = {file: attempt(file, is_picture, mpp) for file in files}
-    pictures = [file for file, plain in kinds.items() if plain]
+    pixels = {file: attempt(file, picture_pixels, mpp) for file in files}
+    pictures = [file for file, count in pixels.items() if count]
+    # Side by side, pictures take no more memory than the largest that is allowed.
+    largest = max((pixels[file] for file in pictures), default=1)
+    beside = min(workers, max(1, len(pictures)), IMAGE_PIXELS // largest)
     with progress_bars(quiet) as bars:
-        with ThreadPoolExecutor(workers) as pool:
+        with ThreadPoolExecutor(beside) as pool:
             task = bars.add_task(f"{len(pictures)} images", total=len(pictures), unit="images", visible=bool(pictures))
             for _ in pool.map(picture, pictures):
                 bars.advance(task)
-        for file in (file for file, plain in kinds.items() if plain is False):
+        for file in (file for file, count in pixels.items() if count == 0):
             task = bars.add_task(file.name, total=None, unit="tiles")
 
             def advance(done: int, total: int, task: int = task) -> None:
@@ -241,6 +248,7 @@ def write_inputs_page(out: Path, outcomes: list[Outcome], table: Table, method: 
         }
         for one in outcomes
     ]
-    facts = {"classifier": model, **crf_facts(method.crfs), **versions()}
+    blending = "less towards their borders" if method.feather else "alike, as in the paper"
+    facts = {"classifier": model, **crf_facts(method.crfs), "overlapping tiles count": blending, **versions()}
     page = render("segmented.html", title="Segmented", table=table, inputs=inputs, facts=facts)
     write_bytes(out / PAGE, page.encode(errors="replace"))

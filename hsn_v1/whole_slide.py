@@ -60,6 +60,8 @@ class SlideJob:
         Score from which on a class is present.
     folder : Path
         Folder of the intermediate files.
+    feather : bool
+        Tiles count less towards their borders where they overlap, not alike as in the paper.
     """
 
     source: Path
@@ -71,6 +73,7 @@ class SlideJob:
     crfs: Mapping[str, DenseCRF]
     thresholds: np.ndarray
     folder: Path
+    feather: bool = False
 
     @property
     def batches(self) -> int:
@@ -297,24 +300,45 @@ def refine_core(job: SlideJob, number: int) -> None:
 
     size = window.height, window.width
     maps = {label_set.name: np.zeros((len(label_set), *size), np.float32) for label_set in job.label_sets}
-    times = np.zeros(size, np.float32)
+    weights, weight = tile_weights(job.grid, job.feather), np.zeros(size, np.float32)
     for place, tile in zip(places, tiles, strict=True):
         picture = np.ascontiguousarray(image[tile.within(around)])
         adjusted = localise_and_adjust(picture, _classified_tile(job, place), job.label_sets)
         shared = tile.overlap(window)
+        inside, target = shared.within(tile), shared.within(window)
         for name, total in maps.items():
-            total[(..., *shared.within(window))] += adjusted[name][1][(..., *shared.within(tile))]
-        times[shared.within(window)] += 1
+            total[(..., *target)] += weights[inside] * adjusted[name][1][(..., *inside)]
+        weight[target] += weights[inside]
 
     picture, lattices = np.ascontiguousarray(image[window.within(around)]), {}
+    blank = weight == 0
     for label_set in job.label_sets:
         averaged = maps.pop(label_set.name)
-        averaged /= np.maximum(times, 1)
-        blank = times == 0
+        averaged /= np.where(blank, 1, weight)
         averaged[label_set.codes.index(label_set.background or label_set.other), blank] = 1
         labels = winners(job.crfs[label_set.name](averaged, picture, lattices=lattices))
         labels[blank] = no_tissue(label_set)
         write_picture(job.core_file(number, label_set), labels[core.within(window)])
+
+
+def tile_weights(grid: SlideGrid, feather: bool) -> np.ndarray:
+    """Return how much each pixel of a tile counts where tiles overlap.
+
+    Parameters
+    ----------
+    grid : SlideGrid
+    feather : bool
+        Falling linearly towards the borders, over as much as neighbours overlap; else all alike.
+
+    Returns
+    -------
+    ndarray of shape (tile, tile), float32, above 0 and at most 1
+    """
+    if not feather:
+        return np.ones((grid.tile, grid.tile), np.float32)
+    ramp = np.minimum(1, (np.arange(grid.tile) + 0.5) / (grid.tile - grid.step))
+    side = np.minimum(ramp, ramp[::-1])
+    return np.outer(side, side).astype(np.float32)
 
 
 def no_tissue(label_set: LabelSet) -> int:

@@ -1,5 +1,6 @@
 import math
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from hsn_v1.whole_slide import (
     read_ahead,
     segment_tiles,
     thumbnail,
+    tile_weights,
     tiles_with_tissue,
     tissue_mask,
 )
@@ -57,6 +59,30 @@ def test_a_slide_of_one_tile_is_segmented_as_an_image(make_job, toy_histonet):
     expected = segment_image(image, toy_histonet, job.label_sets, CRFS)
     for label_set in job.label_sets:
         np.testing.assert_array_equal(whole(job, label_set), expected[label_set.name].masks["CRF"])
+
+
+def test_weights_of_tiles_that_overlap():
+    grid = SlideGrid(100, 100, TILE)
+    assert (tile_weights(grid, feather=False) == 1).all()
+    weights = tile_weights(grid, feather=True)
+    np.testing.assert_allclose(weights[16, :8], (np.arange(8) + 0.5) / 8)
+    np.testing.assert_allclose(weights[0, 0], 1 / 256)
+    total = np.zeros((2 * TILE, 2 * TILE))
+    for top in (0, grid.step):
+        for left in (0, grid.step):
+            total[top : top + TILE, left : left + TILE] += weights
+    np.testing.assert_allclose(total[8:48, 8:48], 1)
+
+
+def test_feathering_changes_only_what_tiles_share(make_job, toy_histonet):
+    plain = make_job(textured(6, TILE, 80), label_sets=(MORPH,))
+    plain = replace(plain, crfs={"morph": DenseCRF(1, 1e-9, 1, 1, 1e-9)})  # whose pixels hardly see each other
+    feathered = replace(plain, feather=True, folder=plain.folder.with_name("feathered"))
+    for job in (plain, feathered):
+        segment_tiles(job, toy_histonet, workers=1)
+    differ = whole(plain, MORPH) != whole(feathered, MORPH)
+    shared = np.isin(np.arange(80), [*range(24, 32), *range(48, 56), *range(72, 80)])
+    assert differ[:, shared].any() and not differ[:, ~shared].any()
 
 
 def test_what_exists_is_not_made_again_and_the_rest_comes_out_the_same(make_job, toy_histonet):
