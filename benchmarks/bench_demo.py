@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from unittest import mock
@@ -85,16 +86,9 @@ class SerialPool:
         """Do nothing."""
 
 
-def time_stages(params: dict, model_name: str, root: Path, out: Path) -> dict[str, float]:
-    """Run a demo's images in one process; return the seconds of each stage."""
-    start = time.perf_counter()
-    published = importlib.import_module("hsn_v1.published")
-    run = importlib.import_module("hsn_v1.run")
-    hsn = published.HistoSegNetV1({**params, "verbosity": "QUIET"}, root, out)
-    hsn.find_img()
-    with mock.patch.object(published, "start_workers"):
-        hsn.load_histonet({"model_name": model_name})
-    seconds = Counter({"start-up": time.perf_counter() - start})
+@contextlib.contextmanager
+def stopwatches(stages: dict[str, tuple[str, ...]], seconds: Counter) -> Iterator[None]:
+    """Add to the seconds of each stage what the functions take that make it up."""
 
     def timed(stage, function):
         def call(*args, **kwargs):
@@ -107,11 +101,28 @@ def time_stages(params: dict, model_name: str, root: Path, out: Path) -> dict[st
         return call
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.object(run, "start_workers", return_value=SerialPool()))
-        stack.enter_context(mock.patch("hsn_v1.settings.available_cores", return_value=1))
-        for stage, names in STAGES.items():
+        for stage, names in stages.items():
             for name in names:
                 stack.enter_context(mock.patch(name, timed(stage, pkgutil.resolve_name(name))))
+        yield
+
+
+def time_stages(params: dict, model_name: str, root: Path, out: Path) -> dict[str, float]:
+    """Run a demo's images in one process; return the seconds of each stage."""
+    start = time.perf_counter()
+    published = importlib.import_module("hsn_v1.published")
+    run = importlib.import_module("hsn_v1.run")
+    hsn = published.HistoSegNetV1({**params, "verbosity": "QUIET"}, root, out)
+    hsn.find_img()
+    with mock.patch.object(published, "start_workers"):
+        hsn.load_histonet({"model_name": model_name})
+    seconds = Counter({"start-up": time.perf_counter() - start})
+
+    with (
+        mock.patch.object(run, "start_workers", return_value=SerialPool()),
+        mock.patch("hsn_v1.settings.available_cores", return_value=1),
+        stopwatches(STAGES, seconds),
+    ):
         hsn.run_batch()
     return dict(seconds)
 

@@ -1,11 +1,13 @@
 """Measure the segmentation of phantom slides: time, memory, agreement with the ground truth, and seams.
 
     python benchmarks/bench_slide.py cost [--sizes 10000 20000 40000] [--tissue 0.6]
+    python benchmarks/bench_slide.py stages [--size 20000]
     python benchmarks/bench_slide.py agreement [--size 20000] [--feather]
     python benchmarks/bench_slide.py kills [--size 10000]
 
 ``cost`` runs the command on a slide of each size, and shows seconds, tiles per second and core, the peak memory of all
-its processes together (proportional shares), and which stages the time goes to. ``agreement`` compares a slide's label
+its processes together (proportional shares). ``stages`` does the same work in one process, one thing after another, and
+shows which stages the time goes to. ``agreement`` compares a slide's label
 maps with the ground truth, single patches with theirs, and the maps with those of tiles that are shifted by half a
 tile: how many pixels differ, how many do in single patches that are shifted alike, and whether they are denser near
 the borders of tiles than elsewhere (with the standard error of this difference, by bootstrap over blocks).
@@ -16,6 +18,7 @@ moments (kill -9) and compares what it ends with with an uninterrupted run. Slid
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import os
 import random
@@ -23,19 +26,24 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
+from unittest import mock
 
 import cv2
 import numpy as np
 import psutil
 import tifffile
-from bench_demo import REPOSITORY, memory
+from bench_demo import REPOSITORY, SerialPool, memory, stopwatches
 from rich.console import Console
 from rich.table import Table
 
 from hsn_v1 import load_histonet, segment_image
 from hsn_v1.adp import CLASSIFIER_MPP, HTT_MODES
 from hsn_v1.evaluate import confusion_matrix, mean_iou_present
+from hsn_v1.histonet import HistoNet
 from hsn_v1.own_files import Method, segment_slide
 from hsn_v1.phantom_slide import write_slide
 from hsn_v1.schedule import available_cores
@@ -48,6 +56,18 @@ from hsn_v1.tiles import TILE
 LABEL_SETS = HTT_MODES["both"]
 PHANTOM_MODEL = PHANTOM_MODELS["both"]
 HALF = TILE // 2  # by which tiles are shifted, in px
+
+#: What is timed in one process: the stage, and the functions that make it up.
+STAGES = {
+    "find tissue": ("hsn_v1.own_files.tissue_mask", "hsn_v1.own_files.tiles_with_tissue"),
+    "read": ("hsn_v1.slides.Slide.read",),
+    "classify": ("hsn_v1.whole_slide.classify_batch",),
+    "localise, adjust": ("hsn_v1.whole_slide.localise_and_adjust",),
+    "refine": ("hsn_v1.densecrf.DenseCRF.__call__",),
+    "write label maps": ("hsn_v1.own_files.write_label_map",),
+    "write polygons": ("hsn_v1.own_files.write_polygons",),
+}
+
 NEAR = 8  # px from a tile's border that count as near to it
 
 
@@ -116,11 +136,45 @@ def cost(arguments: argparse.Namespace, console: Console) -> None:
     console.print(table)
 
 
-def label_maps(slide: Path, out: Path, offset: int, feather: bool) -> dict[str, np.ndarray]:
-    """Segment a slide, unless it is done, and return its label maps."""
+def stages(arguments: argparse.Namespace, console: Console) -> None:
+    """Print where the time goes."""
+    slide = make_slide(arguments.folder, arguments.size, arguments.tissue)
+    out = arguments.folder / "stages"
+    subprocess.run(["rm", "-rf", str(out)], check=True)
+    seconds, start = Counter(), time.perf_counter()
+    histonet, method = load(arguments.feather)
+    seconds["start-up"] = time.perf_counter() - start
+    with (
+        mock.patch("hsn_v1.whole_slide.worker_pool", return_value=contextlib.nullcontext(SerialPool())),
+        mock.patch("hsn_v1.whole_slide.read_ahead", map),
+        mock.patch("hsn_v1.whole_slide.side_by_side", in_turn),
+        stopwatches(STAGES, seconds),
+    ):
+        done = segment_slide(slide, histonet, method, out)
+    seconds["rest"] = time.perf_counter() - start - seconds.total()
+    title = f"{done.facts['tiles']} tiles, one process; the CRF on one core, the classifier on {available_cores()}"
+    table = Table("stage", "seconds", "ms per tile", "share", title=title)
+    for stage, value in seconds.items():
+        share = f"{100 * value / seconds.total():.0f} %"
+        table.add_row(stage, f"{value:.1f}", f"{1000 * value / done.facts['tiles']:.0f}", share)
+    console.print(table)
+
+
+def in_turn(classified: Iterable[int], submit: Callable[[int], Future], *_, **__) -> Iterator[tuple[int, Future]]:
+    """Do what `side_by_side` does, one after another."""
+    return ((core, submit(core)) for core in classified)
+
+
+def load(feather: bool) -> tuple[HistoNet, Method]:
+    """Return the phantoms' classifier and method."""
     data = REPOSITORY / "data"
     method = Method(LABEL_SETS, read_crfs(data, PHANTOM_MODEL, LABEL_SETS)[0], feather=feather)
-    done = segment_slide(slide, load_histonet(data, PHANTOM_MODEL), method, out, offset=offset)
+    return load_histonet(data, PHANTOM_MODEL), method
+
+
+def label_maps(slide: Path, out: Path, offset: int, feather: bool) -> dict[str, np.ndarray]:
+    """Segment a slide, unless it is done, and return its label maps."""
+    done = segment_slide(slide, *load(feather), out, offset=offset)
     return {s.name: tifffile.imread(done.folder / s.name / f"{slide.stem}.ome.tif") for s in LABEL_SETS}
 
 
@@ -132,13 +186,14 @@ def agreement(arguments: argparse.Namespace, console: Console) -> None:
         offset: label_maps(path, arguments.folder / f"{kind}_{offset}", offset, arguments.feather)
         for offset in (0, HALF)
     }
-    data = REPOSITORY / "data"
-    histonet, crfs = load_histonet(data, PHANTOM_MODEL), read_crfs(data, PHANTOM_MODEL, LABEL_SETS)[0]
+    histonet, method = load(arguments.feather)
     truth = {s.name: cv2.imread(str(path.with_name(f"{path.stem}_{s.name}.png")), -1) for s in LABEL_SETS}
 
     def patch(slide, top: int, left: int) -> dict[str, np.ndarray]:
         image = slide.read(top, left, TILE, TILE, CLASSIFIER_MPP)
-        return {name: found.masks["CRF"] for name, found in segment_image(image, histonet, LABEL_SETS, crfs).items()}
+        return {
+            name: found.masks["CRF"] for name, found in segment_image(image, histonet, LABEL_SETS, method.crfs).items()
+        }
 
     rng = np.random.default_rng(0)
     confusions, differs = {s.name: 0 for s in LABEL_SETS}, {s.name: [] for s in LABEL_SETS}
@@ -235,7 +290,8 @@ def kills(arguments: argparse.Namespace, console: Console) -> None:
 def main() -> None:
     """Measure what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("cost", "agreement", "kills"))
+    tasks = {"cost": cost, "stages": stages, "agreement": agreement, "kills": kills}
+    parser.add_argument("what", choices=tasks)
     parser.add_argument(
         "--sizes", type=int, nargs="+", default=[10_000, 20_000, 40_000], help="sides, in px at 0.25 mpp"
     )
@@ -246,7 +302,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the moments of kills")
     parser.add_argument("--folder", type=Path, default=REPOSITORY / "out" / "bench_slide")
     arguments = parser.parse_args()
-    {"cost": cost, "agreement": agreement, "kills": kills}[arguments.what](arguments, Console(width=120))
+    {"cost": cost, "stages": stages, "agreement": agreement, "kills": kills}[arguments.what](
+        arguments, Console(width=120)
+    )
 
 
 if __name__ == "__main__":

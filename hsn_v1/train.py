@@ -273,11 +273,14 @@ def _check_recipe(path: Path, recipe: dict) -> None:
 
 
 def read_log(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a training's log, one for each finished epoch; none if there is no log."""
+    """Return the rows of a training's log, one for each finished epoch; none if there is no log.
+
+    An epoch stands there twice if training was killed after it was logged and before it was saved: the later row counts.
+    """
     if not path.exists():
         return []
     with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        return list({row["epoch"]: row for row in csv.DictReader(file)}.values())
 
 
 def equal_error_thresholds(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:

@@ -113,6 +113,9 @@ def test_interrupted_training_goes_on_where_it_was(keras, tmp_path, monkeypatch)
     assert [row["epoch"] for row in train.read_log(tmp_path / "log.csv")] == ["0", "1", "2"]
     assert steps[4:] == [1, 1.5, 2, 2.5]
     assert model.input_shape == (None, 224, 224, 3)
+    with open(tmp_path / "log.csv", "a", encoding="utf-8") as log:
+        log.write("2,0.5,0.25\n")  # as if the third had been killed when it was not saved yet
+    assert [row["val_loss"] for row in train.read_log(tmp_path / "log.csv")][2:] == ["0.25"]
     with pytest.raises(InputError, match=r"width 0\.03, not 0\.5"):
         train.fit(*data, Recipe(width=0.5, tile=32, batch=4, half_cycle=1), 3, tmp_path)
 
