@@ -269,7 +269,7 @@ def kills(arguments: argparse.Namespace, console: Console) -> None:
     subprocess.run(["rm", "-rf", str(whole), str(killed)], check=True)
     seconds, _ = watch(command(slide, whole))
     rng = random.Random(arguments.seed)
-    for moment in [rng.uniform(0.1, 0.5) * seconds for _ in range(5)]:
+    for moment in [5 + rng.uniform(0, 0.3) * seconds for _ in range(5)]:  # it takes some 5 s to start
         process = subprocess.Popen(command(slide, killed), cwd=REPOSITORY, start_new_session=True)
         try:
             process.wait(moment)

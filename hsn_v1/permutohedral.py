@@ -38,6 +38,7 @@ import numpy as np
 from numba import njit
 
 KEY_BITS = 63
+DIGIT = 11  # bits by which keys are sorted at once
 LANES = 64  # points embedded together, so that the loops over them become vector instructions
 TILE = 256  # points sliced together, to stay in the first cache
 LEAST = 1 << 12  # points or vertices worth a task of their own
@@ -264,16 +265,32 @@ def _sort_block(keys: np.ndarray, offsets: np.ndarray, key_bits: int) -> np.ndar
     """Give the vertices of one remainder numbers, in the order of their keys, and return these keys."""
     point_bits = (len(keys) - 1).bit_length()
     if key_bits + point_bits <= KEY_BITS:
-        # Key and point sorted as one integer: several times faster than an argsort.
-        keys <<= point_bits
-        keys |= np.arange(len(keys))
-        keys.sort()
+        # Key and point as one integer, whose lower bits are in order already.
+        keys = _sort(keys << point_bits | np.arange(len(keys)), point_bits, point_bits + key_bits)
         points = keys & ((1 << point_bits) - 1)
         keys >>= point_bits
     else:
         points = np.argsort(keys)
-        keys[:] = keys[points]
+        keys = keys[points]
     return keys[: _number(keys, points, offsets)].copy()
+
+
+@njit(cache=True, nogil=True)
+def _sort(values, low, high):
+    """Sort by the bits from `low` to `high`, a digit at a time, the least first: a radix sort, linear in the values."""
+    sorted_values, ends = np.empty_like(values), np.empty(1 << DIGIT, np.int64)
+    for shift in range(low, high, DIGIT):
+        ends[:] = 0
+        for value in values:
+            ends[(value >> shift) & ((1 << DIGIT) - 1)] += 1
+        ends[1:] = np.cumsum(ends)[:-1]
+        ends[0] = 0
+        for value in values:
+            digit = (value >> shift) & ((1 << DIGIT) - 1)
+            sorted_values[ends[digit]] = value
+            ends[digit] += 1
+        values, sorted_values = sorted_values, values
+    return values
 
 
 @njit(cache=True, nogil=True)

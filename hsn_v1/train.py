@@ -275,7 +275,7 @@ def _check_recipe(path: Path, recipe: dict) -> None:
 def read_log(path: Path) -> list[dict[str, str]]:
     """Return the rows of a training's log, one for each finished epoch; none if there is no log.
 
-    An epoch stands there twice if training was killed after it was logged and before it was saved: the later row counts.
+    An epoch stands there twice if training was killed when it was logged and not yet saved: the later row counts.
     """
     if not path.exists():
         return []
