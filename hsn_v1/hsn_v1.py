@@ -117,8 +117,9 @@ def segment(
     wanted, segmentations, lattices = list(label_sets), {}, {}
     adjusted = localise_and_adjust(image, tiles, wanted)
     for label_set in wanted:
-        cams, maps = adjusted[label_set.name]
+        cams, maps = adjusted.pop(label_set.name)
         masks = {"GradCAM": winners(cams, label_set.foreground), "Adjust": winners(maps)}
+        del cams  # of a large image, gigabytes that the CRF can use
         if label_set.name in crfs:
             masks["CRF"] = winners(crfs[label_set.name](maps, image, threads, lattices))
         segmentations[label_set.name] = Segmentation(maps, masks)

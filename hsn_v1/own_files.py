@@ -39,7 +39,7 @@ from .whole_slide import (
 )
 
 OVERVIEW = 800  #: longest side of the overview's thumbnail, in px
-IMAGE_PIXELS = 16_000_000  #: largest image that is segmented at its own scale: its maps need about 0.6 GB a megapixel
+IMAGE_PIXELS = 16_000_000  #: largest image that is segmented at its own scale: its maps need about 0.8 GB a megapixel
 LEAST_TISSUE = 0.01  #: share of tissue under which a user may have given something else
 
 

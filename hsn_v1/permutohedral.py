@@ -42,7 +42,8 @@ DIGIT = 11  # bits by which keys are sorted at once
 LANES = 64  # points embedded together, so that the loops over them become vector instructions
 TILE = 256  # points sliced together, to stay in the first cache
 LEAST = 1 << 12  # points or vertices worth a task of their own
-WIDEST = 32  # classes filtered together: bounds the memory
+WIDEST = 32  # classes that are filtered together ...
+VALUES = 1 << 26  # ... or fewer, down to 8, where the vertices would have more values than this: bounds the memory
 LARGEST = 2.0**20  # a coordinate beyond which float32 no longer tells neighbouring simplices apart
 
 
@@ -157,8 +158,9 @@ def filter_lattice(
     # Alpha keeps the filter of a constant near to it.  Where it multiplies matters to the rounding alone.
     alpha = np.float32(1 / (1 + 2.0 ** (1 - remainders)))
     alphas = (np.float32(1), alpha) if classes <= 2 else (alpha, np.float32(1))
-    for first in range(0, classes, WIDEST):
-        width = min(WIDEST, classes - first)
+    widest = max(8, min(WIDEST, VALUES // vertices // 8 * 8))
+    for first in range(0, classes, widest):
+        width = min(widest, classes - first)
         # The length of a tuple is known to the compiler, which unrolls the loop over the classes.
         lanes = tuple(range(width)) if width in (1, 2, 4) else np.arange(width)
         old, new = np.empty((2, vertices + 1, width), np.float32)

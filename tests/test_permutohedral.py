@@ -84,7 +84,7 @@ def test_threads_classes_and_gain(monkeypatch):
         for name in ("offsets", "weights", "above", "below", "norm"):
             np.testing.assert_array_equal(getattr(alone, name), getattr(lattice, name))
         np.testing.assert_array_equal(filter_lattice(lattice, values, threads), expected)
-    monkeypatch.setattr(permutohedral, "WIDEST", 4)
+    monkeypatch.setattr(permutohedral, "VALUES", 0)
     np.testing.assert_array_equal(filter_lattice(alone, values), expected)
     out = np.ones_like(values)
     assert filter_lattice(alone, values, out=out, gain=2) is out
