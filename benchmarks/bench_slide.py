@@ -275,8 +275,8 @@ def kills(arguments: argparse.Namespace, console: Console) -> None:
             process.wait(moment)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-        tiles = len(list(killed.glob("*/work/tiles/[0-9]*")))
-        cores = len(list(killed.glob("*/work/labels/*/[0-9]*")))
+        tiles = len(list(killed.rglob("tiles/[0-9]*")))
+        cores = len(list(killed.rglob("labels/*/[0-9]*")))
         console.print(
             f"killed after {moment:.0f} s: exit status {process.wait()}, {tiles} batches and {cores} cores done"
         )
