@@ -8,6 +8,7 @@ from scipy.special import expit
 
 from .adp import LabelSet
 
+BACKGROUND_REACH = 8  #: distance in px from which pixels matter to the background map
 OTHER_STRENGTH = 0.05  #: value of the "other" map where no class responds at all
 
 
@@ -26,7 +27,7 @@ def background_map(image: np.ndarray) -> np.ndarray:
     ndarray of shape (H, W), float32, in 0..0.75
     """
     brightness = image.mean(axis=-1, dtype=np.float32)
-    return gaussian_filter(0.75 * expit(4 * (brightness - 240)), sigma=2)
+    return gaussian_filter(0.75 * expit(4 * (brightness - 240)), sigma=2, radius=BACKGROUND_REACH)
 
 
 def subtract_classes(maps: np.ndarray, keep: int | None = None) -> np.ndarray:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .adp import LabelSet
-from .tiles import TileGrid, resize
+from .tiles import TileGrid, Window, resize
 
 if TYPE_CHECKING:
     import keras
@@ -152,7 +152,12 @@ def grad_cams(coarse: np.ndarray, scores: np.ndarray, size: int) -> np.ndarray:
 
 
 def localise(
-    coarse: np.ndarray, scores: np.ndarray, present: np.ndarray, label_set: LabelSet, grid: TileGrid
+    coarse: np.ndarray,
+    scores: np.ndarray,
+    present: np.ndarray,
+    label_set: LabelSet,
+    grid: TileGrid,
+    window: Window | None = None,
 ) -> np.ndarray:
     """Map each class of a label set over an image (`method.md`, stage 2).
 
@@ -166,6 +171,8 @@ def localise(
     label_set : LabelSet
     grid : TileGrid
         Where the tiles lie.
+    window : Window, optional
+        Part of the image to which the result is limited.
 
     Returns
     -------
@@ -179,4 +186,4 @@ def localise(
         cams[here] = grad_cams(coarse[tile, outputs], scores[tile, outputs], grid.tile)
         return cams
 
-    return grid.stitch(tile_cams(tile) for tile in range(len(grid)))
+    return grid.stitch(tile_cams, window)

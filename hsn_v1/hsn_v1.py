@@ -16,7 +16,7 @@ from .adjust import adjust
 from .adp import LabelSet, lenders_first
 from .densecrf import DenseCRF
 from .gradcam import localise
-from .tiles import TileGrid
+from .tiles import TileGrid, Window
 
 if TYPE_CHECKING:
     from .histonet import HistoNet
@@ -112,10 +112,14 @@ def segment(
     label_sets: Iterable[LabelSet],
     crfs: Mapping[str, DenseCRF],
     threads: int = 1,
+    window: Window | None = None,
 ) -> dict[str, Segmentation]:
-    """Segment an image whose tiles are classified; parameters and result as in `segment_image`."""
+    """Segment an image whose tiles are classified, or a window of it, which then is what `image` shows.
+
+    Other parameters and the result are those of `segment_image`.
+    """
     wanted, segmentations, lattices = list(label_sets), {}, {}
-    adjusted = localise_and_adjust(image, tiles, wanted)
+    adjusted = localise_and_adjust(image, tiles, wanted, window)
     for label_set in wanted:
         cams, maps = adjusted.pop(label_set.name)
         masks = {"GradCAM": winners(cams, label_set.foreground), "Adjust": winners(maps)}
@@ -127,15 +131,15 @@ def segment(
 
 
 def localise_and_adjust(
-    image: np.ndarray, tiles: ClassifiedTiles, label_sets: Iterable[LabelSet]
+    image: np.ndarray, tiles: ClassifiedTiles, label_sets: Iterable[LabelSet], window: Window | None = None
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return Grad-CAMs and adjusted maps by the label set's name, both (C, H, W) float32 in 0..1: stages 2 and 3.
 
-    Lenders of the label sets are among them.
+    Of the whole image, or of a window, which then is what `image` shows. Lenders of the label sets are among them.
     """
     found = {}
     for label_set in lenders_first(label_sets):
-        cams = localise(tiles.cams, tiles.scores, tiles.present(label_set), label_set, tiles.grid)
+        cams = localise(tiles.cams, tiles.scores, tiles.present(label_set), label_set, tiles.grid, window)
         lent = found[label_set.lender][1][label_set.borrowed_indices] if label_set.lender else None
         found[label_set.name] = cams, adjust(cams, image, label_set, lent)
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -14,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from . import __version__
+from .adjust import BACKGROUND_REACH
 from .adp import CLASSIFIER_MPP, LabelSet
 from .densecrf import DenseCRF
 from .errors import InputError
 from .figures import overview
 from .files import read_image, write_bytes, write_picture
 from .histonet import HistoNet
-from .hsn_v1 import classify, segment
+from .hsn_v1 import ClassifiedTiles, classify, segment
 from .label_maps import read_thumbnail, write_areas, write_label_map
 from .outputs import check_writable
 from .polygons import write_polygons
@@ -39,7 +41,9 @@ from .whole_slide import (
 )
 
 OVERVIEW = 800  #: longest side of the overview's thumbnail, in px
-IMAGE_PIXELS = 16_000_000  #: largest image that is segmented at its own scale: its maps need about 0.8 GB a megapixel
+IMAGE_PIXELS = 64_000_000  #: largest image that is segmented at its own scale
+WHOLE = 2_000_000  #: largest image that is segmented at once: its maps and lattices need about 0.8 GB a megapixel
+CORE = 1024  #: side of what is kept of the windows of a larger one, in px
 LEAST_TISSUE = 0.01  #: share of tissue under which a user may have given something else
 
 
@@ -171,12 +175,14 @@ def segment_picture(
     out: Path,
     *,
     mpp: float | None = None,
-    threads: int = 1,
+    workers: int = 1,
     force: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Outcome:
     """Segment an image as the demos do, and write what `segment_slide` writes, at the image's own scale.
 
-    Parameters, results and errors are those of `segment_slide`, but for the threads that the CRF may use.
+    Parameters, results and errors are those of `segment_slide`, but that the workers are threads of the CRF, and that
+    progress counts windows.
     """
     began = time.monotonic()
     with open_slide(path, mpp) as slide:
@@ -185,9 +191,9 @@ def segment_picture(
             return Outcome(slide.path, folder, "done before", facts=facts)
         image, note = read_image(slide.path)
         ((_, _, tiles),) = classify([(None, image)], histonet, downsample_factor(slide.mpp), method.batch_size)
-        segmentations = segment(image, tiles, method.label_sets, method.crfs, threads)
+        label_maps = segment_windows(image, tiles, method, workers, progress)
         for label_set in method.label_sets:
-            labels = segmentations[label_set.name].masks["CRF"]
+            labels = label_maps[label_set.name]
 
             def read(top: int, left: int, height: int, width: int, labels: np.ndarray = labels) -> np.ndarray:
                 return labels[top : top + height, left : left + width]
@@ -199,11 +205,54 @@ def segment_picture(
         return Outcome(slide.path, folder, "done", facts=facts, notes=notes)
 
 
-def picture_pixels(path: Path, mpp: float | None) -> int:
-    """Return how many pixels a picture has; 0 for a slide, or what is too large for maps at its own scale."""
+def segment_windows(
+    image: np.ndarray,
+    tiles: ClassifiedTiles,
+    method: Method,
+    threads: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, np.ndarray]:
+    """Segment an image whose tiles are classified: a small one at once, a larger one window by window.
+
+    Windows have a margin as wide as the CRF and the background map see, so that no seam shows.
+
+    Parameters
+    ----------
+    image : ndarray of shape (H, W, 3), uint8
+    tiles : ClassifiedTiles
+    method : Method
+    threads : int
+        Threads that the CRF may use.
+    progress : callable
+        Called with the numbers of windows that are done and of all.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (H, W), uint8
+        Label maps by the label set's name.
+    """
+    height, width = image.shape[:2]
+    grid = SlideGrid(height, width, core=CORE if height * width > WHOLE else max(height, width))
+    margin = BACKGROUND_REACH + max(crf.reach for crf in method.crfs.values())
+    label_maps = {label_set.name: np.empty((height, width), np.uint8) for label_set in method.label_sets}
+    for number in range(math.prod(grid.cores)):
+        core = grid.core_window(number)
+        window = core.grown(margin).overlap(grid.frame)
+        part = np.ascontiguousarray(image[window.within(grid.frame)])
+        found = segment(part, tiles, method.label_sets, method.crfs, threads, window)
+        for name, labels in label_maps.items():
+            labels[core.within(grid.frame)] = found[name].masks["CRF"][core.within(window)]
+        progress(number + 1, math.prod(grid.cores))
+    return label_maps
+
+
+def kind_of(path: Path, mpp: float | None) -> str:
+    """Tell what a file is segmented as: "slide", "image", or "large image", in windows."""
     with open_slide(path, mpp) as slide:
         pixels = slide.height * slide.width
-        return 0 if pixels > IMAGE_PIXELS or is_slide(path, slide.mpp) else pixels
+        if pixels > IMAGE_PIXELS or is_slide(path, slide.mpp):
+            return "slide"
+        return "large image" if pixels > WHOLE else "image"
 
 
 def doubts(slide: Slide, tissue: np.ndarray) -> tuple[str, ...]:

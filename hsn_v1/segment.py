@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 #: Classifiers trained on phantoms, by the label sets that they serve best.
 PHANTOM_MODELS = dict.fromkeys(HTT_MODES, "histonet_X1.7_phantom") | {"glas": "histonet_X1.7_phantom56"}
 
+#: Images that are segmented side by side at most: each may take 2 GB.
+BESIDE = 4
+
 #: Files that are taken from a folder.
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"),
@@ -144,8 +147,8 @@ def segment_files(
     force: bool,
     quiet: bool,
 ) -> list[Outcome]:
-    """Segment images side by side, then slides one after another; what fails is reported, and the rest goes on."""
-    from .own_files import IMAGE_PIXELS, Outcome, picture_pixels, segment_picture, segment_slide
+    """Segment small images side by side, then others one after another; what fails is reported, the rest goes on."""
+    from .own_files import Outcome, kind_of, segment_picture, segment_slide
 
     outcomes: dict[Path, Outcome] = {}
 
@@ -158,28 +161,27 @@ def segment_files(
             reason = f"{error.filename or out / file.name}: {error.strerror or error}"
             outcomes[file] = Outcome(file, out / file.name, "failed", f"{reason}; make room, or choose another --out")
 
-    def picture(file: Path) -> None:
-        options = {"mpp": mpp, "threads": max(1, workers // beside), "force": force}
-        outcomes[file] = attempt(file, segment_picture, histonet, method, out, **options) or outcomes[file]
+    def one(file: Path, task: Callable, workers: int, **options: Any) -> None:
+        options |= {"mpp": mpp, "workers": workers, "force": force}
+        outcomes[file] = attempt(file, task, histonet, method, out, **options) or outcomes[file]
 
-    pixels = {file: attempt(file, picture_pixels, mpp) for file in files}
-    pictures = [file for file, count in pixels.items() if count]
-    # Side by side, pictures take no more memory than the largest that is allowed.
-    largest = max((pixels[file] for file in pictures), default=1)
-    beside = min(workers, max(1, len(pictures)), IMAGE_PIXELS // largest)
+    kinds = {file: attempt(file, kind_of, mpp) for file in files}
+    images = [file for file, kind in kinds.items() if kind == "image"]
+    beside = min(workers, BESIDE, len(images))
     with progress_bars(quiet) as bars:
-        with ThreadPoolExecutor(beside) as pool:
-            task = bars.add_task(f"{len(pictures)} images", total=len(pictures), unit="images", visible=bool(pictures))
-            for _ in pool.map(picture, pictures):
-                bars.advance(task)
-        for file in (file for file, count in pixels.items() if count == 0):
-            task = bars.add_task(file.name, total=None, unit="tiles")
+        if images:
+            task = bars.add_task(f"{len(images)} images", total=len(images), unit="images")
+            with ThreadPoolExecutor(beside) as pool:
+                for _ in pool.map(lambda file: one(file, segment_picture, workers // beside), images):
+                    bars.advance(task)
+        for file in (file for file, kind in kinds.items() if kind in ("large image", "slide")):
+            segment, unit = (segment_slide, "tiles") if kinds[file] == "slide" else (segment_picture, "windows")
+            task = bars.add_task(file.name, total=None, unit=unit)
 
             def advance(done: int, total: int, task: int = task) -> None:
                 bars.update(task, completed=done, total=total)
 
-            options = {"mpp": mpp, "workers": workers, "force": force, "progress": advance}
-            outcomes[file] = attempt(file, segment_slide, histonet, method, out, **options) or outcomes[file]
+            one(file, segment, workers, progress=advance)
     return [outcomes[file] for file in files]
 
 

@@ -6,50 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .tiles import TILE
-
-
-@dataclass(frozen=True)
-class Window:
-    """A rectangle of a slide, parts of which may lie outside.
-
-    Attributes
-    ----------
-    top, left, height, width : int
-        In px at the classifier's scale.
-    """
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-    @property
-    def bottom(self) -> int:
-        """Row after the last."""
-        return self.top + self.height
-
-    @property
-    def right(self) -> int:
-        """Column after the last."""
-        return self.left + self.width
-
-    def grown(self, margin: int) -> Window:
-        """Return the window with a margin on all sides."""
-        return Window(self.top - margin, self.left - margin, self.height + 2 * margin, self.width + 2 * margin)
-
-    def overlap(self, other: Window) -> Window:
-        """Return what two windows have in common; without rows or columns if nothing."""
-        top, left = max(self.top, other.top), max(self.left, other.left)
-        height, width = min(self.bottom, other.bottom) - top, min(self.right, other.right) - left
-        return Window(top, left, max(height, 0), max(width, 0))
-
-    def within(self, frame: Window) -> tuple[slice, slice]:
-        """Return the window's rows and columns in an array that shows a frame around it."""
-        return (
-            slice(self.top - frame.top, self.bottom - frame.top),
-            slice(self.left - frame.left, self.right - frame.left),
-        )
+from .tiles import TILE, Window
 
 
 @dataclass(frozen=True)

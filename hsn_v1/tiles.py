@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 
 import cv2
 import numpy as np
@@ -36,6 +37,49 @@ def resize(maps: np.ndarray, height: int, width: int) -> np.ndarray:
     for source, target in zip(maps, resized, strict=True):
         cv2.resize(source, (width, height), dst=target, interpolation=cv2.INTER_LINEAR)
     return resized
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of an image or slide, parts of which may lie outside.
+
+    Attributes
+    ----------
+    top, left, height, width : int
+        In px; of a slide, at the classifier's scale.
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def bottom(self) -> int:
+        """Row after the last."""
+        return self.top + self.height
+
+    @property
+    def right(self) -> int:
+        """Column after the last."""
+        return self.left + self.width
+
+    def grown(self, margin: int) -> Window:
+        """Return the window with a margin on all sides."""
+        return Window(self.top - margin, self.left - margin, self.height + 2 * margin, self.width + 2 * margin)
+
+    def overlap(self, other: Window) -> Window:
+        """Return what two windows have in common; without rows or columns if nothing."""
+        top, left = max(self.top, other.top), max(self.left, other.left)
+        height, width = min(self.bottom, other.bottom) - top, min(self.right, other.right) - left
+        return Window(top, left, max(height, 0), max(width, 0))
+
+    def within(self, frame: Window) -> tuple[slice, slice]:
+        """Return the window's rows and columns in an array that shows a frame around it."""
+        return (
+            slice(self.top - frame.top, self.bottom - frame.top),
+            slice(self.left - frame.left, self.right - frame.left),
+        )
 
 
 @dataclass(frozen=True)
@@ -147,27 +191,33 @@ class TileGrid:
             [reduced[y : y + self.tile, x : x + self.tile] for y in rows.crop_starts for x in columns.crop_starts]
         )
 
-    def stitch(self, tiles: Iterable[np.ndarray]) -> np.ndarray:
+    def stitch(self, maps_of: Callable[[int], np.ndarray], window: Window | None = None) -> np.ndarray:
         """Put the tiles' maps together at the image's own scale, averaged where tiles overlap.
 
         Parameters
         ----------
-        tiles : iterable of T ndarrays of shape (C, tile, tile), float32
-            One tile at a time, so that a large image's tiles need not be in memory together.
+        maps_of : callable
+            Returns the maps of a tile, (C, tile, tile) float32, by its number. Called once for each tile that is
+            needed, so that a large image's tiles need not be in memory together.
+        window : Window, optional
+            Part of the image, in its own px, to which the result is limited.
 
         Returns
         -------
         ndarray of shape (C, height, width), float32
+            Of the window, or of the whole image.
         """
         rows, columns = self.axes
-        total = None
-        times = np.zeros((rows.side + 2 * rows.pad, columns.side + 2 * columns.pad), np.float32)
-        corners = ((y, x) for y in rows.stitch_starts for x in columns.stitch_starts)
-        for (y, x), maps in zip(corners, tiles, strict=True):
-            if total is None:
-                total = np.zeros((len(maps), *times.shape), np.float32)
-            window = (..., slice(y, y + rows.footprint), slice(x, x + columns.footprint))
-            total[window] += resize(maps, rows.footprint, columns.footprint)
-            times[window] += 1
-        inside = (..., slice(rows.pad, rows.pad + rows.side), slice(columns.pad, columns.pad + columns.side))
-        return total[inside] / times[inside]
+        window = window or Window(0, 0, self.height, self.width)
+        frame = Window(window.top + rows.pad, window.left + columns.pad, window.height, window.width)
+        total, times = None, np.zeros((frame.height, frame.width), np.float32)
+        for number, (y, x) in enumerate(product(rows.stitch_starts, columns.stitch_starts)):
+            tile = Window(y, x, rows.footprint, columns.footprint)
+            shared = tile.overlap(frame)
+            if shared.height and shared.width:
+                maps = resize(maps_of(number), rows.footprint, columns.footprint)
+                if total is None:
+                    total = np.zeros((len(maps), *times.shape), np.float32)
+                total[(..., *shared.within(frame))] += maps[(..., *shared.within(tile))]
+                times[shared.within(frame)] += 1
+        return total / times

@@ -29,9 +29,9 @@ from .histonet import HistoNet
 from .hsn_v1 import ClassifiedTiles, localise_and_adjust, winners
 from .run import PLAIN_ENVIRONMENT, worker_pool
 from .schedule import available_cores, classifier_threads, side_by_side
-from .slide_grid import SlideGrid, Window
+from .slide_grid import SlideGrid
 from .slides import Slide, open_slide
-from .tiles import TileGrid
+from .tiles import TileGrid, Window
 
 THUMBNAIL = 8  #: how many times smaller than the classifier's scale the thumbnail is on which tissue is sought
 GLASS = 240  #: mean of R, G and B from which on bare glass is seen: the brightness of `adjust.background_map`

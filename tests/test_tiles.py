@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsn_v1.tiles import TileGrid, downsample_factor, resize
+from hsn_v1.tiles import TileGrid, Window, downsample_factor, resize
 
 GLAS = downsample_factor(0.620)
 
@@ -57,7 +57,7 @@ def test_sides_at_which_the_published_grids_differ_take_the_cropping_grid(side, 
     rows, _ = grid.axes
     assert rows.count == count
     assert rows.footprint == 439
-    stitched = grid.stitch(np.ones((len(grid), 1, 224, 224), np.float32))
+    stitched = grid.stitch(lambda _: np.ones((1, 224, 224), np.float32))
     np.testing.assert_array_equal(stitched, np.ones((1, side, 600)))
 
 
@@ -69,7 +69,7 @@ def test_every_pixel_is_covered(height, width, downsample):
     for axis in grid.axes:
         assert axis.stitch_starts == sorted(axis.stitch_starts)
         assert axis.crop_starts[-1] + 16 == axis.reduced
-    stitched = grid.stitch(np.ones((len(grid), 2, 16, 16), np.float32))
+    stitched = grid.stitch(lambda _: np.ones((2, 16, 16), np.float32))
     np.testing.assert_allclose(stitched, np.ones((2, height, width)), atol=1e-6)
 
 
@@ -78,14 +78,27 @@ def test_every_pixel_is_covered(height, width, downsample):
 def test_stitch_undoes_crop(height, width):
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     grid = TileGrid(height, width, tile=16)
-    stitched = grid.stitch(tile.transpose(2, 0, 1) for tile in grid.crop(image))
+    stitched = grid.stitch(grid.crop(image).transpose(0, 3, 1, 2).__getitem__)
     np.testing.assert_array_equal(stitched.transpose(1, 2, 0), image)
 
 
 def test_overlaps_are_averaged():
     grid = TileGrid(6, 4, tile=4)
     tiles = np.stack([np.full((1, 4, 4), value, np.float32) for value in (0, 1)])
-    assert grid.stitch(tiles)[0, :, 0].tolist() == [0, 0, 0.5, 0.5, 1, 1]
+    assert grid.stitch(tiles.__getitem__)[0, :, 0].tolist() == [0, 0, 0.5, 0.5, 1, 1]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 90), st.integers(1, 90), st.floats(0.3, 4), st.data())
+def test_a_window_is_stitched_as_the_whole_from_the_tiles_it_touches(height, width, downsample, data):
+    grid = TileGrid(height, width, downsample, tile=16)
+    top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    bottom, right = data.draw(st.integers(top + 1, height)), data.draw(st.integers(left + 1, width))
+    tiles, asked = np.random.default_rng(0).random((len(grid), 2, 16, 16), np.float32), []
+    window = Window(top, left, bottom - top, right - left)
+    part = grid.stitch(lambda number: asked.append(number) or tiles[number], window)
+    np.testing.assert_array_equal(part, grid.stitch(tiles.__getitem__)[:, top:bottom, left:right])
+    assert asked == sorted(set(asked))
 
 
 def test_resize_interpolates_between_pixel_centres():
