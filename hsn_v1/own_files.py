@@ -41,7 +41,6 @@ from .whole_slide import (
 )
 
 OVERVIEW = 800  #: longest side of the overview's thumbnail, in px
-IMAGE_PIXELS = 64_000_000  #: largest image that is segmented at its own scale
 WHOLE = 2_000_000  #: largest image that is segmented at once: its maps and lattices need about 0.8 GB a megapixel
 CORE = 1024  #: side of what is kept of the windows of a larger one, in px
 LEAST_TISSUE = 0.01  #: share of tissue under which a user may have given something else
@@ -249,10 +248,9 @@ def segment_windows(
 def kind_of(path: Path, mpp: float | None) -> str:
     """Tell what a file is segmented as: "slide", "image", or "large image", in windows."""
     with open_slide(path, mpp) as slide:
-        pixels = slide.height * slide.width
-        if pixels > IMAGE_PIXELS or is_slide(path, slide.mpp):
+        if is_slide(path, slide.mpp):
             return "slide"
-        return "large image" if pixels > WHOLE else "image"
+        return "large image" if slide.height * slide.width > WHOLE else "image"
 
 
 def doubts(slide: Slide, tissue: np.ndarray) -> tuple[str, ...]:

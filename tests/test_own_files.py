@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from hsn_v1 import own_files
-from hsn_v1.adp import FUNC, MORPH
+from hsn_v1 import own_files, slides
+from hsn_v1.adp import CLASSIFIER_MPP, FUNC, MORPH
 from hsn_v1.densecrf import DenseCRF
 from hsn_v1.hsn_v1 import classify
 from hsn_v1.own_files import Method, kind_of, segment_windows
@@ -52,5 +52,6 @@ def test_kinds_of_files(tmp_path, monkeypatch, image):
     assert kind_of(path, 1.0) == "image"
     monkeypatch.setattr(own_files, "WHOLE", math.prod(image.shape[:2]) - 1)
     assert kind_of(path, 1.0) == "large image"
-    monkeypatch.setattr(own_files, "IMAGE_PIXELS", math.prod(image.shape[:2]) - 1)
-    assert kind_of(path, 1.0) == "slide"
+    monkeypatch.setattr(slides, "PLAIN_PIXELS", math.prod(image.shape[:2]) - 1)
+    assert kind_of(path, 1.0) == "large image"
+    assert kind_of(path, 2 * CLASSIFIER_MPP) == "slide"
