@@ -28,7 +28,7 @@ from .outputs import check_writable
 from .polygons import write_polygons
 from .schedule import available_cores
 from .slide_grid import SlideGrid
-from .slides import Slide, is_slide, open_slide
+from .slides import Slide, is_slide, open_slide, unlimited
 from .tiles import downsample_factor
 from .whole_slide import (
     THUMBNAIL,
@@ -188,7 +188,8 @@ def segment_picture(
         folder, facts = out / slide.path.name, file_facts("image", slide)
         if claim(folder, identity(slide, histonet, method), force):
             return Outcome(slide.path, folder, "done before", facts=facts)
-        image, note = read_image(slide.path)
+        with unlimited():
+            image, note = read_image(slide.path)
         ((_, _, tiles),) = classify([(None, image)], histonet, downsample_factor(slide.mpp), method.batch_size)
         label_maps = segment_windows(image, tiles, method, workers, progress)
         for label_set in method.label_sets:

@@ -484,14 +484,14 @@ MICRONS = {"nm": 1e-3, "µm": 1, "μm": 1, "um": 1, "micron": 1, "\\u00B5m": 1, 
 
 def _image(path: Path) -> _Source:
     """Open a plain image, and decode it when it is first looked at."""
-    with _unlimited(), Image.open(path) as image:
+    with unlimited(), Image.open(path) as image:
         width, height = image.size
         mpp = _image_scale(image)
     _check_size(path, height, width)
 
     @cache
     def pixels() -> np.ndarray:
-        with _unlimited():
+        with unlimited():
             return read_image(path)[0]
 
     def region(top: int, left: int, height: int, width: int) -> np.ndarray:
@@ -509,7 +509,7 @@ def _image_scale(image: Image.Image) -> tuple[float, float] | None:
 
 
 @contextlib.contextmanager
-def _unlimited() -> Iterator[None]:
+def unlimited() -> Iterator[None]:
     """Let Pillow open images of any size; `_check_size` has the last word."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:

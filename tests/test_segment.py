@@ -71,6 +71,15 @@ def test_an_image_is_segmented_as_the_demos_do(segment, root, tmp_path, toy_hist
     assert written == {"a b#ü.ome.tif", "a b#ü.geojson", "areas.csv", "overview.png"}
 
 
+def test_a_large_image_is_segmented_at_its_own_scale(segment, tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # beyond which Pillow refuses an image of somebody else's
+    monkeypatch.setattr("hsn_v1.own_files.WHOLE", 1000)
+    monkeypatch.setattr("hsn_v1.own_files.CORE", 64)
+    write_picture(tmp_path / "large.png", tissue(7, 90, 120))
+    assert segment(tmp_path / "large.png", "--mpp", 0.62, "--out", tmp_path / "out", "--labels", "glas") == 0
+    assert label_map(tmp_path / "out" / "large.png", "glas", "large").shape == (90, 120)
+
+
 def test_a_slide_is_segmented_at_the_classifiers_scale(segment, tmp_path):
     write_slide(tmp_path / "slide.tif", tissue(1, 200, 300), mpp=CLASSIFIER_MPP / 2)
     assert segment(tmp_path / "slide.tif", "--out", tmp_path / "out", "--labels", "glas") == 0
