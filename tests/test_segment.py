@@ -72,7 +72,7 @@ def test_an_image_is_segmented_as_the_demos_do(segment, root, tmp_path, toy_hist
 
 
 def test_a_large_image_is_segmented_at_its_own_scale(segment, tmp_path, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # beyond which Pillow refuses an image of somebody else's
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)  # beyond which Pillow refuses to read
     monkeypatch.setattr("hsn_v1.own_files.WHOLE", 1000)
     monkeypatch.setattr("hsn_v1.own_files.CORE", 64)
     write_picture(tmp_path / "large.png", tissue(7, 90, 120))
