@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -148,8 +149,12 @@ def segment_files(
     quiet: bool,
 ) -> list[Outcome]:
     """Segment small images side by side, then others one after another; what fails is reported, the rest goes on."""
+    from rasterio.errors import NotGeoreferencedWarning
+
     from .own_files import Outcome, kind_of, segment_picture, segment_slide
 
+    # Once for all threads: where each silences it for itself, one lets through what another silences.
+    warnings.simplefilter("ignore", NotGeoreferencedWarning)
     outcomes: dict[Path, Outcome] = {}
 
     def attempt(file: Path, task: Callable, *args: Any, **options: Any) -> Any:
