@@ -5,14 +5,13 @@
     python benchmarks/bench_slide.py agreement [--size 20000] [--feather]
     python benchmarks/bench_slide.py kills [--size 10000]
 
-``cost`` runs the command on a slide of each size, and shows seconds, tiles per second and core, the peak memory of all
-its processes together (proportional shares). ``stages`` does the same work in one process, one thing after another, and
-shows which stages the time goes to. ``agreement`` compares a slide's label
-maps with the ground truth, single patches with theirs, and the maps with those of tiles that are shifted by half a
-tile: how many pixels differ, how many do in single patches that are shifted alike, and whether they are denser near
-the borders of tiles than elsewhere (with the standard error of this difference, by bootstrap over blocks).
-``kills`` kills the command at random
-moments (kill -9) and compares what it ends with with an uninterrupted run. Slides are made in --folder, once.
+``cost`` runs the command on a slide of each size, and shows seconds, tiles per second and core, the peak memory of
+all its processes together (proportional shares). ``stages`` does the same work in one process, one thing after
+another, and shows which stages the time goes to. ``agreement`` compares a slide's label maps with the ground truth,
+single patches with theirs, and the maps with those of tiles that are shifted by half a tile: how many pixels differ,
+how many do in single patches that are shifted alike, and whether they are denser near the borders of tiles than
+elsewhere (with the standard error of this difference, by bootstrap over blocks). ``kills`` kills the command at
+random moments (kill -9) and compares what it ends with with an uninterrupted run. Slides are made in --folder, once.
 """
 
 from __future__ import annotations
@@ -172,21 +171,18 @@ def load(feather: bool) -> tuple[HistoNet, Method]:
     return load_histonet(data, PHANTOM_MODEL), method
 
 
-def label_maps(slide: Path, out: Path, offset: int, feather: bool) -> dict[str, np.ndarray]:
+def label_maps(slide: Path, histonet: HistoNet, method: Method, out: Path, offset: int) -> dict[str, np.ndarray]:
     """Segment a slide, unless it is done, and return its label maps."""
-    done = segment_slide(slide, *load(feather), out, offset=offset)
+    done = segment_slide(slide, histonet, method, out, offset=offset)
     return {s.name: tifffile.imread(done.folder / s.name / f"{slide.stem}.ome.tif") for s in LABEL_SETS}
 
 
 def agreement(arguments: argparse.Namespace, console: Console) -> None:
     """Print how a slide's label maps agree with the ground truth, with single patches, and with shifted tiles."""
     path = make_slide(arguments.folder, arguments.size, arguments.tissue)
-    kind = "feathered" if arguments.feather else "plain"
-    maps = {
-        offset: label_maps(path, arguments.folder / f"{kind}_{offset}", offset, arguments.feather)
-        for offset in (0, HALF)
-    }
     histonet, method = load(arguments.feather)
+    out = arguments.folder / ("feathered" if arguments.feather else "plain")
+    maps = {offset: label_maps(path, histonet, method, out / str(offset), offset) for offset in (0, HALF)}
     truth = {s.name: cv2.imread(str(path.with_name(f"{path.stem}_{s.name}.png")), -1) for s in LABEL_SETS}
 
     def patch(slide, top: int, left: int) -> dict[str, np.ndarray]:

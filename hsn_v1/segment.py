@@ -172,9 +172,9 @@ def segment_files(
 
     kinds = {file: attempt(file, kind_of, mpp) for file in files}
     images = [file for file, kind in kinds.items() if kind == "image"]
-    beside = min(workers, BESIDE, len(images))
     with progress_bars(quiet) as bars:
         if images:
+            beside = min(workers, BESIDE, len(images))
             task = bars.add_task(f"{len(images)} images", total=len(images), unit="images")
             with ThreadPoolExecutor(beside) as pool:
                 for _ in pool.map(lambda file: one(file, segment_picture, workers // beside), images):

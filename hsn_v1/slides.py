@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -511,8 +512,12 @@ def _image_scale(image: Image.Image) -> tuple[float, float] | None:
 @contextlib.contextmanager
 def unlimited() -> Iterator[None]:
     """Let Pillow open images of any size; `_check_size` has the last word."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+    with _LIMIT:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+_LIMIT = threading.RLock()  # the limit is one for all threads: two that lift it at once would not put it back

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from hsn_v1 import own_files, slides
 from hsn_v1.adp import CLASSIFIER_MPP, FUNC, MORPH
@@ -45,8 +46,6 @@ def test_the_margin_of_windows_leaves_no_seam(monkeypatch, image, toy_histonet):
 
 
 def test_kinds_of_files(tmp_path, monkeypatch, image):
-    from PIL import Image
-
     path = tmp_path / "image.png"
     Image.fromarray(image).save(path)
     assert kind_of(path, 1.0) == "image"
