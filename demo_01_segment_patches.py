@@ -2,7 +2,7 @@
 
 import sys
 
-from hsn_v1.cli import demo
+from hsn_v1.commands.demo import demo
 
 INPUT_NAME = "01_tuning_patch"
 MODEL_NAME = "histonet_X1.7_clrdecay_5"

@@ -2,7 +2,7 @@
 
 import sys
 
-from hsn_v1.cli import demo
+from hsn_v1.commands.demo import demo
 
 INPUT_NAME = "02_glas_full"
 MODEL_NAME = "histonet_X1.7_clrdecay_5"

@@ -32,9 +32,9 @@ from rich.table import Table
 
 from hsn_v1 import densecrf, permutohedral
 from hsn_v1.densecrf import BACKENDS, LARGE, DenseCRF
-from hsn_v1.files import read_image
+from hsn_v1.files.images import read_image
 from hsn_v1.permutohedral import each, spans
-from hsn_v1.run import WORKER_ENVIRONMENT
+from hsn_v1.sets.run import WORKER_ENVIRONMENT
 
 MORPH, FUNC = DenseCRF(1, 20, 10, 40, 50), DenseCRF(3, 40, 10, 4, 25)
 CASES = (("large", 2, FUNC), ("patches", 4, FUNC), ("patches", 5, MORPH), ("patches", 12, MORPH))

@@ -34,18 +34,18 @@ DEMOS = {1: "demo_01_segment_patches", 2: "demo_02_segment_glas_patches"}
 
 #: What is timed in one process: the stage, and the functions that make it up.
 STAGES = {
-    "read": ("hsn_v1.run.read_image", "hsn_v1.run.read_truth"),
+    "read": ("hsn_v1.sets.run.read_image", "hsn_v1.sets.run.read_truth"),
     "classify": ("hsn_v1.histonet.HistoNet.__call__",),
     "localise": ("hsn_v1.hsn_v1.localise",),
     "adjust": ("hsn_v1.hsn_v1.adjust",),
     "refine": ("hsn_v1.densecrf.DenseCRF.__call__",),
-    "evaluate": ("hsn_v1.evaluate.confusion_matrix", "hsn_v1.run.summarise"),
+    "evaluate": ("hsn_v1.evaluate.confusion_matrix", "hsn_v1.sets.run.summarise"),
     "write": (
-        "hsn_v1.run.write_image",
-        "hsn_v1.run.write_metrics",
-        "hsn_v1.run.write_scores",
-        "hsn_v1.run.write_confusions",
-        "hsn_v1.run.write_ious",
+        "hsn_v1.sets.run.write_image",
+        "hsn_v1.sets.run.write_metrics",
+        "hsn_v1.sets.run.write_scores",
+        "hsn_v1.sets.run.write_confusions",
+        "hsn_v1.sets.run.write_ious",
     ),
 }
 
@@ -110,8 +110,8 @@ def stopwatches(stages: dict[str, tuple[str, ...]], seconds: Counter) -> Iterato
 def time_stages(params: dict, model_name: str, root: Path, out: Path) -> dict[str, float]:
     """Run a demo's images in one process; return the seconds of each stage."""
     start = time.perf_counter()
-    published = importlib.import_module("hsn_v1.published")
-    run = importlib.import_module("hsn_v1.run")
+    published = importlib.import_module("hsn_v1.sets.published")
+    run = importlib.import_module("hsn_v1.sets.run")
     hsn = published.HistoSegNetV1({**params, "verbosity": "QUIET"}, root, out)
     hsn.find_img()
     with mock.patch.object(published, "start_workers"):
@@ -120,7 +120,7 @@ def time_stages(params: dict, model_name: str, root: Path, out: Path) -> dict[st
 
     with (
         mock.patch.object(run, "start_workers", return_value=SerialPool()),
-        mock.patch("hsn_v1.settings.available_cores", return_value=1),
+        mock.patch("hsn_v1.sets.settings.available_cores", return_value=1),
         stopwatches(STAGES, seconds),
     ):
         hsn.run_batch()

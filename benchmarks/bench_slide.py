@@ -42,15 +42,15 @@ from rich.table import Table
 from hsn_v1 import load_histonet, segment_image
 from hsn_v1.adp import CLASSIFIER_MPP, HTT_MODES
 from hsn_v1.evaluate import confusion_matrix, mean_iou_present
+from hsn_v1.files.slides import open_slide
 from hsn_v1.histonet import HistoNet
-from hsn_v1.own_files import Method, segment_slide
-from hsn_v1.phantom_slide import write_slide
-from hsn_v1.schedule import available_cores
-from hsn_v1.segment import PHANTOM_MODELS
-from hsn_v1.settings import read_crfs
-from hsn_v1.slide_grid import SlideGrid
-from hsn_v1.slides import open_slide
+from hsn_v1.phantoms.phantom_slide import write_slide
+from hsn_v1.sets.settings import read_crfs
+from hsn_v1.slides.grid import SlideGrid
+from hsn_v1.slides.many import PHANTOM_MODELS
+from hsn_v1.slides.own_file import Method, segment_slide
 from hsn_v1.tiles import TILE
+from hsn_v1.workers import available_cores
 
 LABEL_SETS = HTT_MODES["both"]
 PHANTOM_MODEL = PHANTOM_MODELS["both"]
@@ -58,13 +58,13 @@ HALF = TILE // 2  # by which tiles are shifted, in px
 
 #: What is timed in one process: the stage, and the functions that make it up.
 STAGES = {
-    "find tissue": ("hsn_v1.own_files.tissue_mask", "hsn_v1.own_files.tiles_with_tissue"),
-    "read": ("hsn_v1.slides.Slide.read",),
-    "classify": ("hsn_v1.whole_slide.classify_batch",),
-    "localise, adjust": ("hsn_v1.whole_slide.localise_and_adjust",),
+    "find tissue": ("hsn_v1.slides.own_file.tissue_mask", "hsn_v1.slides.own_file.tiles_with_tissue"),
+    "read": ("hsn_v1.files.slides.Slide.read",),
+    "classify": ("hsn_v1.slides.whole_slide.classify_batch",),
+    "localise, adjust": ("hsn_v1.slides.whole_slide.localise_and_adjust",),
     "refine": ("hsn_v1.densecrf.DenseCRF.__call__",),
-    "write label maps": ("hsn_v1.own_files.write_label_map",),
-    "write polygons": ("hsn_v1.own_files.write_polygons",),
+    "write label maps": ("hsn_v1.slides.own_file.write_label_map",),
+    "write polygons": ("hsn_v1.slides.own_file.write_polygons",),
 }
 
 NEAR = 8  # px from a tile's border that count as near to it
@@ -144,9 +144,9 @@ def stages(arguments: argparse.Namespace, console: Console) -> None:
     histonet, method = load(arguments.feather)
     seconds["start-up"] = time.perf_counter() - start
     with (
-        mock.patch("hsn_v1.whole_slide.worker_pool", return_value=contextlib.nullcontext(SerialPool())),
-        mock.patch("hsn_v1.whole_slide.read_ahead", map),
-        mock.patch("hsn_v1.whole_slide.side_by_side", in_turn),
+        mock.patch("hsn_v1.slides.whole_slide.worker_pool", return_value=contextlib.nullcontext(SerialPool())),
+        mock.patch("hsn_v1.slides.whole_slide.read_ahead", map),
+        mock.patch("hsn_v1.slides.whole_slide.side_by_side", in_turn),
         stopwatches(STAGES, seconds),
     ):
         done = segment_slide(slide, histonet, method, out)

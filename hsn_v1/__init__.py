@@ -5,11 +5,11 @@ from importlib import import_module
 __version__ = "1.0.0"
 
 _HOMES = {
-    "HistoSegNetV1": "published",
+    "HistoSegNetV1": "sets.published",
     "InputError": "errors",
     "load_histonet": "histonet",
     "segment_image": "hsn_v1",
-    "segment_slide": "own_files",
+    "segment_slide": "slides.own_file",
 }
 __all__ = [*_HOMES]
 

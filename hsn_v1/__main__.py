@@ -6,10 +6,17 @@ import argparse
 import sys
 from importlib import import_module
 
-from .cli import exit_status
+from .commands.demo import exit_status
 
 #: Modules whose `add_command(subparsers)` adds a command; its parser's default `run` carries it out.
-COMMANDS = ("official", "phantom_set", "picture", "segment", "train", "tune_crf")
+COMMANDS = (
+    "sets.official",
+    "phantoms.phantom_set",
+    "commands.picture",
+    "slides.many",
+    "training.fit",
+    "training.tune_crf",
+)
 
 
 def main() -> int:

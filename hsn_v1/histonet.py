@@ -22,7 +22,7 @@ from scipy.io import loadmat, savemat
 
 from .adp import CLASSIFIER_CODES
 from .errors import InputError
-from .files import write_bytes
+from .files.images import write_bytes
 from .gradcam import closed_form_weights, coarse_cams, feature_layer, gradient_weights
 
 if TYPE_CHECKING:

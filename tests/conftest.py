@@ -12,7 +12,7 @@ import pytest
 from scipy.io import savemat
 
 from hsn_v1.adp import CLASSIFIER_CODES, LABEL_SETS
-from hsn_v1.files import colourise, write_picture
+from hsn_v1.files.images import colourise, write_picture
 from hsn_v1.histonet import HistoNet, import_keras, quiet_start
 
 TILE = 32

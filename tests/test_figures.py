@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hsn_v1 import outputs
 from hsn_v1.adp import FUNC, MORPH
 from hsn_v1.evaluate import confusion_matrix, occurring
-from hsn_v1.figures import CELL, confusion_figure, iou_figure
+from hsn_v1.sets import outputs
+from hsn_v1.show.figures import CELL, confusion_figure, iou_figure
 
 
 def size(png):

@@ -9,15 +9,15 @@ import pytest
 from conftest import Page, links
 from PIL import Image
 
-from hsn_v1 import page
 from hsn_v1.adp import FUNC, GLAS, MORPH
 from hsn_v1.evaluate import confusion_matrix
-from hsn_v1.files import colourise, write_picture
-from hsn_v1.glas import object_sums
+from hsn_v1.files.images import colourise, write_picture
 from hsn_v1.hsn_v1 import STAGES
-from hsn_v1.outputs import mask_name, write_confusions, write_ious, write_masks
-from hsn_v1.report import ImageResult, summarise
-from hsn_v1.settings import SaveTypes, Settings
+from hsn_v1.object_metrics import object_sums
+from hsn_v1.sets import page
+from hsn_v1.sets.outputs import mask_name, write_confusions, write_ious, write_masks
+from hsn_v1.sets.report import ImageResult, summarise
+from hsn_v1.sets.settings import SaveTypes, Settings
 
 HOSTILE = ("<img src=x onerror=alert(1)>.png", "\"'&lt; #1 %41 ü?.PNG", "a:b.tif")
 OTHER, GLAND, TRANSPORT = FUNC.indices(("Other", "G.O", "T"))

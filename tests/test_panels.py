@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hsn_v1 import panels, picture
 from hsn_v1.adp import CLASSIFIER_CODES, FUNC, GLAS, MORPH
-from hsn_v1.cli import REPOSITORY, official_or_phantoms
+from hsn_v1.commands import picture
+from hsn_v1.commands.demo import REPOSITORY, official_or_phantoms
 from hsn_v1.errors import InputError
 from hsn_v1.hsn_v1 import ClassifiedTiles
-from hsn_v1.report import ImageResult, summarise
+from hsn_v1.sets.report import ImageResult, summarise
+from hsn_v1.show import panels
 from hsn_v1.tiles import TileGrid
 
 IMAGE = np.random.default_rng(1).integers(0, 256, (24, 30, 3), np.uint8)

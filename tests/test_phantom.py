@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from hsn_v1 import phantom
 from hsn_v1.adp import CLASSIFIER_CODES, CLASSIFIER_MPP, FUNC, MORPH
+from hsn_v1.phantoms import phantom
 
 BACKGROUND, OTHER, EXOCRINE, ENDOCRINE, VESSEL = range(5)
 

@@ -3,9 +3,9 @@
 import cv2
 import numpy as np
 
-from hsn_v1 import phantom, phantom_set
 from hsn_v1.adp import LABEL_SETS, MORPH
-from hsn_v1.files import read_image, read_truth
+from hsn_v1.files.images import read_image, read_truth
+from hsn_v1.phantoms import phantom, phantom_set
 
 
 def test_columns_are_the_classes_and_the_undifferentiated_types():

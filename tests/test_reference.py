@@ -8,10 +8,10 @@ import pytest
 
 from hsn_v1 import HistoSegNetV1
 from hsn_v1.adp import LABEL_SETS
-from hsn_v1.files import read_image, read_truth
+from hsn_v1.files.images import read_image, read_truth
 from hsn_v1.histonet import MEAN, STD, load_histonet
 from hsn_v1.hsn_v1 import STAGES, classify
-from hsn_v1.settings import with_crfs
+from hsn_v1.sets.settings import with_crfs
 from hsn_v1.tiles import TileGrid, downsample_factor
 
 SETS = {"01_tuning_patch": ("both", 1.0), "02_glas_full": ("glas", downsample_factor(0.620))}

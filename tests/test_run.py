@@ -12,12 +12,12 @@ from conftest import SIZES, links
 from hsn_v1 import HistoSegNetV1
 from hsn_v1.adp import CLASSIFIER_CODES, FUNC, GLAS, LABEL_SETS, MORPH
 from hsn_v1.errors import InputError
-from hsn_v1.files import read_image, read_truth, write_picture
-from hsn_v1.glas import METRICS, object_metrics
+from hsn_v1.files.images import read_image, read_truth, write_picture
 from hsn_v1.hsn_v1 import STAGES, Segmentation, segment_image
-from hsn_v1.outputs import OBJECTS
-from hsn_v1.run import compare_objects, start_workers
-from hsn_v1.settings import Settings, with_crfs
+from hsn_v1.object_metrics import METRICS, object_metrics
+from hsn_v1.sets.outputs import OBJECTS
+from hsn_v1.sets.run import compare_objects, start_workers
+from hsn_v1.sets.settings import Settings, with_crfs
 
 PATCHES = {"input_name": "patches", "batch_size": 3, "verbosity": "QUIET"}
 GLANDS = {"input_name": "glands", "htt_mode": "glas", "down_fac": 1.5, "verbosity": "QUIET"}

@@ -4,8 +4,8 @@ import pytest
 from hsn_v1.adp import FUNC, MORPH
 from hsn_v1.densecrf import DenseCRF
 from hsn_v1.errors import InputError
-from hsn_v1.published import HistoSegNetV1
-from hsn_v1.settings import SaveTypes, check_params, find_images, settings_from_params, with_crfs
+from hsn_v1.sets.published import HistoSegNetV1
+from hsn_v1.sets.settings import SaveTypes, check_params, find_images, settings_from_params, with_crfs
 
 GOOD = {"input_name": "patches"}
 

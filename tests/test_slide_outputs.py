@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
-from hsn_v1 import label_maps, polygons
 from hsn_v1.adp import FUNC, GLAS, MORPH, describe
-from hsn_v1.figures import LINE, overview, round_length, scale_bar
-from hsn_v1.label_maps import read_strips, read_thumbnail, tissue_shares, write_areas, write_label_map
-from hsn_v1.polygons import regions, write_polygons
+from hsn_v1.files import label_maps, polygons
+from hsn_v1.files.label_maps import read_strips, read_thumbnail, tissue_shares, write_areas, write_label_map
+from hsn_v1.files.polygons import regions, write_polygons
+from hsn_v1.show.figures import LINE, overview, round_length, scale_bar
 
 MPP = 1.2143
 SCALE = 4.857142

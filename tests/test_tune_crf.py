@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hsn_v1 import phantom, tune_crf
 from hsn_v1.adp import LABEL_SETS
 from hsn_v1.densecrf import DenseCRF
-from hsn_v1.training_set import SEEDS
+from hsn_v1.phantoms import phantom
+from hsn_v1.training import tune_crf
+from hsn_v1.training.patches import SEEDS
 
 
 def test_settings_are_drawn_in_range_and_again_the_same():

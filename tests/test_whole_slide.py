@@ -7,11 +7,11 @@ import pytest
 
 from hsn_v1.adp import CLASSIFIER_MPP, FUNC, GLAS, MORPH
 from hsn_v1.densecrf import DenseCRF
-from hsn_v1.files import write_picture
+from hsn_v1.files.images import write_picture
+from hsn_v1.files.slides import open_slide
 from hsn_v1.hsn_v1 import segment_image
-from hsn_v1.slide_grid import SlideGrid, Window
-from hsn_v1.slides import open_slide
-from hsn_v1.whole_slide import (
+from hsn_v1.slides.grid import SlideGrid, Window
+from hsn_v1.slides.whole_slide import (
     SlideJob,
     label_reader,
     read_ahead,

@@ -1,0 +1,198 @@
+"""Label maps of slides as files that slide viewers open, written and read strip by strip, and their areas."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import uuid
+import warnings
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..adp import NAMES, LabelSet, describe
+from .images import replacing, write_table
+
+if TYPE_CHECKING:
+    from rasterio import DatasetReader
+
+TILE = 512  #: side of a tile in the file, in px
+STRIP = 128  #: height of the strip of a map that is in memory while the file is read, in px
+
+
+def write_label_map(
+    path: Path,
+    read: Callable[[int, int, int, int], np.ndarray],
+    height: int,
+    width: int,
+    mpp: float,
+    codes: Sequence[str],
+    offset: tuple[float, float] = (0.0, 0.0),
+    name: str = "label map",
+) -> np.ndarray:
+    """Write a label map as a pyramidal OME-TIFF: class indices, with their names and the scale beside them.
+
+    Levels are halved by striding, as class indices cannot be averaged, until one tile holds them. A strip of the
+    map and the compressed tiles of the smaller levels are in memory, never the map. Pixels are plain grey values: a
+    palette would make readers expand them to colours, and the indices would be lost. The same labels give the same
+    bytes, whichever codecs are installed.
+
+    Parameters
+    ----------
+    path : Path
+        Its name should end in ``.ome.tif``, by which viewers know the format.
+    read : callable
+        ``read(top, left, height, width)`` returns the class indices of a window inside the map, uint8; the number of
+        classes where there is no tissue. Called once for each tile, in rows from the top left.
+    height, width : int
+        Size of the map, in px.
+    mpp : float
+        Scale of the map.
+    codes : sequence of str
+        Classes in the order of their indices.
+    offset : (float, float)
+        Where the map's upper left corner lies in the slide: right of, and below, the slide's, in microns.
+    name : str
+        What viewers call the image.
+
+    Returns
+    -------
+    ndarray of shape (len(codes) + 1,), int64
+        Pixels of each class, and of no tissue.
+
+    Raises
+    ------
+    ValueError
+        If there are more classes than that in the map. This, and what `read` or the disk raises, leaves no file.
+    """
+    import tifffile
+
+    counts = np.zeros(len(codes) + 1, np.int64)
+
+    def strips() -> Iterator[np.ndarray]:
+        for top in range(0, height, TILE):
+            rows = min(TILE, height - top)
+            windows = [read(top, left, rows, min(TILE, width - left)) for left in range(0, width, TILE)]
+            for window in windows:
+                found = np.bincount(window.ravel(), minlength=len(counts))
+                if len(found) > len(counts):
+                    raise ValueError(f"class index {len(found) - 1} in a label map of {len(codes)} classes")
+                np.add(counts, found, out=counts)
+            yield np.hstack(windows)
+
+    smaller = [[] for _ in range(math.ceil(math.log2(max(height, width, TILE) / TILE)))]
+    common = {"dtype": np.uint8, "tile": (TILE, TILE), "compression": "zlib", "photometric": "minisblack"}
+    with replacing(path) as temporary, tifffile.TiffWriter(temporary, bigtiff=height * width > 3e9, ome=True) as writer:
+        for level, tiles in enumerate((_encode(strips(), smaller, -(-height // TILE)), *smaller)):
+            writer.write(
+                iter(tiles),
+                shape=(-(-height // 2**level), -(-width // 2**level)),
+                resolution=(1e4 / (mpp * 2**level),) * 2,
+                resolutionunit="CENTIMETER",
+                software="hsn_v1",
+                subifds=None if level else len(smaller),
+                subfiletype=int(level > 0),
+                metadata=None if level else _ome(name, height, width, mpp, codes, offset),
+                **common,
+            )
+    return counts
+
+
+def _encode(strips: Iterable[np.ndarray], smaller: list[list[bytes]], count: int) -> Iterator[bytes]:
+    """Yield the compressed tiles of the full level, and before a strip's collect what it adds to the smaller ones."""
+    parts = [[] for _ in smaller]
+    for number, strip in enumerate(strips, 1):
+        for level, (part, tiles) in enumerate(zip(parts, smaller, strict=True), 1):
+            part.append(strip[:: 2**level, :: 2**level].copy())
+            if len(part) == 2**level or number == count:
+                tiles.extend(_tiles(np.vstack(part)))
+                part.clear()
+        yield from _tiles(strip)
+
+
+def _tiles(strip: np.ndarray) -> Iterator[bytes]:
+    """Cut a strip into compressed tiles, filled up with zeros."""
+    height, width = strip.shape
+    padded = np.pad(strip, ((0, TILE - height), (0, -width % TILE)))
+    for left in range(0, width, TILE):
+        yield zlib.compress(padded[:, left : left + TILE].tobytes())
+
+
+def _ome(name: str, height: int, width: int, mpp: float, codes: Sequence[str], offset: tuple[float, float]) -> dict:
+    metadata = {
+        "Creator": "hsn_v1",
+        "Name": name,
+        "PhysicalSizeX": mpp,
+        "PhysicalSizeXUnit": "µm",
+        "PhysicalSizeY": mpp,
+        "PhysicalSizeYUnit": "µm",
+        "Plane": {"PositionX": offset[0], "PositionXUnit": "µm", "PositionY": offset[1], "PositionYUnit": "µm"},
+        "Channel": {"Name": "class index"},
+        "MapAnnotation": {
+            **{str(index): describe(code) for index, code in enumerate(codes)},
+            str(len(codes)): "no tissue",
+        },
+    }
+    # Made from what is written, as a random one would differ each time.
+    return {**metadata, "UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, repr((height, width, metadata))))}
+
+
+def read_strips(path: Path, rows: int = STRIP) -> Iterator[tuple[int, np.ndarray]]:
+    """Read a label map's file from its top: yield each strip (uint8) after the number of its first row."""
+    top, height = 0, 1
+    while top < height:
+        with _opened(path) as file:  # anew for each row of tiles, as GDAL keeps those that an open file has read
+            height = file.height
+            tiles = file.read(1, window=((top, min(top + TILE, height)), (0, file.width)))
+        for start in range(0, len(tiles), rows):
+            yield top + start, tiles[start : start + rows]
+        top += TILE
+
+
+def read_thumbnail(path: Path, height: int, width: int) -> np.ndarray:
+    """Read a label map's file in another size, uint8; the nearest pixels of the level that is just large enough."""
+    with _opened(path) as file:
+        return file.read(1, out_shape=(height, width))
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[DatasetReader]:
+    import rasterio
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # a slide lies nowhere on earth
+        with rasterio.open(path, driver="GTiff") as file:
+            yield file
+
+
+def write_areas(path: Path, counts: np.ndarray, mpp: float, label_set: LabelSet) -> None:
+    """Write the area of each class in pixels and mm2, and its share of the tissue.
+
+    Parameters
+    ----------
+    path : Path
+    counts : ndarray of shape (C,) or (C + 1,), int
+        Pixels of each class, and of no tissue, as `write_label_map` returns them. The background class is no
+        tissue, either: both have a row, but no share.
+    mpp : float
+        Scale of the label map.
+    label_set : LabelSet
+    """
+    shares = tissue_shares(counts, label_set)
+    rows = [("class", "name", "pixels", "mm2", "share_of_tissue")]
+    for index, pixels in enumerate(counts.tolist()):
+        code = label_set.codes[index] if index < len(label_set) else ""
+        name = NAMES[code] if code else "no tissue"
+        share = f"{shares[index]:.6f}" if index in shares else ""
+        rows.append((code, name, pixels, f"{pixels * mpp**2 / 1e6:.6f}", share))
+    write_table(path, rows)
+
+
+def tissue_shares(counts: np.ndarray, label_set: LabelSet) -> dict[int, float]:
+    """Return each class's share of the tissue by its index, the background class left out; 0 without tissue."""
+    pixels = {index: int(counts[index]) for index, code in enumerate(label_set.codes) if code != label_set.background}
+    tissue = max(sum(pixels.values()), 1)
+    return {index: count / tissue for index, count in pixels.items()}

@@ -1,0 +1,213 @@
+"""Phantom slides: mosaics of phantoms on glass, as tiled pyramids with exact ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..adp import CLASSIFIER_MPP, LABEL_SETS
+from ..errors import InputError
+from ..files.images import write_picture
+from ..files.slides import overlapping
+from ..workers import available_cores
+from . import phantom
+
+#: Side of a phantom in the mosaic, in um: 350 px of the classifier, so that joints seldom meet the tiles' borders.
+FIELD = 425
+
+#: Distinct phantoms in a slide.
+FIELDS = 12
+
+#: Side of the file's tiles, in px, and how much smaller each level is than the one before.
+TILE, STEP = 256, 4
+
+#: Random stream of the layout; see `phantom.PATCH_STREAM`.
+SLIDE_STREAM = 3
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What lies where on a slide, at any pixel size.
+
+    Attributes
+    ----------
+    fields : ndarray of shape (N, N), int
+        Which phantom lies in each square of the mosaic.
+    turns : ndarray of shape (N, N), int, 0 to 7
+        How it is turned and flipped.
+    hills : ndarray of shape (K, K)
+        Heights of Gaussian hills that are spread evenly over the slide.
+    shore : float
+        Where the hills are at least as high as this, there is tissue; elsewhere there is glass.
+    """
+
+    fields: np.ndarray
+    turns: np.ndarray
+    hills: np.ndarray
+    shore: float
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, side: int, fields: int, tissue: float) -> Layout:
+        """Draw a layout of `side` by `side` squares, of which a share of `tissue` is covered."""
+        numbers = rng.permutation(np.arange(side**2) % fields).reshape(side, side)
+        turns, hills = rng.integers(0, 8, (side, side)), rng.standard_normal((9, 9))
+        hills[[0, -1]] = hills[:, [0, -1]] = -1.5  # glass rather at the slide's edges
+        heights = _heights(hills, 500, 0, 500)
+        return cls(numbers, turns, hills, np.quantile(heights, 1 - tissue) if tissue < 1 else -np.inf)
+
+    def mosaic(self, phantoms: np.ndarray, top: int, height: int, width: int) -> np.ndarray:
+        """Lay out rows of the mosaic, (height, width, ...), from phantoms of shape (F, side, side, ...)."""
+        side = phantoms.shape[1]
+        rows = np.empty((height, width, *phantoms.shape[3:]), phantoms.dtype)
+        for y, x, inside, target in overlapping(top, 0, height, width, side, side):
+            flipped, quarters = divmod(self.turns[y // side, x // side], 4)
+            turned = np.rot90(phantoms[self.fields[y // side, x // side]], quarters)
+            rows[target] = (turned[:, ::-1] if flipped else turned)[inside]
+        return rows
+
+    def tissue(self, side: int, top: int, height: int) -> np.ndarray:
+        """Where there is tissue (height, side), in rows of a slide of `side` px."""
+        return _heights(self.hills, side, top, height) >= self.shore
+
+
+def _heights(hills: np.ndarray, side: int, top: int, height: int) -> np.ndarray:
+    centres = np.linspace(0, 1, len(hills))
+    share = np.exp(-(((np.arange(side) + 0.5) / side - centres[:, None]) ** 2) * len(hills) ** 2 / 1.3)
+    share = np.float32(share / share.sum(0))
+    return share[:, top : top + height].T @ np.float32(hills) @ share
+
+
+def write_slide(path: Path, size: int, mpp: float = 0.25, tissue: float = 0.6, seed: int = 0) -> None:
+    """Write a slide as a tiled pyramidal TIFF, and its ground truth as PNG files of class indices beside it.
+
+    The phantoms come from seeds for tests; some have glass of their own. The slide is never in memory as a whole,
+    only its phantoms and its second level, which has a sixteenth of its pixels.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in ``.tif``; the ground truth of ``slide.tif`` is ``slide_morph.png`` and ``slide_func.png``, at the
+        classifier's 1.2143 mpp.
+    size : int
+        Side, in px. The ground truth is stretched to whole pixels, by half a pixel at most; see `slides.Slide.size`.
+    mpp : float
+        Microns per pixel; 425 um must be whole pixels.
+    tissue : float
+        Share of the slide that is tissue, above 0 and at most 1; the others are glass.
+    seed : int
+        The same seed gives the same slide.
+
+    Raises
+    ------
+    InputError
+        If there can be no such slide.
+    """
+    field = round(FIELD / mpp) if 0.1 <= mpp <= 2 else 0
+    if not field or abs(field * mpp - FIELD) > 1e-6:
+        raise InputError(f"--mpp {mpp:g}: expected 0.1 to 2 with {FIELD} microns in whole pixels, such as 0.25 or 0.5")
+    if size < TILE or not 0 < tissue <= 1 or seed < 0:
+        raise InputError(
+            f"--size {size} --tissue {tissue:g} --seed {seed}: expected at least {TILE} px, a share above 0 and at "
+            "most 1, and at least 0"
+        )
+    rng = np.random.default_rng([SLIDE_STREAM, seed])
+    squares = -(-size // field)
+    images, labels = _phantoms(rng, min(FIELDS, squares**2), field, mpp)
+    layout = Layout.draw(rng, squares, len(images), tissue)
+    reduced = np.empty((size // STEP, size // STEP, 3), np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        _write_pyramid(temporary, _strips(rng, layout, images, size, reduced), reduced, size, mpp)
+        side = round(size * mpp / CLASSIFIER_MPP)
+        covered = layout.tissue(side, 0, side)
+        for name, maps in labels.items():
+            glass = LABEL_SETS[name].codes.index("Background")
+            truth = np.where(covered, layout.mosaic(maps, 0, side, side), np.uint8(glass))
+            write_picture(path.with_name(f"{path.stem}_{name}.png"), truth)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _phantoms(rng: np.random.Generator, count: int, field: int, mpp: float) -> tuple[np.ndarray, dict]:
+    """Images (F, field, field, 3), and label maps (F, side, side) at the classifier's scale by label set."""
+    import loky
+    from rich.progress import track
+
+    from ..training.patches import SEEDS
+
+    seeds = rng.choice(SEEDS["test"], count, replace=False)
+    pool = loky.get_reusable_executor(available_cores(), timeout=300)
+    made = pool.map(_phantom, map(int, seeds), [field] * count, [mpp] * count)
+    images, labels = zip(*track(made, f"drawing {count} phantoms", count), strict=True)
+    return np.stack(images), {name: np.stack([each[name] for each in labels]) for name in labels[0]}
+
+
+def _phantom(seed: int, field: int, mpp: float) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    side = round(FIELD / CLASSIFIER_MPP)
+    return phantom.patch(seed, size=(field, field), mpp=mpp).image, phantom.patch(seed, size=(side, side)).labels
+
+
+def _strips(
+    rng: np.random.Generator, layout: Layout, images: np.ndarray, size: int, reduced: np.ndarray
+) -> Iterator[np.ndarray]:
+    """The slide in strips one tile high; on the way, fill in the level that is `STEP` times smaller."""
+    from rich.progress import track
+
+    glass = np.clip(rng.normal(247, 2, (TILE, size, 3)), 0, 255).astype(np.uint8)
+    for top in track(range(0, size, TILE), "writing the slide"):
+        height = min(TILE, size - top)
+        tissue = layout.tissue(size, top, height)[..., None]
+        strip = np.where(tissue, layout.mosaic(images, top, height, size), glass[:height])
+        rows = reduced[top // STEP : (top + height) // STEP]
+        if len(rows):
+            rows[:] = _smaller(strip)
+        yield strip
+
+
+def _smaller(image: np.ndarray) -> np.ndarray:
+    """Average squares of `STEP` px; what is left over at the edges has no part."""
+    height, width = image.shape[0] // STEP, image.shape[1] // STEP
+    return cv2.resize(image[: height * STEP, : width * STEP], (width, height), interpolation=cv2.INTER_AREA)
+
+
+def _write_pyramid(path: Path, strips: Iterator[np.ndarray], reduced: np.ndarray, size: int, mpp: float) -> None:
+    import tifffile
+
+    def write(strips: Iterator[np.ndarray], side: int) -> None:
+        density = 10_000 / mpp * side / size
+        tiles = (tile for strip in strips for tile in _tiles(strip))
+        writer.write(
+            tiles,
+            shape=(side, side, 3),
+            dtype=np.uint8,
+            tile=(TILE, TILE),
+            photometric="rgb",  # of the tiles given; the file's are YCbCr
+            subsampling=(2, 2),
+            compression="jpeg",
+            compressionargs={"level": 85},
+            resolution=(density, density),
+            resolutionunit="CENTIMETER",
+            subfiletype=int(side < size),
+            metadata=None,
+            maxworkers=available_cores(),
+        )
+        next(tiles, None)  # the writer stops at the last tile: let the progress bar end, too
+
+    with tifffile.TiffWriter(path, bigtiff=size > 30_000) as writer:
+        write(strips, size)
+        while len(reduced) >= TILE:
+            write((reduced[top : top + TILE] for top in range(0, len(reduced), TILE)), len(reduced))
+            reduced = _smaller(reduced)
+
+
+def _tiles(strip: np.ndarray) -> Iterator[np.ndarray]:
+    rows, columns = -strip.shape[0] % TILE, -strip.shape[1] % TILE
+    filled = np.pad(strip, ((0, rows), (0, columns), (0, 0)), mode="edge")
+    for left in range(0, filled.shape[1], TILE):
+        yield np.ascontiguousarray(filled[:, left : left + TILE])

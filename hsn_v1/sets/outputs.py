@@ -1,0 +1,248 @@
+"""The tree of files that a run writes, the published code's own (see the README, "What a run writes")."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from skimage.filters import gaussian
+from skimage.measure import label
+
+from ..adp import LabelSet
+from ..errors import InputError
+from ..evaluate import iou, occurring, row_normalised
+from ..files.images import Truth, colourise, write_bytes, write_picture, write_row, write_table
+from ..hsn_v1 import STAGES, ClassifiedTiles, Segmentation
+from ..object_metrics import object_metrics, pool_groups
+from ..show.figures import LINE, blend, confusion_figure, continuous_map, iou_figure, legend, summary
+from .report import Report
+from .settings import SaveTypes, Settings
+
+PANEL = 448  #: longest side of a picture in a summary, in px
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder, and raise InputError if nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written to ({error.strerror}); choose another folder") from error
+
+
+def write_image(
+    settings: Settings,
+    path: Path,
+    image: np.ndarray,
+    tiles: ClassifiedTiles,
+    segmentations: Mapping[str, Segmentation],
+    truths: Mapping[str, Truth],
+) -> None:
+    """Write all files of one image: those that were asked for, as far as it was segmented.
+
+    Parameters
+    ----------
+    settings : Settings
+    path : Path
+        The image's file, whose name the files bear.
+    image : ndarray of shape (H, W, 3), uint8
+    tiles : ClassifiedTiles
+    segmentations : mapping of str to Segmentation
+        By the label set's name; empty at run level 1.
+    truths : mapping of str to Truth
+        By the label set's name; empty without ground truth.
+    """
+    out, save, stem = settings.out, settings.save, path.stem
+    file = mask_name(path.name)
+    for label_set in settings.label_sets:
+        if save.confidences and label_set.confidence_images:
+            write_confidences(out, stem, tiles, label_set, settings.input_size)
+        if label_set.name not in segmentations:
+            continue
+        segmentation = segmentations[label_set.name]
+        if save.maps:
+            write_maps(out, stem, segmentation.maps, label_set)
+        if save.masks:
+            write_masks(out, file, image, segmentation.masks, label_set)
+        if "CRF" not in segmentation.masks:
+            continue
+        if save.summaries:
+            truth = truths[label_set.name].labels if truths else None
+            write_summaries(out, path.name, image, truth, segmentation, label_set)
+        if label_set.instances:
+            write_instances(out, stem, segmentation.masks["CRF"], label_set)
+
+
+def mask_name(file: str) -> str:
+    """Return the name of an image's masks: the image's own, or one more ending, since masks are PNG files."""
+    return file if file.lower().endswith(".png") else f"{file}.png"
+
+
+def write_confidences(
+    folder: Path, stem: str, tiles: ClassifiedTiles, label_set: LabelSet, size: tuple[int, int]
+) -> None:
+    """Write the score of each present class as an image of one grey; of several tiles, the highest score."""
+    scores = tiles.present_scores(label_set)
+    pictures = {c: np.full((*size, 3), round(255 * score), np.uint8) for c, score in scores.items()}
+    _write_per_class(folder / label_set.name / "patchconfidence", stem, label_set, pictures)
+
+
+def write_maps(folder: Path, stem: str, maps: np.ndarray, label_set: LabelSet) -> None:
+    """Write the adjusted map of each class that has any mass."""
+    pictures = {c: np.rint(255 * maps[c]).astype(np.uint8) for c in np.flatnonzero(maps.any(axis=(1, 2)))}
+    _write_per_class(folder / label_set.name / "gradcam", stem, label_set, pictures)
+
+
+def _write_per_class(folder: Path, stem: str, label_set: LabelSet, pictures: dict[int, np.ndarray]) -> None:
+    """Write one picture per class, and remove those that an earlier run left of classes that have none now."""
+    for c, code in enumerate(label_set.codes):
+        path = folder / f"{stem}_h{code}.png"
+        if c in pictures:
+            write_picture(path, pictures[c])
+        else:
+            path.unlink(missing_ok=True)
+
+
+def write_masks(
+    folder: Path, file: str, image: np.ndarray, masks: Mapping[str, np.ndarray], label_set: LabelSet
+) -> None:
+    """Write each stage's mask in the set's colours; of the final one also a copy and its overlay on the image."""
+    folder = folder / label_set.name
+    painted = {stage: colourise(mask, label_set) for stage, mask in masks.items()}
+    for stage, picture in painted.items():
+        write_picture(folder / f"ablative_{stage}" / file, picture)
+    if "CRF" in painted:
+        write_picture(folder / "patch" / file, painted["CRF"])
+        write_picture(folder / "overlay" / file, blend(painted["CRF"], image, 0.75))
+
+
+def write_summaries(
+    folder: Path,
+    file: str,
+    image: np.ndarray,
+    truth: np.ndarray | None,
+    segmentation: Segmentation,
+    label_set: LabelSet,
+) -> None:
+    """Write an image, its ground truth and its segmentation side by side, and one below the other."""
+    shown = min(1, PANEL / max(image.shape[:2]))
+    rows = round(shown * image.shape[0]) // LINE
+    maps, masks = segmentation.maps, segmentation.masks
+
+    def panel(picture: np.ndarray, share: float) -> np.ndarray:
+        blended = blend(picture, image, share)
+        return cv2.resize(blended, None, fx=shown, fy=shown, interpolation=cv2.INTER_AREA) if shown < 1 else blended
+
+    def mask(labels: np.ndarray) -> np.ndarray:
+        return panel(colourise(labels, label_set), 0.5)
+
+    empty = np.full_like(panel(image, 1), 255)
+    present = [c for c in range(len(label_set)) if truth is not None and (truth == c).any()]
+    predicted = np.flatnonzero(maps.any(axis=(1, 2))).tolist()
+    panels = [
+        ("image", panel(image, 1)),
+        ("classes in ground truth", legend(present, label_set, rows) if truth is not None else empty),
+        ("ground truth", mask(truth) if truth is not None else empty),
+        ("classes predicted", legend(predicted, label_set, rows)),
+        ("segmentation after CRF", mask(masks["CRF"])),
+        ("before CRF", mask(masks["Adjust"])),
+        ("adjusted maps", panel(continuous_map(maps, label_set), 0.75)),
+    ]
+    for direction in ("horizontal", "vertical"):
+        picture = summary(panels, vertical=direction == "vertical")
+        write_picture(folder / label_set.name / direction / f"{file}.png", picture)
+
+
+def write_instances(folder: Path, stem: str, mask: np.ndarray, label_set: LabelSet) -> None:
+    """Write the mask of the class that comes in objects, and one label per object, as bitmaps."""
+    objects = object_mask(mask, label_set)
+    write_picture(folder / label_set.name / "single_gland" / f"{stem}.bmp", objects)
+    labels = np.minimum(separate_objects(objects), 255).astype(np.uint8)
+    write_picture(folder / label_set.name / "multi_gland" / f"{stem}.bmp", labels)
+
+
+def object_mask(mask: np.ndarray, label_set: LabelSet) -> np.ndarray:
+    """Return 1 where a label map has the class that comes in objects, else 0, as uint8."""
+    return (mask == label_set.codes.index(label_set.instances)).astype(np.uint8)
+
+
+def separate_objects(mask: np.ndarray) -> np.ndarray:
+    """Label the objects of a mask as the published code does: smoothed, cut at the mean, 8-connected.
+
+    Parameters
+    ----------
+    mask : ndarray of shape (H, W), uint8, 0 or 1
+
+    Returns
+    -------
+    ndarray of shape (H, W), int
+        0 outside all objects.
+    """
+    smooth = gaussian(mask.astype(float), sigma=0.5, mode="nearest")
+    return label(smooth > smooth.mean(), connectivity=2)
+
+
+#: How the objects of a mask are told apart: as it is, and after the published code's post-processing.
+OBJECTS = {"connected components": partial(label, connectivity=2), "published post-processing": separate_objects}
+
+
+def write_scores(folder: Path, scores: Mapping[str, Mapping[str, float]], save: SaveTypes) -> None:
+    """Write the mean score of each image, for label sets with a class that is always present."""
+    for name in scores if save.confidences else ():
+        write_row(folder / f"{name}_confscores.csv", scores[name])
+
+
+def write_metrics(folder: Path, report: Report, label_sets: tuple[LabelSet, ...]) -> None:
+    """Write fIoU and mIoU after each stage, and each class's IoU after the CRF; nothing without ground truth."""
+    if not report.confusions:
+        return
+    for stage in STAGES:
+        row = {
+            f"{label_set.name}_{metric}": report.metrics(label_set.name, stage)[metric]
+            for label_set in label_sets
+            for metric in ("fIoU", "mIoU")
+        }
+        write_row(folder / f"metric_results_{stage}.csv", row)
+    for label_set in label_sets:
+        per_class = iou(report.confusions[label_set.name, "CRF"]).tolist()
+        row = dict(zip(label_set.codes, per_class, strict=True))
+        write_row(folder / f"{label_set.name}_IoU_metric_results.csv", row)
+
+
+def write_object_metrics(folder: Path, report: Report) -> None:
+    """Write the object metrics of each image, and pooled over groups of images; nothing without true objects."""
+    for name, kinds in report.objects.items():
+        rows = [
+            {
+                "image": image,
+                "objects": kind,
+                "images": sums.images,
+                **dict(zip(("predicted", "true"), sums.objects.tolist(), strict=True)),
+                "true positives": sums.found,
+                **object_metrics(sums),
+            }
+            for kind, images in kinds.items()
+            for image, sums in (*images.items(), *pool_groups(images).items())
+        ]
+        write_table(folder / f"{name}_object_metrics.csv", [list(rows[0]), *(row.values() for row in rows)])
+
+
+def write_confusions(folder: Path, confusion: np.ndarray, label_set: LabelSet, stage: str) -> None:
+    """Draw a stage's confusion matrix of the classes that occur, with all and with the foreground's ("fore")."""
+    for prefix, shown in (("", range(len(label_set))), ("fore_", label_set.foreground)):
+        keep = [c for c in occurring(confusion) if c in shown]
+        codes = [label_set.codes[c] for c in keep]
+        picture = confusion_figure(row_normalised(confusion, keep), codes, f"{label_set.name} after {stage}")
+        write_bytes(folder / f"confusion_matrix_{prefix}{label_set.name}_{stage}.png", picture)
+
+
+def write_ious(folder: Path, confusions: Mapping[str, np.ndarray], label_set: LabelSet) -> None:
+    """Draw the IoU after each stage of the classes that occur, from the stages' confusion matrices."""
+    keep = occurring(sum(confusions.values()))
+    ious = {stage: iou(confusion)[keep] for stage, confusion in confusions.items()}
+    codes = [label_set.codes[c] for c in keep]
+    write_bytes(folder / f"IoU_{label_set.name}.png", iou_figure(ious, codes, f"{label_set.name}: IoU of each class"))

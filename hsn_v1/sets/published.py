@@ -1,0 +1,98 @@
+"""The calls of the published demo scripts, so that scripts written for them keep working."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ..errors import InputError
+from ..histonet import HistoNet, load_histonet
+from ..permutohedral import is_compiled
+from ..workers import available_cores, classifier_threads
+from .report import Report
+from .run import run, start_workers
+from .settings import Settings, check_params, settings_from_params, with_crfs
+
+
+class HistoSegNetV1:
+    """A run in the published code's four calls: `find_img`, `analyze_img`, `load_histonet`, `run_batch`.
+
+    Parameters
+    ----------
+    params : mapping
+        ``input_name, input_size, input_mode, down_fac, batch_size, htt_mode, gt_mode, run_level, save_types,
+        verbosity``; see `settings.PARAMS`.
+    root : Path, optional
+        Folder that has ``data``, ``img`` and ``gt``; the current one, if left out.
+    out : Path, optional
+        Folder to write to; ``<root>/out/<input_name>``, if left out.
+    workers : int, optional
+        Number of worker processes; one for each core, if left out.
+    published : mapping of str to mapping of str to float, optional
+        Published metrics after the CRF, by the label set's name, to stand beside those of the run.
+
+    Raises
+    ------
+    InputError
+        If a value of `params` is of no use; from the calls, if a file or folder is.
+    """
+
+    def __init__(
+        self,
+        params: Mapping[str, Any],
+        root: Path = Path(),
+        out: Path | None = None,
+        workers: int | None = None,
+        published: Mapping[str, Mapping[str, float]] | None = None,
+    ) -> None:
+        self.params = check_params(params)
+        self.root, self.out, self.workers = Path(root), out, workers
+        self.published = published or {}
+        self.settings: Settings | None = None
+        self.histonet: HistoNet | None = None
+        self._quiet = self.params["verbosity"] == "QUIET"
+
+    def find_img(self) -> None:
+        """Look up the images and their ground truth."""
+        settings = settings_from_params(self.params, self.root, self.out, self.workers)
+        self.settings = replace(settings, published=self.published)
+
+    def analyze_img(self) -> None:
+        """Do nothing: the published code weighed classes here, which `run_batch` does."""
+
+    def load_histonet(self, params: Mapping[str, str]) -> None:
+        """Load the classifier ``params["model_name"]`` and its CRF settings from the folder ``data``."""
+        if set(params) != {"model_name"}:
+            raise InputError(f"load_histonet: params has the keys {sorted(params)}, expected model_name alone")
+        if not self.settings:
+            self.find_img()
+        self.settings = with_crfs(self.settings, self.root / "data", params["model_name"], self.params["crf"])
+        if not self._quiet and not is_compiled():
+            print("compiling the dense CRF for this machine, once: this takes some seconds more", flush=True)
+        start_workers(self.settings.workers)  # beside the classifier, which takes seconds to load
+        threads = classifier_threads(available_cores())
+        self.histonet = load_histonet(self.root / "data", params["model_name"], threads)
+
+    def run_batch(self) -> Report:
+        """Segment all images, and write and measure the results."""
+        if not self.histonet:
+            raise InputError("run_batch: no classifier; call load_histonet(params={'model_name': ...}) before")
+        with progress_bar(len(self.settings.images), self._quiet) as advance:
+            return run(self.settings, self.histonet, advance)
+
+
+@contextlib.contextmanager
+def progress_bar(total: int, quiet: bool) -> Iterator[Callable[[], None]]:
+    """Show how many images are done and how long the rest takes; yields what advances it by one image."""
+    if quiet:  # a bar that is only disabled still ends its line
+        yield lambda: None
+        return
+    columns = TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, TextColumn("left"), TimeRemainingColumn()) as progress:
+        task = progress.add_task("segmenting", total=total)
+        yield lambda: progress.advance(task)

@@ -1,0 +1,150 @@
+"""What a run finds out: kept of each image, and added up over the set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .. import evaluate
+from ..object_metrics import ObjectSums, object_metrics, pool_groups
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """What a run keeps of an image.
+
+    Attributes
+    ----------
+    file : str
+        The image's file name.
+    size : (int, int)
+        The image's height and width, in px.
+    areas : dict of (str, str) to ndarray of shape (C,)
+        Pixels of each class in the mask of each label set's name and stage.
+    confusions : dict of (str, str) to ndarray of shape (C + 1, C)
+        Confusion matrix of each label set's name and stage; see `evaluate`.
+    objects : dict of (str, str) to ObjectSums
+        Comparison with the true objects, by the label set's name and the kind of objects; see `outputs.OBJECTS`.
+    pixels : dict of str to ndarray of shape (C,)
+        Pixels of each class in the ground-truth file, by the label set's name.
+    scores : dict of str to float
+        Mean over the tiles of the score of the class that is always present, by the label set's name.
+    notes : tuple of str
+        What the user should know of this image.
+    """
+
+    file: str
+    size: tuple[int, int]
+    areas: dict[tuple[str, str], np.ndarray]
+    confusions: dict[tuple[str, str], np.ndarray]
+    objects: dict[tuple[str, str], ObjectSums]
+    pixels: dict[str, np.ndarray]
+    scores: dict[str, float]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Outcome of a run.
+
+    Attributes
+    ----------
+    files : tuple of str
+        Names of the images that were segmented.
+    confusions : dict of (str, str) to ndarray of shape (C + 1, C)
+        Confusion matrix of each label set's name and stage; empty without ground truth.
+    weights : dict of str to ndarray of shape (C,)
+        fIoU weights of each label set's name; empty without ground truth.
+    scores : dict of str to dict of str to float
+        Mean score of each image, by the name of the label set that has a class that is always present.
+    failures : dict of str to str
+        What went wrong with an image, by its file name.
+    notes : tuple of str
+        What else the user should know.
+    objects : dict of str to dict of str to dict of str to ObjectSums
+        Comparison with the true objects, by the label set's name, the kind of objects and the image's file name;
+        empty where there are no true objects.
+    results : tuple of ImageResult
+        Of each image, in the order of `files`.
+    """
+
+    files: tuple[str, ...]
+    confusions: dict[tuple[str, str], np.ndarray]
+    weights: dict[str, np.ndarray]
+    scores: dict[str, dict[str, float]]
+    failures: dict[str, str]
+    notes: tuple[str, ...]
+    objects: dict[str, dict[str, dict[str, ObjectSums]]] = field(default_factory=dict)
+    results: tuple[ImageResult, ...] = ()
+
+    def stages(self, name: str) -> dict[str, np.ndarray]:
+        """Return a label set's confusion matrix after each stage."""
+        return stages_of(self.confusions, name)
+
+    def metrics(self, name: str, stage: str) -> dict[str, float]:
+        """Return metrics of a label set after a stage: fIoU and mIoU as published, and mIoU of the classes present."""
+        confusion = self.confusions[name, stage]
+        return {
+            "fIoU": evaluate.frequency_weighted_iou(confusion, self.weights[name]),
+            "mIoU": evaluate.mean_iou(confusion),
+            "mIoU (present)": evaluate.mean_iou_present(confusion),
+        }
+
+    def ranking(self, name: str, stage: str = "CRF") -> list[tuple[str, float]]:
+        """Return each image's file name and the mIoU of the classes that it has, best first."""
+        mious = [(result.file, evaluate.mean_iou_present(result.confusions[name, stage])) for result in self.results]
+        return sorted(mious, key=lambda entry: -entry[1])
+
+    def metric_rows(self, published: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
+        """Return rows of label set, metric, its value after each stage and the published one, for people to read."""
+        rows = []
+        for name in self.weights:
+            stages = [self.metrics(name, stage) for stage in self.stages(name)]
+            for metric in stages[0]:
+                known = published.get(name, {}).get(metric)
+                values = [f"{metrics[metric]:.4f}" for metrics in stages]
+                rows.append([name, metric, *values, f"{known:.4f}" if known else "-"])
+        return rows
+
+    def object_rows(self, name: str) -> list[list[str]]:
+        """Return rows of kind of objects, group of images, their number and `glas.METRICS`, for people to read."""
+        return [
+            [kind, group, str(sums.images), *(f"{value:.4f}" for value in object_metrics(sums).values())]
+            for kind, images in self.objects[name].items()
+            for group, sums in pool_groups(images).items()
+        ]
+
+
+def stages_of(values: Mapping[tuple[str, str], np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """Return one label set's values by stage, of values by the label set's name and stage."""
+    return {stage: value for (of, stage), value in values.items() if of == name}
+
+
+def summarise(results: list[ImageResult], failures: dict[str, str], notes: list[str]) -> Report:
+    """Add up the results of a set's images."""
+    results = sorted(results, key=lambda result: result.file)
+    confusions: dict[tuple[str, str], np.ndarray] = {}
+    pixels: dict[str, np.ndarray] = {}
+    scores: dict[str, dict[str, float]] = {}
+    objects: dict[str, dict[str, dict[str, ObjectSums]]] = {}
+    for result in results:
+        for key, confusion in result.confusions.items():
+            confusions[key] = confusions.get(key, 0) + confusion
+        for name, counts in result.pixels.items():
+            pixels[name] = pixels.get(name, 0) + counts
+        for name, score in result.scores.items():
+            scores.setdefault(name, {})[result.file] = score
+        for (name, kind), sums in result.objects.items():
+            objects.setdefault(name, {}).setdefault(kind, {})[result.file] = sums
+    return Report(
+        files=tuple(result.file for result in results),
+        confusions=confusions,
+        weights={name: evaluate.frequency_weights(counts) for name, counts in pixels.items()},
+        scores=scores,
+        failures=dict(sorted(failures.items())),
+        notes=(*notes, *(note for result in results for note in result.notes)),
+        objects=objects,
+        results=tuple(results),
+    )

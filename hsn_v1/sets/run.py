@@ -1,0 +1,241 @@
+"""A run over a set of images: classified here, then refined, written and measured in worker processes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache
+from pathlib import Path
+
+import cv2
+import loky
+import numpy as np
+
+from .. import evaluate
+from ..densecrf import LARGE, DenseCRF
+from ..errors import InputError
+from ..files.images import Truth, read_image, read_objects, read_truth
+from ..histonet import HistoNet, lasting
+from ..hsn_v1 import ClassifiedTiles, Segmentation, classify, segment
+from ..object_metrics import ObjectSums, object_sums
+from ..permutohedral import is_compiled
+from ..show.figures import confusion_figure
+from ..workers import side_by_side
+from .outputs import (
+    OBJECTS,
+    check_writable,
+    object_mask,
+    write_confusions,
+    write_image,
+    write_ious,
+    write_metrics,
+    write_object_metrics,
+    write_scores,
+)
+from .page import write_page
+from .report import ImageResult, Report, summarise
+from .settings import Settings
+
+#: There is a process for each core, so that threads in it only wait for each other. And loky must not take what a
+#: worker keeps for a leak, and start it anew.
+PLAIN_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "LOKY_MAX_MEMORY_LEAK_SIZE": str(1 << 50),
+}
+
+#: For small images, glibc keeps the memory it got, which costs a worker more time to get than to use.
+WORKER_ENVIRONMENT = {
+    **PLAIN_ENVIRONMENT,
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
+}
+
+
+def run(settings: Settings, histonet: HistoNet, on_image: Callable[[], None] = lambda: None) -> Report:
+    """Segment the images, and write and measure the results.
+
+    An image that cannot be read, or that lacks ground truth, is left out and reported.
+
+    Parameters
+    ----------
+    settings : Settings
+    histonet : HistoNet
+    on_image : callable
+        Called after each image, also after one that failed.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    InputError
+        If results cannot be written, or no image at all could be segmented.
+    """
+    check_writable(settings.out)
+    failures: dict[str, str] = {}
+    notes = list(settings.notes)
+    results: list[ImageResult] = []
+
+    def images() -> Iterator[tuple[Path, np.ndarray]]:
+        for path in settings.images:
+            try:
+                image, note = read_image(path)
+            except InputError as error:
+                failures[path.name] = str(error)
+                on_image()
+            else:
+                notes.extend([note] if note else [])
+                yield path, image
+
+    with worker_pool(settings.workers, settings.out) as pool:
+        classified = classify(images(), histonet, settings.downsample, settings.batch_size)
+        done = side_by_side(
+            classified,
+            lambda image: pool.submit(finish_image, settings, *image),
+            settings.workers,
+            settings.beside,
+            ahead=2 * settings.workers,
+        )
+        for (path, _, _), future in done:
+            try:
+                results.append(future.result())
+            except InputError as error:
+                failures[path.name] = str(error)
+            on_image()
+        if not results:
+            raise InputError(next(iter(failures.values())))
+        report = summarise(results, failures, notes)
+        write_metrics(settings.out, report, settings.label_sets)
+        write_object_metrics(settings.out, report)
+        write_scores(settings.out, report.scores, settings.save)
+        label_sets = {label_set.name: label_set for label_set in settings.label_sets}
+        figures = [
+            pool.submit(write_confusions, settings.out, confusion, label_sets[name], stage)
+            for (name, stage), confusion in report.confusions.items()
+        ]
+        figures += [
+            pool.submit(write_ious, settings.out, report.stages(name), label_sets[name]) for name in report.weights
+        ]
+        write_page(settings, report)
+        for figure in figures:
+            figure.result()
+    return report
+
+
+def finish_image(settings: Settings, path: Path, image: np.ndarray, tiles: ClassifiedTiles) -> ImageResult:
+    """Segment a classified image, write its files and compare it with its ground truth."""
+    truths: dict[str, Truth] = {}
+    segmentations = {}
+    if settings.truth and settings.run_level >= 3:
+        for label_set in settings.label_sets:
+            file = settings.truth / label_set.name / path.name
+            truths[label_set.name] = read_truth(file, label_set, *image.shape[:2])
+    if settings.run_level >= 2:
+        crfs = settings.crfs if settings.run_level >= 3 else {}
+        threads = settings.threads if image.shape[0] * image.shape[1] >= LARGE else 1
+        segmentations = segment(image, tiles, settings.label_sets, crfs, threads)
+    objects = compare_objects(settings, path, segmentations) if truths else {}
+    write_image(settings, path, image, tiles, segmentations, truths)
+    return ImageResult(
+        path.name,
+        image.shape[:2],
+        areas={
+            (name, stage): np.bincount(mask.ravel(), minlength=len(segmentation.maps))
+            for name, segmentation in segmentations.items()
+            for stage, mask in segmentation.masks.items()
+        },
+        confusions={
+            (name, stage): evaluate.confusion_matrix(truth.labels, mask, len(truth.pixels))
+            for name, truth in truths.items()
+            for stage, mask in segmentations[name].masks.items()
+        },
+        objects=objects,
+        pixels={name: truth.pixels for name, truth in truths.items()},
+        scores={
+            label_set.name: float(tiles.scores[:, label_set.outputs(always)].mean())
+            for label_set in settings.label_sets
+            if (always := label_set.indices(label_set.always_present))
+        },
+        notes=tuple(
+            f"{settings.truth / name / path.name}: {truth.strange} pixels have a colour of no class; "
+            "they count as unlabelled"
+            for name, truth in truths.items()
+            if truth.strange
+        ),
+    )
+
+
+def compare_objects(
+    settings: Settings, path: Path, segmentations: Mapping[str, Segmentation]
+) -> dict[tuple[str, str], ObjectSums]:
+    """Compare the final masks' objects with the true ones, where there is a file of these.
+
+    Parameters
+    ----------
+    settings : Settings
+    path : Path
+        The image's file.
+    segmentations : mapping of str to Segmentation
+        By the label set's name.
+
+    Returns
+    -------
+    dict of (str, str) to ObjectSums
+        By the label set's name and a key of `outputs.OBJECTS`.
+
+    Raises
+    ------
+    InputError
+        If the file is of no use.
+    """
+    sums = {}
+    for label_set in settings.label_sets:
+        folder = label_set.true_instances
+        if folder and (file := settings.truth / folder / f"{path.stem}.bmp").exists():
+            mask = segmentations[label_set.name].masks["CRF"]
+            truth = read_objects(file, *mask.shape)
+            for kind, separate in OBJECTS.items():
+                sums[label_set.name, kind] = object_sums(separate(object_mask(mask, label_set)), truth)
+    return sums
+
+
+def start_workers(workers: int, environment: Mapping[str, str] = WORKER_ENVIRONMENT) -> loky.ProcessPoolExecutor:
+    """Return the pool of worker processes; a new one starts at once, beside whatever this process does next."""
+    pool = loky.get_reusable_executor(workers, timeout=300, env=dict(environment))
+    compiled = is_compiled()
+    for worker in range(workers):
+        pool.submit(_warm_up, compiled or worker == 0)
+    return pool
+
+
+@cache  # a pool that is asked for again is warm
+def _warm_up(crf: bool) -> None:
+    """Load fonts and compiled code, which takes longer than an image; not the CRF while another worker compiles it."""
+    cv2.setNumThreads(1)  # there is a process for each core
+    with lasting():
+        confusion_figure(np.eye(2), ("E", "C"), "")
+        for classes in (2, 3, 5) if crf else ():  # each kind of class loop is compiled on its own
+            DenseCRF()(np.ones((classes, 2, 2), np.float32), np.zeros((2, 2, 3), np.uint8))
+
+
+@contextlib.contextmanager
+def worker_pool(
+    workers: int, out: Path, environment: Mapping[str, str] = WORKER_ENVIRONMENT
+) -> Iterator[loky.ProcessPoolExecutor]:
+    """Yield worker processes that write to a folder; if that breaks, say so in one line and leave no worker busy."""
+    pool = start_workers(workers, environment)
+    try:
+        yield pool
+    except BaseException as error:
+        pool.shutdown(wait=True, kill_workers=True)
+        if isinstance(error, OSError):
+            what = f"{error.filename or out}: {error.strerror or error}"
+            raise InputError(f"{what}; results cannot be written: make room there, or choose another --out") from error
+        if isinstance(error, BrokenProcessPool):
+            raise InputError(
+                f"a worker process died, probably for lack of memory; run with fewer than {workers} --workers"
+            ) from error
+        raise

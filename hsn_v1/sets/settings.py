@@ -1,0 +1,243 @@
+"""What a run needs to know, and where it comes from: the published scripts' `params`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..adp import HTT_MODES, LabelSet
+from ..densecrf import BACKENDS, DenseCRF
+from ..errors import InputError
+from ..tiles import TILE
+from ..workers import available_cores, classifier_threads
+
+
+class SaveTypes(NamedTuple):
+    """What a run writes for each image: the published `save_types`, in their order."""
+
+    confidences: bool = True
+    maps: bool = True
+    masks: bool = True
+    summaries: bool = True
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to segment, how, and what to write.
+
+    Attributes
+    ----------
+    images : tuple of Path
+        Image files, in order.
+    truth : Path or None
+        Folder of ground truth, with one folder for each label set's name; None to go without.
+    out : Path
+        Folder to write to.
+    label_sets : tuple of LabelSet
+    crfs : mapping of str to DenseCRF
+        By the label set's name; a label set without one stops before the CRF.
+    model : str
+        The classifier's name.
+    published : mapping of str to mapping of str to float
+        Published metrics after the CRF, by the label set's name.
+    downsample : float
+        Factor between the images' scale and the classifier's; see `tiles.downsample_factor`.
+    input_size : (int, int)
+        Height and width of the confidence images, in px.
+    batch_size : int
+        Number of tiles that the classifier takes at once.
+    run_level : int
+        1: scores only; 2: also Grad-CAM, adjusted maps and their masks; 3: all.
+    save : SaveTypes
+    workers : int
+        Number of worker processes.
+    notes : tuple of str
+        What the user should know of these settings.
+    """
+
+    images: tuple[Path, ...]
+    truth: Path | None
+    out: Path
+    label_sets: tuple[LabelSet, ...]
+    crfs: Mapping[str, DenseCRF] = field(default_factory=dict)
+    model: str = ""
+    published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    downsample: float = 1.0
+    input_size: tuple[int, int] = (TILE, TILE)
+    batch_size: int = 8
+    run_level: int = 3
+    save: SaveTypes = field(default_factory=SaveTypes)
+    workers: int = field(default_factory=available_cores)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def threads(self) -> int:
+        """Threads for each image: more than one where there are fewer images at a time than cores."""
+        return max(1, available_cores() // min(self.workers, len(self.images)))
+
+    @property
+    def beside(self) -> int:
+        """Images that workers may have while the classifier is at work, on its share of the cores."""
+        cores = available_cores()
+        return (cores - classifier_threads(cores)) // self.threads
+
+
+def find_images(folder: Path, mode: str) -> tuple[Path, ...]:
+    """Return the images of a folder, sorted by name.
+
+    Parameters
+    ----------
+    folder : Path
+    mode : {"patch", "wsi"}
+        ``patch``: all PNG files; ``wsi``: the tiles of a slide, whose names end in ``_f1`` before the extension.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder, or no image in it.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; it should hold the images")
+    files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    if mode == "patch":
+        images, expected = [path for path in files if path.suffix.lower() == ".png"], "PNG files"
+    else:
+        images, expected = [path for path in files if path.stem.endswith("_f1")], "files named *_f1.png"
+    if not images:
+        raise InputError(f"{folder}: no images; expected {expected}")
+    return tuple(sorted(images, key=lambda path: path.name))
+
+
+#: The keys of the published `params`, and `crf` (see `DenseCRF.backend`): default (None: required), test, and what
+#: the test expects, in words.
+PARAMS: dict[str, tuple[Any, Any, str]] = {
+    "input_name": (None, lambda v: isinstance(v, str) and v.strip(), "the name of a folder in img"),
+    "input_size": ([TILE, TILE], lambda v: _is_list(v, 2, _is_count), "two positive whole numbers, height and width"),
+    "input_mode": ("patch", lambda v: v in ("patch", "wsi"), "patch or wsi"),
+    "down_fac": (1.0, lambda v: _is_number(v) and 0 < v < float("inf"), "a positive number"),
+    "batch_size": (8, lambda v: _is_count(v), "a positive whole number"),
+    "htt_mode": ("both", lambda v: v in HTT_MODES, f"one of {', '.join(HTT_MODES)}"),
+    "gt_mode": ("on", lambda v: v in ("on", "off", True, False), "on or off"),
+    "run_level": (3, lambda v: _is_count(v) and v <= 3, "1, 2 or 3"),
+    "save_types": (
+        [True] * 4,
+        lambda v: _is_list(v, 4, lambda flag: flag in (0, 1)),
+        "four values, each true or false",
+    ),
+    "crf": ("numba", lambda v: v in BACKENDS, f"one of {', '.join(BACKENDS)}"),
+    "verbosity": ("NORMAL", lambda v: v in ("NORMAL", "QUIET"), "NORMAL or QUIET"),
+}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and value > 0
+
+
+def _is_list(value: Any, length: int, test: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == length and all(map(test, value))
+
+
+def check_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the published `params` with defaults filled in.
+
+    Raises
+    ------
+    InputError
+        If a key is unknown or missing, or its value is of no use.
+    """
+    for key in params:
+        if key not in PARAMS:
+            raise InputError(f"params: unknown key {key!r}; known are {', '.join(PARAMS)}")
+    checked = {}
+    for key, (default, test, expected) in PARAMS.items():
+        value = checked[key] = params.get(key, default)
+        try:
+            passes = test(value)
+        except (TypeError, ValueError):  # a type that can't be compared
+            passes = False
+        if not passes:
+            raise InputError(f"params[{key!r}] is {value!r}; expected {expected}")
+    return checked
+
+
+def settings_from_params(
+    params: Mapping[str, Any], root: Path = Path(), out: Path | None = None, workers: int | None = None
+) -> Settings:
+    """Look up images and ground truth for the published `params`.
+
+    Parameters
+    ----------
+    params : mapping
+        See `PARAMS`.
+    root : Path
+        Folder that has ``data``, ``img`` and ``gt``.
+    out : Path, optional
+        Folder to write to; ``<root>/out/<input_name>``, if left out.
+    workers : int, optional
+        Number of worker processes; one for each core, if left out.
+
+    Raises
+    ------
+    InputError
+        If a value is of no use, or a folder or an image is missing.
+    """
+    params = check_params(params)
+    if workers is not None and not _is_count(workers):
+        raise InputError(f"workers is {workers!r}; expected a positive whole number")
+    name, label_sets = params["input_name"], HTT_MODES[params["htt_mode"]]
+    images = find_images(root / "img" / name, params["input_mode"])
+    truth = root / "gt" / name if params["gt_mode"] in ("on", True) else None
+    for label_set in label_sets:
+        if truth and not (truth / label_set.name).is_dir():
+            raise InputError(
+                f"{truth / label_set.name}: no such folder; put the ground truth there, or run with gt_mode off"
+            )
+    return Settings(
+        images=images,
+        truth=truth,
+        out=out or root / "out" / name,
+        label_sets=label_sets,
+        downsample=float(params["down_fac"]),
+        input_size=tuple(params["input_size"]),
+        batch_size=int(params["batch_size"]),
+        run_level=int(params["run_level"]),
+        save=SaveTypes(*map(bool, params["save_types"])),
+        workers=workers or available_cores(),
+    )
+
+
+def with_crfs(settings: Settings, folder: Path, model_name: str, backend: str = "numba") -> Settings:
+    """Return settings with a model's name and the CRFs that a folder holds for it; see `read_crfs`."""
+    crfs, notes = read_crfs(folder, model_name, settings.label_sets)
+    crfs = {name: replace(crf, backend=backend) for name, crf in crfs.items()}
+    return replace(settings, crfs=crfs, model=model_name, notes=(*settings.notes, *notes))
+
+
+def read_crfs(
+    folder: Path, model_name: str, label_sets: tuple[LabelSet, ...]
+) -> tuple[dict[str, DenseCRF], tuple[str, ...]]:
+    """Return the CRF of each label set by its name, and what the user should know.
+
+    They are read from ``<model name>_<label set>_optimal_pcc.npy`` or, as published, from
+    ``<label set>_optimal_pcc.npy``; without a file the default serves, and a note says so.
+
+    Raises
+    ------
+    InputError
+        If a file does not hold what it should.
+    """
+    crfs, notes = {}, []
+    for label_set in label_sets:
+        published = f"{label_set.name}_optimal_pcc.npy"
+        files = [path for path in (folder / f"{model_name}_{published}", folder / published) if path.exists()]
+        crfs[label_set.name] = DenseCRF.from_file(files[0]) if files else DenseCRF()
+        if not files:
+            notes.append(f"{folder / published}: no such file; the CRF's default settings serve")
+    return crfs, tuple(notes)

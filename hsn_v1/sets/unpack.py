@@ -1,0 +1,256 @@
+"""Put the authors' download in place.
+
+An archive comes from elsewhere, so nothing in it is trusted: all of it is looked through before anything is
+written, all that is missing is unpacked beside the folders it belongs to, and only then moved there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import stat
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PureWindowsPath
+from typing import IO
+
+from ..errors import InputError
+
+FOLDERS = {"data", "gt", "img"}
+RUBBISH = {".DS_Store", "Thumbs.db", "desktop.ini"}  #: what desktops leave in folders
+
+#: What an honest archive stays below, unpacked: bytes, and times its own size.
+MAX_BYTES, MAX_RATIO = 4 << 30, 200
+
+CHUNK = 1 << 20  #: bytes
+
+#: Passes on items, and may show how far it has come: ``track(items, description)``.
+Track = Callable[[list, str], Iterable]
+
+
+def untracked(items: list, description: str) -> Iterable:
+    """Pass on items and show nothing."""
+    return items
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file of the download.
+
+    Attributes
+    ----------
+    name : str
+        Path in the download; from `find_members`, the path below ROOT.
+    size : int
+        In bytes.
+    open : callable
+        Opens it for reading.
+    flaw : str
+        Why it cannot be taken; empty if it can.
+    """
+
+    name: str
+    size: int
+    open: Callable[[], IO[bytes]]
+    flaw: str = ""
+
+
+@dataclass(frozen=True)
+class Installed:
+    """Names of the files that were put in place, of those that were there already, and of what was left out."""
+
+    placed: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    skipped: tuple[str, ...]
+
+
+def find_members(source: zipfile.ZipFile | Path) -> tuple[list[Member], list[str]]:
+    """Look through the download.
+
+    Parameters
+    ----------
+    source : ZipFile or Path
+        An archive or a folder, with ``data``, ``gt`` and ``img`` or with one folder around them.
+
+    Returns
+    -------
+    members : list of Member
+        The files to put in place.
+    skipped : list of str
+        What else lies beside them.
+
+    Raises
+    ------
+    InputError
+        If a path leads out, if a file is no plain one or comes twice, or if there is none at all or far too much.
+    """
+    is_archive = isinstance(source, zipfile.ZipFile)
+    where = Path(source.filename) if is_archive else source
+    files = [(_parts(where, member), member) for member in (_archived(source) if is_archive else _lying_in(source))]
+    files = [(parts, member) for parts, member in files if not _is_rubbish(parts)]
+    tops = {parts[0] for parts, _ in files}
+    around = {parts[0] for parts, _ in files if len(parts) > 2 and parts[1] in FOLDERS}
+    if len(around) == 1 and (around == tops or not tops & FOLDERS):  # the folder around may itself be called `data`
+        files = [(parts[1:] if parts[0] in around else parts, member) for parts, member in files]
+
+    members, seen = [], {}
+    for parts, member in files:
+        if parts[0] not in FOLDERS:
+            continue
+        if flaw := member.flaw or ("is a file, expected a folder" if len(parts) == 1 else ""):
+            raise InputError(f"{where}: {member.name!r} {flaw}; get the authors' archive")
+        if (key := "/".join(parts).casefold()) in seen:  # not all file systems tell upper from lower case
+            raise InputError(f"{where}: {member.name!r} comes twice, also as {seen[key]!r}; get the authors' archive")
+        seen[key] = member.name
+        members.append(Member("/".join(parts), member.size, member.open))
+    if not members:
+        raise InputError(f"{where}: no files in data, gt or img; expected the authors' hsn_data.zip, or its folder")
+    if is_archive:
+        _check_growth(where, members)
+    return members, sorted({parts[0] for parts, _ in files} - FOLDERS)
+
+
+def _archived(archive: zipfile.ZipFile) -> Iterator[Member]:
+    for info in archive.infolist():
+        if not info.is_dir():  # a folder is made when a file needs it
+            flaw = "is encrypted, expected an open file" if info.flag_bits & 1 else _flaw(info.external_attr >> 16)
+            yield Member(info.filename, info.file_size, partial(archive.open, info), flaw)
+
+
+def _lying_in(folder: Path) -> Iterator[Member]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() or not path.is_dir():
+            status = path.lstat()
+            name = path.relative_to(folder).as_posix()
+            yield Member(name, status.st_size, partial(path.open, "rb"), _flaw(status.st_mode))
+
+
+def _flaw(mode: int) -> str:
+    kind = stat.S_IFMT(mode)  # 0 in archives made on Windows
+    return "" if kind in (0, stat.S_IFREG) else "is a link or a device, expected a plain file"
+
+
+def _parts(where: Path, member: Member) -> tuple[str, ...]:
+    path = PureWindowsPath(member.name)  # knows both slashes, and drives
+    if path.anchor or ".." in path.parts or not path.parts:
+        raise InputError(f"{where}: {member.name!r} leads out of the folder to unpack to; get the authors' archive")
+    return path.parts
+
+
+def _is_rubbish(parts: tuple[str, ...]) -> bool:
+    return parts[0] == "__MACOSX" or parts[-1] in RUBBISH or parts[-1].startswith("._")
+
+
+def _check_growth(where: Path, members: list[Member]) -> None:
+    total = sum(member.size for member in members)
+    if total > min(MAX_BYTES, MAX_RATIO * where.stat().st_size):
+        largest = max(members, key=lambda member: member.size)
+        raise InputError(
+            f"{where}: would grow to {total:,} bytes ({largest.name!r} alone to {largest.size:,}), expected at most "
+            f"{MAX_BYTES:,}, and {MAX_RATIO} times the archive; get the authors' archive"
+        )
+
+
+def install(source: Path, root: Path, force: bool = False, track: Track = untracked) -> Installed:
+    """Put the download in place; a file that is there already stays as it is.
+
+    Parameters
+    ----------
+    source : Path
+        The authors' archive, or the folder it was unpacked to.
+    root : Path
+        Folder that is to have ``data``, ``gt`` and ``img``.
+    force : bool
+        Whether to replace files that differ from the download's.
+    track : callable
+        See `Track`.
+
+    Returns
+    -------
+    Installed
+
+    Raises
+    ------
+    InputError
+        If the download is broken or hostile, if something else is in its place, or if `root` cannot be written
+        to. No half-written file is left behind.
+    """
+    try:
+        with _opened(source) as content:
+            members, skipped = find_members(content)
+            there = {m.name: _is_there(m, root) for m in track(members, "comparing")}
+            new = [member for member in members if not there[member.name]]
+            if (old := [root / m.name for m in new if (root / m.name).exists()]) and not force:
+                more = f" and {len(old) - 1} more files" if len(old) > 1 else ""
+                raise InputError(f"{old[0]}{more}: not the same as in {source}; move it away, or use --force")
+            root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".hsn_data.", dir=root) as temporary:
+                for member in track(new, "unpacking"):
+                    _unpack(member, Path(temporary, member.name))
+                for member in new:
+                    _make_way(root / member.name)
+                    Path(temporary, member.name).replace(root / member.name)
+    except OSError as error:
+        what = f"{error.filename or root}: {error.strerror or error}"
+        raise InputError(f"{what}; the download cannot be put there: make room, or choose another --root") from error
+    placed, unchanged = (tuple(name for name, same in there.items() if same is which) for which in (False, True))
+    return Installed(placed, unchanged, tuple(skipped))
+
+
+@contextlib.contextmanager
+def _opened(source: Path) -> Iterator[zipfile.ZipFile | Path]:
+    if source.is_dir():
+        yield source
+    elif source.exists():
+        with _readable(source):
+            archive = zipfile.ZipFile(source)
+        with archive:
+            yield archive
+    else:
+        raise InputError(f"{source}: no such file; expected the authors' hsn_data.zip, or the folder it unpacks to")
+
+
+@contextlib.contextmanager
+def _readable(what: Path | str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # zipfile raises whatever its parser meets in a broken file
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise InputError(f"{what}: cannot be read ({reason}); get the authors' download again") from error
+
+
+def _chunks(member: Member) -> Iterator[bytes]:
+    """Read a member; zipfile compares sizes and checksums on the way."""
+    with _readable(member.name), member.open() as stream:
+        while chunk := stream.read(CHUNK):
+            yield chunk
+
+
+def _is_there(member: Member, root: Path) -> bool:
+    """Return whether the very file is in place; raise InputError if it could not be put there."""
+    target = root / member.name
+    if not target.resolve().is_relative_to(root.resolve()):
+        raise InputError(f"{target}: leads out of {root} by a link; put a folder there, or choose another --root")
+    nearest = next(path for path in (target, *target.parents) if path.exists())
+    if nearest.is_dir() is (nearest == target):
+        wrong, right = ("a folder", "a file") if nearest == target else ("a file", "a folder")
+        raise InputError(f"{nearest}: is {wrong}, expected {right}; move it away, or choose another --root")
+    if nearest != target or target.stat().st_size != member.size:
+        return False
+    with target.open("rb") as file:
+        return all(chunk == file.read(len(chunk)) for chunk in _chunks(member))
+
+
+def _make_way(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _unpack(member: Member, path: Path) -> None:
+    _make_way(path)
+    with path.open("wb") as file:
+        for chunk in _chunks(member):
+            file.write(chunk)
+    if path.stat().st_size != member.size:
+        raise InputError(f"{member.name}: {path.stat().st_size} bytes, expected {member.size}; get the archive again")

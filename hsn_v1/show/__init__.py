@@ -1,0 +1,1 @@
+"""From arrays to what people look at: figures, panels and HTML pages."""

@@ -1,0 +1,76 @@
+"""Geometry of a slide at the classifier's scale: overlapping tiles to classify, and windows to refine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..tiles import TILE, Window
+
+
+@dataclass(frozen=True)
+class SlideGrid:
+    """Tiles and cores of a slide, both numbered in rows from the top left.
+
+    Tiles overlap by a quarter (paper, section 4; `method.md`, "Slides") and cover the slide; cores divide it.
+
+    Attributes
+    ----------
+    height, width : int
+        Size of the slide, in px at the classifier's scale.
+    tile : int
+        Side of a tile, in px.
+    core : int
+        Side of a core, the part of a window that is kept, in px.
+    offset : int
+        By how many px the first tiles begin above and left of the slide, from 0 to less than a tile's step.
+    """
+
+    height: int
+    width: int
+    tile: int = TILE
+    core: int = 768
+    offset: int = 0
+
+    @property
+    def step(self) -> int:
+        """Distance of neighbouring tiles, in px."""
+        return self.tile - self.tile // 4
+
+    @property
+    def frame(self) -> Window:
+        """The whole slide."""
+        return Window(0, 0, self.height, self.width)
+
+    @property
+    def tiles(self) -> tuple[int, int]:
+        """Numbers of rows and columns of tiles."""
+        return tuple(1 + -(-max(side + self.offset - self.tile, 0) // self.step) for side in (self.height, self.width))
+
+    @property
+    def cores(self) -> tuple[int, int]:
+        """Numbers of rows and columns of cores."""
+        return tuple(math.ceil(side / self.core) for side in (self.height, self.width))
+
+    def tile_window(self, number: int) -> Window:
+        """Return where a tile lies; at the slide's edge, parts of it may lie outside."""
+        row, column = divmod(number, self.tiles[1])
+        return Window(row * self.step - self.offset, column * self.step - self.offset, self.tile, self.tile)
+
+    def core_window(self, number: int) -> Window:
+        """Return where a core lies, inside the slide."""
+        row, column = divmod(number, self.cores[1])
+        return Window(row * self.core, column * self.core, self.core, self.core).overlap(self.frame)
+
+    def tiles_of(self, window: Window) -> Iterator[int]:
+        """Yield the numbers of the tiles that a window touches."""
+        rows, columns = self.tiles
+        for row in self._touched(window.top, window.bottom, rows):
+            for column in self._touched(window.left, window.right, columns):
+                yield row * columns + column
+
+    def _touched(self, begin: int, end: int, count: int) -> range:
+        first = (begin + self.offset - self.tile) // self.step + 1
+        stop = -(-(end + self.offset) // self.step)
+        return range(max(first, 0), min(stop, count))

@@ -1,0 +1,1 @@
+"""Training a classifier from patch labels alone, and tuning the CRF for it."""
