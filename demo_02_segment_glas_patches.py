@@ -2,7 +2,8 @@
 
 import sys
 
-from hsn_v1.commands.demo import demo
+from hsn_v1 import HistoSegNetV1
+from hsn_v1.commands.demo import demo  # options, and phantoms where there is no official data
 
 INPUT_NAME = "02_glas_full"
 MODEL_NAME = "histonet_X1.7_clrdecay_5"
@@ -30,5 +31,15 @@ PARAMS = {
     "verbosity": "NORMAL",
 }
 
+
+def segment(params, model_name, **options):
+    """Make the four published calls, and return what was measured."""
+    hsn = HistoSegNetV1(params=params, **options)
+    hsn.find_img()
+    hsn.analyze_img()
+    hsn.load_histonet(params={"model_name": model_name})
+    return hsn.run_batch()
+
+
 if __name__ == "__main__":
-    sys.exit(demo(__doc__, PARAMS, MODEL_NAME, PUBLISHED, PHANTOM))
+    sys.exit(demo(__doc__, segment, PARAMS, MODEL_NAME, PUBLISHED, PHANTOM))

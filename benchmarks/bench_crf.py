@@ -31,12 +31,12 @@ from rich.console import Console
 from rich.table import Table
 
 from hsn_v1 import densecrf, permutohedral
-from hsn_v1.densecrf import BACKENDS, LARGE, DenseCRF
+from hsn_v1.densecrf import BACKENDS, CRF, LARGE
 from hsn_v1.files.images import read_image
 from hsn_v1.permutohedral import each, spans
-from hsn_v1.sets.run import WORKER_ENVIRONMENT
+from hsn_v1.workers import SMALL_IMAGES
 
-MORPH, FUNC = DenseCRF(1, 20, 10, 40, 50), DenseCRF(3, 40, 10, 4, 25)
+MORPH, FUNC = CRF(1, 20, 10, 40, 50), CRF(3, 40, 10, 4, 25)
 CASES = (("large", 2, FUNC), ("patches", 4, FUNC), ("patches", 5, MORPH), ("patches", 12, MORPH))
 MEGAPIXELS = (1000, 2000)  # rows and columns
 
@@ -65,7 +65,7 @@ def clock(run: Callable) -> float:
     return time.perf_counter() - start
 
 
-def span(crf: DenseCRF, pairs: list) -> tuple[float, float]:
+def span(crf: CRF, pairs: list) -> tuple[float, float]:
     """Refine in a worker; return when it began and ended: in a run, maps do not travel between processes."""
     start = time.perf_counter()
     for pair in pairs:
@@ -73,7 +73,7 @@ def span(crf: DenseCRF, pairs: list) -> tuple[float, float]:
     return start, time.perf_counter()
 
 
-def phases(crf: DenseCRF, pair: tuple, threads: int) -> dict[str, float]:
+def phases(crf: CRF, pair: tuple, threads: int) -> dict[str, float]:
     """Return the seconds of each phase of one refinement; those between them are the rest."""
     seconds = Counter()
 
@@ -115,7 +115,7 @@ def ceiling(threads: int) -> dict[str, float]:
     }
 
 
-def profile(crf: DenseCRF, pair: tuple, repeats: int) -> Table:
+def profile(crf: CRF, pair: tuple, repeats: int) -> Table:
     """Return a table of the phases' milliseconds on one thread and on two, measured in turn."""
     runs = [[{**phases(crf, pair, n), **ceiling(n)} for n in (1, 2)] for _ in range(repeats + 1)][1:]
     table = Table("phase", "one thread", "two", "gain", title=f"ms, {' x '.join(map(str, pair[0].shape))}")
@@ -125,7 +125,7 @@ def profile(crf: DenseCRF, pair: tuple, repeats: int) -> Table:
     return table
 
 
-def measure(crf: DenseCRF, pairs: list, repeats: int) -> list[str]:
+def measure(crf: CRF, pairs: list, repeats: int) -> list[str]:
     """Return a row of the table: milliseconds an image, ratios, and whether labels are equal."""
     library = replace(crf, backend="pydensecrf")
     large = pairs[0][1].shape[0] * pairs[0][1].shape[1] >= LARGE
@@ -133,7 +133,7 @@ def measure(crf: DenseCRF, pairs: list, repeats: int) -> list[str]:
     def two_cores() -> float:
         if large:
             return clock(lambda: [crf(*pair, threads=2) for pair in pairs])
-        pool = loky.get_reusable_executor(2, env=WORKER_ENVIRONMENT)
+        pool = loky.get_reusable_executor(2, env=SMALL_IMAGES)
         starts, ends = zip(
             *(task.result() for task in [pool.submit(span, crf, pairs[i::2]) for i in (0, 1)]), strict=True
         )

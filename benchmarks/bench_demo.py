@@ -38,7 +38,7 @@ STAGES = {
     "classify": ("hsn_v1.histonet.HistoNet.__call__",),
     "localise": ("hsn_v1.hsn_v1.localise",),
     "adjust": ("hsn_v1.hsn_v1.adjust",),
-    "refine": ("hsn_v1.densecrf.DenseCRF.__call__",),
+    "refine": ("hsn_v1.densecrf.CRF.__call__",),
     "evaluate": ("hsn_v1.evaluate.confusion_matrix", "hsn_v1.sets.run.summarise"),
     "write": (
         "hsn_v1.sets.run.write_image",

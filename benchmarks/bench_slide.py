@@ -39,21 +39,20 @@ from bench_demo import REPOSITORY, SerialPool, memory, stopwatches
 from rich.console import Console
 from rich.table import Table
 
-from hsn_v1 import load_histonet, segment_image
+from hsn_v1 import segment_image
 from hsn_v1.adp import CLASSIFIER_MPP, HTT_MODES
+from hsn_v1.commands.defaults import PHANTOM_MODEL
 from hsn_v1.evaluate import confusion_matrix, mean_iou_present
+from hsn_v1.files.models import load_histonet, read_crfs
 from hsn_v1.files.slides import open_slide
 from hsn_v1.histonet import HistoNet
 from hsn_v1.phantoms.phantom_slide import write_slide
-from hsn_v1.sets.settings import read_crfs
 from hsn_v1.slides.grid import SlideGrid
-from hsn_v1.slides.many import PHANTOM_MODELS
 from hsn_v1.slides.own_file import Method, segment_slide
 from hsn_v1.tiles import TILE
 from hsn_v1.workers import available_cores
 
 LABEL_SETS = HTT_MODES["both"]
-PHANTOM_MODEL = PHANTOM_MODELS["both"]
 HALF = TILE // 2  # by which tiles are shifted, in px
 
 #: What is timed in one process: the stage, and the functions that make it up.
@@ -62,7 +61,7 @@ STAGES = {
     "read": ("hsn_v1.files.slides.Slide.read",),
     "classify": ("hsn_v1.slides.whole_slide.classify_batch",),
     "localise, adjust": ("hsn_v1.slides.whole_slide.localise_and_adjust",),
-    "refine": ("hsn_v1.densecrf.DenseCRF.__call__",),
+    "refine": ("hsn_v1.densecrf.CRF.__call__",),
     "write label maps": ("hsn_v1.slides.own_file.write_label_map",),
     "write polygons": ("hsn_v1.slides.own_file.write_polygons",),
 }

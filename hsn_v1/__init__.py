@@ -1,13 +1,20 @@
-"""HistoSegNet (V1): segments histology images by tissue type, from a classifier trained on patch labels only."""
+"""HistoSegNet (V1): segments histology images by tissue type, from a classifier trained on patch labels only.
+
+segment_image   segment one image: the whole method, arrays in and out
+segment_slide   segment a slide or an image of any size, and write label maps, outlines and areas
+load_histonet   load a classifier
+HistoSegNetV1   the published demo scripts' calls, over a set of images
+InputError      what the user gave cannot be used; the message is one line
+"""
 
 from importlib import import_module
 
-__version__ = "1.0.0"
+__version__ = "1.1.0.dev0"
 
 _HOMES = {
     "HistoSegNetV1": "sets.published",
     "InputError": "errors",
-    "load_histonet": "histonet",
+    "load_histonet": "files.models",
     "segment_image": "hsn_v1",
     "segment_slide": "slides.own_file",
 }
@@ -19,3 +26,8 @@ def __getattr__(name: str):
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    """Return the public names, imported or not."""
+    return sorted([*_HOMES, "__version__"])

@@ -1,4 +1,4 @@
-"""The commands beside the demos: ``python -m hsn_v1 <command> --help`` says what each one does."""
+"""The commands beside the demos: ``hsn-v1 COMMAND --help`` says what each one does."""
 
 from __future__ import annotations
 
@@ -6,25 +6,21 @@ import argparse
 import sys
 from importlib import import_module
 
-from .commands.demo import exit_status
+from . import __version__
+from .commands.status import exit_status
 
-#: Modules whose `add_command(subparsers)` adds a command; its parser's default `run` carries it out.
-COMMANDS = (
-    "sets.official",
-    "phantoms.phantom_set",
-    "commands.picture",
-    "slides.many",
-    "training.fit",
-    "training.tune_crf",
-)
+#: Modules of `commands` whose `add_command(subparsers)` adds one; its parser's default `run` carries it out. They
+#: import what they need when they are carried out, not before.
+COMMANDS = ("segment", "train", "tune_crf", "phantom", "data", "picture")
 
 
 def main() -> int:
     """Carry out the command line, and return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m hsn_v1", description=__doc__.partition(":")[0] + ".")
+    parser = argparse.ArgumentParser(prog="hsn-v1", description=__doc__.partition(":")[0] + ".")
+    parser.add_argument("--version", action="version", version=f"hsn_v1 {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="command")
     for module in COMMANDS:
-        import_module(f".{module}", __package__).add_command(subparsers)
+        import_module(f".commands.{module}", __package__).add_command(subparsers)
     arguments = parser.parse_args()
     return exit_status(lambda: arguments.run(arguments))
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from scipy.special import expit
 
-from .adp import LabelSet
+from .labels import LabelSet
 
 BACKGROUND_REACH = 8  #: distance in px from which pixels matter to the background map
 OTHER_STRENGTH = 0.05  #: value of the "other" map where no class responds at all
@@ -16,7 +16,7 @@ def background_map(image: np.ndarray) -> np.ndarray:
     """Map how much each pixel looks like the bare glass of the slide.
 
     ``0.75 * sigmoid(4 * (mean of R, G, B - 240))``, smoothed by a Gaussian of sigma 2 px
-    (paper, section 3.3; `method.md`, stage 3).
+    (paper, section 3.3; docs/method.md, stage 3).
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def subtract_classes(maps: np.ndarray, keep: int | None = None) -> np.ndarray:
     """Subtract from each class's map the maximum of the other classes' maps, one class after another.
 
     As released: a class meets the maps of earlier classes already changed, and not yet clipped,
-    so that ``(.9, .8, .1)`` gives ``(.1, .7, 0)`` (`method.md`, stage 3).
+    so that ``(.9, .8, .1)`` gives ``(.1, .7, 0)`` (docs/method.md, stage 3).
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def subtract_classes(maps: np.ndarray, keep: int | None = None) -> np.ndarray:
 
 
 def adjust(cams: np.ndarray, image: np.ndarray, label_set: LabelSet, lent: np.ndarray | None = None) -> np.ndarray:
-    """Turn Grad-CAMs into the maps whose maximum is the segmentation (paper, section 3.3; `method.md`, stage 3).
+    """Turn Grad-CAMs into the maps whose maximum is the segmentation (paper, section 3.3; docs/method.md, stage 3).
 
     Parameters
     ----------

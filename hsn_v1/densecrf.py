@@ -19,8 +19,9 @@ P. Krähenbühl and V. Koltun, "Efficient Inference in Fully Connected CRFs with
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,8 @@ BACKENDS = ("numba", "pydensecrf")
 
 
 @dataclass(frozen=True)
-class DenseCRF:
-    """A dense CRF with Potts compatibility and named weights (`method.md`, stage 4).
+class CRF:
+    """A dense CRF with Potts compatibility and named weights (docs/method.md, stage 4).
 
     Attributes
     ----------
@@ -59,7 +60,7 @@ class DenseCRF:
     backend: str = "numba"
 
     @classmethod
-    def from_file(cls, path: Path) -> DenseCRF:
+    def from_file(cls, path: Path) -> CRF:
         """Read the settings from a file of six numbers, as published: those of this class, and the iterations.
 
         The last number is ignored, as the published loader does: there are five iterations.
@@ -86,7 +87,11 @@ class DenseCRF:
         return math.ceil(3 * max(self.gauss_sxy, self.bilat_sxy))
 
     def __call__(
-        self, maps: np.ndarray, image: np.ndarray, threads: int = 1, lattices: dict[tuple, Lattice] | None = None
+        self,
+        maps: np.ndarray,
+        image: np.ndarray,
+        threads: int = 1,
+        lattice: Callable[..., Lattice] | None = None,
     ) -> np.ndarray:
         """Refine adjusted maps.
 
@@ -97,9 +102,9 @@ class DenseCRF:
         image : ndarray of shape (H, W, 3), uint8
         threads : int
             The result is the same for any number.
-        lattices : dict, optional
-            The caller's, one for each image: lattices found there are reused, and new ones added, so that label
-            sets of one image share those whose widths agree.
+        lattice : callable, optional
+            Gives the image's lattice for a kernel's widths; `image_lattice` of this image, if left out. One that
+            remembers (`functools.cache`) lets label sets of one image share lattices.
 
         Returns
         -------
@@ -120,26 +125,21 @@ class DenseCRF:
         elif len(competing) > 1 and self.backend == "pydensecrf":
             refined[competing] = _infer_by_pydensecrf(self, maps[competing], image)
         elif len(competing) > 1:
-            refined[competing] = _infer(self, maps[competing], image, threads, {} if lattices is None else lattices)
+            refined[competing] = _infer(
+                self, maps[competing], lattice or partial(image_lattice, image, threads=threads), threads
+            )
         return refined
 
 
-def _infer(
-    crf: DenseCRF, maps: np.ndarray, image: np.ndarray, threads: int, lattices: dict[tuple, Lattice]
-) -> np.ndarray:
-    terms = []
-    for *widths, compat in (
-        (crf.gauss_sxy, crf.gauss_compat),
-        (crf.bilat_sxy, crf.bilat_srgb, crf.bilat_compat),
-    ):
-        key = tuple(widths)
-        if key not in lattices:
-            lattices[key] = image_lattice(image, *key, threads=threads)
-        terms.append((lattices[key], compat))
+def _infer(crf: CRF, maps: np.ndarray, lattice: Callable[..., Lattice], threads: int) -> np.ndarray:
+    terms = (
+        (lattice(crf.gauss_sxy), crf.gauss_compat),
+        (lattice(crf.bilat_sxy, crf.bilat_srgb), crf.bilat_compat),
+    )
 
     # One row per pixel, filled up to a width that the processor likes: what is filled up takes part in the filter, but
     # not in Q.
-    classes, n = len(maps), image.shape[0] * image.shape[1]
+    classes, n = len(maps), maps[0].size
     width = next((width for width in (1, 2, 4) if classes <= width), -(-classes // 8) * 8)
     log_p = np.zeros((n, width), np.float32)
     np.log(maps.clip(1e-5, 1).reshape(classes, n).T, out=log_p[:, :classes])
@@ -148,13 +148,13 @@ def _infer(
     each(threads, _softmax, softmax)
     for _ in range(crf.iterations):
         logits[:] = log_p
-        for lattice, compat in terms:
-            filter_lattice(lattice, q, threads, logits, compat)
+        for kernel, compat in terms:
+            filter_lattice(kernel, q, threads, logits, compat)
         each(threads, _softmax, softmax)
     return q[:, :classes].T.reshape(maps.shape)
 
 
-def _infer_by_pydensecrf(crf: DenseCRF, maps: np.ndarray, image: np.ndarray) -> np.ndarray:
+def _infer_by_pydensecrf(crf: CRF, maps: np.ndarray, image: np.ndarray) -> np.ndarray:
     try:
         from pydensecrf.densecrf import DIAG_KERNEL, NORMALIZE_SYMMETRIC, DenseCRF2D
     except ImportError as error:
@@ -177,7 +177,7 @@ def image_lattice(image: np.ndarray, sxy: float, srgb: float | None = None, thre
     Parameters
     ----------
     image : ndarray of shape (H, W, 3), uint8
-        Only its size counts without `srgb`; such lattices of patches are kept, as patches are often of one size.
+        Only its size counts without `srgb`.
     sxy, srgb : float
         Standard deviations, in px and in grey levels.
     threads : int
@@ -188,17 +188,18 @@ def image_lattice(image: np.ndarray, sxy: float, srgb: float | None = None, thre
     """
     height, width = image.shape[:2]
     if srgb is None:
-        build = _patch_grid if height * width < LARGE else _patch_grid.__wrapped__
-        return build(height, width, sxy, threads)
+        return (_patch_grid if height * width < LARGE else _grid)(height, width, sxy, threads)
     features = _features(height, width, sxy, 5)
     features[2:, : height * width] = image.reshape(-1, 3).T / np.float32(srgb)
     return build_lattice(features, threads, silent=features.shape[1] - height * width)
 
 
-@lru_cache(maxsize=4)
-def _patch_grid(height: int, width: int, sxy: float, threads: int) -> Lattice:
+def _grid(height: int, width: int, sxy: float, threads: int) -> Lattice:
     features = _features(height, width, sxy, 2)
     return build_lattice(features, threads, silent=features.shape[1] - height * width)
+
+
+_patch_grid = lru_cache(maxsize=4)(_grid)  # patches are often of one size
 
 
 def _features(height: int, width: int, sxy: float, d: int) -> np.ndarray:

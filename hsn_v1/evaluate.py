@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .labels import LabelSet
+
 
 def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
     """Count the pixels of each pair of true and predicted class.
@@ -39,7 +41,7 @@ def iou(confusion: np.ndarray) -> np.ndarray:
     """Return each class's intersection over union.
 
     A prediction on an unlabelled pixel counts in the union of the predicted class; a class that is
-    neither in the ground truth nor predicted has 0 (`method.md`, "Evaluation").
+    neither in the ground truth nor predicted has 0 (docs/method.md, "Evaluation").
 
     Parameters
     ----------
@@ -110,3 +112,10 @@ def row_normalised(confusion: np.ndarray, keep: list[int]) -> np.ndarray:
     """
     labelled = confusion[:-1]
     return (labelled / np.maximum(labelled.sum(axis=1, keepdims=True), 1))[np.ix_(keep, keep)]
+
+
+def tissue_shares(counts: np.ndarray, label_set: LabelSet) -> dict[int, float]:
+    """Return each class's share of the tissue by its index, the background class left out; 0 without tissue."""
+    pixels = {index: int(counts[index]) for index, code in enumerate(label_set.codes) if code != label_set.background}
+    tissue = max(sum(pixels.values()), 1)
+    return {index: count / tissue for index, count in pixels.items()}

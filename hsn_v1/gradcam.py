@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .adp import LabelSet
-from .tiles import TileGrid, Window, resize
+from .classify import ClassifiedTiles
+from .labels import LabelSet
+from .tiles import Window, resize
 
 if TYPE_CHECKING:
     import keras
@@ -151,26 +152,14 @@ def grad_cams(coarse: np.ndarray, scores: np.ndarray, size: int) -> np.ndarray:
     return cams / highest * scores[:, np.newaxis, np.newaxis]
 
 
-def localise(
-    coarse: np.ndarray,
-    scores: np.ndarray,
-    present: np.ndarray,
-    label_set: LabelSet,
-    grid: TileGrid,
-    window: Window | None = None,
-) -> np.ndarray:
-    """Map each class of a label set over an image (`method.md`, stage 2).
+def localise(tiles: ClassifiedTiles, label_set: LabelSet, window: Window | None = None) -> np.ndarray:
+    """Map each class of a label set over an image (docs/method.md, stage 2).
 
     Parameters
     ----------
-    coarse : ndarray of shape (T, 51, h, w), float32
-        Coarse CAMs of the image's tiles.
-    scores : ndarray of shape (T, 51), float32, in 0..1
-    present : ndarray of shape (T, C), bool
-        Classes that are present in each tile; the others' maps are 0 there.
+    tiles : ClassifiedTiles
+        Classes that are absent from a tile have a map of 0 there.
     label_set : LabelSet
-    grid : TileGrid
-        Where the tiles lie.
     window : Window, optional
         Part of the image to which the result is limited.
 
@@ -178,12 +167,13 @@ def localise(
     -------
     ndarray of shape (C, H, W), float32, in 0..1
     """
+    present, side = tiles.present(label_set), tiles.grid.tile
 
     def tile_cams(tile: int) -> np.ndarray:
-        cams = np.zeros((len(label_set), grid.tile, grid.tile), np.float32)
+        cams = np.zeros((len(label_set), side, side), np.float32)
         here = np.flatnonzero(present[tile])
         outputs = label_set.outputs(here)
-        cams[here] = grad_cams(coarse[tile, outputs], scores[tile, outputs], grid.tile)
+        cams[here] = grad_cams(tiles.cams[tile, outputs], tiles.scores[tile, outputs], side)
         return cams
 
-    return grid.stitch(tile_cams, window)
+    return tiles.grid.stitch(tile_cams, window)

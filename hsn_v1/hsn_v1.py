@@ -1,62 +1,26 @@
 """HistoSegNet in one screen: classify, localise, adjust, refine.
 
 Chan et al., "HistoSegNet: Semantic Segmentation of Histological Tissue Type in Whole Slide Images", ICCV 2019.
+What each stage computes exactly is in docs/method.md.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cache, partial
 
 import numpy as np
 
 from .adjust import adjust
-from .adp import LabelSet, lenders_first
-from .densecrf import DenseCRF
+from .classify import ClassifiedTiles, Classifier, classify
+from .densecrf import CRF, image_lattice
 from .gradcam import localise
-from .tiles import TileGrid, Window
-
-if TYPE_CHECKING:
-    from .histonet import HistoNet
+from .labels import LabelSet, lenders_first
+from .tiles import Window
 
 #: What a segmentation is measured after.
 STAGES = ("GradCAM", "Adjust", "CRF")
-
-
-@dataclass(frozen=True)
-class ClassifiedTiles:
-    """What stage 1 finds in an image of T tiles.
-
-    Attributes
-    ----------
-    grid : TileGrid
-    scores : ndarray of shape (T, 51), float32, in 0..1
-    thresholds : ndarray of shape (51,), float64
-        Score from which on a class is present.
-    cams : ndarray of shape (T, 51, h, w), float32
-        Coarse class activation maps.
-    """
-
-    grid: TileGrid
-    scores: np.ndarray
-    thresholds: np.ndarray
-    cams: np.ndarray
-
-    def present(self, label_set: LabelSet) -> np.ndarray:
-        """Tell which classes of a label set are present in each tile, as bool of shape (T, C)."""
-        present = np.zeros((len(self.scores), len(label_set)), bool)
-        above = self.scores >= self.thresholds
-        present[:, label_set.classified] = above[:, label_set.outputs(label_set.classified)]
-        present[:, label_set.indices(label_set.always_present)] = True
-        return present
-
-    def present_scores(self, label_set: LabelSet) -> dict[int, float]:
-        """Return the score of each class that is present in any tile, by its index; of several tiles, the highest."""
-        classes = np.flatnonzero(self.present(label_set).any(axis=0))
-        scores = self.scores[:, label_set.outputs(classes)].max(axis=0)
-        return dict(zip(classes.tolist(), scores.tolist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -77,9 +41,9 @@ class Segmentation:
 
 def segment_image(
     image: np.ndarray,
-    histonet: HistoNet,
+    classifier: Classifier,
     label_sets: Iterable[LabelSet],
-    crfs: Mapping[str, DenseCRF],
+    crfs: Mapping[str, CRF],
     downsample: float = 1.0,
     threads: int = 1,
 ) -> dict[str, Segmentation]:
@@ -88,12 +52,14 @@ def segment_image(
     Parameters
     ----------
     image : ndarray of shape (H, W, 3), uint8
-    histonet : HistoNet
+    classifier : Classifier
+        Such as a HistoNet.
     label_sets : iterable of LabelSet
-    crfs : mapping of str to DenseCRF
+        Out of ``classifier.labels``.
+    crfs : mapping of str to CRF
         By the label set's name; a label set without one stops before the CRF.
     downsample : float
-        Factor between the image's scale and the classifier's; see `tiles.downsample_factor`.
+        Factor between the image's scale and the classifier's: the classifier's mpp over the image's.
     threads : int
         Threads that the CRF may use.
 
@@ -102,88 +68,45 @@ def segment_image(
     dict of str to Segmentation
         By the label set's name.
     """
-    ((_, _, tiles),) = classify([(None, image)], histonet, downsample)
-    return segment(image, tiles, label_sets, crfs, threads)
+    ((_, _, tiles),) = classify([(None, image)], classifier, downsample)
+    return dict(segment(image, tiles, label_sets, crfs, threads))
 
 
 def segment(
     image: np.ndarray,
     tiles: ClassifiedTiles,
     label_sets: Iterable[LabelSet],
-    crfs: Mapping[str, DenseCRF],
+    crfs: Mapping[str, CRF],
     threads: int = 1,
     window: Window | None = None,
-) -> dict[str, Segmentation]:
+) -> Iterator[tuple[str, Segmentation]]:
     """Segment an image whose tiles are classified, or a window of it, which then is what `image` shows.
 
-    Other parameters and the result are those of `segment_image`.
+    Yields each label set's name and Segmentation; other parameters are those of `segment_image`.
     """
-    wanted, segmentations, lattices = list(label_sets), {}, {}
-    adjusted = localise_and_adjust(image, tiles, wanted, window)
-    for label_set in wanted:
-        cams, maps = adjusted.pop(label_set.name)
-        masks = {"GradCAM": winners(cams, label_set.foreground), "Adjust": winners(maps)}
+    lattice = cache(partial(image_lattice, image, threads=threads))  # label sets share those of the same widths
+    for label_set, cams, maps in localise_and_adjust(image, tiles, label_sets, window):
+        masks = {"GradCAM": winners(cams, label_set.foreground), "Adjust": winners(maps)}  # (H, W)
         del cams  # of a large image, gigabytes that the CRF can use
         if label_set.name in crfs:
-            masks["CRF"] = winners(crfs[label_set.name](maps, image, threads, lattices))
-        segmentations[label_set.name] = Segmentation(maps, masks)
-    return segmentations
+            masks["CRF"] = winners(crfs[label_set.name](maps, image, threads, lattice))  # (C, H, W) -> (H, W)
+        yield label_set.name, Segmentation(maps, masks)
 
 
 def localise_and_adjust(
     image: np.ndarray, tiles: ClassifiedTiles, label_sets: Iterable[LabelSet], window: Window | None = None
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return Grad-CAMs and adjusted maps by the label set's name, both (C, H, W) float32 in 0..1: stages 2 and 3.
+) -> Iterator[tuple[LabelSet, np.ndarray, np.ndarray]]:
+    """Yield each label set with its Grad-CAMs and its adjusted maps, both (C, H, W) float32 in 0..1: stages 2 and 3.
 
-    Of the whole image, or of a window, which then is what `image` shows. Lenders of the label sets are among them.
+    Of the whole image, or of a window, which then is what `image` shows.
     """
-    found = {}
-    for label_set in lenders_first(label_sets):
-        cams = localise(tiles.cams, tiles.scores, tiles.present(label_set), label_set, tiles.grid, window)
-        lent = found[label_set.lender][1][label_set.borrowed_indices] if label_set.lender else None
-        found[label_set.name] = cams, adjust(cams, image, label_set, lent)
-    return found
-
-
-def classify(
-    images: Iterable[tuple[Any, np.ndarray]], histonet: HistoNet, downsample: float = 1.0, batch_size: int = 8
-) -> Iterator[tuple[Any, np.ndarray, ClassifiedTiles]]:
-    """Classify the tiles of a stream of images, in batches that may span images.
-
-    Parameters
-    ----------
-    images : iterable of (key, ndarray of shape (H, W, 3), uint8)
-        Of any sizes.
-    histonet : HistoNet
-    downsample : float
-        Factor between the images' scale and the classifier's.
-    batch_size : int
-        Number of tiles that the classifier takes at once.
-
-    Yields
-    ------
-    (key, image, ClassifiedTiles)
-        In the order of the images.
-    """
-    waiting, crops, results = deque(), [], []
-
-    def run() -> Iterator[tuple[Any, np.ndarray, ClassifiedTiles]]:
-        results.extend(zip(*histonet(np.stack(crops[:batch_size])), strict=True))
-        del crops[:batch_size]
-        while waiting and len(results) >= len(waiting[0][2]):
-            key, image, grid = waiting.popleft()
-            scores, cams = map(np.stack, zip(*results[: len(grid)], strict=True))
-            del results[: len(grid)]
-            yield key, image, ClassifiedTiles(grid, scores, histonet.thresholds, cams)
-
-    for key, image in images:
-        grid = TileGrid(*image.shape[:2], downsample, histonet.tile)
-        waiting.append((key, image, grid))
-        crops.extend(grid.crop(image))
-        while len(crops) >= batch_size:
-            yield from run()
-    while crops:
-        yield from run()
+    wanted, lent = {label_set.name: label_set for label_set in label_sets}, {}
+    for label_set in lenders_first(wanted.values()):
+        cams = localise(tiles, label_set, window)  # (T, K, h, w) -> (C, H, W)
+        maps = adjust(cams, image, label_set, lent.get(label_set.name))  # (C, H, W)
+        lent |= {one.name: maps[one.borrowed_indices] for one in wanted.values() if one.lender == label_set}
+        if label_set.name in wanted:
+            yield label_set, cams, maps
 
 
 def winners(maps: np.ndarray, among: list[int] | None = None) -> np.ndarray:

@@ -10,14 +10,7 @@ from itertools import product
 import cv2
 import numpy as np
 
-from .adp import CLASSIFIER_MPP
-
 TILE = 224  #: side of the published classifier's tiles, in px
-
-
-def downsample_factor(mpp: float) -> float:
-    """Return the factor d by which an image at `mpp` is reduced for the classifier."""
-    return CLASSIFIER_MPP / mpp
 
 
 def resize(maps: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -84,7 +77,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Axis:
-    """Tiles along one axis of an image (`method.md`, "Input" and stage 2).
+    """Tiles along one axis of an image (docs/method.md, "Input" and stage 2).
 
     Attributes
     ----------
@@ -150,7 +143,7 @@ class TileGrid:
     height, width : int
         Size of the image, in its own px.
     downsample : float
-        Factor d between the image's scale and the classifier's 1.2142857 mpp; see `downsample_factor`.
+        Factor d between the image's scale and the classifier's.
     tile : int
         Side of a tile as the classifier sees it, in px.
     """

@@ -1,14 +1,40 @@
-"""Shares the cores between the classifier, in this process, and the workers: never more threads than cores."""
+"""Cores and worker processes: the classifier works in this process, beside workers, never on more threads than cores.
+
+What workers do on start-up is up to the caller, so that none of them loads what it does not need.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import TypeVar
 
+import loky
+
+from .errors import InputError
+
 Image = TypeVar("Image")
+
+#: There is a process for each core, so that threads in it only wait for each other. And loky must not take what a
+#: worker keeps for a leak, and start it anew.
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "LOKY_MAX_MEMORY_LEAK_SIZE": str(1 << 50),
+}
+
+#: For small images, glibc keeps the memory it got, which costs a worker more time to get than to use.
+SMALL_IMAGES = {
+    **ENVIRONMENT,
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
+}
 
 
 def available_cores() -> int:
@@ -63,3 +89,41 @@ def side_by_side(
                     waiting.extend([image] if more else [])
                 else:
                     yield running.pop(future), future
+
+
+def pool_of(workers: int, environment: Mapping[str, str] = ENVIRONMENT) -> loky.ProcessPoolExecutor:
+    """Return the pool of worker processes, the same as long as their number and environment are."""
+    return loky.get_reusable_executor(workers, timeout=300, env=dict(environment))
+
+
+@contextlib.contextmanager
+def worker_pool(
+    workers: int, out: Path, environment: Mapping[str, str] = ENVIRONMENT
+) -> Iterator[loky.ProcessPoolExecutor]:
+    """Yield worker processes that write to a folder; if that breaks, say so in one line and leave no worker busy."""
+    pool = pool_of(workers, environment)
+    try:
+        yield pool
+    except BaseException as error:
+        pool.shutdown(wait=True, kill_workers=True)
+        if isinstance(error, OSError):
+            what = f"{error.filename or out}: {error.strerror or error}"
+            raise InputError(f"{what}; results cannot be written: make room there, or choose another --out") from error
+        if isinstance(error, BrokenProcessPool):
+            raise InputError(
+                f"a worker process died, probably for lack of memory; run with fewer than {workers} --workers"
+            ) from error
+        raise
+
+
+@contextlib.contextmanager
+def outside_garbage_collection() -> Iterator[None]:
+    """Load what stays, such as libraries: the garbage collector will not search it again and again, and at exit."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if enabled:
+            gc.enable()

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from hsn_v1.adp import CLASSIFIER_CODES, LABEL_SETS
-from hsn_v1.files.images import colourise, write_picture
+from hsn_v1.adp import ADP, CLASSIFIER_CODES, LABEL_SETS
+from hsn_v1.files.writing import write_picture
 from hsn_v1.histonet import HistoNet, import_keras, quiet_start
+from hsn_v1.show.figures import colourise
 
 TILE = 32
 SIZES = {"a#1.png": (32, 32), "b c.png": (40, 70), "d.png_crop_1.png": (32, 32), "ü.PNG": (20, 33)}
@@ -59,7 +60,7 @@ def randomise(model, seed=2):
 
 @pytest.fixture(scope="session")
 def toy_histonet(toy_model):
-    return HistoNet.of(toy_model, np.full(len(CLASSIFIER_CODES), 0.5))
+    return HistoNet.of(toy_model, np.full(len(CLASSIFIER_CODES), 0.5), ADP)
 
 
 def write_published(folder, name, model, thresholds):

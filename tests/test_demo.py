@@ -6,8 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from demo_01_segment_patches import segment
+from hsn_v1.commands import defaults
 from hsn_v1.commands import demo as cli
-from hsn_v1.files.images import write_picture
+from hsn_v1.commands.status import exit_status
+from hsn_v1.files import models
+from hsn_v1.files.writing import write_picture
 
 REPOSITORY = Path(__file__).parents[1]
 PARAMS = {"input_name": "patches", "htt_mode": "func"}
@@ -18,7 +22,7 @@ PUBLISHED = {"func": {"fIoU": 0.54217157, "mIoU": 0.55052868}}
 def demo(monkeypatch):
     def call(*arguments, params=PARAMS, model="toy"):
         monkeypatch.setattr(sys, "argv", ["demo", *map(str, arguments)])
-        return cli.demo("Test.", params, model, PUBLISHED, ("patches", "toy"))
+        return cli.demo("Test.", segment, params, model, PUBLISHED, ("patches", "toy"))
 
     return call
 
@@ -84,7 +88,7 @@ def test_an_interrupt_is_one_line(capsys):
     def interrupted():
         raise KeyboardInterrupt
 
-    assert cli.exit_status(interrupted) == 130
+    assert exit_status(interrupted) == 130
     assert capsys.readouterr().err == "interrupted\n"
 
 
@@ -102,7 +106,8 @@ def test_an_official_set_that_is_not_whole_is_an_error(script, name, tmp_path):
 
 
 def test_without_official_data_phantoms_serve_and_the_first_line_says_so(demo, root, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "REPOSITORY", root)
+    monkeypatch.setattr(defaults, "REPOSITORY", root)
+    monkeypatch.setattr(models, "SHIPPED", root / "data")
     elsewhere = tmp_path / "elsewhere"
     assert demo("--root", elsewhere, "--workers", 2, params={**PARAMS, "input_name": "official"}, model="other") == 0
     first, *_ = capsys.readouterr().out.splitlines()

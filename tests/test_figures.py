@@ -29,12 +29,12 @@ def test_figures_show_only_classes_that_occur(tmp_path, monkeypatch):
     after = confusion_matrix(np.array([2, 2, 2, 2]), np.array([2, 2, 2, 0]), len(FUNC))
     outputs.write_confusions(tmp_path, after, FUNC, "CRF")
     (shares, codes), (fore, fore_codes) = shown
-    assert (codes, fore_codes) == (["Background", "G.O"], ["G.O"])
+    assert (codes, fore_codes) == (["background", "G.O exocrine gland"], ["G.O exocrine gland"])
     np.testing.assert_array_equal(shares, [[0, 0], [0.25, 0.75]])
     np.testing.assert_array_equal(fore, [[0.75]])
     outputs.write_ious(tmp_path, {"Adjust": before, "CRF": after}, FUNC)
     ious, codes = shown[-1]
-    assert codes == ["Background", "G.O", "G.N"]
+    assert codes == ["background", "G.O exocrine gland", "G.N endocrine gland"]
     np.testing.assert_allclose([ious["Adjust"], ious["CRF"]], [[0, 0.5, 0], [0, 0.75, 0]])
 
 

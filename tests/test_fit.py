@@ -5,10 +5,10 @@ import pytest
 
 from hsn_v1.__main__ import main
 from hsn_v1.adp import CLASSIFIER_CODES, MORPH
-from hsn_v1.densecrf import DenseCRF
+from hsn_v1.densecrf import CRF
 from hsn_v1.errors import InputError
 from hsn_v1.files.images import read_image
-from hsn_v1.histonet import load_histonet
+from hsn_v1.files.models import load_histonet
 from hsn_v1.hsn_v1 import segment_image
 from hsn_v1.phantoms.phantom_set import write_set
 from hsn_v1.training import fit as train
@@ -146,7 +146,7 @@ def test_from_a_folder_of_images_to_masks(keras, images, tmp_path, monkeypatch, 
     assert histonet.closed_form
     assert {layer.dtype_policy.name for layer in histonet.model.layers} == {"float32"}
     image, _ = read_image(next((images / "img" / "few").iterdir()))
-    masks = segment_image(image, histonet, [MORPH], {"morph": DenseCRF()})["morph"].masks
+    masks = segment_image(image, histonet, [MORPH], {"morph": CRF()})["morph"].masks
     assert masks["CRF"].shape == (224, 224)
 
 

@@ -3,6 +3,7 @@ import pytest
 from conftest import TILE, randomise
 
 from hsn_v1.adp import FUNC, GLAS
+from hsn_v1.classify import ClassifiedTiles
 from hsn_v1.gradcam import closed_form_weights, coarse_cams, feature_layer, grad_cams, gradient_weights, localise
 from hsn_v1.tiles import TileGrid
 
@@ -89,8 +90,9 @@ def test_absent_classes_have_no_map():
     rng = np.random.default_rng(0)
     grid = TileGrid(16, 24, tile=16)
     coarse, scores = rng.random((2, 51, 4, 4), np.float32), rng.random((2, 51), np.float32)
-    present = np.array([[False, False, True, False, True], [False, False, True, False, False]])
-    cams = localise(coarse, scores, present, FUNC, grid)
+    scores[:, FUNC.outputs([3])] = 0
+    scores[1, FUNC.outputs([4])] = 0
+    cams = localise(ClassifiedTiles(grid, scores, np.full(51, 1e-9), coarse), FUNC)
     assert cams.shape == (5, 16, 24)
     assert cams.any(axis=(1, 2)).tolist() == [False, False, True, False, True]
     assert not cams[4, :, 16:].any()
@@ -103,5 +105,6 @@ def test_absent_classes_have_no_map():
 def test_outputs_are_looked_up_by_code():
     scores = np.zeros((1, 51), np.float32)
     scores[0, 48] = 0.7  # G.O
-    cams = localise(np.ones((1, 51, 4, 4), np.float32), scores, np.array([[False, True]]), GLAS, TileGrid(8, 8, tile=8))
+    tiles = ClassifiedTiles(TileGrid(8, 8, tile=8), scores, np.ones(51), np.ones((1, 51, 4, 4), np.float32))
+    cams = localise(tiles, GLAS)
     np.testing.assert_allclose(cams[1], 0.7)

@@ -7,10 +7,11 @@ import pytest
 from conftest import TILE, randomise, write_published
 from scipy.io import savemat
 
-from hsn_v1.adp import CLASSIFIER_CODES, FUNC, GLAS
+from hsn_v1.adp import ADP, CLASSIFIER_CODES, FUNC, GLAS
+from hsn_v1.classify import ClassifiedTiles, classify
 from hsn_v1.errors import InputError
-from hsn_v1.histonet import HistoNet, load_histonet, save_histonet
-from hsn_v1.hsn_v1 import ClassifiedTiles, classify
+from hsn_v1.files.models import load_histonet, save_histonet
+from hsn_v1.histonet import HistoNet
 from hsn_v1.tiles import TileGrid
 
 RNG = np.random.default_rng(0)
@@ -42,7 +43,7 @@ def test_tiles_are_normalised(keras):
     ones = [np.ones(weight.shape) for weight in model.weights]
     model.set_weights([weight if weight.ndim > 1 else 0 * weight for weight in ones])
     white = np.full((1, 4, 4, 3), 255, np.float32)
-    scores, _ = HistoNet.of(model, np.zeros(51))(white)
+    scores, _ = HistoNet.of(model, np.zeros(51), ADP)(white)
     np.testing.assert_allclose(scores, 3 * (255 - 193.09203) / 56.450138, rtol=1e-5)
 
 
@@ -56,7 +57,7 @@ def test_a_model_without_closed_form_goes_through_gradients(keras, toy_model, to
     kernel, bias = toy_model.layers[-2].get_weights()
     model.layers[-2].set_weights([np.eye(12)])
     model.layers[-1].set_weights([kernel, bias])
-    open_ended = HistoNet.of(model, toy_histonet.thresholds)
+    open_ended = HistoNet.of(model, toy_histonet.thresholds, ADP)
     assert not open_ended.closed_form
     assert toy_histonet.closed_form
     for ours, theirs in zip(open_ended(batch := tiles(3)), toy_histonet(batch), strict=True):

@@ -7,15 +7,9 @@ from PIL import Image
 
 from hsn_v1.adp import FUNC, LABEL_SETS, MORPH
 from hsn_v1.errors import InputError
-from hsn_v1.files.images import (
-    colourise,
-    read_image,
-    read_objects,
-    read_truth,
-    write_bytes,
-    write_picture,
-    write_row,
-)
+from hsn_v1.files.images import read_image, read_objects, read_truth
+from hsn_v1.files.writing import write_bytes, write_picture, write_row
+from hsn_v1.show.figures import colourise
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (5, 7, 3), np.uint8)

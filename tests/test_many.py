@@ -14,10 +14,9 @@ from PIL import Image
 
 from hsn_v1.__main__ import main
 from hsn_v1.adp import CLASSIFIER_MPP, FUNC, GLAS, MORPH
-from hsn_v1.files.images import write_picture
+from hsn_v1.files.writing import write_picture
 from hsn_v1.hsn_v1 import segment_image
 from hsn_v1.sets.settings import read_crfs
-from hsn_v1.tiles import downsample_factor
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -63,7 +62,7 @@ def test_an_image_is_segmented_as_the_demos_do(segment, root, tmp_path, toy_hist
     write_picture(tmp_path / "a b#ü.png", image)
     assert segment(tmp_path / "a b#ü.png", "--mpp", 0.62, "--out", tmp_path / "out") == 0
     crfs, _ = read_crfs(root / "data", "toy", (MORPH, FUNC))
-    expected = segment_image(image, toy_histonet, (MORPH, FUNC), crfs, downsample_factor(0.62))
+    expected = segment_image(image, toy_histonet, (MORPH, FUNC), crfs, CLASSIFIER_MPP / 0.62)
     for name in ("morph", "func"):
         found = label_map(tmp_path / "out" / "a b#ü.png", name, "a b#ü")
         np.testing.assert_array_equal(found, expected[name].masks["CRF"])

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from hsn_v1.adp import CLASSIFIER_MPP, FUNC, MORPH
-from hsn_v1.densecrf import DenseCRF
+from hsn_v1.classify import classify
+from hsn_v1.densecrf import CRF
 from hsn_v1.files import slides
-from hsn_v1.hsn_v1 import classify
 from hsn_v1.slides import own_file as own_files
 from hsn_v1.slides.own_file import Method, kind_of, segment_windows
 
@@ -33,7 +33,7 @@ def windows(monkeypatch, image, histonet, crf):
 
 
 def test_windows_make_what_the_whole_is_where_pixels_hardly_see_each_other(monkeypatch, image, toy_histonet):
-    whole, parts, calls = windows(monkeypatch, image, toy_histonet, DenseCRF(1, 1e-9, 1, 1, 1e-9))
+    whole, parts, calls = windows(monkeypatch, image, toy_histonet, CRF(1, 1e-9, 1, 1, 1e-9))
     for name, labels in whole.items():
         assert len(np.unique(labels)) > 1
         np.testing.assert_array_equal(parts[name], labels)
@@ -41,7 +41,7 @@ def test_windows_make_what_the_whole_is_where_pixels_hardly_see_each_other(monke
 
 
 def test_the_margin_of_windows_leaves_no_seam(monkeypatch, image, toy_histonet):
-    whole, parts, _ = windows(monkeypatch, image, toy_histonet, DenseCRF(2, 10, 3, 30, 10))
+    whole, parts, _ = windows(monkeypatch, image, toy_histonet, CRF(2, 10, 3, 30, 10))
     for name, labels in whole.items():
         assert (parts[name] == labels).mean() > 0.99  # of noise, where many pixels are near to a tie
 
@@ -49,9 +49,9 @@ def test_the_margin_of_windows_leaves_no_seam(monkeypatch, image, toy_histonet):
 def test_kinds_of_files(tmp_path, monkeypatch, image):
     path = tmp_path / "image.png"
     Image.fromarray(image).save(path)
-    assert kind_of(path, 1.0) == "image"
+    assert kind_of(path, CLASSIFIER_MPP, 1.0) == "image"
     monkeypatch.setattr(own_files, "WHOLE", math.prod(image.shape[:2]) - 1)
-    assert kind_of(path, 1.0) == "large image"
+    assert kind_of(path, CLASSIFIER_MPP, 1.0) == "large image"
     monkeypatch.setattr(slides, "PLAIN_PIXELS", math.prod(image.shape[:2]) - 1)
-    assert kind_of(path, 1.0) == "large image"
-    assert kind_of(path, 2 * CLASSIFIER_MPP) == "slide"
+    assert kind_of(path, CLASSIFIER_MPP, 1.0) == "large image"
+    assert kind_of(path, CLASSIFIER_MPP, 2 * CLASSIFIER_MPP) == "slide"

@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +12,15 @@ from PIL import Image
 
 from hsn_v1.adp import FUNC, GLAS, MORPH
 from hsn_v1.evaluate import confusion_matrix
-from hsn_v1.files.images import colourise, write_picture
+from hsn_v1.files.writing import write_picture
 from hsn_v1.hsn_v1 import STAGES
 from hsn_v1.object_metrics import object_sums
 from hsn_v1.sets import page
 from hsn_v1.sets.outputs import mask_name, write_confusions, write_ious, write_masks
 from hsn_v1.sets.report import ImageResult, summarise
 from hsn_v1.sets.settings import SaveTypes, Settings
+from hsn_v1.show.figures import colourise
+from hsn_v1.show.html import link_to
 
 HOSTILE = ("<img src=x onerror=alert(1)>.png", "\"'&lt; #1 %41 ü?.PNG", "a:b.tif")
 OTHER, GLAND, TRANSPORT = FUNC.indices(("Other", "G.O", "T"))
@@ -92,8 +95,8 @@ def test_a_link_to_another_drive_is_absolute(tmp_path, monkeypatch):
     def relpath(*_):
         raise ValueError("path is on another mount")
 
-    monkeypatch.setattr(page.os.path, "relpath", relpath)
-    assert page.link_to(tmp_path / "a #1.png", Path("out")) == f"{tmp_path.as_uri()}/a%20%231.png"
+    monkeypatch.setattr(os.path, "relpath", relpath)
+    assert link_to(tmp_path / "a #1.png", Path("out")) == f"{tmp_path.as_uri()}/a%20%231.png"
 
 
 def test_metrics_stand_beside_published_numbers_and_those_of_objects_follow(tmp_path):

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from hsn_v1.adp import CLASSIFIER_CODES, FUNC, GLAS, MORPH
+from hsn_v1.classify import ClassifiedTiles
 from hsn_v1.commands import picture
-from hsn_v1.commands.demo import REPOSITORY, official_or_phantoms
+from hsn_v1.commands.defaults import REPOSITORY, official_or_phantoms
 from hsn_v1.errors import InputError
-from hsn_v1.hsn_v1 import ClassifiedTiles
 from hsn_v1.sets.report import ImageResult, summarise
 from hsn_v1.show import panels
 from hsn_v1.tiles import TileGrid
@@ -147,7 +147,8 @@ def toy_sets(monkeypatch):
         "glas": {"input_name": "glands", "htt_mode": "glas"},
     }
     monkeypatch.setattr(picture, "PARAMS", sets)
-    monkeypatch.setattr(picture, "PHANTOM_MODELS", dict.fromkeys(("morph", "glas"), "toy"))
+    monkeypatch.setattr(picture, "PHANTOM_MODEL", "toy")
+    monkeypatch.setattr(picture, "PHANTOM_GLAND_MODEL", "toy")
 
 
 def test_the_picture_has_a_row_for_each_image(root, toy_sets):

@@ -8,11 +8,13 @@ import pytest
 
 from hsn_v1.adp import CLASSIFIER_CODES
 from hsn_v1.errors import InputError
-from hsn_v1.files.images import write_picture
+from hsn_v1.files.writing import write_picture
 from hsn_v1.phantoms import phantom
+from hsn_v1.phantoms.phantom import SEEDS
 from hsn_v1.phantoms.phantom_set import write_set
+from hsn_v1.training import patches as patches_module
 from hsn_v1.training import patches as training_set
-from hsn_v1.training.patches import SEEDS, LabelledPatches, phantom_patches, read_labels, read_patches
+from hsn_v1.training.patches import LabelledPatches, phantom_patches, read_labels, read_patches
 
 
 def labels(targets):
@@ -36,7 +38,7 @@ def test_phantom_patches_come_from_the_seeds_of_their_purpose():
     for i, seed in enumerate(SEEDS["validation"][:3]):
         again = phantom.patch(seed, size=(48, 48))
         np.testing.assert_array_equal(made.images[i], again.image)
-        np.testing.assert_array_equal(made.targets[i], phantom.targets(phantom.present(again)))
+        np.testing.assert_array_equal(made.targets[i], patches_module.targets_of(phantom.present(again)))
 
 
 def test_no_mask_enters_training(monkeypatch):
@@ -140,4 +142,4 @@ def test_a_written_set_can_be_trained_on(tmp_path, monkeypatch):
     patches, _ = read_patches(tmp_path / "img" / "set", truth / "gt_labels.csv", 32)
     made = [phantom.patch(seed, size=(32, 32)) for seed in (5, 6)]
     np.testing.assert_array_equal(patches.images, [one.image for one in made])
-    np.testing.assert_array_equal(patches.targets, [phantom.targets(phantom.present(one)) for one in made])
+    np.testing.assert_array_equal(patches.targets, [patches_module.targets_of(phantom.present(one)) for one in made])

@@ -30,7 +30,7 @@ def flat(monkeypatch):
 def test_a_slide_and_its_ground_truth(tmp_path, flat, size):
     write_slide(tmp_path / "s.tif", size, 1.0, 0.6, seed=3)
     assert {path.name for path in tmp_path.iterdir()} == {"s.tif", "s_morph.png", "s_func.png"}
-    assert is_slide(tmp_path / "s.tif")
+    assert is_slide(tmp_path / "s.tif", CLASSIFIER_MPP)
     with open_slide(tmp_path / "s.tif") as slide:
         assert slide.mpp == pytest.approx(1) and (slide.height, slide.width) == (size, size)
         assert [level.width for level in slide.levels] == [size, size // 4]

@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 
 from hsn_v1 import HistoSegNetV1
-from hsn_v1.adp import LABEL_SETS
+from hsn_v1.adp import ADP, CLASSIFIER_MPP, LABEL_SETS
+from hsn_v1.classify import classify
 from hsn_v1.files.images import read_image, read_truth
-from hsn_v1.histonet import MEAN, STD, load_histonet
-from hsn_v1.hsn_v1 import STAGES, classify
-from hsn_v1.sets.settings import with_crfs
-from hsn_v1.tiles import TileGrid, downsample_factor
+from hsn_v1.files.models import load_histonet
+from hsn_v1.histonet import normalise
+from hsn_v1.hsn_v1 import STAGES
+from hsn_v1.sets.settings import settings_from_params, with_crfs
+from hsn_v1.tiles import TileGrid
 
-SETS = {"01_tuning_patch": ("both", 1.0), "02_glas_full": ("glas", downsample_factor(0.620))}
+SETS = {"01_tuning_patch": ("both", 1.0), "02_glas_full": ("glas", CLASSIFIER_MPP / 0.620)}
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +30,8 @@ def run(request, reference, histonet, tmp_path_factory):
     out = tmp_path_factory.mktemp(request.param)
     params = {"input_name": request.param, "htt_mode": htt_mode, "down_fac": down_fac, "verbosity": "QUIET"}
     hsn = HistoSegNetV1(params, reference / "real", out)
-    hsn.find_img()
-    hsn.settings = with_crfs(hsn.settings, reference / "real" / "data", "histonet_X1.7_clrdecay_5")
+    settings = settings_from_params(params, root=reference / "real", out=out)
+    hsn.settings = with_crfs(settings, reference / "real" / "data", "histonet_X1.7_clrdecay_5")
     hsn.histonet = histonet
     expected = {path.name[:-4]: np.load(path) for path in (reference / "reference" / request.param).glob("*.npz")}
     metrics = json.loads((reference / "reference" / "metrics.json").read_text())[request.param]
@@ -72,4 +74,4 @@ def test_scores_and_inputs_are_equal(run, histonet):
         np.testing.assert_allclose(tiles.scores, expected[file]["scores"], atol=1e-4)
         if "inputs" in expected[file]:
             crops = TileGrid(*image.shape[:2], hsn.settings.downsample).crop(image)
-            np.testing.assert_allclose((crops - MEAN) / STD, expected[file]["inputs"], atol=1e-4)
+            np.testing.assert_allclose(normalise(crops, ADP), expected[file]["inputs"], atol=1e-4)

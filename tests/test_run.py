@@ -12,12 +12,14 @@ from conftest import SIZES, links
 from hsn_v1 import HistoSegNetV1
 from hsn_v1.adp import CLASSIFIER_CODES, FUNC, GLAS, LABEL_SETS, MORPH
 from hsn_v1.errors import InputError
-from hsn_v1.files.images import read_image, read_truth, write_picture
+from hsn_v1.files.images import read_image, read_truth
+from hsn_v1.files.writing import write_picture
 from hsn_v1.hsn_v1 import STAGES, Segmentation, segment_image
 from hsn_v1.object_metrics import METRICS, object_metrics
 from hsn_v1.sets.outputs import OBJECTS
-from hsn_v1.sets.run import compare_objects, start_workers
-from hsn_v1.sets.settings import Settings, with_crfs
+from hsn_v1.sets.run import compare_objects
+from hsn_v1.sets.settings import Settings, settings_from_params, with_crfs
+from hsn_v1.workers import SMALL_IMAGES, pool_of
 
 PATCHES = {"input_name": "patches", "batch_size": 3, "verbosity": "QUIET"}
 GLANDS = {"input_name": "glands", "htt_mode": "glas", "down_fac": 1.5, "verbosity": "QUIET"}
@@ -25,9 +27,7 @@ GLANDS = {"input_name": "glands", "htt_mode": "glas", "down_fac": 1.5, "verbosit
 
 def run(root, params, histonet, out=None):
     hsn = HistoSegNetV1(params, root, out, workers=2)
-    hsn.find_img()
-    hsn.analyze_img()
-    hsn.settings = with_crfs(hsn.settings, root / "data", "toy")
+    hsn.settings = with_crfs(settings_from_params(params, root=root, out=out, workers=2), root / "data", "toy")
     hsn.histonet = histonet
     return hsn.run_batch()
 
@@ -146,9 +146,9 @@ def test_true_objects_that_cannot_be_read_fail_their_image(glands, toy_histonet)
 
 def test_what_is_written_is_what_the_plain_functions_give(patches, toy_histonet):
     _, out, root = patches
-    from hsn_v1.densecrf import DenseCRF
+    from hsn_v1.densecrf import CRF
 
-    crfs = {name: DenseCRF.from_file(root / "data" / f"{name}_optimal_pcc.npy") for name in ("morph", "func")}
+    crfs = {name: CRF.from_file(root / "data" / f"{name}_optimal_pcc.npy") for name in ("morph", "func")}
     for file, size in SIZES.items():
         image, _ = read_image(root / "img" / "patches" / file)
         segmentations = segment_image(image, toy_histonet, [MORPH, FUNC], crfs)
@@ -287,7 +287,7 @@ def test_strange_colours_and_default_settings_are_told(root, toy_histonet):
 
 
 def test_a_disk_that_fills_up_ends_the_run_in_one_line(root, toy_histonet):
-    pool = start_workers(2)
+    pool = pool_of(2, SMALL_IMAGES)
     for limited in [pool.submit(limit_files) for _ in range(20)]:
         limited.result()
     with pytest.raises(InputError, match=r"File too large; results cannot be written") as caught:

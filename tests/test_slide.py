@@ -1,5 +1,6 @@
 """Slides and images: the same pixels in whatever window, at whatever scale, from whatever file."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import cv2
@@ -193,7 +194,7 @@ def test_what_is_transparent_is_white_and_an_open_file_is_closed(monkeypatch, tm
             handle.properties["openslide.background-color"] = background
         with open_slide(path) as slide:
             assert slide.read(0, 0, 8, 8, 0.3)[0, [3, 4]].tolist() == [[10, 20, 30], colour]
-    assert is_slide(path)
+    assert is_slide(path, CLASSIFIER_MPP)
     assert len(closed) == 3
 
 
@@ -278,16 +279,16 @@ def test_objectives():
 
 
 def test_pyramids_ome_tiff_and_large_images_are_slides(tmp_path, monkeypatch):
-    assert is_slide(write_pyramid(tmp_path / "a.tif"))
-    assert not is_slide(write_pyramid(tmp_path / "b.tif", factors=(1,)))
-    assert is_slide(write_ome(tmp_path / "c.tif", factors=(1,)))
+    assert is_slide(write_pyramid(tmp_path / "a.tif"), CLASSIFIER_MPP)
+    assert not is_slide(write_pyramid(tmp_path / "b.tif", factors=(1,)), CLASSIFIER_MPP)
+    assert is_slide(write_ome(tmp_path / "c.tif", factors=(1,)), CLASSIFIER_MPP)
     path = write_image(tmp_path / "d.png")
     at_classifier = 601 * 803 * (0.25 / CLASSIFIER_MPP) ** 2
     monkeypatch.setattr(slides, "PLAIN_PIXELS", at_classifier * 1.01)
-    assert not is_slide(path)
-    assert is_slide(path, 0.3)
+    assert not is_slide(path, CLASSIFIER_MPP)
+    assert is_slide(path, CLASSIFIER_MPP, 0.3)
     monkeypatch.setattr(slides, "PLAIN_PIXELS", at_classifier * 0.99)
-    assert is_slide(path)
+    assert is_slide(path, CLASSIFIER_MPP)
 
 
 @pytest.mark.parametrize(
@@ -361,7 +362,7 @@ def test_what_is_no_slide_at_all(tmp_path):
         (tmp_path, "a folder, not a slide"),
         (tmp_path / "b.svs", r"b\.svs: no such file"),
     ):
-        for function in (open_slide, is_slide, mpp_of_image):
+        for function in (open_slide, partial(is_slide, scale=CLASSIFIER_MPP), mpp_of_image):
             with pytest.raises(InputError, match=message):
                 function(path)
 

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
-from hsn_v1.adp import FUNC, GLAS, MORPH, describe
+from hsn_v1.adp import FUNC, GLAS, MORPH
+from hsn_v1.evaluate import tissue_shares
 from hsn_v1.files import label_maps, polygons
-from hsn_v1.files.label_maps import read_strips, read_thumbnail, tissue_shares, write_areas, write_label_map
+from hsn_v1.files.label_maps import read_strips, read_thumbnail, write_areas, write_label_map
 from hsn_v1.files.polygons import regions, write_polygons
 from hsn_v1.show.figures import LINE, overview, round_length, scale_bar
 
@@ -31,7 +32,7 @@ def window_of(labels):
 
 
 def write_map(path, labels, label_set=FUNC, **kwargs):
-    return write_label_map(path, window_of(labels), *labels.shape, MPP, label_set.codes, **kwargs)
+    return write_label_map(path, window_of(labels), *labels.shape, MPP, described(label_set), **kwargs)
 
 
 def features_of(path):
@@ -52,6 +53,10 @@ def outlines(folder, labels, label_set=FUNC, scale=1, min_area=0):
     return found, dropped
 
 
+def described(label_set):
+    return list(map(label_set.describe, label_set.codes))
+
+
 def polygon_of(region):
     shell, *holes = region.rings()
     return shapely.Polygon(shell, holes)
@@ -62,7 +67,7 @@ def drawn(found, shape, label_set, scale):
     y, x = ((np.indices(shape) + 0.5) * scale).reshape(2, -1)
     labels = np.full(shape, -1)
     for index, code in enumerate(label_set.codes):
-        for outline in found.get(describe(code), ()):
+        for outline in found.get(label_set.describe(code), ()):
             inside = shapely.contains_xy(outline, x, y).reshape(shape)
             assert (labels[inside] == -1).all()
             labels[inside] = index
@@ -112,12 +117,12 @@ def test_windows_are_asked_for_once_each_in_rows(tmp_path, monkeypatch):
         asked.append(window)
         return np.zeros(window[2:], np.uint8)
 
-    write_label_map(tmp_path / "x.ome.tif", read, 20, 40, MPP, FUNC.codes)
+    write_label_map(tmp_path / "x.ome.tif", read, 20, 40, MPP, described(FUNC))
     assert asked == [(y, x, h, w) for y, h in ((0, 16), (16, 4)) for x, w in ((0, 16), (16, 16), (32, 8))]
 
 
 def test_scale_place_and_classes_are_in_the_metadata(tmp_path):
-    write_map(tmp_path / "x.ome.tif", np.zeros((3, 5), np.uint8), offset=(12.5, 3), name="a & b")
+    write_map(tmp_path / "x.ome.tif", np.zeros((3, 5), np.uint8), title="a & b")
     with tifffile.TiffFile(tmp_path / "x.ome.tif") as file:
         page, xml = file.pages[0], ET.fromstring(file.ome_metadata)
         assert page.photometric == tifffile.PHOTOMETRIC.MINISBLACK and page.dtype == np.uint8
@@ -128,12 +133,12 @@ def test_scale_place_and_classes_are_in_the_metadata(tmp_path):
         attributes.update({f"{element.tag.partition('}')[2]}.{key}": value for key, value in element.attrib.items()})
     assert attributes["Image.Name"] == "a & b"
     assert (attributes["Pixels.SizeX"], attributes["Pixels.SizeY"]) == ("5", "3")
-    for axis, position in (("X", 12.5), ("Y", 3)):
+    for axis in "XY":
         assert float(attributes[f"Pixels.PhysicalSize{axis}"]) == MPP
-        assert float(attributes[f"Plane.Position{axis}"]) == position
+        assert float(attributes[f"Plane.Position{axis}"]) == 0
         assert attributes[f"Pixels.PhysicalSize{axis}Unit"] == attributes[f"Plane.Position{axis}Unit"] == "µm"
     classes = {element.attrib["K"]: element.text for element in xml.iter() if element.tag.endswith("}M")}
-    assert classes == {**{str(i): describe(code) for i, code in enumerate(FUNC.codes)}, "5": "no tissue"}
+    assert classes == {**{str(i): name for i, name in enumerate(described(FUNC))}, "5": "no tissue"}
 
 
 def test_other_readers_find_the_indices_and_the_levels(tmp_path):
@@ -179,7 +184,7 @@ def test_a_map_that_cannot_be_read_leaves_no_file(tmp_path, monkeypatch, calls):
         return np.zeros((height, width), np.uint8)
 
     with pytest.raises(RuntimeError, match="no more labels"):
-        write_label_map(tmp_path / "x.ome.tif", read, 48, 48, MPP, FUNC.codes)
+        write_label_map(tmp_path / "x.ome.tif", read, 48, 48, MPP, described(FUNC))
     assert not list(tmp_path.iterdir())
 
 
@@ -306,7 +311,7 @@ def test_map_polygons_and_areas_agree(tmp_path_factory, labels, least):
     with (folder / "areas.csv").open(encoding="utf-8") as file:
         pixels = {row["class"]: int(row["pixels"]) for row in csv.DictReader(file)}
     for index, code in enumerate(FUNC.codes[1:], 1):
-        areas = [outline.area for outline in found.get(describe(code), ())]
+        areas = [outline.area for outline in found.get(FUNC.describe(code), ())]
         assert sum(areas) + dropped[index] == pixels[code] == (labels == index).sum()
         assert min(areas, default=least) >= least
         sizes = [region.pixels for region in regions(folder / "x.ome.tif", {index}, 0)]

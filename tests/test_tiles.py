@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsn_v1.tiles import TileGrid, Window, downsample_factor, resize
+from hsn_v1.adp import CLASSIFIER_MPP
+from hsn_v1.tiles import TileGrid, Window, resize
 
-GLAS = downsample_factor(0.620)
+GLAS = CLASSIFIER_MPP / 0.620
 
 
 def test_an_adp_patch_is_one_tile():

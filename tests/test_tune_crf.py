@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from hsn_v1.adp import LABEL_SETS
-from hsn_v1.densecrf import DenseCRF
+from hsn_v1.densecrf import CRF
 from hsn_v1.phantoms import phantom
+from hsn_v1.phantoms.phantom import SEEDS
 from hsn_v1.training import tune_crf
-from hsn_v1.training.patches import SEEDS
 
 
 def test_settings_are_drawn_in_range_and_again_the_same():
@@ -18,8 +18,8 @@ def test_settings_are_drawn_in_range_and_again_the_same():
     drawn = [tune_crf.values(crf) for crf in tune_crf.draw_settings(50, np.random.default_rng(1))]
     assert (drawn >= low - 0.01).all() and (drawn <= high + 0.01).all()
     assert drawn == [tune_crf.values(crf) for crf in tune_crf.draw_settings(50, np.random.default_rng(1))]
-    near = [tune_crf.values(crf) for crf in tune_crf.draw_settings(50, np.random.default_rng(1), DenseCRF())]
-    assert np.median(near, axis=0) == pytest.approx(tune_crf.values(DenseCRF()), rel=0.15)
+    near = [tune_crf.values(crf) for crf in tune_crf.draw_settings(50, np.random.default_rng(1), CRF())]
+    assert np.median(near, axis=0) == pytest.approx(tune_crf.values(CRF()), rel=0.15)
 
 
 @pytest.mark.parametrize("name", LABEL_SETS)
@@ -48,14 +48,14 @@ def test_the_best_of_all_trials_is_first_and_written_as_published(tmp_path):
     tried = tune_crf.search([(maps, image, truth)], 7, 0)
     scores = [tune_crf.mean_iou_present(confusion) for _, confusion in tried]
     assert len(tried) == 7 and scores == sorted(scores, reverse=True) and scores[0] > 0.95
-    assert DenseCRF() in [crf for crf, _ in tried]
+    assert CRF() in [crf for crf, _ in tried]
     again = tune_crf.try_settings(maps, image, truth, [tried[0][0]])[0]
     np.testing.assert_array_equal(again, tried[0][1])
 
     tune_crf.write_results(tmp_path / "m_pcc.npy", tmp_path / "out" / "crf.csv", tried)
     saved = np.load(tmp_path / "m_pcc.npy")
     assert saved.shape == (1, 6) and saved[0, 5] == 5
-    assert replace(DenseCRF.from_file(tmp_path / "m_pcc.npy"), iterations=5) == tried[0][0]
+    assert replace(CRF.from_file(tmp_path / "m_pcc.npy"), iterations=5) == tried[0][0]
     with open(tmp_path / "out" / "crf.csv") as file:
         assert [float(row["mIoU of present classes"]) for row in csv.DictReader(file)] == pytest.approx(
             scores, abs=1e-5

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from hsn_v1.adp import CLASSIFIER_MPP, FUNC, GLAS, MORPH
-from hsn_v1.densecrf import DenseCRF
-from hsn_v1.files.images import write_picture
+from hsn_v1.densecrf import CRF
 from hsn_v1.files.slides import open_slide
+from hsn_v1.files.writing import write_picture
 from hsn_v1.hsn_v1 import segment_image
 from hsn_v1.slides.grid import SlideGrid, Window
 from hsn_v1.slides.whole_slide import (
@@ -23,7 +23,7 @@ from hsn_v1.slides.whole_slide import (
 )
 
 TILE = 32
-CRFS = {"morph": DenseCRF(1, 20, 2, 40, 50), "func": DenseCRF(3, 40, 2, 4, 25), "glas": DenseCRF(3, 40, 2, 4, 25)}
+CRFS = {"morph": CRF(1, 20, 2, 40, 50), "func": CRF(3, 40, 2, 4, 25), "glas": CRF(3, 40, 2, 4, 25)}
 
 
 def textured(seed, *size):
@@ -39,7 +39,9 @@ def make_job(tmp_path, toy_histonet):
         tissue = tiles_with_tissue(grid, tissue_mask(image))
         crfs = {label_set.name: CRFS[label_set.name] for label_set in label_sets}
         folder = tmp_path / f"work {len(list(tmp_path.glob('work*')))}"
-        return SlideJob(source, CLASSIFIER_MPP, grid, tissue, 3, label_sets, crfs, toy_histonet.thresholds, folder)
+        return SlideJob(
+            source, CLASSIFIER_MPP, grid, tissue, 3, label_sets, crfs, CLASSIFIER_MPP, toy_histonet.thresholds, folder
+        )
 
     return make
 
@@ -76,7 +78,7 @@ def test_weights_of_tiles_that_overlap():
 
 def test_feathering_changes_only_what_tiles_share(make_job, toy_histonet):
     plain = make_job(textured(6, TILE, 80), label_sets=(MORPH,))
-    plain = replace(plain, crfs={"morph": DenseCRF(1, 1e-9, 1, 1, 1e-9)})  # whose pixels hardly see each other
+    plain = replace(plain, crfs={"morph": CRF(1, 1e-9, 1, 1, 1e-9)})  # whose pixels hardly see each other
     feathered = replace(plain, feather=True, folder=plain.folder.with_name("feathered"))
     for job in (plain, feathered):
         segment_tiles(job, toy_histonet, workers=1)

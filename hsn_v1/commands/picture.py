@@ -5,19 +5,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..adp import CLASSIFIER_MPP
 from ..errors import InputError
 from ..evaluate import confusion_matrix, mean_iou_present
-from ..files.images import write_bytes
-from ..phantoms.phantom_set import NAMES
+from ..files.writing import write_bytes
 from ..sets.settings import settings_from_params, with_crfs
-from ..slides.many import PHANTOM_MODELS
-from ..tiles import downsample_factor
-from .demo import REPOSITORY
+from .defaults import PHANTOM_GLAND_MODEL, PHANTOM_MODEL, PHANTOM_SETS, REPOSITORY
 
 #: How each kind of phantom is segmented.
 PARAMS = {
-    "patch": {"input_name": NAMES["patch"], "htt_mode": "morph"},
-    "glas": {"input_name": NAMES["glas"], "htt_mode": "glas", "down_fac": downsample_factor(0.620)},
+    "patch": {"input_name": PHANTOM_SETS["patch"], "htt_mode": "morph"},
+    "glas": {"input_name": PHANTOM_SETS["glas"], "htt_mode": "glas", "down_fac": CLASSIFIER_MPP / 0.620},
 }
 
 
@@ -41,20 +39,20 @@ def draw(root: Path, numbers: dict[str, list[int]]) -> bytes:
     InputError
         If a file is missing, or if there is no image of such a number.
     """
-    from ..histonet import load_histonet
+    from ..files.models import load_histonet
     from ..hsn_v1 import segment_image
     from ..sets.tour import read_example
     from ..show.panels import case, sheet
 
     rows = []
     for kind, wanted in numbers.items():
-        model_name = PHANTOM_MODELS[PARAMS[kind]["htt_mode"]]
+        model_name = {"patch": PHANTOM_MODEL, "glas": PHANTOM_GLAND_MODEL}[kind]
         histonet = load_histonet(root / "data", model_name)
-        settings = with_crfs(settings_from_params(PARAMS[kind], root), root / "data", model_name)
+        settings = with_crfs(settings_from_params(PARAMS[kind], root=root), root / "data", model_name)
         (label_set,) = settings.label_sets
         for number in wanted:
             if not 0 <= number < len(settings.images):
-                raise InputError(f"no image {number} of {NAMES[kind]}: expected 0 to {len(settings.images) - 1}")
+                raise InputError(f"no image {number} of {PHANTOM_SETS[kind]}: expected 0 to {len(settings.images) - 1}")
             path = settings.images[number]
             example = read_example(settings, path)
             segmentations = segment_image(example.image, histonet, [label_set], settings.crfs, settings.downsample)

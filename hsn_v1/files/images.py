@@ -1,12 +1,9 @@
-"""Files at the edges: images and label maps in, pictures and tables out. Colours exist only here and in figures."""
+"""Images and ground truth from disk: RGB arrays and class indices."""
 
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,8 +12,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from ..adp import LabelSet
 from ..errors import InputError
+from ..labels import LabelSet
 
 
 def read_image(path: Path) -> tuple[np.ndarray, str]:
@@ -95,7 +92,9 @@ def read_truth(path: Path, label_set: LabelSet, height: int, width: int) -> Trut
     with _opened(path) as image:
         packed = np.asarray(image.convert("RGBA")).view("<u4")[..., 0] & 0xFFFFFF  # a pixel's 4 bytes as one number
     unlabelled, strange = len(label_set), len(label_set) + 1
-    labels = _table(tuple(label_set.colours.values()), tuple(label_set.unlabelled.values())).take(packed)
+    labels = _table(
+        tuple(label_set.colours.values()), tuple(c for c in label_set.unlabelled.values() if isinstance(c, tuple))
+    ).take(packed)
     counts = np.bincount(labels.ravel(), minlength=strange + 1)
     resized = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
     return Truth(np.minimum(resized, unlabelled), counts[:unlabelled], int(counts[strange]))
@@ -135,61 +134,27 @@ def _pack(colour: tuple[int, int, int]) -> int:
     return red | green << 8 | blue << 16
 
 
-def colourise(labels: np.ndarray, label_set: LabelSet) -> np.ndarray:
-    """Paint class indices in a label set's colours; unlabelled pixels become black.
+def find_images(folder: Path, mode: str) -> tuple[Path, ...]:
+    """Return the images of a folder, sorted by name.
 
     Parameters
     ----------
-    labels : ndarray of shape (H, W), uint8
-    label_set : LabelSet
+    folder : Path
+    mode : {"patch", "wsi"}
+        ``patch``: all PNG files; ``wsi``: the tiles of a slide, whose names end in ``_f1`` before the extension.
 
-    Returns
-    -------
-    ndarray of shape (H, W, 3), uint8
+    Raises
+    ------
+    InputError
+        If there is no such folder, or no image in it.
     """
-    return np.array([*label_set.colours.values(), (0, 0, 0)], np.uint8)[labels]
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path` to write to, renamed at the end: no half-written file is ever seen."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that no half-written one is ever seen."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
-
-
-def write_picture(path: Path, picture: np.ndarray) -> None:
-    """Write a picture, without loss, in the format of the path's ending.
-
-    Parameters
-    ----------
-    path : Path
-    picture : ndarray of shape (H, W) or (H, W, 3), uint8
-        Grey or RGB.
-    """
-    channels_reversed = picture[..., ::-1] if picture.ndim == 3 else picture
-    _, encoded = cv2.imencode(path.suffix.lower(), channels_reversed)
-    write_bytes(path, encoded.tobytes())
-
-
-def write_row(path: Path, row: dict[str, float]) -> None:
-    """Write a table of one row, with a row index of 0 as the published code's users expect it."""
-    write_table(path, [["", *row], [0, *row.values()]])
-
-
-def write_table(path: Path, rows: Iterable[Sequence]) -> None:
-    """Write a CSV file of rows, the header among them."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_bytes(path, text.getvalue().encode())
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; it should hold the images")
+    files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    if mode == "patch":
+        images, expected = [path for path in files if path.suffix.lower() == ".png"], "PNG files"
+    else:
+        images, expected = [path for path in files if path.stem.endswith("_f1")], "files named *_f1.png"
+    if not images:
+        raise InputError(f"{folder}: no images; expected {expected}")
+    return tuple(sorted(images, key=lambda path: path.name))

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..adp import NAMES, LabelSet, describe
-from .images import replacing, write_table
+from ..evaluate import tissue_shares
+from ..labels import LabelSet
+from .writing import replacing, write_table
 
 if TYPE_CHECKING:
     from rasterio import DatasetReader
@@ -29,9 +30,8 @@ def write_label_map(
     height: int,
     width: int,
     mpp: float,
-    codes: Sequence[str],
-    offset: tuple[float, float] = (0.0, 0.0),
-    name: str = "label map",
+    names: Sequence[str],
+    title: str = "label map",
 ) -> np.ndarray:
     """Write a label map as a pyramidal OME-TIFF: class indices, with their names and the scale beside them.
 
@@ -51,16 +51,14 @@ def write_label_map(
         Size of the map, in px.
     mpp : float
         Scale of the map.
-    codes : sequence of str
-        Classes in the order of their indices.
-    offset : (float, float)
-        Where the map's upper left corner lies in the slide: right of, and below, the slide's, in microns.
-    name : str
+    names : sequence of str
+        What the classes are called, in the order of their indices.
+    title : str
         What viewers call the image.
 
     Returns
     -------
-    ndarray of shape (len(codes) + 1,), int64
+    ndarray of shape (len(names) + 1,), int64
         Pixels of each class, and of no tissue.
 
     Raises
@@ -70,7 +68,7 @@ def write_label_map(
     """
     import tifffile
 
-    counts = np.zeros(len(codes) + 1, np.int64)
+    counts = np.zeros(len(names) + 1, np.int64)
 
     def strips() -> Iterator[np.ndarray]:
         for top in range(0, height, TILE):
@@ -79,7 +77,7 @@ def write_label_map(
             for window in windows:
                 found = np.bincount(window.ravel(), minlength=len(counts))
                 if len(found) > len(counts):
-                    raise ValueError(f"class index {len(found) - 1} in a label map of {len(codes)} classes")
+                    raise ValueError(f"class index {len(found) - 1} in a label map of {len(names)} classes")
                 np.add(counts, found, out=counts)
             yield np.hstack(windows)
 
@@ -95,7 +93,7 @@ def write_label_map(
                 software="hsn_v1",
                 subifds=None if level else len(smaller),
                 subfiletype=int(level > 0),
-                metadata=None if level else _ome(name, height, width, mpp, codes, offset),
+                metadata=None if level else _ome(title, height, width, mpp, names),
                 **common,
             )
     return counts
@@ -121,19 +119,19 @@ def _tiles(strip: np.ndarray) -> Iterator[bytes]:
         yield zlib.compress(padded[:, left : left + TILE].tobytes())
 
 
-def _ome(name: str, height: int, width: int, mpp: float, codes: Sequence[str], offset: tuple[float, float]) -> dict:
+def _ome(title: str, height: int, width: int, mpp: float, names: Sequence[str]) -> dict:
     metadata = {
         "Creator": "hsn_v1",
-        "Name": name,
+        "Name": title,
         "PhysicalSizeX": mpp,
         "PhysicalSizeXUnit": "µm",
         "PhysicalSizeY": mpp,
         "PhysicalSizeYUnit": "µm",
-        "Plane": {"PositionX": offset[0], "PositionXUnit": "µm", "PositionY": offset[1], "PositionYUnit": "µm"},
+        "Plane": {"PositionX": 0.0, "PositionXUnit": "µm", "PositionY": 0.0, "PositionYUnit": "µm"},
         "Channel": {"Name": "class index"},
         "MapAnnotation": {
-            **{str(index): describe(code) for index, code in enumerate(codes)},
-            str(len(codes)): "no tissue",
+            **{str(index): name for index, name in enumerate(names)},
+            str(len(names)): "no tissue",
         },
     }
     # Made from what is written, as a random one would differ each time.
@@ -185,14 +183,7 @@ def write_areas(path: Path, counts: np.ndarray, mpp: float, label_set: LabelSet)
     rows = [("class", "name", "pixels", "mm2", "share_of_tissue")]
     for index, pixels in enumerate(counts.tolist()):
         code = label_set.codes[index] if index < len(label_set) else ""
-        name = NAMES[code] if code else "no tissue"
+        name = label_set.name_of(code) if code else "no tissue"
         share = f"{shares[index]:.6f}" if index in shares else ""
         rows.append((code, name, pixels, f"{pixels * mpp**2 / 1e6:.6f}", share))
     write_table(path, rows)
-
-
-def tissue_shares(counts: np.ndarray, label_set: LabelSet) -> dict[int, float]:
-    """Return each class's share of the tissue by its index, the background class left out; 0 without tissue."""
-    pixels = {index: int(counts[index]) for index, code in enumerate(label_set.codes) if code != label_set.background}
-    tissue = max(sum(pixels.values()), 1)
-    return {index: count / tissue for index, count in pixels.items()}

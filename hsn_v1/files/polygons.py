@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..adp import LabelSet, describe
-from .images import replacing
+from ..labels import LabelSet
 from .label_maps import STRIP, read_strips
+from .writing import replacing
 
 #: A region's pieces are fused while it grows each time that they have so many points more than after the last time:
 #: seldom enough for the pace, and often enough that its holes, most of its points, are not held in a union.
@@ -80,7 +80,7 @@ def _properties(label_set: LabelSet, index: int, area: float) -> dict:
     code = label_set.codes[index]
     return {
         "objectType": "annotation",
-        "classification": {"name": describe(code), "color": list(label_set.colours[code])},
+        "classification": {"name": label_set.describe(code), "color": list(label_set.colours[code])},
         "measurements": {"label map area µm^2": round(area, 2)},
     }
 

@@ -17,7 +17,6 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
-from ..adp import CLASSIFIER_MPP
 from ..errors import InputError
 from .images import read_image
 
@@ -179,8 +178,8 @@ def open_slide(path: Path, mpp: float | None = None) -> Slide:
         return Slide(path, mpp, notes, source.levels, stack.pop_all().close)
 
 
-def is_slide(path: Path, mpp: float | None = None) -> bool:
-    """Whether a file is a slide: a scanner's format, OME-TIFF, a pyramid, or over 64 megapixels at 1.2143 mpp.
+def is_slide(path: Path, scale: float, mpp: float | None = None) -> bool:
+    """Whether a file is a slide: a scanner's format, OME-TIFF, a pyramid, or over 64 megapixels at a `scale` in mpp.
 
     An image of unknown scale counts with its own pixels.
 
@@ -190,8 +189,8 @@ def is_slide(path: Path, mpp: float | None = None) -> bool:
         If the file cannot be read.
     """
     with contextlib.closing(_open(Path(path))) as source:
-        scale = mpp or (np.mean(source.mpp) if source.mpp else CLASSIFIER_MPP)
-        pixels = source.levels[0].height * source.levels[0].width * (scale / CLASSIFIER_MPP) ** 2
+        own = mpp or (np.mean(source.mpp) if source.mpp else scale)
+        pixels = source.levels[0].height * source.levels[0].width * (own / scale) ** 2
         return source.special or len(source.levels) > 1 or pixels > PLAIN_PIXELS
 
 

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from skimage.color import rgb_from_hed
 
-from ..adp import CLASSIFIER_CODES, CLASSIFIER_MPP, FUNC, GLAS, MORPH
+from ..adp import CLASSIFIER_MPP, FUNC, GLAS, MORPH
 
 #: Optical density in red, green and blue of one unit of haematoxylin, of eosin, and of the remainder, which here
 #: stands for haemoglobin and for the orange of some eosins.
@@ -36,6 +36,14 @@ ZONES = {
     "C.D.I": 0.08, "C.D.R": 0.10, "C.L": 0.06, "M.M": 0.13, "A.W": 0.09, "S.C.H": 0.09, "H.Y": 0.09, "H.E": 0.05,
     "crypts": 0.12, "tubules": 0.10, "endocrine": 0.09,
 }  # fmt: skip
+
+#: Which seeds the phantoms of each purpose come from: none has two.
+SEEDS = {
+    "test": range(100_000),
+    "tuning": range(100_000, 200_000),
+    "validation": range(200_000, 1_000_000),
+    "training": range(1_000_000, 2**31),
+}
 
 EMPTY = (0.0, 0.0, 0.0)
 CLEFT = (0.03, 0.12, 0.0)  # ground substance: pale, yet darker than glass
@@ -142,15 +150,6 @@ def present(phantom: Phantom, share: float = 0.005) -> tuple[str, ...]:
             area = np.bincount(phantom.labels[label_set.name].ravel(), minlength=len(label_set))
             codes += [label_set.codes[i] for i in label_set.classified if area[i] >= share * area.sum()]
     return tuple(codes)
-
-
-def targets(codes: tuple[str, ...]) -> np.ndarray:
-    """Return which of the classifier's outputs (51,) float32 are 1 in an image of `codes`: those and their parents."""
-    implied = {code[:end] for code in codes for end in range(1, len(code) + 1)}
-    return np.array([code in implied for code in CLASSIFIER_CODES], np.float32)
-
-
-# --- Geometry, in microns -----------------------------------------------------------------------------------------
 
 
 def _canvas(stream: int, seed: int, size: tuple[int, int], mpp: float) -> Canvas:

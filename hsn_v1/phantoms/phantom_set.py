@@ -1,17 +1,15 @@
-"""``python -m hsn_v1 phantom``: write a set of phantoms, laid out and coloured as the published sets, or slides."""
+"""A set of phantoms, laid out and coloured as the published sets."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
 from ..adp import LABEL_SETS
-from ..errors import InputError
-from ..files.images import colourise, write_picture, write_table
+from ..files.writing import write_picture, write_table
+from ..show.figures import colourise
 from . import phantom
-from .phantom_slide import write_slide
 
 #: Columns of the published table of patch labels, and the types it could not tell apart, which no phantom has.
 COLUMNS = (
@@ -21,7 +19,6 @@ COLUMNS = (
 )
 
 KINDS = {"patch": phantom.patch, "glas": phantom.glas}
-NAMES = {"patch": "01_phantom_patch", "glas": "02_phantom_glas"}
 
 
 def write_set(kind: str, count: int, seed: int, out: Path, name: str) -> None:
@@ -51,32 +48,3 @@ def write_set(kind: str, count: int, seed: int, out: Path, name: str) -> None:
         present = phantom.present(made)
         rows.append([file, *(int(code in present) for code in COLUMNS)])
     write_table(truth / "gt_labels.csv", rows)
-
-
-def add_command(subparsers: argparse._SubParsersAction) -> None:
-    """Add the command ``phantom``."""
-    parser = subparsers.add_parser("phantom", help="write phantoms with their ground truth")
-    parser.add_argument("--kind", choices=[*KINDS, "slide"], required=True)
-    parser.add_argument("--count", type=int, default=1, help="number of images (default: 1)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the first image (default: 0)")
-    parser.add_argument("--out", type=Path, default=Path(), help="folder to write img and gt, or slides, into")
-    parser.add_argument("--name", help=f"name of the set (default: {' or '.join(NAMES.values())})")
-    parser.add_argument("--size", type=int, default=10_000, help="side of a slide, in px (default: 10000)")
-    parser.add_argument("--mpp", type=float, default=0.25, help="microns per pixel of a slide (default: 0.25)")
-    parser.add_argument("--tissue", type=float, default=0.6, help="share of a slide that is tissue (default: 0.6)")
-    parser.set_defaults(run=_run)
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    if arguments.count < 1 or arguments.seed < 0:
-        raise InputError(f"--count {arguments.count} --seed {arguments.seed}: expected at least 1 and at least 0")
-    if arguments.kind == "slide":
-        for seed in range(arguments.seed, arguments.seed + arguments.count):
-            path = arguments.out / f"phantom_slide_{seed:06d}.tif"
-            write_slide(path, arguments.size, arguments.mpp, arguments.tissue, seed)
-            print(f"{path}, ground truth in {path.stem}_morph.png and {path.stem}_func.png")
-        return 0
-    name = arguments.name or NAMES[arguments.kind]
-    write_set(arguments.kind, arguments.count, arguments.seed, arguments.out, name)
-    print(f"{arguments.count} images in {arguments.out / 'img' / name}, ground truth in {arguments.out / 'gt' / name}")
-    return 0

@@ -11,9 +11,9 @@ import numpy as np
 
 from ..adp import CLASSIFIER_MPP, LABEL_SETS
 from ..errors import InputError
-from ..files.images import write_picture
 from ..files.slides import overlapping
-from ..workers import available_cores
+from ..files.writing import write_picture
+from ..workers import available_cores, pool_of
 from . import phantom
 
 #: Side of a phantom in the mosaic, in um: 350 px of the classifier, so that joints seldom meet the tiles' borders.
@@ -136,13 +136,10 @@ def write_slide(path: Path, size: int, mpp: float = 0.25, tissue: float = 0.6, s
 
 def _phantoms(rng: np.random.Generator, count: int, field: int, mpp: float) -> tuple[np.ndarray, dict]:
     """Images (F, field, field, 3), and label maps (F, side, side) at the classifier's scale by label set."""
-    import loky
     from rich.progress import track
 
-    from ..training.patches import SEEDS
-
-    seeds = rng.choice(SEEDS["test"], count, replace=False)
-    pool = loky.get_reusable_executor(available_cores(), timeout=300)
+    seeds = rng.choice(phantom.SEEDS["test"], count, replace=False)
+    pool = pool_of(available_cores())
     made = pool.map(_phantom, map(int, seeds), [field] * count, [mpp] * count)
     images, labels = zip(*track(made, f"drawing {count} phantoms", count), strict=True)
     return np.stack(images), {name: np.stack([each[name] for each in labels]) for name in labels[0]}

@@ -5,7 +5,6 @@ All numbers to compare with are in this file, except for the results, which the 
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..adp import CLASSIFIER_CODES, LABEL_SETS
 from ..errors import InputError
-from .unpack import Track, install, untracked
+from .unpack import Track, untracked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +25,7 @@ MODEL = "histonet_X1.7_clrdecay_5"
 PARAMETERS = 1_753_203
 THRESHOLDS = {"G.O": 0.777848, "T": 0.553801, "E": 0.720844}
 
-#: Settings of the dense CRF by label set, in the order of the fields of `DenseCRF`.
+#: Settings of the dense CRF by label set, in the order of the fields of `CRF`.
 CRFS = {"morph": (1, 20, 10, 40, 50), "func": (3, 40, 10, 4, 25), "glas": (3, 40, 10, 4, 25)}
 
 #: Weights in fIoU, as far as they were published. They follow from all the ground truth, and from nothing less.
@@ -122,18 +121,18 @@ def _inspect_set(root: Path, name: str, track: Track) -> Iterator[Finding]:
 
 
 def _inspect_model(data: Path) -> Iterator[Finding]:
-    from ..densecrf import DenseCRF
-    from ..histonet import read_architecture, read_shapes, read_thresholds
+    from ..densecrf import CRF
+    from ..files.models import read_architecture, read_shapes, read_thresholds
 
     def parameters(path: Path) -> str:
         return f"{sum(math.prod(shape) for shapes in read_shapes(path).values() for shape in shapes):,}"
 
     def thresholds(path: Path) -> str:
-        values = read_thresholds(path)
+        values = read_thresholds(path, len(CLASSIFIER_CODES))
         return _lines({code: values[CLASSIFIER_CODES.index(code)] for code in THRESHOLDS})
 
     def crf(path: Path) -> str:
-        return _numbers(astuple(DenseCRF.from_file(path))[:5])
+        return _numbers(astuple(CRF.from_file(path))[:5])
 
     yield _compare(data / f"{MODEL}.json", "architecture", lambda path: read_architecture(path) and "Keras", "Keras")
     yield _compare(data / f"{MODEL}.h5", "parameters", parameters, f"{PARAMETERS:,}")
@@ -234,54 +233,3 @@ def reproduced(report: Report, published: Mapping[str, Mapping[str, float]], com
         verdict = "reproduced" if all(abs(value) <= TOLERANCE for value in off.values()) else "not reproduced"
         lines.extend([f"{name}: {numbers}: {verdict} within 1e-4"] if off else [])
     return lines
-
-
-def add_command(subparsers: Any) -> None:
-    """Add the command ``data`` to a parser's subparsers."""
-    parser = subparsers.add_parser(
-        "data",
-        help="put the authors' download in place and check it",
-        description="Put the authors' download in place, and say whether it is what the paper used.",
-        epilog="exit status: 0 all as published, 1 in place but something is missing or different, 2 nothing done",
-    )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument(
-        "source", nargs="?", type=Path, metavar="SOURCE", help="hsn_data.zip, or the folder it unpacks to"
-    )
-    what.add_argument("--check", action="store_true", help="only check what is in place")
-    parser.add_argument("--root", type=Path, default=Path(), help="folder for data, gt and img (default: this one)")
-    parser.add_argument("--force", action="store_true", help="replace files that differ from SOURCE's")
-    parser.set_defaults(run=run)
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Carry out the command ``data``, and return its exit status."""
-    from rich.console import Console
-    from rich.progress import track
-
-    tracked = partial(track, transient=True, disable=not Console().is_terminal)
-    if arguments.source:
-        installed = install(arguments.source, arguments.root, arguments.force, tracked)
-        print(f"{len(installed.placed)} files placed in {arguments.root}, {len(installed.unchanged)} there already")
-        if installed.skipped:
-            print(f"skipped, as outside data, gt and img: {', '.join(installed.skipped)}")
-    findings = inspect(arguments.root, tracked)
-    print_findings(findings)
-    wrong = sum(not finding.ok for finding in findings)
-    print(f"{wrong} of {len(findings)} checks (✗): missing or different" if wrong else "all as published")
-    return 1 if wrong else 0
-
-
-def print_findings(findings: list[Finding]) -> None:
-    """Print what was found beside what the paper used."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table()
-    for heading in ("", "checked", "found", "published"):
-        table.add_column(heading, overflow="fold")
-    for finding in findings:
-        cells = "✓" if finding.ok else "✗", finding.what, finding.found, finding.expected
-        table.add_row(*map(Text, cells))  # as Text, since brackets in a file's name are no markup
-    Console().print(table)

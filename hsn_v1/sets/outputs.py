@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -12,26 +11,18 @@ import numpy as np
 from skimage.filters import gaussian
 from skimage.measure import label
 
-from ..adp import LabelSet
-from ..errors import InputError
+from ..classify import ClassifiedTiles
 from ..evaluate import iou, occurring, row_normalised
-from ..files.images import Truth, colourise, write_bytes, write_picture, write_row, write_table
-from ..hsn_v1 import STAGES, ClassifiedTiles, Segmentation
+from ..files.images import Truth
+from ..files.writing import write_bytes, write_picture, write_row, write_table
+from ..hsn_v1 import STAGES, Segmentation
+from ..labels import LabelSet
 from ..object_metrics import object_metrics, pool_groups
-from ..show.figures import LINE, blend, confusion_figure, continuous_map, iou_figure, legend, summary
+from ..show.figures import LINE, blend, colourise, confusion_figure, continuous_map, iou_figure, legend, summary
 from .report import Report
 from .settings import SaveTypes, Settings
 
 PANEL = 448  #: longest side of a picture in a summary, in px
-
-
-def check_writable(folder: Path) -> None:
-    """Make a folder, and raise InputError if nothing can be written there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written to ({error.strerror}); choose another folder") from error
 
 
 def write_image(
@@ -73,8 +64,8 @@ def write_image(
         if save.summaries:
             truth = truths[label_set.name].labels if truths else None
             write_summaries(out, path.name, image, truth, segmentation, label_set)
-        if label_set.instances:
-            write_instances(out, stem, segmentation.masks["CRF"], label_set)
+        if label_set.objects:
+            write_objects(out, stem, segmentation.masks["CRF"], label_set)
 
 
 def mask_name(file: str) -> str:
@@ -157,7 +148,7 @@ def write_summaries(
         write_picture(folder / label_set.name / direction / f"{file}.png", picture)
 
 
-def write_instances(folder: Path, stem: str, mask: np.ndarray, label_set: LabelSet) -> None:
+def write_objects(folder: Path, stem: str, mask: np.ndarray, label_set: LabelSet) -> None:
     """Write the mask of the class that comes in objects, and one label per object, as bitmaps."""
     objects = object_mask(mask, label_set)
     write_picture(folder / label_set.name / "single_gland" / f"{stem}.bmp", objects)
@@ -167,7 +158,7 @@ def write_instances(folder: Path, stem: str, mask: np.ndarray, label_set: LabelS
 
 def object_mask(mask: np.ndarray, label_set: LabelSet) -> np.ndarray:
     """Return 1 where a label map has the class that comes in objects, else 0, as uint8."""
-    return (mask == label_set.codes.index(label_set.instances)).astype(np.uint8)
+    return (mask == label_set.codes.index(label_set.objects)).astype(np.uint8)
 
 
 def separate_objects(mask: np.ndarray) -> np.ndarray:
@@ -235,8 +226,8 @@ def write_confusions(folder: Path, confusion: np.ndarray, label_set: LabelSet, s
     """Draw a stage's confusion matrix of the classes that occur, with all and with the foreground's ("fore")."""
     for prefix, shown in (("", range(len(label_set))), ("fore_", label_set.foreground)):
         keep = [c for c in occurring(confusion) if c in shown]
-        codes = [label_set.codes[c] for c in keep]
-        picture = confusion_figure(row_normalised(confusion, keep), codes, f"{label_set.name} after {stage}")
+        names = [label_set.describe(label_set.codes[c]) for c in keep]
+        picture = confusion_figure(row_normalised(confusion, keep), names, f"{label_set.name} after {stage}")
         write_bytes(folder / f"confusion_matrix_{prefix}{label_set.name}_{stage}.png", picture)
 
 
@@ -244,5 +235,5 @@ def write_ious(folder: Path, confusions: Mapping[str, np.ndarray], label_set: La
     """Draw the IoU after each stage of the classes that occur, from the stages' confusion matrices."""
     keep = occurring(sum(confusions.values()))
     ious = {stage: iou(confusion)[keep] for stage, confusion in confusions.items()}
-    codes = [label_set.codes[c] for c in keep]
-    write_bytes(folder / f"IoU_{label_set.name}.png", iou_figure(ious, codes, f"{label_set.name}: IoU of each class"))
+    names = [label_set.describe(label_set.codes[c]) for c in keep]
+    write_bytes(folder / f"IoU_{label_set.name}.png", iou_figure(ious, names, f"{label_set.name}: IoU of each class"))

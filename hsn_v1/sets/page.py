@@ -2,44 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
-from .. import __version__
-from ..adp import CLASSIFIER_MPP, LabelSet, describe
-from ..densecrf import DenseCRF
 from ..evaluate import iou, mean_iou_present, occurring
-from ..files.images import write_bytes
+from ..files.writing import write_bytes
 from ..hsn_v1 import STAGES
+from ..labels import LabelSet
 from ..object_metrics import METRICS
+from ..show.html import PAGE, Table, crf_facts, link_to, render, versions
 from .outputs import mask_name
 from .report import ImageResult, Report, stages_of
 from .settings import Settings
-
-PAGE = "index.html"  #: name of the page in a run's folder
-
-LIBRARIES = ("tensorflow", "keras", "numpy", "scipy", "scikit-image", "opencv-python-headless", "numba", "pydensecrf2")
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of a page, whose first `words` columns are words, and the others numbers."""
-
-    title: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    words: int = 1
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,37 +101,6 @@ def write_page(settings: Settings, report: Report) -> None:
     write_bytes(settings.out / PAGE, page.encode(errors="replace"))
 
 
-def render(template: str, **context: Any) -> str:
-    """Fill a template of this package; all text is escaped.
-
-    Parameters
-    ----------
-    template : str
-        Name of a file in ``templates``; ``base.html`` and ``parts.html`` have what pages share.
-    context : Any
-        What the template asks for, at least ``title``.
-    """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("hsn_v1.show"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(template).render(version=__version__, **context)
-
-
-def link_to(path: Path, folder: Path) -> str:
-    """Return the address of a file for a page in a folder, relative if there is a way from the one to the other."""
-    try:
-        relative = os.path.relpath(path, folder)
-    except ValueError:  # on another drive
-        return path.resolve().as_uri()
-    return quote(os.fsencode(Path(relative).as_posix()))
-
-
 def facts(settings: Settings, report: Report) -> dict[str, str]:
     """Return settings and versions, by what they are called."""
     return {
@@ -160,29 +108,11 @@ def facts(settings: Settings, report: Report) -> dict[str, str]:
         "ground truth": str(settings.truth or "none"),
         "classifier": settings.model,
         "label sets": ", ".join(f"{s.name} ({len(s)} classes)" for s in settings.label_sets),
-        "scale": f"{CLASSIFIER_MPP / settings.downsample:.4g} microns per pixel (down_fac {settings.downsample:.6g})",
+        "scale": f"{settings.mpp / settings.downsample:.4g} microns per pixel (down_fac {settings.downsample:.6g})",
         "run level": str(settings.run_level),
         **(crf_facts(settings.crfs) if settings.run_level >= 3 else {}),
         **versions(),
     }
-
-
-def crf_facts(crfs: Mapping[str, DenseCRF]) -> dict[str, str]:
-    """Return the settings of each label set's CRF, by what they are called."""
-    return {
-        f"CRF, {name}": ", ".join(f"{key} {value}" for key, value in asdict(crf).items()) for name, crf in crfs.items()
-    }
-
-
-def versions() -> dict[str, str]:
-    """Return what a result was made with, and when, by what that is called."""
-    found = [f"hsn_v1 {__version__}", f"Python {platform.python_version()}"]
-    for library in LIBRARIES:
-        try:
-            found.append(f"{library} {version(library)}")
-        except PackageNotFoundError:
-            continue
-    return {"versions": ", ".join(found), "finished": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")}
 
 
 def metric_tables(settings: Settings, report: Report) -> list[Table]:
@@ -212,7 +142,10 @@ def figures(label_set: LabelSet, report: Report) -> dict[str, str]:
     """Return the files of a label set's figures, the most telling first, by what they show."""
     name, stages = label_set.name, [*report.stages(label_set.name)][::-1]
     found = {"IoU of each class": f"IoU_{name}.png"}
-    for title, prefix in (("", ""), (f" without {' and '.join(map(describe, label_set.set_aside))}", "fore_")):
+    for title, prefix in (
+        ("", ""),
+        (f" without {' and '.join(map(label_set.describe, label_set.set_aside))}", "fore_"),
+    ):
         if not prefix or label_set.set_aside:
             found |= {f"Confusion after {s}{title}": f"confusion_matrix_{prefix}{name}_{s}.png" for s in stages}
     return {title: quote(file) for title, file in found.items()}
@@ -227,20 +160,28 @@ def gallery_of(settings: Settings, report: Report, label_set: LabelSet) -> Galle
     has_truth = label_set.name in report.weights
     counts = Counter(code for card in cards for code in card.final)
     occur = {code for card in cards for code, *_ in card.values}
-    legend = {code: _entry(code, label_set.colours[code], counts[code]) for code in label_set.codes if code in occur}
+    legend = {
+        code: _entry(label_set, code, label_set.colours[code], counts[code])
+        for code in label_set.codes
+        if code in occur
+    }
     unlabelled = has_truth and any(confusion[-1].any() for confusion in report.stages(label_set.name).values())
     return Gallery(
         label_set.name,
         "IoU" if has_truth else "share of the pixels",
         list(stages_of(report.results[0].areas, label_set.name)),
         legend,
-        [_entry(code, colour) for code, colour in label_set.unlabelled.items() if unlabelled],
+        [
+            _entry(label_set, code, colour)
+            for code, colour in label_set.unlabelled.items()
+            if unlabelled and isinstance(colour, tuple)
+        ],
         cards,
     )
 
 
-def _entry(code: str, colour: tuple[int, int, int], images: int = 0) -> Entry:
-    return Entry(code, describe(code), f"rgb({', '.join(map(str, colour))})", images)
+def _entry(label_set: LabelSet, code: str, colour: tuple[int, int, int], images: int = 0) -> Entry:
+    return Entry(code, label_set.describe(code), f"rgb({', '.join(map(str, colour))})", images)
 
 
 def _card(settings: Settings, path: Path, result: ImageResult, label_set: LabelSet) -> Card:

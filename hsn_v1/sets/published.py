@@ -11,7 +11,9 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..errors import InputError
-from ..histonet import HistoNet, load_histonet
+from ..files.images import find_images
+from ..files.models import find_model, load_histonet, read_labels
+from ..histonet import HistoNet
 from ..permutohedral import is_compiled
 from ..workers import available_cores, classifier_threads
 from .report import Report
@@ -27,9 +29,9 @@ class HistoSegNetV1:
     params : mapping
         ``input_name, input_size, input_mode, down_fac, batch_size, htt_mode, gt_mode, run_level, save_types,
         verbosity``; see `settings.PARAMS`.
-    root : Path, optional
+    root : str or Path, optional
         Folder that has ``data``, ``img`` and ``gt``; the current one, if left out.
-    out : Path, optional
+    out : str or Path, optional
         Folder to write to; ``<root>/out/<input_name>``, if left out.
     workers : int, optional
         Number of worker processes; one for each core, if left out.
@@ -45,38 +47,38 @@ class HistoSegNetV1:
     def __init__(
         self,
         params: Mapping[str, Any],
-        root: Path = Path(),
-        out: Path | None = None,
+        root: str | Path = ".",
+        out: str | Path | None = None,
         workers: int | None = None,
         published: Mapping[str, Mapping[str, float]] | None = None,
     ) -> None:
         self.params = check_params(params)
-        self.root, self.out, self.workers = Path(root), out, workers
+        self.root, self.out, self.workers = Path(root), Path(out) if out else None, workers
         self.published = published or {}
         self.settings: Settings | None = None
         self.histonet: HistoNet | None = None
         self._quiet = self.params["verbosity"] == "QUIET"
 
     def find_img(self) -> None:
-        """Look up the images and their ground truth."""
-        settings = settings_from_params(self.params, self.root, self.out, self.workers)
-        self.settings = replace(settings, published=self.published)
+        """Look up the images."""
+        find_images(self.root / "img" / self.params["input_name"], self.params["input_mode"])
 
     def analyze_img(self) -> None:
         """Do nothing: the published code weighed classes here, which `run_batch` does."""
 
     def load_histonet(self, params: Mapping[str, str]) -> None:
-        """Load the classifier ``params["model_name"]`` and its CRF settings from the folder ``data``."""
+        """Load the classifier ``params["model_name"]``, its label sets and its CRFs, from the folder ``data``."""
         if set(params) != {"model_name"}:
             raise InputError(f"load_histonet: params has the keys {sorted(params)}, expected model_name alone")
-        if not self.settings:
-            self.find_img()
-        self.settings = with_crfs(self.settings, self.root / "data", params["model_name"], self.params["crf"])
+        name = params["model_name"]
+        folder = find_model(self.root, name)
+        settings = settings_from_params(self.params, read_labels(folder, name), self.root, self.out, self.workers)
+        settings = with_crfs(settings, folder, name, self.params["crf"])
+        self.settings = replace(settings, published=self.published)
         if not self._quiet and not is_compiled():
             print("compiling the dense CRF for this machine, once: this takes some seconds more", flush=True)
         start_workers(self.settings.workers)  # beside the classifier, which takes seconds to load
-        threads = classifier_threads(available_cores())
-        self.histonet = load_histonet(self.root / "data", params["model_name"], threads)
+        self.histonet = load_histonet(folder, name, classifier_threads(available_cores()))
 
     def run_batch(self) -> Report:
         """Segment all images, and write and measure the results."""

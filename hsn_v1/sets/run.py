@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from pathlib import Path
 
 import cv2
-import loky
 import numpy as np
 
 from .. import evaluate
-from ..densecrf import LARGE, DenseCRF
+from ..classify import ClassifiedTiles, Classifier, classify
+from ..densecrf import CRF, LARGE
 from ..errors import InputError
 from ..files.images import Truth, read_image, read_objects, read_truth
-from ..histonet import HistoNet, lasting
-from ..hsn_v1 import ClassifiedTiles, Segmentation, classify, segment
+from ..files.writing import check_writable
+from ..hsn_v1 import Segmentation, segment
 from ..object_metrics import ObjectSums, object_sums
 from ..permutohedral import is_compiled
 from ..show.figures import confusion_figure
-from ..workers import side_by_side
+from ..workers import SMALL_IMAGES, outside_garbage_collection, pool_of, side_by_side, worker_pool
 from .outputs import (
     OBJECTS,
-    check_writable,
     object_mask,
     write_confusions,
     write_image,
@@ -37,23 +34,8 @@ from .page import write_page
 from .report import ImageResult, Report, summarise
 from .settings import Settings
 
-#: There is a process for each core, so that threads in it only wait for each other. And loky must not take what a
-#: worker keeps for a leak, and start it anew.
-PLAIN_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "LOKY_MAX_MEMORY_LEAK_SIZE": str(1 << 50),
-}
 
-#: For small images, glibc keeps the memory it got, which costs a worker more time to get than to use.
-WORKER_ENVIRONMENT = {
-    **PLAIN_ENVIRONMENT,
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
-}
-
-
-def run(settings: Settings, histonet: HistoNet, on_image: Callable[[], None] = lambda: None) -> Report:
+def run(settings: Settings, classifier: Classifier, on_image: Callable[[], None] = lambda: None) -> Report:
     """Segment the images, and write and measure the results.
 
     An image that cannot be read, or that lacks ground truth, is left out and reported.
@@ -61,7 +43,7 @@ def run(settings: Settings, histonet: HistoNet, on_image: Callable[[], None] = l
     Parameters
     ----------
     settings : Settings
-    histonet : HistoNet
+    classifier : Classifier
     on_image : callable
         Called after each image, also after one that failed.
 
@@ -90,8 +72,8 @@ def run(settings: Settings, histonet: HistoNet, on_image: Callable[[], None] = l
                 notes.extend([note] if note else [])
                 yield path, image
 
-    with worker_pool(settings.workers, settings.out) as pool:
-        classified = classify(images(), histonet, settings.downsample, settings.batch_size)
+    with worker_pool(settings.workers, settings.out, SMALL_IMAGES) as pool:
+        classified = classify(images(), classifier, settings.downsample, settings.batch_size)
         done = side_by_side(
             classified,
             lambda image: pool.submit(finish_image, settings, *image),
@@ -136,7 +118,7 @@ def finish_image(settings: Settings, path: Path, image: np.ndarray, tiles: Class
     if settings.run_level >= 2:
         crfs = settings.crfs if settings.run_level >= 3 else {}
         threads = settings.threads if image.shape[0] * image.shape[1] >= LARGE else 1
-        segmentations = segment(image, tiles, settings.label_sets, crfs, threads)
+        segmentations = dict(segment(image, tiles, settings.label_sets, crfs, threads))
     objects = compare_objects(settings, path, segmentations) if truths else {}
     write_image(settings, path, image, tiles, segmentations, truths)
     return ImageResult(
@@ -193,7 +175,7 @@ def compare_objects(
     """
     sums = {}
     for label_set in settings.label_sets:
-        folder = label_set.true_instances
+        folder = label_set.true_objects
         if folder and (file := settings.truth / folder / f"{path.stem}.bmp").exists():
             mask = segmentations[label_set.name].masks["CRF"]
             truth = read_objects(file, *mask.shape)
@@ -202,40 +184,18 @@ def compare_objects(
     return sums
 
 
-def start_workers(workers: int, environment: Mapping[str, str] = WORKER_ENVIRONMENT) -> loky.ProcessPoolExecutor:
-    """Return the pool of worker processes; a new one starts at once, beside whatever this process does next."""
-    pool = loky.get_reusable_executor(workers, timeout=300, env=dict(environment))
-    compiled = is_compiled()
+def start_workers(workers: int) -> None:
+    """Start a set's worker processes, beside whatever this process does next."""
+    pool, compiled = pool_of(workers, SMALL_IMAGES), is_compiled()
     for worker in range(workers):
         pool.submit(_warm_up, compiled or worker == 0)
-    return pool
 
 
 @cache  # a pool that is asked for again is warm
 def _warm_up(crf: bool) -> None:
     """Load fonts and compiled code, which takes longer than an image; not the CRF while another worker compiles it."""
     cv2.setNumThreads(1)  # there is a process for each core
-    with lasting():
-        confusion_figure(np.eye(2), ("E", "C"), "")
+    with outside_garbage_collection():
+        confusion_figure(np.eye(2), ("a", "b"), "")
         for classes in (2, 3, 5) if crf else ():  # each kind of class loop is compiled on its own
-            DenseCRF()(np.ones((classes, 2, 2), np.float32), np.zeros((2, 2, 3), np.uint8))
-
-
-@contextlib.contextmanager
-def worker_pool(
-    workers: int, out: Path, environment: Mapping[str, str] = WORKER_ENVIRONMENT
-) -> Iterator[loky.ProcessPoolExecutor]:
-    """Yield worker processes that write to a folder; if that breaks, say so in one line and leave no worker busy."""
-    pool = start_workers(workers, environment)
-    try:
-        yield pool
-    except BaseException as error:
-        pool.shutdown(wait=True, kill_workers=True)
-        if isinstance(error, OSError):
-            what = f"{error.filename or out}: {error.strerror or error}"
-            raise InputError(f"{what}; results cannot be written: make room there, or choose another --out") from error
-        if isinstance(error, BrokenProcessPool):
-            raise InputError(
-                f"a worker process died, probably for lack of memory; run with fewer than {workers} --workers"
-            ) from error
-        raise
+            CRF()(np.ones((classes, 2, 2), np.float32), np.zeros((2, 2, 3), np.uint8))

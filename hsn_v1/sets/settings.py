@@ -8,9 +8,12 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..adp import HTT_MODES, LabelSet
-from ..densecrf import BACKENDS, DenseCRF
+from ..adp import ADP
+from ..densecrf import BACKENDS, CRF
 from ..errors import InputError
+from ..files.images import find_images
+from ..files.models import read_crfs
+from ..labels import LabelSet, Taxonomy
 from ..tiles import TILE
 from ..workers import available_cores, classifier_threads
 
@@ -37,14 +40,16 @@ class Settings:
     out : Path
         Folder to write to.
     label_sets : tuple of LabelSet
-    crfs : mapping of str to DenseCRF
+    crfs : mapping of str to CRF
         By the label set's name; a label set without one stops before the CRF.
     model : str
         The classifier's name.
     published : mapping of str to mapping of str to float
         Published metrics after the CRF, by the label set's name.
+    mpp : float
+        The classifier's scale, in microns per pixel.
     downsample : float
-        Factor between the images' scale and the classifier's; see `tiles.downsample_factor`.
+        Factor between the images' scale and the classifier's.
     input_size : (int, int)
         Height and width of the confidence images, in px.
     batch_size : int
@@ -62,9 +67,10 @@ class Settings:
     truth: Path | None
     out: Path
     label_sets: tuple[LabelSet, ...]
-    crfs: Mapping[str, DenseCRF] = field(default_factory=dict)
+    crfs: Mapping[str, CRF] = field(default_factory=dict)
     model: str = ""
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    mpp: float = ADP.mpp
     downsample: float = 1.0
     input_size: tuple[int, int] = (TILE, TILE)
     batch_size: int = 8
@@ -85,33 +91,7 @@ class Settings:
         return (cores - classifier_threads(cores)) // self.threads
 
 
-def find_images(folder: Path, mode: str) -> tuple[Path, ...]:
-    """Return the images of a folder, sorted by name.
-
-    Parameters
-    ----------
-    folder : Path
-    mode : {"patch", "wsi"}
-        ``patch``: all PNG files; ``wsi``: the tiles of a slide, whose names end in ``_f1`` before the extension.
-
-    Raises
-    ------
-    InputError
-        If there is no such folder, or no image in it.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; it should hold the images")
-    files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
-    if mode == "patch":
-        images, expected = [path for path in files if path.suffix.lower() == ".png"], "PNG files"
-    else:
-        images, expected = [path for path in files if path.stem.endswith("_f1")], "files named *_f1.png"
-    if not images:
-        raise InputError(f"{folder}: no images; expected {expected}")
-    return tuple(sorted(images, key=lambda path: path.name))
-
-
-#: The keys of the published `params`, and `crf` (see `DenseCRF.backend`): default (None: required), test, and what
+#: The keys of the published `params`, and `crf` (see `CRF.backend`): default (None: required), test, and what
 #: the test expects, in words.
 PARAMS: dict[str, tuple[Any, Any, str]] = {
     "input_name": (None, lambda v: isinstance(v, str) and v.strip(), "the name of a folder in img"),
@@ -119,7 +99,7 @@ PARAMS: dict[str, tuple[Any, Any, str]] = {
     "input_mode": ("patch", lambda v: v in ("patch", "wsi"), "patch or wsi"),
     "down_fac": (1.0, lambda v: _is_number(v) and 0 < v < float("inf"), "a positive number"),
     "batch_size": (8, lambda v: _is_count(v), "a positive whole number"),
-    "htt_mode": ("both", lambda v: v in HTT_MODES, f"one of {', '.join(HTT_MODES)}"),
+    "htt_mode": ("both", lambda v: isinstance(v, str) and v.strip(), "the name of a label set"),
     "gt_mode": ("on", lambda v: v in ("on", "off", True, False), "on or off"),
     "run_level": (3, lambda v: _is_count(v) and v <= 3, "1, 2 or 3"),
     "save_types": (
@@ -168,14 +148,20 @@ def check_params(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def settings_from_params(
-    params: Mapping[str, Any], root: Path = Path(), out: Path | None = None, workers: int | None = None
+    params: Mapping[str, Any],
+    labels: Taxonomy = ADP,
+    root: Path = Path(),
+    out: Path | None = None,
+    workers: int | None = None,
 ) -> Settings:
-    """Look up images and ground truth for the published `params`.
+    """Look up images, label sets and ground truth for the published `params`.
 
     Parameters
     ----------
     params : mapping
         See `PARAMS`.
+    labels : Taxonomy
+        The classifier's, which has the label sets that ``htt_mode`` names.
     root : Path
         Folder that has ``data``, ``img`` and ``gt``.
     out : Path, optional
@@ -191,7 +177,7 @@ def settings_from_params(
     params = check_params(params)
     if workers is not None and not _is_count(workers):
         raise InputError(f"workers is {workers!r}; expected a positive whole number")
-    name, label_sets = params["input_name"], HTT_MODES[params["htt_mode"]]
+    name, label_sets = params["input_name"], labels.group(params["htt_mode"])
     images = find_images(root / "img" / name, params["input_mode"])
     truth = root / "gt" / name if params["gt_mode"] in ("on", True) else None
     for label_set in label_sets:
@@ -204,6 +190,7 @@ def settings_from_params(
         truth=truth,
         out=out or root / "out" / name,
         label_sets=label_sets,
+        mpp=labels.mpp,
         downsample=float(params["down_fac"]),
         input_size=tuple(params["input_size"]),
         batch_size=int(params["batch_size"]),
@@ -218,26 +205,3 @@ def with_crfs(settings: Settings, folder: Path, model_name: str, backend: str = 
     crfs, notes = read_crfs(folder, model_name, settings.label_sets)
     crfs = {name: replace(crf, backend=backend) for name, crf in crfs.items()}
     return replace(settings, crfs=crfs, model=model_name, notes=(*settings.notes, *notes))
-
-
-def read_crfs(
-    folder: Path, model_name: str, label_sets: tuple[LabelSet, ...]
-) -> tuple[dict[str, DenseCRF], tuple[str, ...]]:
-    """Return the CRF of each label set by its name, and what the user should know.
-
-    They are read from ``<model name>_<label set>_optimal_pcc.npy`` or, as published, from
-    ``<label set>_optimal_pcc.npy``; without a file the default serves, and a note says so.
-
-    Raises
-    ------
-    InputError
-        If a file does not hold what it should.
-    """
-    crfs, notes = {}, []
-    for label_set in label_sets:
-        published = f"{label_set.name}_optimal_pcc.npy"
-        files = [path for path in (folder / f"{model_name}_{published}", folder / published) if path.exists()]
-        crfs[label_set.name] = DenseCRF.from_file(files[0]) if files else DenseCRF()
-        if not files:
-            notes.append(f"{folder / published}: no such file; the CRF's default settings serve")
-    return crfs, tuple(notes)

@@ -10,9 +10,8 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..adp import LabelSet, describe
-from ..files.images import colourise
-from ..files.label_maps import tissue_shares
+from ..evaluate import tissue_shares
+from ..labels import LabelSet
 
 TEXT = 13  #: height of the letters, in px
 LINE = 18  #: height of a line of a legend, in px
@@ -57,6 +56,21 @@ def continuous_map(maps: np.ndarray, label_set: LabelSet) -> np.ndarray:
     return np.tensordot(maps, np.array(list(label_set.colours.values()), np.float32), axes=(0, 0))
 
 
+def colourise(labels: np.ndarray, label_set: LabelSet) -> np.ndarray:
+    """Paint class indices in a label set's colours; unlabelled pixels become black.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (H, W), uint8
+    label_set : LabelSet
+
+    Returns
+    -------
+    ndarray of shape (H, W, 3), uint8
+    """
+    return np.array([*label_set.colours.values(), (0, 0, 0)], np.uint8)[labels]
+
+
 @cache
 def _font(size: int = TEXT) -> ImageFont.FreeTypeFont:
     return ImageFont.load_default(size)
@@ -68,7 +82,9 @@ def legend(
     """Draw a swatch and the name in words of each class, with a remark on it, in columns of at most `rows` lines."""
     codes = [label_set.codes[c] for c in classes]
     remarks = remarks or {}
-    names = [describe(code) + remarks.get(c, "") for c, code in zip(classes, codes, strict=True)] or ["(none)"]
+    names = [label_set.describe(code) + remarks.get(c, "") for c, code in zip(classes, codes, strict=True)] or [
+        "(none)"
+    ]
     rows = max(rows, 1)
     columns = -(-len(names) // rows)
     width = LINE + GAP + max(round(_font().getlength(name)) for name in names) + GAP
@@ -176,14 +192,15 @@ def round_length(most: float) -> float:
     return max(step * power for step in (1, 2, 5) if step * power <= most)
 
 
-def confusion_figure(shares: np.ndarray, codes: Sequence[str], title: str) -> bytes:
+def confusion_figure(shares: np.ndarray, names: Sequence[str], title: str) -> bytes:
     """Draw a confusion matrix as a heat map, with its numbers in %.
 
     Parameters
     ----------
     shares : ndarray of shape (C, C), in 0..1
         Rows are the ground truth.
-    codes : sequence of C str
+    names : sequence of C str
+        What the classes are called.
     title : str
 
     Returns
@@ -192,17 +209,17 @@ def confusion_figure(shares: np.ndarray, codes: Sequence[str], title: str) -> by
         A PNG file.
     """
     margin = 4 * GAP
-    side, names = CELL * len(codes), _names(codes, CELL)
-    left, top = margin + names.width, 2 * margin + 4 * LINE
+    side, column = CELL * len(names), _names(names, CELL)
+    left, top = margin + column.width, 2 * margin + 4 * LINE
     caption = "rows: ground truth, columns: predicted, in % of the true class's pixels"
     width = max(left + side, margin + round(_width(caption, PRINT)))
-    sheet = Image.new("L", (width + margin, top + side + names.width + margin), 255)
+    sheet = Image.new("L", (width + margin, top + side + column.width + margin), 255)
     draw = ImageDraw.Draw(sheet)
     draw.text((margin, margin), title, fill=0, font=_font(TITLE))
     draw.text((margin, margin + 3 * LINE), caption, fill=0, font=_font(PRINT))
-    sheet.paste(names, (margin, top))
-    sheet.paste(names.transpose(Image.Transpose.ROTATE_90), (left, top + side))
-    if codes:
+    sheet.paste(column, (margin, top))
+    sheet.paste(column.transpose(Image.Transpose.ROTATE_90), (left, top + side))
+    if names:
         heat = np.rint(255 - (255 - SHADES[-1]) * shares).astype(np.uint8)
         sheet.paste(Image.fromarray(heat).resize((side, side), Image.Resampling.NEAREST), (left, top))
     for line in range(0, side + 1, CELL):
@@ -215,14 +232,15 @@ def confusion_figure(shares: np.ndarray, codes: Sequence[str], title: str) -> by
     return _png(sheet)
 
 
-def iou_figure(ious: Mapping[str, np.ndarray], codes: Sequence[str], title: str) -> bytes:
+def iou_figure(ious: Mapping[str, np.ndarray], names: Sequence[str], title: str) -> bytes:
     """Draw each class's IoU after each stage as bars, with their values.
 
     Parameters
     ----------
     ious : mapping of str to ndarray of shape (C,), in 0..1
         By the stage's name, at most three.
-    codes : sequence of C str
+    names : sequence of C str
+        What the classes are called.
     title : str
 
     Returns
@@ -232,8 +250,8 @@ def iou_figure(ious: Mapping[str, np.ndarray], codes: Sequence[str], title: str)
     """
     bar, margin, length = LINE + 6, 4 * GAP, 760
     row = bar * len(ious) + 2 * GAP
-    names = _names(codes, row)
-    left, top, bottom = margin + names.width, 2 * margin + 5 * LINE, row * len(codes)
+    column = _names(names, row)
+    left, top, bottom = margin + column.width, 2 * margin + 5 * LINE, row * len(names)
     width = max(left + length + 2 * margin, 2 * margin + round(_width(title, TITLE)))
     sheet = Image.new("L", (width + margin, top + bottom + 3 * LINE + margin), 255)
     draw = ImageDraw.Draw(sheet)
@@ -243,7 +261,7 @@ def iou_figure(ious: Mapping[str, np.ndarray], codes: Sequence[str], title: str)
         draw.line((x, top, x, top + bottom), fill=RULE, width=2)
         draw.text((x, top + bottom + LINE), f"{tick:.1f}", fill=0, font=_font(PRINT), anchor="mm")
     draw.text((left + length / 2, top + bottom + 2.5 * LINE), "IoU", fill=0, font=_font(PRINT), anchor="mm")
-    sheet.paste(names, (margin, top))
+    sheet.paste(column, (margin, top))
     x = left
     for i, (stage, values) in enumerate(ious.items()):
         y = 2 * margin + 3 * LINE
@@ -257,9 +275,8 @@ def iou_figure(ious: Mapping[str, np.ndarray], codes: Sequence[str], title: str)
     return _png(sheet)
 
 
-def _names(codes: Sequence[str], height: int) -> Image.Image:
+def _names(names: Sequence[str], height: int) -> Image.Image:
     """Write the classes' names, flush right, in rows of a height in px."""
-    names = [describe(code) for code in codes]
     width = round(max((_width(name, PRINT) for name in names), default=0)) + 2 * GAP
     strip = Image.new("L", (width, height * len(names)), 255)
     draw = ImageDraw.Draw(strip)

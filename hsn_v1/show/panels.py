@@ -16,10 +16,9 @@ from matplotlib.textpath import TextPath
 from PIL import Image, ImageColor
 from scipy.spatial import KDTree
 
-from ..adp import LabelSet, describe
-from ..files.images import colourise
+from ..labels import LabelSet
 from ..tiles import TileGrid
-from .figures import blend
+from .figures import blend, colourise
 
 WIDTH, DPI = 8, 120  #: of a figure, in inches and px per inch
 POINTS = 8  #: size of the letters
@@ -164,7 +163,7 @@ def _png(figure: Figure, exact: Sequence[Sequence[int]] = ()) -> bytes:
 def swatches(label_maps: Sequence[np.ndarray], label_set: LabelSet) -> dict[str, tuple[int, int, int]]:
     """Return the name in words and the colour of each class that occurs, and black for unlabelled pixels."""
     present = np.unique(np.concatenate([np.unique(labels) for labels in label_maps]))
-    key = {describe(code): label_set.colours[code] for c, code in enumerate(label_set.codes) if c in present}
+    key = {label_set.describe(code): label_set.colours[code] for c, code in enumerate(label_set.codes) if c in present}
     return {**key, "unlabelled": (0, 0, 0)} if len(label_set) in present else key
 
 
@@ -257,17 +256,19 @@ def class_maps(
     numbers = {c: f"up to {peak:.2f}" for c, peak in peaks.items()}
     if scores is not None:
         numbers = {c: f"score {score:.2f}{'' if c in peaks else ', empty map'}" for c, score in scores.items()}
-    panels = [(f"{describe(label_set.codes[c])}\n{number}", heat(maps[c], image)) for c, number in numbers.items()]
+    panels = [
+        (f"{label_set.describe(label_set.codes[c])}\n{number}", heat(maps[c], image)) for c, number in numbers.items()
+    ]
     return sheet([Row([("image", image), *panels])], columns, scale)
 
 
-def score_bars(scores: np.ndarray, thresholds: np.ndarray, codes: Sequence[str], at_most: int = 12) -> bytes:
+def score_bars(scores: np.ndarray, thresholds: np.ndarray, names: Sequence[str], at_most: int = 12) -> bytes:
     """Draw the highest scores as bars, against their thresholds.
 
     Parameters
     ----------
     scores, thresholds : ndarray of shape (C,), in 0..1
-    codes : sequence of C str
+    names : sequence of C str
     at_most : int
         Number of classes to show; all present ones are shown.
 
@@ -284,7 +285,7 @@ def score_bars(scores: np.ndarray, thresholds: np.ndarray, codes: Sequence[str],
     marks = axes.scatter(thresholds[order], range(len(order)), marker="|", s=130, color="black", linewidth=1.8)
     for i, c in enumerate(order):
         axes.text(1.025, i, f"{scores[c]:.2f}", fontsize=POINTS, va="center")
-    axes.set_yticks(range(len(order)), [describe(codes[c]) for c in order], fontsize=POINTS)
+    axes.set_yticks(range(len(order)), [names[c] for c in order], fontsize=POINTS)
     axes.set(xlim=(0, 1.08), ylim=(-0.6, len(order) - 0.4))
     axes.set_xlabel("score", fontsize=POINTS)
     axes.tick_params(labelsize=POINTS)

@@ -13,7 +13,7 @@ from ..tiles import TILE, Window
 class SlideGrid:
     """Tiles and cores of a slide, both numbered in rows from the top left.
 
-    Tiles overlap by a quarter (paper, section 4; `method.md`, "Slides") and cover the slide; cores divide it.
+    Tiles overlap by a quarter (paper, section 4; docs/method.md, "Slides") and cover the slide; cores divide it.
 
     Attributes
     ----------

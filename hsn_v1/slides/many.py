@@ -1,8 +1,7 @@
-"""``python -m hsn_v1 segment``: segment the user's own images and whole slides."""
+"""Many images and slides in one run: side by side where they are small, and a table and a page of all."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 import warnings
 from collections.abc import Callable
@@ -20,19 +19,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from ..adp import HTT_MODES
-from ..commands.demo import REPOSITORY
 from ..errors import InputError
-from ..files.images import write_bytes, write_table
-from ..sets.official import MODEL
-from ..sets.page import PAGE, Table, crf_facts, link_to, render, versions
+from ..files.writing import write_bytes, write_table
+from ..show.html import PAGE, Table, crf_facts, link_to, render, versions
 
 if TYPE_CHECKING:
-    from ..histonet import HistoNet
+    from ..classify import Classifier
     from .own_file import Method, Outcome
-
-#: Classifiers trained on phantoms, by the label sets that they serve best.
-PHANTOM_MODELS = dict.fromkeys(HTT_MODES, "histonet_X1.7_phantom") | {"glas": "histonet_X1.7_phantom56"}
 
 #: Images that are segmented side by side at most: each may take 2 GB.
 BESIDE = 4
@@ -42,75 +35,6 @@ SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"),
     *(".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm"),
 )
-
-
-def add_command(subparsers: argparse._SubParsersAction) -> None:
-    """Add the command ``segment``."""
-    parser = subparsers.add_parser(
-        "segment",
-        help="segment your own images and whole slides",
-        epilog="exit status: 0 done, 1 an input failed and the others are done, 2 nothing could be done",
-    )
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="image, slide, or a folder of such")
-    parser.add_argument(
-        "--labels", choices=HTT_MODES, default="both", help="label sets (default: both, morph and func)"
-    )
-    scale = parser.add_mutually_exclusive_group()
-    scale.add_argument("--mpp", type=float, help="microns per pixel at full resolution (default: the file's)")
-    scale.add_argument("--objective", metavar="20x", help="magnification, where mpp is unknown: a rough substitute")
-    parser.add_argument("--model", help=f"classifier in ROOT/data (default: {MODEL}, or one trained on phantoms)")
-    parser.add_argument("--root", type=Path, default=Path(), help="folder that has data (default: this one)")
-    parser.add_argument("--out", type=Path, help="folder that gets one for each input (default: ROOT/out/segmented)")
-    parser.add_argument("--batch-size", type=int, default=8, help="tiles that are classified at once (default: 8)")
-    parser.add_argument("--workers", type=int, help="worker processes (default: one for each core)")
-    parser.add_argument("--min-area", type=float, default=100, help="smallest polygon in um2 (default: 100)")
-    parser.add_argument(
-        "--feather",
-        action="store_true",
-        help="let a slide's tiles count less towards their borders where they overlap (default: alike, as the paper)",
-    )
-    parser.add_argument("--force", action="store_true", help="begin anew where results are")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    parser.set_defaults(run=_run)
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    from ..files.slides import mpp_of_objective
-    from ..histonet import load_histonet
-    from ..sets.outputs import check_writable
-    from ..sets.settings import read_crfs
-    from ..workers import available_cores
-    from .own_file import Method
-
-    for option, value in (("batch-size", arguments.batch_size), ("workers", arguments.workers)):
-        if value is not None and value < 1:
-            raise InputError(f"--{option} {value}: expected a positive whole number")
-    if not 0 <= arguments.min_area < float("inf"):
-        raise InputError(f"--min-area {arguments.min_area}: expected 0 or more, in square microns")
-    mpp = mpp_of_objective(arguments.objective) if arguments.objective else arguments.mpp
-    if arguments.objective:
-        print(f"note: {arguments.objective} is taken as {mpp:.3g} mpp, which is approximate", file=sys.stderr)
-    files = expand(arguments.inputs)
-    name, folder = arguments.model or MODEL, arguments.root / "data"
-    if not arguments.model and not (folder / f"{MODEL}.h5").exists():
-        name, folder = PHANTOM_MODELS[arguments.labels], REPOSITORY / "data"
-        print(
-            f"note: {arguments.root / 'data'} has no {MODEL}: a classifier trained on phantoms serves, which knows no "
-            "real tissue; what it says of any is worth nothing (see the README, Official data)",
-            file=sys.stderr,
-        )
-    label_sets = HTT_MODES[arguments.labels]
-    crfs, notes = read_crfs(folder, name, label_sets)
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
-    method = Method(label_sets, crfs, arguments.batch_size, arguments.min_area, arguments.feather)
-    out = arguments.out or arguments.root / "out" / "segmented"
-    check_writable(out)
-    workers = arguments.workers or available_cores()
-    outcomes = segment_files(
-        files, load_histonet(folder, name), method, out, mpp, workers, arguments.force, arguments.quiet
-    )
-    return report(outcomes, method, name, out)
 
 
 def expand(inputs: list[Path]) -> list[Path]:
@@ -140,7 +64,7 @@ def _is_picture(file: Path) -> bool:
 
 def segment_files(
     files: list[Path],
-    histonet: HistoNet,
+    classifier: Classifier,
     method: Method,
     out: Path,
     mpp: float | None,
@@ -168,9 +92,9 @@ def segment_files(
 
     def one(file: Path, task: Callable, workers: int, **options: Any) -> None:
         options |= {"mpp": mpp, "workers": workers, "force": force}
-        outcomes[file] = attempt(file, task, histonet, method, out, **options) or outcomes[file]
+        outcomes[file] = attempt(file, task, classifier, method, out, **options) or outcomes[file]
 
-    kinds = {file: attempt(file, kind_of, mpp) for file in files}
+    kinds = {file: attempt(file, kind_of, classifier.mpp, mpp) for file in files}
     images = [file for file, kind in kinds.items() if kind == "image"]
     with progress_bars(quiet) as bars:
         if images:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import shutil
@@ -16,18 +15,17 @@ import numpy as np
 
 from .. import __version__
 from ..adjust import BACKGROUND_REACH
-from ..adp import CLASSIFIER_MPP, LabelSet
-from ..densecrf import DenseCRF
+from ..classify import ClassifiedTiles, Classifier, classify
+from ..densecrf import CRF
 from ..errors import InputError
-from ..files.images import read_image, write_bytes, write_picture
+from ..files.images import read_image
 from ..files.label_maps import read_thumbnail, write_areas, write_label_map
 from ..files.polygons import write_polygons
 from ..files.slides import Slide, is_slide, open_slide, unlimited
-from ..histonet import HistoNet
-from ..hsn_v1 import ClassifiedTiles, classify, segment
-from ..sets.outputs import check_writable
+from ..files.writing import check_writable, write_bytes, write_picture
+from ..hsn_v1 import segment
+from ..labels import LabelSet
 from ..show.figures import overview
-from ..tiles import downsample_factor
 from ..workers import available_cores
 from .grid import SlideGrid
 from .whole_slide import (
@@ -53,7 +51,7 @@ class Method:
     Attributes
     ----------
     label_sets : tuple of LabelSet
-    crfs : mapping of str to DenseCRF
+    crfs : mapping of str to CRF
         By the label set's name.
     batch_size : int
         Number of tiles that the classifier takes at once.
@@ -64,7 +62,7 @@ class Method:
     """
 
     label_sets: tuple[LabelSet, ...]
-    crfs: Mapping[str, DenseCRF]
+    crfs: Mapping[str, CRF]
     batch_size: int = 8
     min_area: float = 100.0
     feather: bool = False
@@ -97,7 +95,7 @@ class Outcome:
 
 def segment_slide(
     path: Path,
-    histonet: HistoNet,
+    classifier: Classifier,
     method: Method,
     out: Path,
     *,
@@ -115,7 +113,7 @@ def segment_slide(
     ----------
     path : Path
         Slide, or an image of any size.
-    histonet : HistoNet
+    classifier : Classifier
     method : Method
     out : Path
         Folder that gets a folder with the file's name.
@@ -143,10 +141,10 @@ def segment_slide(
     with open_slide(path, mpp) as slide:
         folder = out / slide.path.name
         facts = file_facts("slide", slide)
-        if claim(folder, identity(slide, histonet, method) | {"offset": offset}, force):
+        if claim(folder, identity(slide, classifier, method) | {"offset": offset}, force):
             return Outcome(slide.path, folder, "done before", facts=facts)
-        grid = SlideGrid(*slide.size(CLASSIFIER_MPP), histonet.tile, offset=offset)
-        mask = tissue_mask(thumbnail(slide, THUMBNAIL * CLASSIFIER_MPP))
+        grid = SlideGrid(*slide.size(classifier.mpp), classifier.tile, offset=offset)
+        mask = tissue_mask(thumbnail(slide, THUMBNAIL * classifier.mpp))
         job = SlideJob(
             source=slide.path,
             mpp=mpp,
@@ -155,21 +153,22 @@ def segment_slide(
             batch_size=method.batch_size,
             label_sets=method.label_sets,
             crfs=method.crfs,
-            thresholds=histonet.thresholds,
+            scale=classifier.mpp,
+            thresholds=classifier.thresholds,
             folder=folder / "work",
             feather=method.feather,
         )
-        segment_tiles(job, histonet, workers or available_cores(), progress)
+        segment_tiles(job, classifier, workers or available_cores(), progress)
         for label_set in method.label_sets:
-            write_results(folder, slide, CLASSIFIER_MPP, label_reader(job, label_set), label_set, method.min_area)
+            write_results(folder, slide, classifier.mpp, label_reader(job, label_set), label_set, method.min_area)
         finish(folder)
         facts |= {"tiles": len(job.tissue), "seconds": round(time.monotonic() - began, 1)}
-        return Outcome(slide.path, folder, "done", facts=facts, notes=(*slide.notes, *doubts(slide, mask)))
+        return Outcome(slide.path, folder, "done", facts=facts, notes=(*slide.notes, *doubts(slide, classifier, mask)))
 
 
 def segment_picture(
     path: Path,
-    histonet: HistoNet,
+    classifier: Classifier,
     method: Method,
     out: Path,
     *,
@@ -186,11 +185,11 @@ def segment_picture(
     began = time.monotonic()
     with open_slide(path, mpp) as slide:
         folder, facts = out / slide.path.name, file_facts("image", slide)
-        if claim(folder, identity(slide, histonet, method), force):
+        if claim(folder, identity(slide, classifier, method), force):
             return Outcome(slide.path, folder, "done before", facts=facts)
         with unlimited():
             image, note = read_image(slide.path)
-        ((_, _, tiles),) = classify([(None, image)], histonet, downsample_factor(slide.mpp), method.batch_size)
+        ((_, _, tiles),) = classify([(None, image)], classifier, classifier.mpp / slide.mpp, method.batch_size)
         label_maps = segment_windows(image, tiles, method, workers, progress)
         for label_set in method.label_sets:
             labels = label_maps[label_set.name]
@@ -201,7 +200,7 @@ def segment_picture(
             write_results(folder, slide, slide.mpp, read, label_set, method.min_area)
         finish(folder)
         facts |= {"tiles": len(tiles.scores), "seconds": round(time.monotonic() - began, 1)}
-        notes = (*([note] if note else []), *slide.notes, *doubts(slide, tissue_mask(image)))
+        notes = (*([note] if note else []), *slide.notes, *doubts(slide, classifier, tissue_mask(image)))
         return Outcome(slide.path, folder, "done", facts=facts, notes=notes)
 
 
@@ -239,31 +238,30 @@ def segment_windows(
         core = grid.core_window(number)
         window = core.grown(margin).overlap(grid.frame)
         part = np.ascontiguousarray(image[window.within(grid.frame)])
-        found = segment(part, tiles, method.label_sets, method.crfs, threads, window)
-        for name, labels in label_maps.items():
-            labels[core.within(grid.frame)] = found[name].masks["CRF"][core.within(window)]
+        for name, found in segment(part, tiles, method.label_sets, method.crfs, threads, window):
+            label_maps[name][core.within(grid.frame)] = found.masks["CRF"][core.within(window)]
         progress(number + 1, math.prod(grid.cores))
     return label_maps
 
 
-def kind_of(path: Path, mpp: float | None) -> str:
+def kind_of(path: Path, scale: float, mpp: float | None) -> str:
     """Tell what a file is segmented as: "slide", "image", or "large image", in windows."""
     with open_slide(path, mpp) as slide:
-        if is_slide(path, slide.mpp):
+        if is_slide(path, scale, slide.mpp):
             return "slide"
         return "large image" if slide.height * slide.width > WHOLE else "image"
 
 
-def doubts(slide: Slide, tissue: np.ndarray) -> tuple[str, ...]:
+def doubts(slide: Slide, classifier: Classifier, tissue: np.ndarray) -> tuple[str, ...]:
     """Return what about an input, whose tissue a bool mask shows, may not be as the user believes."""
     notes = []
     if tissue.mean() < LEAST_TISSUE:
         share = f"{100 * tissue.mean():.1f} %"
         notes.append(f"{slide.path}: only {share} of it is darker than glass: is it tissue, stained with H&E?")
-    if slide.mpp > 2 * CLASSIFIER_MPP:
+    if slide.mpp > 2 * classifier.mpp:
         notes.append(
-            f"{slide.path}: at {slide.mpp:.3g} mpp, it is enlarged {slide.mpp / CLASSIFIER_MPP:.1f} times for the "
-            f"classifier, which was trained at {CLASSIFIER_MPP:.2f} mpp: expect little of it"
+            f"{slide.path}: at {slide.mpp:.3g} mpp, it is enlarged {slide.mpp / classifier.mpp:.1f} times for the "
+            f"classifier, which was trained at {classifier.mpp:.2f} mpp: expect little of it"
         )
     return tuple(notes)
 
@@ -296,7 +294,9 @@ def write_results(
         return
     height, width = slide.size(mpp)
     label_map = folder / f"{name}.ome.tif"
-    counts = write_label_map(label_map, read, height, width, mpp, label_set.codes, name=f"{name} {label_set.name}")
+    counts = write_label_map(
+        label_map, read, height, width, mpp, list(map(label_set.describe, label_set.codes)), f"{name} {label_set.name}"
+    )
     scale = np.array([slide.width / width, slide.height / height])  # slide.mpp / mpp, but for whole pixels
     write_polygons(folder / f"{name}.geojson", label_map, label_set, scale, mpp, min_area)
     write_areas(folder / "areas.csv", counts, mpp, label_set)
@@ -309,18 +309,15 @@ def write_results(
 # --- A folder belongs to one input and method -------------------------------------------------------------------------
 
 
-def identity(slide: Slide, histonet: HistoNet, method: Method) -> dict[str, Any]:
+def identity(slide: Slide, classifier: Classifier, method: Method) -> dict[str, Any]:
     """Return all that the results depend on, as JSON can hold it."""
     file = slide.path.stat()
-    digest = hashlib.sha256(histonet.thresholds.tobytes())
-    for weights in histonet.model.get_weights():
-        digest.update(weights.tobytes())
     return {
         "input": slide.path.name,
         "bytes": file.st_size,
         "modified": file.st_mtime_ns,
         "mpp": slide.mpp,
-        "classifier": digest.hexdigest(),
+        "classifier": classifier.identity,
         "label sets": [label_set.name for label_set in method.label_sets],
         "CRF": {name: asdict(crf) for name, crf in method.crfs.items()},
         "batch size": method.batch_size,

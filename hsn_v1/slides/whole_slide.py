@@ -15,22 +15,21 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 from skimage.morphology import remove_small_objects
 
-from ..adp import CLASSIFIER_CODES, CLASSIFIER_MPP, LabelSet
-from ..densecrf import DenseCRF
-from ..files.images import write_bytes, write_picture
+from ..classify import ClassifiedTiles, Classifier
+from ..densecrf import CRF, image_lattice
 from ..files.slides import Slide, open_slide
-from ..histonet import HistoNet
-from ..hsn_v1 import ClassifiedTiles, localise_and_adjust, winners
-from ..sets.run import PLAIN_ENVIRONMENT, worker_pool
+from ..files.writing import write_bytes, write_picture
+from ..hsn_v1 import localise_and_adjust, winners
+from ..labels import LabelSet
 from ..tiles import TileGrid, Window
-from ..workers import available_cores, classifier_threads, side_by_side
+from ..workers import available_cores, classifier_threads, side_by_side, worker_pool
 from .grid import SlideGrid
 
 THUMBNAIL = 8  #: how many times smaller than the classifier's scale the thumbnail is on which tissue is sought
@@ -52,11 +51,14 @@ class SlideJob:
     tissue : ndarray of int
         Numbers of the tiles with tissue, ascending; only these are classified.
     batch_size : int
-        Tiles that are classified together. Fixed for each tile, as its company may change the last bits.
+        Tiles that are classified together. Fixed for each tile: results may differ in the last bits with the batch
+        a tile is in.
     label_sets : tuple of LabelSet
-    crfs : mapping of str to DenseCRF
+    crfs : mapping of str to CRF
         By the label set's name.
-    thresholds : ndarray of shape (51,)
+    scale : float
+        The classifier's, in microns per pixel.
+    thresholds : ndarray of shape (K,)
         Score from which on a class is present.
     folder : Path
         Folder of the intermediate files.
@@ -70,7 +72,8 @@ class SlideJob:
     tissue: np.ndarray
     batch_size: int
     label_sets: tuple[LabelSet, ...]
-    crfs: Mapping[str, DenseCRF]
+    crfs: Mapping[str, CRF]
+    scale: float
     thresholds: np.ndarray
     folder: Path
     feather: bool = False
@@ -184,14 +187,14 @@ def tiles_with_tissue(grid: SlideGrid, mask: np.ndarray, least: float = LEAST_TI
 
 
 def segment_tiles(
-    job: SlideJob, histonet: HistoNet, workers: int, progress: Callable[[int, int], None] = lambda done, total: None
+    job: SlideJob, classifier: Classifier, workers: int, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> None:
     """Classify the tiles and refine the windows that are left to do.
 
     Parameters
     ----------
     job : SlideJob
-    histonet : HistoNet
+    classifier : Classifier
     workers : int
         Number of worker processes.
     progress : callable
@@ -205,13 +208,13 @@ def segment_tiles(
             waiting.setdefault(int(batches[-1]), []).append(core)
             needed.update(batches.tolist())
     missing = {number for number in needed if not job.batch_file(number).exists()}
-    with worker_pool(workers, job.folder, PLAIN_ENVIRONMENT) as pool, open_slide(job.source, job.mpp) as slide:
+    with worker_pool(workers, job.folder) as pool, open_slide(job.source, job.mpp) as slide:
         read = read_ahead(lambda number: _read_batch(slide, job, number), sorted(missing))
 
         def ready_cores() -> Iterator[int]:
             for number in range(job.batches):
                 if number in missing:
-                    classify_batch(job, number, next(read), histonet)
+                    classify_batch(job, number, next(read), classifier)
                 progress(min((number + 1) * job.batch_size, len(job.tissue)), len(job.tissue))
                 yield from waiting.get(number, ())
 
@@ -239,14 +242,14 @@ def read_ahead(read: Callable[[int], np.ndarray], numbers: Iterable[int], depth:
 
 def _read_batch(slide: Slide, job: SlideJob, number: int) -> np.ndarray:
     tiles = map(job.grid.tile_window, job.batch(number).tolist())
-    return np.stack([slide.read(*_numbers(tile), CLASSIFIER_MPP) for tile in tiles])
+    return np.stack([slide.read(*_numbers(tile), job.scale) for tile in tiles])
 
 
 def _numbers(window: Window) -> tuple[int, int, int, int]:
     return window.top, window.left, window.height, window.width
 
 
-def classify_batch(job: SlideJob, number: int, images: np.ndarray, histonet: HistoNet) -> None:
+def classify_batch(job: SlideJob, number: int, images: np.ndarray, classifier: Classifier) -> None:
     """Write the scores of a batch of tiles, and the coarse CAMs of the classes that any label set localises in it.
 
     Parameters
@@ -254,12 +257,12 @@ def classify_batch(job: SlideJob, number: int, images: np.ndarray, histonet: His
     job : SlideJob
     number : int
     images : ndarray of shape (T, tile, tile, 3), uint8
-    histonet : HistoNet
+    classifier : Classifier
     """
-    scores, cams = histonet(images.astype(np.float32))
+    scores, cams = classifier(images.astype(np.float32))
     needed = scores >= job.thresholds
     for label_set in job.label_sets:
-        needed[:, [CLASSIFIER_CODES.index(code) for code in label_set.always_present]] = True
+        needed[:, [label_set.outputs_of[code] for code in label_set.always_present]] = True
     outputs = np.flatnonzero(needed.any(axis=0))
     content = io.BytesIO()
     np.savez(content, scores=scores, outputs=outputs, cams=cams[:, outputs])
@@ -276,7 +279,7 @@ def _classified_tile(job: SlideJob, place: int) -> ClassifiedTiles:
     number, index = divmod(place, job.batch_size)
     file = job.batch_file(number)
     scores, outputs, cams = _read_classified(file, file.stat().st_mtime_ns)
-    coarse = np.zeros((1, len(CLASSIFIER_CODES), *cams.shape[2:]), np.float32)
+    coarse = np.zeros((1, scores.shape[1], *cams.shape[2:]), np.float32)
     coarse[0, outputs] = cams[index]
     side = job.grid.tile
     return ClassifiedTiles(TileGrid(side, side, tile=side), scores[index : index + 1], job.thresholds, coarse)
@@ -296,27 +299,27 @@ def refine_core(job: SlideJob, number: int) -> None:
     bottom, right = (max(getattr(window, end), *(getattr(tile, end) for tile in tiles)) for end in ("bottom", "right"))
     around = Window(top, left, bottom - top, right - left)
     slide = _opened(job.source, job.mpp, job.source.stat().st_mtime_ns)
-    image = slide.read(*_numbers(around), CLASSIFIER_MPP)
+    image = slide.read(*_numbers(around), job.scale)
 
     size = window.height, window.width
     maps = {label_set.name: np.zeros((len(label_set), *size), np.float32) for label_set in job.label_sets}
     weights, weight = tile_weights(job.grid, job.feather), np.zeros(size, np.float32)
     for place, tile in zip(places, tiles, strict=True):
         picture = np.ascontiguousarray(image[tile.within(around)])
-        adjusted = localise_and_adjust(picture, _classified_tile(job, place), job.label_sets)
         shared = tile.overlap(window)
         inside, target = shared.within(tile), shared.within(window)
-        for name, total in maps.items():
-            total[(..., *target)] += weights[inside] * adjusted[name][1][(..., *inside)]
+        for label_set, _, adjusted in localise_and_adjust(picture, _classified_tile(job, place), job.label_sets):
+            maps[label_set.name][(..., *target)] += weights[inside] * adjusted[(..., *inside)]
         weight[target] += weights[inside]
 
-    picture, lattices = np.ascontiguousarray(image[window.within(around)]), {}
+    picture = np.ascontiguousarray(image[window.within(around)])
+    lattice = cache(partial(image_lattice, picture))
     blank = weight == 0
     for label_set in job.label_sets:
         averaged = maps.pop(label_set.name)
         averaged /= np.where(blank, 1, weight)
         averaged[label_set.codes.index(label_set.background or label_set.other), blank] = 1
-        labels = winners(job.crfs[label_set.name](averaged, picture, lattices=lattices))
+        labels = winners(job.crfs[label_set.name](averaged, picture, lattice=lattice))
         labels[blank] = no_tissue(label_set)
         write_picture(job.core_file(number, label_set), labels[core.within(window)])
 

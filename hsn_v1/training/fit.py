@@ -1,25 +1,25 @@
-"""``python -m hsn_v1 train``: train HistoNet from patch labels alone (`method.md`, "Training recipe")."""
+"""``python -m hsn_v1 train``: train HistoNet from patch labels alone (docs/method.md, "Training recipe")."""
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..adp import CLASSIFIER_CODES
+from ..adp import ADP, CLASSIFIER_CODES
 from ..errors import InputError
-from ..files.images import write_bytes, write_table
-from ..histonet import MEAN, STD, import_keras, quiet_start, save_histonet
+from ..files.writing import write_bytes, write_table
+from ..histonet import import_keras, normalise
 from ..tiles import TILE
-from .patches import LabelledPatches, phantom_patches, read_patches
+from .patches import LabelledPatches
+from .recipe import Recipe
 
 if TYPE_CHECKING:
     import keras
@@ -30,45 +30,6 @@ BLOCKS = (((64, 0.3), (64, 0)), ((128, 0.4), (128, 0)), ((256, 0.4), (256, 0.4),
 
 #: From RGB to luma and the two chroma differences (ITU-R BT.601).
 YCBCR = np.float32([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train; the defaults are the published recipe's.
-
-    Attributes
-    ----------
-    width : float
-        Factor of the published numbers of filters.
-    dropout : float
-        Factor of the published dropout rates.
-    tile : int
-        Side of the patches trained on, in px. The network has no weight that depends on it, and is saved for
-        tiles of 224 px; smaller patches say more closely where a label comes from.
-    batch : int
-        Patches in a step.
-    low, high : float
-        Least and greatest learning rate of the first cycle.
-    half_cycle : int
-        Epochs in which the learning rate rises, and in which it falls again.
-    session : int
-        Epochs after which the amplitude of the cycles is halved.
-    bfloat16 : bool
-        Compute in bfloat16, keep the weights in float32.
-    seed : int
-        Of the first weights, the order of the patches and their augmentation.
-    """
-
-    width: float = 1.0
-    dropout: float = 1.0
-    tile: int = TILE
-    batch: int = 16
-    low: float = 0.001
-    high: float = 0.02
-    half_cycle: int = 5
-    session: int = 20
-    bfloat16: bool = False
-    seed: int = 0
 
 
 def build_histonet(tile: int = TILE, width: float = 1.0, dropout: float = 1.0, dtype: str = "float32") -> keras.Model:
@@ -146,13 +107,6 @@ def weighted_cross_entropy(weights: np.ndarray) -> Callable:
     return lambda targets, scores: ops.mean(weights * ops.binary_crossentropy(targets, scores), axis=-1)
 
 
-def normalise(images: tf.Tensor) -> tf.Tensor:
-    """Bring images in 0..255 to the classifier's scale, as float32."""
-    import tensorflow as tf
-
-    return (tf.cast(images, tf.float32) - np.float32(MEAN)) / np.float32(STD)
-
-
 def augmentation(recipe: Recipe) -> Callable:
     """Return what turns, mirrors, shifts and colours a batch of images (B, tile, tile, 3) at random, in 0..255."""
     keras = import_keras()
@@ -190,7 +144,7 @@ def batches(patches: LabelledPatches, recipe: Recipe, train: bool) -> tf.data.Da
 
     def prepare(indices, targets):
         images = tf.ensure_shape(fetch(indices), (None, tile, tile, 3))  # from memory, where they are only once
-        return normalise(augment(images)), targets
+        return normalise(tf.cast(augment(images), tf.float32), ADP), targets
 
     dataset = tf.data.Dataset.from_tensor_slices((np.arange(len(patches)), patches.targets))
     if train:
@@ -375,85 +329,3 @@ def write_report(out: Path, rows: list[dict]) -> None:
     axes.grid(alpha=0.3)
     axes.legend()
     save(figure, "curves.png")
-
-
-def add_command(subparsers: argparse._SubParsersAction) -> None:
-    """Add the command ``train``."""
-    parser = subparsers.add_parser("train", help="train a classifier from patch labels alone")
-    parser.add_argument("--name", required=True, help="name of the model")
-    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of models (default: data)")
-    parser.add_argument("--out", type=Path, help="folder of log, checkpoints and report (default: out/NAME)")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="patches to train on (default: phantoms)")
-    parser.add_argument("--labels", type=Path, metavar="CSV", help="their labels: a file name and 0 or 1 per class")
-    parser.add_argument("--patches", type=int, default=4000, help="phantoms to train on (default: 4000)")
-    parser.add_argument("--validation", type=int, help="patches to validate on (default: 1 for every 8 to train on)")
-    parser.add_argument("--epochs", type=int, default=80, help="epochs in all (default: 80)")
-    for field in fields(Recipe):
-        option, kind = f"--{field.name.replace('_', '-')}", type(field.default)
-        how = {"action": "store_true"} if kind is bool else {"type": kind, "default": field.default}
-        parser.add_argument(option, help=f"{HELP[field.name]} (default: {field.default})", **how)
-    parser.set_defaults(run=_run)
-
-
-HELP = {
-    "width": "factor of the numbers of filters",
-    "dropout": "factor of the dropout rates",
-    "tile": "side of the patches trained on, in px",
-    "batch": "patches in a step",
-    "low": "least learning rate",
-    "high": "greatest learning rate",
-    "half_cycle": "epochs in which the learning rate rises, and in which it falls",
-    "session": "epochs after which the learning rate's amplitude is halved",
-    "bfloat16": "compute in bfloat16",
-    "seed": "of the first weights, order and augmentation",
-}
-
-
-def _check_options(arguments: argparse.Namespace) -> None:
-    """Raise InputError at the first option that is of no use."""
-    for name in ("patches", "validation", "epochs", "tile", "batch", "half_cycle", "session", "width", "high"):
-        value = getattr(arguments, name)
-        if value is not None and not value > 0:
-            raise InputError(f"--{name.replace('_', '-')} {value}: expected a positive number")
-    if not 0 <= arguments.low <= arguments.high:
-        raise InputError(f"--low {arguments.low} --high {arguments.high}: expected 0 <= low <= high")
-    if not 0 <= arguments.dropout <= 2 or arguments.seed < 0:
-        raise InputError(f"--dropout {arguments.dropout} --seed {arguments.seed}: expected from 0 to 2, and from 0 on")
-    if arguments.tile % 8 or (arguments.images and arguments.tile != TILE):
-        raise InputError(f"--tile {arguments.tile}: expected a multiple of 8; images of a folder are {TILE} px")
-    if bool(arguments.images) != bool(arguments.labels):
-        raise InputError("--images and --labels go together: a folder of patches, and the CSV of their labels")
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    _check_options(arguments)
-    recipe = Recipe(**{field.name: getattr(arguments, field.name) for field in fields(Recipe)})
-    out = arguments.out or Path("out") / arguments.name
-    if arguments.images:
-        patches, notes = read_patches(arguments.images, arguments.labels)
-        count = arguments.validation or max(1, len(patches) // 9)
-        if count >= len(patches):
-            raise InputError(
-                f"{arguments.labels}: {len(patches)} patches; expected more than the {count} to validate on"
-            )
-        train, validation = patches.split(count, recipe.seed)
-        judged = validation
-    else:
-        notes, count = [], arguments.validation or max(1, arguments.patches // 8)
-        train = phantom_patches("training", arguments.patches, recipe.tile)
-        validation = phantom_patches("validation", count, recipe.tile)
-        judged = validation if recipe.tile == TILE else phantom_patches("validation", count)
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
-    with quiet_start():
-        import_keras()
-    model = fit(train, validation, recipe, arguments.epochs, out)
-    scores = model.predict(batches(judged, recipe, train=False), verbose=0)
-    thresholds = equal_error_thresholds(judged.targets, scores)
-    rows = classification_report(judged.targets, scores, thresholds)
-    write_report(out, rows)
-    save_histonet(arguments.data, arguments.name, model, thresholds)
-    auc, f1 = (np.mean([row[key] for row in rows]) if rows else np.nan for key in ("AUC", "F1"))
-    print(f"{arguments.data / arguments.name}: mean AUC {auc:.4f}, mean F1 {f1:.4f} of {len(rows)} classes")
-    print(f"log, curves and classes in {out}")
-    return 0

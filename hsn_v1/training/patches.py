@@ -9,25 +9,16 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import cv2
-import loky
 import numpy as np
 
-from ..adp import CLASSIFIER_CODES, LABEL_SETS
+from ..adp import ADP, CLASSIFIER_CODES
 from ..errors import InputError
 from ..files.images import read_image
 from ..phantoms import phantom
 from ..tiles import TILE
-from ..workers import available_cores
+from ..workers import available_cores, pool_of
 
-#: Which seeds the phantoms of each purpose come from: no phantom serves two.
-SEEDS = {
-    "test": range(100_000),
-    "tuning": range(100_000, 200_000),
-    "validation": range(200_000, 1_000_000),
-    "training": range(1_000_000, 2**31),
-}
-
-UNDIFFERENTIATED = frozenset(code for label_set in LABEL_SETS.values() for code in label_set.unlabelled)
+UNDIFFERENTIATED = frozenset(ADP.vague)
 
 
 @dataclass(frozen=True)
@@ -59,18 +50,25 @@ def phantom_patches(purpose: str, count: int, tile: int = TILE) -> LabelledPatch
     Parameters
     ----------
     purpose : {"training", "validation"}
-        Which of `SEEDS` to use, from the first one on.
+        Which of `phantom.SEEDS` to use, from the first one on.
     count : int
     tile : int
         Side, in px.
     """
-    seeds = SEEDS[purpose][:count]
+    seeds = phantom.SEEDS[purpose][:count]
     return _collect(_phantom_patch, [(seed, tile) for seed in seeds], f"making {count} phantoms for {purpose}")
 
 
 def _phantom_patch(seed: int, tile: int) -> tuple[np.ndarray, np.ndarray]:
     made = phantom.patch(seed, size=(tile, tile))
-    return made.image, phantom.targets(phantom.present(made))
+    return made.image, targets_of(phantom.present(made))
+
+
+def targets_of(codes: tuple[str, ...]) -> np.ndarray:
+    """Return 1 for the outputs of the given codes and of their parents, else 0, as float32."""
+    targets = np.zeros(len(CLASSIFIER_CODES), np.float32)
+    targets[ADP.with_parents(codes)] = 1
+    return targets
 
 
 def read_patches(folder: Path, table: Path, tile: int = TILE) -> tuple[LabelledPatches, list[str]]:
@@ -151,7 +149,7 @@ def read_labels(table: Path) -> tuple[list[str], np.ndarray, list[str]]:
         if odd:
             raise InputError(f"{where}: {cells[odd[0]]!r} in column {codes[odd[0]]!r}; expected 0 or 1")
         names[name] = line
-        targets.append(phantom.targets(tuple(codes[i] for i in known if _BINARY[cells[i]])))
+        targets.append(targets_of(tuple(codes[i] for i in known if _BINARY[cells[i]])))
     return list(names), np.stack(targets), _notes(table, codes)
 
 
@@ -184,7 +182,7 @@ def _read_patch(path: Path, targets: np.ndarray, tile: int) -> tuple[np.ndarray,
 def _collect(make: Callable, jobs: Sequence[tuple], what: str) -> LabelledPatches:
     from rich.progress import track
 
-    pool = loky.get_reusable_executor(available_cores(), timeout=300)
+    pool = pool_of(available_cores())
     made = pool.map(make, *zip(*jobs, strict=True), chunksize=max(1, min(16, len(jobs) // 8)))
     tile = jobs[0][-1]
     images = np.empty((len(jobs), tile, tile, 3), np.uint8)

@@ -1,0 +1,221 @@
+"""A classifier's file of classes, ``data/<model>.toml``, from text to a `Taxonomy`; docs/own_classes.md explains it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomllib
+
+from .errors import InputError
+from .labels import BACKGROUND_RULES, MOST_CLASSES, Colour, LabelSet, Taxonomy
+
+
+def read_taxonomy(path: Path) -> Taxonomy:
+    """Read a classifier's file of classes.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or does not say what it should; names the key, what it holds and what is expected.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text; save it as such") from error
+    return parse_taxonomy(text, str(path))
+
+
+def parse_taxonomy(text: str, source: str) -> Taxonomy:
+    """Return what the text of a file of classes says; `source` names the file in errors. See `read_taxonomy`."""
+    try:
+        content = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InputError(f"{source}: not TOML ({error}); see docs/own_classes.md for an example") from error
+    top = _Table(source, "", content)
+    outputs, parents = _outputs(top.table("outputs"))
+    names = top.table("names", required=False)
+    words = {**outputs, **{code: names.text(code) for code in names.content}}
+    label_sets: dict[str, LabelSet] = {}
+    for name, table in top.tables("label_sets"):
+        label_sets[name] = _label_set(name, table, outputs, words, label_sets)
+    groups = {name: (label_set,) for name, label_set in label_sets.items()}
+    group_table = top.table("groups", required=False)
+    for name in group_table.content:
+        groups[name] = tuple(label_sets[each] for each in group_table.codes(name, label_sets, "label set"))
+    mean, std = top.numbers("mean", -math.inf), top.numbers("std", 0)
+    known = Taxonomy(top.number("mpp", 0), mean, std, outputs, parents, label_sets, groups)
+    top.nothing_else("mpp", "mean", "std", "outputs", "names", "label_sets", "groups")
+    return known
+
+
+def _outputs(table: _Table) -> tuple[dict[str, str], dict[str, str]]:
+    """Return names and parents by code."""
+    names, parents = {}, {}
+    if not table.content:
+        raise table.error("", "has no class", 'lines such as TUM = "tumour"')
+    for code, value in table.content.items():
+        if isinstance(value, dict):
+            entry = table.table(code)
+            names[code], parent = entry.text("name"), entry.text("parent", code)
+            entry.nothing_else("name", "parent")
+            if parent == code or parent not in table.content:
+                raise entry.error("parent", f"is {parent!r}", f"another one of the outputs: {', '.join(table.content)}")
+            parents[code] = parent
+        else:
+            names[code] = table.text(code)
+    for code in names:
+        seen, above = {code}, parents.get(code)
+        while above:
+            if above in seen:
+                raise table.error(code, "is its own ancestor", "parents that lead to a root")
+            seen.add(above)
+            above = parents.get(above)
+    return names, _DottedParents(parents)
+
+
+class _DottedParents(dict):
+    """Parents by code; where none is named, the dots of a code tell: E.M.S is a kind of E.M, even if no output is."""
+
+    def get(self, code: str, default: str | None = None) -> str | None:
+        """Return the parent of a code."""
+        return super().get(code) or code.rpartition(".")[0] or default
+
+
+def _label_set(
+    name: str, table: _Table, outputs: Mapping[str, str], names: dict[str, str], earlier: Mapping[str, LabelSet]
+) -> LabelSet:
+    classes, unlabelled = table.table("classes"), table.table("unlabelled", required=False)
+    background, other = table.text("background", None), table.text("other", None)
+    if not 1 <= len(classes.content) <= MOST_CLASSES:
+        raise classes.error("", f"has {len(classes.content)} classes", f"1 to {MOST_CLASSES}")
+    for code in classes.content:
+        if code not in outputs and code not in (background, other):
+            raise classes.error(code, "is no output of the classifier", "an output, or the background or other class")
+    lender = table.one_of("lender", earlier, None)
+    colours = {code: classes.colour(code) for code in classes.content}
+    none = {code: unlabelled.colour_or_index(code, len(colours)) for code in unlabelled.content}
+    _check_distinct(classes, {**none, **colours})
+    label_set = LabelSet(
+        name=name,
+        colours=colours,
+        outputs_of={code: i for i, code in enumerate(outputs) if code in colours and code not in (background, other)},
+        names={code: names[code] for code in (*colours, *none) if code in names},
+        unlabelled=none,
+        background=table.one_of("background", colours, None),
+        background_rule=table.one_of("background_rule", BACKGROUND_RULES, BACKGROUND_RULES[0]),
+        bright=table.codes("bright", colours),
+        other=table.one_of("other", colours, None),
+        lender=earlier[lender] if lender else None,
+        borrowed=table.codes("borrowed", earlier[lender].colours if lender else ()),
+        always_present=table.codes("always_present", [code for code in colours if code in outputs]),
+        set_aside=table.codes("set_aside", colours),
+        confidence_images=table.flag("confidence_images", True),
+        objects=table.one_of("objects", colours, None),
+        true_objects=table.text("true_objects", None),
+    )
+    table.nothing_else(
+        *("classes", "unlabelled", "background", "background_rule", "bright", "other", "lender", "borrowed"),
+        *("always_present", "set_aside", "confidence_images", "objects", "true_objects"),
+    )
+    return label_set
+
+
+def _check_distinct(table: _Table, colours: Mapping[str, Colour | int]) -> None:
+    owner: dict[Colour | int, str] = {}
+    for code, colour in colours.items():
+        if owner.setdefault(colour, code) != code:
+            raise table.error(code, f"has {_shown(colour)}, which {owner[colour]} has", "a value of its own")
+
+
+def _shown(value: Any) -> str:
+    return str(list(value)) if isinstance(value, tuple) else repr(value)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table of the file, which checks what it is asked for."""
+
+    source: str
+    place: str
+    content: Mapping[str, Any]
+
+    def error(self, key: str, found: str, expected: str) -> InputError:
+        place = ".".join(part for part in (self.place, f'"{key}"' if "." in key else key) if part)
+        return InputError(f"{self.source}: {place} {found}; expected {expected}")
+
+    def _get(self, key: str, test: Any, expected: str, default: Any = ...) -> Any:
+        if key not in self.content:
+            if default is ...:
+                raise self.error(key, "is missing", expected)
+            return default
+        value = self.content[key]
+        if not test(value):
+            raise self.error(key, f"is {_shown(value)}", expected)
+        return value
+
+    def table(self, key: str, required: bool = True) -> _Table:
+        content = self._get(key, lambda v: isinstance(v, dict), "a table", ... if required else {})
+        return _Table(self.source, f"{self.place}.{key}".lstrip("."), content)
+
+    def tables(self, key: str) -> list[tuple[str, _Table]]:
+        parent = self.table(key)
+        if not parent.content:
+            raise parent.error("", "has no label set", f"at least one, such as [{parent.place}.tissue]")
+        for name in parent.content:
+            if not name or any(character in name for character in '/\\:*?"<>|\0') or name.startswith("."):
+                raise parent.error(name, "names folders and files", "letters and digits")
+        return [(name, parent.table(name)) for name in parent.content]
+
+    def text(self, key: str, default: Any = ...) -> str:
+        return self._get(key, lambda v: isinstance(v, str) and v.strip(), "words in quotes", default)
+
+    def flag(self, key: str, default: bool) -> bool:
+        return self._get(key, lambda v: isinstance(v, bool), "true or false", default)
+
+    def number(self, key: str, above: float) -> float:
+        return float(self._get(key, lambda v: _is_number(v, above), f"a number above {above:g}"))
+
+    def numbers(self, key: str, above: float) -> tuple[float, ...]:
+        def test(value: Any) -> bool:
+            values = value if isinstance(value, list) else [value]
+            return len(values) in (1, 3) and all(_is_number(each, above) for each in values)
+
+        value = self._get(key, test, f"a number{f' above {above:g}' if above >= 0 else ''}, or three for R, G and B")
+        return tuple(map(float, value if isinstance(value, list) else [value]))
+
+    def codes(self, key: str, among: Iterable[str], what: str = "class") -> tuple[str, ...]:
+        among = tuple(among)
+        values = self._get(key, lambda v: isinstance(v, list), f"a list of {what} names", [])
+        for value in values:
+            if value not in among:
+                raise self.error(key, f"has {value!r}", f"a {what} out of {', '.join(among) or 'none'}")
+        return tuple(values)
+
+    def one_of(self, key: str, among: Iterable[str], default: str | None) -> str | None:
+        return self._get(key, tuple(among).__contains__, f"one of {', '.join(among)}", default)
+
+    def colour(self, key: str) -> Colour:
+        return tuple(self._get(key, _is_colour, "a colour as [red, green, blue], each 0 to 255"))
+
+    def colour_or_index(self, key: str, classes: int) -> Colour | int:
+        value = self.content[key]
+        return value if type(value) is int and classes <= value <= 255 else self.colour(key)
+
+    def nothing_else(self, *keys: str) -> None:
+        for key in self.content:
+            if key not in keys:
+                raise self.error(key, "is unknown", f"one of {', '.join(keys)}")
+
+
+def _is_number(value: Any, above: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and above < value < math.inf
+
+
+def _is_colour(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(type(v) is int and 0 <= v <= 255 for v in value)

@@ -1,0 +1,130 @@
+"""Stage 1: score the tiles of images, and keep what stage 2 localises.
+
+The classifier is anything that satisfies `Classifier`: HistoNet (`histonet.py`), or a network of another framework
+(docs/own_classes.md has an example).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from .labels import LabelSet, Taxonomy
+from .tiles import TileGrid
+
+
+class Classifier(Protocol):
+    """What stage 1 needs of a patch classifier with K outputs.
+
+    Attributes
+    ----------
+    tile : int
+        Side of its tiles, in px.
+    mpp : float
+        Scale at which it knows tissue, in microns per pixel.
+    labels : Taxonomy
+        What its outputs mean, and the label sets that are segmented with them.
+    thresholds : ndarray of shape (K,), float64
+        Score from which on a class is present.
+    identity : str
+        Another one for each other weights or thresholds: results of one are not resumed with the other.
+    """
+
+    tile: int
+    mpp: float
+    labels: Taxonomy
+    thresholds: np.ndarray
+    identity: str
+
+    def __call__(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Score tiles.
+
+        Parameters
+        ----------
+        tiles : ndarray of shape (T, tile, tile, 3), float32, in 0..255
+
+        Returns
+        -------
+        scores : ndarray of shape (T, K), float32, in 0..1
+        cams : ndarray of shape (T, K, h, w), float32
+            Coarse class activation maps, not rectified.
+        """
+
+
+@dataclass(frozen=True)
+class ClassifiedTiles:
+    """What stage 1 finds in an image of T tiles.
+
+    Attributes
+    ----------
+    grid : TileGrid
+    scores : ndarray of shape (T, K), float32, in 0..1
+    thresholds : ndarray of shape (K,), float64
+        Score from which on a class is present.
+    cams : ndarray of shape (T, K, h, w), float32
+        Coarse class activation maps.
+    """
+
+    grid: TileGrid
+    scores: np.ndarray
+    thresholds: np.ndarray
+    cams: np.ndarray
+
+    def present(self, label_set: LabelSet) -> np.ndarray:
+        """Tell which classes of a label set are present in each tile, as bool of shape (T, C)."""
+        present = np.zeros((len(self.scores), len(label_set)), bool)
+        above = self.scores >= self.thresholds
+        present[:, label_set.classified] = above[:, label_set.outputs(label_set.classified)]
+        present[:, label_set.indices(label_set.always_present)] = True
+        return present
+
+    def present_scores(self, label_set: LabelSet) -> dict[int, float]:
+        """Return the score of each class that is present in any tile, by its index; of several tiles, the highest."""
+        classes = np.flatnonzero(self.present(label_set).any(axis=0))
+        scores = self.scores[:, label_set.outputs(classes)].max(axis=0)
+        return dict(zip(classes.tolist(), scores.tolist(), strict=True))
+
+
+def classify(
+    images: Iterable[tuple[Any, np.ndarray]], classifier: Classifier, downsample: float = 1.0, batch_size: int = 8
+) -> Iterator[tuple[Any, np.ndarray, ClassifiedTiles]]:
+    """Classify the tiles of a stream of images, in batches that may span images.
+
+    Parameters
+    ----------
+    images : iterable of (key, ndarray of shape (H, W, 3), uint8)
+        Of any sizes.
+    classifier : Classifier
+    downsample : float
+        Factor between the images' scale and the classifier's.
+    batch_size : int
+        Number of tiles that the classifier takes at once.
+
+    Yields
+    ------
+    (key, image, ClassifiedTiles)
+        In the order of the images.
+    """
+    waiting, crops, results = deque(), [], []
+
+    def run() -> Iterator[tuple[Any, np.ndarray, ClassifiedTiles]]:
+        results.extend(zip(*classifier(np.stack(crops[:batch_size])), strict=True))
+        del crops[:batch_size]
+        while waiting and len(results) >= len(waiting[0][2]):
+            key, image, grid = waiting.popleft()
+            scores, cams = zip(*results[: len(grid)], strict=True)
+            del results[: len(grid)]
+            yield key, image, ClassifiedTiles(grid, np.stack(scores), classifier.thresholds, np.stack(cams))
+
+    for key, image in images:
+        grid = TileGrid(*image.shape[:2], downsample, classifier.tile)
+        waiting.append((key, image, grid))
+        crops.extend(grid.crop(image))
+        while len(crops) >= batch_size:
+            yield from run()
+    while crops:
+        yield from run()

@@ -1,0 +1,42 @@
+"""``hsn-v1 phantom``: write phantoms with their ground truth, as a set or as slides."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..errors import InputError
+from .defaults import PHANTOM_SETS
+
+
+def add_command(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command ``phantom``."""
+    parser = subparsers.add_parser("phantom", help="write phantoms with their ground truth")
+    parser.add_argument("--kind", choices=[*PHANTOM_SETS, "slide"], required=True)
+    parser.add_argument("--count", type=int, default=1, help="number of images (default: 1)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first image (default: 0)")
+    parser.add_argument("--out", type=Path, default=Path(), help="folder to write img and gt, or slides, into")
+    parser.add_argument("--name", help=f"name of the set (default: {' or '.join(PHANTOM_SETS.values())})")
+    parser.add_argument("--size", type=int, default=10_000, help="side of a slide, in px (default: 10000)")
+    parser.add_argument("--mpp", type=float, default=0.25, help="microns per pixel of a slide (default: 0.25)")
+    parser.add_argument("--tissue", type=float, default=0.6, help="share of a slide that is tissue (default: 0.6)")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.count < 1 or arguments.seed < 0:
+        raise InputError(f"--count {arguments.count} --seed {arguments.seed}: expected at least 1 and at least 0")
+    if arguments.kind == "slide":
+        from ..phantoms.phantom_slide import write_slide
+
+        for seed in range(arguments.seed, arguments.seed + arguments.count):
+            path = arguments.out / f"phantom_slide_{seed:06d}.tif"
+            write_slide(path, arguments.size, arguments.mpp, arguments.tissue, seed)
+            print(f"{path}, ground truth in {path.stem}_morph.png and {path.stem}_func.png")
+        return 0
+    from ..phantoms.phantom_set import write_set
+
+    name = arguments.name or PHANTOM_SETS[arguments.kind]
+    write_set(arguments.kind, arguments.count, arguments.seed, arguments.out, name)
+    print(f"{arguments.count} images in {arguments.out / 'img' / name}, ground truth in {arguments.out / 'gt' / name}")
+    return 0

@@ -1,0 +1,70 @@
+"""Files that are whole or not there: bytes, pictures and tables."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..errors import InputError
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder, and raise InputError if nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written to ({error.strerror}); choose another folder") from error
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path` to write to, renamed at the end: no half-written file is ever seen."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that no half-written one is ever seen."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Write a picture, without loss, in the format of the path's ending.
+
+    Parameters
+    ----------
+    path : Path
+    picture : ndarray of shape (H, W) or (H, W, 3), uint8
+        Grey or RGB.
+    """
+    channels_reversed = picture[..., ::-1] if picture.ndim == 3 else picture
+    _, encoded = cv2.imencode(path.suffix.lower(), channels_reversed)
+    write_bytes(path, encoded.tobytes())
+
+
+def write_row(path: Path, row: dict[str, float]) -> None:
+    """Write a table of one row, with a row index of 0 as the published code's users expect it."""
+    write_table(path, [["", *row], [0, *row.values()]])
+
+
+def write_table(path: Path, rows: Iterable[Sequence]) -> None:
+    """Write a CSV file of rows, the header among them."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_bytes(path, text.getvalue().encode())

@@ -1,0 +1,185 @@
+"""Classes as data: what a classifier's outputs mean, and the label sets that are segmented with them.
+
+Each classifier has a text file of its own, ``data/<model>.toml``, that says all that its weights do not; a classifier
+without one is ADP's, as published (`adp.toml`). Nothing else tells one label set from another: no code asks for a
+label set's or a class's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from .errors import InputError
+
+Colour = tuple[int, int, int]
+
+MOST_CLASSES = 254  #: of a label set: a label map is 8-bit, and has one more value for "no tissue"
+
+#: How a background class is found: stage 3's brightness, or grey above 200, as benchmarks do (see `adjust`).
+BACKGROUND_RULES = ("brightness", "grey above 200")
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Classes that compete for each pixel, and how the set differs from others.
+
+    Attributes
+    ----------
+    name : str
+        Name of the set's folders and files.
+    colours : dict of str to (int, int, int)
+        Classes in the order of their indices in a label map, with their RGB colours in mask files.
+    outputs_of : dict of str to int
+        The classifier's output for each class that has one.
+    names : dict of str to str
+        What to call each class, and each colour of no class, in words.
+    unlabelled : dict of str to (int, int, int) or int
+        Colours, or indices in palette files, of ground truth that belongs to no class.
+    background : str or None
+        Class found by its brightness instead of by the classifier.
+    background_rule : str
+        One of `BACKGROUND_RULES`.
+    bright : tuple of str
+        Tissue that may be as bright as background, and that background gives way to.
+    other : str or None
+        Class of the tissue that no other map claims.
+    lender : LabelSet or None
+        Label set whose adjusted maps of the classes `borrowed` also count as `other`.
+    borrowed : tuple of str
+        See `lender`.
+    always_present : tuple of str
+        Classes that are localised in every tile, whatever their score.
+    set_aside : tuple of str
+        Classes left out of the Grad-CAM mask and of the "fore" confusion matrix.
+    confidence_images : bool
+        Whether the published code wrote one image of the score per present class;
+        otherwise it wrote one table of the `always_present` class's scores.
+    objects : str or None
+        Class whose connected components are written as labelled objects.
+    true_objects : str or None
+        Folder beside the ground truth's, of bitmaps with one label per true object of that class.
+    """
+
+    name: str
+    colours: dict[str, Colour]
+    outputs_of: dict[str, int]
+    names: dict[str, str] = field(default_factory=dict)
+    unlabelled: dict[str, Colour | int] = field(default_factory=dict)
+    background: str | None = None
+    background_rule: str = BACKGROUND_RULES[0]
+    bright: tuple[str, ...] = ()
+    other: str | None = None
+    lender: LabelSet | None = None
+    borrowed: tuple[str, ...] = ()
+    always_present: tuple[str, ...] = ()
+    set_aside: tuple[str, ...] = ()
+    confidence_images: bool = True
+    objects: str | None = None
+    true_objects: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.colours)
+
+    @cached_property
+    def codes(self) -> tuple[str, ...]:
+        """The classes in the order of their indices."""
+        return tuple(self.colours)
+
+    def indices(self, codes: Iterable[str]) -> list[int]:
+        """Return the class indices of the given codes."""
+        return [self.codes.index(code) for code in codes]
+
+    @cached_property
+    def classified(self) -> list[int]:
+        """Indices of the classes that the classifier scores."""
+        return [i for i, code in enumerate(self.codes) if code in self.outputs_of]
+
+    def outputs(self, indices: Iterable[int]) -> list[int]:
+        """Return the classifier's output for each of the given class indices."""
+        return [self.outputs_of[self.codes[i]] for i in indices]
+
+    @cached_property
+    def borrowed_indices(self) -> list[int]:
+        """Indices that the `borrowed` classes have in their lender."""
+        return self.lender.indices(self.borrowed) if self.lender else []
+
+    @cached_property
+    def foreground(self) -> list[int]:
+        """Indices of the classes that are not `set_aside`."""
+        return [i for i, code in enumerate(self.codes) if code not in self.set_aside]
+
+    def name_of(self, code: str) -> str:
+        """Return what a class, or a colour of no class, is called in words."""
+        return self.names.get(code, code)
+
+    def describe(self, code: str) -> str:
+        """Return a code with its name in words, such as ``"M.M smooth muscle"``."""
+        name = self.name_of(code)
+        return name if code in (self.background, self.other, name) else f"{code} {name}"
+
+
+@dataclass(frozen=True)
+class Taxonomy:
+    """All that a classifier's file of classes says.
+
+    Attributes
+    ----------
+    mpp : float
+        Scale of the training patches, in microns per pixel.
+    mean, std : tuple of one or three floats
+        Of the training patches' pixels, in 0..255; three for R, G and B.
+    outputs : dict of str to str
+        The network's outputs in their order: code and name in words.
+    parents : dict of str to str
+        Of which code another one is a kind.
+    label_sets : dict of str to LabelSet
+        By their names.
+    groups : dict of str to tuple of LabelSet
+        Label sets by the names that they go by, alone or together: the published `htt_mode`.
+    """
+
+    mpp: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    outputs: dict[str, str]
+    parents: dict[str, str]
+    label_sets: dict[str, LabelSet]
+    groups: dict[str, tuple[LabelSet, ...]]
+
+    @cached_property
+    def codes(self) -> tuple[str, ...]:
+        """The network's outputs in their order."""
+        return tuple(self.outputs)
+
+    @cached_property
+    def vague(self) -> tuple[str, ...]:
+        """Codes of ground truth that is of no class, but that may have parents which are."""
+        codes = (code for label_set in self.label_sets.values() for code in label_set.unlabelled)
+        return tuple(dict.fromkeys(code for code in codes if code not in self.outputs))
+
+    def with_parents(self, codes: Iterable[str]) -> list[int]:
+        """Return the outputs of the given codes and of their parents: whatever is of a kind is of its parent's."""
+        found = set()
+        for code in codes:
+            while code and code not in found:
+                found.add(code)
+                code = self.parents.get(code)
+        return [i for i, code in enumerate(self.codes) if code in found]
+
+    def group(self, name: str) -> tuple[LabelSet, ...]:
+        """Return the label sets that go by a name, or raise InputError."""
+        if name not in self.groups:
+            raise InputError(f"{name}: no label set of this classifier; it has {', '.join(self.groups)}")
+        return self.groups[name]
+
+
+def lenders_first(label_sets: Iterable[LabelSet]) -> list[LabelSet]:
+    """Return label sets in an order in which each comes after the one whose maps it borrows, that one included."""
+    ordered = {}
+    for label_set in label_sets:
+        if label_set.lender:
+            ordered[label_set.lender.name] = label_set.lender
+        ordered[label_set.name] = label_set
+    return list(ordered.values())

@@ -1,0 +1,80 @@
+"""HTML pages that open from disk: templates filled, with what all pages share."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from .. import __version__
+from ..densecrf import CRF
+
+PAGE = "index.html"  #: name of the page in a run's folder
+
+LIBRARIES = ("tensorflow", "keras", "numpy", "scipy", "scikit-image", "opencv-python-headless", "numba", "pydensecrf2")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a page, whose first `words` columns are words, and the others numbers."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    words: int = 1
+    note: str = ""
+
+
+def render(template: str, **context: Any) -> str:
+    """Fill a template of this package; all text is escaped.
+
+    Parameters
+    ----------
+    template : str
+        Name of a file in ``templates``; ``base.html`` and ``parts.html`` have what pages share.
+    context : Any
+        What the template asks for, at least ``title``.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader(__package__),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(version=__version__, **context)
+
+
+def link_to(path: Path, folder: Path) -> str:
+    """Return the address of a file for a page in a folder, relative if there is a way from the one to the other."""
+    try:
+        relative = os.path.relpath(path, folder)
+    except ValueError:  # on another drive
+        return path.resolve().as_uri()
+    return quote(os.fsencode(Path(relative).as_posix()))
+
+
+def crf_facts(crfs: Mapping[str, CRF]) -> dict[str, str]:
+    """Return the settings of each label set's CRF, by what they are called."""
+    return {
+        f"CRF, {name}": ", ".join(f"{key} {value}" for key, value in asdict(crf).items()) for name, crf in crfs.items()
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return what a result was made with, and when, by what that is called."""
+    found = [f"hsn_v1 {__version__}", f"Python {platform.python_version()}"]
+    for library in LIBRARIES:
+        try:
+            found.append(f"{library} {version(library)}")
+        except PackageNotFoundError:
+            continue
+    return {"versions": ", ".join(found), "finished": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")}
