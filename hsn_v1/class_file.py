@@ -49,8 +49,8 @@ def parse_taxonomy(text: str, source: str) -> Taxonomy:
     for name in group_table.content:
         groups[name] = tuple(label_sets[each] for each in group_table.codes(name, label_sets, "label set"))
     mean, std = top.numbers("mean", -math.inf), top.numbers("std", 0)
-    known = Taxonomy(top.number("mpp", 0), mean, std, outputs, parents, label_sets, groups)
-    top.nothing_else("mpp", "mean", "std", "outputs", "names", "label_sets", "groups")
+    known = Taxonomy(top.number("mpp", 0), mean, std, outputs, parents, label_sets, groups, top.text("caveat", ""))
+    top.nothing_else("mpp", "mean", "std", "caveat", "outputs", "names", "label_sets", "groups")
     return known
 
 

@@ -138,6 +138,8 @@ class Taxonomy:
         By their names.
     groups : dict of str to tuple of LabelSet
         Label sets by the names that they go by, alone or together: the published `htt_mode`.
+    caveat : str
+        What everyone who sees results of this classifier must know; empty if nothing.
     """
 
     mpp: float
@@ -147,6 +149,7 @@ class Taxonomy:
     parents: dict[str, str]
     label_sets: dict[str, LabelSet]
     groups: dict[str, tuple[LabelSet, ...]]
+    caveat: str = ""
 
     @cached_property
     def codes(self) -> tuple[str, ...]:
