@@ -7,9 +7,6 @@ from pathlib import Path
 
 from ..adp import CLASSIFIER_MPP
 from ..errors import InputError
-from ..evaluate import confusion_matrix, mean_iou_present
-from ..files.writing import write_bytes
-from ..sets.settings import settings_from_params, with_crfs
 from .defaults import PHANTOM_GLAND_MODEL, PHANTOM_MODEL, PHANTOM_SETS, REPOSITORY
 
 #: How each kind of phantom is segmented.
@@ -39,8 +36,10 @@ def draw(root: Path, numbers: dict[str, list[int]]) -> bytes:
     InputError
         If a file is missing, or if there is no image of such a number.
     """
+    from ..evaluate import confusion_matrix, mean_iou_present
     from ..files.models import load_histonet
     from ..hsn_v1 import segment_image
+    from ..sets.settings import settings_from_params, with_crfs
     from ..sets.tour import read_example
     from ..show.panels import case, sheet
 
@@ -74,6 +73,8 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from ..files.writing import write_bytes
+
     out = arguments.out or arguments.root / "img" / "phantoms.png"
     write_bytes(out, draw(arguments.root, {"patch": arguments.patches, "glas": arguments.glands}))
     print(f"picture in {out}")
