@@ -17,7 +17,7 @@ demo: $(READY)
 	@$(BIN)/python demo_02_segment_glas_patches.py --root "$(ROOT)"
 
 quick: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2
 
 test: $(READY)
 	$(BIN)/python -m pytest
