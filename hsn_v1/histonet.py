@@ -145,7 +145,7 @@ def quiet_start() -> Iterator[None]:
             yield
         except InputError:
             raise
-        except BaseException:
+        except Exception:
             messages.seek(0)
             os.write(screen, messages.read())
             raise
