@@ -79,11 +79,11 @@ def test_documents_and_sections_that_the_code_cites_are_there():
         text = re.sub(r"\s+", " ", path.read_text(encoding="utf-8"))
         cited |= set(re.findall(r"(docs/\w+\.md)(?:, \"([^\"]+)\")?", text))
         cited |= {("docs/method.md", f"Stage {stage}") for stage in re.findall(r"docs/method\.md[^)]*stage (\d)", text)}
-    headings = {name: re.findall(r"^## (.+)$", text_of(name), re.MULTILINE) for name in NAMES}
+    sections = {name: re.findall(r"^#+ (.+)$", text_of(name), re.MULTILINE) for name in NAMES}
     wrong = {
         (name, section)
         for name, section in cited
-        if name not in AWAITED and not any(heading.startswith(section) for heading in headings.get(name, []))
+        if name not in AWAITED and not any(title.startswith(section) for title in sections.get(name, []))
     }
     assert wrong == set()
     assert ("docs/method.md", "Stage 4") in cited
