@@ -12,7 +12,8 @@ from conftest import SIZES, links
 from hsn_v1 import HistoSegNetV1
 from hsn_v1.adp import CLASSIFIER_CODES, FUNC, GLAS, LABEL_SETS, MORPH
 from hsn_v1.errors import InputError
-from hsn_v1.files.images import read_image, read_truth
+from hsn_v1.files.images import read_image
+from hsn_v1.files.truth import read_truth
 from hsn_v1.files.writing import write_picture
 from hsn_v1.hsn_v1 import STAGES, Segmentation, segment_image
 from hsn_v1.object_metrics import METRICS, object_metrics

@@ -13,7 +13,7 @@ from skimage.measure import label
 
 from ..classify import ClassifiedTiles
 from ..evaluate import iou, occurring, row_normalised
-from ..files.images import Truth
+from ..files.truth import Truth
 from ..files.writing import write_bytes, write_picture, write_row, write_table
 from ..hsn_v1 import STAGES, Segmentation
 from ..labels import LabelSet

@@ -13,7 +13,8 @@ from .. import evaluate
 from ..classify import ClassifiedTiles, Classifier, classify
 from ..densecrf import CRF, LARGE
 from ..errors import InputError
-from ..files.images import Truth, read_image, read_objects, read_truth
+from ..files.images import read_image
+from ..files.truth import Truth, read_objects, read_truth
 from ..files.writing import check_writable
 from ..hsn_v1 import Segmentation, segment
 from ..object_metrics import ObjectSums, object_sums

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files.images import read_image, read_truth
+from ..files.images import read_image
+from ..files.truth import read_truth
 from ..labels import LabelSet
 from ..show.panels import Row, case
 from .outputs import mask_name

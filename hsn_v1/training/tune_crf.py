@@ -11,7 +11,8 @@ import numpy as np
 from ..adp import CLASSIFIER_MPP
 from ..densecrf import CRF
 from ..evaluate import confusion_matrix, mean_iou, mean_iou_present
-from ..files.images import read_image, read_truth
+from ..files.images import read_image
+from ..files.truth import read_truth
 from ..files.writing import write_bytes, write_table
 from ..hsn_v1 import winners
 from ..labels import LabelSet
