@@ -23,7 +23,7 @@ class ImageResult:
         The image's height and width, in px.
     areas : dict of (str, str) to ndarray of shape (C,)
         Pixels of each class in the mask of each label set's name and stage.
-    confusions : dict of (str, str) to ndarray of shape (C + 1, C)
+    confusions : dict of (str, str) to ndarray of shape (C + 1, C + 1)
         Confusion matrix of each label set's name and stage; see `evaluate`.
     objects : dict of (str, str) to ObjectSums
         Comparison with the true objects, by the label set's name and the kind of objects; see `outputs.OBJECTS`.
@@ -53,7 +53,7 @@ class Report:
     ----------
     files : tuple of str
         Names of the images that were segmented.
-    confusions : dict of (str, str) to ndarray of shape (C + 1, C)
+    confusions : dict of (str, str) to ndarray of shape (C + 1, C + 1)
         Confusion matrix of each label set's name and stage; empty without ground truth.
     weights : dict of str to ndarray of shape (C,)
         fIoU weights of each label set's name; empty without ground truth.

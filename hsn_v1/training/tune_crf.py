@@ -69,7 +69,7 @@ def draw_settings(count: int, rng: np.random.Generator, around: CRF | None = Non
 
 
 def try_settings(maps: np.ndarray, image: np.ndarray, truth: np.ndarray, crfs: list[CRF]) -> np.ndarray:
-    """Return the confusion matrix that each of some settings gives on an image, as (len(crfs), C + 1, C)."""
+    """Return the confusion matrix that each of some settings gives on an image, as (len(crfs), C + 1, C + 1)."""
     return np.stack([confusion_matrix(truth, winners(crf(maps, image)), len(maps)) for crf in crfs])
 
 
@@ -87,7 +87,7 @@ def search(
 
     Returns
     -------
-    list of (CRF, ndarray of shape (C + 1, C))
+    list of (CRF, ndarray of shape (C + 1, C + 1))
         All settings with their confusion matrix over all images, best mIoU of the present classes first.
     """
     from rich.progress import track
