@@ -173,6 +173,21 @@ def protocol_metrics(confusion: np.ndarray, excluded: int, protocol: str) -> Met
     )
 
 
+def named_metrics(confusion: np.ndarray, label_set: LabelSet, protocol: str) -> list[tuple[str, str, float]]:
+    """Return `protocol_metrics` as (metric, class or "", value), the excluded class left out."""
+    excluded = excluded_index(label_set)
+    metrics = protocol_metrics(confusion, excluded, protocol)
+    classes = [(c, code) for c, code in enumerate(label_set.codes) if c != excluded]
+    return [
+        *(("IoU", code, float(metrics.iou[c])) for c, code in classes),
+        *(("Dice", code, float(metrics.dice[c])) for c, code in classes),
+        ("mIoU", "", metrics.mean_iou),
+        ("mean Dice", "", metrics.mean_dice),
+        ("fwIoU", "", metrics.fwiou),
+        ("pixel accuracy", "", metrics.accuracy),
+    ]
+
+
 def row_normalised(confusion: np.ndarray, keep: list[int]) -> np.ndarray:
     """Return the share of each true class's pixels that went to each predicted class.
 

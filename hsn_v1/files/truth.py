@@ -120,6 +120,13 @@ def _by_index(indices: np.ndarray, label_set: LabelSet, path: Path) -> np.ndarra
     return np.minimum(indices, len(label_set))  # an index that is unlabelled is none of the classes'
 
 
+def find_mask(folder: Path, image: str) -> Path:
+    """Return where a folder has an image's mask, or should have it: by the image's name, with any ending of a mask."""
+    stems = (image, Path(image).stem)
+    files = [folder / image, *(folder / f"{stem}{suffix}" for stem in stems for suffix in MASK_SUFFIXES)]
+    return next((file for file in files if file.exists()), files[0])
+
+
 @lru_cache(maxsize=2)  # a run has one or two label sets; 16 MiB each
 def _table(colours: tuple[Colour, ...], unlabelled: tuple[Colour, ...]) -> np.ndarray:
     """Return the class of each of all colours; the last two numbers are unlabelled, and strange."""
