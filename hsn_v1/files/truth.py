@@ -1,9 +1,11 @@
-"""Masks from disk: class indices out of colours, palettes or grey values, and bitmaps of objects."""
+"""Masks on disk: class indices out of colours, palettes or grey values, and bitmaps of objects."""
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import cv2
@@ -13,6 +15,7 @@ from PIL import Image
 from ..errors import InputError
 from ..labels import Colour, LabelSet
 from .images import opened
+from .writing import write_bytes
 
 #: Formats that keep each pixel as it is.
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")
@@ -118,6 +121,14 @@ def _by_index(indices: np.ndarray, label_set: LabelSet, path: Path) -> np.ndarra
             f"of no class goes into the file of classes: [label_sets.{label_set.name}.unlabelled] none = {strange[0]}"
         )
     return np.minimum(indices, len(label_set))  # an index that is unlabelled is none of the classes'
+
+
+def write_labels(path: Path, labels: np.ndarray, label_set: LabelSet) -> None:
+    """Write class indices, uint8 of shape (H, W), as a palette PNG in the label set's colours."""
+    image, content = Image.fromarray(labels), io.BytesIO()
+    image.putpalette(list(chain.from_iterable(label_set.colours.values())))
+    image.save(content, format="PNG")
+    write_bytes(path, content.getvalue())
 
 
 def find_mask(folder: Path, image: str) -> Path:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -56,6 +58,21 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
     channels_reversed = picture[..., ::-1] if picture.ndim == 3 else picture
     _, encoded = cv2.imencode(path.suffix.lower(), channels_reversed)
     write_bytes(path, encoded.tobytes())
+
+
+def made_in_the_same_way(record: Path, facts: dict[str, Any]) -> bool:
+    """Return whether a folder's results were made in the way that some facts describe, and write these down.
+
+    Parameters
+    ----------
+    record : Path
+        JSON file of the facts that the folder's results were made with, if there are any.
+    facts : dict
+        Of what JSON can hold.
+    """
+    known = json.loads(record.read_text(encoding="utf-8")) if record.exists() else None
+    write_bytes(record, json.dumps(facts, indent=1).encode())
+    return known == facts
 
 
 def write_row(path: Path, row: dict[str, float]) -> None:

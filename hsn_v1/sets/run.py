@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, partial
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import cv2
 import loky
@@ -19,7 +20,7 @@ from ..classify import ClassifiedTiles, Classifier, classify
 from ..densecrf import CRF, LARGE
 from ..errors import InputError
 from ..files.images import read_image
-from ..files.writing import check_writable, write_bytes
+from ..files.writing import check_writable, made_in_the_same_way
 from ..hsn_v1 import Segmentation, segment
 from ..permutohedral import is_compiled
 from ..show.figures import confusion_figure
@@ -82,11 +83,14 @@ def run(settings: Settings, classifier: Classifier, on_image: Callable[[], None]
     """
     check_writable(settings.out)
     resumes = settings.resume and _goes_on(settings, classifier)
-    written = {path for path in settings.images if resumes and is_written(settings, path)}
+    written = [path for path in settings.images if resumes and is_written(settings, path)]
+    todo = [path for path in settings.images if path not in written]
     results: list[ImageResult] = []
     failures: dict[str, str] = {}
     with worker_pool(settings.workers, settings.out, SMALL_IMAGES) as pool:
-        for path, future in _outcomes(settings, classifier, pool, written):
+        measured = [(path, pool.submit(measure_written, settings, path)) for path in written]
+        finished = finish_images(settings, classifier, todo, pool, partial(finish_image, settings))
+        for path, future in chain(measured, finished):
             try:
                 results.append(future.result())
             except InputError as error:
@@ -99,29 +103,46 @@ def run(settings: Settings, classifier: Classifier, on_image: Callable[[], None]
     return report
 
 
-def _outcomes(
-    settings: Settings, classifier: Classifier, pool: loky.ProcessPoolExecutor, written: set[Path]
+def finish_images(
+    settings: Settings,
+    classifier: Classifier,
+    paths: Sequence[Path],
+    pool: loky.ProcessPoolExecutor,
+    finish: Callable[[ClassifiedImage], Any],
 ) -> Iterator[tuple[Path, Future]]:
-    """Yield each image's path and the future of its ImageResult, as they are done; `written` ones are measured only."""
+    """Classify images here, and let workers do the rest.
+
+    Parameters
+    ----------
+    settings : Settings
+        Its scale, batch size and number of workers count.
+    classifier : Classifier
+    paths : sequence of Path
+    pool : ProcessPoolExecutor
+    finish : callable
+        What a worker does with a classified image; must be picklable.
+
+    Yields
+    ------
+    (Path, Future)
+        As they are done, in any order: of what `finish` returns, or of the InputError of an image that cannot be read.
+    """
 
     def submit(item: ClassifiedImage | UnreadImage) -> Future:
         if isinstance(item, ClassifiedImage):
-            return pool.submit(finish_image, settings, item)
+            return pool.submit(finish, item)
         failed = Future()
         failed.set_exception(InputError(item.reason))
         return failed
 
-    measured = [(path, pool.submit(measure_written, settings, path)) for path in settings.images if path in written]
-    yield from measured
-    todo = [path for path in settings.images if path not in written]
-    classified = classify_files(todo, classifier, settings.downsample, settings.batch_size)
+    classified = classify_files(paths, classifier, settings.downsample, settings.batch_size)
     ahead = 2 * settings.workers
     for item, future in side_by_side(classified, submit, settings.workers, settings.beside, ahead):
         yield item.path, future
 
 
 def classify_files(
-    paths: list[Path], classifier: Classifier, downsample: float, batch_size: int
+    paths: Sequence[Path], classifier: Classifier, downsample: float, batch_size: int
 ) -> Iterator[ClassifiedImage | UnreadImage]:
     """Read and classify images; one that cannot be read is passed on as such, and does not lose the others."""
     unread: deque[UnreadImage] = deque()
@@ -183,18 +204,15 @@ def write_report(settings: Settings, report: Report, pool: loky.ProcessPoolExecu
 
 
 def _goes_on(settings: Settings, classifier: Classifier) -> bool:
-    """Return whether what lies in the run's folder was made in the same way, and note how it is made from now on."""
-    record = settings.out / RECORD
-    made_with = {
+    """Return whether the images that are segmented already were in the same way."""
+    facts = {
         "classifier": classifier.identity,
         "label sets": {label_set.name: repr(label_set) for label_set in settings.label_sets},
         "CRF": {name: asdict(crf) for name, crf in settings.crfs.items()},
         "downsample": settings.downsample,
         "version": __version__,
     }
-    known = json.loads(record.read_text(encoding="utf-8")) if record.exists() else None
-    write_bytes(record, json.dumps(made_with, indent=1).encode())
-    return known == made_with
+    return made_in_the_same_way(settings.out / RECORD, facts)
 
 
 def start_workers(workers: int) -> None:

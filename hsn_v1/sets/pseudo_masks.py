@@ -1,0 +1,164 @@
+"""Pseudo-masks: what to train a segmentation network on, of patches whose classes are known, but not where they are."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from .. import __version__
+from ..classify import ClassifiedTiles, Classifier
+from ..densecrf import CRF
+from ..errors import InputError
+from ..files.truth import write_labels
+from ..files.writing import check_writable, made_in_the_same_way, write_bytes
+from ..hsn_v1 import localise_and_adjust, winners
+from ..labels import LabelSet
+from ..workers import SMALL_IMAGES, worker_pool
+from .outputs import mask_name
+from .run import RECORD, ClassifiedImage, finish_images
+from .settings import Settings
+
+MASKS = "masks"  #: folder of the final masks
+MAPS = ("gradcam", "adjusted", "crf")  #: folders of the maps after each stage
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How many images were done now or before, and what went wrong with the others, by their file names."""
+
+    done: int
+    failures: dict[str, str]
+
+
+def write_pseudo_masks(
+    settings: Settings,
+    classifier: Classifier,
+    known: Mapping[str, Collection[str]],
+    folders: Collection[str],
+    on_image: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Write pseudo-masks of a set of patches; one that is there, made in the same way, is kept.
+
+    Parameters
+    ----------
+    settings : Settings
+        With one label set, and its CRF.
+    classifier : Classifier
+    known : mapping of str to collection of str
+        Codes of the classes that each image contains, by its file name.
+    folders : collection of str
+        What to write: `MASKS`, palette PNG files of class indices, and some of `MAPS`, NumPy files of shape (C, H, W),
+        float16, in 0..1.
+    on_image : callable
+        Called after each image, also after one that failed.
+
+    Raises
+    ------
+    InputError
+        If results cannot be written, or no image could be done.
+    """
+    check_writable(settings.out)
+    (label_set,) = settings.label_sets
+    labels = json.dumps({file: sorted(codes) for file, codes in sorted(known.items())})
+    facts = {
+        "classifier": classifier.identity,
+        "label set": repr(label_set),
+        "CRF": asdict(settings.crfs[label_set.name]),
+        "downsample": settings.downsample,
+        "known classes": hashlib.sha256(labels.encode()).hexdigest(),
+        "version": __version__,
+    }
+    keeps = made_in_the_same_way(settings.out / RECORD, facts) and settings.resume
+    done, failures, todo = 0, {}, []
+    for path in settings.images:
+        if path.name not in known:
+            failures[path.name] = f"{path}: no labels of it; add them, or take the image away"
+        elif keeps and all(file_of(settings.out, folder, path.name).exists() for folder in folders):
+            done += 1
+        else:
+            todo.append(path)
+    for _ in range(len(settings.images) - len(todo)):
+        on_image()
+    finish = partial(finish_image, label_set, settings.crfs[label_set.name], known, tuple(folders), settings.out)
+    with worker_pool(settings.workers, settings.out, SMALL_IMAGES) as pool:
+        for path, future in finish_images(settings, classifier, todo, pool, finish) if todo else ():
+            try:
+                future.result()
+                done += 1
+            except InputError as error:
+                failures[path.name] = str(error)
+            on_image()
+    if not done:
+        raise InputError(next(iter(failures.values())))
+    return Outcome(done, failures)
+
+
+def file_of(out: Path, folder: str, image: str) -> Path:
+    """Return the file of an image's masks or maps: named as the image, since a network is trained on both."""
+    return out / folder / (mask_name(image) if folder == MASKS else f"{Path(image).stem}.npy")
+
+
+def finish_image(
+    label_set: LabelSet,
+    crf: CRF,
+    known: Mapping[str, Collection[str]],
+    folders: tuple[str, ...],
+    out: Path,
+    classified: ClassifiedImage,
+) -> None:
+    """Write a classified image's pseudo-mask and maps; parameters are those of `write_pseudo_masks`."""
+    path = classified.path
+    mask, maps = pseudo_mask(classified.image, classified.tiles, label_set, crf, known[path.name])
+    if mask is None:
+        raise InputError(f"{path}: none of its labels is a class of {label_set.name}; give it one, or take it away")
+    for folder in folders:
+        file = file_of(out, folder, path.name)
+        if folder == MASKS:
+            write_labels(file, mask, label_set)
+        else:
+            content = io.BytesIO()
+            np.save(content, maps[folder].astype(np.float16))
+            write_bytes(file, content.getvalue())
+
+
+def pseudo_mask(
+    image: np.ndarray, tiles: ClassifiedTiles, label_set: LabelSet, crf: CRF, known: Collection[str]
+) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
+    """Segment an image whose classes are known: these compete, whatever their scores, and no others.
+
+    Background and other tissue compete in any case.
+
+    Parameters
+    ----------
+    image : ndarray of shape (H, W, 3), uint8
+    tiles : ClassifiedTiles
+    label_set : LabelSet
+    crf : CRF
+    known : collection of str
+        Codes of the classes that the image contains.
+
+    Returns
+    -------
+    mask : ndarray of shape (H, W), uint8, or None
+        Class indices; None if no class competes.
+    maps : dict of str to ndarray of shape (C, H, W), float32, in 0..1
+        By the stages of `MAPS`.
+    """
+    codes = [code for code in label_set.codes if code in known or code in (label_set.background, label_set.other)]
+    allowed = label_set.indices(codes)
+    outputs = label_set.outputs(i for i in allowed if i in label_set.classified)
+    thresholds = np.full(len(tiles.thresholds), np.inf)
+    thresholds[outputs] = -np.inf
+    present = replace(tiles, thresholds=thresholds)
+    ((_, cams, maps),) = localise_and_adjust(image, present, [replace(label_set, always_present=())])
+    maps[[i for i in range(len(label_set)) if i not in allowed]] = 0
+    refined = crf(maps, image)
+    mask = winners(refined, allowed) if allowed else None
+    return mask, dict(zip(MAPS, (cams, maps, refined), strict=True))
