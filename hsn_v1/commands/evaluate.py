@@ -21,9 +21,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--prediction", type=Path, required=True, metavar="DIR", help="masks, or a run's folder")
     parser.add_argument("--truth", type=Path, required=True, metavar="DIR", help="ground truth, by the same names")
-    parser.add_argument(
-        "--model", required=True, metavar="NAME", help="model whose file of classes says what masks mean"
-    )
+    parser.add_argument("--model", required=True, metavar="NAME", help="model whose file of classes is theirs")
     parser.add_argument("--root", type=Path, default=Path(), metavar="DIR", help="folder that has data (default: here)")
     parser.add_argument("--labels", metavar="SET", help="label set (default: the model's only one)")
     parser.add_argument(

@@ -60,19 +60,23 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
     write_bytes(path, encoded.tobytes())
 
 
-def made_in_the_same_way(record: Path, facts: dict[str, Any]) -> bool:
-    """Return whether a folder's results were made in the way that some facts describe, and write these down.
+def remove_results_of_another_run(record: Path, facts: dict[str, Any], results: Iterable[Path]) -> None:
+    """Make sure that what is in a folder was made in one way, so that what is there need not be made again.
 
     Parameters
     ----------
     record : Path
-        JSON file of the facts that the folder's results were made with, if there are any.
+        JSON file of the facts that the folder's results were made with.
     facts : dict
-        Of what JSON can hold.
+        The same of the run that begins; of what JSON can hold.
+    results : iterable of Path
+        What is removed if the facts differ.
     """
-    known = json.loads(record.read_text(encoding="utf-8")) if record.exists() else None
+    if record.exists() and json.loads(record.read_text(encoding="utf-8")) == facts:
+        return
+    for path in results:
+        path.unlink(missing_ok=True)
     write_bytes(record, json.dumps(facts, indent=1).encode())
-    return known == facts
 
 
 def write_row(path: Path, row: dict[str, float]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from .. import evaluate
 from ..files.truth import Truth, read_labels, read_objects, read_truth
 from ..hsn_v1 import STAGES
+from ..labels import LabelSet
 from ..object_metrics import ObjectSums, object_sums
 from .outputs import OBJECTS, mask_name, object_mask
 from .report import ImageResult
@@ -101,14 +102,18 @@ def compare_objects(settings: Settings, path: Path, masks: Masks) -> dict[tuple[
     return sums
 
 
+def last_file(settings: Settings, path: Path, label_set: LabelSet) -> Path:
+    """Return the last of an image's masks that a run writes."""
+    return settings.out / label_set.name / "overlay" / mask_name(path.name)
+
+
 def is_written(settings: Settings, path: Path) -> bool:
     """Return whether a run has written all masks of an image, so that it need not be segmented again."""
-    file = mask_name(path.name)
     return all(
         settings.save.masks
         and settings.run_level == 3
         and not label_set.always_present  # their scores are nowhere but in a run
-        and (settings.out / label_set.name / "overlay" / file).exists()  # the last to be written
+        and last_file(settings, path, label_set).exists()
         for label_set in settings.label_sets
     )
 

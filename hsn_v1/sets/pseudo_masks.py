@@ -6,9 +6,11 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from concurrent.futures import Future
+from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from ..classify import ClassifiedTiles, Classifier
 from ..densecrf import CRF
 from ..errors import InputError
 from ..files.truth import write_labels
-from ..files.writing import check_writable, made_in_the_same_way, write_bytes
+from ..files.writing import check_writable, remove_results_of_another_run, write_bytes
 from ..hsn_v1 import localise_and_adjust, winners
 from ..labels import LabelSet
 from ..workers import SMALL_IMAGES, worker_pool
@@ -29,21 +31,13 @@ MASKS = "masks"  #: folder of the final masks
 MAPS = ("gradcam", "adjusted", "crf")  #: folders of the maps after each stage
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How many images were done now or before, and what went wrong with the others, by their file names."""
-
-    done: int
-    failures: dict[str, str]
-
-
 def write_pseudo_masks(
     settings: Settings,
     classifier: Classifier,
     known: Mapping[str, Collection[str]],
     folders: Collection[str],
     on_image: Callable[[], None] = lambda: None,
-) -> Outcome:
+) -> dict[str, str]:
     """Write pseudo-masks of a set of patches; one that is there, made in the same way, is kept.
 
     Parameters
@@ -59,6 +53,11 @@ def write_pseudo_masks(
     on_image : callable
         Called after each image, also after one that failed.
 
+    Returns
+    -------
+    dict of str to str
+        What went wrong with an image, by its file name.
+
     Raises
     ------
     InputError
@@ -66,38 +65,44 @@ def write_pseudo_masks(
     """
     check_writable(settings.out)
     (label_set,) = settings.label_sets
+    crf = settings.crfs[label_set.name]
+    results = {path: [file_of(settings.out, folder, path.name) for folder in folders] for path in settings.images}
+    facts = _facts(settings, classifier, known)
+    remove_results_of_another_run(settings.out / RECORD, facts, chain.from_iterable(results.values()))
+    failures = {
+        path.name: f"{path}: no labels of it; add them, or take the image away"
+        for path in settings.images
+        if path.name not in known
+    }
+    todo = [path for path in settings.images if path.name in known and not all(file.exists() for file in results[path])]
+    for _ in range(len(settings.images) - len(todo)):
+        on_image()
+    with worker_pool(settings.workers, settings.out, SMALL_IMAGES) as pool:
+
+        def submit(item: ClassifiedImage) -> Future:
+            return pool.submit(finish_image, label_set, crf, known[item.path.name], tuple(folders), settings.out, item)
+
+        for path, future in finish_images(settings, classifier, todo, submit):
+            try:
+                future.result()
+            except InputError as error:
+                failures[path.name] = str(error)
+            on_image()
+    if len(failures) == len(settings.images):
+        raise InputError(next(iter(failures.values())))
+    return failures
+
+
+def _facts(settings: Settings, classifier: Classifier, known: Mapping[str, Collection[str]]) -> dict[str, Any]:
     labels = json.dumps({file: sorted(codes) for file, codes in sorted(known.items())})
-    facts = {
+    return {
         "classifier": classifier.identity,
-        "label set": repr(label_set),
-        "CRF": asdict(settings.crfs[label_set.name]),
+        "label sets": repr(settings.label_sets),
+        "CRF": {name: asdict(crf) for name, crf in settings.crfs.items()},
         "downsample": settings.downsample,
         "known classes": hashlib.sha256(labels.encode()).hexdigest(),
         "version": __version__,
     }
-    keeps = made_in_the_same_way(settings.out / RECORD, facts) and settings.resume
-    done, failures, todo = 0, {}, []
-    for path in settings.images:
-        if path.name not in known:
-            failures[path.name] = f"{path}: no labels of it; add them, or take the image away"
-        elif keeps and all(file_of(settings.out, folder, path.name).exists() for folder in folders):
-            done += 1
-        else:
-            todo.append(path)
-    for _ in range(len(settings.images) - len(todo)):
-        on_image()
-    finish = partial(finish_image, label_set, settings.crfs[label_set.name], known, tuple(folders), settings.out)
-    with worker_pool(settings.workers, settings.out, SMALL_IMAGES) as pool:
-        for path, future in finish_images(settings, classifier, todo, pool, finish) if todo else ():
-            try:
-                future.result()
-                done += 1
-            except InputError as error:
-                failures[path.name] = str(error)
-            on_image()
-    if not done:
-        raise InputError(next(iter(failures.values())))
-    return Outcome(done, failures)
 
 
 def file_of(out: Path, folder: str, image: str) -> Path:
@@ -108,14 +113,14 @@ def file_of(out: Path, folder: str, image: str) -> Path:
 def finish_image(
     label_set: LabelSet,
     crf: CRF,
-    known: Mapping[str, Collection[str]],
+    known: Collection[str],
     folders: tuple[str, ...],
     out: Path,
     classified: ClassifiedImage,
 ) -> None:
-    """Write a classified image's pseudo-mask and maps; parameters are those of `write_pseudo_masks`."""
+    """Write a classified image's pseudo-mask and maps; parameters are those of `write_pseudo_masks`, of one image."""
     path = classified.path
-    mask, maps = pseudo_mask(classified.image, classified.tiles, label_set, crf, known[path.name])
+    mask, maps = pseudo_mask(classified.image, classified.tiles, label_set, crf, known)
     if mask is None:
         raise InputError(f"{path}: none of its labels is a class of {label_set.name}; give it one, or take it away")
     for folder in folders:

@@ -6,10 +6,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
+from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import cv2
 import loky
@@ -20,12 +19,12 @@ from ..classify import ClassifiedTiles, Classifier, classify
 from ..densecrf import CRF, LARGE
 from ..errors import InputError
 from ..files.images import read_image
-from ..files.writing import check_writable, made_in_the_same_way
+from ..files.writing import check_writable, remove_results_of_another_run
 from ..hsn_v1 import Segmentation, segment
 from ..permutohedral import is_compiled
 from ..show.figures import confusion_figure
 from ..workers import SMALL_IMAGES, outside_garbage_collection, pool_of, side_by_side, worker_pool
-from .measure import is_written, measure, measure_written, read_truths
+from .measure import is_written, last_file, measure, measure_written, read_truths
 from .outputs import (
     write_confusions,
     write_image,
@@ -82,14 +81,17 @@ def run(settings: Settings, classifier: Classifier, on_image: Callable[[], None]
         If results cannot be written, or no image at all could be segmented.
     """
     check_writable(settings.out)
-    resumes = settings.resume and _goes_on(settings, classifier)
-    written = [path for path in settings.images if resumes and is_written(settings, path)]
+    if settings.resume:
+        keep_own_results(settings, classifier)
+    else:
+        (settings.out / RECORD).unlink(missing_ok=True)
+    written = [path for path in settings.images if settings.resume and is_written(settings, path)]
     todo = [path for path in settings.images if path not in written]
     results: list[ImageResult] = []
     failures: dict[str, str] = {}
     with worker_pool(settings.workers, settings.out, SMALL_IMAGES) as pool:
         measured = [(path, pool.submit(measure_written, settings, path)) for path in written]
-        finished = finish_images(settings, classifier, todo, pool, partial(finish_image, settings))
+        finished = finish_images(settings, classifier, todo, lambda item: pool.submit(finish_image, settings, item))
         for path, future in chain(measured, finished):
             try:
                 results.append(future.result())
@@ -107,8 +109,7 @@ def finish_images(
     settings: Settings,
     classifier: Classifier,
     paths: Sequence[Path],
-    pool: loky.ProcessPoolExecutor,
-    finish: Callable[[ClassifiedImage], Any],
+    submit: Callable[[ClassifiedImage], Future],
 ) -> Iterator[tuple[Path, Future]]:
     """Classify images here, and let workers do the rest.
 
@@ -118,26 +119,25 @@ def finish_images(
         Its scale, batch size and number of workers count.
     classifier : Classifier
     paths : sequence of Path
-    pool : ProcessPoolExecutor
-    finish : callable
-        What a worker does with a classified image; must be picklable.
+    submit : callable
+        Gives a classified image to a worker.
 
     Yields
     ------
     (Path, Future)
-        As they are done, in any order: of what `finish` returns, or of the InputError of an image that cannot be read.
+        As they are done, in any order: from `submit`, or with the InputError of an image that cannot be read.
     """
 
-    def submit(item: ClassifiedImage | UnreadImage) -> Future:
+    def pass_on(item: ClassifiedImage | UnreadImage) -> Future:
         if isinstance(item, ClassifiedImage):
-            return pool.submit(finish, item)
+            return submit(item)
         failed = Future()
         failed.set_exception(InputError(item.reason))
         return failed
 
     classified = classify_files(paths, classifier, settings.downsample, settings.batch_size)
     ahead = 2 * settings.workers
-    for item, future in side_by_side(classified, submit, settings.workers, settings.beside, ahead):
+    for item, future in side_by_side(classified, pass_on, settings.workers, settings.beside, ahead):
         yield item.path, future
 
 
@@ -203,8 +203,8 @@ def write_report(settings: Settings, report: Report, pool: loky.ProcessPoolExecu
         figure.result()
 
 
-def _goes_on(settings: Settings, classifier: Classifier) -> bool:
-    """Return whether the images that are segmented already were in the same way."""
+def keep_own_results(settings: Settings, classifier: Classifier) -> None:
+    """Remove from the run's folder the masks that another classifier or other settings gave."""
     facts = {
         "classifier": classifier.identity,
         "label sets": {label_set.name: repr(label_set) for label_set in settings.label_sets},
@@ -212,7 +212,8 @@ def _goes_on(settings: Settings, classifier: Classifier) -> bool:
         "downsample": settings.downsample,
         "version": __version__,
     }
-    return made_in_the_same_way(settings.out / RECORD, facts)
+    last = [last_file(settings, path, label_set) for path in settings.images for label_set in settings.label_sets]
+    remove_results_of_another_run(settings.out / RECORD, facts, last)
 
 
 def start_workers(workers: int) -> None:

@@ -60,7 +60,7 @@ def score_folder(
     truth: Path,
     label_set: LabelSet,
     resize: bool = False,
-    track: Callable[[list[Path]], Iterable[Path]] = iter,
+    track: Callable[[list], Iterable] = iter,
 ) -> Score:
     """Compare the masks of a folder with the ground truth of another.
 
@@ -87,18 +87,18 @@ def score_folder(
     side = len(label_set) + 1
     confusion, pixels = np.zeros((side, side), np.int64), np.zeros(side - 1, np.int64)
     failures, notes = [], []
-    for path in track(list(truths.values())):
+    for name, path in track(list(truths.items())):
         try:
-            if path.stem not in predictions:
+            if name not in predictions:
                 raise InputError(f"{path}: {prediction} has no mask of this name; predict it, or take the truth away")
-            predicted = read_labels(predictions[path.stem], label_set)
+            predicted = read_labels(predictions[name], label_set)
             true = read_truth(path, label_set, *predicted.shape, resize)
         except InputError as error:
             failures.append(str(error))
             continue
         confusion += evaluate.confusion_matrix(true.labels, np.minimum(predicted, side - 1), side - 1)
         pixels += true.pixels
-        for file, strange in ((path, true.strange), (predictions[path.stem], int((predicted == side).sum()))):
+        for file, strange in ((path, true.strange), (predictions[name], int((predicted == side).sum()))):
             notes += (
                 [f"{file}: {strange} pixels have a colour of no class; they count as unlabelled"] if strange else []
             )
