@@ -97,6 +97,8 @@ def class_file(
     given = [colour for colour in classes.values() if colour]
     drawn = iter(distinct_colours(len(classes), [*given, WHITE]))
     colours = {code: colour or next(drawn) for code, colour in classes.items()}
+    if rule:
+        colours[BACKGROUND] = WHITE
     other = next(value for name, value in BACKGROUND_OPTIONS.items() if name != rule)
     lines = _TEMPLATE.format(
         model=model,
@@ -104,8 +106,8 @@ def class_file(
         mean=_numbers(mean),
         std=_numbers(std),
         outputs="\n".join(f"{_quoted(code)} = {_quoted(code)}" for code in classes),
-        classes="\n".join(f"{_quoted(c)} = {list(v)}" for c, v in (colours | ({BACKGROUND: WHITE} if rule else {})).items()),
-        excluded=len(colours) + bool(rule),
+        classes="\n".join(f"{_quoted(code)} = {list(colour)}" for code, colour in colours.items()),
+        excluded=len(colours),
         background=_BACKGROUND.format(
             code=_quoted(BACKGROUND), rule=_quoted(BACKGROUND_OPTIONS[rule]), other=_quoted(other)
         )

@@ -134,7 +134,5 @@ def in_parallel(work: Callable[..., Result], jobs: Sequence[tuple], what: str, q
     """Yield what a function gives for each job's arguments, in order, worked out in processes, with a progress bar."""
     from rich.progress import track
 
-    results = pool_of(available_cores()).map(
-        work, *zip(*jobs, strict=True), chunksize=max(1, min(16, len(jobs) // 8))
-    )
+    results = pool_of(available_cores()).map(work, *zip(*jobs, strict=True), chunksize=max(1, min(16, len(jobs) // 8)))
     return iter(track(results, what, len(jobs), disable=quiet))

@@ -55,7 +55,15 @@ def _run(arguments: argparse.Namespace) -> int:
     codes = [label_set.codes[i] for i in label_set.classified]
     cut = Cut(arguments.size, stride, arguments.mpp / patch_mpp, arguments.share)
     labels, notes = cut_patches(
-        arguments.images, arguments.truth, label_set, codes, cut, arguments.out, arguments.validation, arguments.seed
+        arguments.images,
+        arguments.truth,
+        label_set,
+        codes,
+        cut,
+        arguments.out,
+        arguments.validation,
+        arguments.seed,
+        arguments.quiet,
     )
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
@@ -73,7 +81,9 @@ def _label_set(arguments: argparse.Namespace):
 
     if arguments.model:
         labels = read_labels(find_model(arguments.root, arguments.model), arguments.model)
-        (label_set,) = labels.group(arguments.label_set) if arguments.label_set else [next(iter(labels.label_sets.values()))]
+        (label_set,) = (
+            labels.group(arguments.label_set) if arguments.label_set else [next(iter(labels.label_sets.values()))]
+        )
         return label_set
     classes = dict(parse_class(each) for each in arguments.classes)
     bare = [code for code, colour in classes.items() if colour is None]

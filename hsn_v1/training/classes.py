@@ -74,8 +74,8 @@ def match_columns(
     if known:
         if classes and tuple(classes) != known.codes:
             raise InputError(
-                f"--classes {' '.join(classes)}: {known_from} has {', '.join(known.codes)}; leave --classes out, or give "
-                "another --name"
+                f"--classes {' '.join(classes)}: {known_from} has {', '.join(known.codes)}; leave --classes out, or "
+                "give another --name"
             )
         return known, *_known_columns(labels, known, known_from)
     if classes:

@@ -74,7 +74,15 @@ def labelled_patches(
 
 
 def cut_patches(
-    images: Path, truth: Path, label_set: LabelSet, codes: Sequence[str], cut: Cut, out: Path, validation: float, seed: int
+    images: Path,
+    truth: Path,
+    label_set: LabelSet,
+    codes: Sequence[str],
+    cut: Cut,
+    out: Path,
+    validation: float = 0,
+    seed: int = 0,
+    quiet: bool = False,
 ) -> tuple[dict[Path, np.ndarray], list[str]]:
     """Cut the patches of a folder of images with masks, and write them with a table of their labels.
 
@@ -93,6 +101,8 @@ def cut_patches(
         Share of the images whose patches are kept for validation; 0 for none.
     seed : int
         Of the choice of these images.
+    quiet : bool
+        Show no progress.
 
     Returns
     -------
@@ -110,14 +120,18 @@ def cut_patches(
     order = np.random.default_rng(seed).permutation(len(paths))
     kept = set(order[: round(validation * len(paths))].tolist())
     if validation and not 0 < len(kept) < len(paths):
-        raise InputError(f"--validation {validation:g}: of {len(paths)} images; expected a share that leaves some for both")
+        raise InputError(
+            f"--validation {validation:g}: of {len(paths)} images; expected a share that leaves some for both"
+        )
     folders = [out / ("validation" if i in kept else "train") if validation else out for i in range(len(paths))]
     jobs = [
         (path, truth / path.name, label_set, codes, cut, folder) for path, folder in zip(paths, folders, strict=True)
     ]
     tables: dict[Path, list[list]] = {folder: [] for folder in dict.fromkeys(folders)}
     notes = []
-    for folder, (rows, note) in zip(folders, in_parallel(_cut_one, jobs, f"cutting {len(jobs)} images"), strict=True):
+    for folder, (rows, note) in zip(
+        folders, in_parallel(_cut_one, jobs, f"cutting {len(jobs)} images", quiet), strict=True
+    ):
         tables[folder] += rows
         notes += [note] if note else []
     if not any(tables.values()):

@@ -147,7 +147,9 @@ def restore(model: keras.Model, out: Path) -> bool:
             else:
                 return True
     if errors:
-        raise InputError(f"{errors[0]}: checkpoint cannot be read; remove the folder to start again, or give another --out")
+        raise InputError(
+            f"{errors[0]}: checkpoint cannot be read; remove the folder to start again, or give another --out"
+        )
     return False
 
 

@@ -1,4 +1,4 @@
-"""The networks that can be trained: convolutions, global pooling, one dense layer, so that Grad-CAM is a closed form."""
+"""Networks that can be trained: convolutions, global pooling and one dense layer, so that Grad-CAM is a closed form."""
 
 from __future__ import annotations
 
@@ -118,8 +118,8 @@ def _application(network: str, outputs: int, tile: int, dropout: float, dtype: s
             if not imagenet:
                 raise
             raise InputError(
-                f"--weights imagenet: cannot be fetched ({' '.join(str(error).split())[:120]}); fetch them elsewhere and "
-                "give the file by --weights FILE, or train from scratch by --weights none"
+                f"--weights imagenet: cannot be fetched ({' '.join(str(error).split())[:120]}); fetch them elsewhere "
+                "and give the file by --weights FILE, or train from scratch by --weights none"
             ) from error
         pooled = keras.layers.GlobalAveragePooling2D(name="global_average_pooling2d_1")(base.output)
         dropped = keras.layers.Dropout(min(0.2 * dropout, 0.9), name="dropout_1")(pooled)

@@ -136,4 +136,3 @@ def fit_to_tile(image: np.ndarray, tile: int, factor: float | None = None) -> np
         image = cv2.resize(image, (width, height), interpolation=how)
     top, left = (tile - height) // 2, (tile - width) // 2
     return cv2.copyMakeBorder(image, top, tile - height - top, left, tile - width - left, cv2.BORDER_REFLECT)
-
