@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -38,7 +39,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--step", choices=STEPS, help="do this one only (default: all)")
     parser.add_argument("--part", choices=("test", "validation"), default="test", help="to score (default: test)")
     parser.add_argument(
-        "--train", default="", metavar="OPTIONS", help="more for train, as in '--epochs 20 --width 0.5'"
+        "--train-options", default="", metavar="OPTIONS", help="more for train, such as '--epochs 20 --width 0.5'"
     )
     parser.add_argument(
         "--patch", type=int, default=112, metavar="PX", help="side of patches that are cut (default: 112)"
@@ -104,6 +105,7 @@ def _run(arguments: argparse.Namespace) -> int:
         value = getattr(arguments, option)
         if value is not None and not 0 < value < float("inf"):
             raise InputError(f"--{option} {value}: expected a positive number")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of several models in one process
     job = _job(arguments)
     check_writable(job.out)
     steps: dict[str, Callable[[_Job], int]] = {"train": _train, "tune": _tune, "segment": _segment, "score": _score}
