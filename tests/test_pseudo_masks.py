@@ -97,3 +97,9 @@ def test_what_is_there_is_kept_unless_labels_change(settings):
 def test_when_no_image_has_labels_it_fails(settings):
     with pytest.raises(InputError, match=r"a\.png: no labels of it"):
         write_pseudo_masks(settings, ChannelClassifier(), {}, ["masks"])
+
+
+def test_two_images_of_one_name_are_named(settings, tmp_path):
+    twice = replace(settings, images=(*settings.images, tmp_path / "mask" / "a.png"))
+    with pytest.raises(InputError, match=r"mask/a\.png and .*img/a\.png have the same name"):
+        write_pseudo_masks(twice, ChannelClassifier(), KNOWN, ["masks"])

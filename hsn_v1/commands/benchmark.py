@@ -117,7 +117,15 @@ def _job(arguments: argparse.Namespace) -> _Job:
     from rich.progress import track
 
     from ..new_class_file import parse_class
-    from ..sets.benchmarks import BENCHMARKS, Benchmark, detect, find_parts, images_in_one_folder, sorted_into_parts
+    from ..sets.benchmarks import (
+        BENCHMARKS,
+        IN_ONE_FOLDER_SET,
+        Benchmark,
+        detect,
+        find_parts,
+        images_in_one_folder,
+        sorted_into_parts,
+    )
 
     folder, name = arguments.folder, arguments.set
     if name and name not in BENCHMARKS:
@@ -129,7 +137,7 @@ def _job(arguments: argparse.Namespace) -> _Job:
             raise InputError("--classes: expected the masks' colours, such as tumour=#004080, and --mpp")
         benchmark, name = Benchmark(classes, arguments.mpp, "grey"), name or folder.resolve().name
     else:
-        name = name or ("glas" if in_one_folder else detect(find_parts(folder)))
+        name = name or (IN_ONE_FOLDER_SET if in_one_folder else detect(find_parts(folder)))
         benchmark = BENCHMARKS[name]
     model = arguments.name or name
     out = arguments.out or arguments.root / "out" / model

@@ -71,6 +71,7 @@ PARTS = {
 IMAGES, MASKS = ("img", "image", "images"), ("mask", "masks", "gt")
 
 #: How GlaS names its images, in one folder: the part that each belongs to.
+IN_ONE_FOLDER_SET = "glas"
 IN_ONE_FOLDER = re.compile(r"(train|test)[AB]?_\d+")
 
 

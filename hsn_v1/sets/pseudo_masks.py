@@ -61,12 +61,16 @@ def write_pseudo_masks(
     Raises
     ------
     InputError
-        If results cannot be written, or no image could be done.
+        If results cannot be written, no image could be done, or two would be written under one name.
     """
     check_writable(settings.out)
     (label_set,) = settings.label_sets
     crf = settings.crfs[label_set.name]
     results = {path: [file_of(settings.out, folder, path.name) for folder in folders] for path in settings.images}
+    stems: dict[str, Path] = {}
+    for path in settings.images:
+        if stems.setdefault(path.stem, path) != path:
+            raise InputError(f"{path} and {stems[path.stem]} have the same name; use another --out for each")
     facts = _facts(settings, classifier, known)
     remove_results_of_another_run(settings.out / RECORD, facts, chain.from_iterable(results.values()))
     failures = {
