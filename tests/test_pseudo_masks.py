@@ -90,7 +90,9 @@ def test_what_is_there_is_kept_unless_labels_change(settings):
     mask.write_bytes(b"kept")
     write_pseudo_masks(settings, ChannelClassifier(), KNOWN, ["masks"])
     assert mask.read_bytes() == b"kept"
+    write_pseudo_masks(settings, ChannelClassifier(), KNOWN, ["crf"])
     write_pseudo_masks(settings, ChannelClassifier(), {**KNOWN, "a.png": ["GREEN"]}, ["masks"])
+    assert not (settings.out / "crf" / "a.npy").exists()  # of other labels
     assert set(np.unique(read_labels(mask, TISSUE))) == {1, 3}
 
 

@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import asdict, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +70,8 @@ def write_pseudo_masks(
     for path in settings.images:
         if stems.setdefault(path.stem, path) != path:
             raise InputError(f"{path} and {stems[path.stem]} have the same name; use another --out for each")
-    facts = _facts(settings, classifier, known)
-    remove_results_of_another_run(settings.out / RECORD, facts, chain.from_iterable(results.values()))
+    others = (file_of(settings.out, folder, path.name) for folder in (MASKS, *MAPS) for path in settings.images)
+    remove_results_of_another_run(settings.out / RECORD, _facts(settings, classifier, known), others)
     failures = {
         path.name: f"{path}: no labels of it; add them, or take the image away"
         for path in settings.images
