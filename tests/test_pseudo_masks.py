@@ -58,7 +58,7 @@ def test_without_a_class_there_is_no_mask():
 @pytest.fixture
 def settings(tmp_path):
     write_set(tmp_path, ["a.png", "b.jpg", "c.png"])
-    found = settings_of_folder(tmp_path / "img", INVENTED, (TISSUE,), tmp_path / "out", workers=2)
+    found = settings_of_folder(tmp_path / "img", INVENTED, (TISSUE,), tmp_path / "out", workers=2, resume=True)
     return replace(found, crfs={"tissue": WEAK})
 
 
@@ -90,6 +90,8 @@ def test_what_is_there_is_kept_unless_labels_change(settings):
     mask.write_bytes(b"kept")
     write_pseudo_masks(settings, ChannelClassifier(), KNOWN, ["masks"])
     assert mask.read_bytes() == b"kept"
+    write_pseudo_masks(replace(settings, resume=False), ChannelClassifier(), KNOWN, ["masks"])
+    assert mask.read_bytes() != b"kept"
     write_pseudo_masks(settings, ChannelClassifier(), KNOWN, ["crf"])
     write_pseudo_masks(settings, ChannelClassifier(), {**KNOWN, "a.png": ["GREEN"]}, ["masks"])
     assert not (settings.out / "crf" / "a.npy").exists()  # of other labels

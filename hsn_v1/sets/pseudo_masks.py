@@ -37,12 +37,12 @@ def write_pseudo_masks(
     folders: Collection[str],
     on_image: Callable[[], None] = lambda: None,
 ) -> dict[str, str]:
-    """Write pseudo-masks of a set of patches; one that is there, made in the same way, is kept.
+    """Write pseudo-masks of a set of patches.
 
     Parameters
     ----------
     settings : Settings
-        With one label set, and its CRF.
+        With one label set, and its CRF. Where it resumes, what is there and was made in the same way is kept.
     classifier : Classifier
     known : mapping of str to collection of str
         Codes of the classes that each image contains, by its file name.
@@ -70,6 +70,8 @@ def write_pseudo_masks(
     for path in settings.images:
         if stems.setdefault(path.stem, path) != path:
             raise InputError(f"{path} and {stems[path.stem]} have the same name; use another --out for each")
+    if not settings.resume:
+        (settings.out / RECORD).unlink(missing_ok=True)
     others = (file_of(settings.out, folder, path.name) for folder in (MASKS, *MAPS) for path in settings.images)
     remove_results_of_another_run(settings.out / RECORD, _facts(settings, classifier, known), others)
     failures = {
