@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from ..errors import InputError
+from . import pseudo_masks
 from .defaults import OFFICIAL_MODEL, default_model
 
 
@@ -35,6 +36,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--force", action="store_true", help="begin anew where results are")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    pseudo_masks.add_options(parser)
     parser.set_defaults(run=_run)
 
 
@@ -54,6 +56,8 @@ def _run(arguments: argparse.Namespace) -> int:
     mpp = mpp_of_objective(arguments.objective) if arguments.objective else arguments.mpp
     if arguments.objective:
         print(f"note: {arguments.objective} is taken as {mpp:.3g} mpp, which is approximate", file=sys.stderr)
+    if arguments.given_labels:
+        return pseudo_masks.run(arguments, arguments.model or default_model(arguments.root, arguments.labels))
     files = expand(arguments.inputs)
     name = arguments.model or default_model(arguments.root, arguments.labels)
     folder = find_model(arguments.root, name)
