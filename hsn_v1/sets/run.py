@@ -18,7 +18,7 @@ from ..files.writing import check_writable
 from ..hsn_v1 import Segmentation, segment
 from ..object_metrics import ObjectSums, object_sums
 from ..permutohedral import is_compiled
-from ..show.figures import confusion_figure
+from ..show.charts import confusion_figure
 from ..workers import SMALL_IMAGES, outside_garbage_collection, pool_of, side_by_side, worker_pool
 from .outputs import (
     OBJECTS,
@@ -101,9 +101,9 @@ def run(settings: Settings, classifier: Classifier, on_image: Callable[[], None]
         figures += [
             pool.submit(write_ious, settings.out, report.stages(name), label_sets[name]) for name in report.weights
         ]
-        write_page(settings, report)
         for figure in figures:
             figure.result()
+        write_page(settings, report)  # last: it may hold the figures
     return report
 
 
@@ -196,6 +196,6 @@ def _warm_up(crf: bool) -> None:
     """Load fonts and compiled code, which takes longer than an image; not the CRF while another worker compiles it."""
     cv2.setNumThreads(1)  # there is a process for each core
     with outside_garbage_collection():
-        confusion_figure(np.eye(2), ("a", "b"), "")
+        confusion_figure(np.eye(3, 2, dtype=int), (0, 1), ("a", "b"), "")
         for classes in (2, 3, 5) if crf else ():  # each kind of class loop is compiled on its own
             CRF()(np.ones((classes, 2, 2), np.float32), np.zeros((2, 2, 3), np.uint8))
