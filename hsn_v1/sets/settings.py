@@ -61,6 +61,10 @@ class Settings:
         Number of worker processes.
     notes : tuple of str
         What the user should know of these settings.
+    caveat : str
+        What everyone who sees results of the classifier must know; empty if nothing.
+    self_contained : bool
+        Whether the results page is one file, with thumbnails inside, and links to no other.
     """
 
     images: tuple[Path, ...]
@@ -78,6 +82,8 @@ class Settings:
     save: SaveTypes = field(default_factory=SaveTypes)
     workers: int = field(default_factory=available_cores)
     notes: tuple[str, ...] = ()
+    caveat: str = ""
+    self_contained: bool = False
 
     @property
     def threads(self) -> int:

@@ -40,7 +40,7 @@ def hatches(label_set: LabelSet) -> dict[str, int]:
 
 def ink_on(colour: Colour) -> Colour:
     """Return black or white, whichever shows on a colour."""
-    return BLACK if np.dot(colour, (0.299, 0.587, 0.114)) > 120 else WHITE
+    return BLACK if np.dot(colour, (0.299, 0.587, 0.114)) > 140 else WHITE
 
 
 def hatch(figure: np.ndarray, labels: np.ndarray, label_set: LabelSet, period: int = PERIOD) -> np.ndarray:
