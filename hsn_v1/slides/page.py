@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: Reduced image and mask of each label set, in its folder, which the page shows.
 IMAGE, MASK = "image.jpg", "mask.png"
 
-NO_TISSUE = 255  #: grey of the mask's pixels without tissue
+NO_TISSUE = 255  #: grey of the mask's pixels without tissue: that of glass
 
 
 def write_reduced(folder: Path, thumbnail: np.ndarray, labels: np.ndarray, label_set: LabelSet) -> None:
