@@ -36,6 +36,7 @@ import numpy as np
 import psutil
 import tifffile
 from bench_demo import REPOSITORY, SerialPool, memory, stopwatches
+from hsn_v1.files.slides import open_slide
 from rich.console import Console
 from rich.table import Table
 
@@ -44,7 +45,6 @@ from hsn_v1.adp import CLASSIFIER_MPP, HTT_MODES
 from hsn_v1.commands.defaults import PHANTOM_MODEL
 from hsn_v1.evaluate import confusion_matrix, mean_iou_present
 from hsn_v1.files.models import load_histonet, read_crfs
-from hsn_v1.files.slides import open_slide
 from hsn_v1.histonet import HistoNet
 from hsn_v1.phantoms.phantom_slide import write_slide
 from hsn_v1.slides.grid import SlideGrid

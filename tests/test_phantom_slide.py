@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from hsn_v1.files.slides import is_slide, open_slide
 
 from hsn_v1.__main__ import main
 from hsn_v1.adp import CLASSIFIER_MPP, FUNC, MORPH
 from hsn_v1.errors import InputError
 from hsn_v1.files.images import read_image
-from hsn_v1.files.slides import is_slide, open_slide
 from hsn_v1.phantoms import phantom_slide
 from hsn_v1.phantoms.phantom_slide import Layout, write_slide
 

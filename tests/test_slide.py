@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from hsn_v1.files.slides import Level, Slide, is_slide, mpp_of_image, mpp_of_objective, open_slide
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -14,7 +15,6 @@ from PIL import Image
 from hsn_v1.adp import CLASSIFIER_MPP
 from hsn_v1.errors import InputError
 from hsn_v1.files import slides
-from hsn_v1.files.slides import Level, Slide, is_slide, mpp_of_image, mpp_of_objective, open_slide
 
 RNG = np.random.default_rng(0)
 IMAGE = cv2.resize(RNG.integers(0, 256, (91, 123, 3), np.uint8), (803, 601), interpolation=cv2.INTER_CUBIC)

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hsn_v1.files.slides import open_slide
 
 from hsn_v1.adp import CLASSIFIER_MPP, FUNC, GLAS, MORPH
 from hsn_v1.densecrf import CRF
-from hsn_v1.files.slides import open_slide
 from hsn_v1.files.writing import write_picture
 from hsn_v1.hsn_v1 import segment_image
 from hsn_v1.slides.grid import SlideGrid, Window
