@@ -85,8 +85,8 @@ def write_label_map(
                 if len(found) > len(counts):
                     raise ValueError(f"class index {len(found) - 1} in a label map of {len(names)} classes")
                 np.add(counts, found, out=counts)
-            yield np.hstack(parts)
             progress(top + rows)
+            yield np.hstack(parts)
 
     smaller = [[] for _ in range(math.ceil(math.log2(max(height, width, tile) / tile)))]
     common = {"dtype": np.uint8, "tile": (tile, tile), "compression": "zlib", "photometric": "minisblack"}

@@ -14,6 +14,7 @@ from PIL import ExifTags, Image
 from ..errors import InputError
 from ..tiles import Window
 from .level import (
+    DECODED_PIXELS,
     MICRONS,
     Level,
     Source,
@@ -47,7 +48,7 @@ TURNED_BACK = {
 _LIMIT = threading.RLock()  # the limit is one for all threads: two that lift it at once would not put it back
 
 
-def open_image(path: Path, page: int | None = None) -> Source:
+def open_image(path: Path, page: int | None = None, most: int = DECODED_PIXELS) -> Source:
     """Open a plain image, and decode it when its pixels are first asked for.
 
     Parameters
@@ -55,6 +56,8 @@ def open_image(path: Path, page: int | None = None) -> Source:
     path : Path
     page : int, optional
         Of a file of several pages, the one that is meant; without it there must be only one.
+    most : int
+        Pixels that it may have.
 
     Raises
     ------
@@ -73,7 +76,7 @@ def open_image(path: Path, page: int | None = None) -> Source:
         if image.has_transparency_data:
             notes.append("transparent pixels are taken as white")
         scales = _scales(image)
-    check_size(path, height, width)
+    check_size(path, height, width, most)
 
     @cache
     def pixels() -> np.ndarray:

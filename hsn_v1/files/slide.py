@@ -84,6 +84,10 @@ class Slide:
         """Columns at full resolution."""
         return self.levels[0].width
 
+    def frame(self, mpp: float) -> Window:
+        """Return the whole slide at another scale."""
+        return Window(0, 0, *self.size(mpp))
+
     def size(self, mpp: float) -> tuple[int, int]:
         """Rows and columns of the whole slide at another scale, at least 1."""
         return tuple(max(1, round(side * self.mpp / mpp)) for side in (self.height, self.width))

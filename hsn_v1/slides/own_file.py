@@ -29,7 +29,7 @@ from ..workers import available_cores
 from .grid import SlideGrid
 from .progress import Report
 from .record import claim, finish, give_up, results_of
-from .tissue import REDUCTION, Survey, blank_padding, survey, survey_notes, tiles_with_tissue
+from .tissue import REDUCTION, Survey, paint_blank, survey, survey_notes, tiles_with_tissue
 from .whole_slide import SlideJob, label_reader, no_tissue, segment_tiles, thumbnail
 
 OVERVIEW = 800  #: longest side of the overview's picture, in px
@@ -325,9 +325,10 @@ def _job(
         folder=folder / "work",
         feather=method.feather,
         maps=plan.maps,
+        glass=found.threshold,
     )
-    if found.padding.any():
-        write_picture(job.padding_file, found.padding.astype(np.uint8))
+    if found.blank.any():
+        write_picture(job.blank_file, found.blank.astype(np.uint8))
     return job
 
 
@@ -337,9 +338,9 @@ def _segment_image(
     """Segment an image as the demos do; return readers of its label maps, and the number of its tiles."""
     image, frame = slide.pixels(), Window(0, 0, slide.height, slide.width)
     blank = None
-    if found.padding.any():
+    if found.blank.any():
         image = image.copy()
-        blank = blank_padding(image, frame, frame, found.padding)
+        blank = paint_blank(image, frame, frame, found.blank, found.threshold)
     ((_, _, tiles),) = classify([(None, image)], classifier, classifier.mpp / slide.mpp, method.batch_size)
     label_maps = segment_windows(image, tiles, method, threads, progress)
     if blank is not None:

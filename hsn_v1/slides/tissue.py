@@ -21,6 +21,7 @@ GREY = 25  #: difference of R, G and B up to which a pixel may be glass: stained
 LEAST_GLASS = 0.005  #: share of what was scanned that glass must be, to be measured
 PADDING_DEVIATION = 3  #: how far a lossy codec moves the black or white of what was not scanned
 PADDING_EDGE = 16  #: the same at the edge of what was scanned
+NOISE = 5  #: side of the square that the brightness is averaged over where glass is painted white, in px
 SPECK = 64  #: px of the picture that tissue has at least, next to each other
 LEAST_PADDING = 784  #: px of the picture that are not scanned at least, next to each other: a tile's area
 TILE_TISSUE = 0.02  #: share of tissue under which a tile is skipped: a classifier makes up what it sees in bare glass
@@ -53,6 +54,16 @@ class Survey:
     def threshold(self) -> float:
         """Brightness from which on a pixel is glass."""
         return GLASS if self.glass is None else min(GLASS, self.glass - GLASS_MARGIN)
+
+    @property
+    def glass_is_dark(self) -> bool:
+        """Whether stage 3 would take bare glass for tissue."""
+        return self.glass is not None and self.glass < GLASS
+
+    @property
+    def blank(self) -> np.ndarray:
+        """What is neither tissue nor recognised as background by stage 3, (h, w) bool: see `paint_blank`."""
+        return ~self.tissue if self.glass_is_dark else self.padding
 
 
 def survey(picture: np.ndarray) -> Survey:
@@ -113,10 +124,10 @@ def survey_notes(found: Survey, tiles: int) -> list[str]:
         notes.append(f"only {100 * share:.1f} % of it is darker than glass: is it tissue, stained with H&E?")
     elif share > MUCH_TISSUE and tiles >= MANY_TILES:
         notes.append(f"{100 * share:.1f} % of it counts as tissue: if it has bare glass, that was not recognised")
-    if found.glass is not None and found.glass < GLASS:
+    if found.glass_is_dark:
         notes.append(
-            f"its bare glass has a brightness of {found.glass:.0f}, less than 240: what is at least "
-            f"{found.threshold:.0f} is skipped, but tiles at the edge of tissue may show glass as tissue"
+            f"its bare glass has a brightness of {found.glass:.0f}, less than {GLASS}: what is at least "
+            f"{found.threshold:.0f} counts as glass"
         )
     return notes
 
@@ -151,17 +162,19 @@ def tiles_with_tissue(grid: SlideGrid, tissue: np.ndarray, least: float = TILE_T
     return np.array([number for number in range(math.prod(grid.tiles)) if has_tissue(number)], int)
 
 
-def blank_padding(image: np.ndarray, window: Window, frame: Window, padding: np.ndarray) -> np.ndarray:
-    """Paint white what was not scanned, in place, and tell where that is.
+def paint_blank(image: np.ndarray, window: Window, frame: Window, blank: np.ndarray, threshold: float) -> np.ndarray:
+    """Paint white, in place, what was not scanned and glass that stage 3 would not recognise; tell where that is.
 
     Parameters
     ----------
     image : ndarray of shape (height, width, 3), uint8
         What a window shows.
     window, frame : Window
-        The window, which may reach beyond the frame, and the frame that `padding` covers.
-    padding : ndarray of shape (h, w), bool
-        See `Survey`.
+        The window, which may reach beyond the frame, and the frame that `blank` covers.
+    blank : ndarray of shape (h, w), bool
+        `Survey.blank`, which is coarse.
+    threshold : float
+        `Survey.threshold`: where `blank` is true, only pixels as bright as this, or black, are painted.
 
     Returns
     -------
@@ -170,12 +183,13 @@ def blank_padding(image: np.ndarray, window: Window, frame: Window, padding: np.
     rows, columns = (
         np.clip((np.arange(start, start + length) + 0.5) * small / side, 0, small - 1).astype(int)
         for start, length, side, small in (
-            (window.top, window.height, frame.height, padding.shape[0]),
-            (window.left, window.width, frame.width, padding.shape[1]),
+            (window.top, window.height, frame.height, blank.shape[0]),
+            (window.left, window.width, frame.width, blank.shape[1]),
         )
     )
-    blank = padding[np.ix_(rows, columns)]
-    if blank.any():  # the margin is not all padding
-        blank = blank & ((image <= PADDING_EDGE).all(axis=-1) | (image >= 255 - PADDING_DEVIATION).all(axis=-1))
-        image[blank] = 255
-    return blank
+    found = blank[np.ix_(rows, columns)]
+    if found.any():
+        smooth = uniform_filter(image.mean(axis=-1, dtype=np.float32), NOISE)
+        found = found & ((image <= PADDING_EDGE).all(axis=-1) | (smooth >= threshold))
+        image[found] = 255
+    return found

@@ -33,7 +33,7 @@ from ..tiles import TileGrid, Window
 from ..workers import available_cores, classifier_threads, side_by_side, worker_pool
 from .grid import SlideGrid
 from .progress import Report
-from .tissue import blank_padding
+from .tissue import paint_blank
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ class SlideJob:
         Tiles count less towards their borders where they overlap, not alike as in the paper.
     maps : {"adjusted", "gradcam"}
         Which maps are averaged where tiles overlap: adjusted ones, as in the paper, or Grad-CAMs.
+    glass : float
+        Brightness from which on what `blank_file` says is blank; see `tissue.paint_blank`.
     """
 
     source: Path
@@ -78,6 +80,7 @@ class SlideJob:
     folder: Path
     feather: bool = False
     maps: str = "adjusted"
+    glass: float = 255.0
 
     @property
     def batches(self) -> int:
@@ -97,9 +100,9 @@ class SlideJob:
         return self.folder / "labels" / label_set.name / f"{number:06d}.png"
 
     @property
-    def padding_file(self) -> Path:
-        """Where it is kept which parts of the slide were not scanned, if there are any."""
-        return self.folder / "padding.png"
+    def blank_file(self) -> Path:
+        """Where it is kept which parts of the slide are painted white, if there are any."""
+        return self.folder / "blank.png"
 
     def is_refined(self, number: int) -> bool:
         """Tell whether the label maps of a core exist."""
@@ -218,16 +221,15 @@ def _read_batch(slide: Slide, job: SlideJob, number: int) -> np.ndarray:
 
 
 def _read(slide: Slide, job: SlideJob, window: Window) -> tuple[np.ndarray, np.ndarray]:
-    """Read a window at the classifier's scale, white where nothing was scanned, and tell where that is."""
-    image, file = slide.read(window, job.scale), job.padding_file
-    padding = _padding(file, file.stat().st_mtime_ns) if file.exists() else None
-    if padding is None:
+    """Read a window at the classifier's scale, with what is blank painted white, and tell where that is."""
+    image, file = slide.read(window, job.scale), job.blank_file
+    if not file.exists():
         return image, np.zeros(image.shape[:2], bool)
-    return image, blank_padding(image, window, job.grid.frame, padding)
+    return image, paint_blank(image, window, job.grid.frame, _blank(file, file.stat().st_mtime_ns), job.glass)
 
 
 @lru_cache(maxsize=1)
-def _padding(path: Path, modified: int) -> np.ndarray:
+def _blank(path: Path, modified: int) -> np.ndarray:
     return cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(bool)
 
 
@@ -277,7 +279,7 @@ def refine_core(job: SlideJob, number: int) -> None:
     core, window = job.grid.core_window(number), job.window(number)
     tiles = {place: job.grid.tile_window(job.tissue[place]) for place in job.places(window).tolist()}
     around = window.around(tiles.values())
-    image, padding = _read(_opened(job.source, job.mpp, job.source.stat().st_mtime_ns), job, around)
+    image, white = _read(_opened(job.source, job.mpp, job.source.stat().st_mtime_ns), job, around)
     picture = np.ascontiguousarray(image[window.within(around)])
 
     covered = np.zeros(picture.shape[:2], bool)
@@ -285,7 +287,7 @@ def refine_core(job: SlideJob, number: int) -> None:
         covered[tile.overlap(window).within(window)] = True
     maps = _averaged_maps(job, tiles, image, around, window)  # of each label set, (C, H, W)
     lattice = cache(partial(image_lattice, picture))
-    blank = ~covered | padding[window.within(around)]
+    blank = ~covered | white[window.within(around)]
     for label_set in job.label_sets:
         averaged = maps.pop(label_set.name)
         averaged[label_set.codes.index(label_set.background or label_set.other), ~covered] = 1
