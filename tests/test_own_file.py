@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import tifffile
+from conftest import write_sparse
 from PIL import Image
 
 from hsn_v1.adp import CLASSIFIER_MPP, FUNC, MORPH
@@ -96,29 +97,9 @@ def test_the_same_pixels_give_the_same_labels_in_any_container(tmp_path, image, 
     np.testing.assert_array_equal(labels[0], labels[2])
 
 
-def sparse_slide(path, image):
-    """Write a slide of 512 x 512 px of which only the square from 128 to 384 was scanned."""
-    canvas = np.zeros((512, 512, 3), np.uint8)
-    canvas[128:384, 128:384] = image
-    tiles = [canvas[y : y + 128, x : x + 128] for y in range(0, 512, 128) for x in range(0, 512, 128)]
-    inside = (5, 6, 9, 10)
-    tifffile.imwrite(
-        path,
-        (tile if number in inside else None for number, tile in enumerate(tiles)),
-        shape=(512, 512, 3),
-        dtype=np.uint8,
-        tile=(128, 128),
-        photometric="rgb",
-        compression="zlib",
-        resolution=(10_000 / CLASSIFIER_MPP,) * 2,
-        resolutionunit="CENTIMETER",
-        metadata=None,
-    )
-
-
 def test_outlines_count_from_the_corner_of_what_was_scanned(tmp_path, toy_histonet):
     image = np.random.default_rng(1).integers(0, 230, (256, 256, 3), np.uint8)
-    sparse_slide(tmp_path / "sparse.tif", image)
+    write_sparse(tmp_path / "sparse.tif", image, CLASSIFIER_MPP)
     save(tmp_path / "full.png", image, CLASSIFIER_MPP)
     method = Method((FUNC,), CRFS, maps="adjusted")
     done = [

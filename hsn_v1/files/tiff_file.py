@@ -85,6 +85,8 @@ def open_tiff(path: Path) -> Source:
         _check_codec(path, series)
         if series.keyframe.samplesperpixel == 4:
             notes.append("transparent pixels are taken as white")
+        for page in (page for level in series.levels for page in level.pages):
+            stack.callback(page.parent.filehandle.close)
         levels = tuple(_level(path, level) for level in series.levels)
         scales, objective = _scales(file, series)
         return Source(levels, tuple(scales), objective, tuple(notes), close=stack.pop_all().close)
@@ -187,6 +189,7 @@ def _level(path: Path, series: TiffPageSeries) -> Level:
     @cache
     def decoded(page: TiffPage) -> np.ndarray:  # (H, W, samples)
         check_size(path, height, width)
+        _keep_open(page)
         pixels = page.asarray()
         return np.moveaxis(pixels, 0, -1) if page.keyframe.planarconfig == 2 else pixels.reshape(*pixels.shape[:2], -1)
 
@@ -201,6 +204,12 @@ def _level(path: Path, series: TiffPageSeries) -> Level:
     return Level(height, width, region)
 
 
+def _keep_open(page: TiffPage) -> None:
+    """Open a page's file; of a set of files, tifffile closed those that are not the first."""
+    if page.parent.filehandle.closed:
+        page.parent.filehandle.open()
+
+
 def tiled_region(page: TiffPage, window: Window) -> np.ndarray:
     """Read a window of a tiled page, only the tiles that it overlaps; a tile that is left out is white.
 
@@ -211,8 +220,7 @@ def tiled_region(page: TiffPage, window: Window) -> np.ndarray:
     layout, file = page.keyframe, page.parent.filehandle
     tall, wide, samples = layout.tilelength, layout.tilewidth, layout.samplesperpixel
     down, across = -(-layout.imagelength // tall), -(-layout.imagewidth // wide)
-    if file.closed:  # of a set of files, those that are not the first
-        file.open()
+    _keep_open(page)
     region = np.full((window.height, window.width, samples), 255, np.uint8)
     for tile, inside, target in overlapping(window, tall, wide):
         for plane in range(samples if layout.planarconfig == 2 else 1):

@@ -16,6 +16,7 @@ from .grid import SlideGrid
 REDUCTION = 8  #: how many times smaller than the classifier's scale the picture is in which tissue is sought
 GLASS = 240  #: mean of R, G and B that is bare glass in any slide: the brightness of `adjust.background_map`
 GLASS_MARGIN = 6  #: how much darker than the slide's own glass tissue is at least
+DARKEST_GLASS = 160  #: brightness that bare glass has at least in bright field
 FLAT = 3  #: standard deviation of the brightness around a pixel up to which it may be glass: tissue has texture
 GREY = 25  #: difference of R, G and B up to which a pixel may be glass: stained tissue has a colour
 LEAST_GLASS = 0.005  #: share of what was scanned that glass must be, to be measured
@@ -23,7 +24,7 @@ PADDING_DEVIATION = 3  #: how far a lossy codec moves the black or white of what
 PADDING_EDGE = 16  #: the same at the edge of what was scanned
 NOISE = 5  #: side of the square that the brightness is averaged over where glass is painted white, in px
 SPECK = 64  #: px of the picture that tissue has at least, next to each other
-LEAST_PADDING = 784  #: px of the picture that are not scanned at least, next to each other: a tile's area
+LEAST_PADDING = 784, 0.25  #: px of the picture, or share, that are not scanned at least, next to each other: a tile
 TILE_TISSUE = 0.02  #: share of tissue under which a tile is skipped: a classifier makes up what it sees in bare glass
 LITTLE_TISSUE, MUCH_TISSUE = 0.01, 0.99  #: shares of tissue outside which the user may have given something else
 MANY_TILES = 9  #: tiles from which on an input is expected to show some glass
@@ -71,7 +72,7 @@ def survey(picture: np.ndarray) -> Survey:
 
     Where in doubt it is tissue, as what is skipped is lost: tissue is all that is darker than glass, but for specks.
     Glass is brighter than 240, as in stage 3, or than the slide's own glass less a margin. That is the median of what
-    is bright (by Otsu's threshold), grey and flat. Large areas of exact black or white were not scanned.
+    is bright (by Otsu's threshold, and as in bright field), grey and flat. Large areas of exact black or white were not scanned.
 
     Parameters
     ----------
@@ -93,10 +94,10 @@ def _padding(picture: np.ndarray) -> np.ndarray:
     """Find large areas of exact black and white, with a margin where they blend with what was scanned."""
     black = (picture <= PADDING_DEVIATION).all(axis=-1)
     white = (picture >= 255 - PADDING_DEVIATION).all(axis=-1)
-    found = np.zeros_like(black)
+    found, least = np.zeros_like(black), min(LEAST_PADDING[0], math.ceil(LEAST_PADDING[1] * black.size))
     for exact in (black, white):
-        if exact.sum() >= LEAST_PADDING:
-            found |= remove_small_objects(exact, max_size=LEAST_PADDING - 1)
+        if exact.sum() >= least:
+            found |= remove_small_objects(exact, max_size=least - 1)
     return binary_dilation(found, iterations=2) if found.any() else found
 
 
@@ -107,7 +108,7 @@ def _glass(picture: np.ndarray, brightness: np.ndarray, padding: np.ndarray) -> 
         return None
     deviation = np.sqrt(np.maximum(uniform_filter(brightness**2, 3) - uniform_filter(brightness, 3) ** 2, 0))
     grey = np.ptp(picture, axis=-1) <= GREY
-    bright = brightness >= threshold_otsu(brightness[scanned])
+    bright = brightness >= max(DARKEST_GLASS, threshold_otsu(brightness[scanned]))
     glass = scanned & bright & grey & (deviation <= FLAT)
     return float(np.median(brightness[glass])) if glass.sum() >= LEAST_GLASS * scanned.sum() else None
 
