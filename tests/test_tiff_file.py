@@ -60,14 +60,24 @@ def test_pixels_are_taken_as_stored_whatever_the_orientation(tmp_path, orientati
     assert [f"orientation tag ({orientation})" in note for note in notes] == [True] * (orientation > 1)
 
 
-@pytest.mark.parametrize("orientation", [3, 6])
-def test_pixels_that_pillow_reads_are_taken_as_stored_too(tmp_path, orientation):
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_grey_pixels_are_taken_as_stored_too(tmp_path, orientation):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, IMAGE[..., 0], extratags=[(274, "H", 1, orientation, True)], photometric="minisblack", **MPP)
+    pixels, notes = read(path)
+    np.testing.assert_array_equal(pixels, np.repeat(IMAGE[..., :1], 3, axis=-1))
+    assert any("greyscale, converted to RGB" in note for note in notes)
+
+
+def test_palette_images_are_left_to_pillow(tmp_path):
+    path, image = tmp_path / "a.tif", Image.fromarray(IMAGE).convert("P")
+    image.save(path, resolution=50_800, resolution_unit=2)
     with open_slide(path, 0.5) as slide:
-        assert (slide.height, slide.width) == IMAGE.shape[:2]
-        np.testing.assert_array_equal(slide.pixels(), np.repeat(IMAGE[..., :1], 3, axis=-1))
-        assert any("greyscale, converted to RGB" in note for note in slide.notes)
+        np.testing.assert_array_equal(slide.pixels(), np.asarray(image.convert("RGB")))
+        assert any("palette" in note for note in slide.notes)
+    image.save(path, tiffinfo={274: 6})
+    with pytest.raises(InputError, match="P pixels with an orientation tag; convert it to 8-bit RGB"):
+        open_slide(path, 0.5)
 
 
 @pytest.mark.parametrize("tile", [(64, 64), None])

@@ -34,17 +34,6 @@ CONVERTED = {
     "PA": "a palette image",
 }
 
-#: What undoes the turn that Pillow gives a TIFF on its own, by the TIFF's orientation tag.
-TURNED_BACK = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
-
 _LIMIT = threading.RLock()  # the limit is one for all threads: two that lift it at once would not put it back
 
 
@@ -67,9 +56,8 @@ def open_image(path: Path, page: int | None = None, most: int = DECODED_PIXELS) 
     with _opened(path, page) as image:
         height, width = image.height, image.width
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-        turned = image.format == "TIFF" and orientation in TURNED_BACK
-        if turned and orientation > 4:
-            height, width = width, height
+        if image.format == "TIFF" and orientation not in (None, 1):  # Pillow turns it, not always right
+            raise InputError(f"{path}: {image.mode} pixels with an orientation tag; convert it to 8-bit RGB")
         notes = orientation_notes(orientation)
         if image.mode in CONVERTED:
             notes.append(f"{CONVERTED[image.mode]}, converted to RGB")
@@ -82,10 +70,9 @@ def open_image(path: Path, page: int | None = None, most: int = DECODED_PIXELS) 
     def pixels() -> np.ndarray:
         with one_line(path), _opened(path, page) as image:
             image.load()
-            whole = image.transpose(TURNED_BACK[orientation]) if turned else image
-            if whole.has_transparency_data:
-                return on_background(np.asarray(whole.convert("RGBA")))
-            return np.asarray(whole.convert("RGB"))
+            if image.has_transparency_data:
+                return on_background(np.asarray(image.convert("RGBA")))
+            return np.asarray(image.convert("RGB"))
 
     def region(window: Window) -> np.ndarray:
         return pixels()[window.within(Window(0, 0, height, width))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,10 +79,14 @@ def open_tiff(path: Path) -> Source:
         _check_planes(path, series)
         _check_complete(path, series)
         notes += orientation_notes(series.keyframe.tags.valueof(274, 1))
-        if not _is_rgb(series):
+        grey = _is_grey(series)
+        if grey:
+            notes.append("greyscale, converted to RGB")
+        elif not _is_rgb(series):
             if series.keyframe.is_tiled or file.is_ome:
                 raise InputError(f"{path}: {_pixels(series)}; expected 8-bit RGB: convert it")
-            return _with_notes(open_image(path, series.keyframe.index), notes[:1] if len(file.series) > 1 else [])
+            source = open_image(path, series.keyframe.index)
+            return replace(source, notes=(*notes, *source.notes))
         _check_codec(path, series)
         if series.keyframe.samplesperpixel == 4:
             notes.append("transparent pixels are taken as white")
@@ -97,10 +102,6 @@ def _tiff(path: Path) -> TiffFile:
 
     tifffile.logger().disabled = True  # what it finds wrong ends as an InputError, or does no harm
     return tifffile.TiffFile(path)
-
-
-def _with_notes(source: Source, notes: list[str]) -> Source:
-    return Source(source.levels, source.scales, source.objective, (*notes, *source.notes), close=source.close)
 
 
 def _side(series: TiffPageSeries, axis: str) -> int:
@@ -164,6 +165,13 @@ def _is_rgb(series: TiffPageSeries) -> bool:
     return channels == 1 and colours and samples in (3, 4)
 
 
+def _is_grey(series: TiffPageSeries) -> bool:
+    """Tell whether a series is one grey image in a piece; one in tiles is rather a channel of fluorescence."""
+    page = series.keyframe
+    kind = page.photometric == 1 and page.samplesperpixel == 1 and not page.is_tiled and not page.parent.is_ome
+    return kind and series.dtype == np.uint8 and set(series.axes) == {"Y", "X"}
+
+
 def _pixels(series: TiffPageSeries) -> str:
     shape = ", ".join(f"{axis}={side}" for axis, side in zip(series.axes, series.shape, strict=True))
     return f"{series.keyframe.photometric.name} pixels of {series.dtype} with axes {shape}"
@@ -199,6 +207,8 @@ def _level(path: Path, series: TiffPageSeries) -> Level:
         else:
             planes = [decoded(page)[window.within(Window(0, 0, height, width))] for page in series.pages]
         pixels = planes[0] if len(planes) == 1 else np.concatenate(planes, axis=-1)
+        if pixels.shape[-1] == 1:
+            return np.repeat(pixels, 3, axis=-1)
         return on_background(pixels) if pixels.shape[-1] == 4 else pixels
 
     return Level(height, width, region)

@@ -76,9 +76,11 @@ def segment_files(
                 )
             bars.advance(inputs)
 
+        named: dict[str, Path] = {}
         for file in files:
             with _attempt(file, out, outcomes):
-                _check_name(file, outcomes)
+                if named.setdefault(file.name, file) != file:
+                    raise InputError(f"{file}: has the same name as {named[file.name]}; give it another --out")
                 slide = open_slide(file, scale.mpp, scale.override)
                 plan = plan_for(slide, classifier, method)
             if file in outcomes:
@@ -94,12 +96,6 @@ def segment_files(
                 wait(running)
                 segment(file, slide, workers, progress)
     return [outcomes[file] for file in files]
-
-
-def _check_name(file: Path, outcomes: dict[Path, Outcome]) -> None:
-    other = next((other for other in outcomes if other.name == file.name), None)
-    if other:
-        raise InputError(f"{file}: has the same name as {other}; segment it with another --out")
 
 
 @contextlib.contextmanager

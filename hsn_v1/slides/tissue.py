@@ -72,7 +72,8 @@ def survey(picture: np.ndarray) -> Survey:
 
     Where in doubt it is tissue, as what is skipped is lost: tissue is all that is darker than glass, but for specks.
     Glass is brighter than 240, as in stage 3, or than the slide's own glass less a margin. That is the median of what
-    is bright (by Otsu's threshold, and as in bright field), grey and flat. Large areas of exact black or white were not scanned.
+    is bright (by Otsu's threshold, and as in bright field), grey and flat. Large areas of exact
+    black or white were not scanned.
 
     Parameters
     ----------
