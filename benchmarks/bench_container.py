@@ -1,12 +1,12 @@
 """Measure which maps to average where tiles overlap: Grad-CAMs or adjusted maps, at which scale, for how many tiles.
 
-    python benchmarks/bench_container.py slides [--size 14000] [--most 256]
+    python benchmarks/bench_container.py slides [--size 14000] [--least 1] [--most 256]
     python benchmarks/bench_container.py images --images DIR --truth DIR --labels glas --model NAME [--root DIR] --mpp X
 
 ``slides`` segments crops of a phantom slide of 1, 4, 16, 64 and 256 tiles, ``images`` a folder of images with ground
-truth, each in three ways: Grad-CAMs averaged at the image's own scale, as the demos do; Grad-CAMs averaged at the
-classifier's scale; adjusted maps averaged at the classifier's scale, as the paper does on slides. It prints the mIoU of
-the classes that the ground truth has, over all images or crops together.
+truth, each in three ways: Grad-CAMs averaged at the image's own scale, as the demos do (up to 16 tiles); Grad-CAMs
+averaged at the classifier's scale; adjusted maps averaged at the classifier's scale, as the paper does on slides. It
+prints the mIoU of the classes that the ground truth has, over all images or crops together.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ WAYS = {
 }
 
 #: Crops of a phantom slide, by the tiles along a side.
-CROPS = {1: 16, 2: 8, 4: 4, 8: 1, 16: 1}
+CROPS = {1: 16, 2: 8, 4: 4, 8: 2, 16: 1}
 
 
 class Ways:
@@ -57,17 +57,17 @@ class Ways:
         self.crfs = read_crfs(folder, model, self.label_sets)[0]
         self.sums = {}
 
-    def add(self, group: str, path: Path, truths: dict[str, np.ndarray], mpp: float) -> None:
-        """Segment an image in each way, and compare it with ground truth of any size."""
+    def add(self, group: str, path: Path, truths: dict[str, np.ndarray], mpp: float, own_scale: bool = True) -> None:
+        """Segment an image in each way, or not at its own scale, and compare it with ground truth of any size."""
         for way, (maps, pixels) in WAYS.items():
+            if pixels and not own_scale:
+                continue
             method = Method(self.label_sets, self.crfs, maps=maps)
             with (
                 mock.patch("hsn_v1.slides.own_file.OWN_SCALE_PIXELS", pixels),
                 tempfile.TemporaryDirectory() as out,
             ):
                 done = segment_slide(path, self.classifier, method, out, mpp=mpp)
-                if (done.facts["kind"] == "image") != bool(pixels):
-                    continue  # too large for its own scale
                 for label_set in self.label_sets:
                     truth, classes = truths[label_set.name], len(label_set)
                     labels = tifffile.imread(done.folder / label_set.name / f"{path.stem}.ome.tif")
@@ -110,10 +110,10 @@ def slides(arguments: argparse.Namespace, ways: Ways) -> None:
     if not path.exists():
         write_slide(path, arguments.size, tissue=0.6)
     for tiles, count in CROPS.items():
-        if tiles**2 <= arguments.most:
+        if arguments.least <= tiles**2 <= arguments.most:
             with tempfile.TemporaryDirectory() as folder:
                 for crop, truths in crops(path, tiles, count, Path(folder)):
-                    ways.add(f"{count} crops of {tiles**2} tiles", crop, truths, 0.25)
+                    ways.add(f"{count} crops of {tiles**2} tiles", crop, truths, 0.25, tiles**2 <= 16)
 
 
 def images(arguments: argparse.Namespace, ways: Ways) -> None:
@@ -129,6 +129,7 @@ def main(tasks: Iterable = (slides, images)) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=[task.__name__ for task in tasks])
     parser.add_argument("--size", type=int, default=14_000, help="side of the phantom slide, in px at 0.25 mpp")
+    parser.add_argument("--least", type=int, default=1, help="tiles of the smallest crop")
     parser.add_argument("--most", type=int, default=256, help="tiles of the largest crop")
     parser.add_argument("--images", type=Path, help="folder of PNG files")
     parser.add_argument("--truth", type=Path, help="folder of ground truth in the label set's colours")

@@ -26,7 +26,7 @@ def reporter(bars: Progress, name: str) -> Report:
     def report(stage: str, done: int, total: int) -> None:
         if shown != [stage]:
             shown[:] = [stage]
-            if stage == "tiles" and 0 < done < total:
+            if stage == "tiles" and 0 < done < total and not bars.disable:
                 bars.console.print(f"{name}: resuming, {done} of {total} tiles done", markup=False, highlight=False)
             bars.reset(task, total=total, completed=done, description=f"{name}: {stage}", unit=stage.rpartition(" ")[2])
         else:
