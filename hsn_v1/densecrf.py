@@ -1,19 +1,11 @@
 """Stage 4: a fully connected CRF, which moves the segmentation's borders to those of the image.
 
-With x_i the class of pixel i, and p its probability by the adjusted maps, the energy of Krähenbühl and Koltun is ::
+`CRF` is the method's: with U_i(l) = -log p_i(l) for the probabilities p of the adjusted maps, a Gaussian kernel of the
+distance of two pixels, and a bilateral one of their distance and of the difference of their colours, both normalised
+symmetrically (docs/method.md, stage 4; for the inference, see `meanfield`).
 
-    E(x)  =  sum_i U_i(x_i)  +  sum_(i<j) [x_i != x_j] (c_g g(i, j) + c_b b(i, j))        U_i(l) = -log p_i(l)
-
-where the kernel g is a Gaussian of the distance of two pixels, and b (bilateral) one of their distance and of the
-difference of their colours, both normalised symmetrically; c_g and c_b are the compatibilities. Mean field
-approximates exp(-E(x)) by a product of independent Q_i(x_i), in steps of ::
-
-    Q_i(l)  <-  softmax_l( -U_i(l)  +  c_g sum_j g(i, j) Q_j(l)  +  c_b sum_j b(i, j) Q_j(l) )
-
-which are one filtering of Q by each kernel (see `permutohedral`). The sums are taken in the order of pydensecrf,
-whose probabilities this reproduces bit for bit: mean field enlarges the last bits of pixels that are near to a tie.
-
-P. Krähenbühl and V. Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian Edge Potentials", NIPS 2011.
+`DenseCRF2D`, `DenseCRF` and the functions for their arguments are what users of pydensecrf know, with the same names,
+arguments and results (docs/densecrf.md).
 """
 
 from __future__ import annotations
@@ -21,14 +13,41 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
-from numba import njit
 
 from .errors import InputError
-from .permutohedral import LANES, Lattice, build_lattice, each, filter_lattice, spans
+from .lattice_filter import Lattice, filter_lattice
+from .meanfield import Pairwise, softmax, step
+from .permutohedral import NORMALISATIONS, build_lattice
+from .potentials import (
+    create_pairwise_bilateral,
+    create_pairwise_gaussian,
+    unary_from_labels,
+    unary_from_softmax,
+)
+
+__all__ = [
+    "CONST_KERNEL",
+    "CRF",
+    "DIAG_KERNEL",
+    "FULL_KERNEL",
+    "NORMALIZE_AFTER",
+    "NORMALIZE_BEFORE",
+    "NORMALIZE_SYMMETRIC",
+    "NO_NORMALIZATION",
+    "ConstUnary",
+    "DenseCRF",
+    "DenseCRF2D",
+    "create_pairwise_bilateral",
+    "create_pairwise_gaussian",
+    "image_lattice",
+    "unary_from_labels",
+    "unary_from_softmax",
+]
 
 LARGE = 1 << 18  #: pixels from which on the threads share one image
 
@@ -132,26 +151,20 @@ class CRF:
 
 
 def _infer(crf: CRF, maps: np.ndarray, lattice: Callable[..., Lattice], threads: int) -> np.ndarray:
-    terms = (
-        (lattice(crf.gauss_sxy), crf.gauss_compat),
-        (lattice(crf.bilat_sxy, crf.bilat_srgb), crf.bilat_compat),
-    )
-
-    # One row per pixel, filled up to a width that the processor likes: what is filled up takes part in the filter, but
-    # not in Q.
     classes, n = len(maps), maps[0].size
-    width = next((width for width in (1, 2, 4) if classes <= width), -(-classes // 8) * 8)
-    log_p = np.zeros((n, width), np.float32)
-    np.log(maps.clip(1e-5, 1).reshape(classes, n).T, out=log_p[:, :classes])
-    logits, q = log_p.copy(), np.zeros_like(log_p)
-    softmax = [(logits, q, classes, *span) for span in spans(n, threads)]
-    each(threads, _softmax, softmax)
+    pairwise = [
+        Pairwise(lattice(*widths), np.full(classes, compat, np.float32))
+        for widths, compat in (
+            ((crf.gauss_sxy,), crf.gauss_compat),
+            ((crf.bilat_sxy, crf.bilat_srgb), crf.bilat_compat),
+        )
+    ]
+    log_p = np.empty((n, classes), np.float32)
+    np.log(maps.clip(1e-5, 1).reshape(classes, n).T, out=log_p)
+    q = softmax(log_p, threads)
     for _ in range(crf.iterations):
-        logits[:] = log_p
-        for kernel, compat in terms:
-            filter_lattice(kernel, q, threads, logits, compat)
-        each(threads, _softmax, softmax)
-    return q[:, :classes].T.reshape(maps.shape)
+        step(log_p, pairwise, q, threads)
+    return q.T.reshape(maps.shape)
 
 
 def _infer_by_pydensecrf(crf: CRF, maps: np.ndarray, image: np.ndarray) -> np.ndarray:
@@ -171,101 +184,259 @@ def _infer_by_pydensecrf(crf: CRF, maps: np.ndarray, image: np.ndarray) -> np.nd
     return np.reshape(inference.inference(crf.iterations), maps.shape)
 
 
-def image_lattice(image: np.ndarray, sxy: float, srgb: float | None = None, threads: int = 1) -> Lattice:
+def image_lattice(
+    image: np.ndarray,
+    sxy: float | tuple[float, float],
+    srgb: float | tuple[float, float, float] | None = None,
+    threads: int = 1,
+    normalisation: str = "symmetric",
+) -> Lattice:
     """Return the lattice of an image's pixels, by row and column, and by colour if `srgb` is given.
 
     Parameters
     ----------
     image : ndarray of shape (H, W, 3), uint8
         Only its size counts without `srgb`.
-    sxy, srgb : float
-        Standard deviations, in px and in grey levels.
+    sxy : float or (float, float)
+        Standard deviation in px, or those of x and of y.
+    srgb : float or (float, float, float)
+        Standard deviation in grey levels, or those of the channels.
     threads : int
+    normalisation : str
+        As of `build_lattice`.
 
     Returns
     -------
     Lattice
     """
     height, width = image.shape[:2]
+    sx, sy = np.broadcast_to(sxy, 2).tolist()
     if srgb is None:
-        return (_patch_grid if height * width < LARGE else _grid)(height, width, sxy, threads)
-    features = _features(height, width, sxy, 5)
-    features[2:, : height * width] = image.reshape(-1, 3).T / np.float32(srgb)
-    return build_lattice(features, threads, silent=features.shape[1] - height * width)
+        return (_patch_grid if height * width < LARGE else _grid)(height, width, sx, sy, threads, normalisation)
+    features = create_pairwise_bilateral((sy, sx), srgb, image, chdim=2)
+    return build_lattice(_x_first(features), threads, normalisation)
 
 
-def _grid(height: int, width: int, sxy: float, threads: int) -> Lattice:
-    features = _features(height, width, sxy, 2)
-    return build_lattice(features, threads, silent=features.shape[1] - height * width)
+def _grid(height: int, width: int, sx: float, sy: float, threads: int, normalisation: str) -> Lattice:
+    features = create_pairwise_gaussian((sy, sx), (height, width))
+    return build_lattice(_x_first(features), threads, normalisation)
 
 
 _patch_grid = lru_cache(maxsize=4)(_grid)  # patches are often of one size
 
 
-def _features(height: int, width: int, sxy: float, d: int) -> np.ndarray:
-    # pydensecrf embeds four pixels at a time, and fills up with black at row and column 0: without a value, but with
-    # vertices which the blur passes through.  One silent pixel does the same.
-    n = height * width
-    features = np.zeros((d, n + (n % 4 > 0)), np.float32)
-    grid = features[:2, :n].reshape(2, height, width)
-    grid[0] = np.arange(width, dtype=np.float32) / np.float32(sxy)
-    grid[1] = (np.arange(height, dtype=np.float32) / np.float32(sxy))[:, np.newaxis]
+def _x_first(features: np.ndarray) -> np.ndarray:
+    # The order in which pydensecrf embeds an image's features, which matters to the lattice.
+    features[:2] = features[1::-1].copy()
     return features
 
 
-@njit(cache=True, nogil=True)
-def _softmax(logits, q, classes, start, stop):
-    """Softmax over the classes, as Eigen computes it on SSE: four classes at a time, the rest one by one."""
-    fours, eights = classes - classes % 4, classes - classes % 8
-    tile = np.zeros((classes, LANES), np.float32)
-    largest = np.empty(LANES, np.float32)
-    total = np.empty(LANES, np.float32)
-    sums = np.empty((8, LANES), np.float32)
-    exponent = np.empty(LANES, np.int32)
-    power = exponent.view(np.float32)
-    for first in range(start, stop, LANES):
-        live = min(LANES, stop - first)
-        for n in range(live):
-            for k in range(classes):
-                tile[k, n] = logits[first + n, k]
-        largest[:] = -np.inf
-        for k in range(classes):
-            for n in range(LANES):
-                largest[n] = max(largest[n], tile[k, n])
-        for k in range(fours):
-            # The exponential of Cephes: exp(x) = 2^m exp(r) with r at most log(2) / 2, and a polynomial for exp(r).
-            for n in range(LANES):
-                x = max(tile[k, n] - largest[n], np.float32(-88.3762626647949))
-                m = np.floor(x * np.float32(1.44269504088896341) + np.float32(0.5))
-                r = x - m * np.float32(0.693359375) - m * np.float32(-2.12194440e-4)
-                y = np.float32(1.9875691500e-4)
-                y = y * r + np.float32(1.3981999507e-3)
-                y = y * r + np.float32(8.3334519073e-3)
-                y = y * r + np.float32(4.1665795894e-2)
-                y = y * r + np.float32(1.6666665459e-1)
-                y = y * r + np.float32(5.0000001201e-1)
-                tile[k, n] = y * (r * r) + r + np.float32(1)
-                exponent[n] = (np.int32(m) + np.int32(127)) << np.int32(23)  # the bits of 2^m
-            for n in range(LANES):
-                tile[k, n] *= power[n]
-        for k in range(fours, classes):
-            for n in range(LANES):
-                tile[k, n] = math.exp(tile[k, n] - largest[n])
-        sums[:] = 0
-        for k in range(eights):
-            for n in range(LANES):
-                sums[k % 8, n] += tile[k, n]
-        for k in range(4):
-            for n in range(LANES):
-                sums[k, n] += sums[k + 4, n]
-        for k in range(eights, fours):
-            for n in range(LANES):
-                sums[k % 4, n] += tile[k, n]
-        for n in range(LANES):
-            total[n] = (sums[0, n] + sums[2, n]) + (sums[1, n] + sums[3, n])
-        for k in range(fours, classes):
-            for n in range(LANES):
-                total[n] += tile[k, n]
-        for n in range(live):
-            for k in range(classes):
-                q[first + n, k] = tile[k, n] / total[n]
+class KernelType(IntEnum):
+    """What pydensecrf could learn of a kernel: inference is the same with all three."""
+
+    CONST_KERNEL = 0
+    DIAG_KERNEL = 1
+    FULL_KERNEL = 2
+
+
+class NormalizationType(IntEnum):
+    """By what a kernel is divided: as `permutohedral.NORMALISATIONS`."""
+
+    NO_NORMALIZATION = 0
+    NORMALIZE_BEFORE = 1
+    NORMALIZE_AFTER = 2
+    NORMALIZE_SYMMETRIC = 3
+
+
+CONST_KERNEL, DIAG_KERNEL, FULL_KERNEL = KernelType
+NO_NORMALIZATION, NORMALIZE_BEFORE, NORMALIZE_AFTER, NORMALIZE_SYMMETRIC = NormalizationType
+
+
+@dataclass(frozen=True)
+class ConstUnary:
+    """A unary energy that is given, for `DenseCRF.setUnary`."""
+
+    u: np.ndarray
+
+
+class DenseCRF:
+    """A dense CRF over any points, called as pydensecrf's.
+
+    Parameters
+    ----------
+    npixels, nlabels : int
+        Number of points and of classes.
+    threads : int
+        The result is the same for any number.
+
+    Raises
+    ------
+    ValueError
+        If there is no point or no class.
+    """
+
+    def __init__(self, npixels: int, nlabels: int, threads: int = 1) -> None:
+        if npixels < 1 or nlabels < 1:
+            raise ValueError(f"a CRF of {npixels} points and {nlabels} classes: expected at least one of each")
+        self._log_p = np.zeros((npixels, nlabels), np.float32)
+        self._pairwise: list[Pairwise] = []
+        self._threads = threads
+
+    def setUnaryEnergy(self, u: np.ndarray, f: None = None) -> None:  # noqa: N802
+        """Set the unary energy: negative log-probabilities of shape (nlabels, npixels), float32.
+
+        Raises
+        ------
+        ValueError
+            If the shape is another.
+        NotImplementedError
+            If `f` is given: a logistic unary, which is for learning.
+        """
+        if f is not None:
+            raise NotImplementedError("setUnaryEnergy: a logistic unary (f) is not implemented, only a constant one")
+        u = np.asarray(u)
+        if u.shape != self._log_p.shape[::-1]:
+            raise ValueError(f"the unary energy has shape {u.shape}, expected {self._log_p.shape[::-1]}")
+        self._log_p = np.negative(u.T, dtype=np.float32, order="C", casting="same_kind")
+
+    def setUnary(self, unary: ConstUnary) -> None:  # noqa: N802
+        """Set the unary energy by a `ConstUnary`."""
+        if not isinstance(unary, ConstUnary):
+            raise NotImplementedError(f"setUnary: {type(unary).__name__} is not implemented, only ConstUnary")
+        self.setUnaryEnergy(unary.u)
+
+    def addPairwiseEnergy(  # noqa: N802
+        self,
+        features: np.ndarray,
+        compat: float | np.ndarray,
+        kernel: int = DIAG_KERNEL,
+        normalization: int = NORMALIZE_SYMMETRIC,
+    ) -> None:
+        """Add a kernel of the difference of any features.
+
+        Parameters
+        ----------
+        features : ndarray of shape (d, npixels), float32
+            In standard deviations of the kernel.
+        compat : float or ndarray of shape (nlabels,) or (nlabels, nlabels)
+            A number is what it costs that two near points differ (Potts). An array is added to the energy as it is:
+            of shape (nlabels,) where they agree, for each class; else for each pair of classes, made symmetric.
+        kernel : int
+            One of `KernelType`, which are all the same here.
+        normalization : int
+            One of `NormalizationType`.
+
+        Raises
+        ------
+        ValueError
+            If a shape does not fit, features are not finite or too large, or a type is unknown.
+        """
+        features = np.asarray(features)
+        if features.ndim != 2 or features.shape[1] != len(self._log_p):
+            raise ValueError(f"the features have shape {features.shape}, expected (d, {len(self._log_p)})")
+        self._add(partial(build_lattice, features), compat, kernel, normalization)
+
+    def _add(self, lattice: Callable[..., Lattice], compat: float | np.ndarray, kernel: int, normalization: int) -> None:
+        KernelType(kernel)
+        gains = _gains(compat, self._log_p.shape[1])
+        normalisation = NORMALISATIONS[NormalizationType(normalization)]
+        self._pairwise.append(Pairwise(lattice(threads=self._threads, normalisation=normalisation), gains))
+
+    def inference(self, niter: int) -> np.ndarray:
+        """Return the probabilities after some steps, of shape (nlabels, npixels), float32."""
+        q, *_ = self.startInference()
+        for _ in range(niter):
+            self.stepInference(q)
+        return q
+
+    def startInference(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # noqa: N802
+        """Return the probabilities without any pairwise energy, and two arrays for pydensecrf's users to pass on."""
+        return softmax(self._log_p, self._threads).T, *np.empty((2, 0, 0), np.float32)
+
+    def stepInference(self, Q: np.ndarray, tmp1: object = None, tmp2: object = None) -> None:  # noqa: N802, N803
+        """Take one step, in place; only `Q` counts, as of `startInference`."""
+        q = np.ascontiguousarray(Q.T, np.float32)
+        step(self._log_p, self._pairwise, q, self._threads)
+        if not np.shares_memory(q, Q):
+            Q[:] = q.T
+
+    def klDivergence(self, Q: np.ndarray) -> float:  # noqa: N802, N803
+        """Return the divergence of probabilities from the CRF's, but for a constant: what each step should lower."""
+        q = np.ascontiguousarray(np.asarray(Q).T, np.float32)
+        energy = -self._log_p.astype(np.float64)
+        for one in self._pairwise:
+            filtered = filter_lattice(one.lattice, q, self._threads)
+            energy -= filtered * one.gains if one.gains.ndim == 1 else filtered @ one.gains
+        return float((q * (energy + np.log(q.clip(1e-20)))).sum())
+
+
+class DenseCRF2D(DenseCRF):
+    """A dense CRF over an image's pixels, row by row, called as pydensecrf's.
+
+    Parameters
+    ----------
+    w, h : int
+        The image's width and height.
+    nlabels : int
+        Number of classes.
+    threads : int
+        The result is the same for any number.
+    """
+
+    def __init__(self, w: int, h: int, nlabels: int, threads: int = 1) -> None:
+        super().__init__(w * h, nlabels, threads)
+        self._shape = (h, w, 3)
+
+    def addPairwiseGaussian(  # noqa: N802
+        self,
+        sxy: float | tuple[float, float],
+        compat: float | np.ndarray,
+        kernel: int = DIAG_KERNEL,
+        normalization: int = NORMALIZE_SYMMETRIC,
+    ) -> None:
+        """Add a kernel of the distance: `sxy` is its standard deviation in px, or those of x and of y.
+
+        The other parameters are those of `addPairwiseEnergy`.
+        """
+        anything = np.broadcast_to(np.uint8(0), self._shape)
+        self._add(partial(image_lattice, anything, sxy), compat, kernel, normalization)
+
+    def addPairwiseBilateral(  # noqa: N802
+        self,
+        sxy: float | tuple[float, float],
+        srgb: float | tuple[float, float, float],
+        rgbim: np.ndarray,
+        compat: float | np.ndarray,
+        kernel: int = DIAG_KERNEL,
+        normalization: int = NORMALIZE_SYMMETRIC,
+    ) -> None:
+        """Add a kernel of the distance and of the difference of colours.
+
+        Parameters
+        ----------
+        sxy : float or (float, float)
+            Standard deviation in px, or those of x and of y.
+        srgb : float or (float, float, float)
+            Standard deviation in grey levels, or those of the channels.
+        rgbim : ndarray of shape (h, w, 3), uint8
+        compat, kernel, normalization
+            As of `addPairwiseEnergy`.
+
+        Raises
+        ------
+        ValueError
+            If the image's shape or type is another: for other images, see `create_pairwise_bilateral`.
+        """
+        rgbim = np.asarray(rgbim)
+        if rgbim.shape != self._shape or rgbim.dtype != np.uint8:
+            raise ValueError(f"rgbim is {rgbim.dtype} of shape {rgbim.shape}, expected uint8 of shape {self._shape}")
+        self._add(partial(image_lattice, rgbim, sxy, srgb), compat, kernel, normalization)
+
+
+def _gains(compat: float | np.ndarray, nlabels: int) -> np.ndarray:
+    compat = np.asarray(compat, np.float32)
+    if compat.ndim == 0:
+        return np.full(nlabels, compat)
+    if compat.shape not in ((nlabels,), (nlabels, nlabels)):
+        raise ValueError(f"compat has shape {compat.shape}, expected a number, ({nlabels},) or ({nlabels}, {nlabels})")
+    return -compat if compat.ndim == 1 else -(compat + compat.T) / 2
