@@ -21,7 +21,7 @@ import numpy as np
 
 from .errors import InputError
 from .lattice_filter import Lattice, filter_lattice
-from .meanfield import Pairwise, softmax, step
+from .meanfield import Pairwise, infer, softmax
 from .permutohedral import NORMALISATIONS, build_lattice
 from .potentials import (
     create_pairwise_bilateral,
@@ -162,8 +162,7 @@ def _infer(crf: CRF, maps: np.ndarray, lattice: Callable[..., Lattice], threads:
     log_p = np.empty((n, classes), np.float32)
     np.log(maps.clip(1e-5, 1).reshape(classes, n).T, out=log_p)
     q = softmax(log_p, threads)
-    for _ in range(crf.iterations):
-        step(log_p, pairwise, q, threads)
+    infer(log_p, pairwise, q, crf.iterations, threads)
     return q.T.reshape(maps.shape)
 
 
@@ -344,10 +343,9 @@ class DenseCRF:
 
     def inference(self, niter: int) -> np.ndarray:
         """Return the probabilities after some steps, of shape (nlabels, npixels), float32."""
-        q, *_ = self.startInference()
-        for _ in range(niter):
-            self.stepInference(q)
-        return q
+        q = softmax(self._log_p, self._threads)
+        infer(self._log_p, self._pairwise, q, niter, self._threads)
+        return q.T
 
     def startInference(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # noqa: N802
         """Return the probabilities without any pairwise energy, and two arrays for pydensecrf's users to pass on."""
@@ -356,7 +354,7 @@ class DenseCRF:
     def stepInference(self, Q: np.ndarray, tmp1: object = None, tmp2: object = None) -> None:  # noqa: N802, N803
         """Take one step, in place; only `Q` counts, as of `startInference`."""
         q = np.ascontiguousarray(Q.T, np.float32)
-        step(self._log_p, self._pairwise, q, self._threads)
+        infer(self._log_p, self._pairwise, q, 1, self._threads)
         if not np.shares_memory(q, Q):
             Q[:] = q.T
 

@@ -1,5 +1,7 @@
 """Vectors of floats in Numba's kernels: `load` and `store` of 8, 4, 2 or 1 neighbouring values, and `+` and `*`.
 
+Also `prefetch`, for values whose place is known before it is their turn: waiting for memory takes longer than the sums.
+
 Numba leaves it to LLVM to find vector instructions in loops over a few values, which it rarely does where the length
 is only known at run time. These name them; LLVM still splits what a processor's registers do not hold.
 
@@ -78,6 +80,22 @@ def everywhere(typing, value, lanes):
         return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), places)
 
     return Lanes(lanes.count)(types.float32, lanes), generate
+
+
+@intrinsic
+def prefetch(typing, array, index):
+    """Ask for the cache line of a contiguous array's value at a flat index; does nothing else."""
+
+    def generate(context, builder, signature, arguments):
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        call = builder.module.declare_intrinsic("llvm.prefetch", [byte], function)
+        pointer = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
+        builder.call(call, [pointer, number(0), number(3), number(1)])  # to read, from all caches, data
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
 
 
 def _pointer(context, builder, array, arguments, lanes):

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numba import literal_unroll, njit
 
-from .lanes import WIDTHS, everywhere, load, store
+from .lanes import WIDTHS, everywhere, load, prefetch, store
 from .threads import each, spans
 
+AHEAD = 12  # points whose vertices are asked for in advance
 WIDEST = 32  # classes that are filtered together ...
 VALUES = 1 << 26  # ... or fewer, down to 8, where the vertices would have more values than this: bounds the memory
 
@@ -68,27 +69,47 @@ def filter_lattice(lattice: Lattice, values: np.ndarray, threads: int = 1) -> np
     return out
 
 
-def blur(lattice: Lattice, values: np.ndarray, threads: int = 1) -> list[np.ndarray]:
-    """Return the blurred values at the vertices, which `add_slice` reads; parameters as of `filter_lattice`.
+def buffers(lattice: Lattice, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the memory that `blur` needs for so many classes, to be given to it again and again."""
+    vertices = lattice.bounds[-1] + 1
+    return np.empty(vertices * classes, np.float32), np.empty(vertices * min(classes, _widest(lattice)), np.float32)
+
+
+def _widest(lattice: Lattice) -> int:
+    return max(8, min(WIDEST, VALUES // lattice.bounds[-1] // 8 * 8))
+
+
+def blur(
+    lattice: Lattice, values: np.ndarray, threads: int = 1, memory: tuple[np.ndarray, np.ndarray] | None = None
+) -> list[np.ndarray]:
+    """Return the blurred values at the vertices, which `add_slice` reads.
+
+    Parameters
+    ----------
+    lattice, values, threads
+        As of `filter_lattice`.
+    memory : (ndarray, ndarray), optional
+        As of `buffers`, for as many classes; what is returned lies in the first.
 
     Returns
     -------
     list of ndarray of shape (M + 1, k), float32
         Of so many classes each that their k sum to K; the last vertex is the neighbour that is not there.
     """
-    classes, vertices = values.shape[1], lattice.bounds[-1]
-    widest = max(8, min(WIDEST, VALUES // vertices // 8 * 8))
-    remainders = np.array_split(np.arange(len(lattice.bounds) - 1), min(threads, len(lattice.bounds) - 1))
+    classes, vertices, remainders = values.shape[1], lattice.bounds[-1], len(lattice.bounds) - 1
+    lasting, scratch = memory or buffers(lattice, classes)
+    shares = np.array_split(np.arange(remainders), min(threads, remainders))
     blurred = []
-    for first in range(0, classes, widest):
-        old, new = np.empty((2, vertices + 1, min(widest, classes - first)), np.float32)
+    for first in range(0, classes, _widest(lattice)):
+        width = min(_widest(lattice), classes - first)
+        new = lasting[first * (vertices + 1) :][: width * (vertices + 1)].reshape(vertices + 1, width)
+        old = scratch[: new.size].reshape(new.shape)
         old[-1] = new[-1] = 0
+        if remainders % 2 == 0:  # so that the last pass writes to the lasting memory
+            old, new = new, old
         splat = (values, first, lattice.before, lattice.offsets, lattice.weights, old)
-        each(
-            threads,
-            _splat,
-            [(*splat, r[0], r[-1] + 1, lattice.bounds[r[0]], lattice.bounds[r[-1] + 1]) for r in remainders],
-        )
+        ends = [(r[0], r[-1] + 1, lattice.bounds[r[0]], lattice.bounds[r[-1] + 1]) for r in shares]
+        each(threads, _splat, [(*splat, *end) for end in ends])
         for up, down in zip(lattice.above, lattice.below, strict=True):
             each(threads, _blur, [(old, new, up, down, *span) for span in spans(vertices, threads)])
             old, new = new, old
@@ -124,6 +145,10 @@ def _splat(values, first, before, offsets, weights, vertices, least, most, start
     width = vertices.shape[1]
     vertices[start:stop] = 0
     for p in range(len(values)):
+        soon = min(p + AHEAD, len(values) - 1)
+        for r in range(least, most):
+            prefetch(vertices, np.int64(offsets[soon, r]) * width)
+            prefetch(vertices, np.int64(offsets[soon, r]) * width + width - 1)
         row, column = p * values.shape[1] + first, 0
         for lanes in literal_unroll(WIDTHS):
             while column + len(lanes) <= width:
@@ -151,6 +176,10 @@ def _blur(old, new, above, below, start, stop):
 def _slice(vertices, offsets, weights, alphas, after, gains, out, first):
     width = vertices.shape[1]
     for p in range(len(out)):
+        soon = min(p + AHEAD, len(out) - 1)
+        for r in range(offsets.shape[1]):
+            prefetch(vertices, np.int64(offsets[soon, r]) * width)
+            prefetch(vertices, np.int64(offsets[soon, r]) * width + width - 1)
         row, column = p * out.shape[1] + first, 0
         for lanes in literal_unroll(WIDTHS):
             while column + len(lanes) <= width:

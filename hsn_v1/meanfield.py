@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from .lattice_filter import Lattice, add_slice, blur
+from .lattice_filter import Lattice, add_slice, blur, buffers
 from .threads import each, spans
 
 LANES = 64  # points whose softmax is computed together, so that the loops over them become vector instructions
@@ -62,8 +62,8 @@ def softmax(logits: np.ndarray, threads: int = 1) -> np.ndarray:
     return q
 
 
-def step(log_p: np.ndarray, pairwise: list[Pairwise], q: np.ndarray, threads: int = 1) -> None:
-    """Take one step, in place.
+def infer(log_p: np.ndarray, pairwise: list[Pairwise], q: np.ndarray, steps: int, threads: int = 1) -> None:
+    """Take steps, in place.
 
     Parameters
     ----------
@@ -71,12 +71,16 @@ def step(log_p: np.ndarray, pairwise: list[Pairwise], q: np.ndarray, threads: in
         Log-probability of each point's classes without its neighbours: -U.
     pairwise : list of Pairwise
     q : ndarray of shape (N, K), float32, contiguous
-        Probabilities.
+        Probabilities; the softmax of `log_p`, to begin with.
+    steps : int
     threads : int
         The result is the same for any number.
     """
-    messages = [(one, blur(one.lattice, q, threads)) for one in pairwise]
-    each(threads, _update, [(log_p, messages, q, *span) for span in spans(len(q), threads)])
+    memory = [buffers(one.lattice, q.shape[1]) for one in pairwise]
+    for _ in range(steps):
+        blurred = [blur(one.lattice, q, threads, own) for one, own in zip(pairwise, memory, strict=True)]
+        messages = list(zip(pairwise, blurred, strict=True))
+        each(threads, _update, [(log_p, messages, q, *span) for span in spans(len(q), threads)])
 
 
 def _update(log_p: np.ndarray, messages: list[tuple[Pairwise, list]], q: np.ndarray, start: int, stop: int) -> None:
