@@ -50,6 +50,7 @@ __all__ = [
 ]
 
 LARGE = 1 << 18  #: pixels from which on the threads share one image
+KEPT = 1 << 20  #: pixels up to which the lattice of an image's size is kept, of 30 bytes a pixel
 
 BACKENDS = ("numba", "pydensecrf")
 
@@ -137,7 +138,7 @@ class CRF:
         """
         if image.shape != (*maps.shape[1:], 3):
             raise ValueError(f"maps of shape {maps.shape} and image of shape {image.shape} do not agree")
-        refined = np.zeros_like(maps)
+        refined = np.zeros(maps.shape, np.float32)
         competing = np.flatnonzero(maps.any(axis=(1, 2)))
         if len(competing) == 1:
             refined[competing] = 1
@@ -211,7 +212,7 @@ def image_lattice(
     height, width = image.shape[:2]
     sx, sy = np.broadcast_to(sxy, 2).tolist()
     if srgb is None:
-        return (_patch_grid if height * width < LARGE else _grid)(height, width, sx, sy, threads, normalisation)
+        return (_kept_grid if height * width <= KEPT else _grid)(height, width, sx, sy, threads, normalisation)
     features = create_pairwise_bilateral((sy, sx), srgb, image, chdim=2)
     return build_lattice(_x_first(features), threads, normalisation)
 
@@ -221,7 +222,7 @@ def _grid(height: int, width: int, sx: float, sy: float, threads: int, normalisa
     return build_lattice(_x_first(features), threads, normalisation)
 
 
-_patch_grid = lru_cache(maxsize=4)(_grid)  # patches are often of one size
+_kept_grid = lru_cache(maxsize=4)(_grid)  # patches, and windows of a slide, are mostly of one size
 
 
 def _x_first(features: np.ndarray) -> np.ndarray:

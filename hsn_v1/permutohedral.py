@@ -79,11 +79,14 @@ def build_lattice(features: np.ndarray, threads: int = 1, normalisation: str = "
     deviation = float(np.float32(math.sqrt(2 / 3) * (d + 1)))
     scale = np.array([1 / math.sqrt((i + 2) * (i + 1)) * deviation for i in range(d)], np.float32)
     strides, origin, key_bits = _key_layout(features, scale)
+    # Where they fit, key and point are one integer, so that both are sorted at once; it is as linear as the key.
+    point_bits = (n - 1).bit_length() if key_bits + (n - 1).bit_length() <= KEY_BITS else 0
     weights = np.empty((n, d + 1), np.float32)
     offsets = np.empty((n, d + 1), np.uint32)
     blocks = np.empty((d + 1, n), np.int64)
-    each(threads, _embed, [(features, scale, strides, origin, blocks, weights, *span) for span in spans(n, threads)])
-    blocks = each(threads, _sort_block, [(blocks[r], offsets[:, r], key_bits) for r in range(d + 1)])
+    embedding = features, scale, strides << point_bits, origin << point_bits, int(point_bits > 0), blocks, weights
+    each(threads, _embed, [(*embedding, *span) for span in spans(n, threads)])
+    blocks = each(threads, _sort_block, [(blocks[r], offsets[:, r], point_bits, key_bits) for r in range(d + 1)])
 
     bounds = (0, *np.cumsum([len(block) for block in blocks]).tolist())
     offsets += np.array(bounds[:-1], np.uint32)
@@ -138,8 +141,11 @@ def _key_layout(features: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np
 
 
 @njit(cache=True, nogil=True)
-def _embed(features, scale, strides, origin, keys, weights, start, stop):
-    """Keys and barycentric weights of the vertices around points `start` to `stop` (Adams et al., section 3.2)."""
+def _embed(features, scale, strides, origin, point, keys, weights, start, stop):
+    """Keys and barycentric weights of the vertices around points `start` to `stop` (Adams et al., section 3.2).
+
+    The number of the point, times `point`, is added to its keys.
+    """
     d = features.shape[0]
     side, inverse = np.float32(d + 1), np.float32(1) / np.float32(d + 1)
     feature = np.zeros(LANES, np.float32)
@@ -163,7 +169,7 @@ def _embed(features, scale, strides, origin, keys, weights, start, stop):
         for n in range(LANES):
             elevated[0, n] = total[n]
             total[n] = 0
-            key[n] = origin
+            key[n] = origin + point * (first + n)
         # The nearest point whose coordinates are multiples of d+1; but they may not sum to zero ...
         for i in range(d + 1):
             for n in range(LANES):
@@ -198,18 +204,14 @@ def _embed(features, scale, strides, origin, keys, weights, start, stop):
                 weights[first + n, r] = residual[d - r, n] - residual[d - r + 1, n]
 
 
-def _sort_block(keys: np.ndarray, offsets: np.ndarray, key_bits: int) -> np.ndarray:
+def _sort_block(keys: np.ndarray, offsets: np.ndarray, point_bits: int, key_bits: int) -> np.ndarray:
     """Give the vertices of one remainder numbers, in the order of their keys, and return these keys."""
-    point_bits = (len(keys) - 1).bit_length()
-    if key_bits + point_bits <= KEY_BITS:
-        # Key and point as one integer, whose lower bits are in order already.
-        keys = _sort(keys << point_bits | np.arange(len(keys)), point_bits, point_bits + key_bits)
-        points = keys & ((1 << point_bits) - 1)
-        keys >>= point_bits
-    else:
-        points = np.argsort(keys)
-        keys = keys[points]
-    return keys[: _number(keys, points, offsets)].copy()
+    if not point_bits:
+        keys, numbers = np.unique(keys, return_inverse=True)
+        offsets[:] = numbers
+        return keys
+    keys = _sort(keys, point_bits, point_bits + key_bits)  # the lower bits are in order already
+    return keys[: _number(keys, point_bits, offsets)].copy()
 
 
 @njit(cache=True, nogil=True)
@@ -231,14 +233,15 @@ def _sort(values, low, high):
 
 
 @njit(cache=True, nogil=True)
-def _number(keys, points, offsets):
+def _number(keys, point_bits, offsets):
     """Move the distinct among sorted keys to the front, and tell each point the number of its key."""
-    last = 0
+    last, last_key = -1, np.int64(-1)
     for i in range(len(keys)):
-        if keys[i] != keys[last]:
-            last += 1
-            keys[last] = keys[i]
-        offsets[points[i]] = last
+        key, point = keys[i] >> point_bits, keys[i] & ((1 << point_bits) - 1)
+        if key != last_key:
+            last, last_key = last + 1, key
+            keys[last] = key
+        offsets[point] = last
     return last + 1
 
 
