@@ -65,7 +65,11 @@ def filter_lattice(lattice: Lattice, values: np.ndarray, threads: int = 1) -> np
     """
     vertices, gains = blur(lattice, values, threads), np.ones(values.shape[1], np.float32)
     out = np.zeros(values.shape, np.float32)
-    each(threads, add_slice, [(lattice, vertices, gains, out[start:stop], start) for start, stop in spans(len(out), threads)])
+    each(
+        threads,
+        add_slice,
+        [(lattice, vertices, gains, out[start:stop], start) for start, stop in spans(len(out), threads)],
+    )
     return out
 
 
@@ -135,13 +139,15 @@ def add_slice(lattice: Lattice, blurred: list[np.ndarray], gains: np.ndarray, ou
     alphas = (np.float32(1), alpha) if len(gains) <= 2 else (alpha, np.float32(1))
     first = 0
     for vertices in blurred:
-        _slice(vertices, lattice.offsets[points], lattice.weights[points], alphas, lattice.after[points], gains, out, first)
+        _slice(
+            vertices, lattice.offsets[points], lattice.weights[points], alphas, lattice.after[points], gains, out, first
+        )
         first += vertices.shape[1]
 
 
 @njit(cache=True, nogil=True)
 def _splat(values, first, before, offsets, weights, vertices, least, most, start, stop):
-    """Spread the values of columns from `first` on over the vertices `start` to `stop`, of remainders `least` to `most`."""
+    """Spread the columns from `first` on over the vertices `start` to `stop`, of remainders `least` to `most`."""
     width = vertices.shape[1]
     vertices[start:stop] = 0
     for p in range(len(values)):

@@ -1,10 +1,16 @@
-"""Unary energies and pairwise features for `densecrf.DenseCRF`, under the names that `pydensecrf.utils` gave them."""
+"""Unary energies, the features of pixels, and their lattices; with the names that `pydensecrf.utils` gave them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
+
+from .lattice_filter import Lattice
+from .permutohedral import build_lattice
+
+KEPT = 1 << 20  #: pixels up to which the lattice of an image's size is kept, of 30 bytes a pixel
 
 
 def unary_from_labels(labels: np.ndarray, n_labels: int, gt_prob: float, zero_unsure: bool = True) -> np.ndarray:
@@ -37,7 +43,7 @@ def unary_from_labels(labels: np.ndarray, n_labels: int, gt_prob: float, zero_un
     if n_labels < 2:
         raise ValueError(f"n_labels is {n_labels}, expected at least 2")
     known = labels[labels > 0] - 1 if zero_unsure else labels
-    if labels.size and (labels.min() < 0 or known.size and known.max() >= n_labels):
+    if labels.size and (labels.min() < 0 or (known.size and known.max() >= n_labels)):
         raise ValueError(f"labels go from {labels.min()} to {labels.max()}, which {n_labels} classes do not have")
     energy = np.full((n_labels, labels.size), -np.log((1 - gt_prob) / (n_labels - 1)), np.float32)
     energy[known, np.flatnonzero(labels) if zero_unsure else np.arange(labels.size)] = -np.log(gt_prob)
@@ -123,3 +129,62 @@ def create_pairwise_bilateral(
     for channel, deviation in zip(channels, np.broadcast_to(schan, len(channels)).tolist(), strict=True):
         channel /= deviation
     return np.concatenate([create_pairwise_gaussian(sdims, channels.shape[1:]), channels.reshape(len(channels), -1)])
+
+
+def image_lattice(
+    image: np.ndarray,
+    sxy: float | tuple[float, float],
+    srgb: float | tuple[float, float, float] | None = None,
+    threads: int = 1,
+    normalisation: str = "symmetric",
+) -> Lattice:
+    """Return the lattice of an image's pixels, by row and column, and by colour if `srgb` is given.
+
+    Parameters
+    ----------
+    image : ndarray of shape (H, W, 3), uint8
+        Only its size counts without `srgb`.
+    sxy : float or (float, float)
+        Standard deviation in px, or those of x and of y.
+    srgb : float or (float, float, float)
+        Standard deviation in grey levels, or those of the channels.
+    threads : int
+    normalisation : str
+        As of `build_lattice`.
+
+    Returns
+    -------
+    Lattice
+
+    Raises
+    ------
+    ValueError
+        If the deviations are not as many positive numbers.
+    """
+    height, width = image.shape[:2]
+    sx, sy = _deviations("sxy", sxy, 2)
+    if srgb is None:
+        return (_kept_grid if height * width <= KEPT else _grid)(height, width, sx, sy, threads, normalisation)
+    features = create_pairwise_bilateral((sy, sx), _deviations("srgb", srgb, 3), image, chdim=2)
+    return build_lattice(_x_first(features), threads, normalisation)
+
+
+def _grid(height: int, width: int, sx: float, sy: float, threads: int, normalisation: str) -> Lattice:
+    features = create_pairwise_gaussian((sy, sx), (height, width))
+    return build_lattice(_x_first(features), threads, normalisation)
+
+
+_kept_grid = lru_cache(maxsize=4)(_grid)  # patches, and windows of a slide, are mostly of one size
+
+
+def _x_first(features: np.ndarray) -> np.ndarray:
+    # The order in which pydensecrf embeds an image's features, which matters to the lattice.
+    features[:2] = features[1::-1].copy()
+    return features
+
+
+def _deviations(name: str, value: float | Sequence[float], count: int) -> list[float]:
+    numbers = np.asarray(value, np.float64)
+    if numbers.shape not in ((), (count,)) or not (numbers > 0).all():
+        raise ValueError(f"{name} is {value}, expected a positive number or {count} of them")
+    return np.broadcast_to(numbers, count).tolist()
