@@ -31,6 +31,7 @@ from .outputs import (
     write_scores,
 )
 from .page import write_page
+from .record import write_record
 from .report import ImageResult, Report, summarise
 from .settings import Settings
 
@@ -57,6 +58,7 @@ def run(settings: Settings, classifier: Classifier, on_image: Callable[[], None]
         If results cannot be written, or no image at all could be segmented.
     """
     check_writable(settings.out)
+    write_record(settings)
     failures: dict[str, str] = {}
     notes = list(settings.notes)
     results: list[ImageResult] = []
@@ -102,6 +104,7 @@ def run(settings: Settings, classifier: Classifier, on_image: Callable[[], None]
             pool.submit(write_ious, settings.out, report.stages(name), label_sets[name]) for name in report.weights
         ]
         write_page(settings, report)
+        write_record(settings, report)
         for figure in figures:
             figure.result()
     return report

@@ -21,6 +21,7 @@ from ..errors import InputError
 from ..files.images import read_image
 from ..files.label_maps import read_thumbnail, write_areas, write_label_map
 from ..files.polygons import write_polygons
+from ..files.records import RECORD, record_of_label_set
 from ..files.slides import Slide, is_slide, open_slide, unlimited
 from ..files.writing import check_writable, write_bytes, write_picture
 from ..hsn_v1 import segment
@@ -141,7 +142,7 @@ def segment_slide(
     with open_slide(path, mpp) as slide:
         folder = out / slide.path.name
         facts = file_facts("slide", slide)
-        if claim(folder, identity(slide, classifier, method) | {"offset": offset}, force):
+        if claim(folder, identity(slide, classifier, method) | {"offset": offset}, force, about(slide, method)):
             return Outcome(slide.path, folder, "done before", facts=facts)
         grid = SlideGrid(*slide.size(classifier.mpp), classifier.tile, offset=offset)
         mask = tissue_mask(thumbnail(slide, THUMBNAIL * classifier.mpp))
@@ -161,9 +162,10 @@ def segment_slide(
         segment_tiles(job, classifier, workers or available_cores(), progress)
         for label_set in method.label_sets:
             write_results(folder, slide, classifier.mpp, label_reader(job, label_set), label_set, method.min_area)
-        finish(folder)
+        notes = (*slide.notes, *doubts(slide, classifier, mask))
+        finish(folder, notes)
         facts |= {"tiles": len(job.tissue), "seconds": round(time.monotonic() - began, 1)}
-        return Outcome(slide.path, folder, "done", facts=facts, notes=(*slide.notes, *doubts(slide, classifier, mask)))
+        return Outcome(slide.path, folder, "done", facts=facts, notes=notes)
 
 
 def segment_picture(
@@ -185,7 +187,7 @@ def segment_picture(
     began = time.monotonic()
     with open_slide(path, mpp) as slide:
         folder, facts = out / slide.path.name, file_facts("image", slide)
-        if claim(folder, identity(slide, classifier, method), force):
+        if claim(folder, identity(slide, classifier, method), force, about(slide, method)):
             return Outcome(slide.path, folder, "done before", facts=facts)
         with unlimited():
             image, note = read_image(slide.path)
@@ -198,9 +200,9 @@ def segment_picture(
                 return labels[top : top + height, left : left + width]
 
             write_results(folder, slide, slide.mpp, read, label_set, method.min_area)
-        finish(folder)
-        facts |= {"tiles": len(tiles.scores), "seconds": round(time.monotonic() - began, 1)}
         notes = (*([note] if note else []), *slide.notes, *doubts(slide, classifier, tissue_mask(image)))
+        finish(folder, notes)
+        facts |= {"tiles": len(tiles.scores), "seconds": round(time.monotonic() - began, 1)}
         return Outcome(slide.path, folder, "done", facts=facts, notes=notes)
 
 
@@ -327,15 +329,25 @@ def identity(slide: Slide, classifier: Classifier, method: Method) -> dict[str, 
     }
 
 
-def claim(folder: Path, run: dict[str, Any], force: bool) -> bool:
-    """Take a folder for a run, and tell whether it is finished there already.
+def about(slide: Slide, method: Method) -> dict[str, Any]:
+    """Return what `hsn-v1 view` needs to show the results, beyond what they depend on."""
+    return {
+        "source": str(slide.path.resolve()),
+        "height": slide.height,
+        "width": slide.width,
+        "classes": {label_set.name: record_of_label_set(label_set) for label_set in method.label_sets},
+    }
+
+
+def claim(folder: Path, run: dict[str, Any], force: bool, about: Mapping[str, Any]) -> bool:
+    """Take a folder for a run, note `run` and `about` there, and tell whether it is finished there already.
 
     Raises
     ------
     InputError
         If the folder belongs to another run, or to none, or cannot be written to.
     """
-    record = folder / "run.json"
+    record = folder / RECORD
     known = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
     if known and force:
         shutil.rmtree(folder)
@@ -352,17 +364,17 @@ def claim(folder: Path, run: dict[str, Any], force: bool) -> bool:
     for part in folder.rglob(".*.part"):  # of a run that was killed while it wrote
         part.unlink()
     if not known:
-        write_bytes(record, json.dumps(run, indent=1).encode())
+        write_bytes(record, json.dumps({**run, **about}, indent=1).encode())
     if known.get("finished"):
         shutil.rmtree(folder / "work", ignore_errors=True)
     return bool(known.get("finished"))
 
 
-def finish(folder: Path) -> None:
-    """Note that a folder's results are all there, and remove the intermediate files."""
-    record = folder / "run.json"
+def finish(folder: Path, notes: tuple[str, ...]) -> None:
+    """Note that a folder's results are all there and what to know of them, and remove the intermediate files."""
+    record = folder / RECORD
     known = json.loads(record.read_text(encoding="utf-8"))
-    write_bytes(record, json.dumps(known | {"finished": True}, indent=1).encode())
+    write_bytes(record, json.dumps(known | {"finished": True, "notes": notes}, indent=1).encode())
     shutil.rmtree(folder / "work", ignore_errors=True)
 
 
