@@ -1,4 +1,4 @@
-"""What a run over a set says of itself in ``run.json``, for `hsn-v1 view`: sources, classes, and each image's scores."""
+"""What a run over a set says of itself in ``run.json``, for `hsn-v1 view`: sources, classes, scores of images."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ are asked for, so that a run in progress shows what is finished.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ..adp import LABEL_SETS
 from ..errors import InputError
 from ..files.records import RECORD, label_set_of, read_record
 from ..labels import LabelSet
+from .cache import Cache, stamp
 
 SUMMARY = "segmented.csv"  #: table of all inputs that `segment` wrote
 
@@ -70,7 +71,7 @@ def _missing(name: str):
     raise LookupError(name)
 
 
-class Outside(Exception):
+class OutsideError(Exception):
     """A link in the results leads to what is no part of them."""
 
 
@@ -88,6 +89,7 @@ class Library:
 
     root: Path
     only: str = ""
+    records: Cache = field(default_factory=lambda: Cache(5000), compare=False)
 
     @classmethod
     def of(cls, folder: Path) -> Library:
@@ -100,10 +102,10 @@ class Library:
         return cls(folder)
 
     def inside(self, path: Path) -> Path:
-        """Return a path of the results with its links resolved, or raise Outside if it leads out of them."""
+        """Return a path of the results with its links resolved, or raise OutsideError if it leads out of them."""
         resolved = path.resolve()
         if not resolved.is_relative_to(self.root / self.only):
-            raise Outside(f"{path.name}: leads outside the results")
+            raise OutsideError(f"{path.name}: leads outside the results")
         return resolved
 
     # --- Collections --------------------------------------------------------------------------------------------------
@@ -112,13 +114,20 @@ class Library:
         """Return the folders of slides and the demo sets by their names, the newest first."""
         found = {}
         for name, folder in ((".", self.root), *self._folders(self.root)):
-            record = read_record(folder)
+            record = self.record(folder)
             if record.get("kind") == "set" or (folder / SUMMARY).exists() or self._has_slides(folder, record):
                 found[name] = folder
         return dict(sorted(found.items(), key=lambda item: -_written(item[1])))
 
+    def record(self, folder: Path) -> dict[str, Any]:
+        """Return a results folder's record, read again when it has changed."""
+        try:
+            return self.records.get(stamp(folder / RECORD), lambda: read_record(folder))
+        except OSError:
+            return {}
+
     def _has_slides(self, folder: Path, record: dict) -> bool:
-        return not record and any("input" in read_record(child) for _, child in self._folders(folder))
+        return not record and any("input" in self.record(child) for _, child in self._folders(folder))
 
     def _folders(self, folder: Path) -> Iterator[tuple[str, Path]]:
         try:
@@ -134,40 +143,61 @@ class Library:
         return path.resolve().is_relative_to(self.root / self.only)
 
     def entries(self, collection: str) -> list[Entry]:
-        """Return a collection's entries in the order of their names, failures included; LookupError if there is none."""
-        folder = self.collections().get(collection)
-        if folder is None:
-            raise LookupError(collection)
-        record = read_record(folder)
-        if record.get("kind") == "set":
-            return set_entries(collection, folder, record)
-        found = {name: slide_entry(_id(collection, name), child) for name, child in self._folders(folder)}
-        found = {name: entry for name, entry in found.items() if entry}
-        for row in read_summary(folder) if not self.only else ():
-            name = Path(row.get("folder") or row.get("input", "")).name
+        """Return a collection's entries in the order of their names, failures included.
+
+        Raises
+        ------
+        LookupError
+            If there is no such collection.
+        OutsideError
+            If it is a link that leads elsewhere.
+        """
+        folder = self._folder("" if collection == "." else collection)
+        if (record := self.record(folder)).get("kind") == "set":
+            return set_entries(collection, folder, record, [*record.get("files", ())])
+        summary = read_summary(folder)
+        sources = {_name(row): row.get("input", "") for row in summary}
+        found = {}
+        for name, child in self._folders(folder):
+            if entry := slide_entry(_id(collection, name), child, self.record(child), sources.get(name)):
+                found[name] = entry
+        for row in summary if not self.only else ():
+            name = _name(row)
             if row.get("status") == "failed" and (name not in found or found[name].status != "done"):
                 entry = found.get(name) or Entry(_id(collection, name), name, folder / name)
-                found[name] = Entry(**{**vars(entry), "status": "failed", "reason": row.get("reason", "")})
+                found[name] = replace(entry, status="failed", reason=row.get("reason", ""))
         return [found[name] for name in sorted(found)]
 
-    def entry(self, identifier: str) -> Entry:
-        """Return the entry of an identifier; LookupError if there is none, Outside if a link leads elsewhere."""
-        parts = identifier.split("/")
-        if not 1 <= len(parts) <= 2 or any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts):
-            raise LookupError(identifier)
+    def _folder(self, below: str) -> Path:
+        """Return a folder by its path below the root; LookupError if there is none, OutsideError if a link leads out."""
+        parts = below.split("/") if below else []
+        if any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts) or len(parts) > 2:
+            raise LookupError(below)
         folder = self.root.joinpath(*parts)
-        if folder.is_dir():
-            self.inside(folder)
-            if entry := slide_entry(identifier, folder):
+        if not folder.is_dir():
+            raise LookupError(below)
+        if parts and not self._is_inside(folder):
+            raise OutsideError(f"{below}: leads outside the results")
+        return folder
+
+    def entry(self, identifier: str) -> Entry:
+        """Return the entry of an identifier; LookupError if there is none, OutsideError if a link leads elsewhere."""
+        if not identifier:
+            raise LookupError(identifier)
+        parent, _, name = identifier.rpartition("/")
+        collection = self._folder(parent)
+        if (record := self.record(collection)).get("kind") == "set":
+            for entry in set_entries(parent or ".", collection, record, [name]):
                 return entry
-        parent = self.root.joinpath(*parts[:-1])
-        self.inside(parent)
-        record = read_record(parent)
-        if record.get("kind") == "set":
-            for entry in set_entries("/".join(parts[:-1]) or ".", parent, record):
-                if entry.image == parts[-1]:
-                    return entry
+        folder = self._folder(identifier)
+        if entry := slide_entry(identifier, folder, self.record(folder)):
+            return entry
         raise LookupError(identifier)
+
+
+def _name(row: dict[str, str]) -> str:
+    """Return the name of the results folder that a row of the summary is about."""
+    return Path(row.get("folder") or row.get("input") or "").name
 
 
 def _id(collection: str, name: str) -> str:
@@ -191,22 +221,27 @@ def read_summary(folder: Path) -> list[dict[str, str]]:
 # --- Entries ----------------------------------------------------------------------------------------------------------
 
 
-def slide_entry(identifier: str, folder: Path) -> Entry | None:
-    """Return what `segment` wrote to a folder, as far as it is finished; None if that is nothing."""
-    record = read_record(folder)
+def slide_entry(identifier: str, folder: Path, record: dict[str, Any], listed: str | None = None) -> Entry | None:
+    """Return what `segment` wrote to a folder, as far as it is finished; None if that is nothing.
+
+    Where the input lay is in the record; of results of an earlier version, it is `listed` in the summary.
+    """
     if "input" not in record:
         return None
-    names = record.get("label sets", [])
     known = record.get("classes", {})
+    source = record.get("source")
+    if not source:
+        listed = listed or next((row["input"] for row in read_summary(folder.parent) if _name(row) == folder.name), "")
+        source = str(Path(listed).resolve()) if listed and Path(listed).is_file() else ""
     return Entry(
         identifier,
         str(record["input"]),
         folder,
-        Path(record["source"]) if record.get("source") else _listed_source(folder),
+        Path(source) if source else None,
         record,
         tuple(
             label_set_of(name, known[name]) if name in known else LABEL_SETS[name]
-            for name in map(str, names)
+            for name in map(str, record.get("label sets", ()))
             if (name in known or name in LABEL_SETS) and (folder / name / "overview.png").exists()  # the last to come
         ),
         status="done" if record.get("finished") else "in progress",
@@ -214,36 +249,28 @@ def slide_entry(identifier: str, folder: Path) -> Entry | None:
     )
 
 
-def _listed_source(folder: Path) -> Path | None:
-    """Where the table says that an input lay whose record does not: results of an earlier version."""
-    for row in read_summary(folder.parent):
-        if Path(row.get("folder") or "").name == folder.name and Path(row["input"]).is_file():
-            return Path(row["input"]).resolve()
-    return None
-
-
-def set_entries(collection: str, folder: Path, record: dict[str, Any]) -> list[Entry]:
-    """Return the images of a demo set: those that are segmented, and those that failed."""
+def set_entries(collection: str, folder: Path, record: dict[str, Any], names: Sequence[str]) -> list[Entry]:
+    """Return those images of a demo set that have the given names: segmented, to be segmented, and failed."""
     label_sets = tuple(label_set_of(name, known) for name, known in record.get("classes", {}).items())
-    failures = record.get("failures", {})
+    listed, results, failures = (record.get(key, {}) for key in ("files", "results", "failures"))
     entries = []
-    for name, facts in {**dict.fromkeys(record.get("files", ()), None), **record.get("results", {})}.items():
-        if "/" in name or name in ("", ".", ".."):
+    for name in names:
+        if name not in listed or "/" in name or name in ("", ".", ".."):
             continue
+        facts = results.get(name, {})
         finished = tuple(s for s in label_sets if stage_files(folder, s.name, name))
-        status = "failed" if name in failures else "done" if finished else "in progress"
         entries.append(
             Entry(
                 _id(collection, name),
                 name,
                 folder,
                 Path(record["images"]) / name,
-                {**(facts or {}), "mpp": record.get("mpp"), "truth": record.get("truth")},
+                {**facts, "mpp": record.get("mpp"), "truth": record.get("truth")},
                 finished,
                 name,
-                status,
+                "failed" if name in failures else "done" if finished else "in progress",
                 failures.get(name, ""),
-                tuple((facts or {}).get("notes", ())),
+                tuple(facts.get("notes", ())),
             )
         )
     return sorted(entries, key=lambda entry: entry.title)

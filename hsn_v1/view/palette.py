@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from itertools import product
+from itertools import product, zip_longest
 
 import numpy as np
 
@@ -26,10 +26,19 @@ XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1
 
 
 def safe_colours(label_set: LabelSet) -> dict[str, Colour]:
-    """Return a colour for each class, in the order of `distinct`; background and other tissue are pale."""
-    colours = iter(distinct(len(label_set)))
+    """Return a colour for each class; background and other tissue are pale.
+
+    The most distinct colours go to classes of different kinds: the first of each kind before the second of any. Of a
+    kind are codes with the same letters before their first dot.
+    """
     pale = {label_set.background: PALE[0], label_set.other: PALE[1]}
-    return {code: pale[code] if code in pale else next(colours) for code in label_set.codes}
+    kinds: dict[str, list[str]] = {}
+    for code in label_set.codes:
+        if code not in pale:
+            kinds.setdefault(code.partition(".")[0], []).append(code)
+    codes = [code for nth in zip_longest(*kinds.values()) for code in nth if code is not None]
+    colours = {**pale, **dict(zip(codes, distinct(len(codes)), strict=True))}
+    return {code: colours[code] for code in label_set.codes}
 
 
 @lru_cache(maxsize=16)
@@ -58,5 +67,7 @@ def _seen(colours: np.ndarray) -> np.ndarray:  # (readers, N, 3) in CIELAB
     linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
     readers = np.stack([linear, *(np.clip(linear @ blind.T, 0, 1) for blind in BLIND)])
     relative = readers @ XYZ.T / XYZ.sum(axis=1)
-    x, y, z = np.moveaxis(np.where(relative > 216 / 24389, np.cbrt(relative), (24389 / 27 * relative + 16) / 116), -1, 0)
+    x, y, z = np.moveaxis(
+        np.where(relative > 216 / 24389, np.cbrt(relative), (24389 / 27 * relative + 16) / 116), -1, 0
+    )
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
