@@ -64,6 +64,16 @@ def test_a_model_without_closed_form_goes_through_gradients(keras, toy_model, to
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
 
 
+def test_bfloat16_gives_nearly_the_same_and_is_another_classifier(toy_model, toy_histonet):
+    lower = HistoNet.of(toy_model, toy_histonet.thresholds, ADP, "bfloat16")
+    policies = {layer.dtype_policy.name for layer in lower.model.layers if layer.name.startswith("conv2d")}
+    assert policies == {"mixed_bfloat16"} and lower.model.layers[-1].dtype_policy.name == "float32"
+    for ours, exact in zip(lower(batch := tiles(2)), toy_histonet(batch), strict=True):
+        assert ours.dtype == np.float32
+        assert 0 < np.abs(ours - exact).max() < 0.03 * np.abs(exact).max()
+    assert lower.identity != toy_histonet.identity
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 100])
 def test_batches_may_span_images(toy_histonet, batch_size):
     images = [

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .defaults import Source, official_or_phantoms
+from .precision import add_precision, usable_precision
 from .status import exit_status
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def demo(
     parser.add_argument("--root", type=Path, default=Path(), help="folder with data, img and gt (default: this one)")
     parser.add_argument("--out", type=Path, help="folder to write to (default: ROOT/out/<input name>)")
     parser.add_argument("--workers", type=int, help="worker processes (default: one for each core)")
+    add_precision(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no table")
     arguments = parser.parse_args()
     if arguments.quiet:
@@ -73,6 +75,7 @@ def _demo(segment: Callable[..., Report], source: Source, out: Path, arguments: 
         out=out,
         workers=arguments.workers,
         published=source.published,
+        precision=usable_precision(arguments.precision),
     )
     if not arguments.quiet:
         _tell(report, source, out)

@@ -37,6 +37,8 @@ class HistoSegNetV1:
         Number of worker processes; one for each core, if left out.
     published : mapping of str to mapping of str to float, optional
         Published metrics after the CRF, by the label set's name, to stand beside those of the run.
+    precision : {"float32", "bfloat16"}
+        How the classifier computes; bfloat16 is faster where the processor has instructions for it, and not exact.
 
     Raises
     ------
@@ -51,10 +53,11 @@ class HistoSegNetV1:
         out: str | Path | None = None,
         workers: int | None = None,
         published: Mapping[str, Mapping[str, float]] | None = None,
+        precision: str = "float32",
     ) -> None:
         self.params = check_params(params)
         self.root, self.out, self.workers = Path(root), Path(out) if out else None, workers
-        self.published = published or {}
+        self.published, self.precision = published or {}, precision
         self.settings: Settings | None = None
         self.histonet: HistoNet | None = None
         self._quiet = self.params["verbosity"] == "QUIET"
@@ -78,7 +81,7 @@ class HistoSegNetV1:
         if not self._quiet and not is_compiled():
             print("compiling the dense CRF for this machine, once: this takes some seconds more", flush=True)
         start_workers(self.settings.workers)  # beside the classifier, which takes seconds to load
-        self.histonet = load_histonet(folder, name, classifier_threads(available_cores()))
+        self.histonet = load_histonet(folder, name, classifier_threads(available_cores()), self.precision)
 
     def run_batch(self) -> Report:
         """Segment all images, and write and measure the results."""
