@@ -171,7 +171,7 @@ class Library:
     def _folder(self, below: str) -> Path:
         """Return a folder by its path below the root; LookupError if there is none, OutsideError if a link leads out."""
         parts = below.split("/") if below else []
-        if any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts) or len(parts) > 2:
+        if any(part in ("", ".", "..") or {"\\", "\0"} & {*part} for part in parts) or len(parts) > 2:
             raise LookupError(below)
         folder = self.root.joinpath(*parts)
         if not folder.is_dir():
@@ -181,7 +181,7 @@ class Library:
         return folder
 
     def entry(self, identifier: str) -> Entry:
-        """Return the entry of an identifier; LookupError if there is none, OutsideError if a link leads elsewhere."""
+        """Return the entry of an identifier; LookupError if there is none, OutsideError if a link leads out."""
         if not identifier:
             raise LookupError(identifier)
         parent, _, name = identifier.rpartition("/")

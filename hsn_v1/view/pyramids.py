@@ -1,7 +1,7 @@
 """Label maps as pyramids of compressed tiles, which the browser colours: from a file as it is stored, or in memory.
 
 A tile goes to the browser as the zlib stream of its class indices, which HTTP calls "deflate": a tile of a label map's
-file is neither decoded nor copied here.
+file is neither copied nor coloured here.
 """
 
 from __future__ import annotations

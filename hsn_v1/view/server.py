@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
@@ -21,6 +22,7 @@ from ..workers import available_cores
 from .facts import classes_of, row_of
 from .guard import Guard
 from .library import OutsideError
+from .pyramids import decode
 from .shelf import Shelf
 
 STATIC = Path(__file__).with_name("static")
@@ -97,8 +99,6 @@ def _status(handle: Callable[[Shelf, Request], Response], shelf: Shelf, request:
         status, reason = 404, f"{error.filename or error}: gone"
     except LookupError:
         status, reason = 404, "there is no such thing"
-    except ValueError:
-        status, reason = 400, "not a number"
     except InputError as error:
         status, reason = 422, str(error)
     except OSError as error:
@@ -151,8 +151,9 @@ def label_tile(shelf: Shelf, request: Request) -> Response:
     """Send a tile of a layer: class indices, one byte each, which the browser inflates."""
     found = _entry(shelf, request)
     layer = shelf.layer(found, found.label_set(request.query_params["set"]), request.query_params["layer"])
-    headers = {**KEPT, "content-encoding": "deflate"}
-    return Response(layer.tile(*_place(request)), media_type="application/octet-stream", headers=headers)
+    headers, tile = {**KEPT, "content-encoding": "deflate"}, layer.tile(*_place(request))
+    decode(tile)  # a browser would not say what is wrong with a damaged one
+    return Response(tile, media_type="application/octet-stream", headers=headers)
 
 
 def thumbnail(shelf: Shelf, request: Request) -> Response:
@@ -168,5 +169,8 @@ def _entry(shelf: Shelf, request: Request):
 
 
 def _place(request: Request) -> tuple[int, int, int]:
-    level, row, column = (int(request.query_params[name]) for name in ("level", "row", "column"))
+    try:
+        level, row, column = (int(request.query_params[name]) for name in ("level", "row", "column"))
+    except ValueError:
+        raise HTTPException(400, "level, row and column are whole numbers") from None
     return level, row, column
