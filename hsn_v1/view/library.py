@@ -169,7 +169,7 @@ class Library:
         return [found[name] for name in sorted(found)]
 
     def _folder(self, below: str) -> Path:
-        """Return a folder by its path below the root; LookupError if there is none, OutsideError if a link leads out."""
+        """Return a folder by its path below the root; LookupError if there is none, OutsideError if it leads out."""
         parts = below.split("/") if below else []
         if any(part in ("", ".", "..") or {"\\", "\0"} & {*part} for part in parts) or len(parts) > 2:
             raise LookupError(below)

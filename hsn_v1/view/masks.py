@@ -93,7 +93,7 @@ def _opened(path: Path) -> Iterator[Any]:
         raise InputError(f"{path}: not a mask; expected PNG, TIFF or BMP")
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)  # for all threads: a mask lies nowhere on earth
     try:
-        with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE), rasterio.open(path, driver=driver) as file:
+        with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE, GDAL_PNG_WHOLE_IMAGE_OPTIM="NO"), rasterio.open(path, driver=driver) as file:
             yield file
     except RasterioError as error:
         raise InputError(f"{path}: not a mask, or damaged ({error}); write it again") from error
