@@ -241,6 +241,7 @@ def segment_opened(
     notes = [*slide.notes, *(f"{slide.path}: {note}" for note in input_notes(slide, classifier, found, plan))]
     classes = {label_set.name: record_of_label_set(label_set) for label_set in method.label_sets}
     record = {**run, "source": str(slide.path.absolute()), "frame": frame_of(slide), "facts": facts, "classes": classes}
+    record |= {"height": slide.height, "width": slide.width}
     record = finish(folder, {**record, "notes": notes, "caveat": caveat})
     return Outcome.of_record(folder, record, "done")
 
