@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import InputError
+
 if TYPE_CHECKING:
     from ..labels import LabelSet, Taxonomy
     from ..sets.score import Score
@@ -43,7 +45,10 @@ def _run(arguments: argparse.Namespace) -> int:
     from ..files.models import find_model, read_labels
     from ..sets.score import score_folder
 
-    labels = read_labels(find_model(arguments.root, arguments.model), arguments.model)
+    folder = find_model(arguments.root, arguments.model)
+    if not any(folder.glob(f"{arguments.model}.*")):
+        raise InputError(f"--model {arguments.model}: not in {folder}; give the --root of its folder data")
+    labels = read_labels(folder, arguments.model)
     label_set = only_label_set(labels, arguments.labels)
     protocols = PROTOCOLS if arguments.protocol == "both" else (arguments.protocol,)
     score = score_folder(
@@ -66,8 +71,6 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def only_label_set(labels: Taxonomy, name: str | None) -> LabelSet:
     """Return the label set of a name, or a classifier's only one if there is no name; else raise InputError."""
-    from ..errors import InputError
-
     label_sets = labels.group(name) if name else tuple(labels.label_sets.values())
     if len(label_sets) > 1:
         raise InputError(f"--labels: expected one label set, out of {', '.join(labels.label_sets)}")
