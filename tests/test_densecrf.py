@@ -120,6 +120,7 @@ def test_equals_pydensecrf_on_constant_images(crf, grey):
     assert_same_as_pydensecrf(crf, crf_maps, np.full((33, 35, 3), grey, np.uint8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(2, 260, 390), (12, 224, 224), (40, 100, 90)])
 def test_equals_pydensecrf_on_larger_images(shape):
     assert_same_as_pydensecrf(SETTINGS[2], *example(*shape))

@@ -15,6 +15,8 @@ from hsn_v1.training import fit as train
 from hsn_v1.training.fit import Recipe, cyclical_learning_rate, equal_error_thresholds
 from hsn_v1.training.patches import LabelledPatches
 
+pytestmark = pytest.mark.slow
+
 TINY = Recipe(width=0.03, tile=32, batch=4, half_cycle=1)
 
 

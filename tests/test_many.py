@@ -18,6 +18,8 @@ from hsn_v1.files.writing import write_picture
 from hsn_v1.hsn_v1 import segment_image
 from hsn_v1.sets.settings import read_crfs
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[1]
 
 
@@ -67,7 +69,7 @@ def test_an_image_is_segmented_as_the_demos_do(segment, root, tmp_path, toy_hist
         found = label_map(tmp_path / "out" / "a b#ü.png", name, "a b#ü")
         np.testing.assert_array_equal(found, expected[name].masks["CRF"])
     written = {path.name for path in (tmp_path / "out" / "a b#ü.png" / "morph").iterdir()}
-    assert written == {"a b#ü.ome.tif", "a b#ü.geojson", "areas.csv", "overview.png"}
+    assert written == {"a b#ü.ome.tif", "a b#ü.geojson", "areas.csv", "overview.png", "image.jpg", "mask.png"}
 
 
 def test_a_large_image_is_segmented_at_its_own_scale(segment, tmp_path, monkeypatch):

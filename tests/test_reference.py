@@ -17,6 +17,8 @@ from hsn_v1.hsn_v1 import STAGES
 from hsn_v1.sets.settings import settings_from_params, with_crfs
 from hsn_v1.tiles import TileGrid
 
+pytestmark = pytest.mark.slow
+
 SETS = {"01_tuning_patch": ("both", 1.0), "02_glas_full": ("glas", CLASSIFIER_MPP / 0.620)}
 
 

@@ -22,6 +22,8 @@ from hsn_v1.sets.outputs import OBJECTS
 from hsn_v1.sets.settings import Settings, settings_from_params, with_crfs
 from hsn_v1.workers import SMALL_IMAGES, pool_of
 
+pytestmark = pytest.mark.slow
+
 PATCHES = {"input_name": "patches", "batch_size": 3, "verbosity": "QUIET"}
 GLANDS = {"input_name": "glands", "htt_mode": "glas", "down_fac": 1.5, "verbosity": "QUIET"}
 

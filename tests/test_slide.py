@@ -318,6 +318,7 @@ def test_a_tiled_single_channel_is_refused(tmp_path):
         open_slide(tmp_path / "a.tif", 0.25)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FILES)
 @pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.9])
 def test_a_file_that_is_cut_off_gives_one_line(tmp_path, kind, share, caplog):

@@ -301,6 +301,7 @@ def test_regions_are_the_same_however_they_are_put_together(tmp_path_factory, la
         assert found(rows) == found(99)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(maps, st.integers(0, 20))
 def test_map_polygons_and_areas_agree(tmp_path_factory, labels, least):

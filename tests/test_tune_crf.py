@@ -38,6 +38,7 @@ def test_tuning_phantoms_are_of_the_tuning_seeds(name, monkeypatch):
     assert downsample == pytest.approx(1.958525 if name == "glas" else 1, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_best_of_all_trials_is_first_and_written_as_published(tmp_path):
     """Two flat halves, whose maps are noise with a slight lean to the truth: smoothing is what helps."""
     rng = np.random.default_rng(0)

@@ -87,6 +87,7 @@ def test_feathering_changes_only_what_tiles_share(make_job, toy_histonet):
     assert differ[:, shared].any() and not differ[:, ~shared].any()
 
 
+@pytest.mark.slow
 def test_what_exists_is_not_made_again_and_the_rest_comes_out_the_same(make_job, toy_histonet):
     job = make_job(textured(1, 100, 150))
     segment_tiles(job, toy_histonet, workers=2)

@@ -21,8 +21,9 @@ from ..errors import InputError
 from ..files.images import read_image
 from ..files.writing import check_writable, remove_results_of_another_run
 from ..hsn_v1 import Segmentation, segment
+from ..labels import LabelSet
 from ..permutohedral import is_compiled
-from ..show.figures import confusion_figure
+from ..show.charts import confusion_figure
 from ..workers import SMALL_IMAGES, outside_garbage_collection, pool_of, side_by_side, worker_pool
 from .measure import is_written, last_file, measure, measure_written, read_truths
 from .outputs import (
@@ -182,8 +183,25 @@ def finish_image(settings: Settings, classified: ClassifiedImage) -> ImageResult
         for label_set in settings.label_sets
         if (always := label_set.indices(label_set.always_present))
     }
+    silent = {
+        label_set.name: silent_share(segmentations[label_set.name], tiles, label_set)
+        for label_set in settings.label_sets
+        if label_set.name in segmentations
+    }
     note = (classified.note,) if classified.note else ()
-    return replace(result, scores=scores, notes=(*note, *result.notes))
+    return replace(result, scores=scores, silent=silent, notes=(*note, *result.notes))
+
+
+def silent_share(segmentation: Segmentation, tiles: ClassifiedTiles, label_set: LabelSet) -> float:
+    """Return the share of the pixels in which no class responded, as far as the Grad-CAM mask shows it.
+
+    There it has the first class that competes (see `hsn_v1.winners`), which cannot be told apart where that class is
+    present.
+    """
+    first = label_set.foreground[0] if label_set.foreground else None
+    if first is None or first in tiles.present_scores(label_set):
+        return 0.0
+    return float((segmentation.masks["GradCAM"] == first).mean())
 
 
 def write_report(settings: Settings, report: Report, pool: loky.ProcessPoolExecutor) -> None:
@@ -198,9 +216,9 @@ def write_report(settings: Settings, report: Report, pool: loky.ProcessPoolExecu
         for (name, stage), confusion in report.confusions.items()
     ]
     figures += [pool.submit(write_ious, out, report.stages(name), label_sets[name]) for name in report.weights]
-    write_page(settings, report)
     for figure in figures:
         figure.result()
+    write_page(settings, report)  # last: it may hold the figures
 
 
 def keep_own_results(settings: Settings, classifier: Classifier) -> None:
@@ -228,6 +246,6 @@ def _warm_up(crf: bool) -> None:
     """Load fonts and compiled code, which takes longer than an image; not the CRF while another worker compiles it."""
     cv2.setNumThreads(1)  # there is a process for each core
     with outside_garbage_collection():
-        confusion_figure(np.eye(2), ("a", "b"), "")
+        confusion_figure(np.eye(3, 2, dtype=int), (0, 1), ("a", "b"), "")
         for classes in (2, 3, 5) if crf else ():  # each kind of class loop is compiled on its own
             CRF()(np.ones((classes, 2, 2), np.float32), np.zeros((2, 2, 3), np.uint8))

@@ -66,6 +66,10 @@ class Settings:
         Whether ground truth may have another size than its image, as published.
     resume : bool
         Whether images whose masks are written already are only measured again.
+    caveat : str
+        What everyone who sees results of the classifier must know; empty if nothing.
+    self_contained : bool
+        Whether the results page is one file, with thumbnails inside, and links to no other.
     """
 
     images: tuple[Path, ...]
@@ -85,6 +89,8 @@ class Settings:
     notes: tuple[str, ...] = ()
     resize_truth: bool = True
     resume: bool = False
+    caveat: str = ""
+    self_contained: bool = False
 
     def truth_file(self, path: Path, label_set: LabelSet) -> Path:
         """Return the file of an image's ground truth."""

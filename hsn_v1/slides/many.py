@@ -20,8 +20,9 @@ from rich.progress import (
 )
 
 from ..errors import InputError
-from ..files.writing import write_bytes, write_table
-from ..show.html import PAGE, Table, crf_facts, link_to, render, versions
+from ..files.writing import write_table
+from ..show.html import PAGE, Table
+from .page import write_inputs_page
 
 if TYPE_CHECKING:
     from ..classify import Classifier
@@ -158,28 +159,3 @@ def report(outcomes: list[Outcome], method: Method, model: str, out: Path) -> in
         print(f"{len(finished)} of {len(outcomes)} inputs segmented; results in {out / PAGE}")
         print(f"a picture to look at: {next(finished[0].folder.glob('*/overview.png'))}")
     return 0 if len(finished) == len(outcomes) else 1 if finished else 2
-
-
-def write_inputs_page(out: Path, outcomes: list[Outcome], table: Table, method: Method, model: str) -> None:
-    """Write the page that lists what was segmented, with each input's overviews and links to its files."""
-
-    def links(folder: Path) -> dict[str, str]:
-        return {path.name: link_to(path, out) for path in sorted(folder.iterdir()) if path.is_file()}
-
-    inputs = [
-        {
-            "name": one.source.name,
-            "reason": one.reason,
-            "notes": one.notes,
-            "sets": [
-                {"name": s.name, "overview": link_to(overview, out), "files": links(overview.parent)}
-                for s in method.label_sets
-                if (overview := one.folder / s.name / "overview.png").exists() and one.status != "failed"
-            ],
-        }
-        for one in outcomes
-    ]
-    blending = "less towards their borders" if method.feather else "alike, as in the paper"
-    facts = {"classifier": model, **crf_facts(method.crfs), "overlapping tiles count": blending, **versions()}
-    page = render("segmented.html", title="Segmented", table=table, inputs=inputs, facts=facts)
-    write_bytes(out / PAGE, page.encode(errors="replace"))

@@ -28,6 +28,7 @@ from ..labels import LabelSet
 from ..show.figures import overview
 from ..workers import available_cores
 from .grid import SlideGrid
+from .page import write_reduced
 from .whole_slide import (
     THUMBNAIL,
     SlideJob,
@@ -303,6 +304,7 @@ def write_results(
     small = max(mpp, slide.mpp * max(slide.height, slide.width) / OVERVIEW)
     picture = thumbnail(slide, small)
     labels = read_thumbnail(label_map, *picture.shape[:2])
+    write_reduced(folder, picture, labels, label_set)
     write_picture(folder / "overview.png", overview(picture, labels, label_set, small, slide.path.name, counts))
 
 
