@@ -93,6 +93,9 @@ def print_score(score: Score, label_set: LabelSet, protocols: tuple[str, ...]) -
         cells = [f"{values[column]:.4f}" if column in values else "" for column in columns]
         table.add_row(metric, label_set.describe(code) if code else "", *(c.replace("nan", "-") for c in cells))
     Console().print(table)
+    absent = [label_set.describe(label_set.codes[c]) for c in score.absent()]
+    if absent:
+        print(f"neither in the truth nor predicted, and left out of the first means: {', '.join(absent)}")
     excluded = excluded_index(label_set)
     apart = label_set.describe(label_set.codes[excluded]) if excluded < len(label_set) else "unlabelled"
     print(f"excluded: pixels whose truth is {apart} do not count")
