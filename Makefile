@@ -3,6 +3,7 @@
 # make test             all tests
 # make lab              open the notebooks in JupyterLab (make lab ROOT=DIR: on the data there)
 # make notebooks        execute both notebooks, and store them with their outputs
+# make screenshot       take the README's picture of `hsn-v1 view`, in Chromium
 # make lint             check style
 # make wheel            build the wheel, in dist
 # make clean            remove the environment, results and built files
@@ -28,6 +29,9 @@ lab: $(READY)
 notebooks: $(READY)
 	$(BIN)/python tests/execute_notebooks.py demo_01_segment_patches.ipynb demo_02_segment_glas_patches.ipynb
 
+screenshot: $(READY)
+	$(BIN)/python benchmarks/screenshot.py
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -49,4 +53,4 @@ $(READY): requirements.txt pyproject.toml
 clean:
 	rm -rf .venv out build dist hsn_v1.egg-info
 
-.PHONY: demo quick test lab notebooks lint wheel clean
+.PHONY: demo quick test lab notebooks screenshot lint wheel clean

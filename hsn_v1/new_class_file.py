@@ -44,7 +44,7 @@ std = {std}
 
 # Colours, or indices, of ground truth that is of no class and does not count.
 [label_sets.tissue.unlabelled]
-# "excluded" = {excluded}
+{excluded}
 """
 
 _BACKGROUND = """\
@@ -107,7 +107,7 @@ def class_file(
         std=_numbers(std),
         outputs="\n".join(f"{_quoted(code)} = {_quoted(code)}" for code in classes),
         classes="\n".join(f"{_quoted(code)} = {list(colour)}" for code, colour in colours.items()),
-        excluded=len(colours),
+        excluded=("# " if rule else "") + f'"white" = {list(WHITE)}\n"excluded" = {len(colours)}',
         background=_BACKGROUND.format(
             code=_quoted(BACKGROUND), rule=_quoted(BACKGROUND_OPTIONS[rule]), other=_quoted(other)
         )

@@ -131,7 +131,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
     if not 0 <= arguments.dropout <= 2 or arguments.seed < 0:
         raise InputError(f"--dropout {arguments.dropout} --seed {arguments.seed}: expected from 0 to 2, and from 0 on")
     for name in ("tile", "saved_tile"):
-        least = 32 if arguments.network != "histonet" else 8
+        least = 64 if arguments.network != "histonet" else 8
         if getattr(arguments, name) % 8 or getattr(arguments, name) < least:
             raise InputError(
                 f"--{name.replace('_', '-')} {getattr(arguments, name)}: expected a multiple of 8, from {least} on"

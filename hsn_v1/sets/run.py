@@ -36,10 +36,11 @@ from .outputs import (
     write_scores,
 )
 from .page import write_page
+from .record import write_record
 from .report import ImageResult, Report, summarise
 from .settings import Settings
 
-RECORD = "run.json"  #: what a run that resumes was made with
+MADE_WITH = "settings.json"  #: what the masks of a run that resumes were made with
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,10 @@ def run(settings: Settings, classifier: Classifier, on_image: Callable[[], None]
     if settings.resume:
         keep_own_results(settings, classifier)
     else:
-        (settings.out / RECORD).unlink(missing_ok=True)
+        (settings.out / MADE_WITH).unlink(missing_ok=True)
     written = [path for path in settings.images if settings.resume and kept_file(settings, path).exists()]
     todo = [path for path in settings.images if path not in written]
+    write_record(settings)
     results: list[ImageResult] = []
     failures: dict[str, str] = {}
     with worker_pool(settings.workers, settings.out, SMALL_IMAGES) as pool:
@@ -103,6 +105,7 @@ def run(settings: Settings, classifier: Classifier, on_image: Callable[[], None]
             raise InputError(next(iter(failures.values())))
         report = summarise(results, failures, settings.notes, settings.label_sets)
         write_report(settings, report, pool)
+        write_record(settings, report)
     return report
 
 
@@ -234,7 +237,7 @@ def keep_own_results(settings: Settings, classifier: Classifier) -> None:
         "version": __version__,
     }
     kept = [kept_file(settings, path) for path in settings.images]
-    remove_results_of_another_run(settings.out / RECORD, facts, kept)
+    remove_results_of_another_run(settings.out / MADE_WITH, facts, kept)
 
 
 def start_workers(workers: int) -> None:
