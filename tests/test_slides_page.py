@@ -1,5 +1,8 @@
 """The page of the user's own images and slides."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 from conftest import Page, links
 
@@ -7,6 +10,8 @@ from hsn_v1.adp import FUNC, GLAS
 from hsn_v1.densecrf import CRF
 from hsn_v1.files.images import read_image
 from hsn_v1.files.label_maps import write_areas
+from hsn_v1.files.records import record_of_label_set
+from hsn_v1.labels import LabelSet
 from hsn_v1.show.html import Table
 from hsn_v1.slides.own_file import Method, Outcome
 from hsn_v1.slides.page import write_inputs_page, write_reduced
@@ -56,6 +61,21 @@ def test_an_input_that_was_segmented_before_there_were_reduced_images_has_its_fi
     path = page_of(tmp_path, [segmented(tmp_path, "a.svs", labels, GLAS, reduced=False)], GLAS)
     assert list(links(path)) == ["a.svs/glas/areas.csv"]
     assert len(cards(path)) == 1
+
+
+def test_results_of_other_classifiers_have_their_own_classes(tmp_path):
+    labels = np.full((6, 8), GLAND, np.uint8)
+    other = replace(FUNC, colours=FUNC.colours | {"G.O": (1, 2, 3)})
+    outcomes = []
+    for name, label_set in (("a.svs", FUNC), ("b.svs", other), ("c.svs", FUNC)):
+        outcomes.append(segmented(tmp_path, name, labels, label_set))
+        record = {"classes": {label_set.name: record_of_label_set(label_set)}}
+        (tmp_path / name / "run.json").write_text(json.dumps(record))
+    found = Page(page_of(tmp_path, outcomes, LabelSet("func", {}, {})))  # names alone are known of earlier runs
+    ranks = [json.loads(attributes["data-ranks"]) for _, attributes in found.tags if "data-ranks" in attributes]
+    assert ranks == [{"func": {"G.O": 1}}, {"func 2": {"G.O": 1}}, {"func": {"G.O": 1}}]
+    colours = [attributes["data-colour"] for _, attributes in found.tags if "data-colour" in attributes]
+    assert colours == ["rgb(0, 0, 128)", "rgb(1, 2, 3)"]
 
 
 def test_without_results_there_is_no_gallery(tmp_path):

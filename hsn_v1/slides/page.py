@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..files.embedding import embedded
+from ..files.records import label_set_of, read_record, record_of_label_set
 from ..files.writing import write_bytes, write_picture
 from ..labels import LabelSet
 from ..show.figures import colourise
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Reduced image and mask of each label set, in its folder, which the page shows.
 IMAGE, MASK = "image.jpg", "mask.png"
+
+AREAS = "areas.csv"
 
 NO_TISSUE = 255  #: grey of the mask's pixels without tissue: that of glass
 
@@ -61,6 +64,7 @@ def write_inputs_page(
     out : Path
         Folder of the page.
     outcomes : sequence of Outcome
+        Their label sets are those of the records in their folders; where there is none, those of `method`.
     table : Table
         Of all inputs.
     method : Method
@@ -78,25 +82,28 @@ def write_inputs_page(
         title="Segmented",
         caveat=caveat,
         table=table.without_empty_columns(),
-        gallery=_gallery(out, outcomes, method.label_sets, self_contained),
+        gallery=_gallery(out, outcomes, method, self_contained),
         failures={one.source.name: one.reason for one in outcomes if one.status == "failed"},
         facts=facts,
     )
     write_bytes(out / PAGE, page.encode(errors="replace"))
 
 
-def _gallery(
-    out: Path, outcomes: Sequence[Outcome], label_sets: Sequence[LabelSet], self_contained: bool
-) -> Gallery | None:
+def _gallery(out: Path, outcomes: Sequence[Outcome], method: Method, self_contained: bool) -> Gallery | None:
     segmented = [one for one in outcomes if one.status != "failed"]
-    cards = [_card(out, one, label_sets, self_contained) for one in segmented]
-    if not cards:
+    if not segmented:
         return None
+    found = [_label_sets(one.folder, method.label_sets) for one in segmented]
+    titles = _titles(label_set for label_sets in found for label_set in label_sets)
+    cards = []
+    for one, label_sets in zip(segmented, found, strict=True):
+        shown = {title: s for title, s in titles.items() if s in label_sets}
+        cards.append(_card(out, one, shown, self_contained))
     legends = []
-    for label_set in label_sets:
-        counts = Counter(code for card in cards if label_set.name in card.views for code in card.ranks[label_set.name])
+    for title, label_set in titles.items():
+        counts = Counter(code for card in cards if title in card.views for code in card.ranks[title])
         entries = {code: entry_of(label_set, code, counts[code]) for code in label_set.codes if counts[code]}
-        legends.append(Legend(label_set.name, entries))
+        legends.append(Legend(title, entries))
     return Gallery(
         legends,
         cards,
@@ -108,31 +115,48 @@ def _gallery(
     )
 
 
-def _card(out: Path, outcome: Outcome, label_sets: Sequence[LabelSet], self_contained: bool) -> Card:
-    folder = outcome.folder
-    images = [path for s in label_sets if (path := folder / s.name / IMAGE).exists()]
+def _label_sets(folder: Path, known: Sequence[LabelSet]) -> list[LabelSet]:
+    """Return the label sets of an input's results: as its record has them, or those known that it has areas of."""
+    records = {label_set.name: record_of_label_set(label_set) for label_set in known if label_set.colours}
+    records |= read_record(folder).get("classes", {})
+    return [label_set_of(name, record) for name, record in records.items() if (folder / name / AREAS).exists()]
+
+
+def _titles(label_sets: Iterable[LabelSet]) -> dict[str, LabelSet]:
+    """Return what to call each distinct label set: its name, with a number where another one has the same."""
+    titles: dict[str, LabelSet] = {}
+    for label_set in label_sets:
+        if label_set in titles.values():
+            continue
+        same = sum(one.name == label_set.name for one in titles.values())
+        titles[f"{label_set.name} {same + 1}" if same else label_set.name] = label_set
+    return titles
+
+
+def _card(out: Path, outcome: Outcome, label_sets: Mapping[str, LabelSet], self_contained: bool) -> Card:
+    folders = [outcome.folder / label_set.name for label_set in label_sets.values()]
+    images = [folder / IMAGE for folder in folders if (folder / IMAGE).exists()]
     return Card(
         outcome.source.name,
         _address(images[0], out, self_contained) if images else "",
         outcome.facts.get("height", 1),
         outcome.facts.get("width", 1),
         {
-            s.name: _view(out, folder / s.name, s, self_contained)
-            for s in label_sets
-            if (folder / s.name / "areas.csv").exists()
+            title: _view(out, folder, label_set, self_contained)
+            for (title, label_set), folder in zip(label_sets.items(), folders, strict=True)
         },
         outcome.notes,
     )
 
 
 def _view(out: Path, folder: Path, label_set: LabelSet, self_contained: bool) -> View:
-    shares = _shares(folder / "areas.csv", label_set)
-    mask = folder / MASK
+    shares, mask = _shares(folder / AREAS, label_set), folder / MASK
+    files = [path for path in sorted(folder.iterdir()) if path.is_file()]
     return View(
         [Layer("segmentation", _address(mask, out, self_contained))] if mask.exists() else [],
         {code: round(share or 0, 4) for code, share in shares.items()},
         [(code, True, [_in_words(share)]) for code, share in shares.items()],
-        files={} if self_contained else {path.name: link_to(path, out) for path in sorted(folder.iterdir())},
+        files={} if self_contained else {path.name: link_to(path, out) for path in files},
     )
 
 
