@@ -91,10 +91,10 @@ def write_inputs_page(
 
 def _gallery(out: Path, outcomes: Sequence[Outcome], method: Method, self_contained: bool) -> Gallery | None:
     segmented = [one for one in outcomes if one.status != "failed"]
-    if not segmented:
-        return None
     found = [_label_sets(one.folder, method.label_sets) for one in segmented]
     titles = _titles(label_set for label_sets in found for label_set in label_sets)
+    if not titles:
+        return None
     cards = []
     for one, label_sets in zip(segmented, found, strict=True):
         shown = {title: s for title, s in titles.items() if s in label_sets}
