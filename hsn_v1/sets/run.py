@@ -16,7 +16,6 @@ from ..errors import InputError
 from ..files.images import Truth, read_image, read_objects, read_truth
 from ..files.writing import check_writable
 from ..hsn_v1 import Segmentation, segment
-from ..labels import LabelSet
 from ..object_metrics import ObjectSums, object_sums
 from ..permutohedral import is_compiled
 from ..show.charts import confusion_figure
@@ -148,24 +147,8 @@ def finish_image(settings: Settings, path: Path, image: np.ndarray, tiles: Class
             for name, truth in truths.items()
             if truth.strange
         ),
-        silent={
-            label_set.name: silent_share(segmentations[label_set.name], tiles, label_set)
-            for label_set in settings.label_sets
-            if label_set.name in segmentations
-        },
+        silent={name: segmentation.silent for name, segmentation in segmentations.items()},
     )
-
-
-def silent_share(segmentation: Segmentation, tiles: ClassifiedTiles, label_set: LabelSet) -> float:
-    """Return the share of the pixels in which no class responded, as far as the Grad-CAM mask shows it.
-
-    There it has the first class that competes (see `hsn_v1.winners`), which cannot be told apart where that class is
-    present.
-    """
-    first = label_set.foreground[0] if label_set.foreground else None
-    if first is None or first in tiles.present_scores(label_set):
-        return 0.0
-    return float((segmentation.masks["GradCAM"] == first).mean())
 
 
 def compare_objects(
