@@ -21,6 +21,7 @@ def tiles(count):
     return RNG.integers(0, 256, (count, TILE, TILE, 3)).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_published_layout_is_loaded(root, toy_model, toy_histonet):
     loaded = load_histonet(root / "data", "toy")
     assert loaded.model.count_params() == toy_model.count_params()
@@ -47,6 +48,7 @@ def test_tiles_are_normalised(keras):
     np.testing.assert_allclose(scores, 3 * (255 - 193.09203) / 56.450138, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_model_without_closed_form_goes_through_gradients(keras, toy_model, toy_histonet):
     """Two dense layers of which the first is the identity: the same network, in another architecture."""
     layers = keras.layers

@@ -192,6 +192,7 @@ def test_what_a_run_did_not_write_is_left_out(tmp_path):
     assert "1.214 microns per pixel (down_fac 1)" in found.texts
 
 
+@pytest.mark.slow
 def test_a_page_of_many_images_loads_them_when_they_are_looked_at(tmp_path):
     settings, report = draw_run(tmp_path, ["0.png"], (MORPH, FUNC))
     files = [f"{i:03}.png" for i in range(500)]
@@ -291,6 +292,7 @@ def files_shown(opened):
     return opened.locator(".card:visible h3").all_text_contents()
 
 
+@pytest.mark.slow
 def test_sorting_and_filtering(open_page):
     assert files_shown(open_page) == ["a.png", "b.png", "c d#.png"]
     open_page.get_by_label("Sort by").select_option(label="IoU after CRF, lowest first")
@@ -313,6 +315,7 @@ def middle(opened, panel=".panel >> nth=1", places=(0.1, 0.9)):
         return [shown.convert("RGB").getpixel((width // 2, round(at * height))) for at in places]
 
 
+@pytest.mark.slow
 def test_masks_fade_and_classes_are_switched_off(open_page):
     image, other, gland = (90, 90, 90), FUNC.colours["Other"], FUNC.colours["G.O"]
     assert middle(open_page) == [other, gland]

@@ -81,6 +81,7 @@ def test_heat_is_brighter_where_the_map_is_higher():
     assert (np.diff(grey) >= -1).all() and grey[-1] - grey[0] > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("present", [0, 3, 20])
 def test_all_present_classes_have_a_bar(present):
     scores = np.r_[np.full(present, 0.9), np.full(29 - present, 0.1)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +26,9 @@ from .writing import write_bytes
 if TYPE_CHECKING:
     import keras
 
+
+#: Attribute of a weights' file: the codes of the network's outputs, in order.
+OUTPUTS = "hsn_v1_outputs"
 
 #: Classifiers that come with this package: in the repository's folder `data`, or in the installed package.
 PACKAGE = Path(__file__).parents[1]
@@ -101,6 +105,7 @@ def load_histonet(folder: Path, name: str, threads: int | None = None, precision
     thresholds = read_thresholds(files[".mat"], len(labels.outputs))
     description = read_architecture(files[".json"])
     shapes = read_shapes(files[".h5"])
+    check_outputs(files[".h5"], labels, "adp.toml" if labels is ADP else f"{Path(folder) / name}.toml")
     with quiet_start(), outside_garbage_collection():
         keras = import_keras()
         if threads and keras.backend.backend() == "tensorflow":
@@ -116,8 +121,10 @@ def load_histonet(folder: Path, name: str, threads: int | None = None, precision
     return histonet
 
 
-def save_histonet(folder: Path, name: str, model: keras.Model, thresholds: np.ndarray) -> None:
-    """Write a classifier as the three files that `load_histonet` reads.
+def save_histonet(
+    folder: Path, name: str, model: keras.Model, thresholds: np.ndarray, codes: Sequence[str], class_file: str
+) -> None:
+    """Write a classifier as the files that `load_histonet` reads.
 
     Parameters
     ----------
@@ -125,10 +132,15 @@ def save_histonet(folder: Path, name: str, model: keras.Model, thresholds: np.nd
     name : str
     model : keras.Model
     thresholds : ndarray of shape (K,)
+    codes : sequence of K str
+        The outputs in their order, which the weights' file keeps, too.
+    class_file : str
+        Text of ``<name>.toml``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = io.BytesIO()
     with h5py.File(weights, "w") as file:
+        file.attrs[OUTPUTS] = [code.encode() for code in codes]
         file.attrs["layer_names"] = [layer.name.encode() for layer in model.layers]
         for layer in model.layers:
             group = file.create_group(layer.name)
@@ -141,6 +153,19 @@ def save_histonet(folder: Path, name: str, model: keras.Model, thresholds: np.nd
     write_bytes(folder / f"{name}.json", model.to_json().encode())
     write_bytes(folder / f"{name}.h5", weights.getvalue())
     write_bytes(folder / f"{name}.mat", table.getvalue())
+    write_bytes(folder / f"{name}.toml", class_file.encode())
+
+
+def check_outputs(path: Path, labels: Taxonomy, class_file: str) -> None:
+    """Raise InputError if a weights' file says that its outputs are others than the classes, or in another order."""
+    with h5py.File(path) as file:
+        outputs = [_text(code) for code in file.attrs.get(OUTPUTS, labels.codes)]
+    for i, (output, code) in enumerate(zip_longest(outputs, labels.codes)):
+        if output != code:
+            raise InputError(
+                f"{class_file}: output {i + 1} is {code}, that of {path.name} is {output}; expected the classes in the "
+                f"order of the weights: {', '.join(outputs[:12])}{', ...' if len(outputs) > 12 else ''}"
+            )
 
 
 def read_thresholds(path: Path, outputs: int) -> np.ndarray:

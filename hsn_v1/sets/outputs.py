@@ -13,8 +13,8 @@ from skimage.filters import gaussian
 from skimage.measure import label
 
 from ..classify import ClassifiedTiles
-from ..evaluate import iou, occurring
-from ..files.images import Truth
+from ..evaluate import PROTOCOLS, iou, named_metrics, occurring
+from ..files.truth import Truth
 from ..files.writing import write_bytes, write_picture, write_row, write_table
 from ..hsn_v1 import STAGES, Segmentation
 from ..labels import LabelSet
@@ -211,6 +211,19 @@ def write_metrics(folder: Path, report: Report, label_sets: tuple[LabelSet, ...]
         per_class = iou(report.confusions[label_set.name, "CRF"]).tolist()
         row = dict(zip(label_set.codes, per_class, strict=True))
         write_row(folder / f"{label_set.name}_IoU_metric_results.csv", row)
+
+
+def write_protocol_metrics(folder: Path, report: Report) -> None:
+    """Write the benchmarks' metrics after each stage, where a part of the ground truth may not count."""
+    for label_set in report.with_excluded:
+        rows = [
+            (stage, protocol, metric, code, "" if np.isnan(value) else value)
+            for stage, confusion in report.stages(label_set.name).items()
+            for protocol in PROTOCOLS
+            for metric, code, value in named_metrics(confusion, label_set, protocol)
+        ]
+        header = ("stage", "protocol", "metric", "class", "value")
+        write_table(folder / f"{label_set.name}_protocol_metrics.csv", [header, *rows])
 
 
 def write_object_metrics(folder: Path, report: Report) -> None:

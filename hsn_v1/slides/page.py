@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..files.embedding import embedded
-from ..files.records import label_set_of, read_record, record_of_label_set
 from ..files.writing import write_bytes, write_picture
 from ..labels import LabelSet
 from ..show.figures import colourise
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
 #: Reduced image and mask of each label set, in its folder, which the page shows.
 IMAGE, MASK = "image.jpg", "mask.png"
-
-AREAS = "areas.csv"
 
 NO_TISSUE = 255  #: grey of the mask's pixels without tissue: that of glass
 
@@ -64,7 +61,6 @@ def write_inputs_page(
     out : Path
         Folder of the page.
     outcomes : sequence of Outcome
-        Their label sets are those of the records in their folders; where there is none, those of `method`.
     table : Table
         Of all inputs.
     method : Method
@@ -82,22 +78,21 @@ def write_inputs_page(
         title="Segmented",
         caveat=caveat,
         table=table.without_empty_columns(),
-        gallery=_gallery(out, outcomes, method, self_contained),
+        gallery=_gallery(out, outcomes, self_contained),
         failures={one.source.name: one.reason for one in outcomes if one.status == "failed"},
         facts=facts,
     )
     write_bytes(out / PAGE, page.encode(errors="replace"))
 
 
-def _gallery(out: Path, outcomes: Sequence[Outcome], method: Method, self_contained: bool) -> Gallery | None:
+def _gallery(out: Path, outcomes: Sequence[Outcome], self_contained: bool) -> Gallery | None:
     segmented = [one for one in outcomes if one.status != "failed"]
-    found = [_label_sets(one.folder, method.label_sets) for one in segmented]
-    titles = _titles(label_set for label_sets in found for label_set in label_sets)
+    titles = _titles(label_set for one in segmented for label_set in one.label_sets)
     if not titles:
         return None
     cards = []
-    for one, label_sets in zip(segmented, found, strict=True):
-        shown = {title: s for title, s in titles.items() if s in label_sets}
+    for one in segmented:
+        shown = {title: label_set for title, label_set in titles.items() if label_set in one.label_sets}
         cards.append(_card(out, one, shown, self_contained))
     legends = []
     for title, label_set in titles.items():
@@ -113,13 +108,6 @@ def _gallery(out: Path, outcomes: Sequence[Outcome], method: Method, self_contai
         has_totals=False,
         note="Hatched classes have a colour that another class nearly has.",
     )
-
-
-def _label_sets(folder: Path, known: Sequence[LabelSet]) -> list[LabelSet]:
-    """Return the label sets of an input's results: as its record has them, or those known that it has areas of."""
-    records = {label_set.name: record_of_label_set(label_set) for label_set in known if label_set.colours}
-    records |= read_record(folder).get("classes", {})
-    return [label_set_of(name, record) for name, record in records.items() if (folder / name / AREAS).exists()]
 
 
 def _titles(label_sets: Iterable[LabelSet]) -> dict[str, LabelSet]:
@@ -145,12 +133,12 @@ def _card(out: Path, outcome: Outcome, label_sets: Mapping[str, LabelSet], self_
             title: _view(out, folder, label_set, self_contained)
             for (title, label_set), folder in zip(label_sets.items(), folders, strict=True)
         },
-        outcome.notes,
+        tuple(filter(None, (outcome.reason, *outcome.notes))),
     )
 
 
 def _view(out: Path, folder: Path, label_set: LabelSet, self_contained: bool) -> View:
-    shares, mask = _shares(folder / AREAS, label_set), folder / MASK
+    shares, mask = _shares(folder / "areas.csv", label_set), folder / MASK
     files = [path for path in sorted(folder.iterdir()) if path.is_file()]
     return View(
         [Layer("segmentation", _address(mask, out, self_contained))] if mask.exists() else [],
