@@ -21,7 +21,6 @@ from ..errors import InputError
 from ..files.images import read_image
 from ..files.writing import check_writable, remove_results_of_another_run
 from ..hsn_v1 import Segmentation, segment
-from ..labels import LabelSet
 from ..permutohedral import is_compiled
 from ..show.charts import confusion_figure
 from ..workers import SMALL_IMAGES, outside_garbage_collection, pool_of, side_by_side, worker_pool
@@ -186,28 +185,12 @@ def finish_image(settings: Settings, classified: ClassifiedImage) -> ImageResult
         for label_set in settings.label_sets
         if (always := label_set.indices(label_set.always_present))
     }
-    silent = {
-        label_set.name: silent_share(segmentations[label_set.name], tiles, label_set)
-        for label_set in settings.label_sets
-        if label_set.name in segmentations
-    }
+    silent = {name: segmentation.silent for name, segmentation in segmentations.items()}
     note = (classified.note,) if classified.note else ()
     result = replace(result, scores=scores, silent=silent, notes=(*note, *result.notes))
     if settings.resume:
         keep(settings, path, result, classified.note)
     return result
-
-
-def silent_share(segmentation: Segmentation, tiles: ClassifiedTiles, label_set: LabelSet) -> float:
-    """Return the share of the pixels in which no class responded, as far as the Grad-CAM mask shows it.
-
-    There it has the first class that competes (see `hsn_v1.winners`), which cannot be told apart where that class is
-    present.
-    """
-    first = label_set.foreground[0] if label_set.foreground else None
-    if first is None or first in tiles.present_scores(label_set):
-        return 0.0
-    return float((segmentation.masks["GradCAM"] == first).mean())
 
 
 def write_report(settings: Settings, report: Report, pool: loky.ProcessPoolExecutor) -> None:
