@@ -130,12 +130,12 @@ BROKEN = {
     "empty weights": (".h5", lambda p: p.write_bytes(b""), "cut off"),
     "lost weights": (".h5", drop_dataset, "not a file of Keras weights"),
     "json of something else": (".json", lambda p: p.write_text("[1]"), "not the architecture"),
-    "unknown layer": (".json", rewrite_json(strange_layer), "cannot build"),
+    "unknown layer": (".json", rewrite_json(strange_layer), "'NoSuchLayer', which is not built"),
     "wider layer": (".json", rewrite_json(widen), r"layer conv2d_2 .*3 x 3 x 8 x 13.*3 x 3 x 8 x 12"),
     "missing layer": (".json", rewrite_json(drop_layer), r"layer conv2d_2 .*batch_normalization_1"),
     "50 thresholds": (".mat", lambda p: savemat(p, {"optimalScoreThresh": np.ones((1, 50))}), "50 values, expected 51"),
     "no variable": (".mat", lambda p: savemat(p, {"other": 1}), "0 values, expected 51"),
-    "not finite": (".mat", lambda p: savemat(p, {"optimalScoreThresh": np.full(51, np.nan)}), "not finite"),
+    "not finite": (".mat", lambda p: savemat(p, {"optimalScoreThresh": np.full(51, np.nan)}), "holds nan for output 1, expected 0 to 1"),
 }
 
 
