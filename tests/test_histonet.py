@@ -115,6 +115,33 @@ def strange_layer(config):
     config[1]["class_name"] = "NoSuchLayer"
 
 
+def no_sigmoid(config):
+    config[-1]["config"]["activation"] = "linear"
+
+
+def code(config):
+    config[1] = {"class_name": "Lambda", "config": {"name": "activation_1", "function": ["4wEAAAA=", None, None]}}
+
+
+def no_convolution(config):
+    shape = config[0]["config"]["batch_input_shape"]
+    for layer in config[:7]:
+        layer.update(class_name="Dropout", config={"name": layer["config"]["name"], "rate": 0})
+    config[0]["config"]["batch_input_shape"] = shape
+
+
+def thresholds(values):
+    return lambda path: savemat(path, {"optimalScoreThresh": values})
+
+
+def scaled(layer, weight, factor):
+    def spoil(path):
+        with h5py.File(path, "a") as file:
+            file[layer][layer][f"{weight}:0"][...] *= factor
+
+    return spoil
+
+
 def drop_dataset(path):
     with h5py.File(path, "a") as file:
         del file["conv2d_2"]["conv2d_2"]
@@ -135,7 +162,11 @@ BROKEN = {
     "missing layer": (".json", rewrite_json(drop_layer), r"layer conv2d_2 .*batch_normalization_1"),
     "50 thresholds": (".mat", lambda p: savemat(p, {"optimalScoreThresh": np.ones((1, 50))}), "50 values, expected 51"),
     "no variable": (".mat", lambda p: savemat(p, {"other": 1}), "0 values, expected 51"),
-    "not finite": (".mat", lambda p: savemat(p, {"optimalScoreThresh": np.full(51, np.nan)}), "holds nan for output 1, expected 0 to 1"),
+    "not finite": (
+        ".mat",
+        lambda p: savemat(p, {"optimalScoreThresh": np.full(51, np.nan)}),
+        "holds nan for output 1, expected 0 to 1",
+    ),
 }
 
 

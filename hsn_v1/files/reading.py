@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from ..errors import InputError
 
@@ -22,16 +25,23 @@ def is_there(path: Path) -> bool:
 
 def read_bytes(path: Path, most: int) -> bytes:
     """Return the content of a regular file of at most so many bytes, or raise InputError."""
-    try:
-        with open(path, "rb", opener=_without_waiting) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise InputError(f"{path}: not a regular file")
-            content = file.read(most + 1)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    with opened(path) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise InputError(f"{path}: not a regular file")
+        content = file.read(most + 1)
     if len(content) > most:
         raise InputError(f"{path}: larger than {most:,} bytes, which such files never are; get the file again")
     return content
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for reading, without waiting, and raise InputError if that or the reading fails."""
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:
+            yield file
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _without_waiting(path: str, flags: int) -> int:

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..errors import InputError
-from .reading import line_of
+from .reading import line_of, opened
 
 #: Arrays by the layer's name and their own, in the file's order.
 Weights = Mapping[str, Mapping[str, np.ndarray]]
@@ -44,7 +44,8 @@ def reading_weights(path: Path, seconds: float = SECONDS) -> Iterator[Callable[[
         Returns the weights, float32 and finite, or raises InputError.
     """
     code = "import sys; sys.path[:] = sys.argv.pop().splitlines(); from hsn_v1.files import weights; weights._main()"
-    limit = math.ceil(seconds + path.stat().st_size / 2e7)
+    with opened(path) as file:
+        limit = math.ceil(seconds + os.fstat(file.fileno()).st_size / 2e7)
     reader = subprocess.Popen(
         [sys.executable, "-c", code, os.fsdecode(path), str(limit), "\n".join(sys.path)],
         stdin=subprocess.DEVNULL,
@@ -184,8 +185,9 @@ def _values(where: str, dataset: Any) -> np.ndarray:
     unknown = {layout.get_filter(i)[0] for i in range(layout.get_nfilters())} - FILTERS.keys()
     if unknown:
         raise InputError(f"{where} is packed by HDF5's filter {min(unknown)}; expected {', '.join(FILTERS.values())}")
-    if max(dataset.size, math.prod(dataset.chunks or (0,))) * dataset.dtype.itemsize > 8 * MOST_VALUES:
-        raise InputError(f"{where} claims the shape {dataset.shape}; expected at most {MOST_VALUES:,} values")
+    chunk = math.prod(dataset.chunks or (0,))  # read whole, even if the values are few
+    if dataset.size > MOST_VALUES or chunk > max(dataset.size, 1 << 24):
+        raise InputError(f"{where} claims {max(dataset.size, chunk):,} values; expected at most {MOST_VALUES:,}")
     with np.errstate(over="ignore"):
         values = dataset[()].astype(np.float32)
     if not np.isfinite(values).all():
