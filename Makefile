@@ -1,5 +1,6 @@
 # make demo             set everything up and run both demos (make demo ROOT=DIR: on the data there)
 # make test             set everything up and run the tests
+# make lowest           test with the oldest libraries that requirements.txt allows (Python 3.10 to 3.12)
 # make notebooks        execute both notebooks, and store them with their outputs
 # make lint             check style
 # make clean            remove the environment and the results
@@ -8,6 +9,7 @@ PYTHON ?= python3
 ROOT ?= .
 BIN = .venv/bin
 READY = .venv/ready
+LOWEST = .venv/lowest
 
 demo: $(READY)
 	@$(BIN)/python demo_01_segment_patches.py --root "$(ROOT)"
@@ -15,6 +17,14 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# What loads models, as files from elsewhere meet the libraries there. `==2.18.*` is the lower bound, with its patches.
+lowest:
+	$(PYTHON) -m venv $(LOWEST)
+	sed -n 's/^\([a-z0-9-]*\)>=\([0-9.]*\).*/\1==\2.*/p' requirements.txt > $(LOWEST)/wanted
+	$(LOWEST)/bin/python -m pip install --quiet --requirement $(LOWEST)/wanted hypothesis psutil pytest
+	$(LOWEST)/bin/python -m pytest tests/test_architecture.py tests/test_weights.py tests/test_models.py \
+	  tests/test_histonet.py tests/test_gradcam.py
 
 notebooks: $(READY)
 	$(BIN)/python tests/execute_notebooks.py demo_01_segment_patches.ipynb demo_02_segment_glas_patches.ipynb
@@ -37,4 +47,4 @@ $(READY): requirements.txt pyproject.toml
 clean:
 	rm -rf .venv out
 
-.PHONY: demo test notebooks lint clean
+.PHONY: demo test lowest notebooks lint clean

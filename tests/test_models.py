@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from hsn_v1.errors import InputError
-from hsn_v1.files.models import SHIPPED, find_model, load_histonet, read_crfs, read_labels
+from hsn_v1.files.models import (
+    SHIPPED,
+    find_model,
+    load_histonet,
+    read_crfs,
+    read_labels,
+    read_thresholds,
+    read_weights,
+)
 from hsn_v1.labels import Taxonomy
 
 MODEL = "histonet_X1.7_phantom"
@@ -28,14 +36,12 @@ def not_root():
     shutil.rmtree(folder)
 
 
-def closed(path, mode=0):
+def closed(path):
     """Take away all rights, as the owner."""
     user = os.geteuid()
-    if user != os.getuid():
-        os.seteuid(os.getuid())
-    path.chmod(mode)
-    if user != os.getuid():
-        os.seteuid(user)
+    os.seteuid(os.getuid())
+    path.chmod(0)
+    os.seteuid(user)
 
 
 def written_as_owner(path, content):
@@ -47,13 +53,22 @@ def written_as_owner(path, content):
 
 
 @pytest.mark.skipif(not hasattr(os, "seteuid"), reason="no users")
-@pytest.mark.parametrize("suffix", [".json", ".h5", ".mat", ".toml"])
-def test_files_without_permission_are_one_line(not_root, suffix):
+@pytest.mark.parametrize(
+    ("suffix", "read"),
+    [
+        (".json", lambda path: load_histonet(path.parent, MODEL)),
+        (".h5", read_weights),
+        (".mat", lambda path: read_thresholds(path, 51)),
+        (".toml", lambda path: load_histonet(path.parent, MODEL)),
+    ],
+)
+def test_files_without_permission_are_one_line(not_root, suffix, read):
     for each in (".json", ".h5", ".mat", ".toml"):
         written_as_owner(not_root / "data" / f"{MODEL}{each}", (SHIPPED / f"{MODEL}{each}").read_bytes())
-    closed(not_root / "data" / f"{MODEL}{suffix}")
+    path = not_root / "data" / f"{MODEL}{suffix}"
+    closed(path)
     with pytest.raises(InputError, match=rf"{suffix}: cannot be read \(Permission denied\)"):
-        load_histonet(not_root / "data", MODEL)
+        read(path)
 
 
 @pytest.mark.skipif(not hasattr(os, "seteuid"), reason="no users")

@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from hsn_v1.errors import InputError
-from hsn_v1.files.weights import read_hdf5, reading_weights
+from hsn_v1.files.apart import reading_apart
+from hsn_v1.files.weights import read_hdf5
 
 KERNEL = np.arange(12, dtype=np.float32).reshape(3, 4)
 
@@ -128,7 +129,7 @@ def test_weights_are_read_by_layer_and_name(path):
 
 
 def test_another_process_reads_the_same(path):
-    with reading_weights(path) as result:
+    with reading_apart(read_hdf5, path) as result:
         found = result()
     for layer, arrays in read_hdf5(path).items():
         for name, values in arrays.items():
@@ -159,7 +160,7 @@ def test_hostile_weights_are_refused_in_one_line(path, change, message):
 
 def test_what_another_process_refuses_is_said(path):
     spoil(path, HOSTILE["NaN"][0])
-    with reading_weights(path) as result, pytest.raises(InputError, match=r"model\.h5: .* is not finite"):
+    with reading_apart(read_hdf5, path) as result, pytest.raises(InputError, match=r"model\.h5: .* is not finite"):
         result()
 
 
@@ -167,7 +168,7 @@ def test_what_another_process_refuses_is_said(path):
 def test_a_reader_that_hangs_is_ended(tmp_path):
     os.mkfifo(tmp_path / "model.h5")
     with (
-        reading_weights(tmp_path / "model.h5", seconds=0.5) as result,
+        reading_apart(read_hdf5, tmp_path / "model.h5", seconds=0.5) as result,
         pytest.raises(InputError, match="could not be read"),
     ):
         result()
@@ -176,11 +177,11 @@ def test_a_reader_that_hangs_is_ended(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes by name")
 def test_a_reader_that_dies_is_one_line(tmp_path):
     os.mkfifo(tmp_path / "model.h5")
-    with reading_weights(tmp_path / "model.h5") as result:
+    with reading_apart(read_hdf5, tmp_path / "model.h5") as result:
         for child in psutil.Process().children():
             if str(tmp_path / "model.h5") in child.cmdline():
                 child.kill()
-        with pytest.raises(InputError, match="damaged so that HDF5 cannot read it"):
+        with pytest.raises(InputError, match="so damaged that its reader died"):
             result()
 
 
@@ -189,8 +190,9 @@ def test_no_module_of_the_working_folder_is_taken(path, tmp_path):
     (tmp_path / "h5py.py").write_text("raise SystemExit('taken')")
     code = (
         "import sys; sys.path[:] = sys.argv.pop().splitlines()\n"
-        "from pathlib import Path; from hsn_v1.files.weights import reading_weights\n"
-        "with reading_weights(Path(sys.argv[1])) as result: print(*result())"
+        "from pathlib import Path\nfrom hsn_v1.files.apart import reading_apart\n"
+        "from hsn_v1.files.weights import read_hdf5\n"
+        "with reading_apart(read_hdf5, Path(sys.argv[1])) as result: print(*result())"
     )
     command = [sys.executable, "-c", code, str(path), "\n".join(each for each in sys.path if each)]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -122,7 +122,9 @@ def check_class(where: str, entry: Mapping[str, Any], among: Sequence[str]) -> s
     """Return the class that an entry of an architecture names, or raise InputError."""
     kind, module, registered = (entry.get(key) for key in ("class_name", "module", "registered_name"))
     if not isinstance(kind, str) or kind not in among:
-        raise InputError(f"{where} is a {shown(kind)}, which is not built from a file; expected {', '.join(LAYERS)}")
+        raise InputError(
+            f"{where} is a {shown(kind)}, which is not built from a file; see docs/security.md for those that are"
+        )
     if module is not None and (not isinstance(module, str) or module.partition(".")[0] != "keras"):
         raise InputError(f"{where} is of the module {shown(module)}; expected Keras' own layers")
     if registered not in (None, kind):

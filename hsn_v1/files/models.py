@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
-from scipy.io import loadmat, savemat, whosmat
+from scipy.io import savemat
 
 from ..adp import ADP
 from ..class_file import read_taxonomy
@@ -21,16 +20,15 @@ from ..errors import InputError
 from ..histonet import HistoNet, import_keras, limit_threads, quiet_start
 from ..labels import LabelSet, Taxonomy
 from ..workers import outside_garbage_collection
+from .apart import Arrays, reading_apart
 from .architecture import build_model, portable, read_architecture
-from .reading import is_there, line_of, read_bytes
-from .weights import Weights, reading_weights
+from .reading import is_there, line_of
+from .weights import THRESHOLDS, read_hdf5, read_mat
 from .writing import write_together
 
 if TYPE_CHECKING:
     import keras
 
-
-LONGEST_MAT = 16 << 20  #: bytes of a .mat file
 
 #: Classifiers that come with this package: in the repository's folder `data`, or in the installed package.
 PACKAGE = Path(__file__).parents[1]
@@ -105,12 +103,17 @@ def load_histonet(folder: Path, name: str, threads: int | None = None) -> HistoN
         if not is_there(path) or not path.is_file():
             raise InputError(f"{path}: no such file; put it there, or choose another model than {name!r}")
     labels = read_labels(folder, name)
-    thresholds = read_thresholds(files[".mat"], len(labels.outputs))
     description = read_architecture(files[".json"])
-    with reading_weights(files[".h5"]) as weights, quiet_start(), outside_garbage_collection():
+    with (
+        reading_apart(read_hdf5, files[".h5"]) as weights,
+        reading_apart(read_mat, files[".mat"]) as table,
+        quiet_start(),
+        outside_garbage_collection(),
+    ):
         keras = import_keras()
         if threads and keras.backend.backend() == "tensorflow":
             limit_threads(threads)
+        thresholds = _thresholds_of(table(), len(labels.outputs), files[".mat"])
         model = build_model(keras, description, files[".json"])
         _check_ends(model, files[".json"], labels)
         _fill(model, weights(), files)
@@ -140,33 +143,41 @@ def save_histonet(folder: Path, name: str, model: keras.Model, thresholds: np.nd
             for weight, values in zip(names, layer.get_weights(), strict=True):
                 group[weight] = values
     table = io.BytesIO()
-    savemat(table, {"optimalScoreThresh": np.reshape(thresholds, (1, -1))})
+    savemat(table, {THRESHOLDS: np.reshape(thresholds, (1, -1))})
     architecture = json.dumps(portable(json.loads(model.to_json())))
     contents = {".json": architecture.encode(), ".h5": weights.getvalue(), ".mat": table.getvalue()}
     write_together({folder / f"{name}{suffix}": content for suffix, content in contents.items()})
 
 
+def read_weights(path: Path) -> Arrays:
+    """Return the weights of an ``.h5`` file by the layer's name and their own, or raise InputError."""
+    with reading_apart(read_hdf5, path) as weights:
+        return weights()
+
+
 def read_thresholds(path: Path, outputs: int) -> np.ndarray:
     """Return the thresholds of a ``.mat`` file, one for each output of the classifier, or raise InputError."""
-    content, name = read_bytes(path, LONGEST_MAT), "optimalScoreThresh"
-    try:
-        sizes = {known: math.prod(shape) for known, shape, _ in whosmat(io.BytesIO(content))}
-        right = sizes.get(name, 0) == outputs
-        found = np.ravel(loadmat(io.BytesIO(content), variable_names=[name])[name]) if right else np.zeros(0)
-    except Exception as error:  # SciPy raises whatever its parser meets in a broken file
-        raise InputError(f"{path}: not a MATLAB file ({line_of(error)}); get the file again") from error
-    if found.shape != (outputs,) or found.dtype.kind not in "iuf":
+    with reading_apart(read_mat, path) as table:
+        return _thresholds_of(table(), outputs, path)
+
+
+def _thresholds_of(found: Arrays, outputs: int, path: Path) -> np.ndarray:
+    """Return the thresholds, one for each output of the classifier and in 0..1, or raise InputError."""
+    thresholds = found[THRESHOLDS][""] if found else np.zeros(0)
+    if thresholds.shape != (outputs,):
         raise InputError(
-            f"{path}: {name} holds {sizes.get(name, 0)} values, expected {outputs} real numbers, "
+            f"{path}: {THRESHOLDS} holds {thresholds.size} values, expected {outputs} numbers, "
             "one per output of the classifier"
         )
-    wrong = np.flatnonzero(~((found >= 0) & (found <= 1)))
+    wrong = np.flatnonzero(~((thresholds >= 0) & (thresholds <= 1)))
     if len(wrong):
-        raise InputError(f"{path}: {name} holds {found[wrong[0]]} for output {wrong[0] + 1}, expected 0 to 1")
-    return found.astype(np.float64)
+        raise InputError(
+            f"{path}: {THRESHOLDS} holds {thresholds[wrong[0]]} for output {wrong[0] + 1}, expected 0 to 1"
+        )
+    return thresholds.astype(np.float64)
 
 
-def _fill(model: keras.Model, weights: Weights, files: Mapping[str, Path]) -> None:
+def _fill(model: keras.Model, weights: Arrays, files: Mapping[str, Path]) -> None:
     """Give a model its weights, or raise InputError that names the first layer in which they do not fit."""
     layers = [(layer.name, layer.weights) for layer in model.layers if layer.weights]
     for (layer, wanted), (name, arrays) in zip_longest(layers, weights.items(), fillvalue=("(none)", {})):

@@ -1,121 +1,47 @@
-"""A classifier's weights: an HDF5 file as Keras 2 writes it, read in a process of its own.
+"""A classifier's numbers: weights in HDF5 as Keras 2 writes them, and thresholds as MATLAB does.
 
-HDF5's library may crash or spin on a crafted file; there it takes nothing with it, and has limits on time and memory.
+Both readers belong in a process of their own (see `apart`), as their libraries may crash or spin on a damaged file.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
+import io
 import math
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
-from .reading import line_of, opened
-
-#: Arrays by the layer's name and their own, in the file's order.
-Weights = Mapping[str, Mapping[str, np.ndarray]]
+from .apart import Arrays
+from .reading import line_of, read_bytes
 
 MOST_VALUES = 200_000_000
+LONGEST_MAT = 16 << 20  #: bytes of a .mat file
 FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32"}  #: by their number in HDF5; others may load libraries
-SECONDS = 20  #: of the processor, and one more for each 20 MB
+
+THRESHOLDS = "optimalScoreThresh"  #: the variable's name
 
 
-@contextlib.contextmanager
-def reading_weights(path: Path, seconds: float = SECONDS) -> Iterator[Callable[[], Weights]]:
-    """Start to read weights, and yield what waits for them; the file's reader ends with the context.
+def read_mat(path: Path) -> Arrays:
+    """Read thresholds, (K,) numbers, as the one array of a ``.mat`` file; none if they are not there."""
+    from scipy.io import loadmat, whosmat
 
-    Parameters
-    ----------
-    path : Path
-    seconds : float
-        Processor time for a small file.
-
-    Yields
-    ------
-    callable
-        Returns the weights, float32 and finite, or raises InputError.
-    """
-    code = "import sys; sys.path[:] = sys.argv.pop().splitlines(); from hsn_v1.files import weights; weights._main()"
-    with opened(path) as file:
-        limit = math.ceil(seconds + os.fstat(file.fileno()).st_size / 2e7)
-    reader = subprocess.Popen(
-        [sys.executable, "-c", code, os.fsdecode(path), str(limit), "\n".join(sys.path)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "HDF5_PLUGIN_PATH": "::", "HDF5_USE_FILE_LOCKING": "FALSE"},
-    )
-
-    def result() -> Weights:
-        try:
-            output, _ = reader.communicate(timeout=3 * limit)
-        except subprocess.TimeoutExpired:
-            raise InputError(f"{path}: could not be read in {3 * limit} s; get the file again") from None
-        if reader.returncode:
-            raise InputError(f"{path}: damaged so that HDF5 cannot read it; get the file again")
-        return _unpacked(output)
-
+    content = read_bytes(path, LONGEST_MAT)
     try:
-        yield result
-    finally:
-        reader.kill()
-        reader.communicate()
+        known = {name: math.prod(shape) for name, shape, _ in whosmat(io.BytesIO(content))}
+        if known.get(THRESHOLDS, LONGEST_MAT) * 8 >= LONGEST_MAT:
+            return {}
+        values = np.ravel(loadmat(io.BytesIO(content), variable_names=[THRESHOLDS])[THRESHOLDS])
+    except Exception as error:  # SciPy raises whatever its parser meets in a broken file
+        raise InputError(f"{path}: not a MATLAB file ({line_of(error)}); get the file again") from error
+    if values.dtype.kind not in "iuf" or values.dtype.itemsize > 8:
+        raise InputError(f"{path}: {THRESHOLDS} holds {values.dtype}, expected real numbers")
+    return {THRESHOLDS: {"": values}}
 
 
-def _unpacked(output: bytes) -> Weights:
-    header, _, content = output.partition(b"\n")
-    found = json.loads(header)
-    if "error" in found:
-        raise InputError(found["error"])
-    values, start, weights = np.frombuffer(content, np.float32), 0, {}
-    for layer, arrays in found["layers"]:
-        weights[layer] = {}
-        for name, shape in arrays:
-            stop = start + math.prod(shape)
-            weights[layer][name] = values[start:stop].reshape(shape)
-            start = stop
-    return weights
-
-
-def _main() -> None:
-    """Read the weights of the file that the first argument names, and write them to standard output."""
-    path, limit = Path(sys.argv[1]), int(sys.argv[2])
-    _limit_resources(limit)
-    try:
-        weights = read_hdf5(path)
-        header = {"layers": [(k, [(n, values.shape) for n, values in v.items()]) for k, v in weights.items()]}
-    except InputError as error:
-        weights, header = {}, {"error": str(error)}
-    _write(sys.stdout.buffer, header, weights)
-
-
-def _write(output: BinaryIO, header: dict[str, Any], weights: Weights) -> None:
-    output.write(json.dumps(header).encode() + b"\n")
-    for arrays in weights.values():
-        for values in arrays.values():
-            output.write(np.ascontiguousarray(values).data)
-    output.flush()
-
-
-def _limit_resources(seconds: int) -> None:
-    with contextlib.suppress(ImportError, ValueError, OSError):  # Windows has none; macOS refuses some
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-        resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))
-
-
-def read_hdf5(path: Path) -> Weights:
-    """Read weights in this process; see `reading_weights`, which trusts the file less."""
+def read_hdf5(path: Path) -> Arrays:
+    """Read weights, float32 and finite, by the layer's name and their own."""
     import h5py
 
     try:
