@@ -62,9 +62,9 @@ def reading_apart(
 
     def result() -> Arrays:
         try:
-            output, _ = reader.communicate(timeout=4 * limit)
+            output, _ = reader.communicate(timeout=6 * limit)
         except subprocess.TimeoutExpired:
-            raise InputError(f"{path}: could not be read in {4 * limit} s; get the file again") from None
+            raise InputError(f"{path}: could not be read in {6 * limit} s; get the file again") from None
         if reader.returncode:
             raise InputError(f"{path}: so damaged that its reader died; get the file again")
         return _unpacked(output)
