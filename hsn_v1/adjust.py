@@ -79,7 +79,7 @@ def adjust(cams: np.ndarray, image: np.ndarray, label_set: LabelSet, lent: np.nd
     """
     maps = cams.copy()
     if label_set.background:
-        tissue = cams[label_set.indices(label_set.bright)].max(axis=0)
+        tissue = cams[label_set.indices(label_set.bright)].max(axis=0, initial=0)
         maps[label_set.codes.index(label_set.background)] = (background_map(image) - tissue).clip(0, 1)
     if not label_set.other:
         return subtract_classes(maps)

@@ -6,6 +6,7 @@ from hypothesis.extra.numpy import arrays
 
 from hsn_v1.adjust import adjust, background_map, subtract_classes
 from hsn_v1.adp import FUNC, GLAS, MORPH
+from hsn_v1.labels import LabelSet
 
 MAPS = arrays(np.float32, st.tuples(st.integers(1, 6), st.just(2), st.just(2)), elements=st.floats(0, 1, width=16))
 
@@ -101,3 +102,10 @@ def test_arguments_stay_as_they_are(label_set):
         np.testing.assert_array_equal(array, copy)
     assert maps.dtype == np.float32
     assert 0 <= maps.min() <= maps.max() <= 1
+
+
+def test_background_where_no_tissue_is_as_bright():
+    label_set = LabelSet("t", {"a": (1, 2, 3), "white": (255, 255, 255)}, {"a": 0}, background="white")
+    image = np.full((6, 8, 3), 255, np.uint8)
+    cams = np.zeros((2, 6, 8), np.float32)
+    assert (adjust(cams, image, label_set).argmax(axis=0) == 1).all()
