@@ -1,8 +1,11 @@
-# make demo             set everything up and run both demos (make demo ROOT=DIR: on the data there)
-# make test             set everything up and run the tests
+# make                  set everything up in .venv and run both demos (make demo ROOT=DIR: on the data there)
+# make quick            the fast tests, under 30 s: no notebooks, browser, kills or reference masks
+# make test             all tests
+# make lab              open the notebooks in JupyterLab (make lab ROOT=DIR: on the data there)
 # make notebooks        execute both notebooks, and store them with their outputs
 # make lint             check style
-# make clean            remove the environment and the results
+# make wheel            build the wheel, in dist
+# make clean            remove the environment, results and built files
 
 PYTHON ?= python3
 ROOT ?= .
@@ -13,8 +16,14 @@ demo: $(READY)
 	@$(BIN)/python demo_01_segment_patches.py --root "$(ROOT)"
 	@$(BIN)/python demo_02_segment_glas_patches.py --root "$(ROOT)"
 
+quick: $(READY)
+	$(BIN)/python -m pytest -m "not slow" -n 2
+
 test: $(READY)
 	$(BIN)/python -m pytest
+
+lab: $(READY)
+	HSN_ROOT="$(ROOT)" $(BIN)/python -m jupyterlab demo_01_segment_patches.ipynb
 
 notebooks: $(READY)
 	$(BIN)/python tests/execute_notebooks.py demo_01_segment_patches.ipynb demo_02_segment_glas_patches.ipynb
@@ -23,9 +32,12 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+wheel: $(READY)
+	$(BIN)/python -m build --wheel --outdir dist .
+
 $(READY): requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 10) and \
-	  f"Python 3.10 or newer is needed, this is {v[0]}.{v[1]}: make PYTHON=python3.11 ...")'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 11) and \
+	  f"Python 3.11 or newer is needed, this is {v[0]}.{v[1]}: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	@command -v g++ >/dev/null || echo "no g++: going without pydensecrf2, which only the tests compare with"
@@ -35,6 +47,6 @@ $(READY): requirements.txt pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf .venv out
+	rm -rf .venv out build dist hsn_v1.egg-info
 
-.PHONY: demo test notebooks lint clean
+.PHONY: demo quick test lab notebooks lint wheel clean

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,10 @@ from .labels import Taxonomy
 
 if TYPE_CHECKING:
     import keras
+
+
+#: How the network's convolutions compute; weights, scores and maps are float32 in any case.
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,8 @@ class HistoNet:
         Score from which on a class is present.
     labels : Taxonomy
         What the outputs mean, and the training patches' scale, mean and standard deviation.
+    precision : str
+        One of `PRECISIONS`.
     """
 
     model: keras.Model
@@ -47,12 +54,17 @@ class HistoNet:
     closed_form: bool
     thresholds: np.ndarray
     labels: Taxonomy
+    precision: str = PRECISIONS[0]
 
     @classmethod
-    def of(cls, model: keras.Model, thresholds: np.ndarray, labels: Taxonomy) -> HistoNet:
+    def of(
+        cls, model: keras.Model, thresholds: np.ndarray, labels: Taxonomy, precision: str = PRECISIONS[0]
+    ) -> HistoNet:
         """Return a HistoNet around a Keras classifier that ends in sigmoids."""
         keras = import_keras()
-        clone = keras.models.clone_model(model)  # a Sequential that grew by `add` has no definite tensors
+        lower = _in_bfloat16 if precision == "bfloat16" else None
+        # A Sequential that grew by `add` has no definite tensors, but its clone has.
+        clone = keras.models.clone_model(model, clone_function=lower)
         clone.set_weights(model.get_weights())
         weights = closed_form_weights(clone)
         if weights is None and keras.backend.backend() != "tensorflow":
@@ -62,12 +74,12 @@ class HistoNet:
             )
         second = feature_layer(clone).output
         if weights is not None:  # the weighted sum of channels is a convolution of one pixel
-            weigh = keras.layers.Conv2D(weights.shape[1], 1, use_bias=False, name="coarse_cams")
+            weigh = keras.layers.Conv2D(weights.shape[1], 1, use_bias=False, dtype="float32", name="coarse_cams")
             second = weigh(second)
             weigh.set_weights([weights[np.newaxis, np.newaxis]])
         network = keras.Model(clone.inputs[0], [clone.outputs[0], second])
         network.compile(jit_compile=False)  # compiling by XLA takes longer than a run
-        return cls(clone, network, weights is not None, thresholds, labels)
+        return cls(clone, network, weights is not None, thresholds, labels, precision)
 
     @property
     def tile(self) -> int:
@@ -81,11 +93,11 @@ class HistoNet:
 
     @cached_property
     def identity(self) -> str:
-        """A digest of the weights, the thresholds and the classes."""
+        """A digest of the weights, the thresholds, the classes and the precision."""
         digest = hashlib.sha256(self.thresholds.tobytes())
         for weights in self.model.get_weights():
             digest.update(weights.tobytes())
-        digest.update(repr(self.labels).encode())
+        digest.update(repr((self.labels, self.precision)).encode())
         return digest.hexdigest()
 
     def __call__(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -104,7 +116,22 @@ class HistoNet:
         scores, second = self.network.predict_on_batch(tiles)
         if self.closed_form:
             return scores, np.ascontiguousarray(second.transpose(0, 3, 1, 2))
-        return scores, coarse_cams(second, gradient_weights(self.model, tiles))
+        return scores, coarse_cams(second.astype(np.float32), gradient_weights(self.model, tiles))
+
+
+def _in_bfloat16(layer: keras.Layer) -> keras.Layer:
+    """Return a layer that computes in bfloat16, unless it is of the head: logits and scores need float32."""
+    head = type(layer).__name__ in ("Dense", "InputLayer") or len(layer.output.shape) == 2
+    return type(layer).from_config({**layer.get_config(), "dtype": "float32" if head else "mixed_bfloat16"})
+
+
+def has_fast_bfloat16() -> bool:
+    """Tell whether the processor has instructions for bfloat16, as far as the system says."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return any(flag in flags for flag in ("avx512_bf16", "amx_bf16", " bf16"))
 
 
 def normalise(tiles, labels: Taxonomy):
@@ -145,7 +172,7 @@ def quiet_start() -> Iterator[None]:
             yield
         except InputError:
             raise
-        except BaseException:
+        except Exception:
             messages.seek(0)
             os.write(screen, messages.read())
             raise

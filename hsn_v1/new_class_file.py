@@ -27,7 +27,7 @@ mpp = {mpp:.10g} # microns per pixel of the training patches
 mean = {mean} # of the training patches' pixels, of R, G and B
 std = {std}
 
-# The network's outputs in their order: code = "name in words". A dot makes a parent: E.M is a kind of E.
+# The network's outputs in their order: code = "name in words". A dot makes a parent: TUM.LOW is a kind of TUM.
 [outputs]
 {outputs}
 

@@ -1,4 +1,4 @@
-"""Cores and worker processes: the classifier works in this process, beside workers, never on more threads than cores.
+"""Cores and worker processes: the classifier runs in this process, workers do the rest, on no more threads than cores.
 
 What workers do on start-up is up to the caller, so that none of them loads what it does not need.
 """
@@ -8,6 +8,9 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import signal
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -53,7 +56,8 @@ def side_by_side(
 ) -> Iterator[tuple[Image, Future]]:
     """Classify images here, while workers finish those that are classified.
 
-    The classifier has precedence as long as few images wait for a worker.
+    The classifier comes first as long as few images wait for a worker. It runs in a thread of its own: what
+    `classified` touches belongs to that thread until the image is yielded.
 
     Parameters
     ----------
@@ -62,7 +66,7 @@ def side_by_side(
     submit : callable
         Gives an image to a worker.
     workers, beside : int
-        Images that workers may have at once, and those that they may have beside the classifier when it is at work.
+        Images that workers may have at once, and while the classifier is at work.
     ahead : int
         Images that may wait for a worker: bounds the memory.
 
@@ -86,15 +90,54 @@ def side_by_side(
             for future in wait({*running, coming} - {None}, return_when=FIRST_COMPLETED).done:
                 if future is coming:
                     coming = None
-                    more = (image := future.result()) is not last
-                    waiting.extend([image] if more else [])
+                    image = future.result()
+                    more = image is not last
+                    if more:
+                        waiting.append(image)
                 else:
                     yield running.pop(future), future
 
 
 def pool_of(workers: int, environment: Mapping[str, str] = ENVIRONMENT) -> loky.ProcessPoolExecutor:
-    """Return the pool of worker processes, the same as long as their number and environment are."""
-    return loky.get_reusable_executor(workers, timeout=300, env=dict(environment))
+    """Return the pool of worker processes, the same as long as their number and environment are.
+
+    Workers end within seconds if this process does, however it ends, and leave Ctrl-C to it.
+    """
+    global _pool
+    before = os.environ.get("PYTHONWARNINGS")
+    # loky's tracker outlives this process if that is killed, and would tell the screen of semaphores that it removes.
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [before, "ignore:resource_tracker"]))
+    try:
+        _pool = loky.get_reusable_executor(
+            workers, timeout=300, env=dict(environment), initializer=_follow, initargs=(os.getpid(),)
+        )
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
+    return _pool
+
+
+_pool: loky.ProcessPoolExecutor | None = None
+
+
+def _follow(parent: int) -> None:
+    """End this worker when its parent is gone; at Ctrl-C, which the whole process group gets, the parent decides."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="follow the parent", daemon=True).start()
+
+
+def stop_workers() -> None:
+    """Kill the worker processes, if there are any, whatever they are doing."""
+    if _pool:
+        _pool.shutdown(wait=True, kill_workers=True)
 
 
 @contextlib.contextmanager

@@ -9,9 +9,10 @@ import pytest
 from demo_01_segment_patches import segment
 from hsn_v1.commands import defaults
 from hsn_v1.commands import demo as cli
-from hsn_v1.commands.status import exit_status
 from hsn_v1.files import models
 from hsn_v1.files.writing import write_picture
+
+pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).parents[1]
 PARAMS = {"input_name": "patches", "htt_mode": "func"}
@@ -82,14 +83,6 @@ def test_what_cannot_be_used_is_one_line_and_status_2(demo, root, capsys, spoil,
     (line,) = err.splitlines()
     assert line.startswith("error: ")
     assert message in line
-
-
-def test_an_interrupt_is_one_line(capsys):
-    def interrupted():
-        raise KeyboardInterrupt
-
-    assert exit_status(interrupted) == 130
-    assert capsys.readouterr().err == "interrupted\n"
 
 
 @pytest.mark.parametrize(

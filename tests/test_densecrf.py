@@ -120,6 +120,7 @@ def test_equals_pydensecrf_on_constant_images(crf, grey):
     assert_same_as_pydensecrf(crf, crf_maps, np.full((33, 35, 3), grey, np.uint8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(2, 260, 390), (12, 224, 224), (40, 100, 90)])
 def test_equals_pydensecrf_on_larger_images(shape):
     assert_same_as_pydensecrf(SETTINGS[2], *example(*shape))
@@ -161,3 +162,8 @@ def test_label_sets_share_the_lattices_of_an_image(monkeypatch):
 def test_sizes_that_do_not_agree_are_refused():
     with pytest.raises(ValueError, match=r"\(2, 3, 4\).*\(4, 3, 3\)"):
         CRF()(np.zeros((2, 3, 4), np.float32), np.zeros((4, 3, 3), np.uint8))
+
+
+def test_one_lattice_is_kept_for_images_of_one_size():
+    assert image_lattice(IMAGE, 3) is image_lattice(IMAGE + 1, (3, 3))
+    assert image_lattice(IMAGE, 3) is not image_lattice(IMAGE, (3, 4))

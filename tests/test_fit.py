@@ -14,6 +14,8 @@ from hsn_v1.training.patches import LabelledPatches
 from hsn_v1.training.recipe import Recipe
 from hsn_v1.training.report import read_log
 
+pytestmark = pytest.mark.slow
+
 TINY = Recipe(width=0.03, tile=32, batch=4, half_cycle=1)
 LABELS = parse_taxonomy(class_file("m", dict.fromkeys("abc"), 1, [128], [60]), "m")
 

@@ -21,6 +21,7 @@ def tiles(count):
     return RNG.integers(0, 256, (count, TILE, TILE, 3)).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_published_layout_is_loaded(root, toy_model, toy_histonet):
     loaded = load_histonet(root / "data", "toy")
     assert loaded.model.count_params() == toy_model.count_params()
@@ -47,6 +48,7 @@ def test_tiles_are_normalised(keras):
     np.testing.assert_allclose(scores, 3 * (255 - 193.09203) / 56.450138, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_model_without_closed_form_goes_through_gradients(keras, toy_model, toy_histonet):
     """Two dense layers of which the first is the identity: the same network, in another architecture."""
     layers = keras.layers
@@ -62,6 +64,16 @@ def test_a_model_without_closed_form_goes_through_gradients(keras, toy_model, to
     assert toy_histonet.closed_form
     for ours, theirs in zip(open_ended(batch := tiles(3)), toy_histonet(batch), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+def test_bfloat16_gives_nearly_the_same_and_is_another_classifier(toy_model, toy_histonet):
+    lower = HistoNet.of(toy_model, toy_histonet.thresholds, ADP, "bfloat16")
+    policies = {layer.dtype_policy.name for layer in lower.model.layers if layer.name.startswith("conv2d")}
+    assert policies == {"mixed_bfloat16"} and lower.model.layers[-1].dtype_policy.name == "float32"
+    for ours, exact in zip(lower(batch := tiles(2)), toy_histonet(batch), strict=True):
+        assert ours.dtype == np.float32
+        assert 0 < np.abs(ours - exact).max() < 0.03 * np.abs(exact).max()
+    assert lower.identity != toy_histonet.identity
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 100])

@@ -33,6 +33,7 @@ def test_a_few_settings_are_spread_over_the_range():
         np.testing.assert_array_equal(np.sort((column * 8).clip(0, 7.99).astype(int)), range(8))
 
 
+@pytest.mark.slow
 def test_the_best_of_all_trials_is_first_and_written_as_published(tmp_path):
     """Two flat halves, whose maps are noise with a slight lean to the truth: smoothing is what helps."""
     rng = np.random.default_rng(0)

@@ -89,4 +89,5 @@ def _label_set(arguments: argparse.Namespace):
     bare = [code for code, colour in classes.items() if colour is None]
     if bare:
         raise InputError(f"--classes {bare[0]}: its colour in the masks is missing, such as {bare[0]}=#004080")
-    return LabelSet("masks", classes, {code: i for i, code in enumerate(classes)})
+    excluded = {"excluded": len(classes)}  # the index after the classes, as benchmarks have it
+    return LabelSet("masks", classes, {code: i for i, code in enumerate(classes)}, unlabelled=excluded)

@@ -18,7 +18,7 @@ from ..adp import ADP
 from ..class_file import read_taxonomy
 from ..densecrf import CRF
 from ..errors import InputError
-from ..histonet import HistoNet, import_keras, limit_threads, quiet_start
+from ..histonet import PRECISIONS, HistoNet, import_keras, limit_threads, quiet_start
 from ..labels import LabelSet, Taxonomy
 from ..workers import outside_garbage_collection
 from .writing import write_bytes
@@ -71,7 +71,7 @@ def read_crfs(
     return crfs, tuple(notes)
 
 
-def load_histonet(folder: Path, name: str, threads: int | None = None) -> HistoNet:
+def load_histonet(folder: Path, name: str, threads: int | None = None, precision: str = PRECISIONS[0]) -> HistoNet:
     """Load a classifier from the three files that were published for it.
 
     Parameters
@@ -83,6 +83,8 @@ def load_histonet(folder: Path, name: str, threads: int | None = None) -> HistoN
         Name of the model.
     threads : int, optional
         Threads that TensorFlow may use, from its first use in this process on; one for each core, if left out.
+    precision : {"float32", "bfloat16"}
+        How the convolutions compute.
 
     Returns
     -------
@@ -114,7 +116,7 @@ def load_histonet(folder: Path, name: str, threads: int | None = None) -> HistoN
             model.load_weights(files[".h5"])
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{files['.h5']}: weights cannot be read ({_line(error)}); get the file again") from error
-        histonet = HistoNet.of(model, thresholds, labels)
+        histonet = HistoNet.of(model, thresholds, labels, precision)
         histonet(np.zeros((1, *model.input_shape[1:]), np.float32))  # builds the graph, with its messages
     return histonet
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -56,6 +58,25 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
     channels_reversed = picture[..., ::-1] if picture.ndim == 3 else picture
     _, encoded = cv2.imencode(path.suffix.lower(), channels_reversed)
     write_bytes(path, encoded.tobytes())
+
+
+def remove_results_of_another_run(record: Path, facts: dict[str, Any], results: Iterable[Path]) -> None:
+    """Make sure that what is in a folder was made in one way, so that what is there need not be made again.
+
+    Parameters
+    ----------
+    record : Path
+        JSON file of the facts that the folder's results were made with.
+    facts : dict
+        The same of the run that begins; of what JSON can hold.
+    results : iterable of Path
+        What is removed if the facts differ.
+    """
+    if record.exists() and json.loads(record.read_text(encoding="utf-8")) == facts:
+        return
+    for path in results:
+        path.unlink(missing_ok=True)
+    write_bytes(record, json.dumps(facts, indent=1).encode())
 
 
 def write_row(path: Path, row: dict[str, float]) -> None:

@@ -98,7 +98,8 @@ def inspect(root: Path, track: Track = untracked) -> list[Finding]:
 
 def _inspect_set(root: Path, name: str, track: Track) -> Iterator[Finding]:
     from ..evaluate import frequency_weights
-    from ..files.images import read_image, read_truth
+    from ..files.images import read_image
+    from ..files.truth import read_truth
 
     published = IMAGE_SETS[name]
     folder = root / "img" / name

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 
 from ..errors import InputError
-from ..files.images import find_images, read_image, read_truth
+from ..files.images import find_images, read_image
+from ..files.truth import read_truth
 from ..files.writing import write_picture, write_table
 from ..labels import LabelSet
 from ..workers import in_parallel

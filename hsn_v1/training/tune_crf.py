@@ -13,7 +13,8 @@ from ..classify import Classifier, classify
 from ..densecrf import CRF
 from ..errors import InputError
 from ..evaluate import confusion_matrix, mean_iou, mean_iou_present
-from ..files.images import find_images, read_image, read_truth
+from ..files.images import find_images, read_image
+from ..files.truth import read_truth
 from ..files.writing import write_bytes, write_table
 from ..hsn_v1 import segment, winners
 from ..labels import LabelSet
@@ -108,7 +109,7 @@ def draw_settings(count: int, seed: int, around: CRF | None = None) -> list[CRF]
 
 
 def try_settings(one: TuningImage, crfs: Sequence[CRF]) -> np.ndarray:
-    """Return the confusion matrix that each of some settings gives on an image, as (len(crfs), C + 1, C)."""
+    """Return the confusion matrix that each of some settings gives on an image, as (len(crfs), C + 1, C + 1)."""
     classes = len(one.maps)
     return np.stack([confusion_matrix(one.truth, winners(crf(one.maps, one.image)), classes) for crf in crfs])
 
@@ -126,7 +127,7 @@ def search(tuning: Sequence[TuningImage], trials: int, seed: int, quiet: bool = 
 
     Returns
     -------
-    list of (CRF, ndarray of shape (C + 1, C))
+    list of (CRF, ndarray of shape (C + 1, C + 1))
         All settings with their confusion matrix over all images, best mIoU of the present classes first.
     """
     tried: list[tuple[CRF, np.ndarray]] = []
@@ -143,7 +144,7 @@ def search(tuning: Sequence[TuningImage], trials: int, seed: int, quiet: bool = 
 
 
 def without_crf(tuning: Sequence[TuningImage]) -> np.ndarray:
-    """Return the confusion matrix (C + 1, C) of the masks before the CRF."""
+    """Return the confusion matrix (C + 1, C + 1) of the masks before the CRF."""
     return sum(confusion_matrix(one.truth, winners(one.maps), len(one.maps)) for one in tuning)
 
 

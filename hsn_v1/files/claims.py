@@ -1,0 +1,161 @@
+"""Claims: a folder belongs to one run at a time, on one machine or on several that share a file system.
+
+The owner's file in the folder says who it is, and is touched every few seconds. An owner that is dead, or silent for a
+minute, loses its claim. Ages are those that the file system's own clock gives, so that machines need not agree on the
+time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from ..errors import InputError
+
+FILE = ".claim"
+BEAT = 10.0  #: seconds between two signs of life
+SILENCE = 60.0  #: seconds without one after which an owner on another machine counts as dead
+
+
+class ClaimedError(InputError):
+    """Another run works here."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A folder that belongs to this run as long as the claim is held.
+
+    Attributes
+    ----------
+    path : Path
+        The claim's file.
+    owner : str
+        Another one for each claim.
+    lost : threading.Event
+        Set when another run was found to have taken the folder, as this one was silent for too long.
+    """
+
+    path: Path
+    owner: str
+    lost: threading.Event = field(default_factory=threading.Event)
+
+    def check(self) -> None:
+        """Raise ClaimedError if another run has taken the folder: what is there now is that run's."""
+        if self.lost.is_set() or _read(self.path).get("owner") != self.owner:
+            self.lost.set()
+            raise ClaimedError(f"{self.path.parent}: was taken by {_name(_read(self.path))}, as this run was silent")
+
+
+@contextlib.contextmanager
+def claimed(folder: Path, beat: float = BEAT, silence: float = SILENCE) -> Iterator[Claim]:
+    """Hold a folder, which is made if need be, until the end of the ``with`` block.
+
+    Parameters
+    ----------
+    folder : Path
+    beat : float
+        Seconds between two signs of life.
+    silence : float
+        Seconds without one after which an owner on another machine counts as dead.
+
+    Raises
+    ------
+    ClaimedError
+        If another run holds the folder; says which.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    claim = Claim(folder / FILE, uuid.uuid4().hex)
+    while not _create(claim):
+        holder = _read(claim.path)
+        if holder and not _is_dead(claim.path, holder, silence):
+            raise ClaimedError(f"{folder}: {_name(holder)} is working there; wait for its end, or choose another --out")
+        _remove(claim.path, holder.get("owner"))
+    done = threading.Event()
+    heart = threading.Thread(target=_live, args=(claim, beat, done), name="claim", daemon=True)
+    heart.start()
+    try:
+        yield claim
+    finally:
+        done.set()
+        heart.join()
+        if not claim.lost.is_set():
+            _remove(claim.path, claim.owner)
+
+
+def _create(claim: Claim) -> bool:
+    """Write the claim's file whole, unless there is one."""
+    me = {"owner": claim.owner, "host": socket.gethostname(), "pid": os.getpid(), "began": _began(os.getpid())}
+    temporary = claim.path.with_name(f"{FILE}.{claim.owner}")
+    temporary.write_text(json.dumps(me), encoding="utf-8")
+    try:
+        os.link(temporary, claim.path)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink()
+    return True
+
+
+def _live(claim: Claim, beat: float, done: threading.Event) -> None:
+    while not done.wait(beat):
+        if _read(claim.path).get("owner") != claim.owner:
+            claim.lost.set()
+            return
+        with contextlib.suppress(OSError):
+            os.utime(claim.path)
+
+
+def _read(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _name(holder: dict) -> str:
+    return f"another run (process {holder.get('pid', '?')} on {holder.get('host', '?')})"
+
+
+def _is_dead(path: Path, holder: dict, silence: float) -> bool:
+    if holder.get("host") == socket.gethostname():
+        return _began(holder.get("pid")) != holder.get("began")
+    clock = path.with_name(f"{FILE}.{uuid.uuid4().hex}")
+    try:
+        clock.touch()  # its time is what the file system calls now
+        return clock.stat().st_mtime - path.stat().st_mtime > silence
+    except FileNotFoundError:  # given up meanwhile
+        return True
+    finally:
+        clock.unlink(missing_ok=True)
+
+
+def _began(pid: object) -> float | None:
+    try:
+        return psutil.Process(pid).create_time()
+    except (psutil.Error, TypeError, ValueError):
+        return None
+
+
+def _remove(path: Path, owner: str | None) -> None:
+    """Remove a claim's file if it is of this owner; of two that try, one does. A damaged file has no owner."""
+    taken = path.with_name(f"{FILE}.{uuid.uuid4().hex}")
+    if _read(path).get("owner") != owner:
+        return
+    try:
+        path.rename(taken)
+    except FileNotFoundError:
+        return
+    if _read(taken).get("owner") != owner:  # a new owner's, that came in between
+        with contextlib.suppress(FileExistsError):
+            os.link(taken, path)
+    taken.unlink()

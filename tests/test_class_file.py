@@ -1,0 +1,149 @@
+"""A classifier's file of classes: what it says, and what it may not say."""
+
+import pytest
+
+from hsn_v1.class_file import parse_taxonomy, read_taxonomy
+from hsn_v1.errors import InputError
+
+LUNG = """
+mpp = 0.5
+mean = [200, 150.5, 180]
+std = 40
+
+[outputs]
+TUM = "tumour"
+STR = { name = "tumour stroma", parent = "TIS" }
+TIS = "tissue"
+"LYM.B" = "B cells"
+
+[names]
+white = "background"
+
+[label_sets.lung]
+background = "white"
+background_rule = "grey above 200"
+bright = ["STR"]
+set_aside = ["white"]
+
+[label_sets.lung.classes]
+TUM = [0, 64, 128]
+STR = [64, 128, 0]
+white = [255, 255, 255]
+
+[label_sets.lung.unlabelled]
+excluded = 3
+artefact = [1, 2, 3]
+
+[label_sets.cells]
+other = "rest"
+lender = "lung"
+borrowed = ["STR"]
+
+[label_sets.cells.classes]
+"LYM.B" = [9, 9, 9]
+rest = [8, 8, 8]
+
+[groups]
+both = ["lung", "cells"]
+"""
+
+
+def test_a_file_says_all_that_the_weights_do_not():
+    taxonomy = parse_taxonomy(LUNG, "lung.toml")
+    lung, cells = taxonomy.label_sets.values()
+    assert (taxonomy.mpp, taxonomy.mean, taxonomy.std) == (0.5, (200, 150.5, 180), (40,))
+    assert taxonomy.codes == ("TUM", "STR", "TIS", "LYM.B")
+    assert lung.codes == ("TUM", "STR", "white")
+    assert (lung.classified, lung.outputs(lung.classified), lung.foreground) == ([0, 1], [0, 1], [0, 1])
+    assert lung.unlabelled == {"excluded": 3, "artefact": (1, 2, 3)}
+    assert (lung.describe("TUM"), lung.describe("white"), lung.describe("artefact")) == (
+        "TUM tumour",
+        "background",
+        "artefact",
+    )
+    assert cells.lender == lung and cells.borrowed_indices == [1]
+    assert cells.outputs_of == {"LYM.B": 3}
+    assert taxonomy.groups == {"lung": (lung,), "cells": (cells,), "both": (lung, cells)}
+    assert taxonomy.group("both") == (lung, cells)
+
+
+def test_parents_are_named_or_follow_from_dots():
+    taxonomy = parse_taxonomy(LUNG, "lung.toml")
+    assert taxonomy.with_parents(["STR"]) == [1, 2]
+    assert taxonomy.with_parents(["LYM.B", "TUM"]) == [0, 3]  # no output is LYM
+    assert taxonomy.with_parents(["LYM.B.X"]) == [3]
+
+
+CHANGES = {
+    "no TOML": ("mpp = 0.5", "mpp = ", "lung.toml: not TOML .*line 2"),
+    "no scale": ("mpp = 0.5", "", "mpp is missing; expected a number above 0"),
+    "a scale of 0": ("mpp = 0.5", "mpp = 0", "mpp is 0; expected a number above 0"),
+    "an infinite scale": ("mpp = 0.5", "mpp = inf", "mpp is inf; expected a number above 0"),
+    "a scale in words": ("mpp = 0.5", 'mpp = "20x"', "mpp is '20x'"),
+    "two means": ("[200, 150.5, 180]", "[200, 150]", r"mean is \[200, 150\]; expected a number, or three for R, G and"),
+    "an unknown key": ("std = 40", "std = 40\nsdt = 3", "sdt is unknown; expected one of mpp, mean, std"),
+    "an unknown key of a set": ("bright =", "brigth =", "label_sets.lung.brigth is unknown; expected one of classes"),
+    "no class": ("[0, 64, 128]", "[0, 64]", r"label_sets.lung.classes.TUM is \[0, 64\]; expected a colour as"),
+    "a colour of 256": ("[0, 64, 128]", "[0, 64, 256]", "expected a colour as"),
+    "a colour in words": ("[0, 64, 128]", '"blue"', "label_sets.lung.classes.TUM is 'blue'; expected a colour as"),
+    "two classes of one colour": ("[64, 128, 0]", "[0, 64, 128]", r"STR has \[0, 64, 128\], which TUM has"),
+    "a class of the colour of none": ("[1, 2, 3]", "[0, 64, 128]", r"TUM has \[0, 64, 128\], which artefact has"),
+    "an index that a class has": ("excluded = 3", "excluded = 2", "unlabelled.excluded is 2; expected a colour"),
+    "a class without output": ("TUM = [0, 64", "TUN = [0, 64", "lung.classes.TUN is no output of the classifier"),
+    "a background that is no class": ('background = "white"', 'background = "glass"', "white is no output"),
+    "an unknown rule": (
+        '"grey above 200"',
+        '"grey"',
+        "background_rule is 'grey'; expected one of brightness, grey abo",
+    ),
+    "an unknown bright class": (
+        'bright = ["STR"]',
+        'bright = ["FAT"]',
+        "bright has 'FAT'; expected a class out of TUM",
+    ),
+    "a lender that comes later": ('lender = "lung"', 'lender = "late"', "cells.lender is 'late'; expected one of lung"),
+    "a class that is not the lender's": ('borrowed = ["STR"]', 'borrowed = ["rest"]', "borrowed has 'rest'"),
+    "a set that is not there": (
+        'both = ["lung", "cells"]',
+        'both = ["lungs"]',
+        "groups.both has 'lungs'; expected a la",
+    ),
+    "an output without name": ('TUM = "tumour"', "TUM = 1", "outputs.TUM is 1; expected words in quotes"),
+    "a parent that is no output": ('parent = "TIS"', 'parent = "ALL"', "outputs.STR.parent is 'ALL'; expected another"),
+    "a name that leads elsewhere": ("[label_sets.cells", '[label_sets."../cells"', "names folders and files"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_is_wrong_is_one_line_with_the_key(change):
+    old, new, message = CHANGES[change]
+    if change == "a name that leads elsewhere":
+        text = LUNG.replace(old, new)
+    else:
+        assert old in LUNG
+        text = LUNG.replace(old, new, 1)
+    with pytest.raises(InputError, match=message) as caught:
+        parse_taxonomy(text, "lung.toml")
+    assert str(caught.value).startswith("lung.toml: ") and "\n" not in str(caught.value)
+
+
+def test_own_ancestors_are_refused():
+    text = LUNG.replace('TIS = "tissue"', 'TIS = { name = "tissue", parent = "STR" }')
+    with pytest.raises(InputError, match="is its own ancestor"):
+        parse_taxonomy(text, "lung.toml")
+
+
+def test_more_classes_than_a_label_map_has_values_are_refused():
+    outputs = "\n".join(f'c{i} = "class {i}"' for i in range(255))
+    classes = "\n".join(f"c{i} = [{i}, 0, 0]" for i in range(255))
+    text = f"mpp = 1\nmean = 0\nstd = 1\n[outputs]\n{outputs}\n[label_sets.x]\n[label_sets.x.classes]\n{classes}"
+    with pytest.raises(InputError, match="has 255 classes; expected 1 to 254"):
+        parse_taxonomy(text, "x.toml")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"none\.toml: cannot be read"):
+        read_taxonomy(tmp_path / "none.toml")
+    (tmp_path / "latin.toml").write_bytes("# größer".encode("latin-1"))
+    with pytest.raises(InputError, match=r"latin\.toml: not UTF-8 text"):
+        read_taxonomy(tmp_path / "latin.toml")

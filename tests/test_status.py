@@ -1,0 +1,83 @@
+"""However a command ends, it says so in one line, and nothing of it is left."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from hsn_v1.commands.status import exit_status
+from hsn_v1.errors import InputError
+
+BUSY = """
+import sys, time
+from hsn_v1.commands.status import exit_status
+from hsn_v1.workers import pool_of
+
+def work():
+    pool = pool_of(2)
+    started = [pool.submit(time.sleep, 60) for _ in range(2)]
+    while not all(future.running() for future in started):
+        time.sleep(0.05)
+    print("busy", flush=True)
+    time.sleep(60)
+
+sys.exit(exit_status(work))
+"""
+
+
+def left_of(marker):
+    left = []
+    for process in psutil.process_iter():
+        try:
+            left += [process] if process.environ().get("HSN_TEST_MARKER") == marker else []
+        except psutil.Error:  # ended meanwhile, or another user's
+            continue
+    return left
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "message"),
+    [(signal.SIGINT, 130, "interrupted\n"), (signal.SIGTERM, 143, "terminated\n"), (signal.SIGKILL, -9, "")],
+)
+def test_a_busy_command_that_is_stopped_leaves_no_process_and_no_noise(tmp_path, number, status, message):
+    environment = {**os.environ, "HSN_TEST_MARKER": str(tmp_path)}
+    command = subprocess.Popen(
+        [sys.executable, "-c", BUSY], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert command.stdout.readline() == "busy\n"
+    assert len(left_of(str(tmp_path))) > 2
+    command.send_signal(number)
+    _, error = command.communicate(timeout=30)  # until all that share its stderr are gone
+    assert (command.returncode, error) == (status, message)
+    deadline = time.monotonic() + 10
+    while left_of(str(tmp_path)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left_of(str(tmp_path))
+
+
+def raising(error):
+    def command():
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (InputError("x.png: no image"), "error: x.png: no image\n"),
+        (PermissionError(13, "Permission denied", "a folder"), "error: a folder: Permission denied\n"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_line(capsys, error, line):
+    assert exit_status(raising(error)) == 2
+    assert capsys.readouterr() == ("", line)
+
+
+def test_a_fault_of_ours_has_a_traceback():
+    with pytest.raises(ZeroDivisionError):
+        exit_status(lambda: 1 / 0)
