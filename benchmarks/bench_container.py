@@ -33,7 +33,8 @@ from hsn_v1.files.slide import open_slide
 from hsn_v1.files.writing import write_picture
 from hsn_v1.phantoms.phantom_slide import write_slide
 from hsn_v1.slides.grid import OVERLAP
-from hsn_v1.slides.own_file import OWN_SCALE_PIXELS, Method, segment_slide
+from hsn_v1.slides.method import OWN_SCALE_PIXELS, Method
+from hsn_v1.slides.own_file import segment_slide
 from hsn_v1.tiles import TILE, Window
 
 #: The ways: what is averaged, and up to how many pixels at the image's own scale.
@@ -64,7 +65,7 @@ class Ways:
                 continue
             method = Method(self.label_sets, self.crfs, maps=maps)
             with (
-                mock.patch("hsn_v1.slides.own_file.OWN_SCALE_PIXELS", pixels),
+                mock.patch("hsn_v1.slides.method.OWN_SCALE_PIXELS", pixels),
                 tempfile.TemporaryDirectory() as out,
             ):
                 done = segment_slide(path, self.classifier, method, out, mpp=mpp)

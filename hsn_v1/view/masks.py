@@ -22,8 +22,8 @@ GEOJSON_BYTES = 50 << 20
 #: GDAL's drivers of masks, by the first bytes of a file.
 DRIVERS = {b"\x89PNG": "PNG", b"II*\0": "GTiff", b"MM\0*": "GTiff", b"II+\0": "GTiff", b"MM\0+": "GTiff", b"BM": "BMP"}
 
-#: Bytes of decoded blocks that GDAL keeps.
-GDAL_CACHE = 16 << 20
+#: GDAL keeps so many bytes of decoded blocks, and reads PNG files row by row: as a whole, it would hide damage.
+GDAL = {"GDAL_CACHEMAX": 16 << 20, "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,7 @@ def _opened(path: Path) -> Iterator[Any]:
         raise InputError(f"{path}: not a mask; expected PNG, TIFF or BMP")
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)  # for all threads: a mask lies nowhere on earth
     try:
-        with (
-            rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE, GDAL_PNG_WHOLE_IMAGE_OPTIM="NO"),
-            rasterio.open(path, driver=driver) as file,
-        ):
+        with rasterio.Env(**GDAL), rasterio.open(path, driver=driver) as file:
             yield file
     except RasterioError as error:
         raise InputError(f"{path}: not a mask, or damaged ({error}); write it again") from error
