@@ -1,21 +1,40 @@
-# make demo             set everything up and run both demos (make demo ROOT=DIR: on the data there)
-# make test             set everything up and run the tests
+# make                  set everything up in .venv and run both demos (make demo ROOT=DIR: on the data there)
+# make quick            the fast tests, under 30 s: no notebooks, browser, kills or reference masks
+# make test             all tests
+# make lab              open the notebooks in JupyterLab (make lab ROOT=DIR: on the data there)
+# make lowest           test with the oldest libraries that requirements.txt allows (Python 3.11 or 3.12)
 # make notebooks        execute both notebooks, and store them with their outputs
 # make screenshot       take the README's picture of `hsn-v1 view`, in Chromium
 # make lint             check style
-# make clean            remove the environment and the results
+# make wheel            build the wheel, in dist
+# make clean            remove the environment, results and built files
 
 PYTHON ?= python3
 ROOT ?= .
 BIN = .venv/bin
 READY = .venv/ready
+LOWEST = .venv/lowest
 
 demo: $(READY)
 	@$(BIN)/python demo_01_segment_patches.py --root "$(ROOT)"
 	@$(BIN)/python demo_02_segment_glas_patches.py --root "$(ROOT)"
 
+quick: $(READY)
+	$(BIN)/python -m pytest -m "not slow" -n 2
+
 test: $(READY)
 	$(BIN)/python -m pytest
+
+lab: $(READY)
+	HSN_ROOT="$(ROOT)" $(BIN)/python -m jupyterlab demo_01_segment_patches.ipynb
+
+# What loads models, as files from elsewhere meet the libraries there. `==2.18.*` is the lower bound, with its patches.
+lowest:
+	$(PYTHON) -m venv $(LOWEST)
+	sed -n 's/^\([a-z0-9-]*\)>=\([0-9.]*\).*/\1==\2.*/p' requirements.txt > $(LOWEST)/wanted
+	$(LOWEST)/bin/python -m pip install --quiet --requirement $(LOWEST)/wanted hypothesis psutil pytest
+	$(LOWEST)/bin/python -m pytest tests/test_architecture.py tests/test_weights.py tests/test_models.py \
+	  tests/test_histonet.py tests/test_gradcam.py
 
 notebooks: $(READY)
 	$(BIN)/python tests/execute_notebooks.py demo_01_segment_patches.ipynb demo_02_segment_glas_patches.ipynb
@@ -27,18 +46,21 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-$(READY): requirements.txt requirements-view.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 10) and \
-	  f"Python 3.10 or newer is needed, this is {v[0]}.{v[1]}: make PYTHON=python3.11 ...")'
+wheel: $(READY)
+	$(BIN)/python -m build --wheel --outdir dist .
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 11) and \
+	  f"Python 3.11 or newer is needed, this is {v[0]}.{v[1]}: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	@command -v g++ >/dev/null || echo "no g++: going without pydensecrf2, which only the tests compare with"
 	if command -v g++ >/dev/null; then cat requirements.txt; else grep -v '^pydensecrf2' requirements.txt; fi > .venv/wanted
-	$(BIN)/python -m pip install --quiet --requirement .venv/wanted --requirement requirements-view.txt --group dev
+	$(BIN)/python -m pip install --quiet --requirement .venv/wanted --group dev
 	$(BIN)/python -m pip install -qq --editable . --no-deps
 	@touch $@
 
 clean:
-	rm -rf .venv out
+	rm -rf .venv out build dist hsn_v1.egg-info
 
-.PHONY: demo test notebooks screenshot lint clean
+.PHONY: demo quick test lowest lab notebooks screenshot lint wheel clean

@@ -1,6 +1,6 @@
 """Time the dense CRF against pydensecrf: in turn, in one process, on one core and on two; and their peak memory.
 
-    python benchmarks/bench_crf.py [--images DIR] [--repeats N] [--profile]
+    python benchmarks/bench_crf.py [--images DIR] [--repeats N] [--profile | --calls | --against COMMIT]
 
 Without images, synthetic ones of the sizes of GlaS (522 x 775) and of patches (224 x 224). Times are medians of the
 repeats; the ratios are medians of the ratios of neighbouring runs, which a noisy machine disturbs less. On two cores
@@ -8,14 +8,25 @@ a large image is shared by two threads, and patches run side by side in two proc
 
 With --profile: the seconds of each phase on one thread and on two, least disturbed of the repeats, beside what the
 machine allows: a loop that only computes, and one that only moves memory, on one thread and on two.
+
+With --calls: the example of pydensecrf's documentation (640 x 480, its settings), by both, from the image to the
+probabilities.
+
+With --against: the windows of a slide (928 x 928, phantoms, their settings), by this code and by that of a commit, in
+turn; in seconds of the processor, which other processes disturb least.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
+import io
 import resource
 import subprocess
 import sys
+import tarfile
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -30,14 +41,19 @@ from numba import njit
 from rich.console import Console
 from rich.table import Table
 
-from hsn_v1 import densecrf, permutohedral
+from hsn_v1 import densecrf, lattice_filter, meanfield, permutohedral
 from hsn_v1.densecrf import BACKENDS, CRF, LARGE
 from hsn_v1.files.images import read_image
-from hsn_v1.permutohedral import each, spans
+from hsn_v1.phantoms.phantom import patch
+from hsn_v1.threads import each, spans
 from hsn_v1.workers import SMALL_IMAGES
 
+REPOSITORY = Path(__file__).parents[1]
 MORPH, FUNC = CRF(1, 20, 10, 40, 50), CRF(3, 40, 10, 4, 25)
 CASES = (("large", 2, FUNC), ("patches", 4, FUNC), ("patches", 5, MORPH), ("patches", 12, MORPH))
+#: The phantoms' settings, and about as many classes as a window has.
+WINDOWS = ((11, CRF(5.86, 13.17, 26.51, 3.98, 26.22)), (5, CRF(4.49, 15.55, 19.81, 4.28, 21.6)))
+SIDE = 928
 MEGAPIXELS = (1000, 2000)  # rows and columns
 
 
@@ -58,11 +74,11 @@ def synthetic_maps(rng: np.random.Generator, height: int, width: int, classes: i
     return (maps / maps.sum(axis=0)).astype(np.float32)
 
 
-def clock(run: Callable) -> float:
+def clock(run: Callable, now: Callable[[], float] = time.perf_counter) -> float:
     """Return the seconds that a call takes."""
-    start = time.perf_counter()
+    start = now()
     run()
-    return time.perf_counter() - start
+    return now() - start
 
 
 def span(crf: CRF, pairs: list) -> tuple[float, float]:
@@ -84,7 +100,9 @@ def phases(crf: CRF, pair: tuple, threads: int) -> dict[str, float]:
         finally:
             seconds[task.__name__.strip("_")] += time.perf_counter() - start
 
-    with mock.patch.object(permutohedral, "each", timed), mock.patch.object(densecrf, "each", timed):
+    with contextlib.ExitStack() as patches:
+        for module in (permutohedral, lattice_filter, meanfield):
+            patches.enter_context(mock.patch.object(module, "each", timed))
         total = clock(lambda: crf(*pair, threads=threads))
     return {**seconds, "rest": total - sum(seconds.values()), "all": total}
 
@@ -151,6 +169,58 @@ def measure(crf: CRF, pairs: list, repeats: int) -> list[str]:
     return [*(f"{1e3 * t:.0f}" for t in np.median(times, axis=0)), *(f"{gain:.2f}" for gain in gains), f"{equal:.6f}"]
 
 
+def calls(module, maps: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Return the probabilities of the example of pydensecrf's documentation."""
+    crf = module.DenseCRF2D(image.shape[1], image.shape[0], len(maps))
+    crf.setUnaryEnergy(-np.log(maps.clip(1e-5, 1)).reshape(len(maps), -1))
+    crf.addPairwiseGaussian(sxy=3, compat=3)
+    crf.addPairwiseBilateral(sxy=80, srgb=13, rgbim=image, compat=10)
+    return np.array(crf.inference(5))
+
+
+def compare_calls(rng: np.random.Generator, repeats: int) -> Table:
+    """Return a table of the milliseconds of the documented example by both modules, on one core."""
+    theirs = importlib.import_module("pydensecrf.densecrf")
+    table = Table("classes", "pydensecrf", "hsn_v1.densecrf", "gain", "same bits", title="ms, 640 x 480")
+    for classes in (2, 5, 21):
+        maps, image = synthetic_maps(rng, 480, 640, classes), synthetic_image(rng, 480, 640)
+        same = np.array_equal(calls(theirs, maps, image), calls(densecrf, maps, image))
+        times = np.array(
+            [[clock(lambda m=m: calls(m, maps, image)) for m in (theirs, densecrf)] for _ in range(repeats)]  # noqa: B023
+        )
+        medians, gain = 1e3 * np.median(times, axis=0), np.median(times[:, 0] / times[:, 1])
+        table.add_row(str(classes), *(f"{t:.0f}" for t in medians), f"{gain:.2f}", str(same))
+    return table
+
+
+def earlier(commit: str, folder: Path):
+    """Return the module `densecrf` of a commit."""
+    archive = subprocess.run(["git", "archive", commit, "hsn_v1"], cwd=REPOSITORY, capture_output=True, check=True)
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
+        tar.extractall(folder, filter="data")
+    (folder / "hsn_v1").rename(folder / "earlier")
+    sys.path.insert(0, str(folder))
+    return importlib.import_module("earlier.densecrf")
+
+
+def compare_windows(rng: np.random.Generator, commit: str, repeats: int) -> Table:
+    """Return a table of the processor's seconds for a slide's windows, by a commit and by this code."""
+    table = Table("classes", commit, "this", "ratio", "same bits", title=f"s of one core, {SIDE} x {SIDE}")
+    with tempfile.TemporaryDirectory() as folder:
+        before = earlier(commit, Path(folder))
+        image = np.ascontiguousarray(patch(0, size=(SIDE, SIDE)).image)
+        for classes, crf in WINDOWS:
+            old = before.CRF(**{name: getattr(crf, name) for name in crf.__dataclass_fields__})
+            maps = synthetic_maps(rng, SIDE, SIDE, classes)
+            same = np.array_equal(old(maps, image), crf(maps, image))
+            times = np.array(
+                [[clock(lambda c=c: c(maps, image), time.process_time) for c in (old, crf)] for _ in range(repeats)]  # noqa: B023
+            )
+            ratio = np.median(times[:, 1] / times[:, 0])
+            table.add_row(str(classes), *(f"{t:.2f}" for t in np.median(times, axis=0)), f"{ratio:.2f}", str(same))
+    return table
+
+
 def peak(backend: str) -> float:
     """Return the MiB for each megapixel that a backend needs beyond what the process had, in one of its own."""
     command = [sys.executable, __file__, "--peak", backend]
@@ -173,7 +243,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, help="a folder of images, in place of synthetic ones")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--profile", action="store_true", help="where the time goes, in place of the comparison")
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument("--profile", action="store_true", help="where the time goes, in place of the comparison")
+    other.add_argument("--calls", action="store_true", help="the example of pydensecrf's documentation")
+    other.add_argument("--against", metavar="COMMIT", help="a slide's windows, by this code and by a commit's")
     parser.add_argument("--peak", choices=BACKENDS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peak:
@@ -181,6 +254,10 @@ def main() -> None:
         return
 
     rng = np.random.default_rng(0)
+    if arguments.calls or arguments.against:
+        table = compare_calls(rng, arguments.repeats) if arguments.calls else None
+        Console().print(table or compare_windows(rng, arguments.against, arguments.repeats))
+        return
     if arguments.images:
         images = [read_image(path)[0] for path in sorted(arguments.images.glob("*.png"))]
     else:

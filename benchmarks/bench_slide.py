@@ -44,12 +44,13 @@ from hsn_v1.adp import CLASSIFIER_MPP, HTT_MODES
 from hsn_v1.commands.defaults import PHANTOM_MODEL
 from hsn_v1.evaluate import confusion_matrix, mean_iou_present
 from hsn_v1.files.models import load_histonet, read_crfs
-from hsn_v1.files.slides import open_slide
+from hsn_v1.files.slide import open_slide
 from hsn_v1.histonet import HistoNet
 from hsn_v1.phantoms.phantom_slide import write_slide
 from hsn_v1.slides.grid import SlideGrid
-from hsn_v1.slides.own_file import Method, segment_slide
-from hsn_v1.tiles import TILE
+from hsn_v1.slides.method import Method
+from hsn_v1.slides.own_file import segment_slide
+from hsn_v1.tiles import TILE, Window
 from hsn_v1.workers import available_cores
 
 LABEL_SETS = HTT_MODES["both"]
@@ -57,13 +58,13 @@ HALF = TILE // 2  # by which tiles are shifted, in px
 
 #: What is timed in one process: the stage, and the functions that make it up.
 STAGES = {
-    "find tissue": ("hsn_v1.slides.own_file.tissue_mask", "hsn_v1.slides.own_file.tiles_with_tissue"),
-    "read": ("hsn_v1.files.slides.Slide.read",),
+    "find tissue": ("hsn_v1.slides.own_file.survey", "hsn_v1.slides.own_file.tiles_with_tissue"),
+    "read": ("hsn_v1.files.slide.Slide.read",),
     "classify": ("hsn_v1.slides.whole_slide.classify_batch",),
     "localise, adjust": ("hsn_v1.slides.whole_slide.localise_and_adjust",),
     "refine": ("hsn_v1.densecrf.CRF.__call__",),
-    "write label maps": ("hsn_v1.slides.own_file.write_label_map",),
-    "write polygons": ("hsn_v1.slides.own_file.write_polygons",),
+    "write label maps": ("hsn_v1.slides.results.write_label_map",),
+    "write polygons": ("hsn_v1.slides.results.write_polygons",),
 }
 
 NEAR = 8  # px from a tile's border that count as near to it
@@ -185,7 +186,7 @@ def agreement(arguments: argparse.Namespace, console: Console) -> None:
     truth = {s.name: cv2.imread(str(path.with_name(f"{path.stem}_{s.name}.png")), -1) for s in LABEL_SETS}
 
     def patch(slide, top: int, left: int) -> dict[str, np.ndarray]:
-        image = slide.read(top, left, TILE, TILE, CLASSIFIER_MPP)
+        image = slide.read(Window(top, left, TILE, TILE), CLASSIFIER_MPP)
         return {
             name: found.masks["CRF"] for name, found in segment_image(image, histonet, LABEL_SETS, method.crfs).items()
         }

@@ -11,17 +11,22 @@ from .commands.status import exit_status
 
 #: Modules of `commands` whose `add_command(subparsers)` adds one; its parser's default `run` carries it out. They
 #: import what they need when they are carried out, not before.
-COMMANDS = ("segment", "view", "train", "tune_crf", "phantom", "data", "picture")
+COMMANDS = ("segment", "view", "train", "patches", "tune_crf", "evaluate", "benchmark", "phantom", "data", "picture")
 
 
-def main() -> int:
-    """Carry out the command line, and return its exit status."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line; what it parses has `run`, which carries the command out."""
     parser = argparse.ArgumentParser(prog="hsn-v1", description=__doc__.partition(":")[0] + ".")
     parser.add_argument("--version", action="version", version=f"hsn_v1 {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="command")
     for module in COMMANDS:
         import_module(f".commands.{module}", __package__).add_command(subparsers)
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    """Carry out the command line, and return its exit status."""
+    arguments = build_parser().parse_args()
     return exit_status(lambda: arguments.run(arguments))
 
 

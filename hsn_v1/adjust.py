@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter
 from scipy.special import expit
 
-from .labels import LabelSet
+from .labels import BACKGROUND_RULES, LabelSet
 
 BACKGROUND_REACH = 8  #: distance in px from which pixels matter to the background map
+SPOT = 50  #: area in px under which something bright is no background, by the rule "grey above 200"
 OTHER_STRENGTH = 0.05  #: value of the "other" map where no class responds at all
 
 
-def background_map(image: np.ndarray) -> np.ndarray:
+def background_map(image: np.ndarray, rule: str = BACKGROUND_RULES[0]) -> np.ndarray:
     """Map how much each pixel looks like the bare glass of the slide.
 
-    ``0.75 * sigmoid(4 * (mean of R, G, B - 240))``, smoothed by a Gaussian of sigma 2 px
-    (paper, section 3.3; docs/method.md, stage 3).
+    By the rule ``brightness``: ``0.75 * sigmoid(4 * (mean of R, G, B - 240))``, smoothed by a Gaussian of sigma 2 px
+    (paper, section 3.3; docs/method.md, stage 3). By ``grey above 200``, as benchmarks do: 1 where the luma is above
+    200, but for spots of less than `SPOT` px (docs/benchmarks.md).
 
     Parameters
     ----------
     image : ndarray of shape (H, W, 3), uint8
+    rule : str
+        One of `labels.BACKGROUND_RULES`.
 
     Returns
     -------
-    ndarray of shape (H, W), float32, in 0..0.75
+    ndarray of shape (H, W), float32, in 0..0.75 or 0..1
     """
+    if rule == "grey above 200":
+        bright = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) > 200
+        _, spots, facts, _ = cv2.connectedComponentsWithStats(bright.astype(np.uint8), connectivity=4)
+        large = facts[:, cv2.CC_STAT_AREA] >= SPOT
+        large[0] = False  # what is not bright
+        return large[spots].astype(np.float32)
     brightness = image.mean(axis=-1, dtype=np.float32)
     return gaussian_filter(0.75 * expit(4 * (brightness - 240)), sigma=2, radius=BACKGROUND_REACH)
 
@@ -79,8 +90,9 @@ def adjust(cams: np.ndarray, image: np.ndarray, label_set: LabelSet, lent: np.nd
     """
     maps = cams.copy()
     if label_set.background:
-        tissue = cams[label_set.indices(label_set.bright)].max(axis=0)
-        maps[label_set.codes.index(label_set.background)] = (background_map(image) - tissue).clip(0, 1)
+        background = background_map(image, label_set.background_rule)
+        tissue = cams[label_set.indices(label_set.bright)].max(axis=0, initial=0)
+        maps[label_set.codes.index(label_set.background)] = (background - tissue).clip(0, 1)
     if not label_set.other:
         return subtract_classes(maps)
     other = label_set.codes.index(label_set.other)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import tomllib
 
 from .errors import InputError
 from .labels import BACKGROUND_RULES, MOST_CLASSES, Colour, LabelSet, Taxonomy

@@ -1,13 +1,20 @@
 """Evaluation: every metric comes from one confusion matrix per label set and stage, summed over the images.
 
-A confusion matrix has C + 1 rows (ground truth; the last one for unlabelled pixels) and C columns (prediction).
+A confusion matrix has C + 1 rows (ground truth) and C + 1 columns (prediction), the last ones for pixels of no class.
+There are three ways to sum it up, whose numbers must not be mixed (docs/benchmarks.md): HistoSegNet's own, as
+published, and the `PROTOCOLS` of the benchmarks with patch labels.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from .labels import LabelSet
+
+#: How benchmarks with patch labels count; see `protocol_metrics`.
+PROTOCOLS = ("excluded", "background")
 
 
 def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
@@ -15,16 +22,14 @@ def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, classes: int) ->
 
     Parameters
     ----------
-    truth : ndarray of shape (H, W), int
-        Class indices; `classes` where the pixel is unlabelled.
-    prediction : ndarray of shape (H, W), int
-        Class indices.
+    truth, prediction : ndarray of shape (H, W), int
+        Class indices; `classes` where the pixel is of no class.
     classes : int
         Number C of classes.
 
     Returns
     -------
-    ndarray of shape (C + 1, C), int64
+    ndarray of shape (C + 1, C + 1), int64
 
     Raises
     ------
@@ -33,8 +38,9 @@ def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, classes: int) ->
     """
     if truth.shape != prediction.shape:
         raise ValueError(f"ground truth of shape {truth.shape} and prediction of shape {prediction.shape} differ")
-    pairs = truth.astype(np.int64) * classes + prediction
-    return np.bincount(pairs.ravel(), minlength=(classes + 1) * classes).reshape(classes + 1, classes)
+    side = classes + 1
+    pairs = truth.astype(np.int64) * side + prediction
+    return np.bincount(pairs.ravel(), minlength=side**2).reshape(side, side)
 
 
 def iou(confusion: np.ndarray) -> np.ndarray:
@@ -45,20 +51,24 @@ def iou(confusion: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    confusion : ndarray of shape (C + 1, C)
+    confusion : ndarray of shape (C + 1, C + 1)
 
     Returns
     -------
     ndarray of shape (C,), float64, in 0..1
     """
-    intersection = np.diagonal(confusion)
-    union = confusion[:-1].sum(axis=1) + confusion.sum(axis=0) - intersection
-    return intersection / (union + 1e-12)
+    hits, truth, predicted = _counts(confusion)
+    return hits / (truth + predicted - hits + 1e-12)
+
+
+def _counts(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return each class's pixels that are found, that are true and that are predicted, each of shape (C,)."""
+    return np.diagonal(confusion)[:-1], confusion[:-1].sum(axis=1), confusion[:, :-1].sum(axis=0)
 
 
 def occurring(confusion: np.ndarray) -> list[int]:
-    """Return the classes that are in the ground truth or predicted, for a matrix of shape (C + 1, C)."""
-    return np.flatnonzero(confusion[:-1].any(axis=1) | confusion.any(axis=0)).tolist()
+    """Return the classes that are in the ground truth or predicted, for a matrix of shape (C + 1, C + 1)."""
+    return np.flatnonzero(confusion[:-1].any(axis=1) | confusion[:, :-1].any(axis=0)).tolist()
 
 
 def mean_iou(confusion: np.ndarray) -> float:
@@ -96,12 +106,94 @@ def frequency_weights(pixels: np.ndarray) -> np.ndarray:
     return weights / (weights.sum() or 1)
 
 
+@dataclass(frozen=True)
+class Metrics:
+    """What a benchmark reports of a segmentation.
+
+    Attributes
+    ----------
+    iou, dice : ndarray of shape (C,), float64, in 0..1
+        Of each class; nan for the excluded class, and for one that is neither in the ground truth nor predicted.
+    mean_iou, mean_dice : float
+        Over the classes that are not nan.
+    fwiou : float
+        Mean IoU, weighted by the classes' shares of the true pixels.
+    accuracy : float
+        Share of the counted pixels that are right.
+    """
+
+    iou: np.ndarray
+    dice: np.ndarray
+    mean_iou: float
+    mean_dice: float
+    fwiou: float
+    accuracy: float
+
+
+def excluded_index(label_set: LabelSet) -> int:
+    """Return the index that the `PROTOCOLS` treat each in its way: the background class's, else C, of no class."""
+    return label_set.codes.index(label_set.background) if label_set.background else len(label_set)
+
+
+def protocol_metrics(confusion: np.ndarray, excluded: int, protocol: str) -> Metrics:
+    """Measure a segmentation as benchmarks do.
+
+    Parameters
+    ----------
+    confusion : ndarray of shape (C + 1, C + 1)
+    excluded : int
+        See `excluded_index`.
+    protocol : str
+        One of `PROTOCOLS`. ``excluded``: where the ground truth is the excluded index, pixels do not count at all.
+        ``background``: it is a class of its own, which takes part in the other classes' unions and in the pixel
+        accuracy, and which the means leave out. Other unlabelled pixels never count.
+
+    Returns
+    -------
+    Metrics
+    """
+    counted = confusion.copy()
+    unlabelled = len(confusion) - 1
+    ignored = {excluded, unlabelled} if protocol == "excluded" else {unlabelled} - {excluded}
+    counted[[*ignored]] = 0
+    hits, truth, predicted = (values.astype(float) for values in _counts(counted))
+    with np.errstate(invalid="ignore"):  # 0 / 0 is nan
+        iou, dice = hits / (truth + predicted - hits), 2 * hits / (truth + predicted)
+    if excluded < unlabelled:
+        iou[excluded] = dice[excluded] = np.nan
+    mean = ~np.isnan(iou)
+    weights = truth[mean] / max(truth[mean].sum(), 1)
+    return Metrics(
+        iou,
+        dice,
+        float(iou[mean].mean()) if mean.any() else 0.0,
+        float(dice[mean].mean()) if mean.any() else 0.0,
+        float(weights @ iou[mean]),
+        float(np.trace(counted) / max(counted.sum(), 1)),
+    )
+
+
+def named_metrics(confusion: np.ndarray, label_set: LabelSet, protocol: str) -> list[tuple[str, str, float]]:
+    """Return `protocol_metrics` as (metric, class or "", value), the excluded class left out."""
+    excluded = excluded_index(label_set)
+    metrics = protocol_metrics(confusion, excluded, protocol)
+    classes = [(c, code) for c, code in enumerate(label_set.codes) if c != excluded]
+    return [
+        *(("IoU", code, float(metrics.iou[c])) for c, code in classes),
+        *(("Dice", code, float(metrics.dice[c])) for c, code in classes),
+        ("mIoU", "", metrics.mean_iou),
+        ("mean Dice", "", metrics.mean_dice),
+        ("fwIoU", "", metrics.fwiou),
+        ("pixel accuracy", "", metrics.accuracy),
+    ]
+
+
 def row_normalised(confusion: np.ndarray, keep: list[int]) -> np.ndarray:
     """Return the share of each true class's pixels that went to each predicted class.
 
     Parameters
     ----------
-    confusion : ndarray of shape (C + 1, C)
+    confusion : ndarray of shape (C + 1, C + 1)
     keep : list of int
         Classes to show; shares are of all the row's pixels, also those predicted as another class.
 

@@ -11,7 +11,6 @@ whatever the image: one forward pass gives the maps of all classes, and no backw
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,30 +23,38 @@ if TYPE_CHECKING:
     import keras
 
 #: Layers that pass on each channel's gradient: whole, or, in the case of batch norm, times a constant.
-PASSING = {
-    "BatchNormalization",
-    "Dropout",
-    "Flatten",
-    "MaxPooling2D",
-    "AveragePooling2D",
-    "GlobalMaxPooling2D",
-    "GlobalAveragePooling2D",
-}
+PASSING = frozenset(
+    {
+        "BatchNormalization",
+        "Dropout",
+        "Flatten",
+        "MaxPooling2D",
+        "AveragePooling2D",
+        "GlobalMaxPooling2D",
+        "GlobalAveragePooling2D",
+    }
+)
 
 
 def feature_layer(model: keras.Model) -> keras.Layer:
-    """Return the layer whose output Grad-CAM weighs: the last activation that still has positions.
+    """Return the layer whose output Grad-CAM weighs: the last one with positions that does more than pass them on.
+
+    It is found from the last dense layer backwards, through batch norm, dropout, pooling and flattening; what comes
+    before it may branch at will.
 
     Raises
     ------
     ValueError
         If the model has no layer with a two-dimensional map as output.
     """
-    for layer in reversed(model.layers):
-        kind, shape = type(layer).__name__, layer.output.shape
-        if len(shape) == 4 and shape[1:3] != (1, 1) and kind.endswith(("Activation", "ReLU", "Conv2D")):
-            return layer
-    raise ValueError(f"model {model.name!r} has no layer with a map as output: Grad-CAM needs a convolutional network")
+    layer = next((each for each in reversed(model.layers) if _kind(each) == "Dense"), model.layers[-1])
+    while layer and (_kind(layer) in PASSING or not _has_positions(layer)):
+        layer = _before(layer)
+    if layer is None or _kind(layer) == "InputLayer":
+        raise ValueError(
+            f"model {model.name!r} has no layer with a map as output: Grad-CAM needs a convolutional network"
+        )
+    return layer
 
 
 def closed_form_weights(model: keras.Model) -> np.ndarray | None:
@@ -65,29 +72,49 @@ def closed_form_weights(model: keras.Model) -> np.ndarray | None:
         follow the activations; then `gradient_weights` applies.
     """
     features = feature_layer(model)
-    head = model.layers[model.layers.index(features) + 1 :]
-    kinds = [type(layer).__name__ for layer in head]
-    if kinds.count("Dense") != 1 or not _is_chain([features, *head]):
+    head = _chain(model, features)
+    kinds = [_kind(layer) for layer in head]
+    if kinds.count("Dense") != 1:
         return None
     end = kinds.index("Dense")
     height, width, channels = features.output.shape[1:]
     kernel = _weights(head[end])["kernel"]
     one_position = len(kernel) == channels
-    if not one_position or set(kinds[:end]) - PASSING or set(kinds[end + 1 :]) - {"Activation"}:
+    if not one_position or set(kinds[:end]) - PASSING or set(kinds[end + 1 :]) - {"Activation", "Dropout"}:
         return None
     scale = np.ones(channels)
-    for norm in (layer for layer in head[:end] if type(layer).__name__ == "BatchNormalization"):
+    for norm in (layer for layer in head[:end] if _kind(layer) == "BatchNormalization"):
         weights = _weights(norm)
         scale *= weights.get("gamma", 1) / np.sqrt(weights["moving_variance"] + norm.epsilon)
     return (scale[:, np.newaxis] * kernel / (height * width)).astype(np.float32)
+
+
+def _kind(layer: keras.Layer) -> str:
+    return type(layer).__name__
+
+
+def _has_positions(layer: keras.Layer) -> bool:
+    return len(layer.output.shape) == 4 and layer.output.shape[1:3] != (1, 1)
 
 
 def _weights(layer: keras.Layer) -> dict[str, np.ndarray]:
     return {weight.name: values for weight, values in zip(layer.weights, layer.get_weights(), strict=True)}
 
 
-def _is_chain(layers: list[keras.Layer]) -> bool:
-    return all(after.input is before.output for before, after in pairwise(layers))
+def _before(layer: keras.Layer) -> keras.Layer | None:
+    """Return the layer that a layer takes its input from; None if there is none, or if there are several."""
+    origin = getattr(layer.input, "_keras_history", None) if not isinstance(layer.input, list) else None
+    return origin.operation if origin and origin.operation is not layer else None
+
+
+def _chain(model: keras.Model, first: keras.Layer) -> list[keras.Layer]:
+    """Return the layers between one and the model's output, if nothing branches there; else an empty list."""
+    wanted, layers = model.outputs[0], []
+    layer = next((each for each in reversed(model.layers) if each.output is wanted), None)
+    while layer and layer is not first:
+        layers.append(layer)
+        layer = _before(layer)
+    return layers[::-1] if layer is first else []
 
 
 def gradient_weights(model: keras.Model, tiles: np.ndarray) -> np.ndarray:
@@ -111,7 +138,7 @@ def gradient_weights(model: keras.Model, tiles: np.ndarray) -> np.ndarray:
     to_dense = keras.Model(model.inputs[0], [feature_layer(model).output, dense.input])
     with tf.GradientTape(persistent=True) as tape:
         features, hidden = to_dense(tiles, training=False)
-        logits = tf.unstack(tf.matmul(hidden, dense.kernel) + dense.bias, axis=-1)
+        logits = tf.unstack(tf.matmul(hidden, dense.kernel), axis=-1)  # a bias has no gradient
     gradients = [tape.gradient(logit, features) for logit in logits]
     return np.stack([tf.reduce_mean(gradient, axis=(1, 2)) for gradient in gradients], axis=-1)
 

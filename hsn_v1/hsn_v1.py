@@ -6,7 +6,7 @@ What each stage computes exactly is in docs/method.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -33,10 +33,13 @@ class Segmentation:
         Adjusted maps.
     masks : dict of str to ndarray of shape (H, W), uint8
         Class indices after each of `STAGES` that was run.
+    silent : float
+        Share of the pixels where no class responds: there the Grad-CAM mask has the first one, as published.
     """
 
     maps: np.ndarray
     masks: dict[str, np.ndarray]
+    silent: float = 0.0
 
 
 def segment_image(
@@ -87,10 +90,11 @@ def segment(
     lattice = cache(partial(image_lattice, image, threads=threads))  # label sets share those of the same widths
     for label_set, cams, maps in localise_and_adjust(image, tiles, label_sets, window):
         masks = {"GradCAM": winners(cams, label_set.foreground), "Adjust": winners(maps)}  # (H, W)
+        silent = 1 - float(cams[label_set.foreground].any(axis=0).mean())
         del cams  # of a large image, gigabytes that the CRF can use
         if label_set.name in crfs:
             masks["CRF"] = winners(crfs[label_set.name](maps, image, threads, lattice))  # (C, H, W) -> (H, W)
-        yield label_set.name, Segmentation(maps, masks)
+        yield label_set.name, Segmentation(maps, masks, silent)
 
 
 def localise_and_adjust(
@@ -100,9 +104,16 @@ def localise_and_adjust(
 
     Of the whole image, or of a window, which then is what `image` shows.
     """
+    return adjust_each(image, label_sets, lambda label_set: localise(tiles, label_set, window))
+
+
+def adjust_each(
+    image: np.ndarray, label_sets: Iterable[LabelSet], cams_of: Callable[[LabelSet], np.ndarray]
+) -> Iterator[tuple[LabelSet, np.ndarray, np.ndarray]]:
+    """Yield each label set with what `cams_of` returns, Grad-CAMs, and its adjusted maps: stage 3."""
     wanted, lent = {label_set.name: label_set for label_set in label_sets}, {}
     for label_set in lenders_first(wanted.values()):
-        cams = localise(tiles, label_set, window)  # (T, K, h, w) -> (C, H, W)
+        cams = cams_of(label_set)  # (C, H, W)
         maps = adjust(cams, image, label_set, lent.get(label_set.name))  # (C, H, W)
         lent |= {one.name: maps[one.borrowed_indices] for one in wanted.values() if one.lender == label_set}
         if label_set.name in wanted:

@@ -27,53 +27,24 @@ NeurIPS 2011.
 from __future__ import annotations
 
 import math
-import os
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 from numba import njit
 
+from .lattice_filter import Lattice, filter_lattice
+from .threads import each, spans
+
 KEY_BITS = 63
 DIGIT = 11  # bits by which keys are sorted at once
 LANES = 64  # points embedded together, so that the loops over them become vector instructions
-TILE = 256  # points sliced together, to stay in the first cache
-LEAST = 1 << 12  # points or vertices worth a task of their own
-WIDEST = 32  # classes that are filtered together ...
-VALUES = 1 << 26  # ... or fewer, down to 8, where the vertices would have more values than this: bounds the memory
+NORMALISATIONS = ("none", "before", "after", "symmetric")
 LARGEST = 2.0**20  # a coordinate beyond which float32 no longer tells neighbouring simplices apart
 
 
-@dataclass(frozen=True)
-class Lattice:
-    """Where N points lie among M vertices, how the vertices neighbour each other, and the normalisation.
-
-    Attributes
-    ----------
-    offsets : ndarray of shape (d + 1, N), uint32
-        The vertices of each point's simplex, by their remainder.
-    weights : ndarray of shape (d + 1, N), float32
-        The barycentric weights of each point, in 0..1 but for rounding; they sum to 1.
-    above, below : ndarray of shape (d + 1, M), uint32
-        The neighbours of each vertex, up and down each direction; M where there is none.
-    bounds : tuple of d + 2 int
-        Vertices ``bounds[r]`` up to ``bounds[r + 1]`` have remainder r.
-    norm : ndarray of shape (N,), float32
-        The diagonal of D^-1/2.
-    """
-
-    offsets: np.ndarray
-    weights: np.ndarray
-    above: np.ndarray
-    below: np.ndarray
-    bounds: tuple[int, ...]
-    norm: np.ndarray
-
-
-def build_lattice(features: np.ndarray, threads: int = 1, silent: int = 0) -> Lattice:
+def build_lattice(features: np.ndarray, threads: int = 1, normalisation: str = "symmetric") -> Lattice:
     """Embed points in the lattice, find the neighbours of all vertices, and normalise.
 
     Parameters
@@ -82,8 +53,9 @@ def build_lattice(features: np.ndarray, threads: int = 1, silent: int = 0) -> La
         One column per point, in standard deviations of the Gaussian; d and N at least 1.
     threads : int
         The result is the same for any number.
-    silent : int
-        So many of the last points only add their vertices to the lattice: they have no values.
+    normalisation : str
+        One of `NORMALISATIONS`: by the root of the degrees (the filter of ones) before and after, or by the degrees
+        on one side, or not at all.
 
     Returns
     -------
@@ -97,20 +69,27 @@ def build_lattice(features: np.ndarray, threads: int = 1, silent: int = 0) -> La
     features = np.ascontiguousarray(features, np.float32)
     if features.ndim != 2 or not features.size:
         raise ValueError(f"features must be (d, N), both at least 1, not {features.shape}")
+    points = features.shape[1]
+    if points % 4:
+        # pydensecrf embeds four points at a time, and fills up with zeros: without a value, but with vertices which
+        # the blur passes through.  One silent point does the same.
+        features = np.pad(features, ((0, 0), (0, 1)))
     d, n = features.shape
     # The columns of the embedding, made unit vectors, times the standard deviation of splat, blur and slice.
     deviation = float(np.float32(math.sqrt(2 / 3) * (d + 1)))
     scale = np.array([1 / math.sqrt((i + 2) * (i + 1)) * deviation for i in range(d)], np.float32)
     strides, origin, key_bits = _key_layout(features, scale)
-    weights = np.empty((d + 1, n), np.float32)
-    offsets = np.empty((d + 1, n), np.uint32)
+    # Where they fit, key and point are one integer, so that both are sorted at once; it is as linear as the key.
+    point_bits = (n - 1).bit_length() if key_bits + (n - 1).bit_length() <= KEY_BITS else 0
+    weights = np.empty((n, d + 1), np.float32)
+    offsets = np.empty((n, d + 1), np.uint32)
     blocks = np.empty((d + 1, n), np.int64)
-    each(threads, _embed, [(features, scale, strides, origin, blocks, weights, *span) for span in spans(n, threads)])
-    blocks = each(threads, _sort_block, [(blocks[r], offsets[r], key_bits) for r in range(d + 1)])
+    embedding = features, scale, strides << point_bits, origin << point_bits, int(point_bits > 0), blocks, weights
+    each(threads, _embed, [(*embedding, *span) for span in spans(n, threads)])
+    blocks = each(threads, _sort_block, [(blocks[r], offsets[:, r], point_bits, key_bits) for r in range(d + 1)])
 
     bounds = (0, *np.cumsum([len(block) for block in blocks]).tolist())
-    for r in range(1, d + 1):
-        offsets[r] += np.uint32(bounds[r])
+    offsets += np.array(bounds[:-1], np.uint32)
     above, below = np.empty((2, d + 1, bounds[-1]), np.uint32)
     links = []
     for axis, r in product(range(d + 1), repeat=2):
@@ -123,56 +102,15 @@ def build_lattice(features: np.ndarray, threads: int = 1, silent: int = 0) -> La
         links.append((blocks[r], blocks[following], step, first, up, down, bounds[r], bounds[following], bounds[-1]))
     each(threads, _link, links)
 
-    ones = np.ones((n - silent, 1), np.float32)
-    lattice = Lattice(offsets, weights, above, below, bounds, norm=ones[:, 0])
-    degree = filter_lattice(lattice, ones, threads)[:, 0].astype(np.float64)
-    return replace(lattice, norm=(1 / np.sqrt(degree + 1e-20)).astype(np.float32))
-
-
-def filter_lattice(
-    lattice: Lattice, values: np.ndarray, threads: int = 1, out: np.ndarray | None = None, gain: float = 1.0
-) -> np.ndarray:
-    """Filter values with the normalised Gaussian of a lattice: ``out + gain * D^-1/2 G D^-1/2 values``.
-
-    Parameters
-    ----------
-    lattice : Lattice
-    values : ndarray of shape (N, K), float32
-        One row per point (less the silent ones), one column per class; fastest where K is 1, 2, 4 or a multiple of 8.
-    threads : int
-        The result is the same for any number.
-    out : ndarray of shape (N, K), float32, optional
-        Added to in place; zeros where not given.
-    gain : float
-
-    Returns
-    -------
-    ndarray of shape (N, K), float32
-        `out`.
-    """
-    if out is None:
-        out = np.zeros(values.shape, np.float32)
-    n, classes = values.shape
-    bounds, gain = lattice.bounds, np.float32(gain)
-    remainders, vertices = len(bounds) - 1, bounds[-1]
-    # Alpha keeps the filter of a constant near to it.  Where it multiplies matters to the rounding alone.
-    alpha = np.float32(1 / (1 + 2.0 ** (1 - remainders)))
-    alphas = (np.float32(1), alpha) if classes <= 2 else (alpha, np.float32(1))
-    widest = max(8, min(WIDEST, VALUES // vertices // 8 * 8))
-    for first in range(0, classes, widest):
-        width = min(widest, classes - first)
-        # The length of a tuple is known to the compiler, which unrolls the loop over the classes.
-        lanes = tuple(range(width)) if width in (1, 2, 4) else np.arange(width)
-        old, new = np.empty((2, vertices + 1, width), np.float32)
-        old[-1] = new[-1] = 0  # the neighbour that is not there
-        blocks = zip(lattice.offsets, lattice.weights, bounds[:-1], bounds[1:], strict=True)
-        each(threads, _splat, [(values, first, lanes, lattice.norm, old, *block) for block in blocks])
-        for up, down in zip(lattice.above, lattice.below, strict=True):
-            each(threads, _blur, [(old, new, lanes, up, down, *span) for span in spans(vertices, threads)])
-            old, new = new, old
-        read = (old, lanes, lattice.norm, lattice.offsets, lattice.weights, alphas, gain, out, first)
-        each(threads, _slice, [(*read, *span) for span in spans(n, threads)])
-    return out
+    ones = np.ones((points, 1), np.float32)
+    lattice = Lattice(offsets, weights, above, below, bounds, before=ones[:, 0], after=ones[:, 0])
+    if normalisation == "none":
+        return lattice
+    degree = filter_lattice(lattice, ones, threads)[:, 0].astype(np.float64) + 1e-20
+    if normalisation == "symmetric":
+        norm = (1 / np.sqrt(degree)).astype(np.float32)
+        return replace(lattice, before=norm, after=norm)
+    return replace(lattice, **{normalisation: (1 / degree).astype(np.float32)})
 
 
 def _key_layout(features: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.int64, int]:
@@ -203,8 +141,11 @@ def _key_layout(features: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np
 
 
 @njit(cache=True, nogil=True)
-def _embed(features, scale, strides, origin, keys, weights, start, stop):
-    """Keys and barycentric weights of the vertices around points `start` to `stop` (Adams et al., section 3.2)."""
+def _embed(features, scale, strides, origin, point, keys, weights, start, stop):
+    """Keys and barycentric weights of the vertices around points `start` to `stop` (Adams et al., section 3.2).
+
+    The number of the point, times `point`, is added to its keys.
+    """
     d = features.shape[0]
     side, inverse = np.float32(d + 1), np.float32(1) / np.float32(d + 1)
     feature = np.zeros(LANES, np.float32)
@@ -228,7 +169,7 @@ def _embed(features, scale, strides, origin, keys, weights, start, stop):
         for n in range(LANES):
             elevated[0, n] = total[n]
             total[n] = 0
-            key[n] = origin
+            key[n] = origin + point * (first + n)
         # The nearest point whose coordinates are multiples of d+1; but they may not sum to zero ...
         for i in range(d + 1):
             for n in range(LANES):
@@ -255,26 +196,22 @@ def _embed(features, scale, strides, origin, keys, weights, start, stop):
         # From that corner, a step along each axis by descending rank visits the vertices of the simplex.
         for n in range(live):
             keys[0, first + n] = key[n]
-            weights[0, first + n] = residual[d, n] + (np.float32(1) - residual[0, n])
+            weights[first + n, 0] = residual[d, n] + (np.float32(1) - residual[0, n])
         for r in range(1, d + 1):
             for n in range(live):
                 key[n] -= stride[d - r + 1, n]
                 keys[r, first + n] = key[n]
-                weights[r, first + n] = residual[d - r, n] - residual[d - r + 1, n]
+                weights[first + n, r] = residual[d - r, n] - residual[d - r + 1, n]
 
 
-def _sort_block(keys: np.ndarray, offsets: np.ndarray, key_bits: int) -> np.ndarray:
+def _sort_block(keys: np.ndarray, offsets: np.ndarray, point_bits: int, key_bits: int) -> np.ndarray:
     """Give the vertices of one remainder numbers, in the order of their keys, and return these keys."""
-    point_bits = (len(keys) - 1).bit_length()
-    if key_bits + point_bits <= KEY_BITS:
-        # Key and point as one integer, whose lower bits are in order already.
-        keys = _sort(keys << point_bits | np.arange(len(keys)), point_bits, point_bits + key_bits)
-        points = keys & ((1 << point_bits) - 1)
-        keys >>= point_bits
-    else:
-        points = np.argsort(keys)
-        keys = keys[points]
-    return keys[: _number(keys, points, offsets)].copy()
+    if not point_bits:
+        keys, numbers = np.unique(keys, return_inverse=True)
+        offsets[:] = numbers
+        return keys
+    keys = _sort(keys, point_bits, point_bits + key_bits)  # the lower bits are in order already
+    return keys[: _number(keys, point_bits, offsets)].copy()
 
 
 @njit(cache=True, nogil=True)
@@ -296,14 +233,15 @@ def _sort(values, low, high):
 
 
 @njit(cache=True, nogil=True)
-def _number(keys, points, offsets):
+def _number(keys, point_bits, offsets):
     """Move the distinct among sorted keys to the front, and tell each point the number of its key."""
-    last = 0
+    last, last_key = -1, np.int64(-1)
     for i in range(len(keys)):
-        if keys[i] != keys[last]:
-            last += 1
-            keys[last] = keys[i]
-        offsets[points[i]] = last
+        key, point = keys[i] >> point_bits, keys[i] & ((1 << point_bits) - 1)
+        if key != last_key:
+            last, last_key = last + 1, key
+            keys[last] = key
+        offsets[point] = last
     return last + 1
 
 
@@ -324,63 +262,6 @@ def _link(keys, others, step, first, above, below, base, other_base, missing):
     below[j:] = missing
     for rest in range(i, i + left):
         above[rest % len(keys)] = missing
-
-
-@njit(cache=True, nogil=True)
-def _splat(values, first, lanes, norm, vertices, offsets, weights, start, stop):
-    vertices[start:stop] = 0
-    for p in range(len(values)):
-        value, vertex, weight, scale = values[p, first:], vertices[offsets[p]], weights[p], norm[p]
-        for c in range(len(lanes)):
-            vertex[c] += weight * (value[c] * scale)
-
-
-@njit(cache=True, nogil=True)
-def _blur(old, new, lanes, above, below, start, stop):
-    for v in range(start, stop):
-        here, up, down, blurred = old[v], old[above[v]], old[below[v]], new[v]
-        for c in range(len(lanes)):
-            blurred[c] = here[c] + np.float32(0.5) * (up[c] + down[c])
-
-
-@njit(cache=True, nogil=True)
-def _slice(vertices, lanes, norm, offsets, weights, alphas, gain, out, first, start, stop):
-    tile = np.empty((TILE, len(lanes)), np.float32)
-    for begin in range(start, stop, TILE):
-        size = min(TILE, stop - begin)
-        tile[:] = 0
-        for r in range(len(offsets)):
-            for p in range(size):
-                total, vertex = tile[p], vertices[offsets[r, begin + p]]
-                weight = weights[r, begin + p] * alphas[0]
-                for c in range(len(lanes)):
-                    total[c] += weight * vertex[c] * alphas[1]
-        for p in range(size):
-            total, result, scale = tile[p], out[begin + p, first:], norm[begin + p]
-            for c in range(len(lanes)):
-                result[c] += gain * (total[c] * scale)
-
-
-def spans(n: int, threads: int) -> list[tuple[int, int]]:
-    """Cut 0 to n into ranges, two for each thread; no result depends on where they are cut."""
-    size = n if threads == 1 else max(LEAST, -(-n // (2 * threads)))
-    return [(start, min(start + size, n)) for start in range(0, n, size)]
-
-
-def each(threads: int, task, arguments: list[tuple]) -> list:
-    """Run a task on all arguments and wait: NumPy and the kernels do not hold the interpreter lock."""
-    if threads == 1 or len(arguments) == 1:
-        return [task(*args) for args in arguments]
-    return list(_pool(threads).map(task, *zip(*arguments, strict=True)))
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, "lattice")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked child inherits the pool, but not its threads
 
 
 def is_compiled() -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from itertools import product
 
 import cv2
@@ -61,11 +61,26 @@ class Window:
         """Return the window with a margin on all sides."""
         return Window(self.top - margin, self.left - margin, self.height + 2 * margin, self.width + 2 * margin)
 
+    def around(self, others: Iterable[Window]) -> Window:
+        """Return the smallest window that holds this one and others."""
+        windows = (self, *others)
+        top, left = min(one.top for one in windows), min(one.left for one in windows)
+        bottom, right = max(one.bottom for one in windows), max(one.right for one in windows)
+        return Window(top, left, bottom - top, right - left)
+
     def overlap(self, other: Window) -> Window:
         """Return what two windows have in common; without rows or columns if nothing."""
         top, left = max(self.top, other.top), max(self.left, other.left)
         height, width = min(self.bottom, other.bottom) - top, min(self.right, other.right) - left
         return Window(top, left, max(height, 0), max(width, 0))
+
+    def halves(self) -> tuple[Window, Window]:
+        """Return the window's upper and lower half, or the left and right one if it is wider than high."""
+        if self.width > self.height:
+            first = self.width // 2
+            return replace(self, width=first), replace(self, left=self.left + first, width=self.width - first)
+        first = self.height // 2
+        return replace(self, height=first), replace(self, top=self.top + first, height=self.height - first)
 
     def within(self, frame: Window) -> tuple[slice, slice]:
         """Return the window's rows and columns in an array that shows a frame around it."""

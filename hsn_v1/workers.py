@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -23,6 +23,7 @@ import loky
 from .errors import InputError
 
 Image = TypeVar("Image")
+Result = TypeVar("Result")
 
 #: There is a process for each core, so that threads in it only wait for each other. And loky must not take what a
 #: worker keeps for a leak, and start it anew.
@@ -170,3 +171,11 @@ def outside_garbage_collection() -> Iterator[None]:
         gc.freeze()
         if enabled:
             gc.enable()
+
+
+def in_parallel(work: Callable[..., Result], jobs: Sequence[tuple], what: str, quiet: bool = False) -> Iterator[Result]:
+    """Yield what a function gives for each job's arguments, in order, worked out in processes, with a progress bar."""
+    from rich.progress import track
+
+    results = pool_of(available_cores()).map(work, *zip(*jobs, strict=True), chunksize=max(1, min(16, len(jobs) // 8)))
+    return iter(track(results, what, len(jobs), disable=quiet))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import zlib
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -9,6 +10,7 @@ from urllib.parse import unquote
 import h5py
 import numpy as np
 import pytest
+import tifffile
 from scipy.io import savemat
 
 from hsn_v1.adp import ADP, CLASSIFIER_CODES, LABEL_SETS
@@ -138,6 +140,26 @@ def links(path):
                 found[address] = (path.parent / unquote(address)).is_file()
     assert found
     return found
+
+
+def write_sparse(path, image, mpp):
+    """Write a slide of 512 x 512 px of which only `image`, the square from 128 to 384, was scanned."""
+    canvas = np.zeros((512, 512, 3), np.uint8)
+    canvas[128:384, 128:384] = image
+    corners = [(y, x) for y in range(0, 512, 128) for x in range(0, 512, 128)]
+    scanned = [canvas[y : y + 128, x : x + 128].tobytes() if canvas[y, x].any() else b"" for y, x in corners]
+    tifffile.imwrite(
+        path,
+        (zlib.compress(tile) if tile else b"" for tile in scanned),
+        shape=(512, 512, 3),
+        dtype=np.uint8,
+        tile=(128, 128),
+        photometric="rgb",
+        compression="zlib",
+        resolution=(10_000 / mpp,) * 2,
+        resolutionunit="CENTIMETER",
+        metadata=None,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -6,6 +8,8 @@ from hypothesis.extra.numpy import arrays
 
 from hsn_v1.adjust import adjust, background_map, subtract_classes
 from hsn_v1.adp import FUNC, GLAS, MORPH
+from hsn_v1.hsn_v1 import winners
+from hsn_v1.labels import LabelSet
 
 MAPS = arrays(np.float32, st.tuples(st.integers(1, 6), st.just(2), st.just(2)), elements=st.floats(0, 1, width=16))
 
@@ -101,3 +105,22 @@ def test_arguments_stay_as_they_are(label_set):
         np.testing.assert_array_equal(array, copy)
     assert maps.dtype == np.float32
     assert 0 <= maps.min() <= maps.max() <= 1
+
+
+def test_grey_above_200_is_background_but_for_small_spots():
+    image = grey(200, (40, 40))
+    image[:10, :5] = 201  # 50 px
+    image[20:27, 20:27] = 255  # 49 px
+    image[30:, 30:] = (255, 190, 190)  # luma 209, though only red is bright
+    expected = np.zeros((40, 40), np.float32)
+    expected[:10, :5] = expected[30:, 30:] = 1
+    np.testing.assert_array_equal(background_map(image, "grey above 200"), expected)
+    assert not background_map(grey(200), "grey above 200").any()
+
+
+def test_a_label_set_finds_background_by_its_rule():
+    label_set = LabelSet("tissue", {"T": (1, 0, 0), "B": (2, 0, 0)}, {"T": 0}, background="B")
+    cams = np.stack([np.full((9, 9), 0.4, np.float32), np.zeros((9, 9), np.float32)])
+    for rule, expected in (("brightness", 0), ("grey above 200", 1)):
+        by_rule = replace(label_set, background_rule=rule)
+        assert winners(adjust(cams, grey(220), by_rule))[4, 4] == expected

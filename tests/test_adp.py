@@ -1,5 +1,11 @@
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
+import hsn_v1
 from hsn_v1.adp import ADP, CLASSIFIER_CODES, FUNC, GLAS, LABEL_SETS, MORPH
 from hsn_v1.labels import lenders_first
 
@@ -34,3 +40,52 @@ def test_lenders_come_first_and_once():
 def test_parents_are_implied():
     assert [ADP.codes[i] for i in ADP.with_parents(["E.M.U", "T"])] == ["E", "E.M", "E.M.U", "T"]
     assert [ADP.codes[i] for i in ADP.with_parents(["E.T.X"])] == ["E", "E.T"]
+
+
+PACKAGE = Path(hsn_v1.__file__).parent
+
+#: What may know ADP: its file of classes, the phantoms, the check of the authors' download, and the defaults.
+KNOWS_ADP = ("adp.toml", "phantoms/", "sets/official.py", "commands/defaults.py")
+
+#: What may also name its label sets: what shows phantoms, or knows GlaS, which is a data set, too.
+NAMES_SETS = (*KNOWS_ADP, "commands/picture.py", "sets/benchmarks.py")
+
+CODES = {*ADP.outputs, *ADP.vague}
+
+
+def words_of(path: Path) -> Iterator[str]:
+    """Yield what a file says: the strings of a module but for its docstrings, or all of another file."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".py":
+        yield text
+        return
+    tree = ast.parse(text)
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docstrings = {id(node.body[0].value) for node in ast.walk(tree) if isinstance(node, documented) and is_said(node)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.value
+
+
+def is_said(node):
+    return bool(node.body) and isinstance(node.body[0], ast.Expr)
+
+
+def files_with(found, allowed):
+    texts = (path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".toml", ".html", ".js", ".css"))
+    files = {path.relative_to(PACKAGE).as_posix(): path for path in texts if "models" not in path.parts}
+    return {name for name, path in files.items() if not name.startswith(allowed) and any(map(found, words_of(path)))}
+
+
+def test_no_other_module_knows_adp():
+    """Codes of one letter are left out: NumPy's orders are called C and F."""
+
+    def has_code(text):
+        return bool(CODES & {*re.findall(r"\b[A-Z](?:\.[A-Z])+\b", text)})
+
+    assert files_with(has_code, KNOWS_ADP) == set()
+    assert {"adp.toml", "sets/official.py"} <= files_with(has_code, ())
+
+
+def test_no_other_module_names_its_label_sets():
+    assert files_with(LABEL_SETS.__contains__, NAMES_SETS) == set()

@@ -12,6 +12,8 @@ from hsn_v1.commands import demo as cli
 from hsn_v1.files import models
 from hsn_v1.files.writing import write_picture
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[1]
 PARAMS = {"input_name": "patches", "htt_mode": "func"}
 PUBLISHED = {"func": {"fIoU": 0.54217157, "mIoU": 0.55052868}}

@@ -1,17 +1,22 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn import metrics
 
 from hsn_v1 import evaluate
+from hsn_v1.adp import FUNC, GLAS
 
 # Three classes, the third absent from the ground truth but predicted once; label 3 is unlabelled.
 TRUTH = np.array([[0, 0, 0, 1], [1, 1, 3, 3]])
 PREDICTION = np.array([[0, 0, 1, 1], [1, 2, 0, 1]])
 CONFUSION = np.array(
     [
-        [2, 1, 0],
-        [0, 2, 1],
-        [0, 0, 0],
-        [1, 1, 0],  # unlabelled
+        [2, 1, 0, 0],
+        [0, 2, 1, 0],
+        [0, 0, 0, 0],
+        [1, 1, 0, 0],  # unlabelled
     ]
 )
 
@@ -35,11 +40,11 @@ def test_iou_worked_by_hand():
 
 def test_mean_over_classes_present_leaves_out_those_only_predicted():
     assert evaluate.mean_iou_present(CONFUSION) == pytest.approx((0.5 + 0.4) / 2)
-    assert evaluate.mean_iou_present(np.zeros((4, 3), int)) == 0
+    assert evaluate.mean_iou_present(np.zeros((4, 4), int)) == 0
 
 
 def test_iou_of_a_class_that_never_occurs_is_0():
-    assert evaluate.iou(np.array([[4, 0], [0, 0], [0, 0]])).tolist() == pytest.approx([1, 0])
+    assert evaluate.iou(np.array([[4, 0, 0], [0, 0, 0], [0, 0, 0]])).tolist() == pytest.approx([1, 0])
 
 
 def test_frequency_weights_worked_by_hand():
@@ -56,3 +61,86 @@ def test_frequency_weights_of_a_single_pixel_or_none_are_finite():
 def test_foreground_shares_are_of_the_full_row():
     np.testing.assert_allclose(evaluate.row_normalised(CONFUSION, [0, 1, 2])[1], [0, 2 / 3, 1 / 3])
     np.testing.assert_allclose(evaluate.row_normalised(CONFUSION, [0, 1]), [[2 / 3, 1 / 3], [0, 2 / 3]])
+
+
+def test_what_is_predicted_as_no_class_is_missed():
+    confusion = evaluate.confusion_matrix(np.array([0, 0, 1]), np.array([0, 2, 2]), 2)
+    np.testing.assert_allclose(evaluate.iou(confusion), [1 / 2, 0])
+    assert evaluate.occurring(confusion) == [0, 1]
+
+
+# Tumour, stroma and necrosis, which is absent; 3 is background in a label set that has it, else of no class.
+#                 truth 0: 4 found, 1 taken for background; truth 1: 2 found, 2 taken for 0; background: 3 found, 1 as 0
+BENCHMARK = np.zeros((5, 5), int)
+BENCHMARK[0, [0, 3]] = 4, 1
+BENCHMARK[1, [1, 0]] = 2, 2
+BENCHMARK[3, [3, 0]] = 3, 1
+BENCHMARK[4, [0, 1]] = 5, 6  # unlabelled
+
+
+@pytest.mark.parametrize("has_background", [True, False])
+def test_protocols_worked_by_hand(has_background):
+    confusion = BENCHMARK if has_background else BENCHMARK[:4, :4]
+    excluded = evaluate.protocol_metrics(confusion, 3, "excluded")
+    np.testing.assert_allclose(excluded.iou[:3], [4 / 7, 2 / 4, np.nan])  # tumour: 5 true, 6 predicted, 4 both
+    np.testing.assert_allclose(excluded.dice[:3], [8 / 11, 4 / 6, np.nan])
+    assert excluded.mean_iou == pytest.approx((4 / 7 + 1 / 2) / 2)
+    assert excluded.mean_dice == pytest.approx((8 / 11 + 2 / 3) / 2)
+    assert excluded.fwiou == pytest.approx(5 / 9 * 4 / 7 + 4 / 9 * 1 / 2)
+    assert excluded.accuracy == pytest.approx(6 / 9)
+    background = evaluate.protocol_metrics(confusion, 3, "background")
+    np.testing.assert_allclose(background.iou[:3], [4 / 8, 2 / 4, np.nan])  # one more pixel is taken for tumour
+    assert background.mean_iou == pytest.approx(1 / 2)
+    assert background.fwiou == pytest.approx(1 / 2)
+    assert background.accuracy == pytest.approx(9 / 13)  # background found counts
+    assert np.isnan([*excluded.iou[3:], *background.iou[3:], *background.dice[3:]]).all()
+
+
+def test_protocols_agree_where_nothing_is_excluded():
+    confusion = np.array([[5, 1, 0], [2, 7, 0], [0, 0, 0]])
+    excluded, background = (evaluate.protocol_metrics(confusion, 2, protocol) for protocol in evaluate.PROTOCOLS)
+    for name, value in vars(excluded).items():
+        np.testing.assert_array_equal(value, getattr(background, name))
+    assert excluded.mean_iou == pytest.approx(evaluate.mean_iou(confusion))
+
+
+def test_a_class_only_predicted_counts_as_0_and_no_pixel_at_all_as_0():
+    only_predicted = evaluate.protocol_metrics(CONFUSION, 3, "excluded")
+    np.testing.assert_allclose(only_predicted.iou, [2 / 3, 2 / 4, 0])
+    assert only_predicted.mean_iou == pytest.approx((2 / 3 + 1 / 2) / 3)
+    nothing = evaluate.protocol_metrics(np.zeros((4, 4), int), 3, "excluded")
+    assert (nothing.mean_iou, nothing.mean_dice, nothing.fwiou, nothing.accuracy) == (0, 0, 0, 0)
+
+
+def test_what_is_excluded_is_background_or_what_is_unlabelled():
+    assert evaluate.excluded_index(FUNC) == FUNC.codes.index("Background")
+    assert evaluate.excluded_index(GLAS) == len(GLAS)
+
+
+INDICES = arrays(np.uint8, st.just((2, 60)), elements=st.integers(0, 4))  # four classes, and 4: unlabelled
+
+
+@pytest.mark.parametrize("excluded", [0, 3, 4])
+@pytest.mark.parametrize("protocol", evaluate.PROTOCOLS)
+@settings(deadline=None, max_examples=50)
+@given(pair=INDICES)
+def test_metrics_are_scikit_learns(excluded, protocol, pair):
+    truth, prediction = pair
+    confusion = evaluate.confusion_matrix(truth, prediction, 4)
+    np.testing.assert_array_equal(confusion, metrics.confusion_matrix(truth, prediction, labels=range(5)))
+    found = evaluate.protocol_metrics(confusion, excluded, protocol)
+    counted = (truth != 4) | ((excluded == 4) & (protocol == "background"))
+    if protocol == "excluded":
+        counted &= truth != excluded
+    truth, prediction = truth[counted], prediction[counted]
+    classes = [c for c in range(4) if c != excluded and (c in truth or c in prediction)]
+    assert np.flatnonzero(~np.isnan(found.iou)).tolist() == classes
+    if classes and np.isin(truth, classes).any():
+        options = {"labels": classes, "zero_division": 0}
+        for name, score in (("iou", metrics.jaccard_score), ("dice", metrics.f1_score)):
+            np.testing.assert_allclose(getattr(found, name)[classes], score(truth, prediction, average=None, **options))
+            mean = score(truth, prediction, average="macro", **options)
+            assert getattr(found, f"mean_{name}") == pytest.approx(mean)
+        assert found.fwiou == pytest.approx(metrics.jaccard_score(truth, prediction, average="weighted", **options))
+    if len(truth):
+        assert found.accuracy == pytest.approx(metrics.accuracy_score(truth, prediction))

@@ -1,56 +1,47 @@
-import io
-
 import numpy as np
-import pytest
-from PIL import Image
 
-from hsn_v1.adp import FUNC, MORPH
-from hsn_v1.evaluate import confusion_matrix, occurring
+from hsn_v1.adp import FUNC, GLAS, MORPH
+from hsn_v1.hsn_v1 import STAGES, Segmentation
 from hsn_v1.sets import outputs
-from hsn_v1.show.figures import CELL, confusion_figure, iou_figure
+from hsn_v1.show.figures import continuous_map, lay_over, legend
 
 
-def size(png):
-    with Image.open(io.BytesIO(png)) as picture:
-        picture.load()
-        return picture.size
+def test_a_summary_shows_the_stages_in_their_order():
+    labels = np.zeros((40, 50), np.uint8)
+    maps = np.zeros((len(GLAS), 40, 50), np.float32)
+    segmentation = Segmentation(maps, dict.fromkeys(STAGES, labels))
+    for truth in (labels, None):
+        panels = outputs.summary_panels(np.full((40, 50, 3), 9, np.uint8), truth, segmentation, GLAS)
+        assert [title for title, _ in panels] == [
+            "image",
+            "classes in ground truth",
+            "ground truth",
+            "classes predicted",
+            "adjusted maps",
+            "before CRF",
+            "segmentation after CRF",
+        ]
+        assert (np.asarray(panels[2][1]) == 255).all() == (truth is None)
 
 
-def test_a_class_occurs_if_it_is_in_the_ground_truth_or_predicted():
-    truth, prediction = np.array([[0, 2, 5]]), np.array([[0, 0, 3]])  # the last pixel is unlabelled
-    assert occurring(confusion_matrix(truth, prediction, 5)) == [0, 2, 3]
+def test_a_dark_class_shows_in_the_continuous_map():
+    maps = np.zeros((len(FUNC), 1, 3), np.float32)
+    maps[FUNC.codes.index("G.O")] = 0, 0.5, 1
+    white, half, full = continuous_map(maps, FUNC)[0]
+    np.testing.assert_allclose(white, 255)
+    np.testing.assert_allclose(half, (127.5, 127.5, 191.5))
+    np.testing.assert_allclose(full, FUNC.colours["G.O"])
 
 
-def test_figures_show_only_classes_that_occur(tmp_path, monkeypatch):
-    shown = []
-    monkeypatch.setattr(outputs, "confusion_figure", lambda shares, codes, _: shown.append((shares, codes)) or b"")
-    monkeypatch.setattr(outputs, "iou_figure", lambda ious, codes, _: shown.append((ious, codes)) or b"")
-    before = confusion_matrix(np.array([2, 2, 2, 2]), np.array([2, 2, 3, 3]), len(FUNC))
-    after = confusion_matrix(np.array([2, 2, 2, 2]), np.array([2, 2, 2, 0]), len(FUNC))
-    outputs.write_confusions(tmp_path, after, FUNC, "CRF")
-    (shares, codes), (fore, fore_codes) = shown
-    assert (codes, fore_codes) == (["background", "G.O exocrine gland"], ["G.O exocrine gland"])
-    np.testing.assert_array_equal(shares, [[0, 0], [0.25, 0.75]])
-    np.testing.assert_array_equal(fore, [[0.75]])
-    outputs.write_ious(tmp_path, {"Adjust": before, "CRF": after}, FUNC)
-    ious, codes = shown[-1]
-    assert codes == ["background", "G.O exocrine gland", "G.N endocrine gland"]
-    np.testing.assert_allclose([ious["Adjust"], ious["CRF"]], [[0, 0.5, 0], [0, 0.75, 0]])
+def test_lookalikes_are_hatched_over_the_image_and_others_are_not():
+    image = np.full((14, 14, 3), 100, np.uint8)
+    for code, colours in (("E.M.O", 1), ("S.M.C", 2)):
+        shown = lay_over(np.full((14, 14), MORPH.codes.index(code), np.uint8), image, MORPH)
+        assert len(np.unique(shown.reshape(-1, 3), axis=0)) == colours
+    assert {tuple(pixel) for pixel in shown.reshape(-1, 3).tolist()} == {(0, 0, 0), (170, 123, 50)}
 
 
-@pytest.mark.parametrize("classes", [0, 1, 29])
-def test_figures_have_room_for_every_class(classes):
-    codes = MORPH.codes[:classes]
-    width, height = size(confusion_figure(np.eye(classes), codes, "title"))
-    assert min(width, height) > classes * CELL
-    _, more = size(iou_figure({"GradCAM": np.ones(classes), "CRF": np.zeros(classes)}, codes, "title"))
-    _, fewer = size(iou_figure({"CRF": np.zeros(classes)}, codes, "title"))
-    assert (more > fewer) == (classes > 0)
-
-
-def test_a_cell_is_darker_the_more_of_a_class_went_there():
-    brightness = []
-    for share in (0, 0.3, 1):
-        with Image.open(io.BytesIO(confusion_figure(np.full((1, 1), share), ("G.O",), ""))) as picture:
-            brightness.append(np.asarray(picture.convert("L")).sum())
-    assert brightness[0] - 20 * CELL**2 > brightness[1] > brightness[2] + 20 * CELL**2
+def test_a_legend_hatches_the_swatches_of_lookalikes():
+    plain, hatched = (np.asarray(legend([MORPH.codes.index(c)], MORPH, 1))[4:12, 2:12] for c in ("E.M.O", "S.M.C"))
+    assert len(np.unique(plain.reshape(-1, 3), axis=0)) == 1
+    assert len(np.unique(hatched.reshape(-1, 3), axis=0)) == 2

@@ -1,10 +1,11 @@
 import math
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsn_v1.slides.grid import SlideGrid, Window
+from hsn_v1.slides.grid import SlideGrid
+from hsn_v1.tiles import Window
 
 
 @st.composite
@@ -21,6 +22,7 @@ def pixels(window):
     return window.height * window.width
 
 
+@settings(deadline=None)
 @given(grids())
 def test_tiles_cover_the_slide_and_none_lies_outside(grid):
     covered = np.zeros((grid.height, grid.width), int)
@@ -31,6 +33,7 @@ def test_tiles_cover_the_slide_and_none_lies_outside(grid):
     assert covered.min() >= 1
 
 
+@settings(deadline=None)
 @given(grids())
 def test_cores_divide_the_slide(grid):
     covered = np.zeros((grid.height, grid.width), int)
@@ -39,6 +42,7 @@ def test_cores_divide_the_slide(grid):
     assert (covered == 1).all()
 
 
+@settings(deadline=None)
 @given(grids(), windows)
 def test_tiles_of_a_window_are_those_that_share_a_pixel_with_it(grid, window):
     tiles = range(math.prod(grid.tiles))
@@ -55,4 +59,7 @@ def test_windows_lie_within_each_other():
     assert Window(2, 3, 4, 5).grown(1) == Window(1, 2, 6, 7)
     assert Window(2, 3, 4, 5).overlap(Window(4, 0, 9, 4)) == Window(4, 3, 2, 1)
     assert pixels(Window(0, 0, 2, 2).overlap(Window(5, 5, 2, 2))) == 0
+    assert Window(2, 3, 4, 5).around([Window(0, 5, 3, 9), Window(3, 4, 1, 1)]) == Window(0, 3, 6, 11)
+    assert Window(2, 3, 4, 5).halves() == (Window(2, 3, 4, 2), Window(2, 5, 4, 3))
+    assert Window(2, 3, 5, 5).halves() == (Window(2, 3, 2, 5), Window(4, 3, 3, 5))
     assert Window(2, 3, 4, 5).within(Window(1, 1, 10, 10)) == (slice(1, 5), slice(2, 7))

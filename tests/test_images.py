@@ -5,11 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hsn_v1.adp import FUNC, LABEL_SETS, MORPH
 from hsn_v1.errors import InputError
-from hsn_v1.files.images import read_image, read_objects, read_truth
+from hsn_v1.files.images import read_image
 from hsn_v1.files.writing import write_bytes, write_picture, write_row
-from hsn_v1.show.figures import colourise
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (5, 7, 3), np.uint8)
@@ -56,60 +54,6 @@ def test_truncated_and_strange_files_are_named(tmp_path):
             read_image(path)
     with pytest.raises(InputError, match="no such file"):
         read_image(tmp_path / "y.png")
-
-
-def test_ground_truth_of_another_size_with_alpha(tmp_path):
-    labels = np.repeat(np.repeat(np.array([[0, 3], [28, 7]], np.uint8), 4, axis=0), 4, axis=1)
-    rgba = np.dstack([colourise(labels, MORPH), RNG.integers(0, 256, labels.shape, np.uint8)])
-    Image.fromarray(rgba).save(tmp_path / "x.png")
-    truth = read_truth(tmp_path / "x.png", MORPH, 2, 2)
-    assert truth.labels.tolist() == [[0, 3], [28, 7]]
-    assert truth.pixels[[0, 3, 28, 7]].tolist() == [16] * 4
-    assert truth.pixels.sum() == 64
-    assert truth.strange == 0
-
-
-def test_unlabelled_and_strange_colours(tmp_path):
-    rgb = np.array([[(255, 255, 255), (255, 165, 0), (1, 2, 3), (173, 20, 87)]], np.uint8)  # Background, G.X, ?, T
-    write_picture(tmp_path / "x.png", rgb)
-    truth = read_truth(tmp_path / "x.png", FUNC, 1, 4)
-    assert truth.labels.tolist() == [[0, 5, 5, 4]]
-    assert truth.pixels.tolist() == [1, 0, 0, 0, 1]
-    assert truth.strange == 1
-
-
-def test_the_same_colour_may_differ_between_label_sets(tmp_path):
-    write_picture(tmp_path / "x.png", np.full((1, 1, 3), (255, 165, 0), np.uint8))
-    assert read_truth(tmp_path / "x.png", MORPH, 1, 1).labels == MORPH.codes.index("E.M.O")
-    assert read_truth(tmp_path / "x.png", FUNC, 1, 1).labels == len(FUNC)
-
-
-def test_missing_ground_truth_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"x\.png: no such ground truth; .*gt_mode off"):
-        read_truth(tmp_path / "x.png", MORPH, 1, 1)
-
-
-@pytest.mark.parametrize("label_set", LABEL_SETS.values(), ids=LABEL_SETS)
-def test_masks_are_read_as_they_were_written(tmp_path, label_set):
-    labels = np.arange(len(label_set), dtype=np.uint8)[np.newaxis]
-    write_picture(tmp_path / "x.png", colourise(labels, label_set))
-    np.testing.assert_array_equal(read_truth(tmp_path / "x.png", label_set, *labels.shape).labels, labels)
-
-
-@pytest.mark.parametrize("channels", [(), (3,), (4,)])
-def test_objects_are_read_from_grey_and_colour_bitmaps_of_any_size(tmp_path, channels):
-    labels = np.kron(np.array([[0, 255], [7, 1]], np.uint8), np.ones((3, 3), np.uint8))
-    values = np.broadcast_to(labels.reshape(6, 6, *(1 for _ in channels)), (6, 6, *channels)).copy()
-    if channels == (4,):
-        values[..., 3] = 9  # alpha
-    Image.fromarray(values).save(tmp_path / "x.bmp")
-    assert read_objects(tmp_path / "x.bmp", 2, 4).tolist() == [[0, 0, 255, 255], [7, 7, 1, 1]]
-
-
-def test_objects_in_colours_are_an_error(tmp_path):
-    Image.fromarray(RGB).save(tmp_path / "x.bmp")
-    with pytest.raises(InputError, match=r"x\.bmp: its channels differ; expected one label per object"):
-        read_objects(tmp_path / "x.bmp", 5, 7)
 
 
 def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):

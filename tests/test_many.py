@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from conftest import Page
 from PIL import Image
 
 from hsn_v1.__main__ import main
@@ -17,6 +19,9 @@ from hsn_v1.adp import CLASSIFIER_MPP, FUNC, GLAS, MORPH
 from hsn_v1.files.writing import write_picture
 from hsn_v1.hsn_v1 import segment_image
 from hsn_v1.sets.settings import read_crfs
+from hsn_v1.slides import own_file, results
+
+pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -67,13 +72,11 @@ def test_an_image_is_segmented_as_the_demos_do(segment, root, tmp_path, toy_hist
         found = label_map(tmp_path / "out" / "a b#ü.png", name, "a b#ü")
         np.testing.assert_array_equal(found, expected[name].masks["CRF"])
     written = {path.name for path in (tmp_path / "out" / "a b#ü.png" / "morph").iterdir()}
-    assert written == {"a b#ü.ome.tif", "a b#ü.geojson", "areas.csv", "overview.png"}
+    assert written == {"a b#ü.ome.tif", "a b#ü.geojson", "areas.csv", "overview.png", "image.jpg", "mask.png"}
 
 
-def test_a_large_image_is_segmented_at_its_own_scale(segment, tmp_path, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)  # beyond which Pillow refuses to read
-    monkeypatch.setattr("hsn_v1.slides.own_file.WHOLE", 1000)
-    monkeypatch.setattr("hsn_v1.slides.own_file.CORE", 64)
+def test_an_image_beyond_pillows_limit_is_segmented_at_its_own_scale(segment, tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
     write_picture(tmp_path / "large.png", tissue(7, 90, 120))
     assert segment(tmp_path / "large.png", "--mpp", 0.62, "--out", tmp_path / "out", "--labels", "glas") == 0
     assert label_map(tmp_path / "out" / "large.png", "glas", "large").shape == (90, 120)
@@ -81,7 +84,7 @@ def test_a_large_image_is_segmented_at_its_own_scale(segment, tmp_path, monkeypa
 
 def test_a_slide_is_segmented_at_the_classifiers_scale(segment, tmp_path):
     write_slide(tmp_path / "slide.tif", tissue(1, 200, 300), mpp=CLASSIFIER_MPP / 2)
-    assert segment(tmp_path / "slide.tif", "--out", tmp_path / "out", "--labels", "glas") == 0
+    assert segment(tmp_path / "slide.tif", "--out", tmp_path / "out", "--labels", "glas", "--maps", "adjusted") == 0
     folder = tmp_path / "out" / "slide.tif"
     assert label_map(folder, "glas", "slide").shape == (100, 150)
     assert sorted(path.name for path in folder.iterdir()) == ["glas", "run.json"]
@@ -111,8 +114,9 @@ def test_a_folder_of_images_and_slides_gives_a_table(segment, tmp_path, capsys):
         "c.png": "failed",
         "d.tif": "failed",
     }
-    assert rows["a.tif"]["kind"] == "slide" and rows["b.png"]["kind"] == "image"
+    assert rows["a.tif"]["maps"] == rows["b.png"]["maps"] == "gradcam"
     out, err = capsys.readouterr()
+    assert f"note: {folder / 'notes.txt'}: no image or slide by its ending" in err
     assert "2 of 4 inputs" in out
     failures = [line for line in err.splitlines() if line.startswith("failed: ")]
     assert len(failures) == 2 and str(folder / "c.png") in failures[0] and str(folder / "d.tif") in failures[1]
@@ -122,7 +126,7 @@ def test_the_scale_must_be_known(segment, tmp_path, capsys):
     Image.fromarray(tissue(5, 40, 40)).save(tmp_path / "a.png", dpi=(72, 72))
     assert segment(tmp_path / "a.png", "--out", tmp_path / "out") == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"failed: {tmp_path / 'a.png'}: the file does not tell its scale; add --mpp")
+    assert line.startswith(f"failed: {tmp_path / 'a.png'}: the file states 352.7 mpp (72.01 dpi), which is implausible")
     assert segment(tmp_path / "a.png", "--out", tmp_path / "out", "--objective", "20x") == 0
     assert "20x is taken as 0.5 mpp, which is approximate" in capsys.readouterr().err
 
@@ -138,9 +142,8 @@ def test_what_is_hardly_tissue_or_much_enlarged_is_told(segment, tmp_path, capsy
 @pytest.mark.parametrize("slide", [False, True])
 def test_what_is_done_is_skipped_and_what_changed_is_refused(segment, tmp_path, capsys, slide):
     path, out = tmp_path / "a.tif", tmp_path / "out"
-    write = write_slide if slide else lambda path, image: Image.fromarray(image).save(path)
-    write(path, tissue(6, 64, 64))
-    arguments = (path, "--mpp", CLASSIFIER_MPP, "--out", out)
+    write_slide(path, tissue(6, 64, 64))
+    arguments = (path, "--out", out, "--maps", "adjusted" if slide else "gradcam")
     assert segment(*arguments) == 0
     first = contents(out)
     times = {file: file.stat().st_mtime_ns for file in (out / "a.tif").rglob("*")}
@@ -150,13 +153,108 @@ def test_what_is_done_is_skipped_and_what_changed_is_refused(segment, tmp_path, 
     assert segment(*arguments, "--min-area", 5) == 2
     assert "holds results of another run (smallest polygon: 100" in capsys.readouterr().err
     assert contents(out) == first
-    write(path, tissue(7, 64, 64))
+    row = table(out)["a.tif"]
+    assert row["status"] == "done before" and row["reason"].startswith("not segmented again: ")
+    write_slide(path, tissue(7, 64, 64))
     assert segment(*arguments) == 2
     assert segment(*arguments, "--force") == 0
     assert contents(out) != first
-    write(path, tissue(6, 64, 64))
+    write_slide(path, tissue(6, 64, 64))
     assert segment(*arguments, "--force") == 0
     assert contents(out) == first
+    assert table(out)["a.tif"]["reason"] == ""
+
+
+def table(out):
+    with open(out / "segmented.csv", newline="") as file:
+        return {Path(row["input"]).name: row for row in csv.DictReader(file)}
+
+
+def test_a_second_run_lists_the_results_of_the_first_and_keeps_them(segment, tmp_path, capsys):
+    write_picture(tmp_path / "a.png", tissue(1, 40, 40))
+    write_picture(tmp_path / "b.png", tissue(2, 40, 40))
+    out = tmp_path / "out"
+    assert segment(tmp_path / "a.png", "--mpp", 1, "--out", out, "--labels", "glas") == 0
+    first = table(out)["a.png"]
+    good = contents(out / "a.png")
+    assert segment(tmp_path / "b.png", "--mpp", 1, "--out", out, "--labels", "morph") == 0
+    assert table(out)["a.png"] == {**first, "status": "done before"}
+    assert table(out)["b.png"]["status"] == "done"
+    page = Page(out / "index.html")
+    pictures = {attributes["src"] for tag, attributes in page.tags if tag == "img"}
+    assert pictures == {"a.png/glas/overview.png", "b.png/morph/overview.png"}
+    (tmp_path / "a.png").write_bytes(b"broken")
+    assert segment(tmp_path / "a.png", "--mpp", 1, "--out", out, "--labels", "glas", "--force") == 2
+    assert contents(out / "a.png") == good
+    assert table(out)["a.png"]["status"] == "done before" and table(out)["b.png"]["status"] == "done before"
+    write_picture(tmp_path / "a.png", tissue(3, 40, 40))
+    assert segment(tmp_path / "a.png", "--mpp", 1, "--out", out, "--labels", "func", "--force") == 0
+    assert sorted(path.name for path in (out / "a.png").iterdir()) == ["func", "run.json"]
+
+
+def test_a_file_that_never_succeeded_holds_nobodys_results(segment, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"broken")
+    out = tmp_path / "out"
+    assert segment(tmp_path / "a.png", "--mpp", 1, "--out", out) == 2
+    assert table(out)["a.png"]["status"] == "failed" and not (out / "a.png").exists()
+    write_picture(tmp_path / "a.png", tissue(3, 40, 40))
+    assert segment(tmp_path / "a.png", "--mpp", 1, "--out", out, "--min-area", 7) == 0
+
+
+def test_whatever_goes_wrong_with_an_input_is_its_failure(segment, tmp_path, capsys, monkeypatch):
+    for name in ("a.png", "b.png", "c.png"):
+        write_picture(tmp_path / name, tissue(1, 40, 40))
+    whole = own_file.survey
+    failures = iter([ZeroDivisionError("float division\nby zero"), MemoryError()])
+
+    def survey(picture):
+        if error := next(failures, None):
+            raise error
+        return whole(picture)
+
+    monkeypatch.setattr(own_file, "survey", survey)
+    inputs = [tmp_path / name for name in ("a.png", "b.png", "c.png")]
+    assert segment(*inputs, "--mpp", 1, "--out", tmp_path / "out", "--labels", "glas", "--workers", 1) == 1
+    err = [line for line in capsys.readouterr().err.splitlines() if line.startswith("failed: ")]
+    assert len(err) == 2 and any("ZeroDivisionError: float division by zero" in line for line in err)
+    assert any("not enough memory" in line for line in err)
+    assert sorted(row["status"] for row in table(tmp_path / "out").values()) == ["done", "failed", "failed"]
+    assert (tmp_path / "out" / "index.html").exists()
+
+
+def test_the_scale_that_is_given_is_for_files_that_state_none(segment, tmp_path, capsys):
+    write_slide(tmp_path / "slide.tif", tissue(1, 40, 40), mpp=1.0)
+    write_picture(tmp_path / "image.png", tissue(2, 40, 40))
+    files, out = (tmp_path / "slide.tif", tmp_path / "image.png"), tmp_path / "out"
+    assert segment(*files, "--mpp", 0.5, "--out", out, "--labels", "glas") == 0
+    assert {name: float(row["mpp"]) for name, row in table(out).items()} == {"slide.tif": 1.0, "image.png": 0.5}
+    assert "states 1 mpp, which counts, not 0.5; see --mpp-override" in capsys.readouterr().err
+    assert segment(*files, "--mpp-override", 0.5, "--out", tmp_path / "other", "--labels", "glas") == 0
+    assert {float(row["mpp"]) for row in table(tmp_path / "other").values()} == {0.5}
+
+
+def test_the_caveat_of_a_classifier_is_on_all_that_it_made(segment, root, tmp_path):
+    caveat = "Not a medical result."
+    text = (REPOSITORY / "data" / "histonet_X1.7_phantom.toml").read_text("utf-8")
+    (root / "data" / "toy.toml").write_text(re.sub("(?m)^caveat = .*", f'caveat = "{caveat}"', text), "utf-8")
+    write_picture(tmp_path / "a.png", tissue(2, 40, 40))
+    out = tmp_path / "out"
+    assert segment(tmp_path / "a.png", "--mpp", 1, "--out", out, "--labels", "glas") == 0
+    assert table(out)["a.png"]["caveat"] == caveat
+    assert json.loads((out / "a.png" / "run.json").read_text("utf-8"))["caveat"] == caveat
+    assert json.loads((out / "a.png" / "glas" / "a.geojson").read_text("utf-8"))["caveat"] == caveat
+    assert caveat in (out / "a.png" / "glas" / "areas.csv").read_text("utf-8")
+    assert caveat in (out / "index.html").read_text("utf-8")
+
+
+def test_a_root_that_is_missing_is_an_error(root, tmp_path, monkeypatch, capsys):
+    write_picture(tmp_path / "a.png", tissue(2, 40, 40))
+    for quiet in ([], ["--quiet"]):
+        monkeypatch.setattr(
+            sys, "argv", ["hsn_v1", "segment", str(tmp_path / "a.png"), "--root", str(tmp_path / "nowhere"), *quiet]
+        )
+        assert main() == 2
+        assert f"--root {tmp_path / 'nowhere'}: no such folder" in capsys.readouterr().err
 
 
 def test_a_folder_with_other_files_is_not_touched(segment, tmp_path, capsys):
@@ -164,15 +262,16 @@ def test_a_folder_with_other_files_is_not_touched(segment, tmp_path, capsys):
     (tmp_path / "out" / "a.png").mkdir(parents=True)
     (tmp_path / "out" / "a.png" / "precious.txt").write_text("mine")
     assert segment(tmp_path / "a.png", "--mpp", 1, "--out", tmp_path / "out", "--force") == 2
-    assert "has files of somebody else's" in capsys.readouterr().err
+    assert "has files that are no results" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out" / "a.png").iterdir()] == ["precious.txt"]
 
 
 def test_killed_at_any_moment_the_same_call_goes_on_to_the_same_files(segment, root, tmp_path):
     path = tmp_path / "slide.tif"
     write_slide(path, tissue(8, 400, 500))
-    assert segment(path, "--out", tmp_path / "whole", "--batch-size", 3) == 0
+    assert segment(path, "--out", tmp_path / "whole", "--batch-size", 3, "--maps", "adjusted") == 0
     command = [sys.executable, "-m", "hsn_v1", "segment", path, "--out", tmp_path / "killed", "--batch-size", 3]
+    command += ["--maps", "adjusted"]
     command = [*map(str, command), "--root", str(root), "--model", "toy", "--workers", "2", "--quiet"]
     tiles = tmp_path / "killed" / "slide.tif" / "work" / "tiles"
     for enough in (1, 20):
@@ -183,9 +282,10 @@ def test_killed_at_any_moment_the_same_call_goes_on_to_the_same_files(segment, r
         assert process.wait() == -signal.SIGKILL  # not done yet
     left = {file.name: file.stat().st_mtime_ns for file in tiles.glob("[0-9]*")}
     assert len(left) >= 20
-    (tmp_path / "killed" / "slide.tif" / "morph").mkdir()
-    (tmp_path / "killed" / "slide.tif" / "morph" / ".slide.ome.tif.1.part").write_text("half of it")
-    assert segment(path, "--out", tmp_path / "killed", "--batch-size", 3) == 0
+    part = tmp_path / "killed" / "slide.tif" / "work" / "results" / "morph"
+    part.mkdir(parents=True)
+    (part / ".slide.ome.tif.1.part").write_text("half of it")
+    assert segment(path, "--out", tmp_path / "killed", "--batch-size", 3, "--maps", "adjusted") == 0
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
@@ -198,7 +298,6 @@ def test_killed_at_any_moment_the_same_call_goes_on_to_the_same_files(segment, r
         (("a.png", "--objective", "big"), "--objective big"),
         (("a.png", "--batch-size", "0"), "--batch-size 0: expected a positive whole number"),
         (("a.png", "--min-area", "-1"), "--min-area -1.0: expected 0 or more"),
-        (("a.png", "b/a.png", "--mpp", "1"), "have the same name"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(segment, tmp_path, monkeypatch, capsys, arguments, message):
@@ -224,25 +323,31 @@ def test_results_that_cannot_be_written_are_one_line(segment, tmp_path, capsys):
 def test_a_full_disk_fails_one_input_in_one_line(segment, tmp_path, capsys, monkeypatch):
     write_slide(tmp_path / "a.tif", tissue(9, 64, 64))
     write_picture(tmp_path / "b.png", tissue(9, 64, 64))
-    from hsn_v1.slides import own_file as own_files
-
-    whole = own_files.write_label_map
+    whole = results.write_label_map
 
     def full(path, *args, **options):
         if "a.tif" in path.parts:
             raise OSError(28, "No space left on device", str(path))
         return whole(path, *args, **options)
 
-    monkeypatch.setattr(own_files, "write_label_map", full)
+    monkeypatch.setattr(results, "write_label_map", full)
     arguments = (tmp_path / "a.tif", tmp_path / "b.png", "--mpp", CLASSIFIER_MPP, "--out", tmp_path / "out")
     assert segment(*arguments, "--labels", "glas") == 1
-    (line,) = capsys.readouterr().err.splitlines()
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("failed: ")]
     assert "No space left on device" in line
     assert not (tmp_path / "out" / "a.tif" / "glas").exists()
     monkeypatch.undo()
 
 
+def test_files_of_the_same_name_are_not_mixed(segment, tmp_path, capsys):
+    write_picture(tmp_path / "a.png", tissue(9, 32, 32))
+    write_picture(tmp_path / "b" / "a.png", tissue(9, 32, 32))
+    files = (tmp_path / "a.png", tmp_path / "b" / "a.png")
+    assert segment(*files, "--mpp", 1, "--out", tmp_path / "out", "--labels", "glas") == 1
+    assert f"failed: {files[1]}: has the same name as {files[0]}" in capsys.readouterr().err
+
+
 def test_one_class_alone_covers_all_of_it(segment, tmp_path):
-    write_picture(tmp_path / "a.png", np.full((40, 40, 3), 255, np.uint8))
+    write_picture(tmp_path / "a.png", np.full((40, 40, 3), 250, np.uint8))
     assert segment(tmp_path / "a.png", "--mpp", CLASSIFIER_MPP, "--out", tmp_path / "out", "--labels", "glas") == 0
     assert set(np.unique(label_map(tmp_path / "out" / "a.png", "glas", "a")).tolist()) <= set(range(len(GLAS)))

@@ -347,6 +347,7 @@ def test_other_counts_models_settings_and_weights_are_found(download):
     assert found["data/glas_optimal_pcc.npy: CRF settings"] == "3, 40, 10, 4, 26"
 
 
+@pytest.mark.slow
 def test_the_reference_subset_has_the_official_model_and_its_own_weights(reference, tmp_path, monkeypatch):
     archive = packed(tmp_path / "hsn_data.zip", reference / "real", "hsn_data/", zipfile.ZIP_STORED)
     install(archive, tmp_path / "root")

@@ -1,3 +1,4 @@
+import base64
 import io
 import json
 import os
@@ -12,6 +13,7 @@ from PIL import Image
 
 from hsn_v1.adp import FUNC, GLAS, MORPH
 from hsn_v1.evaluate import confusion_matrix
+from hsn_v1.files.embedding import embedded_thumbnail
 from hsn_v1.files.writing import write_picture
 from hsn_v1.hsn_v1 import STAGES
 from hsn_v1.object_metrics import object_sums
@@ -69,6 +71,11 @@ def cards(path):
     return [attributes for tag, attributes in Page(path).tags if attributes.get("class") == "card"]
 
 
+def cells_after(texts, text, count):
+    start = texts.index(text)
+    return [found for found in texts[start : start + 3 * count] if found.strip()][:count]
+
+
 def test_text_of_file_names_is_escaped_and_links_lead_to_files(tmp_path):
     settings, report = draw_run(tmp_path, HOSTILE)
     failures = {"<b>.png": "<script>alert(2)</script>"}
@@ -99,18 +106,39 @@ def test_a_link_to_another_drive_is_absolute(tmp_path, monkeypatch):
     assert link_to(tmp_path / "a #1.png", Path("out")) == f"{tmp_path.as_uri()}/a%20%231.png"
 
 
-def test_metrics_stand_beside_published_numbers_and_those_of_objects_follow(tmp_path):
+def test_published_numbers_are_shown_where_there_are_any_and_those_of_objects_follow(tmp_path):
     settings, report = draw_run(tmp_path, ["a.png"], published={"func": {"fIoU": 0.54217157}})
     truth = np.zeros((12, 16), int)
     truth[2:4] = 1
     report = replace(report, objects={"func": {"<components>": {"a.png": object_sums(truth, truth)}}})
     texts = Page(written(settings, report)).texts
-    start = texts.index("fIoU")
-    values = [text for text in texts[start : start + 5] if text.strip()]
-    assert values == ["fIoU", *(f"{report.metrics('func', s)['fIoU']:.4f}" for s in STAGES), "0.5422"]
-    start = texts.index("<components>")
-    values = [text for text in texts[start : start + 12] if text.strip()][:6]
-    assert values == ["<components>", "all", "1", "1.0000", "1.0000", "0.0000"]
+    stages = [f"{report.metrics('func', s)['fIoU']:.4f}" for s in STAGES]
+    assert cells_after(texts, "fIoU", 5) == ["fIoU", *stages, "0.5422"]
+    assert cells_after(texts, "<components>", 6) == ["<components>", "all", "1", "1.0000", "1.0000", "0.0000"]
+    texts = Page(written(replace(settings, published={}), report)).texts
+    assert "published" not in texts
+    assert cells_after(texts, "fIoU", 5) == ["fIoU", *stages, "func"]
+
+
+def test_a_caveat_is_at_the_top(tmp_path):
+    settings, report = draw_run(tmp_path, ["a.png"])
+    assert "<b>no result</b>" not in Page(written(settings, report)).texts
+    found = Page(written(replace(settings, caveat="<b>no result</b>"), report))
+    assert found.texts.index("<b>no result</b>") < found.texts.index("Metrics")
+
+
+def test_images_come_before_charts(tmp_path):
+    texts = Page(written(*draw_run(tmp_path, ["a.png"]))).texts
+    headings = [text for text in texts if text in ("Metrics", "Images", "Classes", "Settings and versions")]
+    assert headings == 2 * ["Metrics", "Images", "Classes", "Settings and versions"]  # as links, and as headings
+
+
+def test_a_sentence_tells_where_no_class_responded(tmp_path):
+    settings, report = draw_run(tmp_path, ["a.png", "b.png"])
+    silent = [replace(result, silent={"func": share}) for result, share in zip(report.results, (0.25, 0), strict=True)]
+    texts = "".join(Page(written(settings, replace(report, results=tuple(silent)))).texts)
+    sentence = "no class responded in 25.0 % of the pixels; there its mask shows the first class, G.O exocrine gland."
+    assert texts.count("no class responded") == texts.count(sentence) == 1
 
 
 def test_a_card_knows_the_iou_of_classes_in_the_ground_truth_or_the_final_mask(tmp_path):
@@ -119,10 +147,10 @@ def test_a_card_knows_the_iou_of_classes_in_the_ground_truth_or_the_final_mask(t
     final[:, 8:] = OTHER
     path = written(*draw_run(tmp_path, ["a.png"], draw=lambda _: (truth, truth * 0 + TRANSPORT, truth, final)))
     (card,) = cards(path)
-    assert json.loads(card["data-iou"]) == {"": 0.5, "Other": 0, "G.O": 0.5}
+    assert json.loads(card["data-ranks"]) == {"func": {"": 0.5, "Other": 0, "G.O": 0.5}}
     texts = Page(path).texts
     assert "not in the ground truth" in texts
-    assert {"after GradCAM, mIoU 0.00", "after Adjust, mIoU 1.00", "after CRF, mIoU 0.50"} <= set(texts)
+    assert {"Grad-CAM, mIoU 0.00", "adjusted, mIoU 1.00", "after CRF, mIoU 0.50"} <= set(texts)
     options = [attributes["value"] for tag, attributes in Page(path).tags if tag == "option"]
     assert options == ["0", "1", "-1", "", "Other", "G.O"]
     assert "T transport vessel" in texts  # in the legend, as the first stage has it
@@ -141,12 +169,13 @@ def test_without_ground_truth_images_and_masks_remain(tmp_path):
     settings, report = draw_run(tmp_path, ["a.png"], (MORPH, GLAS))
     results = [replace(result, confusions={}, pixels={}) for result in report.results]
     path = written(replace(settings, truth=None), summarise(results, {}, []))
-    assert len(cards(path)) == 2
+    assert len(cards(path)) == 1
     assert not [address for address in links(path) if "gt/" in address or "confusion" in address or "IoU" in address]
     found = Page(path)
     assert "mIoU" not in "".join(found.texts)
     assert "share of the pixels of each class" in found.texts
-    assert not [attributes for tag, attributes in found.tags if tag == "option" and attributes["value"] == "-1"]
+    options = [attributes["value"] for tag, attributes in found.tags if tag == "option"]
+    assert options[:2] == ["0", "-1"] and "1" not in options  # the largest share of a class first
 
 
 def test_what_a_run_did_not_write_is_left_out(tmp_path):
@@ -163,6 +192,7 @@ def test_what_a_run_did_not_write_is_left_out(tmp_path):
     assert "1.214 microns per pixel (down_fac 1)" in found.texts
 
 
+@pytest.mark.slow
 def test_a_page_of_many_images_loads_them_when_they_are_looked_at(tmp_path):
     settings, report = draw_run(tmp_path, ["0.png"], (MORPH, FUNC))
     files = [f"{i:03}.png" for i in range(500)]
@@ -172,10 +202,10 @@ def test_a_page_of_many_images_loads_them_when_they_are_looked_at(tmp_path):
         results=tuple(replace(report.results[0], file=file) for file in files),
     )
     path = written(replace(settings, images=tuple(settings.images[0].with_name(file) for file in files)), many)
-    assert len(cards(path)) == 1000
-    pictures = [attributes for tag, attributes in Page(path).tags if tag == "img"]
-    assert len(pictures) > 9000
-    assert {attributes["loading"] for attributes in pictures} == {"lazy"}
+    assert len(cards(path)) == 500
+    images = [attributes for tag, attributes in Page(path).tags if tag == "img" and attributes.get("src")]
+    assert len(images) == 500 * (1 + 2 * 4)
+    assert {attributes["loading"] for attributes in images} == {"lazy"}
 
 
 @pytest.fixture(scope="module")
@@ -194,8 +224,57 @@ def browser():
         browser.close()
 
 
+def test_a_self_contained_page_holds_all_that_it_shows(tmp_path):
+    settings, report = draw_run(tmp_path, ["a.png", "b.png"], (MORPH, FUNC), self_contained=True)
+    path = written(settings, report)
+    found = Page(path)
+    sources = [attributes[key] for _, attributes in found.tags for key in ("src", "srcset") if attributes.get(key)]
+    charts = 2 * (1 + 3 + 3)
+    assert len(sources) == 2 * (1 + 2 * 4) + charts
+    assert all(source.startswith("data:image/") for source in sources)
+    assert all(attributes["href"].startswith(("#", "data:,")) for _, attributes in found.tags if "href" in attributes)
+    mask = next(attributes["src"] for _, attributes in found.tags if attributes.get("alt") == "after CRF")
+    held, file = io.BytesIO(base64.b64decode(mask.partition(",")[2])), settings.out / "morph" / "ablative_CRF" / "a.png"
+    with Image.open(held) as shown, Image.open(file) as whole:
+        np.testing.assert_array_equal(np.asarray(shown), np.asarray(whole))
+
+
+def test_thumbnails_are_small_and_those_of_masks_keep_their_colours(tmp_path):
+    labels = np.random.default_rng(2).integers(0, len(FUNC), (30, 40), np.uint8)
+    write_pictures(tmp_path / "a.png", colourise(labels, FUNC))
+    for is_mask in (False, True):
+        address = embedded_thumbnail(tmp_path / "a.png", is_mask, side=8)
+        with Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))) as shown:
+            assert shown.size == (8, 6)
+            colours = {colour for _, colour in shown.convert("RGB").getcolors()}
+        assert (colours <= set(FUNC.colours.values())) == is_mask
+
+
+# --- In the browser ---------------------------------------------------------------------------------------------------
+
+
 @pytest.fixture
-def open_page(browser, tmp_path):
+def load(browser):
+    """Return a function that opens a page, and fails at the end if the page complained or asked a network."""
+    complaints = []
+
+    def load(path, width=1400):
+        opened = browser.new_page(viewport={"width": width, "height": 1000})
+        opened.on("console", lambda message: complaints.append(message.text))
+        opened.on("pageerror", lambda error: complaints.append(str(error)))
+        opened.on("requestfailed", lambda request: complaints.append(request.url))
+        opened.on(
+            "request", lambda request: request.url.startswith(("file:", "data:")) or complaints.append(request.url)
+        )
+        opened.goto(path.as_uri())
+        return opened
+
+    yield load
+    assert complaints == []
+
+
+@pytest.fixture(params=[False, True], ids=["linked", "self-contained"])
+def open_page(load, tmp_path, request):
     """Open the page of three images; the wrong in them grows from the second to the third to the first."""
     share = {"a.png": 12, "b.png": 2, "c d#.png": 5}
 
@@ -206,23 +285,14 @@ def open_page(browser, tmp_path):
         mask[-share[file] :] = OTHER
         return truth, mask, mask, mask
 
-    path = written(*draw_run(tmp_path, share, draw=draw))
-    opened = browser.new_page(viewport={"width": 1400, "height": 1000})
-    complaints = []
-    opened.on("console", lambda message: complaints.append(message.text))
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    opened.on("requestfailed", lambda request: complaints.append(request.url))
-    opened.on("request", lambda request: request.url.startswith(("file:", "data:")) or complaints.append(request.url))
-    opened.goto(path.as_uri())
-    yield opened
-    assert complaints == []
-    opened.close()
+    return load(written(*draw_run(tmp_path, share, draw=draw, self_contained=request.param)))
 
 
 def files_shown(opened):
     return opened.locator(".card:visible h3").all_text_contents()
 
 
+@pytest.mark.slow
 def test_sorting_and_filtering(open_page):
     assert files_shown(open_page) == ["a.png", "b.png", "c d#.png"]
     open_page.get_by_label("Sort by").select_option(label="IoU after CRF, lowest first")
@@ -237,14 +307,15 @@ def test_sorting_and_filtering(open_page):
     assert files_shown(open_page) == ["a.png", "b.png", "c d#.png"]
 
 
-def middle(opened):
-    """Return the colours of the first card's ground truth, a quarter from above and from below."""
+def middle(opened, panel=".panel >> nth=1", places=(0.1, 0.9)):
+    """Return the colours of a panel, the first card's ground truth if none is named, at shares of its height."""
     opened.wait_for_function("[...document.querySelector('.card').querySelectorAll('img')].every(i => i.complete)")
-    with Image.open(io.BytesIO(opened.locator(".panel").nth(1).screenshot())) as picture:
-        width, height = picture.size
-        return [picture.convert("RGB").getpixel((width // 2, round(at * height))) for at in (0.1, 0.9)]
+    with Image.open(io.BytesIO(opened.locator(panel).screenshot())) as shown:
+        width, height = shown.size
+        return [shown.convert("RGB").getpixel((width // 2, round(at * height))) for at in places]
 
 
+@pytest.mark.slow
 def test_masks_fade_and_classes_are_switched_off(open_page):
     image, other, gland = (90, 90, 90), FUNC.colours["Other"], FUNC.colours["G.O"]
     assert middle(open_page) == [other, gland]
@@ -261,3 +332,97 @@ def test_masks_fade_and_classes_are_switched_off(open_page):
     assert middle(open_page) == [image, image]
     fade.fill("50")
     np.testing.assert_allclose(middle(open_page), (np.array([other, gland]) + image) / 2, atol=1)
+
+
+def test_a_click_enlarges_an_image_and_keys_go_on(open_page):
+    viewer = open_page.get_by_role("dialog")
+    assert not viewer.is_visible()
+    open_page.locator(".panel").nth(1).click()
+    assert viewer.locator("strong").inner_text() == "a.png"
+    assert viewer.locator("[aria-pressed=true]").inner_text() == "ground truth"
+    other, gland = FUNC.colours["Other"], FUNC.colours["G.O"]
+    inside = (0.2, 0.7)  # of the stage, which is higher than the image
+    assert middle(open_page, ".stage", inside) == [other, gland]
+    viewer.get_by_label("Opacity of the mask").fill("0")
+    assert middle(open_page, ".stage", inside) == [(90, 90, 90)] * 2
+    viewer.get_by_label("Opacity of the mask").fill("100")
+    viewer.locator(".stage").click()
+    open_page.keyboard.press("ArrowRight")
+    assert viewer.locator("strong").inner_text() == "b.png"
+    assert viewer.locator(".place").inner_text() == "2 of 3"
+    assert middle(open_page, ".stage", inside) == [FUNC.colours["T"], gland]
+    open_page.keyboard.press("ArrowDown")
+    assert viewer.locator("[aria-pressed=true]").inner_text() == "Grad-CAM, mIoU 0.89"
+    for _ in range(2):
+        open_page.keyboard.press("ArrowLeft")
+    assert viewer.locator("strong").inner_text() == "c d#.png"  # round the end
+    assert "G.O exocrine gland" in viewer.inner_text()
+    open_page.keyboard.press("Escape")
+    assert not viewer.is_visible()
+
+
+def test_arrows_go_through_the_images_that_are_left_in_their_order(open_page):
+    open_page.get_by_label("Sort by").select_option("1")
+    dialog = open_page.get_by_role("dialog")
+    for code, expected in (("Other", ["b.png", "a.png", "c d#.png"]), ("T", ["b.png", "b.png", "b.png"])):
+        open_page.get_by_label("Images with").select_option(code)
+        open_page.locator(".card:visible .panel").first.click()
+        seen = []
+        for _ in expected:
+            seen.append(dialog.locator("strong").inner_text())
+            open_page.keyboard.press("ArrowRight")
+        assert seen == expected
+        open_page.keyboard.press("Escape")
+
+
+def test_filter_order_and_fade_survive_another_label_set(load, tmp_path):
+    share = {"a.png": 8, "b.png": 0, "c.png": 4}
+
+    def draw(file):  # the same indices in both label sets
+        truth = np.full((12, 16), 1)
+        mask = truth.copy()
+        mask[: share[file]] = 2
+        return truth, mask, mask, mask
+
+    page_of_both = load(written(*draw_run(tmp_path, share, (MORPH, FUNC), draw=draw)))
+    page_of_both.get_by_label("Sort by").select_option("1")
+    page_of_both.get_by_label("Images with").select_option(label=MORPH.describe(MORPH.codes[2]))
+    page_of_both.get_by_label("Opacity of the masks").fill("30")
+    assert files_shown(page_of_both) == ["a.png", "c.png"]
+    masks = page_of_both.locator(".card:visible .mask:visible")
+    assert masks.first.get_attribute("src").find("/morph/") > 0
+    page_of_both.get_by_label("func").check()
+    assert masks.first.get_attribute("src").find("/func/") > 0
+    assert files_shown(page_of_both) == ["a.png", "c.png"]
+    assert masks.first.evaluate("mask => getComputedStyle(mask).opacity") == "0.3"
+    assert page_of_both.get_by_label("Sort by").input_value() == "1"
+    page_of_both.get_by_label("morph").check()
+    assert files_shown(page_of_both) == ["a.png", "c.png"]
+
+
+def test_lookalikes_are_hatched_in_masks_and_legend(load, tmp_path):
+    kinds = [MORPH.codes.index(code) for code in ("E.M.O", "S.M.C")]
+    truth = np.repeat(kinds, 96).reshape(12, 16)
+    opened = load(written(*draw_run(tmp_path, ["a.png"], (MORPH,), draw=lambda _: (truth, truth, truth, truth))))
+    opened.wait_for_function("[...document.querySelector('.card').querySelectorAll('img')].every(i => i.complete)")
+    with Image.open(io.BytesIO(opened.locator(".panel").nth(1).screenshot())) as shown:
+        upper, lower = np.array_split(np.asarray(shown.convert("RGB"))[4:-4, 4:-4].astype(int), 2)
+    assert (upper[:-4] == MORPH.colours["E.M.O"]).all()
+    plain = (lower[4:] == MORPH.colours["S.M.C"]).all(axis=-1)
+    assert 0.4 < plain.mean() < 0.95 and lower[4:].sum(axis=-1).min() < 100
+    hatched = opened.locator(".legend .swatch").evaluate_all("all => all.map(one => /hatching/.test(one.className))")
+    assert hatched == [False, True]
+
+
+@pytest.mark.parametrize("width", [400, 700, 1400])
+def test_nothing_is_wider_than_the_window(load, tmp_path, width):
+    files = ["an image with a very long name " * 4 + ".png", "unbroken" * 25 + ".png"]
+    opened = load(written(*draw_run(tmp_path, files, (MORPH, FUNC))), width)
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    assert (
+        opened.evaluate(
+            "[...document.querySelectorAll('main *, header *')].filter(e => !e.closest('.wide, .filters, dialog')"
+            " && e.getBoundingClientRect().right > innerWidth + 1).length"
+        )
+        == 0
+    )

@@ -1,6 +1,7 @@
 """Figures of the tour, the README's picture, and what they are drawn from."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -10,9 +11,9 @@ from hsn_v1.adp import CLASSIFIER_CODES, FUNC, GLAS, MORPH
 from hsn_v1.classify import ClassifiedTiles
 from hsn_v1.commands import picture
 from hsn_v1.commands.defaults import REPOSITORY, official_or_phantoms
-from hsn_v1.errors import InputError
 from hsn_v1.sets.report import ImageResult, summarise
 from hsn_v1.show import panels
+from hsn_v1.show.sheets import Row, Swatch
 from hsn_v1.tiles import TileGrid
 
 IMAGE = np.random.default_rng(1).integers(0, 256, (24, 30, 3), np.uint8)
@@ -35,12 +36,13 @@ def sheets(monkeypatch):
 
 def test_swatches_are_of_the_classes_that_occur_in_words():
     labels = np.array([[2, 2], [0, 5]])
-    assert panels.swatches([labels, np.array([[4]])], FUNC) == {
-        "background": (255, 255, 255),
-        "G.O exocrine gland": (0, 0, 128),
-        "T transport vessel": (173, 20, 87),
-        "unlabelled": (0, 0, 0),
-    }
+    assert panels.swatches([labels, np.array([[4]])], FUNC) == [
+        Swatch("background", (255, 255, 255)),
+        Swatch("G.O exocrine gland", (0, 0, 128)),
+        Swatch("T transport vessel", (173, 20, 87)),
+        Swatch("unlabelled", (0, 0, 0)),
+    ]
+    assert panels.swatches([np.array([[MORPH.codes.index("H.E")]])], MORPH)[0].hatching == 1
 
 
 def test_masks_have_the_published_colours_and_swatches():
@@ -56,7 +58,7 @@ def test_masks_have_the_published_colours_and_swatches():
 
 
 def test_a_long_row_goes_on_below():
-    row = panels.Row([("a", IMAGE)] * 4, {"class": (1, 2, 3)}, "label")
+    row = Row([("a", IMAGE)] * 4, [Swatch("class", (1, 2, 3))], "label")
     once, twice = pixels(panels.sheet([row])), pixels(panels.sheet([row], columns=2))
     assert once.shape[1] == twice.shape[1]
     assert twice.shape[0] > 2 * once.shape[0]
@@ -79,6 +81,7 @@ def test_heat_is_brighter_where_the_map_is_higher():
     assert (np.diff(grey) >= -1).all() and grey[-1] - grey[0] > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("present", [0, 3, 20])
 def test_all_present_classes_have_a_bar(present):
     scores = np.r_[np.full(present, 0.9), np.full(29 - present, 0.1)]
@@ -147,17 +150,17 @@ def toy_sets(monkeypatch):
         "glas": {"input_name": "glands", "htt_mode": "glas"},
     }
     monkeypatch.setattr(picture, "PARAMS", sets)
-    monkeypatch.setattr(picture, "PHANTOM_MODEL", "toy")
-    monkeypatch.setattr(picture, "PHANTOM_GLAND_MODEL", "toy")
+    monkeypatch.setattr(picture, "MODELS", {"patch": "toy", "glas": "toy"})
 
 
-def test_the_picture_has_a_row_for_each_image(root, toy_sets):
-    one = pixels(picture.draw(root, {"patch": [0]}))
-    three = pixels(picture.draw(root, {"patch": [0, 2], "glas": [1]}))
-    assert one.shape[1] == three.shape[1]
-    assert three.shape[0] > 2 * one.shape[0]
-
-
-def test_a_picture_of_an_image_that_is_not_there_is_refused(root, toy_sets):
-    with pytest.raises(InputError, match=r"no image 4 of .*: expected 0 to 3"):
-        picture.draw(root, {"patch": [4]})
+def test_the_readme_shows_cases_chosen_by_their_rank(root, toy_sets, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(panels, "sheet", lambda rows: drawn.extend(rows) or b"")
+    picture.draw(root)
+    assert [[title for title, _ in row.panels] for row in drawn] == 4 * [
+        ["image", "ground truth", "adjusted", "after CRF"]
+    ]
+    cases = [re.fullmatch(r"(\w+): rank (\d) of 4\nmIoU (0\.\d\d)", row.label).groups() for row in drawn]
+    assert [case[:2] for case in cases] == [("good", "1"), ("typical", "3"), ("failed", "4"), ("typical", "3")]
+    mious = [float(miou) for *_, miou in cases[:3]]
+    assert mious == sorted(mious, reverse=True)

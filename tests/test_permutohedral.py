@@ -1,10 +1,11 @@
-"""The lattice against brute force, and against itself: threads, sharing, silent points, keys that do not fit."""
+"""The lattice against brute force, and against itself: threads, normalisation, keys that do not fit."""
 
 import numpy as np
 import pytest
 
 from hsn_v1 import permutohedral
-from hsn_v1.permutohedral import build_lattice, filter_lattice
+from hsn_v1.lattice_filter import filter_lattice
+from hsn_v1.permutohedral import NORMALISATIONS, build_lattice
 
 
 def points(d: int, n: int, spread: float, seed: int = 0) -> np.ndarray:
@@ -27,7 +28,7 @@ def test_near_to_the_normalised_gaussian(d, tolerance):
 def test_geometry(d):
     lattice = build_lattice(points(d, 999, 9))
     vertices = lattice.bounds[-1]
-    np.testing.assert_allclose(lattice.weights.sum(axis=0), 1, atol=1e-5)
+    np.testing.assert_allclose(lattice.weights.sum(axis=1), 1, atol=1e-5)
     assert lattice.weights.min() > -1e-5
     assert set(np.unique(lattice.offsets)) == set(range(vertices))
     for above, below in zip(lattice.above, lattice.below, strict=True):
@@ -75,27 +76,33 @@ def test_many_features():
     assert (filtered > 0).all()
 
 
-def test_threads_classes_and_gain(monkeypatch):
-    features, values = points(5, 20000, 5), points(20000, 21, 1)
+def test_same_bytes_with_any_number_of_threads():
+    features = points(5, 20000, 5)
     alone = build_lattice(features)
-    expected = filter_lattice(alone, values)
     for threads in (2, 8):
         lattice = build_lattice(features, threads)
-        for name in ("offsets", "weights", "above", "below", "norm"):
+        for name in ("offsets", "weights", "above", "below", "before", "after"):
             np.testing.assert_array_equal(getattr(alone, name), getattr(lattice, name))
-        np.testing.assert_array_equal(filter_lattice(lattice, values, threads), expected)
-    monkeypatch.setattr(permutohedral, "VALUES", 0)
-    np.testing.assert_array_equal(filter_lattice(alone, values), expected)
-    out = np.ones_like(values)
-    assert filter_lattice(alone, values, out=out, gain=2) is out
-    np.testing.assert_allclose(out, 1 + 2 * expected, rtol=1e-5)
 
 
-def test_silent_points_have_no_value():
-    features = points(2, 100, 5)
-    lattice = build_lattice(features, silent=1)
-    assert lattice.norm.shape == (99,)
-    assert filter_lattice(lattice, np.ones((99, 2), np.float32)).shape == (99, 2)
+def test_normalisations():
+    features, values = points(3, 200, 3), points(2, 200, 1).T.copy()
+    lattices = [build_lattice(features, normalisation=name) for name in NORMALISATIONS]
+    none, before, after, symmetric = (filter_lattice(lattice, values) for lattice in lattices)
+    degree = filter_lattice(lattices[0], np.ones((200, 1), np.float32))
+    np.testing.assert_allclose(before, filter_lattice(lattices[0], values / degree), rtol=1e-4)
+    np.testing.assert_allclose(after, none / degree, rtol=1e-4)
+    np.testing.assert_allclose(symmetric, filter_lattice(lattices[0], values / degree**0.5) / degree**0.5, rtol=1e-4)
+
+
+def test_points_are_filled_up_to_four_by_one_without_a_value():
+    features = points(2, 7, 5)
+    seven = build_lattice(features)
+    eight = build_lattice(np.pad(features, ((0, 0), (0, 1))))
+    assert seven.bounds == eight.bounds
+    np.testing.assert_array_equal(seven.offsets, eight.offsets)
+    assert seven.after.shape == (7,)
+    assert filter_lattice(seven, np.ones((7, 2), np.float32)).shape == (7, 2)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ def same(a, b):
     return all(np.array_equal(*pair) for pair in arrays)
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_bytes_whatever_was_made_before(patches, sections):
     assert same(phantom.patch(7), patches[7])
     assert same(phantom.glas(3, size=(261, 387), mpp=1.24), sections[3])

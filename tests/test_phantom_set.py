@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 
 from hsn_v1.adp import LABEL_SETS, MORPH
-from hsn_v1.files.images import read_image, read_truth
+from hsn_v1.files.images import read_image
+from hsn_v1.files.truth import read_truth
 from hsn_v1.phantoms import phantom, phantom_set
 
 

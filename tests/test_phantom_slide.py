@@ -7,7 +7,7 @@ from hsn_v1.__main__ import main
 from hsn_v1.adp import CLASSIFIER_MPP, FUNC, MORPH
 from hsn_v1.errors import InputError
 from hsn_v1.files.images import read_image
-from hsn_v1.files.slides import is_slide, open_slide
+from hsn_v1.files.slide import open_slide
 from hsn_v1.phantoms import phantom_slide
 from hsn_v1.phantoms.phantom_slide import Layout, write_slide
 
@@ -30,12 +30,11 @@ def flat(monkeypatch):
 def test_a_slide_and_its_ground_truth(tmp_path, flat, size):
     write_slide(tmp_path / "s.tif", size, 1.0, 0.6, seed=3)
     assert {path.name for path in tmp_path.iterdir()} == {"s.tif", "s_morph.png", "s_func.png"}
-    assert is_slide(tmp_path / "s.tif", CLASSIFIER_MPP)
     with open_slide(tmp_path / "s.tif") as slide:
         assert slide.mpp == pytest.approx(1) and (slide.height, slide.width) == (size, size)
         assert [level.width for level in slide.levels] == [size, size // 4]
         for mpp in (CLASSIFIER_MPP, 4):
-            image = slide.read(0, 0, *slide.size(mpp), mpp)[..., 0].astype(float)
+            image = slide.read(slide.frame(mpp), mpp)[..., 0].astype(float)
             truth = read_image(tmp_path / "s_morph.png")[0][..., 0]
             if mpp == 4:
                 rows = ((np.arange(len(image)) + 0.5) * len(truth) / len(image)).astype(int)

@@ -12,14 +12,17 @@ from conftest import SIZES, links
 from hsn_v1 import HistoSegNetV1
 from hsn_v1.adp import CLASSIFIER_CODES, FUNC, GLAS, LABEL_SETS, MORPH
 from hsn_v1.errors import InputError
-from hsn_v1.files.images import read_image, read_truth
+from hsn_v1.files.images import read_image
+from hsn_v1.files.truth import read_truth
 from hsn_v1.files.writing import write_picture
-from hsn_v1.hsn_v1 import STAGES, Segmentation, segment_image
+from hsn_v1.hsn_v1 import STAGES, segment_image
 from hsn_v1.object_metrics import METRICS, object_metrics
+from hsn_v1.sets.measure import compare_objects
 from hsn_v1.sets.outputs import OBJECTS
-from hsn_v1.sets.run import compare_objects
 from hsn_v1.sets.settings import Settings, settings_from_params, with_crfs
 from hsn_v1.workers import SMALL_IMAGES, pool_of
+
+pytestmark = pytest.mark.slow
 
 PATCHES = {"input_name": "patches", "batch_size": 3, "verbosity": "QUIET"}
 GLANDS = {"input_name": "glands", "htt_mode": "glas", "down_fac": 1.5, "verbosity": "QUIET"}
@@ -54,6 +57,7 @@ def per_class(name, folder, files):
 def metric_files(names):
     files = {f"metric_results_{stage}.csv" for stage in STAGES} | {f"IoU_{name}.png" for name in names}
     files |= {f"{name}_IoU_metric_results.csv" for name in names}
+    files |= {f"{name}_protocol_metrics.csv" for name in names if name != "glas"}  # of which nothing is excluded
     return files | {
         f"confusion_matrix_{fore}{name}_{stage}.png" for fore in ("", "fore_") for name in names for stage in STAGES
     }
@@ -128,12 +132,12 @@ def test_objects_of_the_final_mask_are_compared_as_they_are_and_as_published(tmp
     truth[10:] = 4
     write_picture(tmp_path / "glas_multi_gland" / "a.bmp", truth)
     settings = Settings(images=(), truth=tmp_path, out=tmp_path, label_sets=(GLAS,))
-    segmentations = {"glas": Segmentation(final[np.newaxis].astype(np.float32), {"Adjust": 1 - final, "CRF": final})}
-    sums = compare_objects(settings, Path("a.png"), segmentations)
+    masks = {("glas", "Adjust"): 1 - final, ("glas", "CRF"): final}
+    sums = compare_objects(settings, Path("a.png"), masks)
     metrics = {kind: tuple(object_metrics(sums["glas", kind]).values()) for kind in OBJECTS}
     assert metrics["published post-processing"] == (1, 1, 0)
     assert metrics["connected components"][0] == 2 / 3
-    assert compare_objects(settings, Path("b.png"), segmentations) == {}
+    assert compare_objects(settings, Path("b.png"), masks) == {}
 
 
 def test_true_objects_that_cannot_be_read_fail_their_image(glands, toy_histonet):

@@ -7,10 +7,11 @@ import pytest
 
 from hsn_v1.adp import CLASSIFIER_MPP, FUNC, GLAS, MORPH
 from hsn_v1.densecrf import CRF
-from hsn_v1.files.slides import open_slide
+from hsn_v1.files.slide import open_slide
 from hsn_v1.files.writing import write_picture
 from hsn_v1.hsn_v1 import segment_image
-from hsn_v1.slides.grid import SlideGrid, Window
+from hsn_v1.slides.grid import SlideGrid
+from hsn_v1.slides.tissue import survey, tiles_with_tissue
 from hsn_v1.slides.whole_slide import (
     SlideJob,
     label_reader,
@@ -18,9 +19,8 @@ from hsn_v1.slides.whole_slide import (
     segment_tiles,
     thumbnail,
     tile_weights,
-    tiles_with_tissue,
-    tissue_mask,
 )
+from hsn_v1.tiles import Window
 
 TILE = 32
 CRFS = {"morph": CRF(1, 20, 2, 40, 50), "func": CRF(3, 40, 2, 4, 25), "glas": CRF(3, 40, 2, 4, 25)}
@@ -36,7 +36,7 @@ def make_job(tmp_path, toy_histonet):
         source = tmp_path / name
         write_picture(source, image)
         grid = SlideGrid(*image.shape[:2], TILE, core, offset)
-        tissue = tiles_with_tissue(grid, tissue_mask(image))
+        tissue = tiles_with_tissue(grid, survey(image).tissue)
         crfs = {label_set.name: CRFS[label_set.name] for label_set in label_sets}
         folder = tmp_path / f"work {len(list(tmp_path.glob('work*')))}"
         return SlideJob(
@@ -50,14 +50,19 @@ def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def run(job, classifier, **options):
+    with open_slide(job.source, job.mpp) as slide:
+        segment_tiles(job, slide, classifier, **options)
+
+
 def whole(job, label_set):
-    return label_reader(job, label_set)(0, 0, job.grid.height, job.grid.width)
+    return label_reader(job, label_set)(job.grid.frame)
 
 
 def test_a_slide_of_one_tile_is_segmented_as_an_image(make_job, toy_histonet):
     image = textured(0, TILE, TILE)
     job = make_job(image, label_sets=(MORPH, FUNC, GLAS))
-    segment_tiles(job, toy_histonet, workers=1)
+    run(job, toy_histonet, workers=1)
     expected = segment_image(image, toy_histonet, job.label_sets, CRFS)
     for label_set in job.label_sets:
         np.testing.assert_array_equal(whole(job, label_set), expected[label_set.name].masks["CRF"])
@@ -81,22 +86,23 @@ def test_feathering_changes_only_what_tiles_share(make_job, toy_histonet):
     plain = replace(plain, crfs={"morph": CRF(1, 1e-9, 1, 1, 1e-9)})  # whose pixels hardly see each other
     feathered = replace(plain, feather=True, folder=plain.folder.with_name("feathered"))
     for job in (plain, feathered):
-        segment_tiles(job, toy_histonet, workers=1)
+        run(job, toy_histonet, workers=1)
     differ = whole(plain, MORPH) != whole(feathered, MORPH)
     shared = np.isin(np.arange(80), [*range(24, 32), *range(48, 56), *range(72, 80)])
     assert differ[:, shared].any() and not differ[:, ~shared].any()
 
 
+@pytest.mark.slow
 def test_what_exists_is_not_made_again_and_the_rest_comes_out_the_same(make_job, toy_histonet):
     job = make_job(textured(1, 100, 150))
-    segment_tiles(job, toy_histonet, workers=2)
+    run(job, toy_histonet, workers=2)
     first = contents(job.folder)
     assert len(first) == job.batches + 2 * math.prod(job.grid.cores)
     kept = job.core_file(0, MORPH)
     made = kept.stat().st_mtime_ns
     for lost in (job.batch_file(1), job.batch_file(job.batches - 1), job.core_file(3, FUNC), job.core_file(5, MORPH)):
         lost.unlink()
-    segment_tiles(job, toy_histonet, workers=2)
+    run(job, toy_histonet, workers=2)
     needed = contents(job.folder)
     assert {file: content for file, content in first.items() if file in needed} == needed
     assert all(file in needed for file in first if file.startswith("labels"))
@@ -105,11 +111,11 @@ def test_what_exists_is_not_made_again_and_the_rest_comes_out_the_same(make_job,
 
 def test_a_batch_that_no_unfinished_window_needs_is_not_classified(make_job, toy_histonet):
     job = make_job(textured(1, 60, 400))
-    segment_tiles(job, toy_histonet, workers=1)
+    run(job, toy_histonet, workers=1)
     for number in range(job.batches):
         job.batch_file(number).unlink()
     job.core_file(0, MORPH).unlink()
-    segment_tiles(job, toy_histonet, workers=1)
+    run(job, toy_histonet, workers=1)
     needed = set((job.places(job.window(0)) // job.batch_size).tolist())
     assert {number for number in range(job.batches) if job.batch_file(number).exists()} == needed
     assert len(needed) < job.batches
@@ -120,7 +126,7 @@ def test_glass_is_neither_classified_nor_tissue(make_job, toy_histonet):
     image[:50, :50] = textured(2, 50, 50)
     job = make_job(image, label_sets=(MORPH, GLAS))
     assert 0 < len(job.tissue) < math.prod(job.grid.tiles) / 3
-    segment_tiles(job, toy_histonet, workers=1)
+    run(job, toy_histonet, workers=1)
     assert (whole(job, MORPH)[100:, 100:] == MORPH.codes.index("Background")).all()
     assert (whole(job, GLAS)[100:, 100:] == len(GLAS)).all()
     assert (whole(job, GLAS)[:50, :50] < len(GLAS)).all()
@@ -129,24 +135,42 @@ def test_glass_is_neither_classified_nor_tissue(make_job, toy_histonet):
 def test_a_slide_without_tissue_has_nothing_to_do(make_job, toy_histonet):
     job = make_job(np.full((90, 90, 3), 255, np.uint8))
     calls = []
-    segment_tiles(job, toy_histonet, workers=1, progress=lambda *numbers: calls.append(numbers))
+    run(job, toy_histonet, workers=1, progress=lambda *numbers: calls.append(numbers))
     assert not len(job.tissue) and not calls and not job.folder.exists()
     assert (whole(job, MORPH) == 0).all()
 
 
 def test_progress_counts_up_to_all_tiles(make_job, toy_histonet):
     job = make_job(textured(3, 70, 70))
+    calls, stages = [], {}
+    run(job, toy_histonet, workers=1, progress=lambda *numbers: calls.append(numbers))
+    for stage, done, total in calls:
+        stages.setdefault(stage, []).append((done, total))
+    tiles, cores = len(job.tissue), math.prod(job.grid.cores)
+    assert stages["tiles"] == [(min(done, tiles), tiles) for done in range(0, tiles + 3, 3)]
+    assert stages["windows"] == sorted(stages["windows"]) and stages["windows"][-1] == (cores, cores)
+
+
+def test_progress_begins_with_what_an_earlier_run_did(make_job, toy_histonet):
+    job = make_job(textured(3, 70, 70))
+    run(job, toy_histonet, workers=1)
+    for number in (1, 2):
+        job.batch_file(number).unlink()
+    for core in range(math.prod(job.grid.cores)):
+        job.core_file(core, MORPH).unlink()
     calls = []
-    segment_tiles(job, toy_histonet, workers=1, progress=lambda *numbers: calls.append(numbers))
-    assert calls == sorted(calls) and calls[-1] == (len(job.tissue), len(job.tissue))
+    run(job, toy_histonet, workers=1, progress=lambda *numbers: calls.append(numbers))
+    assert calls[0] == ("tiles", len(job.tissue) - 6, len(job.tissue))
 
 
 def test_the_reader_cuts_the_same_map_anywhere(make_job, toy_histonet):
     job = make_job(textured(4, 130, 90), core=50)
-    segment_tiles(job, toy_histonet, workers=1)
+    run(job, toy_histonet, workers=1)
     labels, read = whole(job, MORPH), label_reader(job, MORPH)
     for top, left, height, width in ((0, 0, 1, 1), (49, 49, 2, 2), (30, 10, 100, 80), (129, 89, 1, 1)):
-        np.testing.assert_array_equal(read(top, left, height, width), labels[top : top + height, left : left + width])
+        np.testing.assert_array_equal(
+            read(Window(top, left, height, width)), labels[top : top + height, left : left + width]
+        )
 
 
 def test_places_are_of_tiles_with_tissue_only(make_job):
@@ -158,27 +182,6 @@ def test_places_are_of_tiles_with_tissue_only(make_job):
     assert not len(job.places(Window(0, 0, 10, 10)))
     corner = Window(90, 90, 10, 10)
     assert set(job.tissue[job.places(corner)].tolist()) == set(job.grid.tiles_of(corner)) & set(job.tissue.tolist())
-
-
-def test_tissue_is_what_is_darker_than_glass_but_for_specks():
-    picture = np.full((60, 60, 3), 245, np.uint8)
-    picture[5:20, 5:20] = 200
-    picture[40:43, 40:43] = 10
-    expected = np.zeros((60, 60), bool)
-    expected[5:20, 5:20] = True
-    np.testing.assert_array_equal(tissue_mask(picture), expected)
-
-
-def test_a_tile_is_skipped_if_too_little_of_it_is_tissue():
-    grid = SlideGrid(80, 80, tile=32)
-    mask = np.zeros((10, 10), bool)
-    mask[9, 0] = True  # rows 72 to 80, columns 0 to 8 of the slide
-    rows, columns = grid.tiles
-    assert (rows, columns) == (3, 3)
-    assert tiles_with_tissue(grid, mask).tolist() == [2 * columns]
-    assert tiles_with_tissue(grid, mask, least=1 / 16).tolist() == [2 * columns]
-    assert tiles_with_tissue(grid, mask, least=1 / 15).tolist() == []
-    assert tiles_with_tissue(grid, ~mask).tolist() == list(range(rows * columns))
 
 
 def test_a_thumbnail_is_the_same_in_any_chunks(tmp_path):

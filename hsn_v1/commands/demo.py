@@ -52,6 +52,7 @@ def demo(
     parser.add_argument("--out", type=Path, help="folder to write to (default: ROOT/out/<input name>)")
     parser.add_argument("--workers", type=int, help="worker processes (default: one for each core)")
     add_precision(parser)
+    parser.add_argument("--self-contained", action="store_true", help="results page as one file, that can be mailed")
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no table")
     arguments = parser.parse_args()
     if arguments.quiet:
@@ -76,6 +77,7 @@ def _demo(segment: Callable[..., Report], source: Source, out: Path, arguments: 
         workers=arguments.workers,
         published=source.published,
         precision=usable_precision(arguments.precision),
+        self_contained=arguments.self_contained,
     )
     if not arguments.quiet:
         _tell(report, source, out)
@@ -87,34 +89,35 @@ def _demo(segment: Callable[..., Report], source: Source, out: Path, arguments: 
 
 
 def _tell(report: Report, source: Source, out: Path) -> None:
+    from ..files.models import find_model, read_labels
     from ..sets.official import is_complete, reproduced
     from ..show.html import PAGE
 
-    print_table(report, source.published)
+    labels = read_labels(find_model(source.root, source.model_name), source.model_name)
+    print_table(report, source.published, labels.caveat)
     print_objects(report)
     complete = is_complete(report, source.root, source.params["input_name"], source.model_name)
     for line in reproduced(report, source.published, complete):
         print(line)
     print(f"results in {out / PAGE}")
-    if pictures := sorted(out.glob("*/horizontal/*.png")):
-        print(f"a picture to look at: {pictures[0]}")
+    if summaries := sorted(out.glob("*/horizontal/*.png")):
+        print(f"a summary to look at: {summaries[0]}")
 
 
-def print_table(report: Report, published: Mapping[str, Mapping[str, float]]) -> None:
-    """Print fIoU and mIoU of each label set after each stage, beside the published number."""
+def print_table(report: Report, published: Mapping[str, Mapping[str, float]], caveat: str = "") -> None:
+    """Print the metrics of each label set after each stage, next to the published ones where there are any."""
     from rich.console import Console
     from rich.table import Table
 
-    from ..hsn_v1 import STAGES
+    from ..sets.page import metric_tables
 
-    if not report.confusions:
-        return
-    table = Table(title=f"{len(report.files)} of {len(report.files) + len(report.failures)} images")
-    for heading in ("label set", "metric", *(f"after {stage}" for stage in STAGES), "published"):
-        table.add_column(heading, justify="left" if heading in ("label set", "metric") else "right")
-    for row in report.metric_rows(published):
-        table.add_row(*row)
-    Console().print(table)
+    for metrics in metric_tables(report, published):
+        table = Table(title=f"{len(report.files)} of {len(report.files) + len(report.failures)} images", caption=caveat)
+        for number, heading in enumerate(metrics.header):
+            table.add_column(heading, justify="left" if number < metrics.words else "right")
+        for row in metrics.rows:
+            table.add_row(*row)
+        Console().print(table)
 
 
 def print_objects(report: Report) -> None:

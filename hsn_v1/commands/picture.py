@@ -1,33 +1,38 @@
-"""``python -m hsn_v1 picture``: draw the README's picture, some of the shipped phantoms and their segmentation."""
+"""``hsn-v1 picture``: draw the README's figure, a good, a typical and a failed case of the shipped phantoms."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..adp import CLASSIFIER_MPP
-from ..errors import InputError
-from ..evaluate import confusion_matrix, mean_iou_present
-from ..files.writing import write_bytes
-from ..sets.settings import settings_from_params, with_crfs
 from .defaults import PHANTOM_GLAND_MODEL, PHANTOM_MODEL, PHANTOM_SETS, REPOSITORY
+
+if TYPE_CHECKING:
+    from ..show.panels import Row
 
 #: How each kind of phantom is segmented.
 PARAMS = {
     "patch": {"input_name": PHANTOM_SETS["patch"], "htt_mode": "morph"},
     "glas": {"input_name": PHANTOM_SETS["glas"], "htt_mode": "glas", "down_fac": CLASSIFIER_MPP / 0.620},
 }
+MODELS = {"patch": PHANTOM_MODEL, "glas": PHANTOM_GLAND_MODEL}
+
+#: What is drawn of each kind: what the case is called, and the share of the images that are better.
+CASES = {"patch": {"good": 0.1, "typical": 0.5, "failed": 1.0}, "glas": {"typical": 0.5}}
 
 
-def draw(root: Path, numbers: dict[str, list[int]]) -> bytes:
-    """Segment phantoms, and draw each as a row: image, ground truth, before and after the CRF.
+def draw(root: Path) -> bytes:
+    """Segment all phantoms, and draw the `CASES` as rows: image, ground truth, before and after the CRF.
+
+    Cases are chosen by the mIoU of the classes that the image has, and by nothing else.
 
     Parameters
     ----------
     root : Path
         Folder that has ``data``, ``img`` and ``gt``.
-    numbers : dict of str to list of int
-        Numbers of the images to draw, counted from 0 in the order of their names, by their kind.
 
     Returns
     -------
@@ -37,44 +42,53 @@ def draw(root: Path, numbers: dict[str, list[int]]) -> bytes:
     Raises
     ------
     InputError
-        If a file is missing, or if there is no image of such a number.
+        If a file is missing.
     """
+    from ..show.panels import sheet
+
+    return sheet([row for kind, cases in CASES.items() for row in _rows(root, kind, cases)])
+
+
+def _rows(root: Path, kind: str, cases: Mapping[str, float]) -> list[Row]:
+    from ..evaluate import confusion_matrix, mean_iou_present
     from ..files.models import load_histonet
     from ..hsn_v1 import segment_image
+    from ..sets.settings import settings_from_params, with_crfs
     from ..sets.tour import read_example
-    from ..show.panels import case, sheet
+    from ..show.panels import case
 
+    histonet = load_histonet(root / "data", MODELS[kind])
+    settings = with_crfs(settings_from_params(PARAMS[kind], root=root), root / "data", MODELS[kind])
+    (label_set,) = settings.label_sets
+    found = []
+    for path in settings.images:
+        example = read_example(settings, path)
+        segmented = segment_image(example.image, histonet, [label_set], settings.crfs, settings.downsample)
+        masks, truth = segmented[label_set.name].masks, example.truths[label_set.name]
+        found.append((mean_iou_present(confusion_matrix(truth, masks["CRF"], len(label_set))), example, truth, masks))
+    found.sort(key=lambda entry: -entry[0])
     rows = []
-    for kind, wanted in numbers.items():
-        model_name = {"patch": PHANTOM_MODEL, "glas": PHANTOM_GLAND_MODEL}[kind]
-        histonet = load_histonet(root / "data", model_name)
-        settings = with_crfs(settings_from_params(PARAMS[kind], root=root), root / "data", model_name)
-        (label_set,) = settings.label_sets
-        for number in wanted:
-            if not 0 <= number < len(settings.images):
-                raise InputError(f"no image {number} of {PHANTOM_SETS[kind]}: expected 0 to {len(settings.images) - 1}")
-            path = settings.images[number]
-            example = read_example(settings, path)
-            segmentations = segment_image(example.image, histonet, [label_set], settings.crfs, settings.downsample)
-            masks, truth = segmentations[label_set.name].masks, example.truths[label_set.name]
-            miou = mean_iou_present(confusion_matrix(truth, masks["CRF"], len(label_set)))
-            shown = {stage: masks[stage] for stage in ("Adjust", "CRF")}
-            rows.append(case(example.image, truth, shown, label_set, f"{path.stem}\nmIoU {miou:.2f}"))
-    return sheet(rows)
+    for name, better in cases.items():
+        place = round(better * (len(found) - 1))
+        miou, example, truth, masks = found[place]
+        shown = {stage: masks[stage] for stage in ("Adjust", "CRF")}
+        label = f"{name}: rank {place + 1} of {len(found)}\nmIoU {miou:.2f}"
+        rows.append(case(example.image, truth, shown, label_set, label))
+    return rows
 
 
 def add_command(subparsers: argparse._SubParsersAction) -> None:
     """Add the command ``picture``."""
-    parser = subparsers.add_parser("picture", help="draw the README's picture from the phantoms")
-    parser.add_argument("--patches", type=int, nargs="+", default=[14, 24], help="numbers of patches (default: 14 24)")
-    parser.add_argument("--glands", type=int, nargs="+", default=[5], help="numbers of gland images (default: 5)")
+    parser = subparsers.add_parser("picture", help="draw the README's figure from the phantoms")
     parser.add_argument("--root", type=Path, default=REPOSITORY, help="folder with data, img and gt (default: here)")
     parser.add_argument("--out", type=Path, help="file to write (default: ROOT/img/phantoms.png)")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from ..files.writing import write_bytes
+
     out = arguments.out or arguments.root / "img" / "phantoms.png"
-    write_bytes(out, draw(arguments.root, {"patch": arguments.patches, "glas": arguments.glands}))
-    print(f"picture in {out}")
+    write_bytes(out, draw(arguments.root))
+    print(f"figure in {out}")
     return 0

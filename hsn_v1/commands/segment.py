@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 from ..errors import InputError
+from . import pseudo_masks
 from .defaults import OFFICIAL_MODEL, default_model
+from .precision import add_precision, usable_precision
 
 
 def add_command(subparsers: argparse._SubParsersAction) -> None:
@@ -20,8 +22,16 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="image, slide, or a folder of such")
     parser.add_argument("--labels", help="label set of the classifier's (default: both, that is morph and func)")
     scale = parser.add_mutually_exclusive_group()
-    scale.add_argument("--mpp", type=float, help="microns per pixel at full resolution (default: the file's)")
+    scale.add_argument("--mpp", type=float, help="microns per pixel at full resolution, where the file states none")
     scale.add_argument("--objective", metavar="20x", help="magnification, where mpp is unknown: a rough substitute")
+    scale.add_argument("--mpp-override", type=float, metavar="MPP", help="like --mpp, whatever the file states")
+    parser.add_argument(
+        "--maps",
+        choices=("auto", "adjusted", "gradcam"),
+        default="auto",
+        help="average the tiles' adjusted maps, as the paper's slides, or their Grad-CAMs, as the demos; auto: "
+        "Grad-CAMs of few tiles (docs/slides.md)",
+    )
     parser.add_argument("--model", help=f"classifier (default: {OFFICIAL_MODEL}, or one trained on phantoms)")
     parser.add_argument("--root", type=Path, default=Path(), help="folder that has data (default: this one)")
     parser.add_argument("--out", type=Path, help="folder that gets one for each input (default: ROOT/out/segmented)")
@@ -33,17 +43,21 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
         action="store_true",
         help="let a slide's tiles count less towards their borders where they overlap (default: alike, as the paper)",
     )
+    parser.add_argument("--self-contained", action="store_true", help="make the page one file that can be mailed")
+    add_precision(parser)
     parser.add_argument("--force", action="store_true", help="begin anew where results are")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    pseudo_masks.add_options(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     from ..files.models import find_model, load_histonet, read_crfs, read_labels
-    from ..files.slides import mpp_of_objective
+    from ..files.slide import mpp_of_objective
     from ..files.writing import check_writable
-    from ..slides.many import expand, report, segment_files
-    from ..slides.own_file import Method
+    from ..slides.inputs import expand
+    from ..slides.many import Scale, report, segment_files
+    from ..slides.method import Method
     from ..workers import available_cores
 
     for option, value in (("batch-size", arguments.batch_size), ("workers", arguments.workers)):
@@ -51,22 +65,28 @@ def _run(arguments: argparse.Namespace) -> int:
             raise InputError(f"--{option} {value}: expected a positive whole number")
     if not 0 <= arguments.min_area < float("inf"):
         raise InputError(f"--min-area {arguments.min_area}: expected 0 or more, in square microns")
-    mpp = mpp_of_objective(arguments.objective) if arguments.objective else arguments.mpp
+    if not arguments.root.is_dir():
+        raise InputError(f"--root {arguments.root}: no such folder; expected one that has data")
+    override = arguments.mpp_override is not None
+    given = arguments.mpp_override if override else arguments.mpp
+    mpp = mpp_of_objective(arguments.objective) if arguments.objective else given
     if arguments.objective:
         print(f"note: {arguments.objective} is taken as {mpp:.3g} mpp, which is approximate", file=sys.stderr)
-    files = expand(arguments.inputs)
+    if arguments.given_labels:
+        return pseudo_masks.run(arguments, arguments.model or default_model(arguments.root, arguments.labels))
+    files, passed = expand(arguments.inputs)
     name = arguments.model or default_model(arguments.root, arguments.labels)
     folder = find_model(arguments.root, name)
     labels = read_labels(folder, name)
     label_sets = labels.group(arguments.labels or ("both" if "both" in labels.groups else next(iter(labels.groups))))
     crfs, notes = read_crfs(folder, name, label_sets)
-    for note in notes:
+    for note in (*passed, *notes):
         print(f"note: {note}", file=sys.stderr)
-    method = Method(label_sets, crfs, arguments.batch_size, arguments.min_area, arguments.feather)
+    method = Method(label_sets, crfs, arguments.batch_size, arguments.min_area, arguments.feather, arguments.maps)
     out = arguments.out or arguments.root / "out" / "segmented"
     check_writable(out)
     workers = arguments.workers or available_cores()
-    outcomes = segment_files(
-        files, load_histonet(folder, name), method, out, mpp, workers, arguments.force, arguments.quiet
-    )
-    return report(outcomes, method, name, out)
+    precision = usable_precision(arguments.precision)
+    classifier, scale = load_histonet(folder, name, precision=precision), Scale(mpp, override)
+    outcomes = segment_files(files, classifier, method, out, scale, workers, arguments.force, arguments.quiet)
+    return report(outcomes, method, name, out, arguments.self_contained)

@@ -6,31 +6,86 @@ import argparse
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..training.recipe import TILE, Recipe
+from ..training.recipe import NETWORKS, POOLINGS, TILE, Recipe
+
+if TYPE_CHECKING:
+    from ..training.own_patches import TrainingData
 
 
 def add_command(subparsers: argparse._SubParsersAction) -> None:
     """Add the command ``train``."""
-    parser = subparsers.add_parser("train", help="train a classifier from patch labels alone")
+    parser = subparsers.add_parser(
+        "train",
+        help="train a classifier from patch labels alone",
+        description="Train a classifier from patch labels alone. Interrupted training goes on by the same command.",
+    )
     parser.add_argument("--name", required=True, help="name of the model")
-    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of models (default: data)")
-    parser.add_argument("--out", type=Path, help="folder of log, checkpoints and report (default: out/NAME)")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="patches to train on (default: phantoms)")
-    parser.add_argument("--labels", type=Path, metavar="CSV", help="their labels: a file name and 0 or 1 per class")
-    parser.add_argument("--patches", type=int, default=4000, help="phantoms to train on (default: 4000)")
-    parser.add_argument("--validation", type=int, help="patches to validate on (default: 1 for every 8 to train on)")
-    parser.add_argument("--epochs", type=int, default=80, help="epochs in all (default: 80)")
+    parser.add_argument("--root", type=Path, default=Path(), help="folder that has data (default: this one)")
+    parser.add_argument("--out", type=Path, help="folder of log, checkpoints and report (default: ROOT/out/NAME)")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    _add_data(parser.add_argument_group("patches"))
+    network = parser.add_argument_group("network and training")
+    network.add_argument(
+        "--weights", default="none", metavar="none|imagenet|FILE", help="what to begin with (default: none)"
+    )
+    network.add_argument("--epochs", type=int, default=80, help="epochs in all (default: 80)")
+    network.add_argument(
+        "--saved-tile",
+        type=int,
+        default=TILE,
+        help=f"side of the tiles that images are later cut into (default: {TILE})",
+    )
     for field in fields(Recipe):
         option, kind = f"--{field.name.replace('_', '-')}", type(field.default)
         how = {"action": "store_true"} if kind is bool else {"type": kind, "default": field.default}
-        parser.add_argument(option, help=f"{HELP[field.name]} (default: {field.default})", **how)
+        if field.name in CHOICES:
+            how["choices"] = CHOICES[field.name]
+        network.add_argument(option, help=f"{HELP[field.name]} (default: {field.default})", **how)
     parser.set_defaults(run=_run)
 
 
+def _add_data(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--images", type=Path, metavar="DIR", help="patches to train on (default: phantoms)")
+    group.add_argument(
+        "--labels",
+        metavar="CSV",
+        help="their labels: a file name, then 0 or 1 for each class; or names, for labels in the file names, such as "
+        "x-[1 0 0].png (default: DIR/labels.csv, or else the names)",
+    )
+    group.add_argument(
+        "--classes",
+        nargs="+",
+        metavar="CLASS",
+        help="the classes, in the order of the labels, each with a colour if you like (tumour=#004080); they make "
+        "ROOT/data/NAME.toml (default: those of that file, or the table's columns)",
+    )
+    group.add_argument(
+        "--background",
+        choices=("brightness", "grey", "none"),
+        default="brightness",
+        help="how a new NAME.toml finds background: as published, by grey above 200, or not (default: brightness)",
+    )
+    group.add_argument("--mpp", type=float, help="microns per pixel of the patches")
+    group.add_argument(
+        "--model-mpp", type=float, help="scale that they are brought to (default: theirs, or that of NAME.toml)"
+    )
+    group.add_argument(
+        "--validation",
+        metavar="N|DIR",
+        help="patches to validate on: a number of them, drawn at random, or a folder like --images (default: 1 in 9)",
+    )
+    group.add_argument("--patches", type=int, default=4000, help="phantoms to train on (default: 4000)")
+
+
+CHOICES = {"network": tuple(NETWORKS), "pooling": POOLINGS}
+
 HELP = {
-    "width": "factor of the numbers of filters",
+    "network": "network",
+    "pooling": "how HistoNet pools its last maps",
+    "width": "factor of HistoNet's numbers of filters",
     "dropout": "factor of the dropout rates",
     "tile": "side of the patches trained on, in px",
     "batch": "patches in a step",
@@ -43,58 +98,99 @@ HELP = {
 }
 
 
+def _run(arguments: argparse.Namespace) -> int:
+    from ..files.writing import check_writable
+    from ..training.classes import check_classes, describe_classes
+    from ..training.train import Job, train
+
+    _check_options(arguments)
+    recipe = Recipe(**{field.name: getattr(arguments, field.name) for field in fields(Recipe)})
+    folder, out = arguments.root / "data", arguments.out or arguments.root / "out" / arguments.name
+    check_writable(folder)
+    check_writable(out)
+    data = _own_patches(arguments, recipe) if arguments.images else _phantoms(arguments, recipe)
+    warnings = check_classes(data.labels, data.train.targets, data.validation.targets)
+    print("\n".join(describe_classes(data.labels, data.train.targets, data.validation.targets)))
+    for note in (*data.notes, *warnings):
+        print(f"note: {note}", file=sys.stderr)
+    job = Job(arguments.name, folder, out, arguments.epochs, arguments.weights, arguments.saved_tile)
+    rows = train(data, recipe, job, arguments.quiet)
+    _say_what_is_next(arguments, data, rows, out)
+    return 0
+
+
 def _check_options(arguments: argparse.Namespace) -> None:
-    """Raise InputError at the first option that is of no use."""
-    for name in ("patches", "validation", "epochs", "tile", "batch", "half_cycle", "session", "width", "high"):
+    """Raise InputError at the first option that cannot be used."""
+    positive = ("patches", "epochs", "tile", "batch", "half_cycle", "session", "width", "high", "saved_tile")
+    for name in (*positive, "mpp", "model_mpp"):
         value = getattr(arguments, name)
-        if value is not None and not value > 0:
+        if value is not None and not 0 < value < float("inf"):
             raise InputError(f"--{name.replace('_', '-')} {value}: expected a positive number")
     if not 0 <= arguments.low <= arguments.high:
         raise InputError(f"--low {arguments.low} --high {arguments.high}: expected 0 <= low <= high")
     if not 0 <= arguments.dropout <= 2 or arguments.seed < 0:
         raise InputError(f"--dropout {arguments.dropout} --seed {arguments.seed}: expected from 0 to 2, and from 0 on")
-    if arguments.tile % 8 or (arguments.images and arguments.tile != TILE):
-        raise InputError(f"--tile {arguments.tile}: expected a multiple of 8; images of a folder are {TILE} px")
-    if bool(arguments.images) != bool(arguments.labels):
-        raise InputError("--images and --labels go together: a folder of patches, and the CSV of their labels")
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    import numpy as np
-
-    from ..files.models import save_histonet
-    from ..histonet import import_keras, quiet_start
-    from ..training.fit import batches, classification_report, equal_error_thresholds, fit, write_report
-    from ..training.patches import phantom_patches, read_patches
-
-    _check_options(arguments)
-    recipe = Recipe(**{field.name: getattr(arguments, field.name) for field in fields(Recipe)})
-    out = arguments.out or Path("out") / arguments.name
-    if arguments.images:
-        patches, notes = read_patches(arguments.images, arguments.labels)
-        count = arguments.validation or max(1, len(patches) // 9)
-        if count >= len(patches):
+    for name in ("tile", "saved_tile"):
+        least = 64 if arguments.network != "histonet" else 8
+        if getattr(arguments, name) % 8 or getattr(arguments, name) < least:
             raise InputError(
-                f"{arguments.labels}: {len(patches)} patches; expected more than the {count} to validate on"
+                f"--{name.replace('_', '-')} {getattr(arguments, name)}: expected a multiple of 8, from {least} on"
             )
-        train, validation = patches.split(count, recipe.seed)
-        judged = validation
-    else:
-        notes, count = [], arguments.validation or max(1, arguments.patches // 8)
-        train = phantom_patches("training", arguments.patches, recipe.tile)
-        validation = phantom_patches("validation", count, recipe.tile)
-        judged = validation if recipe.tile == TILE else phantom_patches("validation", count)
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
-    with quiet_start():
-        import_keras()
-    model = fit(train, validation, recipe, arguments.epochs, out)
-    scores = model.predict(batches(judged, recipe, train=False), verbose=0)
-    thresholds = equal_error_thresholds(judged.targets, scores)
-    rows = classification_report(judged.targets, scores, thresholds)
-    write_report(out, rows)
-    save_histonet(arguments.data, arguments.name, model, thresholds)
-    auc, f1 = (np.mean([row[key] for row in rows]) if rows else np.nan for key in ("AUC", "F1"))
-    print(f"{arguments.data / arguments.name}: mean AUC {auc:.4f}, mean F1 {f1:.4f} of {len(rows)} classes")
-    print(f"log, curves and classes in {out}")
-    return 0
+    own = [name for name in ("labels", "classes", "mpp", "model_mpp") if getattr(arguments, name)]
+    if own and not arguments.images:
+        raise InputError(f"--{own[0].replace('_', '-')} goes with --images, a folder of patches")
+
+
+def _own_patches(arguments: argparse.Namespace, recipe: Recipe) -> TrainingData:
+    from importlib.resources import files
+
+    from ..adp import ADP
+    from ..new_class_file import parse_class
+    from ..training.own_patches import Source, read_training_data
+
+    source = Source(
+        arguments.images,
+        arguments.labels,
+        dict(parse_class(each) for each in arguments.classes or ()),
+        None if arguments.background == "none" else arguments.background,
+        arguments.mpp,
+        arguments.model_mpp,
+        arguments.validation,
+    )
+    text = (files("hsn_v1") / "adp.toml").read_text(encoding="utf-8")
+    path = arguments.root / "data" / f"{arguments.name}.toml"
+    return read_training_data(source, path, (ADP, text), recipe, arguments.quiet)
+
+
+def _phantoms(arguments: argparse.Namespace, recipe: Recipe) -> TrainingData:
+    from ..class_file import parse_taxonomy
+    from ..phantoms import purposes
+    from ..training.own_patches import TrainingData
+    from ..training.patches import LabelledPatches
+
+    count = arguments.validation or str(max(1, arguments.patches // 8))
+    if not count.isdigit() or int(count) < 1:
+        raise InputError(f"--validation {count}: expected a number of phantoms")
+    text = purposes.class_file()
+    train, validation = (
+        LabelledPatches(*purposes.patches(purpose, number, recipe.tile, arguments.quiet))
+        for purpose, number in (("training", arguments.patches), ("validation", int(count)))
+    )
+    labels, judged = parse_taxonomy(text, "phantoms"), validation
+    if recipe.tile != arguments.saved_tile:  # phantoms can be had as large as the tiles that will be judged
+        judged = LabelledPatches(*purposes.patches("validation", int(count), arguments.saved_tile, arguments.quiet))
+    return TrainingData(labels, text, train, validation, judged, [])
+
+
+def _say_what_is_next(arguments: argparse.Namespace, data: TrainingData, rows: list[dict], out: Path) -> None:
+    """Print what came of it, and the commands that go on from here."""
+    auc, f1 = (sum(row[key] for row in rows) / len(rows) for key in ("AUC", "F1"))
+    print(f"{arguments.root / 'data' / arguments.name}: mean AUC {auc:.4f}, mean F1 {f1:.4f} of {len(rows)} classes")
+    for row in rows[:12]:
+        print(f"  {row['class']}: AUC {row['AUC']:.4f}, F1 {row['F1']:.4f}, threshold {row['threshold']:.4f}")
+    print(f"log, curves and figures of each class in {out}")
+    model = f"--model {arguments.name} --root {arguments.root}"
+    print("next, with images and masks that were not trained on (MPP: their microns per pixel):")
+    print(f"  hsn-v1 tune-crf {model} --images IMAGES --truth MASKS --mpp MPP")
+    print(f"  hsn-v1 segment IMAGES {model} --labels {next(iter(data.labels.label_sets))} --mpp MPP")
+    print(f"  hsn-v1 evaluate {model} --prediction MASKS --truth TRUTH")

@@ -3,56 +3,104 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..adp import LABEL_SETS
 from ..errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..labels import LabelSet, Taxonomy
 
 
 def add_command(subparsers: argparse._SubParsersAction) -> None:
     """Add the command ``tune-crf``."""
     parser = subparsers.add_parser("tune-crf", help="search the CRF settings for a classifier")
-    parser.add_argument("--name", required=True, help="name of the model")
-    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of models (default: data)")
-    parser.add_argument("--out", type=Path, help="folder of the tables of all trials (default: out/NAME)")
-    parser.add_argument("--label-sets", nargs="+", choices=LABEL_SETS, default=list(LABEL_SETS), metavar="SET")
+    parser.add_argument("--model", required=True, metavar="NAME", help="name of the model")
+    parser.add_argument("--root", type=Path, default=Path(), help="folder that has data (default: this one)")
     parser.add_argument("--images", type=Path, metavar="DIR", help="images to tune on (default: phantoms)")
-    parser.add_argument("--truth", type=Path, metavar="DIR", help="their ground truth: a folder with one for each SET")
-    parser.add_argument("--down-fac", type=float, default=1.0, help="their scale, as in params (default: 1)")
+    parser.add_argument(
+        "--truth", type=Path, metavar="DIR", help="their masks: a folder with one for each label set, or of masks"
+    )
+    parser.add_argument("--mpp", type=float, help="microns per pixel of the images (default: the model's)")
+    parser.add_argument("--label-sets", nargs="+", metavar="SET", help="of the model (default: those with truth)")
     parser.add_argument("--count", type=int, default=16, help="phantoms to tune on (default: 16)")
     parser.add_argument("--trials", type=int, default=40, help="settings to try (default: 40)")
     parser.add_argument("--seed", type=int, default=0, help="of the settings (default: 0)")
+    parser.add_argument("--out", type=Path, help="folder of the tables of all trials (default: ROOT/out/NAME)")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    import numpy as np
-
-    from ..classify import classify
     from ..evaluate import mean_iou_present
-    from ..files.models import load_histonet
-    from ..hsn_v1 import segment
-    from ..training.tune_crf import read_tuning_set, search, tuning_phantoms, write_results
+    from ..files.models import find_model, load_histonet
+    from ..files.writing import check_writable
+    from ..training.tune_crf import adjusted, search, without_crf, write_results
 
-    if min(arguments.count, arguments.trials) < 1 or arguments.seed < 0 or not 0 < arguments.down_fac < np.inf:
-        raise InputError("--count, --trials and --down-fac: expected positive numbers; --seed: one from 0 on")
+    _check_options(arguments)
+    histonet = load_histonet(find_model(arguments.root, arguments.model), arguments.model)
+    out = arguments.out or arguments.root / "out" / arguments.model
+    check_writable(out)
+    for label_set, pairs, mpp in _tuning_sets(arguments, histonet.labels):
+        tuning = adjusted(pairs, histonet, label_set, histonet.mpp / (mpp or histonet.mpp))
+        tried = search(tuning, arguments.trials, arguments.seed, arguments.quiet)
+        path = arguments.root / "data" / f"{arguments.model}_{label_set.name}_optimal_pcc.npy"
+        write_results(path, out / f"crf_{label_set.name}.csv", tried)
+        best, confusion = tried[0]
+        before, after = mean_iou_present(without_crf(tuning)), mean_iou_present(confusion)
+        print(f"{path}: {best}")
+        print(f"{label_set.name}: mIoU of the present classes {before:.4f} before the CRF, {after:.4f} after it")
+    return 0
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
+    if min(arguments.count, arguments.trials) < 1 or arguments.seed < 0:
+        raise InputError("--count and --trials: expected positive numbers; --seed: one from 0 on")
+    if arguments.mpp is not None and not 0 < arguments.mpp < float("inf"):
+        raise InputError(f"--mpp {arguments.mpp:g}: expected a positive number")
     if bool(arguments.images) != bool(arguments.truth):
         raise InputError("--images and --truth go together: a folder of images, and one of their ground truth")
-    histonet = load_histonet(arguments.data, arguments.name)
-    for label_set in map(LABEL_SETS.get, arguments.label_sets):
-        if arguments.images:
-            pairs = read_tuning_set(arguments.images, arguments.truth, label_set)
-            downsample = arguments.down_fac
-        else:
-            pairs, downsample = tuning_phantoms(label_set, arguments.count)
-        stream = ((truth, image) for image, truth in pairs)
-        tuning = [
-            (dict(segment(image, tiles, [label_set], {}))[label_set.name].maps, image, truth)
-            for truth, image, tiles in classify(stream, histonet, downsample)
-        ]
-        tried = search(tuning, arguments.trials, arguments.seed)
-        path = arguments.data / f"{arguments.name}_{label_set.name}_optimal_pcc.npy"
-        write_results(path, (arguments.out or Path("out") / arguments.name) / f"crf_{label_set.name}.csv", tried)
-        best, confusion = tried[0]
-        print(f"{path}: {best}, mIoU of the present classes {mean_iou_present(confusion):.4f}")
-    return 0
+
+
+def _tuning_sets(
+    arguments: argparse.Namespace, labels: Taxonomy
+) -> Iterator[tuple[LabelSet, list[tuple[np.ndarray, np.ndarray]], float | None]]:
+    """Yield each label set that has ground truth, its images with label maps, and their scale; say which have none."""
+    from ..training.tune_crf import read_tuning_set, truth_folder
+
+    wanted = arguments.label_sets or list(labels.label_sets)
+    chosen = list({each.name: each for name in wanted for each in labels.group(name)}.values())
+    if not arguments.images:
+        yield from _phantoms(arguments, labels, chosen)
+        return
+    folders = {each.name: truth_folder(arguments.truth, each, list(labels.label_sets.values())) for each in chosen}
+    missing = [name for name, folder in folders.items() if folder is None]
+    if len(missing) == len(chosen):
+        raise InputError(
+            f"{arguments.truth / missing[0]}: no such folder; expected masks of at least one label set there"
+        )
+    for name in missing:
+        print(f"note: {name} is skipped: no ground truth in {arguments.truth / name}", file=sys.stderr)
+    for label_set in chosen:
+        if folders[label_set.name]:
+            pairs, notes = read_tuning_set(arguments.images, folders[label_set.name], label_set)
+            for note in notes:
+                print(f"note: {note}", file=sys.stderr)
+            yield label_set, pairs, arguments.mpp
+
+
+def _phantoms(arguments: argparse.Namespace, labels: Taxonomy, chosen: list[LabelSet]) -> Iterator[tuple]:
+    """Yield the same of phantoms, whose classes the model must have."""
+    from ..adp import LABEL_SETS
+    from ..phantoms.purposes import tuning_set
+
+    for label_set in chosen:
+        if label_set.name not in LABEL_SETS or label_set.codes != LABEL_SETS[label_set.name].codes:
+            raise InputError(
+                f"{arguments.model}: phantoms have no {', '.join(label_set.codes[:4])}; give --images and --truth"
+            )
+        yield label_set, *tuning_set(label_set, arguments.count)

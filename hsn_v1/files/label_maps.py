@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import uuid
-import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..evaluate import tissue_shares
 from ..labels import LabelSet
+from ..tiles import Window
+from .tiff_file import tiled_region
 from .writing import replacing, write_table
 
-if TYPE_CHECKING:
-    from rasterio import DatasetReader
-
-TILE = 512  #: side of a tile in the file, in px
+FILE_TILE = 512  #: side of a tile in the file, in px
 STRIP = 128  #: height of the strip of a map that is in memory while the file is read, in px
 
 
 def write_label_map(
     path: Path,
-    read: Callable[[int, int, int, int], np.ndarray],
+    read: Callable[[Window], np.ndarray],
     height: int,
     width: int,
     mpp: float,
     names: Sequence[str],
     title: str = "label map",
+    *,
+    caveat: str = "",
+    tile: int = FILE_TILE,
+    progress: Callable[[int], None] = lambda rows: None,
 ) -> np.ndarray:
-    """Write a label map as a pyramidal OME-TIFF: class indices, with their names and the scale beside them.
+    """Write a label map as a pyramidal OME-TIFF: class indices, with their names and the scale in its metadata.
 
     Levels are halved by striding, as class indices cannot be averaged, until one tile holds them. A strip of the
     map and the compressed tiles of the smaller levels are in memory, never the map. Pixels are plain grey values: a
@@ -45,8 +45,8 @@ def write_label_map(
     path : Path
         Its name should end in ``.ome.tif``, by which viewers know the format.
     read : callable
-        ``read(top, left, height, width)`` returns the class indices of a window inside the map, uint8; the number of
-        classes where there is no tissue. Called once for each tile, in rows from the top left.
+        Returns the class indices of a `Window` inside the map, uint8; the number of classes where there is no
+        tissue. Called once for each tile, in rows from the top left.
     height, width : int
         Size of the map, in px.
     mpp : float
@@ -55,6 +55,12 @@ def write_label_map(
         What the classes are called, in the order of their indices.
     title : str
         What viewers call the image.
+    caveat : str
+        What everyone who sees the map must know; its description.
+    tile : int
+        Side of the file's tiles, in px: a multiple of 16.
+    progress : callable
+        Called with the number of rows that are written.
 
     Returns
     -------
@@ -71,20 +77,21 @@ def write_label_map(
     counts = np.zeros(len(names) + 1, np.int64)
 
     def strips() -> Iterator[np.ndarray]:
-        for top in range(0, height, TILE):
-            rows = min(TILE, height - top)
-            windows = [read(top, left, rows, min(TILE, width - left)) for left in range(0, width, TILE)]
-            for window in windows:
-                found = np.bincount(window.ravel(), minlength=len(counts))
+        for top in range(0, height, tile):
+            rows = min(tile, height - top)
+            parts = [read(Window(top, left, rows, min(tile, width - left))) for left in range(0, width, tile)]
+            for part in parts:
+                found = np.bincount(part.ravel(), minlength=len(counts))
                 if len(found) > len(counts):
                     raise ValueError(f"class index {len(found) - 1} in a label map of {len(names)} classes")
                 np.add(counts, found, out=counts)
-            yield np.hstack(windows)
+            progress(top + rows)
+            yield np.hstack(parts)
 
-    smaller = [[] for _ in range(math.ceil(math.log2(max(height, width, TILE) / TILE)))]
-    common = {"dtype": np.uint8, "tile": (TILE, TILE), "compression": "zlib", "photometric": "minisblack"}
+    smaller = [[] for _ in range(math.ceil(math.log2(max(height, width, tile) / tile)))]
+    common = {"dtype": np.uint8, "tile": (tile, tile), "compression": "zlib", "photometric": "minisblack"}
     with replacing(path) as temporary, tifffile.TiffWriter(temporary, bigtiff=height * width > 3e9, ome=True) as writer:
-        for level, tiles in enumerate((_encode(strips(), smaller, -(-height // TILE)), *smaller)):
+        for level, tiles in enumerate((_encode(strips(), smaller, -(-height // tile), tile), *smaller)):
             writer.write(
                 iter(tiles),
                 shape=(-(-height // 2**level), -(-width // 2**level)),
@@ -93,36 +100,37 @@ def write_label_map(
                 software="hsn_v1",
                 subifds=None if level else len(smaller),
                 subfiletype=int(level > 0),
-                metadata=None if level else _ome(title, height, width, mpp, names),
+                metadata=None if level else _ome(title, height, width, mpp, names, caveat),
                 **common,
             )
     return counts
 
 
-def _encode(strips: Iterable[np.ndarray], smaller: list[list[bytes]], count: int) -> Iterator[bytes]:
+def _encode(strips: Iterable[np.ndarray], smaller: list[list[bytes]], count: int, tile: int) -> Iterator[bytes]:
     """Yield the compressed tiles of the full level, and before a strip's collect what it adds to the smaller ones."""
     parts = [[] for _ in smaller]
     for number, strip in enumerate(strips, 1):
         for level, (part, tiles) in enumerate(zip(parts, smaller, strict=True), 1):
             part.append(strip[:: 2**level, :: 2**level].copy())
             if len(part) == 2**level or number == count:
-                tiles.extend(_tiles(np.vstack(part)))
+                tiles.extend(_tiles(np.vstack(part), tile))
                 part.clear()
-        yield from _tiles(strip)
+        yield from _tiles(strip, tile)
 
 
-def _tiles(strip: np.ndarray) -> Iterator[bytes]:
+def _tiles(strip: np.ndarray, tile: int) -> Iterator[bytes]:
     """Cut a strip into compressed tiles, filled up with zeros."""
     height, width = strip.shape
-    padded = np.pad(strip, ((0, TILE - height), (0, -width % TILE)))
-    for left in range(0, width, TILE):
-        yield zlib.compress(padded[:, left : left + TILE].tobytes())
+    padded = np.pad(strip, ((0, tile - height), (0, -width % tile)))
+    for left in range(0, width, tile):
+        yield zlib.compress(padded[:, left : left + tile].tobytes())
 
 
-def _ome(title: str, height: int, width: int, mpp: float, names: Sequence[str]) -> dict:
+def _ome(title: str, height: int, width: int, mpp: float, names: Sequence[str], caveat: str) -> dict:
     metadata = {
         "Creator": "hsn_v1",
         "Name": title,
+        **({"Description": caveat} if caveat else {}),
         "PhysicalSizeX": mpp,
         "PhysicalSizeXUnit": "µm",
         "PhysicalSizeY": mpp,
@@ -140,33 +148,33 @@ def _ome(title: str, height: int, width: int, mpp: float, names: Sequence[str]) 
 
 def read_strips(path: Path, rows: int = STRIP) -> Iterator[tuple[int, np.ndarray]]:
     """Read a label map's file from its top: yield each strip (uint8) after the number of its first row."""
-    top, height = 0, 1
-    while top < height:
-        with _opened(path) as file:  # anew for each row of tiles, as GDAL keeps those that an open file has read
-            height = file.height
-            tiles = file.read(1, window=((top, min(top + TILE, height)), (0, file.width)))
-        for start in range(0, len(tiles), rows):
-            yield top + start, tiles[start : start + rows]
-        top += TILE
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        for top in range(0, page.imagelength, page.tilelength):
+            height = min(page.tilelength, page.imagelength - top)
+            tiles = tiled_region(page, Window(top, 0, height, page.imagewidth))[..., 0]
+            for start in range(0, height, rows):
+                yield top + start, tiles[start : start + rows]
 
 
 def read_thumbnail(path: Path, height: int, width: int) -> np.ndarray:
     """Read a label map's file in another size, uint8; the nearest pixels of the level that is just large enough."""
-    with _opened(path) as file:
-        return file.read(1, out_shape=(height, width))
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        levels = file.series[0].levels
+        large = [level for level in levels if level.shape[0] >= height and level.shape[1] >= width]
+        pixels = (large or levels)[-1 if large else 0].asarray()
+    rows, columns = (
+        np.minimum((np.arange(side) + 0.5) * own / side, own - 1).astype(int)
+        for side, own in zip((height, width), pixels.shape, strict=True)
+    )
+    return pixels[np.ix_(rows, columns)]
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[DatasetReader]:
-    import rasterio
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # a slide lies nowhere on earth
-        with rasterio.open(path, driver="GTiff") as file:
-            yield file
-
-
-def write_areas(path: Path, counts: np.ndarray, mpp: float, label_set: LabelSet) -> None:
+def write_areas(path: Path, counts: np.ndarray, mpp: float, label_set: LabelSet, caveat: str = "") -> None:
     """Write the area of each class in pixels and mm2, and its share of the tissue.
 
     Parameters
@@ -178,12 +186,14 @@ def write_areas(path: Path, counts: np.ndarray, mpp: float, label_set: LabelSet)
     mpp : float
         Scale of the label map.
     label_set : LabelSet
+    caveat : str
+        What everyone who sees the areas must know; in each row.
     """
     shares = tissue_shares(counts, label_set)
-    rows = [("class", "name", "pixels", "mm2", "share_of_tissue")]
+    rows = [("class", "name", "pixels", "mm2", "share_of_tissue", "caveat")]
     for index, pixels in enumerate(counts.tolist()):
         code = label_set.codes[index] if index < len(label_set) else ""
         name = label_set.name_of(code) if code else "no tissue"
         share = f"{shares[index]:.6f}" if index in shares else ""
-        rows.append((code, name, pixels, f"{pixels * mpp**2 / 1e6:.6f}", share))
+        rows.append((code, name, pixels, f"{pixels * mpp**2 / 1e6:.6f}", share, caveat))
     write_table(path, rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,15 @@ FUSED = 10_000
 
 
 def write_polygons(
-    path: Path, label_map: Path, label_set: LabelSet, scale: float, mpp: float, min_area: float
+    path: Path,
+    label_map: Path,
+    label_set: LabelSet,
+    scale: float | np.ndarray,
+    mpp: float,
+    min_area: float,
+    *,
+    caveat: str = "",
+    progress: Callable[[int], None] = lambda rows: None,
 ) -> np.ndarray:
     """Write a label map's regions as a GeoJSON FeatureCollection in full-resolution px, one region on a line.
 
@@ -38,12 +46,16 @@ def write_polygons(
         A file of `label_maps.write_label_map`.
     label_set : LabelSet
         Its background class, and pixels without tissue, get no polygons.
-    scale : float
-        Full-resolution px to a px of the label map.
+    scale : float or ndarray of shape (2,)
+        Full-resolution px to a px of the label map, along x and y.
     mpp : float
         Scale of the label map.
     min_area : float
         Regions of fewer square microns are dropped.
+    caveat : str
+        What everyone who sees the outlines must know; a member of the collection.
+    progress : callable
+        Called with the number of rows that are read.
 
     Returns
     -------
@@ -54,9 +66,12 @@ def write_polygons(
     dropped = np.zeros(len(label_set), np.int64)
     least = math.ceil(round(min_area / mpp**2, 6))  # rounded, so that an area of just so many pixels is kept
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.write('{"type":"FeatureCollection","features":[')
+        file.write('{"type":"FeatureCollection",')
+        if caveat:
+            file.write(f'"caveat":{_compact(caveat)},')
+        file.write('"features":[')
         separator = "\n"
-        for region in regions(label_map, classes, least):
+        for region in regions(label_map, classes, least, progress=progress):
             if region.pixels < least:
                 dropped[region.index] += region.pixels
                 continue
@@ -135,7 +150,14 @@ def _corners(ring: np.ndarray) -> np.ndarray:
     return np.vstack([points, points[:1]])
 
 
-def regions(label_map: Path, classes: Collection[int], least: int, rows: int = STRIP) -> Iterator[Region]:
+def regions(
+    label_map: Path,
+    classes: Collection[int],
+    least: int,
+    rows: int = STRIP,
+    fused: int = FUSED,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Iterator[Region]:
     """Yield the regions of the given classes, in the order in which they end.
 
     Only a strip of the map is in memory, and the outlines of the regions that may go on below it.
@@ -149,6 +171,10 @@ def regions(label_map: Path, classes: Collection[int], least: int, rows: int = S
         Regions of fewer pixels may come without an outline.
     rows : int
         Height of a strip, in px.
+    fused : int
+        See `FUSED`.
+    progress : callable
+        Called with the number of rows that are read.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -171,9 +197,10 @@ def regions(label_map: Path, classes: Collection[int], least: int, rows: int = S
         open_regions, above = [joined.pop(group) for group in going_on.tolist()], strip[-1]
         for region in open_regions:
             points = [len(shell) for shell in region.shells]
-            if sum(points[1:]) > sum(points[:1]) + FUSED:
+            if sum(points[1:]) > sum(points[:1]) + fused:
                 region.fuse()
         yield from (region for region in joined.values() if region.index in classes)
+        progress(top + len(strip))
     yield from (region for region in open_regions if region.index in classes)
 
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from ..adp import CLASSIFIER_MPP, LABEL_SETS
 from ..errors import InputError
-from ..files.slides import overlapping
+from ..files.level import overlapping
 from ..files.writing import write_picture
+from ..tiles import Window
 from ..workers import available_cores, pool_of
 from . import phantom
 
@@ -63,9 +64,10 @@ class Layout:
         """Lay out rows of the mosaic, (height, width, ...), from phantoms of shape (F, side, side, ...)."""
         side = phantoms.shape[1]
         rows = np.empty((height, width, *phantoms.shape[3:]), phantoms.dtype)
-        for y, x, inside, target in overlapping(top, 0, height, width, side, side):
-            flipped, quarters = divmod(self.turns[y // side, x // side], 4)
-            turned = np.rot90(phantoms[self.fields[y // side, x // side]], quarters)
+        for square, inside, target in overlapping(Window(top, 0, height, width), side, side):
+            place = square.top // side, square.left // side
+            flipped, quarters = divmod(self.turns[place], 4)
+            turned = np.rot90(phantoms[self.fields[place]], quarters)
             rows[target] = (turned[:, ::-1] if flipped else turned)[inside]
         return rows
 

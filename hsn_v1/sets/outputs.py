@@ -8,21 +8,24 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 from skimage.filters import gaussian
 from skimage.measure import label
 
 from ..classify import ClassifiedTiles
-from ..evaluate import iou, occurring, row_normalised
-from ..files.images import Truth
+from ..evaluate import PROTOCOLS, iou, named_metrics, occurring
+from ..files.truth import Truth
 from ..files.writing import write_bytes, write_picture, write_row, write_table
 from ..hsn_v1 import STAGES, Segmentation
 from ..labels import LabelSet
 from ..object_metrics import object_metrics, pool_groups
-from ..show.figures import LINE, blend, colourise, confusion_figure, continuous_map, iou_figure, legend, summary
+from ..show.charts import confusion_figure, iou_figure
+from ..show.figures import LINE, STAGE_TITLES, blend, colourise, continuous_map, lay_over, legend, summary
+from ..show.hatching import PERIOD
 from .report import Report
 from .settings import SaveTypes, Settings
 
-PANEL = 448  #: longest side of a picture in a summary, in px
+PANEL = 448  #: longest side of a panel in a summary, in px
 
 
 def write_image(
@@ -120,32 +123,38 @@ def write_summaries(
     label_set: LabelSet,
 ) -> None:
     """Write an image, its ground truth and its segmentation side by side, and one below the other."""
-    shown = min(1, PANEL / max(image.shape[:2]))
-    rows = round(shown * image.shape[0]) // LINE
+    panels = summary_panels(image, truth, segmentation, label_set)
+    for direction in ("horizontal", "vertical"):
+        figure = summary(panels, vertical=direction == "vertical")
+        write_picture(folder / label_set.name / direction / f"{file}.png", figure)
+
+
+def summary_panels(
+    image: np.ndarray, truth: np.ndarray | None, segmentation: Segmentation, label_set: LabelSet
+) -> list[tuple[str, np.ndarray | Image.Image]]:
+    """Return the titles and panels of a summary, in the order of the stages."""
+    scale = min(1, PANEL / max(image.shape[:2]))
+    rows, period = round(scale * image.shape[0]) // LINE, round(PERIOD / scale)
     maps, masks = segmentation.maps, segmentation.masks
 
-    def panel(picture: np.ndarray, share: float) -> np.ndarray:
-        blended = blend(picture, image, share)
-        return cv2.resize(blended, None, fx=shown, fy=shown, interpolation=cv2.INTER_AREA) if shown < 1 else blended
+    def shrunk(panel: np.ndarray) -> np.ndarray:
+        return cv2.resize(panel, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else panel
 
     def mask(labels: np.ndarray) -> np.ndarray:
-        return panel(colourise(labels, label_set), 0.5)
+        return shrunk(lay_over(labels, image, label_set, period))
 
-    empty = np.full_like(panel(image, 1), 255)
+    empty = np.full_like(shrunk(image), 255)
     present = [c for c in range(len(label_set)) if truth is not None and (truth == c).any()]
     predicted = np.flatnonzero(maps.any(axis=(1, 2))).tolist()
-    panels = [
-        ("image", panel(image, 1)),
+    return [
+        ("image", shrunk(image)),
         ("classes in ground truth", legend(present, label_set, rows) if truth is not None else empty),
         ("ground truth", mask(truth) if truth is not None else empty),
         ("classes predicted", legend(predicted, label_set, rows)),
-        ("segmentation after CRF", mask(masks["CRF"])),
+        ("adjusted maps", shrunk(blend(continuous_map(maps, label_set), image, 0.75))),
         ("before CRF", mask(masks["Adjust"])),
-        ("adjusted maps", panel(continuous_map(maps, label_set), 0.75)),
+        ("segmentation after CRF", mask(masks["CRF"])),
     ]
-    for direction in ("horizontal", "vertical"):
-        picture = summary(panels, vertical=direction == "vertical")
-        write_picture(folder / label_set.name / direction / f"{file}.png", picture)
 
 
 def write_objects(folder: Path, stem: str, mask: np.ndarray, label_set: LabelSet) -> None:
@@ -204,6 +213,19 @@ def write_metrics(folder: Path, report: Report, label_sets: tuple[LabelSet, ...]
         write_row(folder / f"{label_set.name}_IoU_metric_results.csv", row)
 
 
+def write_protocol_metrics(folder: Path, report: Report) -> None:
+    """Write the benchmarks' metrics after each stage, where a part of the ground truth may not count."""
+    for label_set in report.with_excluded:
+        rows = [
+            (stage, protocol, metric, code, "" if np.isnan(value) else value)
+            for stage, confusion in report.stages(label_set.name).items()
+            for protocol in PROTOCOLS
+            for metric, code, value in named_metrics(confusion, label_set, protocol)
+        ]
+        header = ("stage", "protocol", "metric", "class", "value")
+        write_table(folder / f"{label_set.name}_protocol_metrics.csv", [header, *rows])
+
+
 def write_object_metrics(folder: Path, report: Report) -> None:
     """Write the object metrics of each image, and pooled over groups of images; nothing without true objects."""
     for name, kinds in report.objects.items():
@@ -227,13 +249,13 @@ def write_confusions(folder: Path, confusion: np.ndarray, label_set: LabelSet, s
     for prefix, shown in (("", range(len(label_set))), ("fore_", label_set.foreground)):
         keep = [c for c in occurring(confusion) if c in shown]
         names = [label_set.describe(label_set.codes[c]) for c in keep]
-        picture = confusion_figure(row_normalised(confusion, keep), names, f"{label_set.name} after {stage}")
-        write_bytes(folder / f"confusion_matrix_{prefix}{label_set.name}_{stage}.png", picture)
+        figure = confusion_figure(confusion, keep, names, f"{label_set.name}, {STAGE_TITLES[stage]}")
+        write_bytes(folder / f"confusion_matrix_{prefix}{label_set.name}_{stage}.png", figure)
 
 
 def write_ious(folder: Path, confusions: Mapping[str, np.ndarray], label_set: LabelSet) -> None:
     """Draw the IoU after each stage of the classes that occur, from the stages' confusion matrices."""
     keep = occurring(sum(confusions.values()))
-    ious = {stage: iou(confusion)[keep] for stage, confusion in confusions.items()}
+    ious = {STAGE_TITLES[stage]: iou(confusion)[keep] for stage, confusion in confusions.items()}
     names = [label_set.describe(label_set.codes[c]) for c in keep]
     write_bytes(folder / f"IoU_{label_set.name}.png", iou_figure(ious, names, f"{label_set.name}: IoU of each class"))

@@ -1,82 +1,25 @@
-"""The results page of a run: one HTML file that opens from disk, and links the files that the run wrote."""
+"""The results page of a run: one HTML file that opens from disk, and links, or holds, what the run wrote."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 
 from ..evaluate import iou, mean_iou_present, occurring
+from ..files.embedding import embedded, embedded_thumbnail
 from ..files.writing import write_bytes
 from ..hsn_v1 import STAGES
 from ..labels import LabelSet
 from ..object_metrics import METRICS
+from ..show.figures import STAGE_TITLES
+from ..show.gallery import Card, Gallery, Layer, Legend, View, entry_of
 from ..show.html import PAGE, Table, crf_facts, link_to, render, versions
 from .outputs import mask_name
 from .report import ImageResult, Report, stages_of
 from .settings import Settings
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A class in a legend: its name in words, its colour as CSS writes it, and the number of images that have it."""
-
-    code: str
-    name: str
-    colour: str
-    images: int = 0
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A picture that lies over an image: where it is, and its mIoU over the classes present, or None."""
-
-    title: str
-    link: str
-    miou: float | None = None
-
-
-@dataclass(frozen=True)
-class Card:
-    """An image of a gallery.
-
-    Attributes
-    ----------
-    file, link : str
-    height, width : int
-        Of the image, in px.
-    layers : sequence of Layer
-    values : sequence of (str, bool, sequence of str)
-        Of each class that occurs: code, whether the ground truth has it, and its IoU after each stage; without
-        ground truth, its share of the pixels.
-    final : dict of str to float or None
-        IoU after the last stage, by the class's code, of each class in the ground truth or in that stage's mask; as
-        ``""`` mIoU over the classes of the ground truth. None without ground truth.
-    """
-
-    file: str
-    link: str
-    height: int
-    width: int
-    layers: Sequence[Layer]
-    values: Sequence[tuple[str, bool, Sequence[str]]]
-    final: Mapping[str, float | None]
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Images of a run with one label set's masks; `unlabelled` are colours that the ground truth alone may have."""
-
-    name: str
-    measure: str
-    stages: Sequence[str]
-    legend: Mapping[str, Entry]
-    unlabelled: Sequence[Entry]
-    cards: Sequence[Card]
 
 
 def write_page(settings: Settings, report: Report) -> None:
@@ -85,16 +28,17 @@ def write_page(settings: Settings, report: Report) -> None:
     Parameters
     ----------
     settings : Settings
+        If `self_contained`, the page holds thumbnails and charts, and links to no file.
     report : Report
     """
-    name = settings.images[0].parent.name
     page = render(
         "run.html",
-        title=name,
+        title=settings.images[0].parent.name,
+        caveat=settings.caveat,
         facts=facts(settings, report),
-        tables=[*metric_tables(settings, report), *object_tables(report)],
-        figures={s.name: figures(s, report) for s in settings.label_sets if s.name in report.weights},
-        galleries=[gallery for s in settings.label_sets if (gallery := gallery_of(settings, report, s))],
+        tables=[*metric_tables(report, settings.published), *object_tables(report)],
+        charts={s.name: charts(settings, report, s) for s in settings.label_sets if s.name in report.weights},
+        gallery=gallery_of(settings, report),
         failures=report.failures,
         notes=report.notes,
     )
@@ -115,17 +59,19 @@ def facts(settings: Settings, report: Report) -> dict[str, str]:
     }
 
 
-def metric_tables(settings: Settings, report: Report) -> list[Table]:
-    """Return the table of fIoU and mIoU, if there is ground truth."""
+def metric_tables(report: Report, published: Mapping[str, Mapping[str, float]]) -> list[Table]:
+    """Return the table of metrics, if there is ground truth, with the published ones where there are any."""
     if not report.weights:
         return []
-    header = ["label set", "metric", *(f"after {stage}" for stage in STAGES), "published"]
+    header = ["label set", "metric", *STAGE_TITLES.values(), "published"]
     note = (
         "fIoU and mIoU as published: absent classes count as 0. mIoU (present): over the classes of the ground truth."
     )
-    if settings.published:
+    if report.with_excluded:
+        note += " (excluded), (background): as benchmarks count, see docs/benchmarks.md; numbers do not compare."
+    if published:
         note += " Published numbers: after the CRF, official weights, all images of the set."
-    return [Table("Metrics", header, report.metric_rows(settings.published), 2, note)]
+    return [Table("Metrics", header, report.metric_rows(published), 2, note).without_empty_columns()]
 
 
 def object_tables(report: Report) -> list[Table]:
@@ -138,73 +84,114 @@ def object_tables(report: Report) -> list[Table]:
     ]
 
 
-def figures(label_set: LabelSet, report: Report) -> dict[str, str]:
-    """Return the files of a label set's figures, the most telling first, by what they show."""
-    name, stages = label_set.name, [*report.stages(label_set.name)][::-1]
-    found = {"IoU of each class": f"IoU_{name}.png"}
-    for title, prefix in (
-        ("", ""),
-        (f" without {' and '.join(map(label_set.describe, label_set.set_aside))}", "fore_"),
-    ):
-        if not prefix or label_set.set_aside:
-            found |= {f"Confusion after {s}{title}": f"confusion_matrix_{prefix}{name}_{s}.png" for s in stages}
-    return {title: quote(file) for title, file in found.items()}
+def charts(settings: Settings, report: Report, label_set: LabelSet) -> dict[str, str]:
+    """Return the addresses of a label set's charts, the most telling first, by what they show."""
+    name, last_first = label_set.name, list(report.stages(label_set.name))[::-1]
+    files = {"IoU of each class": f"IoU_{name}.png"}
+    files |= {f"Confusion, {STAGE_TITLES[s]}": f"confusion_matrix_{name}_{s}.png" for s in last_first}
+    if label_set.set_aside:
+        without = f" without {' and '.join(map(label_set.describe, label_set.set_aside))}"
+        files |= {f"Confusion, {STAGE_TITLES[s]}{without}": f"confusion_matrix_fore_{name}_{s}.png" for s in last_first}
+    return {title: _address(settings, settings.out / file) for title, file in files.items()}
 
 
-def gallery_of(settings: Settings, report: Report, label_set: LabelSet) -> Gallery | None:
-    """Return a label set's gallery, or None if the run has no masks of it and no ground truth to show."""
+def gallery_of(settings: Settings, report: Report) -> Gallery | None:
+    """Return the run's gallery, or None if it has no masks and no ground truth to show."""
     paths = {path.name: path for path in settings.images}
-    cards = [_card(settings, paths[result.file], result, label_set) for result in report.results]
-    if not any(card.layers for card in cards):
+    cards = [_card(settings, paths[result.file], result) for result in report.results]
+    if not any(card.most_layers for card in cards):
         return None
-    has_truth = label_set.name in report.weights
-    counts = Counter(code for card in cards for code in card.final)
-    occur = {code for card in cards for code, *_ in card.values}
-    legend = {
-        code: _entry(label_set, code, label_set.colours[code], counts[code])
-        for code in label_set.codes
-        if code in occur
-    }
-    unlabelled = has_truth and any(confusion[-1].any() for confusion in report.stages(label_set.name).values())
+    has_truth, stages = bool(report.weights), {stage for result in report.results for _, stage in result.areas}
+    columns = [STAGE_TITLES[stage] for stage in STAGES if stage in stages]
+    note = (
+        "Numbers below the masks: mIoU over the classes of this image's ground truth. Sorting goes by this number or, "
+        "with a class chosen, by the IoU of that class. Images with a class have it in the ground truth or in the mask "
+        "after the CRF. "
+    )
     return Gallery(
-        label_set.name,
+        [_legend(label_set, report, cards) for label_set in settings.label_sets],
+        cards,
+        "IoU after CRF" if has_truth else "share of the pixels",
         "IoU" if has_truth else "share of the pixels",
-        list(stages_of(report.results[0].areas, label_set.name)),
-        legend,
+        columns,
+        has_totals=has_truth,
+        note=(note if has_truth else "") + "Hatched classes have a colour that another class nearly has.",
+    )
+
+
+def _legend(label_set: LabelSet, report: Report, cards: Sequence[Card]) -> Legend:
+    views = [card.views[label_set.name] for card in cards]
+    counts = Counter(code for view in views for code in view.ranks)
+    occur = {code for view in views for code, *_ in view.rows}
+    unlabelled = any(confusion[-1].any() for confusion in report.stages(label_set.name).values())
+    return Legend(
+        label_set.name,
+        {code: entry_of(label_set, code, counts[code]) for code in label_set.codes if code in occur},
         [
-            _entry(label_set, code, colour)
+            entry_of(label_set, code)
             for code, colour in label_set.unlabelled.items()
             if unlabelled and isinstance(colour, tuple)
         ],
-        cards,
     )
 
 
-def _entry(label_set: LabelSet, code: str, colour: tuple[int, int, int], images: int = 0) -> Entry:
-    return Entry(code, label_set.describe(code), f"rgb({', '.join(map(str, colour))})", images)
+def _card(settings: Settings, path: Path, result: ImageResult) -> Card:
+    views = {label_set.name: _view(settings, path, result, label_set) for label_set in settings.label_sets}
+    return Card(path.name, _address(settings, path, is_mask=False), *result.size, views)
 
 
-def _card(settings: Settings, path: Path, result: ImageResult, label_set: LabelSet) -> Card:
-    out, name, codes = settings.out, label_set.name, label_set.codes
-    areas, confusions = stages_of(result.areas, name), stages_of(result.confusions, name)
-    mious = {stage: round(mean_iou_present(confusion), 4) for stage, confusion in confusions.items()}
-    layers = [Layer("ground truth", link_to(settings.truth / name / path.name, out))] if confusions else []
-    for stage in areas if settings.save.masks else ():
-        link = link_to(out / name / f"ablative_{stage}" / mask_name(path.name), out)
-        layers.append(Layer(f"after {stage}", link, mious.get(stage)))
+def _view(settings: Settings, path: Path, result: ImageResult, label_set: LabelSet) -> View:
+    name, areas = label_set.name, stages_of(result.areas, label_set.name)
+    confusions = stages_of(result.confusions, name)
+    layers = []
     if confusions:
-        values = {stage: iou(confusion).round(4).tolist() for stage, confusion in confusions.items()}
-        shown, present = occurring(sum(confusions.values())), confusions[STAGES[-1]][:-1].any(axis=1)
-        final = {codes[c]: values[STAGES[-1]][c] for c in occurring(confusions[STAGES[-1]])}
-    else:
-        values = {stage: (counts / counts.sum()).tolist() for stage, counts in areas.items()}
-        shown, present = np.flatnonzero(sum(areas.values())) if areas else (), np.ones(len(label_set), bool)
-        final = {codes[c]: None for counts in [*areas.values()][-1:] for c in np.flatnonzero(counts)}
-    return Card(
-        path.name,
-        link_to(path, out),
-        *result.size,
-        layers,
-        [(codes[c], bool(present[c]), [f"{value[c]:.2f}" for value in values.values()]) for c in shown],
-        {"": mious.get(STAGES[-1]), **final},
-    )
+        layers.append(Layer("ground truth", _address(settings, settings.truth_file(path, label_set), is_mask=True)))
+    for stage in areas if settings.save.masks else ():
+        file = settings.out / name / f"ablative_{stage}" / mask_name(path.name)
+        remark = f"mIoU {mean_iou_present(confusions[stage]):.2f}" if confusions else ""
+        layers.append(Layer(STAGE_TITLES[stage], _address(settings, file, is_mask=True), remark))
+    ranks, rows = _ious(confusions, label_set) if confusions else _shares(areas, label_set)
+    return View(layers, ranks, rows, _silence(result.silent.get(name, 0), label_set) if layers else "")
+
+
+def _ious(confusions: Mapping[str, np.ndarray], label_set: LabelSet) -> tuple[dict[str, float], list]:
+    """Return the final IoU of each class in the ground truth or the final mask, and rows for `View`."""
+    values = {stage: iou(confusion).round(4).tolist() for stage, confusion in confusions.items()}
+    final, codes = STAGES[-1], label_set.codes
+    present = confusions[final][:-1].any(axis=1)
+    ranks = {"": round(mean_iou_present(confusions[final]), 4)}
+    ranks |= {codes[c]: values[final][c] for c in occurring(confusions[final])}
+    return ranks, _rows(values, occurring(sum(confusions.values())), present, label_set)
+
+
+def _shares(areas: Mapping[str, np.ndarray], label_set: LabelSet) -> tuple[dict[str, float], list]:
+    """Return the share of the pixels of each class in the last stage's mask, and rows for `View`."""
+    if not areas:
+        return {}, []
+    values = {stage: (pixels / pixels.sum()).round(4).tolist() for stage, pixels in areas.items()}
+    last = list(areas)[-1]
+    ranks = {label_set.codes[c]: values[last][c] for c in np.flatnonzero(areas[last])}
+    shown = np.flatnonzero(sum(areas.values()))
+    return ranks, _rows(values, shown, np.ones(len(label_set), bool), label_set)
+
+
+def _rows(
+    values: Mapping[str, Sequence[float]], shown: Sequence[int], present: np.ndarray, label_set: LabelSet
+) -> list[tuple[str, bool, list[str]]]:
+    return [(label_set.codes[c], bool(present[c]), [f"{value[c]:.2f}" for value in values.values()]) for c in shown]
+
+
+def _silence(share: float, label_set: LabelSet) -> str:
+    """Return a sentence on the pixels of a Grad-CAM mask where no class responded."""
+    if share < 0.0005:
+        return ""
+    first = label_set.describe(label_set.codes[label_set.foreground[0]])
+    pixels = "all pixels" if share >= 0.9995 else f"{100 * share:.1f} % of the pixels"
+    return f"Grad-CAM: no class responded in {pixels}; there its mask shows the first class, {first}."
+
+
+def _address(settings: Settings, path: Path, is_mask: bool | None = None) -> str:
+    """Return what leads to a file or, in a self-contained page, holds it: a thumbnail of an image or a mask."""
+    if not settings.self_contained:
+        return link_to(path, settings.out)
+    return embedded(path) if is_mask is None else embedded_thumbnail(path, is_mask)

@@ -36,9 +36,11 @@ class HistoSegNetV1:
     workers : int, optional
         Number of worker processes; one for each core, if left out.
     published : mapping of str to mapping of str to float, optional
-        Published metrics after the CRF, by the label set's name, to stand beside those of the run.
+        Published metrics after the CRF, by the label set's name, to show next to those of the run.
     precision : {"float32", "bfloat16"}
         How the classifier computes; bfloat16 is faster where the processor has instructions for it, and not exact.
+    self_contained : bool
+        Write the results page as one file, with thumbnails inside, that can be mailed.
 
     Raises
     ------
@@ -54,10 +56,11 @@ class HistoSegNetV1:
         workers: int | None = None,
         published: Mapping[str, Mapping[str, float]] | None = None,
         precision: str = "float32",
+        self_contained: bool = False,
     ) -> None:
         self.params = check_params(params)
         self.root, self.out, self.workers = Path(root), Path(out) if out else None, workers
-        self.published, self.precision = published or {}, precision
+        self.published, self.precision, self.self_contained = published or {}, precision, self_contained
         self.settings: Settings | None = None
         self.histonet: HistoNet | None = None
         self._quiet = self.params["verbosity"] == "QUIET"
@@ -75,9 +78,12 @@ class HistoSegNetV1:
             raise InputError(f"load_histonet: params has the keys {sorted(params)}, expected model_name alone")
         name = params["model_name"]
         folder = find_model(self.root, name)
-        settings = settings_from_params(self.params, read_labels(folder, name), self.root, self.out, self.workers)
+        labels = read_labels(folder, name)
+        settings = settings_from_params(self.params, labels, self.root, self.out, self.workers)
         settings = with_crfs(settings, folder, name, self.params["crf"])
-        self.settings = replace(settings, published=self.published)
+        self.settings = replace(
+            settings, published=self.published, caveat=labels.caveat, self_contained=self.self_contained
+        )
         if not self._quiet and not is_compiled():
             print("compiling the dense CRF for this machine, once: this takes some seconds more", flush=True)
         start_workers(self.settings.workers)  # beside the classifier, which takes seconds to load

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from .. import evaluate
+from ..labels import LabelSet
 from ..object_metrics import ObjectSums, object_metrics, pool_groups
 
 
@@ -23,7 +24,7 @@ class ImageResult:
         The image's height and width, in px.
     areas : dict of (str, str) to ndarray of shape (C,)
         Pixels of each class in the mask of each label set's name and stage.
-    confusions : dict of (str, str) to ndarray of shape (C + 1, C)
+    confusions : dict of (str, str) to ndarray of shape (C + 1, C + 1)
         Confusion matrix of each label set's name and stage; see `evaluate`.
     objects : dict of (str, str) to ObjectSums
         Comparison with the true objects, by the label set's name and the kind of objects; see `outputs.OBJECTS`.
@@ -33,6 +34,9 @@ class ImageResult:
         Mean over the tiles of the score of the class that is always present, by the label set's name.
     notes : tuple of str
         What the user should know of this image.
+    silent : dict of str to float
+        Share of the pixels where no class responded, and the Grad-CAM mask shows the first one, by the label set's
+        name.
     """
 
     file: str
@@ -41,8 +45,9 @@ class ImageResult:
     confusions: dict[tuple[str, str], np.ndarray]
     objects: dict[tuple[str, str], ObjectSums]
     pixels: dict[str, np.ndarray]
-    scores: dict[str, float]
-    notes: tuple[str, ...]
+    scores: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    silent: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class Report:
     ----------
     files : tuple of str
         Names of the images that were segmented.
-    confusions : dict of (str, str) to ndarray of shape (C + 1, C)
+    confusions : dict of (str, str) to ndarray of shape (C + 1, C + 1)
         Confusion matrix of each label set's name and stage; empty without ground truth.
     weights : dict of str to ndarray of shape (C,)
         fIoU weights of each label set's name; empty without ground truth.
@@ -68,6 +73,7 @@ class Report:
         empty where there are no true objects.
     results : tuple of ImageResult
         Of each image, in the order of `files`.
+    label_sets : tuple of LabelSet
     """
 
     files: tuple[str, ...]
@@ -78,6 +84,7 @@ class Report:
     notes: tuple[str, ...]
     objects: dict[str, dict[str, dict[str, ObjectSums]]] = field(default_factory=dict)
     results: tuple[ImageResult, ...] = ()
+    label_sets: tuple[LabelSet, ...] = ()
 
     def stages(self, name: str) -> dict[str, np.ndarray]:
         """Return a label set's confusion matrix after each stage."""
@@ -97,16 +104,42 @@ class Report:
         mious = [(result.file, evaluate.mean_iou_present(result.confusions[name, stage])) for result in self.results]
         return sorted(mious, key=lambda entry: -entry[1])
 
+    def protocol_metrics(self, label_set: LabelSet, protocol: str, stage: str) -> dict[str, float]:
+        """Return a benchmark's metrics of all classes after a stage, by what they are called."""
+        named = evaluate.named_metrics(self.confusions[label_set.name, stage], label_set, protocol)
+        return {f"{metric} ({protocol})": value for metric, code, value in named if not code}
+
+    @property
+    def with_excluded(self) -> list[LabelSet]:
+        """The label sets with ground truth of which a part may not count, so that the benchmarks' protocols differ."""
+        return [s for s in self.label_sets if s.name in self.weights and (s.background or s.unlabelled)]
+
     def metric_rows(self, published: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
-        """Return rows of label set, metric, its value after each stage and the published one, for people to read."""
+        """Return rows of label set, metric, its value after each stage and the published one, for people to read.
+
+        Metrics as published; where a part of the ground truth may not count, then those of `evaluate.PROTOCOLS`.
+        """
         rows = []
         for name in self.weights:
             stages = [self.metrics(name, stage) for stage in self.stages(name)]
-            for metric in stages[0]:
-                known = published.get(name, {}).get(metric)
-                values = [f"{metrics[metric]:.4f}" for metrics in stages]
-                rows.append([name, metric, *values, f"{known:.4f}" if known else "-"])
+            rows += self._rows(name, stages, published.get(name, {}))
+        for label_set in self.with_excluded:
+            for protocol in evaluate.PROTOCOLS:
+                stages = [self.protocol_metrics(label_set, protocol, stage) for stage in self.stages(label_set.name)]
+                rows += self._rows(label_set.name, stages, {})
         return rows
+
+    @staticmethod
+    def _rows(name: str, stages: list[dict[str, float]], published: Mapping[str, float]) -> list[list[str]]:
+        return [
+            [
+                name,
+                metric,
+                *(f"{metrics[metric]:.4f}" for metrics in stages),
+                f"{published[metric]:.4f}" if metric in published else "-",
+            ]
+            for metric in stages[0]
+        ]
 
     def object_rows(self, name: str) -> list[list[str]]:
         """Return rows of kind of objects, group of images, their number and `glas.METRICS`, for people to read."""
@@ -122,7 +155,12 @@ def stages_of(values: Mapping[tuple[str, str], np.ndarray], name: str) -> dict[s
     return {stage: value for (of, stage), value in values.items() if of == name}
 
 
-def summarise(results: list[ImageResult], failures: dict[str, str], notes: list[str]) -> Report:
+def summarise(
+    results: list[ImageResult],
+    failures: dict[str, str],
+    notes: Iterable[str],
+    label_sets: tuple[LabelSet, ...] = (),
+) -> Report:
     """Add up the results of a set's images."""
     results = sorted(results, key=lambda result: result.file)
     confusions: dict[tuple[str, str], np.ndarray] = {}
@@ -147,4 +185,5 @@ def summarise(results: list[ImageResult], failures: dict[str, str], notes: list[
         notes=(*notes, *(note for result in results for note in result.notes)),
         objects=objects,
         results=tuple(results),
+        label_sets=label_sets,
     )

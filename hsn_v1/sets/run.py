@@ -2,38 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass, replace
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import cv2
+import loky
 import numpy as np
 
-from .. import evaluate
+from .. import __version__
 from ..classify import ClassifiedTiles, Classifier, classify
 from ..densecrf import CRF, LARGE
 from ..errors import InputError
-from ..files.images import Truth, read_image, read_objects, read_truth
-from ..files.writing import check_writable
+from ..files.images import read_image
+from ..files.writing import check_writable, remove_results_of_another_run
 from ..hsn_v1 import Segmentation, segment
-from ..object_metrics import ObjectSums, object_sums
 from ..permutohedral import is_compiled
-from ..show.figures import confusion_figure
+from ..show.charts import confusion_figure
 from ..workers import SMALL_IMAGES, outside_garbage_collection, pool_of, side_by_side, worker_pool
+from .measure import keep, kept_file, measure, measure_written, read_truths
 from .outputs import (
-    OBJECTS,
-    object_mask,
     write_confusions,
     write_image,
     write_ious,
     write_metrics,
     write_object_metrics,
+    write_protocol_metrics,
     write_scores,
 )
 from .page import write_page
 from .record import write_record
 from .report import ImageResult, Report, summarise
 from .settings import Settings
+
+MADE_WITH = "settings.json"  #: what the masks of a run that resumes were made with
+
+
+@dataclass(frozen=True)
+class ClassifiedImage:
+    """An image with its classified tiles, and what had to be converted when it was read."""
+
+    path: Path
+    image: np.ndarray
+    tiles: ClassifiedTiles
+    note: str
+
+
+@dataclass(frozen=True)
+class UnreadImage:
+    """An image that could not be read, and why."""
+
+    path: Path
+    reason: str
 
 
 def run(settings: Settings, classifier: Classifier, on_image: Callable[[], None] = lambda: None) -> Report:
@@ -58,32 +82,19 @@ def run(settings: Settings, classifier: Classifier, on_image: Callable[[], None]
         If results cannot be written, or no image at all could be segmented.
     """
     check_writable(settings.out)
+    if settings.resume:
+        keep_own_results(settings, classifier)
+    else:
+        (settings.out / MADE_WITH).unlink(missing_ok=True)
+    written = [path for path in settings.images if settings.resume and kept_file(settings, path).exists()]
+    todo = [path for path in settings.images if path not in written]
     write_record(settings)
-    failures: dict[str, str] = {}
-    notes = list(settings.notes)
     results: list[ImageResult] = []
-
-    def images() -> Iterator[tuple[Path, np.ndarray]]:
-        for path in settings.images:
-            try:
-                image, note = read_image(path)
-            except InputError as error:
-                failures[path.name] = str(error)
-                on_image()
-            else:
-                notes.extend([note] if note else [])
-                yield path, image
-
+    failures: dict[str, str] = {}
     with worker_pool(settings.workers, settings.out, SMALL_IMAGES) as pool:
-        classified = classify(images(), classifier, settings.downsample, settings.batch_size)
-        done = side_by_side(
-            classified,
-            lambda image: pool.submit(finish_image, settings, *image),
-            settings.workers,
-            settings.beside,
-            ahead=2 * settings.workers,
-        )
-        for (path, _, _), future in done:
+        measured = [(path, pool.submit(measure_written, settings, path)) for path in written]
+        finished = finish_images(settings, classifier, todo, lambda item: pool.submit(finish_image, settings, item))
+        for path, future in chain(measured, finished):
             try:
                 results.append(future.result())
             except InputError as error:
@@ -91,100 +102,125 @@ def run(settings: Settings, classifier: Classifier, on_image: Callable[[], None]
             on_image()
         if not results:
             raise InputError(next(iter(failures.values())))
-        report = summarise(results, failures, notes)
-        write_metrics(settings.out, report, settings.label_sets)
-        write_object_metrics(settings.out, report)
-        write_scores(settings.out, report.scores, settings.save)
-        label_sets = {label_set.name: label_set for label_set in settings.label_sets}
-        figures = [
-            pool.submit(write_confusions, settings.out, confusion, label_sets[name], stage)
-            for (name, stage), confusion in report.confusions.items()
-        ]
-        figures += [
-            pool.submit(write_ious, settings.out, report.stages(name), label_sets[name]) for name in report.weights
-        ]
-        write_page(settings, report)
+        report = summarise(results, failures, settings.notes, settings.label_sets)
+        write_report(settings, report, pool)
         write_record(settings, report)
-        for figure in figures:
-            figure.result()
     return report
 
 
-def finish_image(settings: Settings, path: Path, image: np.ndarray, tiles: ClassifiedTiles) -> ImageResult:
-    """Segment a classified image, write its files and compare it with its ground truth."""
-    truths: dict[str, Truth] = {}
-    segmentations = {}
-    if settings.truth and settings.run_level >= 3:
-        for label_set in settings.label_sets:
-            file = settings.truth / label_set.name / path.name
-            truths[label_set.name] = read_truth(file, label_set, *image.shape[:2])
-    if settings.run_level >= 2:
-        crfs = settings.crfs if settings.run_level >= 3 else {}
-        threads = settings.threads if image.shape[0] * image.shape[1] >= LARGE else 1
-        segmentations = dict(segment(image, tiles, settings.label_sets, crfs, threads))
-    objects = compare_objects(settings, path, segmentations) if truths else {}
-    write_image(settings, path, image, tiles, segmentations, truths)
-    return ImageResult(
-        path.name,
-        image.shape[:2],
-        areas={
-            (name, stage): np.bincount(mask.ravel(), minlength=len(segmentation.maps))
-            for name, segmentation in segmentations.items()
-            for stage, mask in segmentation.masks.items()
-        },
-        confusions={
-            (name, stage): evaluate.confusion_matrix(truth.labels, mask, len(truth.pixels))
-            for name, truth in truths.items()
-            for stage, mask in segmentations[name].masks.items()
-        },
-        objects=objects,
-        pixels={name: truth.pixels for name, truth in truths.items()},
-        scores={
-            label_set.name: float(tiles.scores[:, label_set.outputs(always)].mean())
-            for label_set in settings.label_sets
-            if (always := label_set.indices(label_set.always_present))
-        },
-        notes=tuple(
-            f"{settings.truth / name / path.name}: {truth.strange} pixels have a colour of no class; "
-            "they count as unlabelled"
-            for name, truth in truths.items()
-            if truth.strange
-        ),
-    )
-
-
-def compare_objects(
-    settings: Settings, path: Path, segmentations: Mapping[str, Segmentation]
-) -> dict[tuple[str, str], ObjectSums]:
-    """Compare the final masks' objects with the true ones, where there is a file of these.
+def finish_images(
+    settings: Settings,
+    classifier: Classifier,
+    paths: Sequence[Path],
+    submit: Callable[[ClassifiedImage], Future],
+) -> Iterator[tuple[Path, Future]]:
+    """Classify images here, and let workers do the rest.
 
     Parameters
     ----------
     settings : Settings
-    path : Path
-        The image's file.
-    segmentations : mapping of str to Segmentation
-        By the label set's name.
+        Its scale, batch size and number of workers count.
+    classifier : Classifier
+    paths : sequence of Path
+    submit : callable
+        Gives a classified image to a worker.
 
-    Returns
-    -------
-    dict of (str, str) to ObjectSums
-        By the label set's name and a key of `outputs.OBJECTS`.
-
-    Raises
+    Yields
     ------
-    InputError
-        If the file is of no use.
+    (Path, Future)
+        As they are done, in any order: from `submit`, or with the InputError of an image that cannot be read.
     """
-    sums = {}
-    for label_set in settings.label_sets:
-        folder = label_set.true_objects
-        if folder and (file := settings.truth / folder / f"{path.stem}.bmp").exists():
-            mask = segmentations[label_set.name].masks["CRF"]
-            truth = read_objects(file, *mask.shape)
-            for kind, separate in OBJECTS.items():
-                sums[label_set.name, kind] = object_sums(separate(object_mask(mask, label_set)), truth)
-    return sums
+
+    def pass_on(item: ClassifiedImage | UnreadImage) -> Future:
+        if isinstance(item, ClassifiedImage):
+            return submit(item)
+        failed = Future()
+        failed.set_exception(InputError(item.reason))
+        return failed
+
+    classified = classify_files(paths, classifier, settings.downsample, settings.batch_size)
+    ahead = 2 * settings.workers
+    for item, future in side_by_side(classified, pass_on, settings.workers, settings.beside, ahead):
+        yield item.path, future
+
+
+def classify_files(
+    paths: Sequence[Path], classifier: Classifier, downsample: float, batch_size: int
+) -> Iterator[ClassifiedImage | UnreadImage]:
+    """Read and classify images; one that cannot be read is passed on as such, and does not lose the others."""
+    unread: deque[UnreadImage] = deque()
+
+    def images() -> Iterator[tuple[tuple[Path, str], np.ndarray]]:
+        for path in paths:
+            try:
+                image, note = read_image(path)
+            except InputError as error:
+                unread.append(UnreadImage(path, str(error)))
+            else:
+                yield (path, note), image
+
+    for (path, note), image, tiles in classify(images(), classifier, downsample, batch_size):
+        while unread:
+            yield unread.popleft()
+        yield ClassifiedImage(path, image, tiles, note)
+    yield from unread
+
+
+def finish_image(settings: Settings, classified: ClassifiedImage) -> ImageResult:
+    """Segment a classified image, compare it with its ground truth and write its files."""
+    path, image, tiles = classified.path, classified.image, classified.tiles
+    truths = read_truths(settings, path, image.shape[:2])
+    segmentations: dict[str, Segmentation] = {}
+    if settings.run_level >= 2:
+        crfs = settings.crfs if settings.run_level >= 3 else {}
+        threads = settings.threads if image.shape[0] * image.shape[1] >= LARGE else 1
+        segmentations = dict(segment(image, tiles, settings.label_sets, crfs, threads))
+    masks = {
+        (name, stage): mask for name, segmented in segmentations.items() for stage, mask in segmented.masks.items()
+    }
+    result = measure(settings, path, image.shape[:2], masks, truths)
+    write_image(settings, path, image, tiles, segmentations, truths)
+    scores = {
+        label_set.name: float(tiles.scores[:, label_set.outputs(always)].mean())
+        for label_set in settings.label_sets
+        if (always := label_set.indices(label_set.always_present))
+    }
+    silent = {name: segmentation.silent for name, segmentation in segmentations.items()}
+    note = (classified.note,) if classified.note else ()
+    result = replace(result, scores=scores, silent=silent, notes=(*note, *result.notes))
+    if settings.resume:
+        keep(settings, path, result, classified.note)
+    return result
+
+
+def write_report(settings: Settings, report: Report, pool: loky.ProcessPoolExecutor) -> None:
+    """Write the tables, figures and page of a set; worker processes draw the figures."""
+    out, label_sets = settings.out, {label_set.name: label_set for label_set in settings.label_sets}
+    write_metrics(out, report, settings.label_sets)
+    write_protocol_metrics(out, report)
+    write_object_metrics(out, report)
+    write_scores(out, report.scores, settings.save)
+    figures = [
+        pool.submit(write_confusions, out, confusion, label_sets[name], stage)
+        for (name, stage), confusion in report.confusions.items()
+    ]
+    figures += [pool.submit(write_ious, out, report.stages(name), label_sets[name]) for name in report.weights]
+    for figure in figures:
+        figure.result()
+    write_page(settings, report)  # last: it may hold the figures
+
+
+def keep_own_results(settings: Settings, classifier: Classifier) -> None:
+    """Forget the images of the run's folder that another classifier or other settings finished."""
+    facts = {
+        "classifier": classifier.identity,
+        "label sets": {label_set.name: repr(label_set) for label_set in settings.label_sets},
+        "CRF": {name: asdict(crf) for name, crf in settings.crfs.items()},
+        "downsample": settings.downsample,
+        "version": __version__,
+    }
+    kept = [kept_file(settings, path) for path in settings.images]
+    remove_results_of_another_run(settings.out / MADE_WITH, facts, kept)
 
 
 def start_workers(workers: int) -> None:
@@ -199,6 +235,6 @@ def _warm_up(crf: bool) -> None:
     """Load fonts and compiled code, which takes longer than an image; not the CRF while another worker compiles it."""
     cv2.setNumThreads(1)  # there is a process for each core
     with outside_garbage_collection():
-        confusion_figure(np.eye(2), ("a", "b"), "")
+        confusion_figure(np.eye(3, 2, dtype=int), (0, 1), ("a", "b"), "")
         for classes in (2, 3, 5) if crf else ():  # each kind of class loop is compiled on its own
             CRF()(np.ones((classes, 2, 2), np.float32), np.zeros((2, 2, 3), np.uint8))

@@ -13,6 +13,7 @@ from ..densecrf import BACKENDS, CRF
 from ..errors import InputError
 from ..files.images import find_images
 from ..files.models import read_crfs
+from ..files.truth import find_mask
 from ..labels import LabelSet, Taxonomy
 from ..tiles import TILE
 from ..workers import available_cores, classifier_threads
@@ -36,7 +37,7 @@ class Settings:
     images : tuple of Path
         Image files, in order.
     truth : Path or None
-        Folder of ground truth, with one folder for each label set's name; None to go without.
+        Folder of ground truth, or with a folder of it for each label set's name; None to go without.
     out : Path
         Folder to write to.
     label_sets : tuple of LabelSet
@@ -61,6 +62,14 @@ class Settings:
         Number of worker processes.
     notes : tuple of str
         What the user should know of these settings.
+    resize_truth : bool
+        Whether ground truth may have another size than its image, as published.
+    resume : bool
+        Whether images whose masks are written already are only measured again; needs run level 3 and masks saved.
+    caveat : str
+        What everyone who sees results of the classifier must know; empty if nothing.
+    self_contained : bool
+        Whether the results page is one file, with thumbnails inside, and links to no other.
     """
 
     images: tuple[Path, ...]
@@ -78,6 +87,15 @@ class Settings:
     save: SaveTypes = field(default_factory=SaveTypes)
     workers: int = field(default_factory=available_cores)
     notes: tuple[str, ...] = ()
+    resize_truth: bool = True
+    resume: bool = False
+    caveat: str = ""
+    self_contained: bool = False
+
+    def truth_file(self, path: Path, label_set: LabelSet) -> Path:
+        """Return the file of an image's ground truth."""
+        folder = self.truth / label_set.name
+        return find_mask(folder if folder.is_dir() else self.truth, path.name)
 
     @property
     def threads(self) -> int:
@@ -197,6 +215,37 @@ def settings_from_params(
         run_level=int(params["run_level"]),
         save=SaveTypes(*map(bool, params["save_types"])),
         workers=workers or available_cores(),
+    )
+
+
+def settings_of_folder(
+    images: Path, labels: Taxonomy, label_sets: tuple[LabelSet, ...], out: Path, truth: Path | None = None, **more: Any
+) -> Settings:
+    """Look up the images of any folder.
+
+    Parameters
+    ----------
+    images : Path
+        Folder of PNG, JPEG, TIFF or BMP files.
+    labels : Taxonomy
+        The classifier's.
+    label_sets : tuple of LabelSet
+    out : Path
+        Folder to write to.
+    truth : Path, optional
+        Folder of the images' masks, of the images' sizes, or with a folder of such for each label set's name.
+    **more
+        Other fields of `Settings`.
+
+    Raises
+    ------
+    InputError
+        If a folder is missing, or there is no image.
+    """
+    if truth and not truth.is_dir():
+        raise InputError(f"{truth}: no such folder; it should hold a mask of each image, by the image's name")
+    return Settings(
+        find_images(images, "any"), truth, out, label_sets, mpp=labels.mpp, **{"resize_truth": False, **more}
     )
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files.images import read_image, read_truth
+from ..files.images import read_image
+from ..files.truth import read_truth
 from ..labels import LabelSet
 from ..show.panels import Row, case
 from .outputs import mask_name
@@ -41,7 +42,7 @@ def read_example(settings: Settings, path: Path) -> Example:
     """
     image, _ = read_image(path)
     truths = {
-        label_set.name: read_truth(settings.truth / label_set.name / path.name, label_set, *image.shape[:2]).labels
+        label_set.name: read_truth(settings.truth_file(path, label_set), label_set, *image.shape[:2]).labels
         for label_set in settings.label_sets
     }
     return Example(path.name, image, truths)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -30,14 +30,23 @@ class Table:
     words: int = 1
     note: str = ""
 
+    def without_empty_columns(self) -> Table:
+        """Return the table without the columns that have nothing, or ``-``, in all rows."""
+        keep = [i for i in range(len(self.header)) if any(row[i] not in ("", "-") for row in self.rows)]
+        rows = [[row[i] for i in keep] for row in self.rows]
+        words = sum(i < self.words for i in keep)
+        return replace(self, header=[self.header[i] for i in keep], rows=rows, words=words)
 
-def render(template: str, **context: Any) -> str:
+
+def render(template: str, *, caveat: str = "", **context: Any) -> str:
     """Fill a template of this package; all text is escaped.
 
     Parameters
     ----------
     template : str
-        Name of a file in ``templates``; ``base.html`` and ``parts.html`` have what pages share.
+        Name of a file in ``templates``; ``base.html``, ``parts.html`` and ``gallery.*`` have what pages share.
+    caveat : str
+        What everyone who sees the page must know, at its top.
     context : Any
         What the template asks for, at least ``title``.
     """
@@ -50,7 +59,7 @@ def render(template: str, **context: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(version=__version__, **context)
+    return environment.get_template(template).render(version=__version__, caveat=caveat, **context)
 
 
 def link_to(path: Path, folder: Path) -> str:

@@ -1,170 +1,32 @@
-"""Figures of a guided tour: rows of titled pictures, a class's map over its image, scores. No display is needed."""
+"""Figures of a guided tour: images with their masks, a class's map over its image, scores. No display is needed."""
 
 from __future__ import annotations
 
-import io
-import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure  # without pyplot: needs no display, keeps no state
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.textpath import TextPath
-from PIL import Image, ImageColor
-from scipy.spatial import KDTree
 
 from ..labels import LabelSet
 from ..tiles import TileGrid
-from .figures import blend, colourise
+from .figures import STAGE_TITLES, colourise
+from .hatching import PERIOD, hatch, hatches
+from .sheets import DPI, KEY, POINTS, STRONG, WEAK, WIDTH, Row, Swatch, frame, heat, png, sheet
 
-WIDTH, DPI = 8, 120  #: of a figure, in inches and px per inch
-POINTS = 8  #: size of the letters
-LINE, GAP = 0.16, 0.1  #: height of a line and distance of panels, in inches
-HEAT = colormaps["inferno"]  #: brighter is more, in print, too
-STRONG, WEAK = "#1f4e8c", "#c9d3df"  #: of bars
-
-#: What the stages' masks are called in words.
-STAGE_TITLES = {"GradCAM": "Grad-CAM", "Adjust": "adjusted", "CRF": "after CRF"}
+PANEL = 224  #: side of a panel, in px, about
 
 
-@dataclass(frozen=True)
-class Row:
-    """Pictures side by side.
-
-    Attributes
-    ----------
-    panels : sequence of (str, ndarray of shape (H, W, 3), uint8)
-        Titles and pictures.
-    swatches : mapping of str to (int, int, int)
-        What the pictures' colours mean.
-    label : str
-        What stands at the left of the row.
-    """
-
-    panels: Sequence[tuple[str, np.ndarray]]
-    swatches: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
-    label: str = ""
-
-
-def sheet(rows: Sequence[Row], columns: int = 0, scale: str = "") -> bytes:
-    """Lay out rows of pictures, each with its colour key below.
-
-    Parameters
-    ----------
-    rows : sequence of Row
-    columns : int
-        Panels that have room side by side, a longer row goes on below; as many as the longest has, if left out.
-    scale : str
-        What the colours of `heat` show; empty if there are none.
-
-    Returns
-    -------
-    bytes
-        A PNG file.
-    """
-    columns = columns or max(len(row.panels) for row in rows)
-    rows = [part for row in rows for part in _split(row, columns)]
-    left = 3 * LINE if any(row.label for row in rows) else 0
-    side = (WIDTH - left - (columns + 1) * GAP) / columns
-    titles = [[_wrapped(title, side) for title, _ in row.panels] for row in rows]
-    heads = [max(map(len, lines)) * LINE for lines in titles]
-    bodies = [max(side * picture.shape[0] / picture.shape[1] for _, picture in row.panels) for row in rows]
-    abreast = [_abreast(row.swatches) for row in rows]
-    feet = [-(-len(row.swatches) // n) * 1.25 * LINE + GAP for row, n in zip(rows, abreast, strict=True)]
-    height = GAP + sum(heads) + sum(bodies) + sum(feet) + 3 * LINE * bool(scale)
-    figure = Figure(figsize=(WIDTH, height), dpi=DPI)
-    y = height - GAP
-    for row, lines, head, body, foot, n in zip(rows, titles, heads, bodies, feet, abreast, strict=True):
-        y -= head + body
-        if row.label:
-            place = (GAP + LINE) / WIDTH, (y + body / 2) / height
-            figure.text(*place, row.label, fontsize=POINTS, rotation=90, ha="center", va="center")
-        for column, (_, picture) in enumerate(row.panels):
-            x, tall = left + GAP + column * (side + GAP), side * picture.shape[0] / picture.shape[1]
-            axes = figure.add_axes((x / WIDTH, (y + body - tall) / height, side / WIDTH, tall / height))
-            axes.imshow(picture, aspect="auto")
-            axes.set_title("\n".join(lines[column]), fontsize=POINTS, loc="left", pad=3)
-            _frame(axes)
-        if row.swatches:
-            patches = [
-                Patch(facecolor=np.divide(colour, 255), edgecolor="black", linewidth=0.5, label=name)
-                for name, colour in row.swatches.items()
-            ]
-            place = (left + GAP) / WIDTH, (y - GAP) / height
-            figure.legend(handles=patches, ncols=n, **_KEY, loc="upper left", bbox_to_anchor=place, borderaxespad=0)
-        y -= foot
-    colours = [colour for row in rows for colour in row.swatches.values()]
-    if scale:
-        shades = heat(np.linspace(0, 1, 64)[np.newaxis], np.full((1, 64, 3), 150, np.uint8))  # over a medium grey
-        colours += shades[0].tolist()
-        bar = figure.add_axes(((left + GAP) / WIDTH, (y - LINE) / height, 2 / WIDTH, LINE / height))
-        bar.imshow(shades, aspect="auto", extent=(0, 1, 0, 1))
-        bar.set(yticks=[])
-        bar.tick_params(labelsize=POINTS, length=2)
-        bar.text(1.05, 0.5, scale, fontsize=POINTS, va="center")
-    return _png(figure, colours)
-
-
-_KEY = {
-    "fontsize": POINTS,
-    "frameon": False,
-    "borderpad": 0,
-    "handlelength": 1.2,
-    "handleheight": 1.0,
-    "labelspacing": 0.4,
-}
-
-
-def _split(row: Row, columns: int) -> list[Row]:
-    parts = [row.panels[i : i + columns] for i in range(0, len(row.panels), columns)]
-    return [Row(part, row.swatches if part is parts[-1] else {}, row.label) for part in parts]
-
-
-def _wrapped(title: str, width: float) -> list[str]:
-    lines = title.splitlines()
-    return [part for line in lines for part in textwrap.wrap(line, int(len(line) * min(width / _width(line), 1)))]
-
-
-def _width(text: str) -> float:
-    return TextPath((0, 0), text, size=POINTS).get_extents().width / 72
-
-
-def _abreast(swatches: Mapping[str, tuple[int, int, int]]) -> int:
-    return int((WIDTH - 4 * LINE) / (max(map(_width, swatches), default=0) + 5 * GAP))
-
-
-def _frame(axes: Axes) -> None:
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set(linewidth=0.5, color="grey")
-
-
-def _png(figure: Figure, exact: Sequence[Sequence[int]] = ()) -> bytes:
-    """Return a PNG file of 256 colours, those of `exact` among them: a third of the bytes, and nobody sees it."""
-    content = io.BytesIO()
-    figure.savefig(content)
-    pixels = np.asarray(Image.open(content).convert("RGB"))
-    packed, places = np.unique(pixels @ np.array((1 << 16, 1 << 8, 1)), return_inverse=True)
-    colours = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=-1).astype(np.uint8)
-    greys = ((grey, grey, grey) for grey in range(0, 256, 5))
-    exact = [*greys, *map(ImageColor.getrgb, (STRONG, WEAK)), *exact]
-    adaptive = Image.fromarray(colours[np.newaxis]).quantize(256 - len(exact), Image.Quantize.MEDIANCUT).getpalette()
-    palette = np.array([*exact, *np.reshape(adaptive, (-1, 3))], np.uint8)
-    nearest = KDTree(palette).query(colours)[1].astype(np.uint8)
-    picture = Image.fromarray(nearest[places].reshape(pixels.shape[:2]))
-    picture.putpalette(palette.tobytes())
-    content = io.BytesIO()
-    picture.save(content, "png", optimize=True)
-    return content.getvalue()
-
-
-def swatches(label_maps: Sequence[np.ndarray], label_set: LabelSet) -> dict[str, tuple[int, int, int]]:
-    """Return the name in words and the colour of each class that occurs, and black for unlabelled pixels."""
-    present = np.unique(np.concatenate([np.unique(labels) for labels in label_maps]))
-    key = {label_set.describe(code): label_set.colours[code] for c, code in enumerate(label_set.codes) if c in present}
-    return {**key, "unlabelled": (0, 0, 0)} if len(label_set) in present else key
+def swatches(label_maps: Sequence[np.ndarray], label_set: LabelSet) -> list[Swatch]:
+    """Return the swatch of each class that occurs, and black for unlabelled pixels."""
+    present, kinds = set(np.unique(np.concatenate([np.unique(labels) for labels in label_maps]))), hatches(label_set)
+    key = [
+        Swatch(label_set.describe(code), label_set.colours[code], kinds[code])
+        for c, code in enumerate(label_set.codes)
+        if c in present
+    ]
+    return [*key, Swatch("unlabelled", (0, 0, 0))] if len(label_set) in present else key
 
 
 def case(
@@ -184,8 +46,14 @@ def case(
         What stands at the left of the row.
     """
     shown = {"ground truth": truth, **{STAGE_TITLES[stage]: mask for stage, mask in masks.items()}}
-    panels = [("image", image), *((title, colourise(labels, label_set)) for title, labels in shown.items())]
+    panels = [("image", image), *((title, painted(labels, label_set)) for title, labels in shown.items())]
     return Row(panels, swatches([*shown.values()], label_set), label)
+
+
+def painted(labels: np.ndarray, label_set: LabelSet) -> np.ndarray:
+    """Paint class indices in the published colours, with hatching where these look alike."""
+    period = round(PERIOD * max(1, max(labels.shape) / PANEL))
+    return hatch(colourise(labels, label_set), labels, label_set, period)
 
 
 def contact_sheet(examples: Sequence[tuple[str, np.ndarray, np.ndarray]], label_set: LabelSet) -> bytes:
@@ -204,24 +72,8 @@ def contact_sheet(examples: Sequence[tuple[str, np.ndarray, np.ndarray]], label_
     """
     images = Row([(name, image) for name, image, _ in examples], label="image")
     truths = [labels for *_, labels in examples]
-    painted = [("", colourise(labels, label_set)) for labels in truths]
-    return sheet([images, Row(painted, swatches(truths, label_set), "ground truth")])
-
-
-def heat(values: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Lay a class's map over the image in grey, as a heat map.
-
-    Parameters
-    ----------
-    values : ndarray of shape (H, W), float32, in 0..1
-    image : ndarray of shape (H, W, 3), uint8
-
-    Returns
-    -------
-    ndarray of shape (H, W, 3), uint8
-    """
-    grey = np.repeat(image.mean(axis=-1, keepdims=True), 3, axis=-1)
-    return blend(HEAT(values, bytes=True)[..., :3], grey, 0.65)
+    masks = [("", painted(labels, label_set)) for labels in truths]
+    return sheet([images, Row(masks, swatches(truths, label_set), "ground truth")])
 
 
 def class_maps(
@@ -291,8 +143,8 @@ def score_bars(scores: np.ndarray, thresholds: np.ndarray, names: Sequence[str],
     axes.tick_params(labelsize=POINTS)
     axes.spines[["top", "right"]].set_visible(False)
     handles = [Patch(color=STRONG, label="present"), Patch(color=WEAK, label="absent"), marks]
-    figure.legend(handles, ["present", "absent", "threshold"], ncols=3, loc="outside upper right", **_KEY)
-    return _png(figure)
+    figure.legend(handles, ["present", "absent", "threshold"], ncols=3, loc="outside upper right", **KEY)
+    return png(figure)
 
 
 def tile_scores(image: np.ndarray, grid: TileGrid, scores: np.ndarray) -> bytes:
@@ -324,8 +176,8 @@ def tile_scores(image: np.ndarray, grid: TileGrid, scores: np.ndarray) -> bytes:
         box = {"facecolor": "white", "edgecolor": colour, "linewidth": 1.5}
         axes.text(*middle, f"{score:.2f}", fontsize=POINTS, ha="center", va="center", bbox=box)
     axes.set(xlim=(0, width), ylim=(height, 0))
-    _frame(axes)
-    return _png(figure, colours)
+    frame(axes)
+    return png(figure, colours)
 
 
 def before_after(before: np.ndarray, after: np.ndarray, names: Sequence[str]) -> bytes:
@@ -351,5 +203,5 @@ def before_after(before: np.ndarray, after: np.ndarray, names: Sequence[str]) ->
     axes.set(ylim=(0, 1.1), yticks=(0, 0.5, 1))
     axes.tick_params(labelsize=POINTS)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(ncols=2, loc="outside upper right", **_KEY)
-    return _png(figure)
+    figure.legend(ncols=2, loc="outside upper right", **KEY)
+    return png(figure)

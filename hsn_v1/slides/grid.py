@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from ..tiles import TILE, Window
 
+#: By which neighbouring tiles overlap (paper, section 4).
+OVERLAP = 1 / 4
+
 
 @dataclass(frozen=True)
 class SlideGrid:
@@ -36,7 +39,7 @@ class SlideGrid:
     @property
     def step(self) -> int:
         """Distance of neighbouring tiles, in px."""
-        return self.tile - self.tile // 4
+        return self.tile - int(self.tile * OVERLAP)
 
     @property
     def frame(self) -> Window:

@@ -1,65 +1,52 @@
-"""Many images and slides in one run: side by side where they are small, and a table and a page of all."""
+"""Many images and slides in one run: side by side where they are small, and a table and a page of all results."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
-import warnings
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..files.writing import write_bytes, write_table
-from ..show.html import PAGE, Table, crf_facts, link_to, render, versions
+from ..files.slide import open_slide
+from ..files.writing import write_table
+from ..show.html import PAGE, Table
+from .method import Outcome, plan_for
+from .own_file import segment_opened
+from .page import write_inputs_page
+from .progress import Report, progress_bars, reporter
+from .record import records
+from .whole_image import WHOLE_PIXELS
 
 if TYPE_CHECKING:
     from ..classify import Classifier
-    from .own_file import Method, Outcome
+    from ..files.slide import Slide
+    from .method import Method
 
 #: Images that are segmented side by side at most: each may take 2 GB.
-BESIDE = 4
+SIDE_BY_SIDE = 4
 
-#: Files that are taken from a folder.
-SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"),
-    *(".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm"),
-)
+#: The table's columns of facts; see `Outcome`.
+FACTS = ("kind", "maps", "height", "width", "mpp", "tiles", "seconds")
 
 
-def expand(inputs: list[Path]) -> list[Path]:
-    """Return the files to segment: folders are replaced by the images and slides in them, in order of their names.
+@dataclass(frozen=True)
+class Scale:
+    """What the user says about the inputs' scale.
 
-    Raises
-    ------
-    InputError
-        If a folder has none, or two files have the same name, which their results would be written under.
+    Attributes
+    ----------
+    mpp : float or None
+        Microns per pixel at full resolution.
+    override : bool
+        It counts also where a file states another one.
     """
-    files = []
-    for path in inputs:
-        found = sorted(file for file in path.iterdir() if _is_picture(file)) if path.is_dir() else [path]
-        if not found:
-            raise InputError(f"{path}: no images or slides in this folder; expected {', '.join(SUFFIXES)}")
-        files += found
-    names = {}
-    for file in files:
-        if names.setdefault(file.name, file) != file:
-            raise InputError(f"{file} and {names[file.name]} have the same name; segment them with another --out each")
-    return list(names.values())
 
-
-def _is_picture(file: Path) -> bool:
-    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+    mpp: float | None = None
+    override: bool = False
 
 
 def segment_files(
@@ -67,90 +54,105 @@ def segment_files(
     classifier: Classifier,
     method: Method,
     out: Path,
-    mpp: float | None,
+    scale: Scale,
     workers: int,
-    force: bool,
-    quiet: bool,
+    force: bool = False,
+    quiet: bool = False,
 ) -> list[Outcome]:
-    """Segment small images side by side, then others one after another; what fails is reported, the rest goes on."""
-    from rasterio.errors import NotGeoreferencedWarning
+    """Segment images side by side, and slides one after another; what fails does not stop the rest.
 
-    from .own_file import Outcome, kind_of, segment_picture, segment_slide
-
-    # Once for all threads: where each silences it for itself, one lets through what another silences.
-    warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    Returns
+    -------
+    list of Outcome
+        In the order of the files.
+    """
     outcomes: dict[Path, Outcome] = {}
+    side_by_side = max(1, min(workers, SIDE_BY_SIDE, len(files)))
+    with progress_bars(quiet) as bars, ThreadPoolExecutor(side_by_side) as pool:
+        inputs, running = bars.add_task("inputs", total=len(files), unit="inputs"), set()
 
-    def attempt(file: Path, task: Callable, *args: Any, **options: Any) -> Any:
-        try:
-            return task(file, *args, **options)
-        except InputError as error:
-            outcomes[file] = Outcome(file, out / file.name, "failed", str(error))
-        except OSError as error:
-            reason = f"{error.filename or out / file.name}: {error.strerror or error}"
-            outcomes[file] = Outcome(file, out / file.name, "failed", f"{reason}; make room, or choose another --out")
+        def segment(file: Path, slide: Slide, workers: int, progress: Report) -> None:
+            with _attempt(file, out, outcomes), slide:
+                outcomes[file] = segment_opened(
+                    slide, classifier, method, out, workers=workers, force=force, progress=progress
+                )
+            bars.advance(inputs)
 
-    def one(file: Path, task: Callable, workers: int, **options: Any) -> None:
-        options |= {"mpp": mpp, "workers": workers, "force": force}
-        outcomes[file] = attempt(file, task, classifier, method, out, **options) or outcomes[file]
-
-    kinds = {file: attempt(file, kind_of, classifier.mpp, mpp) for file in files}
-    images = [file for file, kind in kinds.items() if kind == "image"]
-    with progress_bars(quiet) as bars:
-        if images:
-            beside = min(workers, BESIDE, len(images))
-            task = bars.add_task(f"{len(images)} images", total=len(images), unit="images")
-            with ThreadPoolExecutor(beside) as pool:
-                for _ in pool.map(lambda file: one(file, segment_picture, workers // beside), images):
-                    bars.advance(task)
-        for file in (file for file, kind in kinds.items() if kind in ("large image", "slide")):
-            segment, unit = (segment_slide, "tiles") if kinds[file] == "slide" else (segment_picture, "windows")
-            task = bars.add_task(file.name, total=None, unit=unit)
-
-            def advance(done: int, total: int, task: int = task) -> None:
-                bars.update(task, completed=done, total=total)
-
-            one(file, segment, workers, progress=advance)
+        named: dict[str, Path] = {}
+        for file in files:
+            with _attempt(file, out, outcomes):
+                if named.setdefault(file.name, file) != file:
+                    raise InputError(f"{file}: has the same name as {named[file.name]}; give it another --out")
+                slide = open_slide(file, scale.mpp, scale.override)
+                plan = plan_for(slide, classifier, method)
+            if file in outcomes:
+                bars.advance(inputs)
+                continue
+            small = plan.kind == "image" and slide.height * slide.width <= WHOLE_PIXELS
+            progress = (lambda stage, done, total: None) if small else reporter(bars, file.name)
+            if plan.kind == "image":
+                if len(running) >= side_by_side:
+                    running = wait(running, return_when=FIRST_COMPLETED).not_done
+                running.add(pool.submit(segment, file, slide, max(1, workers // side_by_side), progress))
+            else:
+                wait(running)
+                segment(file, slide, workers, progress)
     return [outcomes[file] for file in files]
 
 
-def progress_bars(quiet: bool) -> Progress:
-    """Return bars that tell how much is done, how fast it goes, and how long the rest takes."""
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Speed(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, disable=quiet, speed_estimate_period=120)
+@contextlib.contextmanager
+def _attempt(file: Path, out: Path, outcomes: dict[Path, Outcome]) -> Iterator[None]:
+    """Turn whatever goes wrong with an input into its failed outcome."""
+    try:
+        yield
+    except InputError as error:
+        reason = str(error)
+    except MemoryError:
+        reason = f"{file}: not enough memory; free some, or segment it by itself with --workers 1"
+    except OSError as error:
+        where = f"{error.filename or out / file.name}: {error.strerror or error}"
+        reason = f"{where}; make room, or choose another --out"
+    except Exception as error:
+        reason = f"{file}: {type(error).__name__}: {' '.join(str(error).split())}; please report this"
+    else:
+        return
+    outcomes[file] = Outcome(file, out / file.name, "failed", reason)
 
 
-class Speed(ProgressColumn):
-    """Units done in a second."""
+def report(outcomes: list[Outcome], method: Method, model: str, out: Path, self_contained: bool = False) -> int:
+    """Write the table and the page of all results in a folder, say what failed; return the exit status.
 
-    def render(self, task: Task) -> str:
-        """Return the column's text."""
-        return f"{task.speed or 0:.1f} {task.fields['unit']}/s"
-
-
-def report(outcomes: list[Outcome], method: Method, model: str, out: Path) -> int:
-    """Write the table and the page of all inputs, say what failed and where results are; return the exit status."""
-    facts = ("kind", "height", "width", "mpp", "tiles", "seconds")
-    header = ("input", "status", "reason", *facts, "folder")
+    Parameters
+    ----------
+    outcomes : list of Outcome
+        Of this run.
+    method : Method
+    model : str
+        The classifier's name.
+    out : Path
+    self_contained : bool
+        Whether the page holds thumbnails, and links to no file.
+    """
+    known = all_results(out, outcomes)
+    header = ("input", "status", "reason", *FACTS, "caveat", "folder")
     rows = [
-        [str(one.source), one.status, one.reason, *(str(one.facts.get(fact, "")) for fact in facts), str(one.folder)]
-        for one in outcomes
+        [str(one.source), one.status, one.reason]
+        + [str(one.facts.get(fact, "")) for fact in FACTS]
+        + [one.caveat, str(one.folder)]
+        for one in known
     ]
+    label_sets = {label_set.name: label_set for one in known for label_set in one.label_sets}
+    shown = replace(method, label_sets=tuple(label_sets.values()))
     try:
         write_table(out / "segmented.csv", [header, *rows])
-        write_inputs_page(out, outcomes, Table("", header, rows, words=3), method, model)
+        caveat = " ".join(dict.fromkeys(one.caveat for one in known if one.caveat))
+        table = Table("", header, rows, words=3)
+        write_inputs_page(out, known, table, shown, model, caveat=caveat, self_contained=self_contained)
     except OSError as error:
         raise InputError(f"{out}: {error.strerror}; make room there, or choose another --out") from error
+    for note in dict.fromkeys(note for one in outcomes for note in (one.caveat, *one.notes) if note):
+        print(f"note: {note}", file=sys.stderr)
     for one in outcomes:
-        for note in one.notes:
-            print(f"note: {note}", file=sys.stderr)
         if one.status == "failed":
             print(f"failed: {one.reason}", file=sys.stderr)
     finished = [one for one in outcomes if one.status != "failed"]
@@ -160,26 +162,19 @@ def report(outcomes: list[Outcome], method: Method, model: str, out: Path) -> in
     return 0 if len(finished) == len(outcomes) else 1 if finished else 2
 
 
-def write_inputs_page(out: Path, outcomes: list[Outcome], table: Table, method: Method, model: str) -> None:
-    """Write the page that lists what was segmented, with each input's overviews and links to its files."""
+def all_results(out: Path, outcomes: list[Outcome]) -> list[Outcome]:
+    """Return the results that a folder has, of this run and earlier ones, and what failed in this one.
 
-    def links(folder: Path) -> dict[str, str]:
-        return {path.name: link_to(path, out) for path in sorted(folder.iterdir()) if path.is_file()}
-
-    inputs = [
-        {
-            "name": one.source.name,
-            "reason": one.reason,
-            "notes": one.notes,
-            "sets": [
-                {"name": s.name, "overview": link_to(overview, out), "files": links(overview.parent)}
-                for s in method.label_sets
-                if (overview := one.folder / s.name / "overview.png").exists() and one.status != "failed"
-            ],
-        }
-        for one in outcomes
-    ]
-    blending = "less towards their borders" if method.feather else "alike, as in the paper"
-    facts = {"classifier": model, **crf_facts(method.crfs), "overlapping tiles count": blending, **versions()}
-    page = render("segmented.html", title="Segmented", table=table, inputs=inputs, facts=facts)
-    write_bytes(out / PAGE, page.encode(errors="replace"))
+    Where an input failed that has results of an earlier run, these stay, with the reason.
+    """
+    found = {folder: Outcome.of_record(folder, record, "done before") for folder, record in records(out).items()}
+    found |= {one.folder: one for one in outcomes if one.status != "failed"}
+    others = []
+    for one in outcomes:
+        if one.status != "failed":
+            continue
+        if one.folder in found:
+            found[one.folder] = replace(found[one.folder], reason=f"not segmented again: {one.reason}")
+        else:
+            others.append(one)
+    return sorted([*found.values(), *others], key=lambda one: one.folder.name)

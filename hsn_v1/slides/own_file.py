@@ -2,132 +2,56 @@
 
 from __future__ import annotations
 
-import json
-import math
-import shutil
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .. import __version__
-from ..adjust import BACKGROUND_REACH
-from ..classify import ClassifiedTiles, Classifier, classify
-from ..densecrf import CRF
-from ..errors import InputError
-from ..files.images import read_image
-from ..files.label_maps import read_thumbnail, write_areas, write_label_map
-from ..files.polygons import write_polygons
-from ..files.records import RECORD, record_of_label_set
-from ..files.slides import Slide, is_slide, open_slide, unlimited
-from ..files.writing import check_writable, write_bytes, write_picture
-from ..hsn_v1 import segment
-from ..labels import LabelSet
-from ..show.figures import overview
+from ..classify import Classifier
+from ..files.records import record_of_label_set
+from ..files.slide import Slide, open_slide
+from ..files.writing import write_picture
 from ..workers import available_cores
 from .grid import SlideGrid
-from .whole_slide import (
-    THUMBNAIL,
-    SlideJob,
-    label_reader,
-    segment_tiles,
-    thumbnail,
-    tiles_with_tissue,
-    tissue_mask,
-)
-
-OVERVIEW = 800  #: longest side of the overview's thumbnail, in px
-WHOLE = 2_000_000  #: largest image that is segmented at once: its maps and lattices need about 0.8 GB a megapixel
-CORE = 1024  #: side of what is kept of the windows of a larger one, in px
-LEAST_TISSUE = 0.01  #: share of tissue under which a user may have given something else
-
-
-@dataclass(frozen=True)
-class Method:
-    """How classified tiles become labels, and what of these is written: the same for every input.
-
-    Attributes
-    ----------
-    label_sets : tuple of LabelSet
-    crfs : mapping of str to CRF
-        By the label set's name.
-    batch_size : int
-        Number of tiles that the classifier takes at once.
-    min_area : float
-        Area under which a polygon is left out, in square microns.
-    feather : bool
-        A slide's tiles count less towards their borders where they overlap, not alike as in the paper.
-    """
-
-    label_sets: tuple[LabelSet, ...]
-    crfs: Mapping[str, CRF]
-    batch_size: int = 8
-    min_area: float = 100.0
-    feather: bool = False
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of an input.
-
-    Attributes
-    ----------
-    source, folder : Path
-        What was segmented, and where its results are.
-    status : {"done", "done before", "failed"}
-    reason : str
-        Why it failed.
-    facts : mapping
-        Kind (image or slide), height and width in px and mpp at full resolution, tiles classified, seconds.
-    notes : tuple of str
-        What the user should know.
-    """
-
-    source: Path
-    folder: Path
-    status: str
-    reason: str = ""
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+from .method import Method, Outcome, Plan, plan_for
+from .progress import Report
+from .record import claim, finish, give_up, results_of
+from .results import OVERVIEW, Results, shrunk, small_picture
+from .tissue import REDUCTION, Survey, survey, survey_notes, tiles_with_tissue
+from .whole_image import segment_whole
+from .whole_slide import SlideJob, label_reader, segment_tiles
 
 
 def segment_slide(
-    path: Path,
+    path: Path | str,
     classifier: Classifier,
     method: Method,
-    out: Path,
+    out: Path | str,
     *,
     mpp: float | None = None,
-    workers: int | None = None,
-    force: bool = False,
-    offset: int = 0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    override: bool = False,
+    **options: Any,
 ) -> Outcome:
-    """Segment a slide; write label maps, polygons, areas and an overview of each label set.
+    """Segment a slide or an image of any size; write label maps, polygons, areas and an overview of each label set.
 
     Killed at any moment, the same call goes on where it was.
 
     Parameters
     ----------
-    path : Path
-        Slide, or an image of any size.
+    path : Path or str
     classifier : Classifier
     method : Method
-    out : Path
+    out : Path or str
         Folder that gets a folder with the file's name.
     mpp : float, optional
-        Microns per pixel at full resolution, where the file does not tell.
-    workers : int, optional
-        Number of worker processes; one for each core, if left out.
-    force : bool
-        Begin anew, and replace results that are there.
-    offset : int
-        By how many px at the classifier's scale the tiles begin above and left of the slide.
-    progress : callable
-        Called with the numbers of tiles that are done and of all that have tissue.
+        Microns per pixel at full resolution, where the file does not state it.
+    override : bool
+        `mpp` counts whatever the file states.
+    **options
+        Those of `segment_opened`.
 
     Returns
     -------
@@ -138,180 +62,79 @@ def segment_slide(
     InputError
         If the slide cannot be read, results cannot be written, or the folder has results of another input or method.
     """
-    began = time.monotonic()
-    with open_slide(path, mpp) as slide:
-        folder = out / slide.path.name
-        facts = file_facts("slide", slide)
-        if claim(folder, identity(slide, classifier, method) | {"offset": offset}, force, about(slide, method)):
-            return Outcome(slide.path, folder, "done before", facts=facts)
-        grid = SlideGrid(*slide.size(classifier.mpp), classifier.tile, offset=offset)
-        mask = tissue_mask(thumbnail(slide, THUMBNAIL * classifier.mpp))
-        job = SlideJob(
-            source=slide.path,
-            mpp=mpp,
-            grid=grid,
-            tissue=tiles_with_tissue(grid, mask),
-            batch_size=method.batch_size,
-            label_sets=method.label_sets,
-            crfs=method.crfs,
-            scale=classifier.mpp,
-            thresholds=classifier.thresholds,
-            folder=folder / "work",
-            feather=method.feather,
-        )
-        segment_tiles(job, classifier, workers or available_cores(), progress)
-        for label_set in method.label_sets:
-            write_results(folder, slide, classifier.mpp, label_reader(job, label_set), label_set, method.min_area)
-        notes = (*slide.notes, *doubts(slide, classifier, mask))
-        finish(folder, notes)
-        facts |= {"tiles": len(job.tissue), "seconds": round(time.monotonic() - began, 1)}
-        return Outcome(slide.path, folder, "done", facts=facts, notes=notes)
+    with open_slide(path, mpp, override) as slide:
+        return segment_opened(slide, classifier, method, Path(out), **options)
 
 
-def segment_picture(
-    path: Path,
+def segment_opened(
+    slide: Slide,
     classifier: Classifier,
     method: Method,
     out: Path,
     *,
-    mpp: float | None = None,
-    workers: int = 1,
+    workers: int | None = None,
     force: bool = False,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    offset: int = 0,
+    progress: Report = lambda stage, done, total: None,
 ) -> Outcome:
-    """Segment an image as the demos do, and write what `segment_slide` writes, at the image's own scale.
-
-    Parameters, results and errors are those of `segment_slide`, but that the workers are threads of the CRF, and that
-    progress counts windows.
-    """
-    began = time.monotonic()
-    with open_slide(path, mpp) as slide:
-        folder, facts = out / slide.path.name, file_facts("image", slide)
-        if claim(folder, identity(slide, classifier, method), force, about(slide, method)):
-            return Outcome(slide.path, folder, "done before", facts=facts)
-        with unlimited():
-            image, note = read_image(slide.path)
-        ((_, _, tiles),) = classify([(None, image)], classifier, classifier.mpp / slide.mpp, method.batch_size)
-        label_maps = segment_windows(image, tiles, method, workers, progress)
-        for label_set in method.label_sets:
-            labels = label_maps[label_set.name]
-
-            def read(top: int, left: int, height: int, width: int, labels: np.ndarray = labels) -> np.ndarray:
-                return labels[top : top + height, left : left + width]
-
-            write_results(folder, slide, slide.mpp, read, label_set, method.min_area)
-        notes = (*([note] if note else []), *slide.notes, *doubts(slide, classifier, tissue_mask(image)))
-        finish(folder, notes)
-        facts |= {"tiles": len(tiles.scores), "seconds": round(time.monotonic() - began, 1)}
-        return Outcome(slide.path, folder, "done", facts=facts, notes=notes)
-
-
-def segment_windows(
-    image: np.ndarray,
-    tiles: ClassifiedTiles,
-    method: Method,
-    threads: int,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, np.ndarray]:
-    """Segment an image whose tiles are classified: a small one at once, a larger one window by window.
-
-    Windows have a margin as wide as the CRF and the background map see, so that no seam shows.
+    """Do what `segment_slide` does, with a slide that is open.
 
     Parameters
     ----------
-    image : ndarray of shape (H, W, 3), uint8
-    tiles : ClassifiedTiles
-    method : Method
-    threads : int
-        Threads that the CRF may use.
-    progress : callable
-        Called with the numbers of windows that are done and of all.
-
-    Returns
-    -------
-    dict of str to ndarray of shape (H, W), uint8
-        Label maps by the label set's name.
-    """
-    height, width = image.shape[:2]
-    grid = SlideGrid(height, width, core=CORE if height * width > WHOLE else max(height, width))
-    margin = BACKGROUND_REACH + max(crf.reach for crf in method.crfs.values())
-    label_maps = {label_set.name: np.empty((height, width), np.uint8) for label_set in method.label_sets}
-    for number in range(math.prod(grid.cores)):
-        core = grid.core_window(number)
-        window = core.grown(margin).overlap(grid.frame)
-        part = np.ascontiguousarray(image[window.within(grid.frame)])
-        for name, found in segment(part, tiles, method.label_sets, method.crfs, threads, window):
-            label_maps[name][core.within(grid.frame)] = found.masks["CRF"][core.within(window)]
-        progress(number + 1, math.prod(grid.cores))
-    return label_maps
-
-
-def kind_of(path: Path, scale: float, mpp: float | None) -> str:
-    """Tell what a file is segmented as: "slide", "image", or "large image", in windows."""
-    with open_slide(path, mpp) as slide:
-        if is_slide(path, scale, slide.mpp):
-            return "slide"
-        return "large image" if slide.height * slide.width > WHOLE else "image"
-
-
-def doubts(slide: Slide, classifier: Classifier, tissue: np.ndarray) -> tuple[str, ...]:
-    """Return what about an input, whose tissue a bool mask shows, may not be as the user believes."""
-    notes = []
-    if tissue.mean() < LEAST_TISSUE:
-        share = f"{100 * tissue.mean():.1f} %"
-        notes.append(f"{slide.path}: only {share} of it is darker than glass: is it tissue, stained with H&E?")
-    if slide.mpp > 2 * classifier.mpp:
-        notes.append(
-            f"{slide.path}: at {slide.mpp:.3g} mpp, it is enlarged {slide.mpp / classifier.mpp:.1f} times for the "
-            f"classifier, which was trained at {classifier.mpp:.2f} mpp: expect little of it"
-        )
-    return tuple(notes)
-
-
-def write_results(
-    folder: Path,
-    slide: Slide,
-    mpp: float,
-    read: Callable[[int, int, int, int], np.ndarray],
-    label_set: LabelSet,
-    min_area: float,
-) -> None:
-    """Write a label set's label map, polygons, areas and overview.
-
-    Parameters
-    ----------
-    folder : Path
-        Gets a folder with the label set's name.
     slide : Slide
-    mpp : float
-        Scale of the label map, in microns per pixel.
-    read : callable
-        ``read(top, left, height, width)`` gives a window (px) of the label map, as uint8.
-    label_set : LabelSet
-    min_area : float
-        Area under which a polygon is left out, in square microns.
+    classifier, method, out
+        See `segment_slide`.
+    workers : int, optional
+        Number of worker processes, or, of an image, of threads; one for each core, if left out.
+    force : bool
+        Begin anew, and replace results that are there.
+    offset : int
+        By how many px at the classifier's scale a slide's tiles begin above and left of it.
+    progress : callable
+        See `progress.Report`.
     """
-    folder, name = folder / label_set.name, slide.path.stem
-    if (folder / "overview.png").exists():  # the last to be written, before the run was killed
-        return
-    height, width = slide.size(mpp)
-    label_map = folder / f"{name}.ome.tif"
-    counts = write_label_map(
-        label_map, read, height, width, mpp, list(map(label_set.describe, label_set.codes)), f"{name} {label_set.name}"
-    )
-    scale = np.array([slide.width / width, slide.height / height])  # slide.mpp / mpp, but for whole pixels
-    write_polygons(folder / f"{name}.geojson", label_map, label_set, scale, mpp, min_area)
-    write_areas(folder / "areas.csv", counts, mpp, label_set)
-    small = max(mpp, slide.mpp * max(slide.height, slide.width) / OVERVIEW)
-    picture = thumbnail(slide, small)
-    labels = read_thumbnail(label_map, *picture.shape[:2])
-    write_picture(folder / "overview.png", overview(picture, labels, label_set, small, slide.path.name, counts))
+    began, folder = time.monotonic(), out / slide.path.name
+    plan, caveat = plan_for(slide, classifier, method), classifier.labels.caveat
+    run = identity(slide, classifier, method, plan) | {"offset": offset}
+    known = claim(folder, run, force)
+    if known:
+        return Outcome.of_record(folder, known, "done before")
+    workers = workers or available_cores()
+    try:
+        picture, mpp = small_picture(slide, classifier.mpp)
+        found = survey(shrunk(picture, *slide.size(max(mpp, REDUCTION * classifier.mpp))))
+        if plan.kind == "image":
+            readers, tiles = segment_whole(slide, classifier, method, found, workers, progress)
+            scale = slide.mpp
+        else:
+            job = _job(slide, classifier, method, plan, found, folder, offset)
+            segment_tiles(job, slide, classifier, workers, progress)
+            readers = {label_set.name: label_reader(job, label_set) for label_set in method.label_sets}
+            tiles, scale = len(job.tissue), classifier.mpp
+        overviews = shrunk(picture, *slide.size(max(mpp, slide.mpp * max(slide.height, slide.width) / OVERVIEW)))
+        for label_set in method.label_sets:
+            results = Results(results_of(folder), slide, scale, label_set, overviews, caveat)
+            results.write(readers[label_set.name], method.min_area, progress)
+    except BaseException:
+        give_up(folder)
+        raise
+    facts = {"kind": plan.kind, "maps": plan.maps, "height": slide.height, "width": slide.width, "mpp": slide.mpp}
+    facts |= {"tiles": tiles, "seconds": round(time.monotonic() - began, 1)}
+    notes = [*slide.notes, *(f"{slide.path}: {note}" for note in input_notes(slide, classifier, found, plan))]
+    record = {
+        **run,
+        "source": str(slide.path.absolute()),
+        "height": slide.height,
+        "width": slide.width,
+        "frame": frame_of(slide),
+        "facts": facts,
+        "classes": {label_set.name: record_of_label_set(label_set) for label_set in method.label_sets},
+    }
+    record = finish(folder, {**record, "notes": notes, "caveat": caveat})
+    return Outcome.of_record(folder, record, "done")
 
 
-# --- A folder belongs to one input and method -------------------------------------------------------------------------
-
-
-def identity(slide: Slide, classifier: Classifier, method: Method) -> dict[str, Any]:
+def identity(slide: Slide, classifier: Classifier, method: Method, plan: Plan) -> dict[str, Any]:
     """Return all that the results depend on, as JSON can hold it."""
     file = slide.path.stat()
     return {
@@ -322,6 +145,8 @@ def identity(slide: Slide, classifier: Classifier, method: Method) -> dict[str, 
         "classifier": classifier.identity,
         "label sets": [label_set.name for label_set in method.label_sets],
         "CRF": {name: asdict(crf) for name, crf in method.crfs.items()},
+        "kind": plan.kind,
+        "maps": plan.maps,
         "batch size": method.batch_size,
         "smallest polygon": method.min_area,
         "feather": method.feather,
@@ -329,55 +154,44 @@ def identity(slide: Slide, classifier: Classifier, method: Method) -> dict[str, 
     }
 
 
-def about(slide: Slide, method: Method) -> dict[str, Any]:
-    """Return what `hsn-v1 view` needs to show the results, beyond what they depend on."""
-    return {
-        "source": str(slide.path.resolve()),
-        "height": slide.height,
-        "width": slide.width,
-        "classes": {label_set.name: record_of_label_set(label_set) for label_set in method.label_sets},
-    }
+def frame_of(slide: Slide) -> dict[str, Any]:
+    """Return which part of the file's full resolution is segmented: outlines count from its corner."""
+    top, left = slide.corner
+    bounds = {"top": top, "left": left, "height": slide.height, "width": slide.width}
+    origin = "the scanned part (openslide.bounds), as QuPath shows it" if top or left else "the file's corner"
+    return {**bounds, "counted from": origin}
 
 
-def claim(folder: Path, run: dict[str, Any], force: bool, about: Mapping[str, Any]) -> bool:
-    """Take a folder for a run, note `run` and `about` there, and tell whether it is finished there already.
-
-    Raises
-    ------
-    InputError
-        If the folder belongs to another run, or to none, or cannot be written to.
-    """
-    record = folder / RECORD
-    known = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
-    if known and force:
-        shutil.rmtree(folder)
-        known = {}
-    changed = [key for key in run if known and known.get(key) != run[key]]
-    if changed:
-        raise InputError(
-            f"{folder}: holds results of another run ({changed[0]}: {known.get(changed[0])}, now {run[changed[0]]}); "
-            "give --force to begin anew, or another --out"
+def input_notes(slide: Slide, classifier: Classifier, found: Survey, plan: Plan) -> list[str]:
+    """Return what about an input may not be as the user believes."""
+    notes = survey_notes(found, plan.tiles)
+    if slide.mpp > 2 * classifier.mpp:
+        notes.append(
+            f"at {slide.mpp:.3g} mpp, it is enlarged {slide.mpp / classifier.mpp:.1f} times for the classifier, which "
+            f"was trained at {classifier.mpp:.2f} mpp: expect little of it"
         )
-    check_writable(folder)
-    if not known and any(path.suffix != ".part" for path in folder.iterdir()):
-        raise InputError(f"{folder}: has files of somebody else's; move them away, or choose another --out")
-    for part in folder.rglob(".*.part"):  # of a run that was killed while it wrote
-        part.unlink()
-    if not known:
-        write_bytes(record, json.dumps({**run, **about}, indent=1).encode())
-    if known.get("finished"):
-        shutil.rmtree(folder / "work", ignore_errors=True)
-    return bool(known.get("finished"))
+    return notes
 
 
-def finish(folder: Path, notes: tuple[str, ...]) -> None:
-    """Note that a folder's results are all there and what to know of them, and remove the intermediate files."""
-    record = folder / RECORD
-    known = json.loads(record.read_text(encoding="utf-8"))
-    write_bytes(record, json.dumps(known | {"finished": True, "notes": notes}, indent=1).encode())
-    shutil.rmtree(folder / "work", ignore_errors=True)
-
-
-def file_facts(kind: str, slide: Slide) -> dict[str, Any]:
-    """Return the facts of an `Outcome` that are known before anything is computed."""
-    return {"kind": kind, "height": slide.height, "width": slide.width, "mpp": slide.mpp}
+def _job(
+    slide: Slide, classifier: Classifier, method: Method, plan: Plan, found: Survey, folder: Path, offset: int
+) -> SlideJob:
+    grid = SlideGrid(*slide.size(classifier.mpp), classifier.tile, offset=offset)
+    job = SlideJob(
+        source=slide.path,
+        mpp=slide.mpp,
+        grid=grid,
+        tissue=tiles_with_tissue(grid, found.tissue),
+        batch_size=method.batch_size,
+        label_sets=method.label_sets,
+        crfs=method.crfs,
+        scale=classifier.mpp,
+        thresholds=classifier.thresholds,
+        folder=folder / "work",
+        feather=method.feather,
+        maps=plan.maps,
+        glass=found.threshold,
+    )
+    if found.blank.any():
+        write_picture(job.blank_file, found.blank.astype(np.uint8))
+    return job

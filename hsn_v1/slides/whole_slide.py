@@ -1,9 +1,9 @@
 """A whole slide: the four stages on overlapping tiles, in bounded memory, and resumed where a run was killed.
 
 Tiles are read and classified in batches, here; each batch leaves a file of scores and coarse CAMs. As soon as all
-tiles that a window touches are classified, a worker process localises and adjusts each of them, averages the adjusted
-maps where tiles overlap (which is how the paper's slides differ from images, whose Grad-CAMs are averaged), refines
-the window with the CRF, and writes its core as label maps. Every file is whole or not there, and depends on nothing
+tiles that a window touches are classified, a worker process localises each of them, averages their maps where tiles
+overlap, refines the window with the CRF, and writes its core as label maps. As in the paper, maps are adjusted before
+they are averaged; by option after it, as those of images are. Every file is whole or not there, and depends on nothing
 but the slide and the settings; so whichever exist need not be made again.
 """
 
@@ -20,22 +20,20 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from skimage.morphology import remove_small_objects
 
+from ..adjust import BACKGROUND_REACH
 from ..classify import ClassifiedTiles, Classifier
 from ..densecrf import CRF, image_lattice
-from ..files.slides import Slide, open_slide
+from ..files.slide import Slide, open_slide
 from ..files.writing import write_bytes, write_picture
-from ..hsn_v1 import localise_and_adjust, winners
+from ..gradcam import localise
+from ..hsn_v1 import adjust_each, localise_and_adjust, winners
 from ..labels import LabelSet
 from ..tiles import TileGrid, Window
 from ..workers import available_cores, classifier_threads, side_by_side, worker_pool
 from .grid import SlideGrid
-
-THUMBNAIL = 8  #: how many times smaller than the classifier's scale the thumbnail is on which tissue is sought
-GLASS = 240  #: mean of R, G and B from which on bare glass is seen: the brightness of `adjust.background_map`
-SPECK = 64  #: px of the thumbnail that tissue has at least, next to each other
-LEAST_TISSUE = 0.02  #: share of tissue under which a tile is skipped: a classifier makes up what it sees in bare glass
+from .progress import Report
+from .tissue import paint_blank
 
 
 @dataclass(frozen=True)
@@ -45,8 +43,8 @@ class SlideJob:
     Attributes
     ----------
     source : Path
-    mpp : float or None
-        Scale of the slide, where the file does not tell.
+    mpp : float
+        Scale of the slide at full resolution.
     grid : SlideGrid
     tissue : ndarray of int
         Numbers of the tiles with tissue, ascending; only these are classified.
@@ -64,10 +62,14 @@ class SlideJob:
         Folder of the intermediate files.
     feather : bool
         Tiles count less towards their borders where they overlap, not alike as in the paper.
+    maps : {"adjusted", "gradcam"}
+        Which maps are averaged where tiles overlap: adjusted ones, as in the paper, or Grad-CAMs.
+    glass : float
+        Brightness from which on what `blank_file` says is blank; see `tissue.paint_blank`.
     """
 
     source: Path
-    mpp: float | None
+    mpp: float
     grid: SlideGrid
     tissue: np.ndarray
     batch_size: int
@@ -77,6 +79,8 @@ class SlideJob:
     thresholds: np.ndarray
     folder: Path
     feather: bool = False
+    maps: str = "adjusted"
+    glass: float = 255.0
 
     @property
     def batches(self) -> int:
@@ -95,6 +99,11 @@ class SlideJob:
         """Return where the label map of a core is kept."""
         return self.folder / "labels" / label_set.name / f"{number:06d}.png"
 
+    @property
+    def blank_file(self) -> Path:
+        """Where it is kept which parts of the slide are painted white, if there are any."""
+        return self.folder / "blank.png"
+
     def is_refined(self, number: int) -> bool:
         """Tell whether the label maps of a core exist."""
         return all(self.core_file(number, label_set).exists() for label_set in self.label_sets)
@@ -102,6 +111,7 @@ class SlideJob:
     def window(self, number: int) -> Window:
         """Return the window that a core is refined in: with a margin as wide as the CRF sees."""
         reach = max(crf.reach for crf in self.crfs.values())
+        reach += BACKGROUND_REACH if self.maps == "gradcam" else 0
         return self.grid.core_window(number).grown(reach).overlap(self.grid.frame)
 
     def places(self, window: Window) -> np.ndarray:
@@ -132,96 +142,62 @@ def thumbnail(slide: Slide, mpp: float, chunk: int = 128) -> np.ndarray:
     for top in range(0, frame.height, chunk):
         for left in range(0, frame.width, chunk):
             part = Window(top, left, chunk, chunk).overlap(frame)
-            picture[part.within(frame)] = slide.read(part.top, part.left, part.height, part.width, mpp)
+            picture[part.within(frame)] = slide.read(part, mpp)
     return picture
 
 
-def tissue_mask(picture: np.ndarray) -> np.ndarray:
-    """Tell tissue from bare glass.
-
-    Where in doubt it is tissue, as what is skipped is lost: the threshold is the one that makes background of a
-    pixel in stage 3, and only small specks of what is darker are left out.
-
-    Parameters
-    ----------
-    picture : ndarray of shape (H, W, 3), uint8
-
-    Returns
-    -------
-    ndarray of shape (H, W), bool
-    """
-    dark = picture.mean(axis=-1) < GLASS
-    if dark.all() or dark.size < 4 * SPECK:
-        return dark
-    return remove_small_objects(dark, max_size=SPECK - 1, connectivity=2)
-
-
-def tiles_with_tissue(grid: SlideGrid, mask: np.ndarray, least: float = LEAST_TISSUE) -> np.ndarray:
-    """Return the numbers of the tiles of which at least some share is tissue.
-
-    Parameters
-    ----------
-    grid : SlideGrid
-    mask : ndarray of shape (h, w), bool
-        Where there is tissue, at any scale.
-    least : float
-        Share of the tile, above 0.
-
-    Returns
-    -------
-    ndarray of int
-        Ascending.
-    """
-    below = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), np.int64)  # number of pixels above and left
-    below[1:, 1:] = mask.cumsum(axis=0).cumsum(axis=1)
-    scale = mask.shape[0] / grid.height, mask.shape[1] / grid.width
-
-    def has_tissue(number: int) -> bool:
-        tile = grid.tile_window(number).overlap(grid.frame)
-        top, left = int(tile.top * scale[0]), int(tile.left * scale[1])
-        bottom, right = math.ceil(tile.bottom * scale[0]), math.ceil(tile.right * scale[1])
-        found = below[bottom, right] - below[top, right] - below[bottom, left] + below[top, left]
-        return found >= least * (bottom - top) * (right - left)
-
-    return np.array([number for number in range(math.prod(grid.tiles)) if has_tissue(number)], int)
-
-
 def segment_tiles(
-    job: SlideJob, classifier: Classifier, workers: int, progress: Callable[[int, int], None] = lambda done, total: None
+    job: SlideJob,
+    slide: Slide,
+    classifier: Classifier,
+    workers: int,
+    progress: Report = lambda stage, done, total: None,
 ) -> None:
     """Classify the tiles and refine the windows that are left to do.
 
     Parameters
     ----------
     job : SlideJob
+    slide : Slide
+        The job's, opened.
     classifier : Classifier
     workers : int
         Number of worker processes.
     progress : callable
-        Called with the numbers of tiles that are classified and of all with tissue.
+        Called with the numbers of tiles that are classified and of all with tissue, then with those of windows.
     """
     waiting: dict[int, list[int]] = {}  # cores by the last batch that they need
-    needed = set()
+    needed, cores = set(), 0
     for core in range(math.prod(job.grid.cores)):
         batches = job.places(job.window(core)) // job.batch_size
+        cores += bool(len(batches))
         if len(batches) and not job.is_refined(core):
             waiting.setdefault(int(batches[-1]), []).append(core)
             needed.update(batches.tolist())
     missing = {number for number in needed if not job.batch_file(number).exists()}
-    with worker_pool(workers, job.folder) as pool, open_slide(job.source, job.mpp) as slide:
+    left, total = sum(len(job.batch(number)) for number in missing), len(job.tissue)
+    if total:
+        progress("tiles", total - left, total)
+    with worker_pool(workers, job.folder) as pool:
         read = read_ahead(lambda number: _read_batch(slide, job, number), sorted(missing))
 
         def ready_cores() -> Iterator[int]:
+            done = total - left
             for number in range(job.batches):
                 if number in missing:
                     classify_batch(job, number, next(read), classifier)
-                progress(min((number + 1) * job.batch_size, len(job.tissue)), len(job.tissue))
+                    done += len(job.batch(number))
+                    progress("tiles", done, total)
                 yield from waiting.get(number, ())
 
         beside = available_cores() - classifier_threads(available_cores())
         refine = partial(pool.submit, refine_core, job)
+        done = cores - sum(map(len, waiting.values()))
         for _, refined in side_by_side(ready_cores(), refine, workers, beside, ahead=2 * workers):
             refined.result()
+            done += 1
+            if all(job.batch_file(number).exists() for number in missing):
+                progress("windows", done, cores)
 
 
 def read_ahead(read: Callable[[int], np.ndarray], numbers: Iterable[int], depth: int = 2) -> Iterator[np.ndarray]:
@@ -241,12 +217,20 @@ def read_ahead(read: Callable[[int], np.ndarray], numbers: Iterable[int], depth:
 
 
 def _read_batch(slide: Slide, job: SlideJob, number: int) -> np.ndarray:
-    tiles = map(job.grid.tile_window, job.batch(number).tolist())
-    return np.stack([slide.read(*_numbers(tile), job.scale) for tile in tiles])
+    return np.stack([_read(slide, job, job.grid.tile_window(tile))[0] for tile in job.batch(number).tolist()])
 
 
-def _numbers(window: Window) -> tuple[int, int, int, int]:
-    return window.top, window.left, window.height, window.width
+def _read(slide: Slide, job: SlideJob, window: Window) -> tuple[np.ndarray, np.ndarray]:
+    """Read a window at the classifier's scale, with what is blank painted white, and tell where that is."""
+    image, file = slide.read(window, job.scale), job.blank_file
+    if not file.exists():
+        return image, np.zeros(image.shape[:2], bool)
+    return image, paint_blank(image, window, job.grid.frame, _blank(file, file.stat().st_mtime_ns), job.glass)
+
+
+@lru_cache(maxsize=1)
+def _blank(path: Path, modified: int) -> np.ndarray:
+    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(bool)
 
 
 def classify_batch(job: SlideJob, number: int, images: np.ndarray, classifier: Classifier) -> None:
@@ -286,42 +270,69 @@ def _classified_tile(job: SlideJob, place: int) -> ClassifiedTiles:
 
 
 @lru_cache(maxsize=1)
-def _opened(source: Path, mpp: float | None, modified: int) -> Slide:
-    return open_slide(source, mpp)
+def _opened(source: Path, mpp: float, modified: int) -> Slide:
+    return open_slide(source, mpp, override=True)
 
 
 def refine_core(job: SlideJob, number: int) -> None:
-    """Write the label maps of a core: adjusted maps of its tiles averaged, and refined in a window around it."""
+    """Write the label maps of a core: maps of its tiles averaged, and refined in a window around it."""
     core, window = job.grid.core_window(number), job.window(number)
-    places = job.places(window).tolist()
-    tiles = [job.grid.tile_window(job.tissue[place]) for place in places]
-    top, left = min(window.top, *(tile.top for tile in tiles)), min(window.left, *(tile.left for tile in tiles))
-    bottom, right = (max(getattr(window, end), *(getattr(tile, end) for tile in tiles)) for end in ("bottom", "right"))
-    around = Window(top, left, bottom - top, right - left)
-    slide = _opened(job.source, job.mpp, job.source.stat().st_mtime_ns)
-    image = slide.read(*_numbers(around), job.scale)
-
-    size = window.height, window.width
-    maps = {label_set.name: np.zeros((len(label_set), *size), np.float32) for label_set in job.label_sets}
-    weights, weight = tile_weights(job.grid, job.feather), np.zeros(size, np.float32)
-    for place, tile in zip(places, tiles, strict=True):
-        picture = np.ascontiguousarray(image[tile.within(around)])
-        shared = tile.overlap(window)
-        inside, target = shared.within(tile), shared.within(window)
-        for label_set, _, adjusted in localise_and_adjust(picture, _classified_tile(job, place), job.label_sets):
-            maps[label_set.name][(..., *target)] += weights[inside] * adjusted[(..., *inside)]
-        weight[target] += weights[inside]
-
+    tiles = {place: job.grid.tile_window(job.tissue[place]) for place in job.places(window).tolist()}
+    around = window.around(tiles.values())
+    image, white = _read(_opened(job.source, job.mpp, job.source.stat().st_mtime_ns), job, around)
     picture = np.ascontiguousarray(image[window.within(around)])
+
+    covered = np.zeros(picture.shape[:2], bool)
+    for tile in tiles.values():
+        covered[tile.overlap(window).within(window)] = True
+    maps = _averaged_maps(job, tiles, image, around, window)  # of each label set, (C, H, W)
     lattice = cache(partial(image_lattice, picture))
-    blank = weight == 0
+    blank = ~covered | white[window.within(around)]
     for label_set in job.label_sets:
         averaged = maps.pop(label_set.name)
-        averaged /= np.where(blank, 1, weight)
-        averaged[label_set.codes.index(label_set.background or label_set.other), blank] = 1
+        averaged[label_set.codes.index(label_set.background or label_set.other), ~covered] = 1
         labels = winners(job.crfs[label_set.name](averaged, picture, lattice=lattice))
         labels[blank] = no_tissue(label_set)
         write_picture(job.core_file(number, label_set), labels[core.within(window)])
+
+
+def _averaged_maps(
+    job: SlideJob, tiles: Mapping[int, Window], image: np.ndarray, around: Window, window: Window
+) -> dict[str, np.ndarray]:
+    """Return the adjusted maps of each label set in a window, averaged before or after the adjustment."""
+    weights = tile_weights(job.grid, job.feather)
+    weight = np.zeros((1, window.height, window.width), np.float32)
+    for tile in tiles.values():
+        add_tile(weight, weights[np.newaxis], tile, window)
+    weight[weight == 0] = 1
+
+    def blank(label_set: LabelSet) -> np.ndarray:
+        return np.zeros((len(label_set), window.height, window.width), np.float32)
+
+    if job.maps == "gradcam":
+
+        def average_cams(label_set: LabelSet) -> np.ndarray:
+            total = blank(label_set)
+            for place, tile in tiles.items():
+                add_tile(total, weights * localise(_classified_tile(job, place), label_set), tile, window)
+            return total / weight
+
+        picture = np.ascontiguousarray(image[window.within(around)])
+        return {label_set.name: maps for label_set, _, maps in adjust_each(picture, job.label_sets, average_cams)}
+    totals = {label_set.name: blank(label_set) for label_set in job.label_sets}
+    for place, tile in tiles.items():
+        picture = np.ascontiguousarray(image[tile.within(around)])
+        for label_set, _, adjusted in localise_and_adjust(picture, _classified_tile(job, place), job.label_sets):
+            add_tile(totals[label_set.name], weights * adjusted, tile, window)
+    for total in totals.values():
+        total /= weight
+    return totals
+
+
+def add_tile(total: np.ndarray, maps: np.ndarray, tile: Window, window: Window) -> None:
+    """Add a tile's maps, (C, tile, tile), to those of a window, (C, H, W), where they overlap."""
+    shared = tile.overlap(window)
+    total[(..., *shared.within(window))] += maps[(..., *shared.within(tile))]
 
 
 def tile_weights(grid: SlideGrid, feather: bool) -> np.ndarray:
@@ -349,19 +360,18 @@ def no_tissue(label_set: LabelSet) -> int:
     return label_set.codes.index(label_set.background) if label_set.background else len(label_set)
 
 
-def label_reader(job: SlideJob, label_set: LabelSet) -> Callable[[int, int, int, int], np.ndarray]:
-    """Return a function of top, left, height and width (px) that reads a window of the slide's label map, as uint8."""
+def label_reader(job: SlideJob, label_set: LabelSet) -> Callable[[Window], np.ndarray]:
+    """Return a function that reads a `Window` of the slide's label map, as uint8."""
 
-    @lru_cache(maxsize=job.grid.cores[1] + 1)  # a row of cores serves several rows of windows
+    @lru_cache(maxsize=job.grid.cores[1] + 1)  # several rows of windows touch a row of cores
     def core_labels(number: int) -> np.ndarray | None:
         path = job.core_file(number, label_set)
         return cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.exists() else None
 
-    def read(top: int, left: int, height: int, width: int) -> np.ndarray:
-        window, side = Window(top, left, height, width), job.grid.core
-        labels = np.full((height, width), no_tissue(label_set), np.uint8)
-        for row in range(top // side, -(-window.bottom // side)):
-            for column in range(left // side, -(-window.right // side)):
+    def read(window: Window) -> np.ndarray:
+        labels, side = np.full((window.height, window.width), no_tissue(label_set), np.uint8), job.grid.core
+        for row in range(window.top // side, -(-window.bottom // side)):
+            for column in range(window.left // side, -(-window.right // side)):
                 number = row * job.grid.cores[1] + column
                 part, core = core_labels(number), job.grid.core_window(number)
                 shared = core.overlap(window)

@@ -1,10 +1,21 @@
-"""How to train: numbers only."""
+"""How to train: numbers and names only, so that a command's help needs no library."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 TILE = 224  #: side of the published classifier's tiles, in px
+
+#: Networks that can be trained (see `networks`), and what each is.
+NETWORKS = {
+    "histonet": "HistoNet X1.7, as published",
+    "vgg16": "VGG16 (Simonyan and Zisserman, 2015)",
+    "resnet50": "ResNet50 (He et al., 2016)",
+    "efficientnetb0": "EfficientNet-B0 (Tan and Le, 2019)",
+}
+
+#: How HistoNet pools its last maps: as published, or by their average, which makes every place of a patch count.
+POOLINGS = ("max", "average")
 
 
 @dataclass(frozen=True)
@@ -13,13 +24,17 @@ class Recipe:
 
     Attributes
     ----------
+    network : str
+        One of `NETWORKS`.
+    pooling : str
+        One of `POOLINGS`; HistoNet's only, the others take the average.
     width : float
-        Factor of the published numbers of filters.
+        Factor of the published numbers of filters (HistoNet only).
     dropout : float
         Factor of the published dropout rates.
     tile : int
-        Side of the patches trained on, in px. The network has no weight that depends on it, and is saved for
-        tiles of 224 px; smaller patches say more closely where a label comes from.
+        Side of the patches trained on, in px. No network has a weight that depends on it: smaller patches say more
+        closely where a label comes from, and the classifier is saved for larger tiles.
     batch : int
         Patches in a step.
     low, high : float
@@ -34,6 +49,8 @@ class Recipe:
         Of the first weights, the order of the patches and their augmentation.
     """
 
+    network: str = "histonet"
+    pooling: str = "max"
     width: float = 1.0
     dropout: float = 1.0
     tile: int = TILE

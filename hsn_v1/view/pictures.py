@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError
-from ..files.slides import open_slide
+from ..files.slide import open_slide
+from ..tiles import Window
 from .cache import Cache, stamp
 
 TILE, OVERLAP = 510, 1  #: inner side of a tile and what it shows of each neighbour, in px
@@ -161,7 +162,7 @@ def _by_windows(path: Path, mpp: float | None) -> Picture:
 
     def window(top: int, left: int, height: int, width: int, factor: float) -> Image.Image:
         with lock:
-            return Image.fromarray(slide.read(top, left, height, width, slide.mpp * factor))
+            return Image.fromarray(slide.read(Window(top, left, height, width), slide.mpp * factor))
 
     def region(level: int, column: int, row: int) -> Image.Image:
         factor = 2 ** (picture.levels - 1 - level)

@@ -1,0 +1,290 @@
+"""``hsn-v1 benchmark``: from a released data set with patch labels to the row of a paper's table."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..labels import LabelSet, Taxonomy
+    from ..sets.benchmarks import Benchmark, Part
+
+STEPS = ("train", "tune", "segment", "score")
+
+
+def add_command(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command ``benchmark``."""
+    parser = subparsers.add_parser(
+        "benchmark",
+        help="train, tune, segment and score on a released data set",
+        description="Trains on the training part, tunes thresholds and CRF on the validation part, segments the test "
+        "part, scores it and prints the row of a table. What is done is not done again; see docs/benchmarks.md.",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the data set as released: train, val, test; or GlaS")
+    parser.add_argument("--set", metavar="NAME", help="luad, bcss, wsss4luad or glas (default: told by the file names)")
+    parser.add_argument("--classes", nargs="+", metavar="CLASS=COLOUR", help="of another set, in their order")
+    parser.add_argument("--mpp", type=float, help="microns per pixel (default: the set's)")
+    parser.add_argument("--name", help="name of the model (default: the set's)")
+    parser.add_argument("--root", type=Path, default=Path(), metavar="DIR", help="folder that has data (default: here)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write to (default: ROOT/out/NAME)")
+    parser.add_argument("--step", choices=STEPS, help="do this one only (default: all)")
+    parser.add_argument("--part", choices=("test", "validation"), default="test", help="to score (default: test)")
+    parser.add_argument(
+        "--train-options", default="", metavar="OPTIONS", help="more for train, such as '--epochs 20 --width 0.5'"
+    )
+    parser.add_argument(
+        "--patch", type=int, default=112, metavar="PX", help="side of patches that are cut (default: 112)"
+    )
+    parser.add_argument("--tuning", type=int, default=200, metavar="N", help="images to tune on (default: 200)")
+    parser.add_argument("--trials", type=int, default=40, help="CRF settings to try (default: 40)")
+    parser.add_argument("--workers", type=int, help="worker processes (default: one for each core)")
+    parser.add_argument("--force", action="store_true", help="do again what is done")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.set_defaults(run=_run)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A benchmark's data, and where its results go."""
+
+    benchmark: Benchmark
+    parts: dict[str, Part]
+    name: str
+    arguments: argparse.Namespace
+    out: Path
+
+    @property
+    def root(self) -> Path:
+        return self.arguments.root
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def common(self) -> list[str]:
+        return ["--root", str(self.root), *(["--quiet"] if self.arguments.quiet else [])]
+
+    def part(self, name: str) -> Part:
+        if name not in self.parts or not self.parts[name].truth:
+            raise InputError(
+                f"{self.arguments.folder}: no {name} part with images and masks; expected folders img and mask in one "
+                f"of {', '.join(_names_of(name))}"
+            )
+        return self.parts[name]
+
+    def is_done(self, step: str, result: Path, made_from: Path | None = None) -> bool:
+        """Return whether a step's result is there, and no older than what it is made from; if so, say so."""
+        if self.arguments.force or not result.exists():
+            return False
+        if made_from and made_from.stat().st_mtime > result.stat().st_mtime:
+            return False
+        print(f"{step}: done before ({result}); --force does it again")
+        return True
+
+
+def _names_of(part: str) -> tuple[str, ...]:
+    from ..sets.benchmarks import PARTS
+
+    return PARTS[part]
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from ..files.writing import check_writable
+
+    for option in ("patch", "tuning", "trials", "workers", "mpp"):
+        value = getattr(arguments, option)
+        if value is not None and not 0 < value < float("inf"):
+            raise InputError(f"--{option} {value}: expected a positive number")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of several models in one process
+    job = _job(arguments)
+    check_writable(job.out)
+    steps: dict[str, Callable[[_Job], int]] = {"train": _train, "tune": _tune, "segment": _segment, "score": _score}
+    return max(steps[step](job) for step in ([arguments.step] if arguments.step else STEPS))
+
+
+def _job(arguments: argparse.Namespace) -> _Job:
+    """Find out what the data set is, and where its parts are."""
+    from rich.progress import track
+
+    from ..new_class_file import parse_class
+    from ..sets.benchmarks import (
+        BENCHMARKS,
+        IN_ONE_FOLDER_SET,
+        Benchmark,
+        detect,
+        find_parts,
+        images_in_one_folder,
+        sorted_into_parts,
+    )
+
+    folder, name = arguments.folder, arguments.set
+    if name and name not in BENCHMARKS:
+        raise InputError(f"--set {name}: expected one of {', '.join(BENCHMARKS)}")
+    in_one_folder = images_in_one_folder(folder)
+    if arguments.classes:
+        classes = dict(parse_class(each) for each in arguments.classes)
+        if None in classes.values() or not arguments.mpp:
+            raise InputError("--classes: expected the masks' colours, such as tumour=#004080, and --mpp")
+        benchmark, name = Benchmark(classes, arguments.mpp, "grey"), name or folder.resolve().name
+    else:
+        name = name or (IN_ONE_FOLDER_SET if in_one_folder else detect(find_parts(folder)))
+        benchmark = BENCHMARKS[name]
+    model = arguments.name or name
+    out = arguments.out or arguments.root / "out" / model
+    if in_one_folder:
+        done = sorted_into_parts(folder, benchmark, out / "parts")
+        for _ in track(done, "sorting into parts", len(in_one_folder), disable=arguments.quiet):
+            pass
+        folder = out / "parts"
+    return _Job(benchmark, find_parts(folder), model, arguments, out)
+
+
+def _call(command: str, options: Sequence[object]) -> int:
+    """Carry out another command, and say so."""
+    print(f"hsn-v1 {command} {shlex.join(map(str, options))}", flush=True)
+    parser = argparse.ArgumentParser(prog="hsn-v1")
+    import_module(f".{command.replace('-', '_')}", __package__).add_command(parser.add_subparsers())
+    arguments = parser.parse_args([command, *map(str, options)])
+    return arguments.run(arguments)
+
+
+def _train(job: _Job) -> int:
+    from ..sets.benchmarks import has_labels
+
+    part, mpp, failed = job.parts.get("train"), job.arguments.mpp or job.benchmark.mpp, 0
+    if not part:
+        raise InputError(f"{job.arguments.folder}: no training part; expected one of {', '.join(_names_of('train'))}")
+    if job.is_done("train", job.data / f"{job.name}.h5"):
+        return 0
+    classes = [f"{code}=#{bytes(colour).hex()}" for code, colour in job.benchmark.classes.items()]
+    images = ["--images", part.images, "--labels", "names"]
+    if not has_labels(part):
+        patches, size = job.out / "patches", job.arguments.patch
+        cut = ["--size", size, "--stride", size // 2, "--mpp", mpp, "--validation", 0.2, "--classes", *classes]
+        if not job.is_done("patches", patches / "train" / "labels.csv"):
+            truth = job.part("train").truth
+            failed = _call("patches", ["--images", part.images, "--truth", truth, "--out", patches, *cut])
+        images = ["--images", patches / "train", "--validation", patches / "validation"]
+    model = ["--name", job.name, *job.common, "--out", job.out / "train", "--mpp", mpp]
+    if not (job.data / f"{job.name}.toml").exists():
+        model += ["--classes", *classes, "--background", job.benchmark.background]
+    return max(failed, _call("train", [*images, *model, *shlex.split(job.arguments.train_options)]))
+
+
+def _model(job: _Job) -> tuple[Taxonomy, LabelSet]:
+    """Return the model's classes and its only label set, or raise InputError if it is not trained yet."""
+    from ..files.models import read_labels
+    from .evaluate import only_label_set
+
+    if not (job.data / f"{job.name}.h5").exists():
+        raise InputError(f"{job.data / job.name}.h5: no such model; run --step train first, or give its --name")
+    labels = read_labels(job.data, job.name)
+    return labels, only_label_set(labels, None)
+
+
+def _tune(job: _Job) -> int:
+    """Tune thresholds and CRF, on images of the validation part or, without one, of the training part."""
+    from ..files.models import load_histonet
+    from ..sets.benchmarks import link_or_copy
+    from ..training.tune_crf import read_tuning_set
+    from ..training.tune_thresholds import tune_thresholds, write_thresholds
+
+    part, folder = job.part("validation" if "validation" in job.parts else "train"), job.out / "tuning"
+    labels, label_set = _model(job)
+    if job.is_done("tune", folder / f"crf_{label_set.name}.csv", job.data / f"{job.name}.h5"):
+        return 0
+    for image, mask in tuning_pairs(part, job.arguments.tuning):
+        link_or_copy(image, folder / "img" / image.name)
+        link_or_copy(mask, folder / "mask" / image.name)
+    mpp = job.arguments.mpp or job.benchmark.mpp
+    pairs, notes = read_tuning_set(folder / "img", folder / "mask", label_set)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    thresholds, kept = tune_thresholds(pairs, load_histonet(job.data, job.name), label_set, labels.mpp / mpp)
+    write_thresholds(job.data / f"{job.name}.mat", thresholds)
+    print(
+        "thresholds: " + ", ".join(f"{code} {value:.3f}" for code, value in zip(labels.codes, thresholds, strict=True))
+    )
+    for code in kept:
+        print(f"note: {code} is in all tiles to tune on, or in none, and keeps its threshold", file=sys.stderr)
+    options = ["--images", folder / "img", "--truth", folder / "mask", "--mpp", mpp, "--trials", job.arguments.trials]
+    return max(bool(notes), _call("tune-crf", ["--model", job.name, *job.common, *options, "--out", folder]))
+
+
+def tuning_pairs(part: Part, count: int) -> list[tuple[Path, Path]]:
+    """Return at most `count` images of a part with their masks, spread evenly over the names."""
+    from ..files.images import find_images
+    from ..files.truth import find_mask
+
+    images = find_images(part.images, "any")
+    chosen = images[:: -(-len(images) // count)]
+    return [(path, find_mask(part.truth, path.name)) for path in chosen]
+
+
+def _segment(job: _Job) -> int:
+    from dataclasses import replace
+
+    from ..files.models import load_histonet
+    from ..sets.published import progress_bar
+    from ..sets.run import run, start_workers
+    from ..sets.settings import SaveTypes, settings_of_folder, with_crfs
+    from ..show.html import PAGE
+    from ..workers import available_cores
+
+    part = job.part(job.arguments.part)
+    labels, label_set = _model(job)
+    settings = settings_of_folder(
+        part.images,
+        labels,
+        (label_set,),
+        job.out / job.arguments.part,
+        part.truth,
+        downsample=labels.mpp / (job.arguments.mpp or job.benchmark.mpp),
+        save=SaveTypes(False, False, True, False),
+        workers=job.arguments.workers or available_cores(),
+        resume=not job.arguments.force,
+    )
+    settings = with_crfs(settings, job.data, job.name)
+    start_workers(settings.workers)
+    with progress_bar(len(settings.images), job.arguments.quiet) as advance:
+        report = run(replace(settings, model=job.name), load_histonet(job.data, job.name), advance)
+    for note in report.notes:
+        print(f"note: {note}", file=sys.stderr)
+    for failure in report.failures.values():
+        print(f"failed: {failure}", file=sys.stderr)
+    print(f"{len(report.files)} images segmented; results in {settings.out / PAGE}")
+    return 1 if report.failures else 0
+
+
+def _score(job: _Job) -> int:
+    from ..evaluate import PROTOCOLS
+    from ..files.writing import write_bytes
+    from ..sets.benchmarks import paper_rows
+    from ..sets.score import PUBLISHED, score_folder
+    from .evaluate import print_score, write_score
+
+    out, part = job.out / job.arguments.part, job.part(job.arguments.part)
+    _, label_set = _model(job)
+    if not (out / label_set.name).is_dir():
+        raise InputError(f"{out / label_set.name}: no masks; run --step segment first")
+    score = score_folder(out, part.truth, label_set)
+    print_score(score, label_set, PROTOCOLS)
+    write_score(out / "score.csv", score, label_set, PROTOCOLS)
+    values = score.table(label_set, PROTOCOLS)
+    lines = [paper_rows(values, protocol, f"HistoSegNet, {job.name}") for protocol in (*PROTOCOLS, PUBLISHED)]
+    text = "\n\n".join("\n".join([header, "|---" * (header.count("|") - 1) + "|", row]) for header, row in lines)
+    write_bytes(out / "score.md", f"{text}\n".encode())
+    print(f"{text}\n\nrows in {out / 'score.md'}, all values in {out / 'score.csv'}")
+    for failure in score.failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    return 1 if score.failures else 0

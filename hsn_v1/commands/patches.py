@@ -1,0 +1,93 @@
+"""``hsn-v1 patches``: cut patches with labels out of images with masks."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ..errors import InputError
+
+
+def add_command(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command ``patches``."""
+    parser = subparsers.add_parser(
+        "patches",
+        help="cut patches with labels out of images with masks",
+        description="Cut patches out of images, and write which classes each contains to labels.csv, for train. Where "
+        "in a patch a class is, training never sees.",
+    )
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="images")
+    parser.add_argument("--truth", type=Path, required=True, metavar="DIR", help="their masks, of the same names")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write patches and labels.csv into")
+    parser.add_argument("--size", type=int, required=True, metavar="PX", help="side of the patches")
+    parser.add_argument("--stride", type=int, metavar="PX", help="from one to the next (default: the size)")
+    parser.add_argument("--mpp", type=float, required=True, help="microns per pixel of the images")
+    parser.add_argument("--patch-mpp", type=float, help="scale of the patches (default: the images')")
+    parser.add_argument("--share", type=float, default=0.05, help="least share that a class covers (default: 0.05)")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "--classes", nargs="+", metavar="CLASS=COLOUR", help="the masks' classes, such as tumour=#004080 stroma=#408000"
+    )
+    which.add_argument("--model", metavar="NAME", help="model whose file of classes has them")
+    parser.add_argument("--label-set", help="of the model (default: its first)")
+    parser.add_argument("--root", type=Path, default=Path(), help="folder that has data (default: this one)")
+    parser.add_argument(
+        "--validation", type=float, default=0, metavar="SHARE", help="share of the images to keep apart (default: 0)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the images kept apart (default: 0)")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from ..files.writing import check_writable
+    from ..training.cut_patches import Cut, cut_patches
+
+    stride, patch_mpp = arguments.stride or arguments.size, arguments.patch_mpp or arguments.mpp
+    for name, value in (("size", arguments.size), ("stride", stride), ("mpp", arguments.mpp), ("patch-mpp", patch_mpp)):
+        if not 0 < value < float("inf"):
+            raise InputError(f"--{name} {value:g}: expected a positive number")
+    if not 0 < arguments.share <= 1 or not 0 <= arguments.validation < 1 or arguments.seed < 0:
+        raise InputError("--share: expected above 0, up to 1; --validation: from 0, below 1; --seed: from 0 on")
+    label_set = _label_set(arguments)
+    check_writable(arguments.out)
+    codes = [label_set.codes[i] for i in label_set.classified]
+    cut = Cut(arguments.size, stride, arguments.mpp / patch_mpp, arguments.share)
+    labels, notes = cut_patches(
+        arguments.images,
+        arguments.truth,
+        label_set,
+        codes,
+        cut,
+        arguments.out,
+        arguments.validation,
+        arguments.seed,
+        arguments.quiet,
+    )
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    for folder, present in labels.items():
+        counts = ", ".join(f"{n} with {code}" for code, n in zip(codes, present.sum(axis=0), strict=True))
+        print(f"{folder / 'labels.csv'}: {len(present)} patches, {counts}")
+    return 1 if notes else 0
+
+
+def _label_set(arguments: argparse.Namespace):
+    """Return the label set of the masks: of a model, or of the classes that the options name."""
+    from ..files.models import find_model, read_labels
+    from ..labels import LabelSet
+    from ..new_class_file import parse_class
+
+    if arguments.model:
+        labels = read_labels(find_model(arguments.root, arguments.model), arguments.model)
+        (label_set,) = (
+            labels.group(arguments.label_set) if arguments.label_set else [next(iter(labels.label_sets.values()))]
+        )
+        return label_set
+    classes = dict(parse_class(each) for each in arguments.classes)
+    bare = [code for code, colour in classes.items() if colour is None]
+    if bare:
+        raise InputError(f"--classes {bare[0]}: its colour in the masks is missing, such as {bare[0]}=#004080")
+    excluded = {"excluded": len(classes)}  # the index after the classes, as benchmarks have it
+    return LabelSet("masks", classes, {code: i for i, code in enumerate(classes)}, unlabelled=excluded)

@@ -1,0 +1,99 @@
+"""Slides of several files: which files of a folder make up one slide, and which are only its label or overview."""
+
+from __future__ import annotations
+
+import configparser
+from collections.abc import Iterable
+from pathlib import Path
+from xml.etree import ElementTree
+
+#: Bytes of a DICOM file in which its header's first tags are.
+DICOM_HEADER = 1 << 16
+
+#: Kinds of DICOM images that are no slide.
+NOT_THE_SLIDE = ("LABEL", "OVERVIEW", "THUMBNAIL", "LOCALIZER")
+
+
+def parts_of_slides(files: Iterable[Path]) -> dict[Path, str]:
+    """Return the files that are not to be segmented by themselves, with the reason.
+
+    A DICOM series is named by its largest file, a VMS or VMU set by that file, and an OME-TIFF of several files by the
+    first of them.
+
+    Parameters
+    ----------
+    files : iterable of Path
+        Files that may belong together.
+    """
+    found = {}
+    files = sorted(files)
+    for folder in sorted({file.parent for file in files}):
+        here = [file for file in files if file.parent == folder]
+        found |= _dicom_parts([file for file in here if file.suffix.lower() == ".dcm"])
+        found |= _named_parts([file for file in here if file.suffix.lower() in (".vms", ".vmu")], here)
+        found |= _ome_parts([file for file in here if ".ome." in file.name.lower()])
+    return found
+
+
+def _dicom_parts(files: list[Path]) -> dict[Path, str]:
+    found, series = {}, {}
+    for file in files:
+        header = file.read_bytes()[:DICOM_HEADER] if file.stat().st_size <= DICOM_HEADER else _begin(file)
+        kind = next((kind for kind in NOT_THE_SLIDE if kind in _dicom_text(header, 0x0008, 0x0008, b"CS")), "")
+        if kind:
+            found[file] = f"the {kind.lower()} image of a DICOM slide"
+        else:
+            series.setdefault(_dicom_text(header, 0x0020, 0x000E, b"UI") or str(file), []).append(file)
+    for members in series.values():
+        main = max(members, key=lambda file: file.stat().st_size)
+        found |= {file: f"part of the slide {main.name}" for file in members if file != main}
+    return found
+
+
+def _begin(file: Path) -> bytes:
+    with file.open("rb") as content:
+        return content.read(DICOM_HEADER)
+
+
+def _dicom_text(header: bytes, group: int, element: int, kind: bytes) -> str:
+    """Return a text of a DICOM header in the usual encoding, explicit and little-endian, or nothing."""
+    tag = group.to_bytes(2, "little") + element.to_bytes(2, "little") + kind
+    place = header.find(tag)
+    if place < 0:
+        return ""
+    begin = place + len(tag) + 2
+    length = int.from_bytes(header[begin - 2 : begin], "little")
+    return header[begin : begin + length].decode("ascii", "replace").strip("\0 ")
+
+
+def _named_parts(indices: list[Path], here: list[Path]) -> dict[Path, str]:
+    """Return the files that Hamamatsu's index files name."""
+    found = {}
+    for index in indices:
+        parser = configparser.ConfigParser(strict=False, interpolation=None)
+        try:
+            parser.read_string(index.read_text(encoding="utf-8", errors="replace"))
+        except configparser.Error:
+            continue
+        named = {value.strip() for section in parser.values() for value in section.values()}
+        found |= {file: f"part of the slide {index.name}" for file in here if file.name in named}
+    return found
+
+
+def _ome_parts(files: list[Path]) -> dict[Path, str]:
+    import tifffile
+
+    found, taken = {}, set()
+    for file in files:
+        if file in taken:
+            continue
+        try:
+            with tifffile.TiffFile(file) as content:
+                root = ElementTree.fromstring(content.ome_metadata or "<OME/>")
+        except Exception:  # whatever is wrong with it is reported where it is opened
+            continue
+        names = {element.get("FileName") for element in root.iter() if element.tag.endswith("UUID")}
+        others = [other for other in files if other.name in names and other != file]
+        taken.update(others)
+        found |= dict.fromkeys(others, f"part of the slide {file.name}")
+    return found

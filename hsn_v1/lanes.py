@@ -1,0 +1,120 @@
+"""Vectors of floats in Numba's kernels: `load` and `store` of 8, 4, 2 or 1 neighbouring values, and `+` and `*`.
+
+Also `prefetch`, for values whose place is known before it is their turn: waiting for memory takes longer than the sums.
+
+Numba leaves it to LLVM to find vector instructions in loops over a few values, which it rarely does where the length
+is only known at run time. These name them; LLVM still splits what a processor's registers do not hold.
+
+A kernel over rows of any length takes as many of the widest as fit, and then the rest::
+
+    column = 0
+    for lanes in literal_unroll(WIDTHS):
+        while column + len(lanes) <= length:
+            store(out, row + column, load(values, row + column, lanes) * everywhere(gain, lanes))
+            column += len(lanes)
+
+Numba's cache does not see changes to this file: remove it (`__pycache__/*.nb?`) after one.
+"""
+
+from __future__ import annotations
+
+import operator
+
+from llvmlite import ir
+from numba.core import types
+from numba.core.imputils import lower_builtin
+from numba.extending import intrinsic, models, register_model, type_callable
+
+#: The widths, as tuples, whose length the compiler knows.
+WIDTHS = (tuple(range(8)), tuple(range(4)), tuple(range(2)), tuple(range(1)))
+
+FLOAT_BYTES = 4
+
+
+class Lanes(types.Type):
+    """Numba's type of a vector of float32."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        super().__init__(f"Lanes({count})")
+
+
+@register_model(Lanes)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, manager, lanes: Lanes) -> None:
+        super().__init__(manager, lanes, ir.VectorType(ir.FloatType(), lanes.count))
+
+
+@intrinsic
+def load(typing, array, index, lanes):
+    """Return the values of a contiguous float32 array from a flat index on."""
+
+    def generate(context, builder, signature, arguments):
+        value = builder.load(_pointer(context, builder, signature.args[0], arguments, signature.return_type))
+        value.align = FLOAT_BYTES
+        return value
+
+    return Lanes(lanes.count)(array, types.intp, lanes), generate
+
+
+@intrinsic
+def store(typing, array, index, value):
+    """Set the values of a contiguous float32 array from a flat index on."""
+
+    def generate(context, builder, signature, arguments):
+        pointer = _pointer(context, builder, signature.args[0], arguments, signature.args[2])
+        builder.store(arguments[2], pointer).align = FLOAT_BYTES
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value), generate
+
+
+@intrinsic
+def everywhere(typing, value, lanes):
+    """Return a vector that holds one float32 in all places."""
+
+    def generate(context, builder, signature, arguments):
+        vector = context.get_value_type(signature.return_type)
+        first = builder.insert_element(ir.Constant(vector, ir.Undefined), arguments[0], ir.Constant(ir.IntType(32), 0))
+        places = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
+        return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), places)
+
+    return Lanes(lanes.count)(types.float32, lanes), generate
+
+
+@intrinsic
+def prefetch(typing, array, index):
+    """Ask for the cache line of a contiguous array's value at a flat index; does nothing else."""
+
+    def generate(context, builder, signature, arguments):
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        call = builder.module.declare_intrinsic("llvm.prefetch", [byte], function)
+        pointer = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
+        builder.call(call, [pointer, number(0), number(3), number(1)])  # to read, from all caches, data
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+def _pointer(context, builder, array, arguments, lanes):
+    data = context.make_array(array)(context, builder, arguments[0]).data
+    return builder.bitcast(builder.gep(data, [arguments[1]]), context.get_value_type(lanes).as_pointer())
+
+
+def _same(context):
+    return lambda one, other: one if isinstance(one, Lanes) and one == other else None
+
+
+def _add(context, builder, signature, arguments):
+    return builder.fadd(*arguments)
+
+
+def _multiply(context, builder, signature, arguments):
+    return builder.fmul(*arguments)
+
+
+for _operator, _lowering in ((operator.add, _add), (operator.iadd, _add), (operator.mul, _multiply)):
+    type_callable(_operator)(_same)
+    lower_builtin(_operator, Lanes, Lanes)(_lowering)

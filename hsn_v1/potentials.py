@@ -1,0 +1,190 @@
+"""Unary energies, the features of pixels, and their lattices; with the names that `pydensecrf.utils` gave them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from .lattice_filter import Lattice
+from .permutohedral import build_lattice
+
+KEPT = 1 << 20  #: pixels up to which the lattice of an image's size is kept, of 30 bytes a pixel
+
+
+def unary_from_labels(labels: np.ndarray, n_labels: int, gt_prob: float, zero_unsure: bool = True) -> np.ndarray:
+    """Return the unary energy of a label map that is right with some probability.
+
+    Parameters
+    ----------
+    labels : ndarray of int, of any shape
+        With `zero_unsure`, 1 to `n_labels`, and 0 where any class is as likely; else 0 to ``n_labels - 1``.
+    n_labels : int
+        Number of classes, at least 2; 0 is none of them with `zero_unsure`.
+    gt_prob : float
+        Probability of the class of `labels`, between 0 and 1; the others share the rest.
+    zero_unsure : bool
+        What 0 stands for.
+
+    Returns
+    -------
+    ndarray of shape (n_labels, labels.size), float32
+        Negative log-probabilities.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+    """
+    labels = np.asarray(labels).ravel()
+    if not 0 < gt_prob < 1:
+        raise ValueError(f"gt_prob is {gt_prob}, expected a probability between 0 and 1")
+    if n_labels < 2:
+        raise ValueError(f"n_labels is {n_labels}, expected at least 2")
+    known = labels[labels > 0] - 1 if zero_unsure else labels
+    if labels.size and (labels.min() < 0 or (known.size and known.max() >= n_labels)):
+        raise ValueError(f"labels go from {labels.min()} to {labels.max()}, which {n_labels} classes do not have")
+    energy = np.full((n_labels, labels.size), -np.log((1 - gt_prob) / (n_labels - 1)), np.float32)
+    energy[known, np.flatnonzero(labels) if zero_unsure else np.arange(labels.size)] = -np.log(gt_prob)
+    if zero_unsure:
+        energy[:, labels == 0] = -np.log(1 / n_labels)
+    return energy
+
+
+def unary_from_softmax(sm: np.ndarray, scale: float | None = None, clip: float | None = 1e-5) -> np.ndarray:
+    """Return the unary energy of probabilities.
+
+    Parameters
+    ----------
+    sm : ndarray of shape (C, ...), in 0..1
+        Probabilities, such as a network's.
+    scale : float, optional
+        In 0..1, without 0: mix the probabilities with uniform ones, of which 1 - `scale` are taken.
+    clip : float, optional
+        Least probability, so that the energy is finite.
+
+    Returns
+    -------
+    ndarray of shape (C, N), float32
+        Negative log-probabilities.
+
+    Raises
+    ------
+    ValueError
+        If `scale` is out of its range.
+    """
+    if scale is not None:
+        if not 0 < scale <= 1:
+            raise ValueError(f"scale is {scale}, expected a number above 0 and up to 1")
+        sm = scale * sm + (1 - scale) * (np.ones(sm.shape) / len(sm))
+    if clip is not None:
+        sm = np.clip(sm, clip, 1)
+    return -np.log(sm).reshape(len(sm), -1).astype(np.float32)
+
+
+def create_pairwise_gaussian(sdims: Sequence[float], shape: Sequence[int]) -> np.ndarray:
+    """Return the features of a Gaussian kernel of the distance of two points of a grid.
+
+    Parameters
+    ----------
+    sdims : sequence of D float
+        Standard deviation along each axis, in steps of the grid.
+    shape : sequence of D int
+        The grid's.
+
+    Returns
+    -------
+    ndarray of shape (D, N), float32
+        Coordinates, axis 0 first, in standard deviations.
+    """
+    grid = np.indices(tuple(shape), np.float32)
+    for coordinates, deviation in zip(grid, sdims, strict=True):
+        coordinates /= deviation
+    return grid.reshape(len(grid), -1)
+
+
+def create_pairwise_bilateral(
+    sdims: Sequence[float], schan: float | Sequence[float], img: np.ndarray, chdim: int = -1
+) -> np.ndarray:
+    """Return the features of a bilateral kernel: of the distance of two points, and of the difference of their values.
+
+    Parameters
+    ----------
+    sdims : sequence of D float
+        Standard deviation along each axis, in steps of the grid.
+    schan : float or sequence of C float
+        Standard deviation of each channel's values; one number stands for all channels.
+    img : ndarray
+        D axes, and one of C channels unless there is one channel only.
+    chdim : int
+        The axis of the channels; -1 if there is none.
+
+    Returns
+    -------
+    ndarray of shape (D + C, N), float32
+        Coordinates and channels, in standard deviations.
+    """
+    channels = (img[np.newaxis] if chdim == -1 else np.moveaxis(img, chdim, 0)).astype(np.float32)
+    for channel, deviation in zip(channels, np.broadcast_to(schan, len(channels)).tolist(), strict=True):
+        channel /= deviation
+    return np.concatenate([create_pairwise_gaussian(sdims, channels.shape[1:]), channels.reshape(len(channels), -1)])
+
+
+def image_lattice(
+    image: np.ndarray,
+    sxy: float | tuple[float, float],
+    srgb: float | tuple[float, float, float] | None = None,
+    threads: int = 1,
+    normalisation: str = "symmetric",
+) -> Lattice:
+    """Return the lattice of an image's pixels, by row and column, and by colour if `srgb` is given.
+
+    Parameters
+    ----------
+    image : ndarray of shape (H, W, 3), uint8
+        Only its size counts without `srgb`.
+    sxy : float or (float, float)
+        Standard deviation in px, or those of x and of y.
+    srgb : float or (float, float, float)
+        Standard deviation in grey levels, or those of the channels.
+    threads : int
+    normalisation : str
+        As of `build_lattice`.
+
+    Returns
+    -------
+    Lattice
+
+    Raises
+    ------
+    ValueError
+        If the deviations are not as many positive numbers.
+    """
+    height, width = image.shape[:2]
+    sx, sy = _deviations("sxy", sxy, 2)
+    if srgb is None:
+        return (_kept_grid if height * width <= KEPT else _grid)(height, width, sx, sy, threads, normalisation)
+    features = create_pairwise_bilateral((sy, sx), _deviations("srgb", srgb, 3), image, chdim=2)
+    return build_lattice(_x_first(features), threads, normalisation)
+
+
+def _grid(height: int, width: int, sx: float, sy: float, threads: int, normalisation: str) -> Lattice:
+    features = create_pairwise_gaussian((sy, sx), (height, width))
+    return build_lattice(_x_first(features), threads, normalisation)
+
+
+_kept_grid = lru_cache(maxsize=4)(_grid)  # patches, and windows of a slide, are mostly of one size
+
+
+def _x_first(features: np.ndarray) -> np.ndarray:
+    # The order in which pydensecrf embeds an image's features, which matters to the lattice.
+    features[:2] = features[1::-1].copy()
+    return features
+
+
+def _deviations(name: str, value: float | Sequence[float], count: int) -> list[float]:
+    numbers = np.asarray(value, np.float64)
+    if numbers.shape not in ((), (count,)) or not (numbers > 0).all():
+        raise ValueError(f"{name} is {value}, expected a positive number or {count} of them")
+    return np.broadcast_to(numbers, count).tolist()

@@ -1,0 +1,209 @@
+"""Data sets with patch labels, as they are released: their classes and parts, and how files carry labels and masks."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from ..files.images import find_images, read_image
+from ..files.truth import find_mask, read_objects, read_truth, write_labels
+from ..files.writing import write_picture
+from ..labels import Colour, LabelSet
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A data set with patch labels.
+
+    Attributes
+    ----------
+    classes : dict of str to (int, int, int)
+        In the order of the labels in file names and of the indices in masks, with the colours of the masks' palettes.
+    mpp : float
+        Scale of the images, in microns per pixel.
+    background : str
+        How ``train --background`` finds what the masks exclude, which is the index after the classes.
+    labels : str
+        Pattern of the labels in file names; empty if they have none, and patches are cut from images with masks.
+    """
+
+    classes: dict[str, Colour]
+    mpp: float
+    background: str
+    labels: str = ""
+
+
+#: docs/benchmarks.md says where these facts are from. 10x is taken as 1 mpp.
+BENCHMARKS = {
+    "luad": Benchmark(
+        {"TE": (205, 51, 51), "NEC": (0, 255, 0), "LYM": (65, 105, 225), "TAS": (255, 165, 0)},
+        mpp=1.0,
+        background="grey",
+        labels=r"\[[01]( [01]){3}\]",
+    ),
+    "bcss": Benchmark(
+        {"TUM": (255, 0, 0), "STR": (0, 255, 0), "LYM": (0, 0, 255), "NEC": (153, 0, 255)},
+        mpp=0.25,
+        background="grey",
+        labels=r"\[[01]{4}\]",
+    ),
+    "wsss4luad": Benchmark(
+        {"tumour": (0, 64, 128), "stroma": (64, 128, 0), "normal": (243, 152, 0)},
+        mpp=1.0,
+        background="grey",
+        labels=r"\[[01](, ?[01]){2}\]",
+    ),
+    "glas": Benchmark({"other": (3, 155, 229), "gland": (0, 0, 128)}, mpp=0.62, background="none"),
+}
+
+#: What the parts' folders are called, and their folders of images and masks.
+PARTS = {
+    "train": ("train", "training", "1.training"),
+    "validation": ("val", "valid", "validation", "2.validation"),
+    "test": ("test", "testing", "3.testing"),
+}
+IMAGES, MASKS = ("img", "image", "images"), ("mask", "masks", "gt")
+
+#: How GlaS names its images, in one folder: the part that each belongs to.
+IN_ONE_FOLDER_SET = "glas"
+IN_ONE_FOLDER = re.compile(r"(train|test)[AB]?_\d+")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Folders of a part's images and, if there are any, of their masks."""
+
+    images: Path
+    truth: Path | None
+
+
+def find_parts(folder: Path) -> dict[str, Part]:
+    """Return the parts that a released data set has, by the keys of `PARTS`.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder, or no part in it.
+    """
+    parts = {}
+    for part, names in PARTS.items():
+        found = _first(folder, names)
+        if found:
+            parts[part] = Part(_first(found, IMAGES) or found, _first(found, MASKS))
+    if not parts:
+        raise InputError(f"{folder}: no data set; expected folders {', '.join(names[0] for names in PARTS.values())}")
+    return parts
+
+
+def _first(folder: Path, names: tuple[str, ...]) -> Path | None:
+    return next((folder / name for name in names if (folder / name).is_dir()), None)
+
+
+def detect(parts: dict[str, Part]) -> str:
+    """Return the name of the benchmark whose labels the training patches' names carry, or raise InputError."""
+    first = find_images(parts["train"].images, "any")[0].name if "train" in parts else ""
+    for name, benchmark in BENCHMARKS.items():
+        if benchmark.labels and re.search(benchmark.labels + r"\.\w+$", first):
+            return name
+    raise InputError(
+        f"{first or 'no training part'}: not known by its labels; give --set {'|'.join(BENCHMARKS)}, or --classes and "
+        "--mpp"
+    )
+
+
+def has_labels(part: Part) -> bool:
+    """Return whether the names of a part's images carry labels."""
+    return bool(re.search(r"\[[01][01, ]*\]\.\w+$", find_images(part.images, "any")[0].name))
+
+
+def sorted_into_parts(folder: Path, benchmark: Benchmark, out: Path) -> Iterator[Path]:
+    """Sort images of one folder, as GlaS is published, into parts with palette masks; skip what is there.
+
+    Masks are ``train_1_anno.bmp``, one label per gland, next to ``train_1.bmp``; or they are in the folder ``gt`` next
+    to the images' ``img``, or in the same places as in the authors' download of HistoSegNet, in colours.
+
+    Parameters
+    ----------
+    folder : Path
+    benchmark : Benchmark
+        Its first class is what is outside of objects, its second one objects.
+    out : Path
+        Gets the folders ``train`` and ``test``, each with ``img`` and ``mask``.
+
+    Yields
+    ------
+    Path
+        Each image, when it is done.
+
+    Raises
+    ------
+    InputError
+        If an image has no mask, or either cannot be read.
+    """
+    label_set = LabelSet("tissue", benchmark.classes, {code: i for i, code in enumerate(benchmark.classes)})
+    for path in images_in_one_folder(folder):
+        part = out / IN_ONE_FOLDER.fullmatch(path.stem)[1]
+        image, mask = part / "img" / f"{path.stem}.png", part / "mask" / f"{path.stem}.png"
+        if not mask.exists():
+            pixels, _ = read_image(path)
+            size = pixels.shape[:2]
+            objects = path.with_name(f"{path.stem}_anno{path.suffix}")
+            if objects.exists():
+                labels = (read_objects(objects, *size) > 0).astype(np.uint8)
+            else:
+                labels = read_truth(find_mask(_truth_of(path.parent), path.name), label_set, *size).labels
+            write_picture(image, pixels)
+            write_labels(mask, labels, label_set)
+        yield path
+
+
+def images_in_one_folder(folder: Path) -> list[Path]:
+    """Return the images of GlaS in a folder, as it is published; none if it is no such folder."""
+    for place in (folder / "img" / "02_glas_full", folder / "img", folder):
+        if place.is_dir():
+            found = [path for path in sorted(place.iterdir()) if IN_ONE_FOLDER.fullmatch(path.stem)]
+            if found:
+                return found
+    return []
+
+
+def _truth_of(images: Path) -> Path:
+    """Return the folder of ground truth that belongs to a folder of images."""
+    for place in (images.parent.parent / "gt" / images.name / "glas", images.parent / "gt" / "glas"):
+        if place.is_dir():
+            return place
+    return images.parent / "gt"
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Put a file in a second place, without a second copy of its content where the disk allows."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def paper_rows(values: dict[tuple[str, str], dict[str, float]], protocol: str, method: str) -> tuple[str, str]:
+    """Return header and row of a table in a paper, in Markdown.
+
+    Parameters
+    ----------
+    values : dict
+        See `score.Score.table`.
+    protocol : str
+    method : str
+        What the row is called.
+    """
+    wanted = [key for key in values if protocol in values[key] and (key[0] == "IoU" or not key[1])]
+    names = [code or metric for metric, code in wanted]
+    cells = [f"{values[key][protocol]:.4f}".replace("nan", "-") for key in wanted]
+    return f"| {protocol} | {' | '.join(names)} |", f"| {method} | {' | '.join(cells)} |"

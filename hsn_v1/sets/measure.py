@@ -1,0 +1,131 @@
+"""What an image's masks are worth: compared with its ground truth, as they were made or as a run wrote them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from .. import evaluate
+from ..files.truth import Truth, read_labels, read_objects, read_truth
+from ..files.writing import write_bytes
+from ..hsn_v1 import STAGES
+from ..object_metrics import ObjectSums, object_sums
+from .outputs import OBJECTS, mask_name, object_mask
+from .report import ImageResult
+from .settings import Settings
+
+Masks = Mapping[tuple[str, str], np.ndarray]  #: class indices (H, W) by the label set's name and stage
+
+
+def read_truths(settings: Settings, path: Path, size: tuple[int, int]) -> dict[str, Truth]:
+    """Return an image's ground truth by the label set's name; none where the run does without.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or of no use.
+    """
+    if not settings.truth or settings.run_level < 3:
+        return {}
+    return {
+        label_set.name: read_truth(settings.truth_file(path, label_set), label_set, *size, settings.resize_truth)
+        for label_set in settings.label_sets
+    }
+
+
+def measure(
+    settings: Settings, path: Path, size: tuple[int, int], masks: Masks, truths: Mapping[str, Truth]
+) -> ImageResult:
+    """Compare an image's masks with its ground truth.
+
+    Parameters
+    ----------
+    settings : Settings
+    path : Path
+        The image's file.
+    size : (int, int)
+        The image's height and width, in px.
+    masks : mapping of (str, str) to ndarray of shape (H, W), uint8
+        Class indices by the label set's name and stage.
+    truths : mapping of str to Truth
+        By the label set's name; empty without ground truth.
+
+    Raises
+    ------
+    InputError
+        If a file of true objects is of no use.
+    """
+    classes = {label_set.name: len(label_set) for label_set in settings.label_sets}
+    return ImageResult(
+        path.name,
+        size,
+        areas={key: np.bincount(mask.ravel(), minlength=classes[key[0]]) for key, mask in masks.items()},
+        confusions={
+            (name, stage): evaluate.confusion_matrix(truths[name].labels, mask, classes[name])
+            for (name, stage), mask in masks.items()
+            if truths
+        },
+        objects=compare_objects(settings, path, masks) if truths else {},
+        pixels={name: truth.pixels for name, truth in truths.items()},
+        notes=tuple(
+            f"{settings.truth_file(path, label_set)}: {truths[label_set.name].strange} pixels have a colour of no "
+            "class; they count as unlabelled"
+            for label_set in settings.label_sets
+            if truths and truths[label_set.name].strange
+        ),
+    )
+
+
+def compare_objects(settings: Settings, path: Path, masks: Masks) -> dict[tuple[str, str], ObjectSums]:
+    """Compare the final masks' objects with the true ones, where there is a file of these.
+
+    Returns
+    -------
+    dict of (str, str) to ObjectSums
+        By the label set's name and a key of `outputs.OBJECTS`.
+
+    Raises
+    ------
+    InputError
+        If the file is of no use.
+    """
+    sums = {}
+    for label_set in settings.label_sets:
+        folder = label_set.true_objects
+        if folder and (file := settings.truth / folder / f"{path.stem}.bmp").exists():
+            mask = masks[label_set.name, STAGES[-1]]
+            truth = read_objects(file, *mask.shape)
+            for kind, separate in OBJECTS.items():
+                sums[label_set.name, kind] = object_sums(separate(object_mask(mask, label_set)), truth)
+    return sums
+
+
+def kept_file(settings: Settings, path: Path) -> Path:
+    """Return the file of what a run that resumes keeps of an image beside its masks, written when these are there."""
+    return settings.out / "work" / f"{path.name}.json"
+
+
+def keep(settings: Settings, path: Path, result: ImageResult, note: str) -> None:
+    """Keep what an image's masks do not say, and that they are all written."""
+    kept = {"scores": result.scores, "silent": result.silent, "note": note}
+    write_bytes(kept_file(settings, path), json.dumps(kept).encode())
+
+
+def measure_written(settings: Settings, path: Path) -> ImageResult:
+    """Compare the masks that a run wrote, and kept, with an image's ground truth; errors are those of `measure`."""
+    masks = {
+        (label_set.name, stage): read_labels(
+            settings.out / label_set.name / f"ablative_{stage}" / mask_name(path.name), label_set
+        )
+        for label_set in settings.label_sets
+        for stage in STAGES
+    }
+    size = next(iter(masks.values())).shape
+    result = measure(settings, path, size, masks, read_truths(settings, path, size))
+    kept = json.loads(kept_file(settings, path).read_text(encoding="utf-8"))
+    notes = (*([kept["note"]] if kept["note"] else ()), *result.notes)
+    return replace(result, scores=kept["scores"], silent=kept["silent"], notes=notes)

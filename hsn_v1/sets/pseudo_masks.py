@@ -1,0 +1,174 @@
+"""Pseudo-masks: what to train a segmentation network on, of patches whose classes are known, but not where they are."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__
+from ..classify import ClassifiedTiles, Classifier
+from ..densecrf import CRF
+from ..errors import InputError
+from ..files.truth import write_labels
+from ..files.writing import check_writable, remove_results_of_another_run, write_bytes
+from ..hsn_v1 import localise_and_adjust, winners
+from ..labels import LabelSet
+from ..workers import SMALL_IMAGES, worker_pool
+from .outputs import mask_name
+from .run import MADE_WITH, ClassifiedImage, finish_images
+from .settings import Settings
+
+MASKS = "masks"  #: folder of the final masks
+MAPS = ("gradcam", "adjusted", "crf")  #: folders of the maps after each stage
+
+
+def write_pseudo_masks(
+    settings: Settings,
+    classifier: Classifier,
+    known: Mapping[str, Collection[str]],
+    folders: Collection[str],
+    on_image: Callable[[], None] = lambda: None,
+) -> dict[str, str]:
+    """Write pseudo-masks of a set of patches.
+
+    Parameters
+    ----------
+    settings : Settings
+        With one label set, and its CRF. Where it resumes, what is there and was made in the same way is kept.
+    classifier : Classifier
+    known : mapping of str to collection of str
+        Codes of the classes that each image contains, by its file name.
+    folders : collection of str
+        What to write: `MASKS`, palette PNG files of class indices, and some of `MAPS`, NumPy files of shape (C, H, W),
+        float16, in 0..1.
+    on_image : callable
+        Called after each image, also after one that failed.
+
+    Returns
+    -------
+    dict of str to str
+        What went wrong with an image, by its file name.
+
+    Raises
+    ------
+    InputError
+        If results cannot be written, no image could be done, or two would be written under one name.
+    """
+    check_writable(settings.out)
+    (label_set,) = settings.label_sets
+    crf = settings.crfs[label_set.name]
+    results = {path: [file_of(settings.out, folder, path.name) for folder in folders] for path in settings.images}
+    stems: dict[str, Path] = {}
+    for path in settings.images:
+        if stems.setdefault(path.stem, path) != path:
+            raise InputError(f"{path} and {stems[path.stem]} have the same name; use another --out for each")
+    if not settings.resume:
+        (settings.out / MADE_WITH).unlink(missing_ok=True)
+    others = (file_of(settings.out, folder, path.name) for folder in (MASKS, *MAPS) for path in settings.images)
+    remove_results_of_another_run(settings.out / MADE_WITH, _facts(settings, classifier, known), others)
+    failures = {
+        path.name: f"{path}: no labels of it; add them, or take the image away"
+        for path in settings.images
+        if path.name not in known
+    }
+    todo = [path for path in settings.images if path.name in known and not all(file.exists() for file in results[path])]
+    for _ in range(len(settings.images) - len(todo)):
+        on_image()
+    with worker_pool(settings.workers, settings.out, SMALL_IMAGES) as pool:
+
+        def submit(item: ClassifiedImage) -> Future:
+            return pool.submit(finish_image, label_set, crf, known[item.path.name], tuple(folders), settings.out, item)
+
+        for path, future in finish_images(settings, classifier, todo, submit):
+            try:
+                future.result()
+            except InputError as error:
+                failures[path.name] = str(error)
+            on_image()
+    if len(failures) == len(settings.images):
+        raise InputError(next(iter(failures.values())))
+    return failures
+
+
+def _facts(settings: Settings, classifier: Classifier, known: Mapping[str, Collection[str]]) -> dict[str, Any]:
+    labels = json.dumps({file: sorted(codes) for file, codes in sorted(known.items())})
+    return {
+        "classifier": classifier.identity,
+        "label sets": repr(settings.label_sets),
+        "CRF": {name: asdict(crf) for name, crf in settings.crfs.items()},
+        "downsample": settings.downsample,
+        "known classes": hashlib.sha256(labels.encode()).hexdigest(),
+        "version": __version__,
+    }
+
+
+def file_of(out: Path, folder: str, image: str) -> Path:
+    """Return the file of an image's masks or maps: named as the image, since a network is trained on both."""
+    return out / folder / (mask_name(image) if folder == MASKS else f"{Path(image).stem}.npy")
+
+
+def finish_image(
+    label_set: LabelSet,
+    crf: CRF,
+    known: Collection[str],
+    folders: tuple[str, ...],
+    out: Path,
+    classified: ClassifiedImage,
+) -> None:
+    """Write a classified image's pseudo-mask and maps; parameters are those of `write_pseudo_masks`, of one image."""
+    path = classified.path
+    mask, maps = pseudo_mask(classified.image, classified.tiles, label_set, crf, known)
+    if mask is None:
+        raise InputError(f"{path}: none of its labels is a class of {label_set.name}; give it one, or take it away")
+    for folder in folders:
+        file = file_of(out, folder, path.name)
+        if folder == MASKS:
+            write_labels(file, mask, label_set)
+        else:
+            content = io.BytesIO()
+            np.save(content, maps[folder].astype(np.float16))
+            write_bytes(file, content.getvalue())
+
+
+def pseudo_mask(
+    image: np.ndarray, tiles: ClassifiedTiles, label_set: LabelSet, crf: CRF, known: Collection[str]
+) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
+    """Segment an image whose classes are known: these compete, whatever their scores, and no others.
+
+    Background and other tissue compete in any case.
+
+    Parameters
+    ----------
+    image : ndarray of shape (H, W, 3), uint8
+    tiles : ClassifiedTiles
+    label_set : LabelSet
+    crf : CRF
+    known : collection of str
+        Codes of the classes that the image contains.
+
+    Returns
+    -------
+    mask : ndarray of shape (H, W), uint8, or None
+        Class indices; None if no class competes.
+    maps : dict of str to ndarray of shape (C, H, W), float32, in 0..1
+        By the stages of `MAPS`.
+    """
+    codes = [code for code in label_set.codes if code in known or code in (label_set.background, label_set.other)]
+    allowed = label_set.indices(codes)
+    outputs = label_set.outputs(i for i in allowed if i in label_set.classified)
+    thresholds = np.full(len(tiles.thresholds), np.inf)
+    thresholds[outputs] = -np.inf
+    present = replace(tiles, thresholds=thresholds)
+    ((_, cams, maps),) = localise_and_adjust(image, present, [replace(label_set, always_present=())])
+    maps[[i for i in range(len(label_set)) if i not in allowed]] = 0
+    refined = crf(maps, image)
+    mask = winners(refined, allowed) if allowed else None
+    return mask, dict(zip(MAPS, (cams, maps, refined), strict=True))

@@ -1,0 +1,132 @@
+"""Masks in one folder against ground truth in another, whichever program made them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .. import evaluate
+from ..errors import InputError
+from ..files.truth import MASK_SUFFIXES, read_labels, read_truth
+from ..labels import LabelSet
+
+#: Name of the metrics of the paper, next to `evaluate.PROTOCOLS`.
+PUBLISHED = "HistoSegNet"
+
+#: What may be left of an image's name in its mask's: the image's ending, or the mask's own.
+ENDINGS = (*MASK_SUFFIXES, ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class Score:
+    """What masks are worth.
+
+    Attributes
+    ----------
+    confusion : ndarray of shape (C + 1, C + 1), int64
+        Over all images.
+    pixels : ndarray of shape (C,), int64
+        Pixels of each class in the ground truth.
+    images : int
+        Number of images that were compared.
+    failures, notes : tuple of str
+        What could not be compared, and what else the user should know.
+    """
+
+    confusion: np.ndarray
+    pixels: np.ndarray
+    images: int
+    failures: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def absent(self) -> list[int]:
+        """Return the classes that are neither in the ground truth nor predicted."""
+        return sorted({*range(len(self.pixels))} - {*evaluate.occurring(self.confusion)})
+
+    def table(self, label_set: LabelSet, protocols: Iterable[str]) -> dict[tuple[str, str], dict[str, float]]:
+        """Return values by protocol of each metric and class (or ""), with those of the paper as `PUBLISHED`."""
+        published = dict(zip(label_set.codes, evaluate.iou(self.confusion).tolist(), strict=True))
+        rows = {("IoU", code): {PUBLISHED: value} for code, value in published.items()}
+        for protocol in protocols:
+            for metric, code, value in evaluate.named_metrics(self.confusion, label_set, protocol):
+                rows.setdefault((metric, code), {})[protocol] = value
+        weights = evaluate.frequency_weights(self.pixels)
+        rows["mIoU", ""][PUBLISHED] = evaluate.mean_iou(self.confusion)
+        rows["fIoU", ""] = {PUBLISHED: evaluate.frequency_weighted_iou(self.confusion, weights)}
+        return rows
+
+
+def score_folder(
+    prediction: Path,
+    truth: Path,
+    label_set: LabelSet,
+    resize: bool = False,
+    track: Callable[[list], Iterable] = iter,
+) -> Score:
+    """Compare the masks of a folder with the ground truth of another.
+
+    Masks belong together by their names, whatever their endings. Both may be in the label set's colours or hold class
+    indices; see `read_truth`.
+
+    Parameters
+    ----------
+    prediction, truth : Path
+        Folders of masks; or a run's folder, and one with a folder for each label set's name.
+    label_set : LabelSet
+    resize : bool
+        Whether ground truth of another size is resized, as published; else it is an error.
+    track : callable
+        Passes the files of ground truth on, and may show how far it has come.
+
+    Raises
+    ------
+    InputError
+        If a folder is missing or has no masks, or if none could be compared.
+    """
+    predictions = _masks(prediction, [prediction / label_set.name / "patch", prediction / label_set.name, prediction])
+    truths = _masks(truth, [truth / label_set.name, truth])
+    side = len(label_set) + 1
+    confusion, pixels = np.zeros((side, side), np.int64), np.zeros(side - 1, np.int64)
+    failures, notes = [], []
+    for name, path in track(list(truths.items())):
+        try:
+            if name not in predictions:
+                raise InputError(f"{path}: {prediction} has no mask of this name; predict it, or take the truth away")
+            predicted = read_labels(predictions[name], label_set)
+            true = read_truth(path, label_set, *predicted.shape, resize)
+        except InputError as error:
+            failures.append(str(error))
+            continue
+        confusion += evaluate.confusion_matrix(true.labels, np.minimum(predicted, side - 1), side - 1)
+        pixels += true.pixels
+        for file, strange in ((path, true.strange), (predictions[name], int((predicted == side).sum()))):
+            notes += (
+                [f"{file}: {strange} pixels have a colour of no class; they count as unlabelled"] if strange else []
+            )
+    if len(failures) == len(truths):
+        raise InputError(failures[0])
+    if surplus := sorted(predictions.keys() - truths.keys()):
+        notes.append(f"{predictions[surplus[0]]}: no ground truth of this name; {len(surplus)} such masks do not count")
+    return Score(confusion, pixels, len(truths) - len(failures), tuple(failures), tuple(notes))
+
+
+def _masks(given: Path, places: list[Path]) -> dict[str, Path]:
+    """Return the masks in the first of some folders that is there, by their names without endings."""
+    folder = next((place for place in places if place.is_dir()), None)
+    if not folder:
+        raise InputError(f"{given}: no such folder; it should hold masks")
+    masks: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in MASK_SUFFIXES and not path.name.startswith("."):
+            name = path.stem
+            while Path(name).suffix.lower() in ENDINGS:
+                name = Path(name).stem
+            if name in masks:
+                raise InputError(f"{path} and {masks[name]} have the same name; keep one of them")
+            masks[name] = path
+    if not masks:
+        raise InputError(f"{folder}: no masks; expected {', '.join(MASK_SUFFIXES)} files")
+    return masks

@@ -1,0 +1,237 @@
+"""Sheets of panels in rows, each with its colour key, as small PNG files. No display is needed."""
+
+from __future__ import annotations
+
+import io
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure  # without pyplot: needs no display, keeps no state
+from matplotlib.patches import Patch
+from matplotlib.textpath import TextPath
+from PIL import Image, ImageColor
+from scipy.spatial import KDTree
+
+from ..labels import Colour
+from .figures import blend
+from .hatching import ink_on
+
+WIDTH, DPI = 8, 120  #: of a figure, in inches and px per inch
+POINTS = 8  #: size of the letters
+LINE, GAP = 0.16, 0.1  #: height of a line and distance of panels, in inches
+HEAT = colormaps["inferno"]  #: brighter is more, in print, too
+STRONG, WEAK = "#1f4e8c", "#c9d3df"  #: of bars
+
+
+@dataclass(frozen=True)
+class Swatch:
+    """What a colour means; `hatching` is a kind of lines, see `hatching.LINES`."""
+
+    name: str
+    colour: Colour
+    hatching: int = 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """Panels side by side.
+
+    Attributes
+    ----------
+    panels : sequence of (str, ndarray of shape (H, W, 3), uint8)
+        Titles and what is shown.
+    swatches : sequence of Swatch
+        What the panels' colours mean.
+    label : str
+        What stands at the left of the row.
+    """
+
+    panels: Sequence[tuple[str, np.ndarray]]
+    swatches: Sequence[Swatch] = ()
+    label: str = ""
+
+
+def sheet(rows: Sequence[Row], columns: int = 0, scale: str = "") -> bytes:
+    """Lay out rows of panels, each with its colour key below.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+    columns : int
+        Panels that have room side by side, a longer row goes on below; as many as the longest has, if left out.
+    scale : str
+        What the colours of `heat` show; empty if there are none.
+
+    Returns
+    -------
+    bytes
+        A PNG file.
+    """
+    columns = columns or max(len(row.panels) for row in rows)
+    left = GAP + (3 * LINE if any(row.label for row in rows) else 0)
+    side = (WIDTH - left - columns * GAP) / columns
+    bands = [_Band(part, left, side) for row in rows for part in _split(row, columns)]
+    height = GAP + sum(band.height for band in bands) + 3 * LINE * bool(scale)
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI)
+    y = height - GAP
+    for band in bands:
+        band.draw(figure, y)
+        y -= band.height
+    colours = [swatch.colour for row in rows for swatch in row.swatches]
+    if scale:
+        colours += _draw_scale(figure, left, y, scale)
+    return png(figure, colours)
+
+
+@dataclass(frozen=True)
+class _Band:
+    """A row as it is laid out: panels of one width, `side`, from `left` on, in inches."""
+
+    row: Row
+    left: float
+    side: float
+
+    @cached_property
+    def titles(self) -> list[list[str]]:
+        return [_wrapped(title, self.side) for title, _ in self.row.panels]
+
+    @cached_property
+    def body(self) -> float:
+        """Height of the highest panel."""
+        return max(self._panel_height(panel) for _, panel in self.row.panels)
+
+    @cached_property
+    def head(self) -> float:
+        """Height of the titles."""
+        return max(map(len, self.titles)) * LINE
+
+    @cached_property
+    def key_columns(self) -> int:
+        widest = max((_width(swatch.name) for swatch in self.row.swatches), default=0)
+        return max(1, int((WIDTH - 4 * LINE) / (widest + 5 * GAP)))
+
+    @property
+    def height(self) -> float:
+        key_lines = math.ceil(len(self.row.swatches) / self.key_columns)
+        return self.head + self.body + key_lines * 1.25 * LINE + GAP
+
+    def draw(self, figure: Figure, top: float) -> None:
+        """Draw titles, panels and key below a height of the figure, in inches from its bottom."""
+        total, bottom = figure.get_figheight(), top - self.head - self.body
+        if self.row.label:
+            place = (GAP + LINE) / WIDTH, (bottom + self.body / 2) / total
+            figure.text(*place, self.row.label, fontsize=POINTS, rotation=90, ha="center", va="center")
+        for column, (_, panel) in enumerate(self.row.panels):
+            x, tall = self.left + column * (self.side + GAP), self._panel_height(panel)
+            y = bottom + self.body - tall
+            axes = figure.add_axes((x / WIDTH, y / total, self.side / WIDTH, tall / total))
+            axes.imshow(panel, aspect="auto")
+            axes.set_title("\n".join(self.titles[column]), fontsize=POINTS, loc="left", pad=3)
+            frame(axes)
+        if self.row.swatches:
+            place = self.left / WIDTH, (bottom - GAP) / total
+            names = [swatch.name for swatch in self.row.swatches]
+            keys = [_key_of(swatch) for swatch in self.row.swatches]
+            where = {"loc": "upper left", "bbox_to_anchor": place, "borderaxespad": 0}
+            figure.legend(keys, names, ncols=self.key_columns, **KEY, **where)
+
+    def _panel_height(self, panel: np.ndarray) -> float:
+        return self.side * panel.shape[0] / panel.shape[1]
+
+
+#: Style of a legend.
+KEY = {
+    "fontsize": POINTS,
+    "frameon": False,
+    "borderpad": 0,
+    "handlelength": 1.2,
+    "handleheight": 1.0,
+    "labelspacing": 0.4,
+}
+
+#: How Matplotlib writes the kinds of `hatching.LINES`.
+HATCHES = ("", "////", "\\\\\\\\", "xxxx")
+
+
+def _key_of(swatch: Swatch) -> tuple[Patch, Patch]:
+    """Return a swatch and its frame, as lines of hatching have the colour of their patch's edge."""
+    fill = Patch(
+        facecolor=np.divide(swatch.colour, 255),
+        edgecolor=np.divide(ink_on(swatch.colour), 255),
+        linewidth=0,
+        hatch=HATCHES[swatch.hatching],
+    )
+    return fill, Patch(fill=False, edgecolor="black", linewidth=0.5)
+
+
+def _draw_scale(figure: Figure, left: float, top: float, title: str) -> list[list[int]]:
+    """Draw what the colours of `heat` mean below a height, in inches, and return these colours."""
+    height = figure.get_figheight()
+    shades = heat(np.linspace(0, 1, 64)[np.newaxis], np.full((1, 64, 3), 150, np.uint8))  # over a medium grey
+    bar = figure.add_axes((left / WIDTH, (top - LINE) / height, 2 / WIDTH, LINE / height))
+    bar.imshow(shades, aspect="auto", extent=(0, 1, 0, 1))
+    bar.set(yticks=[])
+    bar.tick_params(labelsize=POINTS, length=2)
+    bar.text(1.05, 0.5, title, fontsize=POINTS, va="center")
+    return shades[0].tolist()
+
+
+def _split(row: Row, columns: int) -> list[Row]:
+    parts = [row.panels[i : i + columns] for i in range(0, len(row.panels), columns)]
+    return [Row(part, row.swatches if part is parts[-1] else (), row.label) for part in parts]
+
+
+def _wrapped(title: str, width: float) -> list[str]:
+    lines = title.splitlines()
+    return [part for line in lines for part in textwrap.wrap(line, int(len(line) * min(width / _width(line), 1)))]
+
+
+def _width(text: str) -> float:
+    return TextPath((0, 0), text, size=POINTS).get_extents().width / 72
+
+
+def frame(axes: Axes) -> None:
+    """Draw a thin frame, without ticks."""
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set(linewidth=0.5, color="grey")
+
+
+def png(figure: Figure, exact: Sequence[Sequence[int]] = ()) -> bytes:
+    """Return a PNG file of 256 colours, those of `exact` among them: a third of the bytes, and nobody sees it."""
+    content = io.BytesIO()
+    figure.savefig(content)
+    pixels = np.asarray(Image.open(content).convert("RGB"))
+    packed, places = np.unique(pixels @ np.array((1 << 16, 1 << 8, 1)), return_inverse=True)
+    colours = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=-1).astype(np.uint8)
+    greys = ((grey, grey, grey) for grey in range(0, 256, 5))
+    exact = [*greys, *map(ImageColor.getrgb, (STRONG, WEAK)), *exact]
+    adaptive = Image.fromarray(colours[np.newaxis]).quantize(256 - len(exact), Image.Quantize.MEDIANCUT).getpalette()
+    palette = np.array([*exact, *np.reshape(adaptive, (-1, 3))], np.uint8)
+    nearest = KDTree(palette).query(colours)[1].astype(np.uint8)
+    drawn = Image.fromarray(nearest[places].reshape(pixels.shape[:2]))
+    drawn.putpalette(palette.tobytes())
+    content = io.BytesIO()
+    drawn.save(content, "png", optimize=True)
+    return content.getvalue()
+
+
+def heat(values: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Lay a class's map over the image in grey, as a heat map.
+
+    Parameters
+    ----------
+    values : ndarray of shape (H, W), float32, in 0..1
+    image : ndarray of shape (H, W, 3), uint8
+
+    Returns
+    -------
+    ndarray of shape (H, W, 3), uint8
+    """
+    grey = np.repeat(image.mean(axis=-1, keepdims=True), 3, axis=-1)
+    return blend(HEAT(values, bytes=True)[..., :3], grey, 0.65)

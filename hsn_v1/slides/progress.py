@@ -1,0 +1,62 @@
+"""Bars that show how much of a slide is done, how fast it goes, and how long the rest takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+
+#: ``progress(stage, done, total)``: how much of a stage of the work on an input is done, in the stage's units.
+Report = Callable[[str, int, int], None]
+
+
+def progress_bars(quiet: bool) -> Progress:
+    """Return bars for inputs and for the stages of the work on large ones."""
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), Done(), Speed(), Left())
+    return Progress(*columns, disable=quiet, speed_estimate_period=120)
+
+
+def reporter(bars: Progress, name: str) -> Report:
+    """Return a `Report` that shows an input's stages, one after another, in a bar.
+
+    What an earlier run did counts as done, but not for the speed.
+    """
+    task, shown = bars.add_task(name, total=None, unit=""), []
+
+    def report(stage: str, done: int, total: int) -> None:
+        if shown != [stage]:
+            shown[:] = [stage]
+            if stage == "tiles" and 0 < done < total and not bars.disable:
+                bars.console.print(f"{name}: resuming, {done} of {total} tiles done", markup=False, highlight=False)
+            bars.reset(task, total=total, completed=done, description=f"{name}: {stage}", unit=stage.rpartition(" ")[2])
+        else:
+            bars.update(task, completed=done, total=total)
+
+    return report
+
+
+class Done(ProgressColumn):
+    """How many units are done of how many, once that is known."""
+
+    def render(self, task: Task) -> str:
+        """Return the column's text."""
+        return "" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}"
+
+
+class Speed(ProgressColumn):
+    """Units done in a second, or seconds for a unit; nothing before one was done."""
+
+    def render(self, task: Task) -> str:
+        """Return the column's text."""
+        speed, unit = task.speed, task.fields["unit"]
+        if not speed:
+            return ""
+        return f"{speed:.1f} {unit}/s" if speed >= 1 else f"{1 / speed:.1f} s/{unit.removesuffix('s')}"
+
+
+class Left(TimeRemainingColumn):
+    """Time left, once it can be estimated."""
+
+    def render(self, task: Task) -> str:
+        """Return the column's text."""
+        return f"{super().render(task)} left" if task.speed and not task.finished else ""

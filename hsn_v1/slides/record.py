@@ -1,0 +1,115 @@
+"""A folder of results belongs to one input and method, which its ``run.json`` states.
+
+A run works in the folder ``work`` in it, where it is resumed after it was killed. Only what is complete moves up, so
+that a run that is refused, fails or is killed leaves the results of an earlier one as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..files.records import RECORD, read_record
+from ..files.writing import check_writable, write_bytes
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write a folder's record."""
+    write_bytes(folder / RECORD, json.dumps(record, indent=1, ensure_ascii=False).encode())
+
+
+def results_of(folder: Path) -> Path:
+    """Return where a run puts its results until they are complete."""
+    return folder / "work" / "results"
+
+
+def claim(folder: Path, run: Mapping[str, Any], force: bool) -> dict[str, Any] | None:
+    """Take a folder for a run; return the record of the results if it has them already.
+
+    Parameters
+    ----------
+    folder : Path
+    run : mapping
+        All that the results depend on, as JSON can hold it.
+    force : bool
+        Begin anew, and replace results that are there once the new ones are complete.
+
+    Raises
+    ------
+    InputError
+        If the folder has results of another run, or files of no run, or cannot be written to.
+    """
+    work = folder / "work"
+    begun = read_record(work)
+    if begun.get("complete"):  # killed while its results moved up
+        publish(folder)
+        begun = {}
+    known = read_record(folder)
+    resumed = bool(begun) and not force and not _changed(begun, run)
+    if known.get("finished") and not force and not resumed:
+        changed = _changed(known, run)
+        if changed:
+            raise InputError(
+                f"{folder}: holds results of another run ({changed}: {known.get(changed)}, now {run[changed]}); "
+                "give --force to replace them, or another --out"
+            )
+        shutil.rmtree(work, ignore_errors=True)
+        return known
+    if folder.is_dir() and not known and not begun and any(path.name != "work" for path in folder.iterdir()):
+        raise InputError(f"{folder}: has files that are no results; move them away, or choose another --out")
+    if not resumed:
+        shutil.rmtree(work, ignore_errors=True)
+    check_writable(work)
+    for part in work.rglob(".*.part"):  # of a run that was killed while it wrote
+        part.unlink()
+    if not resumed:
+        write_record(work, run)
+    return None
+
+
+def _changed(known: Mapping[str, Any], run: Mapping[str, Any]) -> str:
+    """Return the first thing in which a record differs from a run, or nothing."""
+    return next((key for key in run if known.get(key) != run[key]), "")
+
+
+def finish(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Put complete results in their place, with their record, and remove the intermediate files."""
+    record = {**record, "finished": True}
+    write_record(results_of(folder), record)
+    write_record(folder / "work", {**record, "complete": True})
+    publish(folder)
+    return record
+
+
+def publish(folder: Path) -> None:
+    """Move complete results up, in place of those of before; what a killed call left undone, the next one does."""
+    results, old = results_of(folder), read_record(folder)
+    new = sorted(results.iterdir(), key=lambda path: path.name == RECORD) if results.is_dir() else []
+    for path in new:  # the record last
+        if path.is_dir():
+            shutil.rmtree(folder / path.name, ignore_errors=True)
+        path.replace(folder / path.name)
+    current = read_record(folder).get("label sets", [])
+    for name in old.get("label sets", []):
+        if name not in current:
+            shutil.rmtree(folder / name, ignore_errors=True)
+    shutil.rmtree(folder / "work")
+
+
+def give_up(folder: Path) -> None:
+    """Remove a folder that a run claimed and left without anything worth resuming."""
+    work = folder / "work"
+    if {path.name for path in work.glob("*")} <= {RECORD}:
+        shutil.rmtree(work, ignore_errors=True)
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def records(out: Path) -> dict[Path, dict[str, Any]]:
+    """Return the records of all complete results in a folder, by their folders, in order of their names."""
+    found = {path.parent: read_record(path.parent) for path in sorted(out.glob(f"*/{RECORD}"))}
+    return {folder: record for folder, record in found.items() if record.get("finished")}

@@ -1,0 +1,197 @@
+"""Where a slide has tissue: told from bare glass, and from what the scanner left out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import binary_dilation, uniform_filter
+from skimage.filters import threshold_otsu
+from skimage.morphology import remove_small_objects
+
+from ..tiles import Window
+from .grid import SlideGrid
+
+REDUCTION = 8  #: how many times smaller than the classifier's scale the picture is in which tissue is sought
+GLASS = 240  #: mean of R, G and B that is bare glass in any slide: the brightness of `adjust.background_map`
+GLASS_MARGIN = 6  #: how much darker than the slide's own glass tissue is at least
+DARKEST_GLASS = 160  #: brightness that bare glass has at least in bright field
+FLAT = 3  #: standard deviation of the brightness around a pixel up to which it may be glass: tissue has texture
+GREY = 25  #: difference of R, G and B up to which a pixel may be glass: stained tissue has a colour
+LEAST_GLASS = 0.005  #: share of what was scanned that glass must be, to be measured
+PADDING_DEVIATION = 3  #: how far a lossy codec moves the black or white of what was not scanned
+PADDING_EDGE = 16  #: the same at the edge of what was scanned
+NOISE = 5  #: side of the square that the brightness is averaged over where glass is painted white, in px
+SPECK = 64  #: px of the picture that tissue has at least, next to each other
+LEAST_PADDING = 784, 0.25  #: px of the picture, or share, that are not scanned at least, next to each other: a tile
+TILE_TISSUE = 0.02  #: share of tissue under which a tile is skipped: a classifier makes up what it sees in bare glass
+LITTLE_TISSUE, MUCH_TISSUE = 0.01, 0.99  #: shares of tissue outside which the user may have given something else
+MANY_TILES = 9  #: tiles from which on an input is expected to show some glass
+DARK = 50  #: brightness that most of a slide in bright field exceeds
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a small picture shows of a slide.
+
+    Attributes
+    ----------
+    tissue : ndarray of shape (h, w), bool
+    padding : ndarray of shape (h, w), bool
+        What was not scanned, with a margin.
+    glass : float or None
+        Brightness of bare glass, in 0..255, if there is enough to measure it.
+    brightness : float
+        Median over what was scanned.
+    """
+
+    tissue: np.ndarray
+    padding: np.ndarray
+    glass: float | None
+    brightness: float
+
+    @property
+    def threshold(self) -> float:
+        """Brightness from which on a pixel is glass."""
+        return GLASS if self.glass is None else min(GLASS, self.glass - GLASS_MARGIN)
+
+    @property
+    def glass_is_dark(self) -> bool:
+        """Whether stage 3 would take bare glass for tissue."""
+        return self.glass is not None and self.glass < GLASS
+
+    @property
+    def blank(self) -> np.ndarray:
+        """What is neither tissue nor recognised as background by stage 3, (h, w) bool: see `paint_blank`."""
+        return ~self.tissue if self.glass_is_dark else self.padding
+
+
+def survey(picture: np.ndarray) -> Survey:
+    """Find tissue, bare glass, and what was not scanned.
+
+    Where in doubt it is tissue, as what is skipped is lost: tissue is all that is darker than glass, but for specks.
+    Glass is brighter than 240, as in stage 3, or than the slide's own glass less a margin. That is the median of what
+    is bright (by Otsu's threshold, and as in bright field), grey and flat. Large areas of exact
+    black or white were not scanned.
+
+    Parameters
+    ----------
+    picture : ndarray of shape (h, w, 3), uint8
+        At `REDUCTION` times the classifier's mpp.
+    """
+    padding = _padding(picture)
+    brightness = picture.mean(axis=-1, dtype=np.float32)
+    scanned = brightness[~padding]
+    median = float(np.median(scanned)) if scanned.size else 255.0
+    found = Survey(np.zeros_like(padding), padding, _glass(picture, brightness, padding), median)
+    tissue = (brightness < found.threshold) & ~padding
+    if not tissue.all() and tissue.size >= 4 * SPECK:
+        tissue = remove_small_objects(tissue, max_size=SPECK - 1, connectivity=2)
+    return Survey(tissue, padding, found.glass, median)
+
+
+def _padding(picture: np.ndarray) -> np.ndarray:
+    """Find large areas of exact black and white, with a margin where they blend with what was scanned."""
+    black = (picture <= PADDING_DEVIATION).all(axis=-1)
+    white = (picture >= 255 - PADDING_DEVIATION).all(axis=-1)
+    found, least = np.zeros_like(black), min(LEAST_PADDING[0], math.ceil(LEAST_PADDING[1] * black.size))
+    for exact in (black, white):
+        if exact.sum() >= least:
+            found |= remove_small_objects(exact, max_size=least - 1)
+    return binary_dilation(found, iterations=2) if found.any() else found
+
+
+def _glass(picture: np.ndarray, brightness: np.ndarray, padding: np.ndarray) -> float | None:
+    """Return the brightness of bare glass, or None if there is too little of it."""
+    scanned = ~padding
+    if not scanned.any():
+        return None
+    deviation = np.sqrt(np.maximum(uniform_filter(brightness**2, 3) - uniform_filter(brightness, 3) ** 2, 0))
+    grey = np.ptp(picture, axis=-1) <= GREY
+    bright = brightness >= max(DARKEST_GLASS, threshold_otsu(brightness[scanned]))
+    glass = scanned & bright & grey & (deviation <= FLAT)
+    return float(np.median(brightness[glass])) if glass.sum() >= LEAST_GLASS * scanned.sum() else None
+
+
+def survey_notes(found: Survey, tiles: int) -> list[str]:
+    """Return what about an input of so many tiles may not be as the user believes."""
+    notes, scanned = [], max(1, (~found.padding).sum())
+    share = found.tissue.sum() / scanned
+    if found.padding.any():
+        notes.append("large areas are exactly black or white, and taken as not scanned")
+    if found.brightness < DARK:
+        notes.append("most of it is dark, as in fluorescence: the classifier knows bright-field H&E only")
+    elif share < LITTLE_TISSUE:
+        notes.append(f"only {100 * share:.1f} % of it is darker than glass: is it tissue, stained with H&E?")
+    elif share > MUCH_TISSUE and tiles >= MANY_TILES:
+        notes.append(f"{100 * share:.1f} % of it counts as tissue: if it has bare glass, that was not recognised")
+    if found.glass_is_dark:
+        notes.append(
+            f"its bare glass has a brightness of {found.glass:.0f}, less than {GLASS}: what is at least "
+            f"{found.threshold:.0f} counts as glass"
+        )
+    return notes
+
+
+def tiles_with_tissue(grid: SlideGrid, tissue: np.ndarray, least: float = TILE_TISSUE) -> np.ndarray:
+    """Return the numbers of the tiles of which at least some share is tissue.
+
+    Parameters
+    ----------
+    grid : SlideGrid
+    tissue : ndarray of shape (h, w), bool
+        Where there is tissue, at any scale.
+    least : float
+        Share of the tile, above 0.
+
+    Returns
+    -------
+    ndarray of int
+        Ascending.
+    """
+    below = np.zeros((tissue.shape[0] + 1, tissue.shape[1] + 1), np.int64)  # number of pixels above and left
+    below[1:, 1:] = tissue.cumsum(axis=0).cumsum(axis=1)
+    scale = tissue.shape[0] / grid.height, tissue.shape[1] / grid.width
+
+    def has_tissue(number: int) -> bool:
+        tile = grid.tile_window(number).overlap(grid.frame)
+        top, left = int(tile.top * scale[0]), int(tile.left * scale[1])
+        bottom, right = math.ceil(tile.bottom * scale[0]), math.ceil(tile.right * scale[1])
+        found = below[bottom, right] - below[top, right] - below[bottom, left] + below[top, left]
+        return found >= least * (bottom - top) * (right - left)
+
+    return np.array([number for number in range(math.prod(grid.tiles)) if has_tissue(number)], int)
+
+
+def paint_blank(image: np.ndarray, window: Window, frame: Window, blank: np.ndarray, threshold: float) -> np.ndarray:
+    """Paint white, in place, what was not scanned and glass that stage 3 would not recognise; tell where that is.
+
+    Parameters
+    ----------
+    image : ndarray of shape (height, width, 3), uint8
+        What a window shows.
+    window, frame : Window
+        The window, which may reach beyond the frame, and the frame that `blank` covers.
+    blank : ndarray of shape (h, w), bool
+        `Survey.blank`, which is coarse.
+    threshold : float
+        `Survey.threshold`: where `blank` is true, only pixels as bright as this, or black, are painted.
+
+    Returns
+    -------
+    ndarray of shape (height, width), bool
+    """
+    rows, columns = (
+        np.clip((np.arange(start, start + length) + 0.5) * small / side, 0, small - 1).astype(int)
+        for start, length, side, small in (
+            (window.top, window.height, frame.height, blank.shape[0]),
+            (window.left, window.width, frame.width, blank.shape[1]),
+        )
+    )
+    found = blank[np.ix_(rows, columns)]
+    if found.any():
+        smooth = uniform_filter(image.mean(axis=-1, dtype=np.float32), NOISE)
+        found = found & ((image <= PADDING_EDGE).all(axis=-1) | (smooth >= threshold))
+        image[found] = 255
+    return found

@@ -1,0 +1,174 @@
+"""Networks that can be trained: convolutions, global pooling and one dense layer, so that Grad-CAM is a closed form."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import InputError
+from ..histonet import import_keras
+from .recipe import Recipe
+
+if TYPE_CHECKING:
+    import keras
+
+#: Filters and dropout rates of HistoNet X1.7's convolutions, block by block; each block ends in a max-pooling.
+BLOCKS = (((64, 0.3), (64, 0)), ((128, 0.4), (128, 0)), ((256, 0.4), (256, 0.4), (256, 0)))
+
+#: Mean and standard deviation that a network's ImageNet weights expect of R, G and B; HistoNet takes the patches' own.
+NORMALISATION = {
+    "vgg16": ((123.68, 116.779, 103.939), (1.0, 1.0, 1.0)),
+    "resnet50": ((123.68, 116.779, 103.939), (1.0, 1.0, 1.0)),
+    "efficientnetb0": ((0.0,), (1.0,)),  # it has layers of its own for this
+}
+
+#: Networks of keras.applications by their names there, and whether their ImageNet weights expect B, G, R.
+APPLICATIONS = {"vgg16": ("VGG16", True), "resnet50": ("ResNet50", True), "efficientnetb0": ("EfficientNetB0", False)}
+
+
+def build_network(recipe: Recipe, outputs: int, tile: int | None = None, imagenet: bool = False) -> keras.Model:
+    """Return a network with random weights, or with those of ImageNet below its dense layer.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Of which `network`, `pooling`, `width`, `dropout` and `bfloat16` count.
+    outputs : int
+        Number K of classes.
+    tile : int, optional
+        Side of the tiles, in px, a multiple of 8; the recipe's, in float32, if given.
+    imagenet : bool
+        Fetch weights, or take them from Keras's cache.
+
+    Returns
+    -------
+    keras.Model
+        Normalised tiles of shape (T, tile, tile, 3) to scores of shape (T, K), float32 in 0..1.
+
+    Raises
+    ------
+    InputError
+        If the weights cannot be had.
+    """
+    dtype = "mixed_bfloat16" if recipe.bfloat16 and tile is None else "float32"
+    if recipe.network == "histonet":
+        if imagenet:
+            raise InputError("--weights imagenet: HistoNet has no such weights; expected none or a file")
+        return build_histonet(outputs, tile or recipe.tile, recipe.width, recipe.dropout, dtype, recipe.pooling)
+    return _application(recipe.network, outputs, tile or recipe.tile, recipe.dropout, dtype, imagenet)
+
+
+def build_histonet(
+    outputs: int,
+    tile: int,
+    width: float = 1.0,
+    dropout: float = 1.0,
+    dtype: str = "float32",
+    pooling: str = "max",
+) -> keras.Model:
+    """Return HistoNet X1.7 with random weights; `width` and `dropout` are factors of the published numbers."""
+    layers = import_keras().layers
+    pool = layers.MaxPooling2D if pooling == "max" else layers.AveragePooling2D
+    stack, count = [layers.Input((tile, tile, 3))], 0
+    for block, convolutions in enumerate(BLOCKS, 1):
+        for filters, rate in convolutions:
+            count += 1
+            stack += [
+                layers.Conv2D(
+                    max(1, round(filters * width)),
+                    3,
+                    padding="same",
+                    kernel_regularizer=import_keras().regularizers.L2(5e-4),
+                    dtype=dtype,
+                    name=f"conv2d_{count}",
+                ),
+                layers.Activation("relu", dtype=dtype, name=f"activation_{count}"),
+                layers.BatchNormalization(dtype=dtype, name=f"batch_normalization_{count}"),
+            ]
+            if rate * dropout:
+                stack.append(layers.Dropout(rate * dropout, dtype=dtype, name=f"dropout_{count}"))
+        stack.append(layers.MaxPooling2D(2, dtype=dtype, name=f"max_pooling2d_{block}"))
+    stack += [
+        pool(tile // 8, dtype=dtype, name=f"{pooling}_pooling2d_4"),
+        layers.Flatten(dtype=dtype, name="flatten_1"),
+        layers.Dense(outputs, dtype="float32", name="dense_1"),
+        layers.Activation("sigmoid", dtype="float32", name=f"activation_{count + 1}"),
+    ]
+    return import_keras().Sequential(stack, name="histonet")
+
+
+def _application(network: str, outputs: int, tile: int, dropout: float, dtype: str, imagenet: bool) -> keras.Model:
+    keras = import_keras()
+    name, reversed_channels = APPLICATIONS[network]
+    tiles = keras.Input((tile, tile, 3))
+    with _policy(dtype):
+        first = tiles
+        if reversed_channels:  # as a convolution of one pixel, which every version of Keras can load
+            reverse = keras.layers.Conv2D(3, 1, use_bias=False, trainable=False, name="blue_green_red")
+            first = reverse(tiles)
+            reverse.set_weights([np.eye(3, dtype=np.float32)[np.newaxis, np.newaxis, ::-1]])
+        try:
+            make = getattr(keras.applications, name)
+            base = make(include_top=False, weights="imagenet" if imagenet else None, input_tensor=first)
+        except Exception as error:  # Keras and urllib raise whatever the network gives
+            if not imagenet:
+                raise
+            raise InputError(
+                f"--weights imagenet: cannot be fetched ({' '.join(str(error).split())[:120]}); fetch them elsewhere "
+                "and give the file by --weights FILE, or train from scratch by --weights none"
+            ) from error
+        pooled = keras.layers.GlobalAveragePooling2D(name="global_average_pooling2d_1")(base.output)
+        dropped = keras.layers.Dropout(min(0.2 * dropout, 0.9), name="dropout_1")(pooled)
+    logits = keras.layers.Dense(outputs, dtype="float32", name="dense_1")(dropped)
+    scores = keras.layers.Activation("sigmoid", dtype="float32", name="scores")(logits)
+    return keras.Model(base.inputs[0], scores, name=network)
+
+
+@contextlib.contextmanager
+def _policy(dtype: str) -> Iterator[None]:
+    """Let layers that are made inside compute by a policy: those of keras.applications take none."""
+    config = import_keras().config
+    before = config.dtype_policy()
+    config.set_dtype_policy(dtype)
+    try:
+        yield
+    finally:
+        config.set_dtype_policy(before)
+
+
+def begin_with(model: keras.Model, path: Path) -> str:
+    """Load a file's weights into the layers of a network that have the same name and shapes, and say into how many.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or fits no layer.
+    """
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            group = file.get("model_weights", file)
+            stored = {
+                name: [np.asarray(group[name][weight]) for weight in group[name].attrs["weight_names"]]
+                for name in group
+                if "weight_names" in group[name].attrs
+            }
+    except (OSError, KeyError) as error:
+        raise InputError(f"{path}: weights cannot be read ({error}); expected an .h5 file of Keras weights") from error
+    with_weights = [layer for layer in model.layers if layer.weights]
+    fitting = [
+        layer
+        for layer in with_weights
+        if [each.shape for each in stored.get(layer.name, [])] == [tuple(each.shape) for each in layer.weights]
+    ]
+    if not fitting:
+        raise InputError(f"{path}: fits no layer of {model.name}; expected weights of such a network")
+    for layer in fitting:
+        layer.set_weights(stored[layer.name])
+    rest = [layer.name for layer in with_weights if layer not in fitting]
+    return f"{path}: weights of {len(fitting)} layers" + (f"; random ones in {', '.join(rest)}" if rest else "")

@@ -1,0 +1,71 @@
+"""From patches with labels to a classifier's files, with its thresholds and a report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..files.models import save_histonet
+from ..files.writing import write_bytes
+from ..histonet import import_keras, quiet_start
+from .fit import batches, fit
+from .networks import begin_with, build_network
+from .own_patches import TrainingData
+from .recipe import Recipe
+from .report import classification_report, equal_error_thresholds, write_report
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a training is called, and what it begins and ends with.
+
+    Attributes
+    ----------
+    name : str
+        Of the model.
+    folder : Path
+        Where the model's files are written: ``<root>/data``.
+    out : Path
+        Folder of the log, the checkpoints and the report.
+    epochs : int
+    weights : str
+        ``none``, ``imagenet``, or the path of a file of weights.
+    saved_tile : int
+        Side of the tiles that the classifier is saved for, in px.
+    """
+
+    name: str
+    folder: Path
+    out: Path
+    epochs: int
+    weights: str
+    saved_tile: int
+
+
+def train(data: TrainingData, recipe: Recipe, job: Job, quiet: bool = False) -> list[dict]:
+    """Train a classifier and write its files and report; return the classes' figures (see `report`).
+
+    Raises
+    ------
+    InputError
+        If the weights to begin with cannot be had, or training cannot go on.
+    """
+    outputs = len(data.labels.outputs)
+    with quiet_start():
+        import_keras().utils.set_random_seed(recipe.seed)
+        model = build_network(recipe, outputs, imagenet=job.weights == "imagenet")
+    if job.weights not in ("none", "imagenet"):
+        print(begin_with(model, Path(job.weights)))
+    write_bytes(job.folder / f"{job.name}.toml", data.class_file.encode())  # from now on, it may be edited
+    fit(model, data.train, data.validation, data.labels, recipe, job.epochs, job.out, quiet)
+    judge = build_network(recipe, outputs, tile=data.judged.images.shape[1])
+    judge.set_weights(model.get_weights())
+    scores = judge.predict(batches(data.judged, data.labels, recipe, train=False), verbose=0)
+    thresholds = equal_error_thresholds(data.judged.targets, scores)
+    rows = classification_report(data.labels.codes, data.judged.targets, scores, thresholds)
+    write_report(job.out, rows)
+    final = build_network(recipe, outputs, tile=job.saved_tile)
+    final.set_weights(model.get_weights())
+    class_file = (job.folder / f"{job.name}.toml").read_text(encoding="utf-8")
+    save_histonet(job.folder, job.name, final, thresholds, data.labels.codes, class_file)
+    return rows

@@ -1,0 +1,66 @@
+"""Charts of confusion matrices and IoU."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hsn_v1.adp import FUNC, MORPH
+from hsn_v1.evaluate import confusion_matrix, occurring
+from hsn_v1.sets import outputs
+from hsn_v1.show import charts
+from hsn_v1.show.charts import CELL, confusion_figure, iou_figure
+
+
+def size(png):
+    with Image.open(io.BytesIO(png)) as picture:
+        picture.load()
+        return picture.size
+
+
+def test_a_class_occurs_if_it_is_in_the_ground_truth_or_predicted():
+    truth, prediction = np.array([[0, 2, 5]]), np.array([[0, 0, 3]])  # the last pixel is unlabelled
+    assert occurring(confusion_matrix(truth, prediction, 5)) == [0, 2, 3]
+
+
+def test_figures_show_only_classes_that_occur(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(outputs, "confusion_figure", lambda _, keep, names, __: shown.append((keep, names)) or b"")
+    monkeypatch.setattr(outputs, "iou_figure", lambda ious, codes, _: shown.append((ious, codes)) or b"")
+    before = confusion_matrix(np.array([2, 2, 2, 2]), np.array([2, 2, 3, 3]), len(FUNC))
+    after = confusion_matrix(np.array([2, 2, 2, 2]), np.array([2, 2, 2, 0]), len(FUNC))
+    outputs.write_confusions(tmp_path, after, FUNC, "CRF")
+    assert shown == [([0, 2], ["background", "G.O exocrine gland"]), ([2], ["G.O exocrine gland"])]
+    outputs.write_ious(tmp_path, {"Adjust": before, "CRF": after}, FUNC)
+    ious, codes = shown[-1]
+    assert codes == ["background", "G.O exocrine gland", "G.N endocrine gland"]
+    np.testing.assert_allclose([ious["adjusted"], ious["after CRF"]], [[0, 0.5, 0], [0, 0.75, 0]])
+
+
+def test_a_confusion_matrix_tells_the_pixels_of_true_and_predicted_classes(monkeypatch):
+    written = []
+    monkeypatch.setattr(charts, "_names", lambda names, _: written.append(names) or Image.new("L", (9, 9)))
+    confusion = np.array([[0, 0, 0], [0, 1000, 234], [0, 1, 2], [0, 99, 0]])  # the last row is unlabelled
+    confusion_figure(confusion, [1, 2], ("gland", "vessel"), "")
+    assert written == [["gland  1,234 px", "vessel  3 px"], ["gland  1,001 px", "vessel  236 px"]]
+
+
+@pytest.mark.parametrize("classes", [0, 1, 29])
+def test_figures_have_room_for_every_class(classes):
+    codes = MORPH.codes[:classes]
+    confusion = np.eye(classes + 1, classes, dtype=int)
+    width, height = size(confusion_figure(confusion, range(classes), codes, "title"))
+    assert min(width, height) > classes * CELL
+    _, more = size(iou_figure({"GradCAM": np.ones(classes), "CRF": np.zeros(classes)}, codes, "title"))
+    _, fewer = size(iou_figure({"CRF": np.zeros(classes)}, codes, "title"))
+    assert (more > fewer) == (classes > 0)
+
+
+def test_a_cell_is_darker_the_more_of_a_class_went_there():
+    ink = []
+    for there in (0, 30, 100):
+        confusion = np.array([[0, 0], [100 - there, there], [0, 0]])
+        with Image.open(io.BytesIO(confusion_figure(confusion, [1], ("G.O",), ""))) as chart:
+            ink.append((255 - np.asarray(chart.convert("L")).astype(int)).sum())
+    assert ink[0] + 20 * CELL**2 < ink[1] < ink[2] - 20 * CELL**2

@@ -1,0 +1,153 @@
+"""Documents keep their word: links lead somewhere, commands parse, and Python runs as it is printed."""
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from hsn_v1.__main__ import build_parser
+
+REPOSITORY = Path(__file__).parents[1]
+PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), REPOSITORY / "data" / "README.md"])
+NAMES = [page.relative_to(REPOSITORY).as_posix() for page in PAGES]
+
+#: Documents that are linked to and still to come: empty this set.
+AWAITED = {f"docs/{name}.md" for name in ("densecrf", "own_classes", "security", "slides", "view")}
+
+
+def text_of(name):
+    return (REPOSITORY / name).read_text(encoding="utf-8")
+
+
+def blocks(name, language):
+    """Return a document's code blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text_of(name), re.MULTILINE | re.DOTALL)
+
+
+def anchors(name):
+    """Return the addresses of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", text_of(name), flags=re.M | re.S), re.MULTILINE)
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {heading.replace(" ", "-") for heading in plain}
+
+
+def links(name):
+    """Return a document's links to files of this repository: path and anchor."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", text_of(name))
+    for target in targets:
+        if not re.match(r"https?:", target):
+            path, _, anchor = target.partition("#")
+            file = (REPOSITORY / name).parent / path if path else REPOSITORY / name
+            yield file.resolve().relative_to(REPOSITORY).as_posix(), anchor
+
+
+def commands(name):
+    """Return the command lines of a document's shell blocks, as lists of words."""
+    for block in blocks(name, "sh"):
+        for line in block.replace("\\\n", " ").splitlines():
+            line = re.sub(r"\$\([^)]*\)|\$\{?\w+\}?", "1", line)  # what a shell would put there
+            line = re.sub(r"\[(--[^\]]*)\]", r"\1", line)  # an option that may be left out
+            line = re.sub(r"(\w)(\|\w+)+", r"\1", line)  # the first of several choices
+            line = re.sub(r"\b(MPP|N)\b", "1", line)  # what stands for a number
+            words = shlex.split(line, comments=True)
+            if words:
+                yield words
+
+
+def test_the_readme_is_at_most_150_lines():
+    assert len(text_of("README.md").splitlines()) <= 150
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_lead_somewhere(name):
+    wrong = []
+    for target, anchor in links(name):
+        exists = (REPOSITORY / target).exists()
+        if not exists and target not in AWAITED:
+            wrong.append(target)
+        if exists and anchor and anchor not in anchors(target):
+            wrong.append(f"{target}#{anchor}")
+    assert wrong == []
+
+
+def test_documents_that_were_awaited_are_no_longer_once_they_are_there():
+    assert not [name for name in AWAITED if (REPOSITORY / name).exists()]
+
+
+def test_documents_and_sections_that_the_code_cites_are_there():
+    cited = set()
+    for path in [*(REPOSITORY / "hsn_v1").rglob("*.py"), *(REPOSITORY / "hsn_v1").rglob("*.toml")]:
+        text = re.sub(r"\s+", " ", path.read_text(encoding="utf-8"))
+        cited |= set(re.findall(r"(docs/\w+\.md)(?:, \"([^\"]+)\")?", text))
+        cited |= {("docs/method.md", f"Stage {stage}") for stage in re.findall(r"docs/method\.md[^)]*stage (\d)", text)}
+    sections = {name: re.findall(r"^#+ (.+)$", text_of(name), re.MULTILINE) for name in NAMES}
+    wrong = {
+        (name, section)
+        for name, section in cited
+        if name not in AWAITED and not any(title.startswith(section) for title in sections.get(name, []))
+    }
+    assert wrong == set()
+    assert ("docs/method.md", "Stage 4") in cited
+
+
+def test_the_readme_s_tree_names_what_is_there():
+    (tree,) = re.findall(r"^```\n(hsn_v1/.*?)^```$", text_of("README.md"), re.MULTILINE | re.DOTALL)
+    package = REPOSITORY / "hsn_v1"
+    for line in tree.splitlines():
+        words = re.findall(r"[\w./*]+", line)
+        folder = package if line.startswith("  ") else REPOSITORY
+        first = words[0]
+        assert list(folder.glob(first.rstrip("/"))), line
+        inside = folder / first if (folder / first).is_dir() else package
+        for word in words[1:]:
+            if re.fullmatch(r"\w+\.(py|toml)|templates/", word):
+                assert (inside / word).exists(), line
+    folders = {path.name for path in package.iterdir() if (path / "__init__.py").exists()}
+    assert folders == set(re.findall(r"^  (\w+)/", tree, re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_commands_parse(name):
+    parser = build_parser()
+    targets = set(re.findall(r"^([a-z]+):", text_of("Makefile"), re.MULTILINE))
+    for words in commands(name):
+        program, *arguments = words
+        if program == "hsn-v1" or words[1:3] == ["-m", "hsn_v1"]:
+            parser.parse_args(arguments if program == "hsn-v1" else words[3:])  # exits where it cannot
+        elif program == "make":
+            assert {word for word in arguments if "=" not in word} <= targets, words
+        elif Path(program).name == "python" and arguments[0] != "-m":
+            assert (REPOSITORY / arguments[0]).is_file(), words
+
+
+def test_a_command_that_does_not_parse_would_be_found(capsys):
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["segment", "a.png", "--no-such-option"])
+    assert "--no-such-option" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_python_is_python(name):
+    for block in blocks(name, "python"):
+        ast.parse(block)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["README.md", "docs/outputs.md"])
+def test_python_runs_as_it_is_printed(name, tmp_path, monkeypatch, capsys):
+    """In a folder with the repository's data, so that what it writes does not land there."""
+    for folder in ("data", "img", "gt"):
+        (tmp_path / folder).symlink_to(REPOSITORY / folder)
+    monkeypatch.chdir(tmp_path)
+    printed = blocks(name, "python")
+    assert printed
+    for block in printed:
+        exec(compile(block, name, "exec"), {"__name__": "__main__"})
+    if name == "README.md":
+        counts = ast.literal_eval(capsys.readouterr().out)
+        assert sum(counts.values()) == 224 * 224
+        assert len(counts) > 2
+    else:
+        assert len(list((tmp_path / "out/01_phantom_patch/morph/patch").glob("*.png"))) == 40

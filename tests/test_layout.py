@@ -1,0 +1,208 @@
+"""The house: which folder may import which, how long modules and functions may be, and what loads with what."""
+
+import ast
+import fnmatch
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from hsn_v1.__main__ import COMMANDS
+from hsn_v1.commands.defaults import OFFICIAL_MODEL, PHANTOM_GLAND_MODEL, PHANTOM_MODEL
+
+REPOSITORY = Path(__file__).parents[1]
+PACKAGE = REPOSITORY / "hsn_v1"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+
+#: What each folder may import besides itself; "" is the method, at the top of the package.
+METHOD = {""}
+ACTIVITY = METHOD | {"files", "show"}
+MAY_IMPORT = {
+    "": set(),
+    "files": METHOD,
+    "show": METHOD,
+    "sets": ACTIVITY,
+    "slides": ACTIVITY,
+    "phantoms": ACTIVITY,
+    "training": ACTIVITY,
+    "view": ACTIVITY,
+    "commands": ACTIVITY | {"sets", "slides", "phantoms", "training", "view"},
+}
+
+#: Arrows, modules and functions that are still to be mended: empty these lists.
+WRONG_ARROWS = set()
+LONG_MODULES = {"slides/own_file.py"}
+LONG_FUNCTIONS = set()
+
+#: Functions over 40 lines that are kernels: loops which a compiler turns into one piece of machine code.
+KERNELS = {"meanfield.py:_softmax", "permutohedral.py:_embed"}
+
+
+def dotted(path):
+    """Return a file's module name."""
+    parts = path.relative_to(REPOSITORY).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+NAMES = {dotted(path) for path in MODULES}
+
+
+def imports(path):
+    """Return the modules of this package that a file imports, inside its functions too."""
+    package = dotted(path) if path.name == "__init__.py" else dotted(path).rpartition(".")[0]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+            module = ".".join([*above, *filter(None, [node.module])])
+            for alias in node.names:
+                name = f"{module}.{alias.name}"
+                found.add(name if name in NAMES else module)
+    return {name for name in found if name.split(".")[0] == "hsn_v1"}
+
+
+def room(module):
+    """Return the folder of a module; "" is the top. The command line's entry point counts among the commands."""
+    parts = module.split(".")
+    if parts[-1] == "__main__":
+        return "commands"
+    return parts[1] if len(parts) > 1 and (PACKAGE / parts[1]).is_dir() else ""
+
+
+def arrows():
+    return {(dotted(path), name) for path in MODULES for name in imports(path)}
+
+
+def test_arrows_between_folders_point_down():
+    wrong = {
+        (module, name)
+        for module, name in arrows()
+        if room(name) != room(module) and room(name) not in MAY_IMPORT[room(module)] and name != "hsn_v1"
+    }
+    assert wrong - WRONG_ARROWS == set()
+
+
+def test_each_folder_says_what_it_is_for():
+    folders = {path.parent.name for path in MODULES} - {"hsn_v1"}
+    assert folders <= set(MAY_IMPORT)
+    for folder in folders:
+        assert ast.get_docstring(ast.parse((PACKAGE / folder / "__init__.py").read_text(encoding="utf-8")))
+
+
+def code_lines(function, lines):
+    """Count the lines of a function's body, without docstring, comments and empty lines."""
+    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
+    if not body:
+        return 0
+    code = lines[body[0].lineno - 1 : function.end_lineno]
+    return sum(bool(line.strip()) and not line.strip().startswith("#") for line in code)
+
+
+def test_modules_are_at_most_400_lines_and_the_method_is_under_160():
+    lengths = {
+        path.relative_to(PACKAGE).as_posix(): len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES
+    }
+    assert {name: length for name, length in lengths.items() if length > 400 and name not in LONG_MODULES} == {}
+    assert lengths["hsn_v1.py"] < 160
+
+
+def test_functions_are_at_most_40_lines_unless_kernels_or_parsers():
+    long = {}
+    for path in MODULES:
+        text = path.read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                length = code_lines(node, text.splitlines())
+                declares_options = path.parent.name == "commands" and node.name == "add_command"
+                if length > 40 and not declares_options:
+                    long[f"{path.relative_to(PACKAGE).as_posix()}:{node.name}"] = length
+    assert set(long) - KERNELS - LONG_FUNCTIONS == set()
+
+
+def test_what_is_listed_as_still_to_be_mended_is_not_mended_yet():
+    """So that the lists above get shorter."""
+    present = {path.relative_to(PACKAGE).as_posix() for path in MODULES}
+    assert arrows() >= WRONG_ARROWS
+    assert {name for name in LONG_MODULES if len((PACKAGE / name).read_text(encoding="utf-8").splitlines()) > 400} == (
+        LONG_MODULES
+    )
+    for name in KERNELS | LONG_FUNCTIONS:
+        file, function = name.split(":")
+        assert file in present
+        assert re.search(rf"^def {function}\(", (PACKAGE / file).read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def loaded(*code):
+    """Return the modules that are loaded after some lines of Python."""
+    program = "\n".join([*code, "import sys; print('\\n'.join(sys.modules), file=sys.stderr)"])
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=REPOSITORY, check=True)
+    return set(done.stderr.splitlines())
+
+
+@pytest.mark.parametrize("command", ["", *(module.replace("_", "-") for module in COMMANDS)])
+def test_help_imports_no_numpy(command):
+    arguments = [argument for argument in ("hsn-v1", command, "--help") if argument]
+    modules = loaded(
+        "import sys, contextlib; from hsn_v1.__main__ import main",
+        f"sys.argv = {arguments}",
+        "with contextlib.suppress(SystemExit): main()",
+    )
+    assert "hsn_v1.commands.segment" in modules
+    assert not {"numpy", "cv2", "keras", "matplotlib"} & modules
+
+
+def test_workers_for_slides_load_no_pages_or_figures():
+    modules = loaded("import hsn_v1.slides.whole_slide")
+    assert not {"matplotlib", "jinja2"} & modules
+    assert not {name for name in modules if name.startswith(("hsn_v1.show", "hsn_v1.sets"))}
+
+
+# --- What is installed -----------------------------------------------------------------------------------------------
+
+
+def test_every_folder_of_the_package_is_installed():
+    folders = {".".join(path.parent.relative_to(REPOSITORY).parts) for path in MODULES}
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == folders | {"hsn_v1.models"}
+
+
+def test_every_file_that_is_not_python_is_installed():
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]
+    for path in PACKAGE.rglob("*"):
+        if path.is_file() and path.suffix not in (".py", ".pyc", ".nbi", ".nbc"):
+            package = next(folder for folder in path.parents if (folder / "__init__.py").exists())
+            wanted = patterns.get(".".join(package.relative_to(REPOSITORY).parts), [])
+            assert any(fnmatch.fnmatch(path.relative_to(package).as_posix(), pattern) for pattern in wanted), path
+
+
+def test_only_the_phantom_classifiers_are_installed():
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]["hsn_v1.models"]
+
+    def is_installed(name):
+        return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+
+    for model in (PHANTOM_MODEL, PHANTOM_GLAND_MODEL):
+        files = sorted(path.name for path in (REPOSITORY / "data").glob(f"{model}[._]*"))
+        assert {Path(file).suffix for file in files} >= {".json", ".h5", ".mat", ".toml", ".npy"}
+        assert all(map(is_installed, files))
+    others = [f"{OFFICIAL_MODEL}.h5", "morph_optimal_pcc.npy", "histonet_X1.7_phantom_of_mine.h5", "README.md"]
+    assert not [name for name in others if is_installed(name)]
+
+
+def test_requirements_txt_has_what_pyproject_has():
+    project = PROJECT["project"]
+    extras = [line for lines in project["optional-dependencies"].values() for line in lines]
+    lines = (REPOSITORY / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert sorted(line for line in lines if line and line[0] != "#") == sorted([*project["dependencies"], *extras])
+
+
+def test_ci_tries_the_versions_that_are_declared():
+    versions = re.findall(r'"(3\.\d+)"', (REPOSITORY / ".github/workflows/test.yml").read_text(encoding="utf-8"))
+    declared = [line.split("::")[-1].strip() for line in PROJECT["project"]["classifiers"] if "Python ::" in line]
+    assert versions == declared
+    assert PROJECT["project"]["requires-python"] == f">={versions[0]}"

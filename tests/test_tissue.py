@@ -1,0 +1,142 @@
+import numpy as np
+import pytest
+
+from hsn_v1.slides.grid import SlideGrid
+from hsn_v1.slides.tissue import Survey, paint_blank, survey, survey_notes, tiles_with_tissue
+from hsn_v1.tiles import Window
+
+RNG = np.random.default_rng(0)
+WHERE = np.zeros((100, 100), bool)
+WHERE[20:60, 30:80] = True
+
+
+def stained(shape):
+    """Return pixels of H&E: coloured, and with texture."""
+    return np.clip(RNG.normal((170, 100, 150), 25, (*shape, 3)), 5, 225).astype(np.uint8)
+
+
+def picture(glass, deviation=1.0):
+    grey = RNG.normal(glass, deviation, (*WHERE.shape, 1))
+    return np.where(WHERE[..., np.newaxis], stained(WHERE.shape), np.clip(grey, 4, 252)).astype(np.uint8)
+
+
+def test_tissue_is_what_is_darker_than_glass_but_for_specks():
+    small = np.full((60, 60, 3), 245, np.uint8)
+    small[5:20, 5:20] = 200
+    small[40:43, 40:43] = 10
+    expected = np.zeros((60, 60), bool)
+    expected[5:20, 5:20] = True
+    np.testing.assert_array_equal(survey(small).tissue, expected)
+
+
+@pytest.mark.parametrize("glass", [180, 205, 225, 245])
+@pytest.mark.parametrize("deviation", [0, 1, 1.5])
+def test_glass_of_any_brightness_is_told_from_tissue(glass, deviation):
+    found = survey(picture(glass, deviation))
+    assert found.glass == pytest.approx(glass, abs=1)
+    assert found.threshold == pytest.approx(min(240, glass - 6), abs=1)
+    assert (found.tissue == WHERE).mean() > 0.99
+    assert found.glass_is_dark == (glass < 240)
+    (note, *_), expected = (*survey_notes(found, 1), ""), f"brightness of {found.glass:.0f}" if glass < 240 else ""
+    assert expected in note
+
+
+def test_glass_with_a_tint_is_glass():
+    tinted = picture(215)
+    tinted[~WHERE] = (220, 215, 205)
+    assert (survey(tinted).tissue == WHERE).mean() > 0.99
+
+
+def test_tissue_alone_has_no_glass():
+    found = survey(stained((120, 120)))
+    assert found.glass is None and found.threshold == 240
+    assert found.tissue.all() and not found.blank.any()
+
+
+@pytest.mark.parametrize("padding", [0, 1, 255])
+def test_large_areas_of_black_and_white_were_not_scanned(padding):
+    padded = np.full((200, 200, 3), padding, np.uint8)
+    padded[50:150, 50:150] = picture(245)
+    found = survey(padded)
+    scanned = np.zeros((200, 200), bool)
+    scanned[50:150, 50:150] = True
+    assert found.padding[:48].all() and not found.padding[53:147, 53:147].any()
+    assert not found.tissue[~scanned].any() and found.tissue[70:110, 80:130].mean() > 0.99
+    assert "not scanned" in survey_notes(found, 1)[0]
+
+
+def test_what_is_grey_and_dark_is_no_glass():
+    found = survey(np.full((100, 100, 3), 120, np.uint8))
+    assert found.glass is None and found.tissue.all()
+
+
+def test_a_small_black_area_is_tissue():
+    inked = picture(245)
+    inked[30:40, 40:50] = 0
+    found = survey(inked)
+    assert not found.padding.any() and found.tissue[30:40, 40:50].all()
+
+
+def test_a_slide_of_nothing_but_padding_has_no_tissue():
+    found = survey(np.zeros((100, 100, 3), np.uint8))
+    assert not found.tissue.any()
+
+
+@pytest.mark.parametrize(
+    ("share", "brightness", "tiles", "expected"),
+    [
+        (0.001, 245, 1, "only 0.1 % of it is darker than glass"),
+        (1.0, 150, 100, "100.0 % of it counts as tissue"),
+        (1.0, 150, 1, None),
+        (0.5, 245, 100, None),
+        (1.0, 20, 100, "most of it is dark, as in fluorescence"),
+    ],
+)
+def test_the_user_is_warned_where_almost_nothing_or_all_is_tissue(share, brightness, tiles, expected):
+    tissue = np.zeros(1000, bool)
+    tissue[: round(1000 * share)] = True
+    notes = survey_notes(Survey(tissue.reshape(10, 100), np.zeros((10, 100), bool), None, brightness), tiles)
+    assert [expected in note for note in notes] == ([True] if expected else [])
+
+
+def test_fluorescence_is_dark():
+    dark = RNG.poisson(6, (100, 100, 3)).astype(np.uint8)
+    dark[40:60, 40:60, 2] = 200
+    (note,) = survey_notes(survey(dark), 1)
+    assert "fluorescence" in note
+
+
+def test_what_is_blank_is_painted_white_to_the_pixel():
+    blank = np.array([[True, False]])
+    image = np.full((40, 80, 3), 100, np.uint8)
+    image[:, :20] = 205
+    image[:10, :20] = 3
+    frame = Window(0, 0, 40, 80)
+    found = paint_blank(image, frame, frame, blank, 199)
+    expected = np.zeros((40, 80), bool)
+    expected[:, :20] = True
+    edge = 2  # where the brightness is averaged over both
+    inner = expected.copy()
+    inner[:, 20 - edge :] = False
+    inner[10 : 10 + edge] = False
+    assert found[inner].all() and not found[~expected].any()
+    assert (image[found] == 255).all() and (image[:, 20:] == 100).all()
+
+
+def test_a_window_beyond_the_frame_continues_its_edge():
+    blank = np.array([[True], [False]])
+    image = np.zeros((30, 5, 3), np.uint8)
+    found = paint_blank(image, Window(-10, 0, 30, 5), Window(0, 0, 20, 5), blank, 200)
+    assert found[:20].all() and not found[20:].any()
+
+
+def test_a_tile_is_skipped_if_too_little_of_it_is_tissue():
+    grid = SlideGrid(80, 80, tile=32)
+    mask = np.zeros((10, 10), bool)
+    mask[9, 0] = True  # rows 72 to 80, columns 0 to 8 of the slide
+    rows, columns = grid.tiles
+    assert (rows, columns) == (3, 3)
+    assert tiles_with_tissue(grid, mask).tolist() == [2 * columns]
+    assert tiles_with_tissue(grid, mask, least=1 / 16).tolist() == [2 * columns]
+    assert tiles_with_tissue(grid, mask, least=1 / 15).tolist() == []
+    assert tiles_with_tissue(grid, ~mask).tolist() == list(range(rows * columns))
