@@ -20,8 +20,8 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 SIZE, MPP = 6000, 0.5  # px of the slide, and its scale
-WINDOW = {"width": 1200, "height": 720}
-COLOURS = 128  # of the picture, which is to stay small
+WINDOW = {"width": 1120, "height": 690}
+COLOURS = 96  # of the picture, which is to stay small
 VIEW = "set=morph&compare=morph|truth&fade=70&view=2600,2650,3300"
 
 
