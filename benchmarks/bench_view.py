@@ -36,6 +36,7 @@ from hsn_v1.files.label_maps import write_areas, write_label_map
 from hsn_v1.files.records import RECORD, record_of_label_set
 from hsn_v1.files.writing import write_bytes
 from hsn_v1.phantoms.phantom_slide import write_slide
+from hsn_v1.tiles import Window
 
 LABEL_SETS = HTT_MODES["both"]
 BROWSERS = "chromium", "chromium-browser", "google-chrome", "chrome"
@@ -55,8 +56,8 @@ def make_results(folder: Path, size: int, mpp: float) -> Path:
         with Image.open(slide.with_name(f"{slide.stem}_{label_set.name}.png")) as image:
             labels = np.array(image)
 
-        def read(top: int, left: int, height: int, width: int, labels: np.ndarray = labels) -> np.ndarray:
-            return labels[top : top + height, left : left + width]
+        def read(window: Window, labels: np.ndarray = labels) -> np.ndarray:
+            return labels[window.within(Window(0, 0, *labels.shape))]
 
         names = list(map(label_set.describe, label_set.codes))
         path = results / label_set.name / f"{slide.stem}.ome.tif"

@@ -17,6 +17,7 @@ from hsn_v1.adp import FUNC, MORPH
 from hsn_v1.files.label_maps import write_areas, write_label_map
 from hsn_v1.files.records import record_of_label_set
 from hsn_v1.files.writing import write_picture
+from hsn_v1.tiles import Window
 from hsn_v1.view.library import Library
 from hsn_v1.view.server import make_app
 from hsn_v1.view.shelf import Shelf
@@ -46,11 +47,8 @@ def write_results(folder, source, labels, finished=True, mpp=1.2143, **changes):
 
 
 def write_labels(path, labels, label_set, mpp=17 / 14):
-    def read(top, left, height, width):
-        return labels[top : top + height, left : left + width]
-
-    names = list(map(label_set.describe, label_set.codes))
-    counts = write_label_map(path, read, *labels.shape, mpp, names)
+    frame, names = Window(0, 0, *labels.shape), list(map(label_set.describe, label_set.codes))
+    counts = write_label_map(path, lambda window: labels[window.within(frame)], *labels.shape, mpp, names)
     write_areas(path.parent / "areas.csv", counts, mpp, label_set)
 
 

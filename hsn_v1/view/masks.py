@@ -28,10 +28,8 @@ GDAL = {"GDAL_CACHEMAX": 16 << 20, "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a label map lies on its slide, in px of full resolution, and the label map's own size."""
+    """A slide's size in px of full resolution, and that of a label map of it."""
 
-    top: float
-    left: float
     height: float
     width: float
     rows: int
@@ -181,10 +179,10 @@ def annotation_strips(annotations: Annotations, frame: Frame, nothing: int) -> I
     down, across = frame.height / frame.rows, frame.width / frame.columns
     for first in range(0, frame.rows, TILE):
         rows = min(TILE, frame.rows - first)
-        top = frame.top + first * down
-        found = tree.query(box(frame.left, top, frame.left + frame.width, top + rows * down))
+        top = first * down
+        found = tree.query(box(0, top, frame.width, top + rows * down))
         strip = np.full((rows, frame.columns), nothing, np.uint8)
         if len(found):
-            place = Affine(across, 0, frame.left, 0, down, top)
+            place = Affine(across, 0, 0, 0, down, top)
             rasterize((annotations.shapes[i] for i in sorted(found)), out=strip, transform=place)
         yield strip
