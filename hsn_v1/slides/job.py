@@ -121,7 +121,7 @@ class SlideJob:
 
 def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return a batch's scores (T, K), the outputs (N,) that have coarse CAMs, and these (T, N, h, w)."""
-    with np.load(path) as content:
+    with path.open("rb") as file, np.load(file) as content:
         return content["scores"], content["outputs"], content["cams"]
 
 
