@@ -93,3 +93,9 @@ def test_what_cannot_be_cut_is_left_out_and_named(folders):
     assert len(notes) == 3 and "0.png" in notes[0] and "1.png" in notes[1] and "5 x 5 px" in notes[2]
     with pytest.raises(InputError, match="no patch was cut"):
         cut_patches(folders / "img", folders / "gt", LABELS, ["a"], Cut(64, 8), folders / "out2", quiet=True)
+
+
+def test_images_of_one_name_are_refused(folders):
+    (folders / "img" / "0.jpg").write_bytes((folders / "img" / "0.png").read_bytes())
+    with pytest.raises(InputError, match="two images of this name"):
+        cut_patches(folders / "img", folders / "gt", LABELS, ["a"], Cut(8, 8), folders / "out", quiet=True)

@@ -11,7 +11,7 @@ from hsn_v1.densecrf import CRF
 from hsn_v1.files.images import read_image
 from hsn_v1.files.label_maps import write_areas
 from hsn_v1.show.html import Table
-from hsn_v1.slides.own_file import Method, Outcome
+from hsn_v1.slides.method import Method, Outcome
 from hsn_v1.slides.page import write_inputs_page, write_reduced
 
 OTHER, GLAND = FUNC.indices(("Other", "G.O"))

@@ -58,14 +58,16 @@ def test_a_run_in_progress_shows_what_is_finished(out):
     labels = {"morph": np.zeros((30, 40), np.uint8), "func": np.zeros((30, 40), np.uint8)}
     write_results(folder, source, labels, finished=False, input="b.png")
     (folder / "func" / "overview.png").unlink()
-    (out / "segmented" / "c.png").mkdir()
+    (out / "segmented" / "c.png" / "work").mkdir(parents=True)
+    (out / "segmented" / "c.png" / "work" / "run.json").write_text('{"input": "c.png", "label sets": ["func"]}')
     library = Library.of(out)
-    first, second = library.entries("segmented")
+    first, second, third = library.entries("segmented")
+    assert (third.status, third.label_sets) == ("in progress", ())
     assert (first.status, [s.name for s in first.label_sets]) == ("done", ["morph", "func"])
     assert (second.status, [s.name for s in second.label_sets]) == ("in progress", ["morph"])
-    write_results(folder, source, labels, input="b.png", notes=["<i>look</i>"])
+    write_results(folder, source, labels, input="b.png", notes=["<i>look</i>"], caveat="no medicine")
     second = library.entry("segmented/b.png")
-    assert (second.status, len(second.label_sets), second.notes) == ("done", 2, ("<i>look</i>",))
+    assert (second.status, len(second.label_sets), second.notes) == ("done", 2, ("no medicine", "<i>look</i>"))
 
 
 def test_failures_are_listed(out):

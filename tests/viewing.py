@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 import urllib.parse
+from pathlib import Path
 
 import numpy as np
 import uvicorn
@@ -16,16 +17,18 @@ from hsn_v1.adp import FUNC, MORPH
 from hsn_v1.files.label_maps import write_areas, write_label_map
 from hsn_v1.files.records import record_of_label_set
 from hsn_v1.files.writing import write_picture
+from hsn_v1.tiles import Window
 from hsn_v1.view.library import Library
 from hsn_v1.view.server import make_app
 from hsn_v1.view.shelf import Shelf
 
 
-def write_results(folder, source, labels, mpp=1.2143, finished=True, **changes):
+def write_results(folder, source, labels, finished=True, mpp=1.2143, **changes):
     """Write what `segment` writes of a slide, as far as it is looked at; `labels` are label maps by label set."""
     sets = {label_set.name: label_set for label_set in (MORPH, FUNC) if label_set.name in labels}
     for name, label_set in sets.items():
-        write_labels(folder / name / f"{source.stem}.ome.tif", labels[name], label_set, mpp)
+        stem = Path(changes.get("input", source.name)).stem
+        write_labels(folder / name / f"{stem}.ome.tif", labels[name], label_set)
         write_picture(folder / name / "overview.png", np.zeros((4, 4, 3), np.uint8))
     height, width = next(iter(labels.values())).shape
     record = {
@@ -43,12 +46,9 @@ def write_results(folder, source, labels, mpp=1.2143, finished=True, **changes):
     return folder
 
 
-def write_labels(path, labels, label_set, mpp=1.2143):
-    def read(top, left, height, width):
-        return labels[top : top + height, left : left + width]
-
-    names = list(map(label_set.describe, label_set.codes))
-    counts = write_label_map(path, read, *labels.shape, mpp, names)
+def write_labels(path, labels, label_set, mpp=17 / 14):
+    frame, names = Window(0, 0, *labels.shape), list(map(label_set.describe, label_set.codes))
+    counts = write_label_map(path, lambda window: labels[window.within(frame)], *labels.shape, mpp, names)
     write_areas(path.parent / "areas.csv", counts, mpp, label_set)
 
 

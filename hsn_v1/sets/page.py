@@ -145,7 +145,7 @@ def _view(settings: Settings, path: Path, result: ImageResult, label_set: LabelS
     confusions = stages_of(result.confusions, name)
     layers = []
     if confusions:
-        layers.append(Layer("ground truth", _address(settings, settings.truth / name / path.name, is_mask=True)))
+        layers.append(Layer("ground truth", _address(settings, settings.truth_file(path, label_set), is_mask=True)))
     for stage in areas if settings.save.masks else ():
         file = settings.out / name / f"ablative_{stage}" / mask_name(path.name)
         remark = f"mIoU {mean_iou_present(confusions[stage]):.2f}" if confusions else ""

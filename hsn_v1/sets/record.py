@@ -27,6 +27,7 @@ def write_record(settings: Settings, report: Report | None = None) -> None:
         "files": [path.name for path in settings.images],
         "results": {result.file: _facts(result, label_sets) for result in report.results} if report else {},
         "failures": report.failures if report else {},
+        "caveat": settings.caveat,
         "notes": list(report.notes if report else settings.notes),
     }
     write_bytes(settings.out / RECORD, json.dumps(record, indent=1).encode())

@@ -24,7 +24,7 @@ from ..hsn_v1 import Segmentation, segment
 from ..permutohedral import is_compiled
 from ..show.charts import confusion_figure
 from ..workers import SMALL_IMAGES, outside_garbage_collection, pool_of, side_by_side, worker_pool
-from .measure import is_written, last_file, measure, measure_written, read_truths
+from .measure import keep, kept_file, measure, measure_written, read_truths
 from .outputs import (
     write_confusions,
     write_image,
@@ -86,7 +86,7 @@ def run(settings: Settings, classifier: Classifier, on_image: Callable[[], None]
         keep_own_results(settings, classifier)
     else:
         (settings.out / MADE_WITH).unlink(missing_ok=True)
-    written = [path for path in settings.images if settings.resume and is_written(settings, path)]
+    written = [path for path in settings.images if settings.resume and kept_file(settings, path).exists()]
     todo = [path for path in settings.images if path not in written]
     write_record(settings)
     results: list[ImageResult] = []
@@ -187,7 +187,10 @@ def finish_image(settings: Settings, classified: ClassifiedImage) -> ImageResult
     }
     silent = {name: segmentation.silent for name, segmentation in segmentations.items()}
     note = (classified.note,) if classified.note else ()
-    return replace(result, scores=scores, silent=silent, notes=(*note, *result.notes))
+    result = replace(result, scores=scores, silent=silent, notes=(*note, *result.notes))
+    if settings.resume:
+        keep(settings, path, result, classified.note)
+    return result
 
 
 def write_report(settings: Settings, report: Report, pool: loky.ProcessPoolExecutor) -> None:
@@ -208,7 +211,7 @@ def write_report(settings: Settings, report: Report, pool: loky.ProcessPoolExecu
 
 
 def keep_own_results(settings: Settings, classifier: Classifier) -> None:
-    """Remove from the run's folder the masks that another classifier or other settings gave."""
+    """Forget the images of the run's folder that another classifier or other settings finished."""
     facts = {
         "classifier": classifier.identity,
         "label sets": {label_set.name: repr(label_set) for label_set in settings.label_sets},
@@ -216,8 +219,8 @@ def keep_own_results(settings: Settings, classifier: Classifier) -> None:
         "downsample": settings.downsample,
         "version": __version__,
     }
-    last = [last_file(settings, path, label_set) for path in settings.images for label_set in settings.label_sets]
-    remove_results_of_another_run(settings.out / MADE_WITH, facts, last)
+    kept = [kept_file(settings, path) for path in settings.images]
+    remove_results_of_another_run(settings.out / MADE_WITH, facts, kept)
 
 
 def start_workers(workers: int) -> None:

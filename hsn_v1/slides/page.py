@@ -18,7 +18,7 @@ from ..show.gallery import Card, Gallery, Layer, Legend, View, entry_of
 from ..show.html import PAGE, Table, crf_facts, link_to, render, versions
 
 if TYPE_CHECKING:
-    from .own_file import Method, Outcome
+    from .method import Method, Outcome
 
 #: Reduced image and mask of each label set, in its folder, which the page shows.
 IMAGE, MASK = "image.jpg", "mask.png"

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..files.images import find_images, read_image
-from ..files.truth import read_truth
+from ..files.truth import find_mask, read_truth
 from ..files.writing import write_picture, write_table
 from ..labels import LabelSet
 from ..workers import in_parallel
@@ -117,7 +117,11 @@ def cut_patches(
     InputError
         If no image can be cut.
     """
-    paths = find_images(images, "patch")
+    paths = find_images(images, "any")
+    stems = [path.stem for path in paths]
+    twice = next((stem for i, stem in enumerate(stems) if stem in stems[:i]), None)
+    if twice is not None:
+        raise InputError(f"{images / twice}.*: two images of this name, whose patches would overwrite each other")
     order = np.random.default_rng(seed).permutation(len(paths))
     kept = set(order[: round(validation * len(paths))].tolist())
     if validation and not 0 < len(kept) < len(paths):
@@ -126,7 +130,8 @@ def cut_patches(
         )
     folders = [out / ("validation" if i in kept else "train") if validation else out for i in range(len(paths))]
     jobs = [
-        (path, truth / path.name, label_set, codes, cut, folder) for path, folder in zip(paths, folders, strict=True)
+        (path, find_mask(truth, path.name), label_set, codes, cut, folder)
+        for path, folder in zip(paths, folders, strict=True)
     ]
     tables: dict[Path, list[list]] = {folder: [] for folder in dict.fromkeys(folders)}
     notes = []

@@ -14,7 +14,7 @@ from ..densecrf import CRF
 from ..errors import InputError
 from ..evaluate import confusion_matrix, mean_iou, mean_iou_present
 from ..files.images import find_images, read_image
-from ..files.truth import read_truth
+from ..files.truth import find_mask, read_truth
 from ..files.writing import write_bytes, write_table
 from ..hsn_v1 import segment, winners
 from ..labels import LabelSet
@@ -69,10 +69,10 @@ def read_tuning_set(
         If none can be read.
     """
     pairs, notes = [], []
-    for path in find_images(images, "patch"):
+    for path in find_images(images, "any"):
         try:
             image, _ = read_image(path)
-            pairs.append((image, read_truth(truth / path.name, label_set, *image.shape[:2]).labels))
+            pairs.append((image, read_truth(find_mask(truth, path.name), label_set, *image.shape[:2]).labels))
         except InputError as error:
             notes.append(f"left out: {error}")
     if not pairs:

@@ -7,6 +7,7 @@ are asked for, so that a run in progress shows what is finished.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -120,11 +121,11 @@ class Library:
         return dict(sorted(found.items(), key=lambda item: -_written(item[1])))
 
     def record(self, folder: Path) -> dict[str, Any]:
-        """Return a results folder's record, read again when it has changed."""
-        try:
-            return self.records.get(stamp(folder / RECORD), lambda: read_record(folder))
-        except OSError:
-            return {}
+        """Return a folder's record, of results or else of the run that is at work there; read again when it changes."""
+        for place in (folder, folder / "work"):
+            with contextlib.suppress(OSError):
+                return self.records.get(stamp(place / RECORD), lambda place=place: read_record(place))
+        return {}
 
     def _has_slides(self, folder: Path, record: dict) -> bool:
         return not record and any("input" in self.record(child) for _, child in self._folders(folder))
@@ -245,8 +246,13 @@ def slide_entry(identifier: str, folder: Path, record: dict[str, Any], listed: s
             if (name in known or name in LABEL_SETS) and (folder / name / "overview.png").exists()  # the last to come
         ),
         status="done" if record.get("finished") else "in progress",
-        notes=tuple(map(str, record.get("notes", ()))),
+        notes=_notes(record),
     )
+
+
+def _notes(record: dict[str, Any]) -> tuple[str, ...]:
+    """Return what must be known of results, and then what should be."""
+    return tuple(map(str, filter(None, (record.get("caveat"), *record.get("notes", ())))))
 
 
 def set_entries(collection: str, folder: Path, record: dict[str, Any], names: Sequence[str]) -> list[Entry]:
@@ -270,7 +276,7 @@ def set_entries(collection: str, folder: Path, record: dict[str, Any], names: Se
                 name,
                 "failed" if name in failures else "done" if finished else "in progress",
                 failures.get(name, ""),
-                tuple(facts.get("notes", ())),
+                _notes({"caveat": record.get("caveat"), **facts}),
             )
         )
     return sorted(entries, key=lambda entry: entry.title)

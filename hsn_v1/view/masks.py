@@ -22,16 +22,14 @@ GEOJSON_BYTES = 50 << 20
 #: GDAL's drivers of masks, by the first bytes of a file.
 DRIVERS = {b"\x89PNG": "PNG", b"II*\0": "GTiff", b"MM\0*": "GTiff", b"II+\0": "GTiff", b"MM\0+": "GTiff", b"BM": "BMP"}
 
-#: Bytes of decoded blocks that GDAL keeps.
-GDAL_CACHE = 16 << 20
+#: GDAL keeps so many bytes of decoded blocks, and reads PNG files row by row: as a whole, it would hide damage.
+GDAL = {"GDAL_CACHEMAX": 16 << 20, "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a label map lies on its slide, in px of full resolution, and the label map's own size."""
+    """A slide's size in px of full resolution, and that of a label map of it."""
 
-    top: float
-    left: float
     height: float
     width: float
     rows: int
@@ -93,10 +91,7 @@ def _opened(path: Path) -> Iterator[Any]:
         raise InputError(f"{path}: not a mask; expected PNG, TIFF or BMP")
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)  # for all threads: a mask lies nowhere on earth
     try:
-        with (
-            rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE, GDAL_PNG_WHOLE_IMAGE_OPTIM="NO"),
-            rasterio.open(path, driver=driver) as file,
-        ):
+        with rasterio.Env(**GDAL), rasterio.open(path, driver=driver) as file:
             yield file
     except RasterioError as error:
         raise InputError(f"{path}: not a mask, or damaged ({error}); write it again") from error
@@ -184,10 +179,10 @@ def annotation_strips(annotations: Annotations, frame: Frame, nothing: int) -> I
     down, across = frame.height / frame.rows, frame.width / frame.columns
     for first in range(0, frame.rows, TILE):
         rows = min(TILE, frame.rows - first)
-        top = frame.top + first * down
-        found = tree.query(box(frame.left, top, frame.left + frame.width, top + rows * down))
+        top = first * down
+        found = tree.query(box(0, top, frame.width, top + rows * down))
         strip = np.full((rows, frame.columns), nothing, np.uint8)
         if len(found):
-            place = Affine(across, 0, frame.left, 0, down, top)
+            place = Affine(across, 0, 0, 0, down, top)
             rasterize((annotations.shapes[i] for i in sorted(found)), out=strip, transform=place)
         yield strip

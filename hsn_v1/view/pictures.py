@@ -15,6 +15,7 @@ from PIL import Image
 
 from ..errors import InputError
 from ..files.slide import open_slide
+from ..files.tiff_file import is_tiff, suits_openslide
 from ..tiles import Window
 from .cache import Cache, stamp
 
@@ -110,29 +111,36 @@ class Pictures:
 def _open(path: Path, mpp: float | None, decoded) -> Picture:
     import openslide
 
-    vendor = openslide.OpenSlide.detect_format(path)
-    if vendor and not path.name.lower().endswith((".ome.tif", ".ome.tiff")):
+    vendor, tiff = openslide.OpenSlide.detect_format(path), is_tiff(path)
+    if vendor and (vendor != "generic-tiff" or not tiff or suits_openslide(path)):
         try:
             return _by_openslide(path, decoded)
         except openslide.OpenSlideError as error:
-            if vendor != "generic-tiff":
+            if not tiff:
                 raise _damaged(path, error) from error
     return _by_windows(path, mpp)
 
 
 def _by_openslide(path: Path, decoded) -> Picture:
+    """The part that was scanned, where the file says which: label maps and outlines begin at its corner."""
     import openslide
     from openslide.deepzoom import DeepZoomGenerator
 
     handle = openslide.OpenSlide(path)
     handle.set_cache(decoded)
-    tiles = DeepZoomGenerator(handle, TILE, OVERLAP)
-    width, height = handle.dimensions
+    tiles = DeepZoomGenerator(handle, TILE, OVERLAP, limit_bounds=True)
+    width, height = tiles.level_dimensions[-1]
 
     def region(level: int, column: int, row: int) -> Image.Image:
         return _guarded(path, lambda: tiles.get_tile(level, (column, row)))
 
-    return Picture(height, width, region, lambda side: _guarded(path, lambda: handle.get_thumbnail((side, side))))
+    def small(side: int) -> Image.Image:
+        level = max(n for n, size in enumerate(tiles.level_dimensions) if max(size) <= TILE)
+        picture = region(level, 0, 0)
+        picture.thumbnail((side, side))
+        return picture
+
+    return Picture(height, width, region, small)
 
 
 def _guarded(path: Path, read: Callable[[], Image.Image]) -> Image.Image:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import anyio.to_thread
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
@@ -45,11 +45,13 @@ def make_app(shelf: Shelf, host: str = "127.0.0.1", token: str = "", cookie: str
     cookie : str
         Name of the cookie that keeps the token.
     """
+    # The same few threads for good: each keeps memory of the tiles that it decoded.
+    pool = ThreadPoolExecutor(available_cores() + 2, "view")
 
     def answered(handle: Callable[[Shelf, Request], Response]) -> Callable:
         @functools.wraps(handle)
         async def endpoint(request: Request) -> Response:
-            return await run_in_threadpool(_status, handle, shelf, request)
+            return await asyncio.get_running_loop().run_in_executor(pool, _status, handle, shelf, request)
 
         return endpoint
 
@@ -65,21 +67,8 @@ def make_app(shelf: Shelf, host: str = "127.0.0.1", token: str = "", cookie: str
         Route("/thumbnail", answered(thumbnail)),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
-    app = Starlette(routes=routes, lifespan=_limited, middleware=[Middleware(GZipMiddleware, minimum_size=2048)])
+    app = Starlette(routes=routes, middleware=[Middleware(GZipMiddleware, minimum_size=2048)])
     return Guard(app, host, token, cookie)
-
-
-class _limited:  # noqa: N801
-    """Lifespan: as many threads as keep the cores busy, since each may hold a decoded tile."""
-
-    def __init__(self, app: Starlette):
-        pass
-
-    async def __aenter__(self) -> None:
-        anyio.to_thread.current_default_thread_limiter().total_tokens = 2 * available_cores() + 2
-
-    async def __aexit__(self, *_) -> None:
-        pass
 
 
 def _page(name: str) -> Callable:

@@ -95,11 +95,8 @@ class Shelf:
         return next(iter(stages), "labels")
 
     def frame(self, entry: Entry, size: tuple[int, int]) -> Frame:
-        """Return where a label map of a size in px lies on its slide."""
-        full = self.full_size(entry) or size
-        part = entry.record.get("frame") or {}
-        top, left = part.get("top", 0), part.get("left", 0)
-        return Frame(top, left, part.get("height", full[0]), part.get("width", full[1]), *size)
+        """Return where a label map of a size in px lies on its slide: over all of it."""
+        return Frame(*(self.full_size(entry) or size), *size)
 
     def full_size(self, entry: Entry) -> tuple[int, int] | None:
         """Return height and width at full resolution, in px, of the slide itself if it can be read."""
@@ -200,7 +197,7 @@ class Shelf:
         except (OSError, InputError, LookupError) as error:
             return layer | {"problem": str(error)}
         frame = self.frame(entry, pyramid.size)
-        place = {"left": frame.left, "top": frame.top, "across": frame.width, "down": frame.height}
+        place = {"across": frame.width, "down": frame.height}
         return layer | {"height": frame.rows, "width": frame.columns, "version": _version(path), **place}
 
     def thumbnail(self, entry: Entry, label_set: LabelSet | None, palette: str) -> bytes:

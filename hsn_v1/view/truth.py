@@ -39,7 +39,8 @@ def find_truth(entry: Entry, label_set: str, folder: Path | None) -> Path | None
     """
     if entry.image:
         root = Path(entry.record["truth"]) if entry.record.get("truth") else None
-        return _inside(root, [f"{label_set}/{entry.image}"]) if root else None
+        names = entry.image, *(f"{Path(entry.image).stem}{ending}" for ending in MASKS)
+        return _inside(root, [f"{label_set}/{name}" for name in names]) if root else None
     if folder is None:
         return None
     names = [

@@ -37,14 +37,14 @@ export class LabelLayer {
     const level = Math.min(this.levels - 1, Math.max(0, Math.round(Math.log2(1 / size))));
     const across = this.size(level);
     const toCanvas = (column, row) => [
-      Math.round((layer.left + Math.min(column * 2 ** level, layer.width) * perLabel - x) * scale),
-      Math.round((layer.top + Math.min(row * 2 ** level, layer.height) * (layer.down / layer.height) - y) * scale),
+      Math.round((Math.min(column * 2 ** level, layer.width) * perLabel - x) * scale),
+      Math.round((Math.min(row * 2 ** level, layer.height) * (layer.down / layer.height) - y) * scale),
     ];
-    const first = (corner, start) => Math.floor((corner - start) / perLabel / 2 ** level / TILE);
-    const last = (corner, start, extent) => Math.floor((corner + extent / scale - start) / perLabel / 2 ** level / TILE);
+    const first = (corner) => Math.max(0, Math.floor(corner / perLabel / 2 ** level / TILE));
+    const last = (corner, extent) => Math.floor((corner + extent / scale) / perLabel / 2 ** level / TILE);
     const { width, height } = context.canvas;
-    const columns = [Math.max(0, first(x, layer.left)), Math.min(Math.ceil(across.width / TILE) - 1, last(x, layer.left, width))];
-    const rows = [Math.max(0, first(y, layer.top)), Math.min(Math.ceil(across.height / TILE) - 1, last(y, layer.top, height))];
+    const columns = [first(x), Math.min(Math.ceil(across.width / TILE) - 1, last(x, width))];
+    const rows = [first(y), Math.min(Math.ceil(across.height / TILE) - 1, last(y, height))];
     const wanted = [];
     context.imageSmoothingEnabled = false;
     for (let row = rows[0]; row <= rows[1]; row++) {
@@ -122,8 +122,8 @@ export class LabelLayer {
   /** Return the value at a px of the slide, or null outside; always that of full resolution. */
   async valueAt(x, y) {
     const { layer } = this;
-    const column = Math.floor((x - layer.left) / layer.across * layer.width);
-    const row = Math.floor((y - layer.top) / layer.down * layer.height);
+    const column = Math.floor(x / layer.across * layer.width);
+    const row = Math.floor(y / layer.down * layer.height);
     if (column < 0 || row < 0 || column >= layer.width || row >= layer.height) return null;
     const place = [0, Math.floor(row / TILE), Math.floor(column / TILE)];
     const tile = this.tiles.get(place.join("/")) ?? (await this.fetch(place));

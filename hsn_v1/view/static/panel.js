@@ -105,7 +105,7 @@ export class Panel {
   }
 
   button(text, focus, onclick, title) {
-    return el("button", { type: "button", className: "small", "data-focus": focus, title, onclick }, text);
+    return el("button", { type: "button", className: "small", "data-focus": focus, title, "aria-label": title, onclick }, text);
   }
 
   summary(set, score) {
