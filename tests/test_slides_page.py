@@ -49,6 +49,7 @@ def test_inputs_have_their_image_mask_shares_and_files(tmp_path):
     )
     texts = Page(path).texts
     assert {"<i>no result</i>", "<b>.svs: cut off", "note on a #1.svs", "other tissue", "50.0 %"} <= set(texts)
+    assert "reason" not in texts  # those that failed are listed with it
     (card,) = cards(path)
     assert card["data-ranks"] == '{"func": {"G.O": 0.5, "Other": 0.5}}'
     assert "G.N endocrine gland" not in texts

@@ -68,7 +68,7 @@ def metric_tables(report: Report, published: Mapping[str, Mapping[str, float]]) 
         "fIoU and mIoU as published: absent classes count as 0. mIoU (present): over the classes of the ground truth."
     )
     if report.with_excluded:
-        note += " (excluded), (background): as benchmarks count, see docs/benchmarks.md; numbers do not compare."
+        note += " (excluded), (background): as benchmarks score, without or with background (docs/benchmarks.md)."
     if published:
         note += " Published numbers: after the CRF, official weights, all images of the set."
     return [Table("Metrics", header, report.metric_rows(published), 2, note).without_empty_columns()]

@@ -77,7 +77,7 @@ def write_inputs_page(
         "segmented.html",
         title="Segmented",
         caveat=caveat,
-        table=table.without_empty_columns(),
+        table=table.without_empty_columns("reason", "caveat"),  # which are above it
         gallery=_gallery(out, outcomes, self_contained),
         failures={one.source.name: one.reason for one in outcomes if one.status == "failed"},
         facts=facts,

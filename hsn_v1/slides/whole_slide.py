@@ -182,12 +182,12 @@ def segment_tiles(
         read = read_ahead(lambda number: _read_batch(slide, job, number), sorted(missing))
 
         def ready_cores() -> Iterator[int]:
-            done = total - left
+            nonlocal left
             for number in range(job.batches):
                 if number in missing:
                     classify_batch(job, number, next(read), classifier)
-                    done += len(job.batch(number))
-                    progress("tiles", done, total)
+                    left -= len(job.batch(number))
+                    progress("tiles", total - left, total)
                 yield from waiting.get(number, ())
 
         beside = available_cores() - classifier_threads(available_cores())
@@ -196,7 +196,7 @@ def segment_tiles(
         for _, refined in side_by_side(ready_cores(), refine, workers, beside, ahead=2 * workers):
             refined.result()
             done += 1
-            if all(job.batch_file(number).exists() for number in missing):
+            if not left:
                 progress("windows", done, cores)
 
 
