@@ -90,7 +90,8 @@ def segment_tiles(
     left, total = sum(len(job.batch(number)) for number in missing), len(job.tissue)
     if total:
         progress("tiles", total - left, total)
-    with worker_pool(workers, job.folder) as pool:
+    # A single worker is a thread: a process would only add its memory, and may not be started in one of Dask's.
+    with worker_pool(workers, job.folder) if workers > 1 else ThreadPoolExecutor(1, "refiner") as pool:
         read = read_ahead(lambda number: _read_batch(slide, job, number), sorted(missing))
 
         def ready_cores() -> Iterator[int]:
