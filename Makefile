@@ -2,7 +2,9 @@
 # make quick            the fast tests, under 30 s: no notebooks, browser, kills or reference masks
 # make test             all tests
 # make lab              open the notebooks in JupyterLab (make lab ROOT=DIR: on the data there)
+# make lowest           test with the oldest libraries that requirements.txt allows (Python 3.11 or 3.12)
 # make notebooks        execute both notebooks, and store them with their outputs
+# make screenshot       take the README's picture of `hsn-v1 view`, in Chromium
 # make lint             check style
 # make wheel            build the wheel, in dist
 # make clean            remove the environment, results and built files
@@ -11,6 +13,7 @@ PYTHON ?= python3
 ROOT ?= .
 BIN = .venv/bin
 READY = .venv/ready
+LOWEST = .venv/lowest
 
 demo: $(READY)
 	@$(BIN)/python demo_01_segment_patches.py --root "$(ROOT)"
@@ -25,8 +28,19 @@ test: $(READY)
 lab: $(READY)
 	HSN_ROOT="$(ROOT)" $(BIN)/python -m jupyterlab demo_01_segment_patches.ipynb
 
+# What loads models, as files from elsewhere meet the libraries there. `==2.18.*` is the lower bound, with its patches.
+lowest:
+	$(PYTHON) -m venv $(LOWEST)
+	sed -n 's/^\([a-z0-9-]*\)>=\([0-9.]*\).*/\1==\2.*/p' requirements.txt > $(LOWEST)/wanted
+	$(LOWEST)/bin/python -m pip install --quiet --requirement $(LOWEST)/wanted hypothesis psutil pytest
+	$(LOWEST)/bin/python -m pytest tests/test_architecture.py tests/test_weights.py tests/test_models.py \
+	  tests/test_histonet.py tests/test_gradcam.py
+
 notebooks: $(READY)
 	$(BIN)/python tests/execute_notebooks.py demo_01_segment_patches.ipynb demo_02_segment_glas_patches.ipynb
+
+screenshot: $(READY)
+	$(BIN)/python benchmarks/screenshot.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -49,4 +63,4 @@ $(READY): requirements.txt pyproject.toml
 clean:
 	rm -rf .venv out build dist hsn_v1.egg-info
 
-.PHONY: demo quick test lab notebooks lint wheel clean
+.PHONY: demo quick test lowest lab notebooks screenshot lint wheel clean

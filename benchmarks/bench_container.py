@@ -3,7 +3,7 @@
     python benchmarks/bench_container.py slides [--size 14000] [--least 1] [--most 256]
     python benchmarks/bench_container.py images --images DIR --truth DIR --labels glas --model NAME [--root DIR] --mpp X
 
-``slides`` segments crops of a phantom slide of 1, 4, 16, 64 and 256 tiles, ``images`` a folder of images with ground
+``slides`` segments crops of a phantom slide of 1, 4, 9, 16, 64 and 256 tiles, ``images`` a folder of images with ground
 truth, each in three ways: Grad-CAMs averaged at the image's own scale, as the demos do (up to 16 tiles); Grad-CAMs
 averaged at the classifier's scale; adjusted maps averaged at the classifier's scale, as the paper does on slides. It
 prints the mIoU of the classes that the ground truth has, over all images or crops together.
@@ -22,6 +22,7 @@ import numpy as np
 import tifffile
 from bench_demo import REPOSITORY
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from hsn_v1.adp import CLASSIFIER_MPP
@@ -33,7 +34,8 @@ from hsn_v1.files.slide import open_slide
 from hsn_v1.files.writing import write_picture
 from hsn_v1.phantoms.phantom_slide import write_slide
 from hsn_v1.slides.grid import OVERLAP
-from hsn_v1.slides.own_file import OWN_SCALE_PIXELS, Method, segment_slide
+from hsn_v1.slides.method import OWN_SCALE_PIXELS, Method
+from hsn_v1.slides.own_file import segment_slide
 from hsn_v1.tiles import TILE, Window
 
 #: The ways: what is averaged, and up to how many pixels at the image's own scale.
@@ -44,7 +46,7 @@ WAYS = {
 }
 
 #: Crops of a phantom slide, by the tiles along a side.
-CROPS = {1: 16, 2: 8, 4: 4, 8: 2, 16: 1}
+CROPS = {1: 8, 2: 4, 3: 2, 4: 2, 8: 2, 16: 1}
 
 
 class Ways:
@@ -64,7 +66,7 @@ class Ways:
                 continue
             method = Method(self.label_sets, self.crfs, maps=maps)
             with (
-                mock.patch("hsn_v1.slides.own_file.OWN_SCALE_PIXELS", pixels),
+                mock.patch("hsn_v1.slides.method.OWN_SCALE_PIXELS", pixels),
                 tempfile.TemporaryDirectory() as out,
             ):
                 done = segment_slide(path, self.classifier, method, out, mpp=mpp)
@@ -112,7 +114,7 @@ def slides(arguments: argparse.Namespace, ways: Ways) -> None:
     for tiles, count in CROPS.items():
         if arguments.least <= tiles**2 <= arguments.most:
             with tempfile.TemporaryDirectory() as folder:
-                for crop, truths in crops(path, tiles, count, Path(folder)):
+                for crop, truths in track(crops(path, tiles, count, Path(folder)), f"{tiles**2} tiles", count):
                     ways.add(f"{count} crops of {tiles**2} tiles", crop, truths, 0.25, tiles**2 <= 16)
 
 

@@ -48,7 +48,8 @@ from hsn_v1.files.slide import open_slide
 from hsn_v1.histonet import HistoNet
 from hsn_v1.phantoms.phantom_slide import write_slide
 from hsn_v1.slides.grid import SlideGrid
-from hsn_v1.slides.own_file import Method, segment_slide
+from hsn_v1.slides.method import Method
+from hsn_v1.slides.own_file import segment_slide
 from hsn_v1.tiles import TILE, Window
 from hsn_v1.workers import available_cores
 
@@ -62,8 +63,8 @@ STAGES = {
     "classify": ("hsn_v1.slides.whole_slide.classify_batch",),
     "localise, adjust": ("hsn_v1.slides.whole_slide.localise_and_adjust",),
     "refine": ("hsn_v1.densecrf.CRF.__call__",),
-    "write label maps": ("hsn_v1.slides.own_file.write_label_map",),
-    "write polygons": ("hsn_v1.slides.own_file.write_polygons",),
+    "write label maps": ("hsn_v1.slides.results.write_label_map",),
+    "write polygons": ("hsn_v1.slides.results.write_polygons",),
 }
 
 NEAR = 8  # px from a tile's border that count as near to it

@@ -11,7 +11,7 @@ from .commands.status import exit_status
 
 #: Modules of `commands` whose `add_command(subparsers)` adds one; its parser's default `run` carries it out. They
 #: import what they need when they are carried out, not before.
-COMMANDS = ("segment", "train", "patches", "tune_crf", "evaluate", "benchmark", "phantom", "data", "picture")
+COMMANDS = ("segment", "view", "train", "patches", "tune_crf", "evaluate", "benchmark", "phantom", "data", "picture")
 
 
 def build_parser() -> argparse.ArgumentParser:

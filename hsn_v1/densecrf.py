@@ -10,6 +10,7 @@ arguments and results (docs/densecrf.md).
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -69,6 +70,17 @@ __all__ = [
 LARGE = 1 << 18  #: pixels from which on the threads share one image
 BACKENDS = ("numba", "pydensecrf")
 
+LONGEST = 1 << 16  #: bytes of a file of settings
+
+#: Least and greatest settings: narrower kernels reach no neighbour, and larger numbers overflow.
+LIMITS = {
+    "gauss_sxy": (0.5, 500),
+    "gauss_compat": (0, 1e4),
+    "bilat_sxy": (0.5, 500),
+    "bilat_srgb": (0.5, 1e4),
+    "bilat_compat": (0, 1e4),
+}
+
 
 @dataclass(frozen=True)
 class CRF:
@@ -103,18 +115,30 @@ class CRF:
         Raises
         ------
         InputError
-            If the file does not hold six positive numbers.
+            If the file does not hold six numbers, or one of them is out of its range.
         """
         try:
-            settings = np.load(path)
-        except (OSError, ValueError, EOFError) as error:
+            with open(path, "rb") as file:
+                settings = np.lib.format.read_array(io.BytesIO(file.read(LONGEST)), allow_pickle=False)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        except Exception as error:  # NumPy raises whatever it meets in a broken file
             raise InputError(f"{path}: not a file of NumPy's; get the file again, or remove it") from error
         if settings.size != 6 or settings.dtype.kind not in "iuf" or not (settings > 0).all():
             raise InputError(
                 f"{path}: holds {settings.size} values of type {settings.dtype}, expected 6 positive numbers: "
                 "gauss_sxy, gauss_compat, bilat_sxy, bilat_srgb, bilat_compat, iterations"
             )
-        return cls(*settings.ravel()[:5].tolist())
+        crf = cls(*settings.ravel()[:5].tolist())
+        crf.check(str(path))
+        return crf
+
+    def check(self, source: str) -> None:
+        """Raise InputError, which begins with `source`, if a setting is out of the range that float32 can do with."""
+        for name, (least, most) in LIMITS.items():
+            value = getattr(self, name)
+            if not least <= value <= most:
+                raise InputError(f"{source}: {name} is {value:g}, expected {least:g} to {most:g}")
 
     @property
     def reach(self) -> int:

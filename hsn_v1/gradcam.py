@@ -138,7 +138,7 @@ def gradient_weights(model: keras.Model, tiles: np.ndarray) -> np.ndarray:
     to_dense = keras.Model(model.inputs[0], [feature_layer(model).output, dense.input])
     with tf.GradientTape(persistent=True) as tape:
         features, hidden = to_dense(tiles, training=False)
-        logits = tf.unstack(tf.matmul(hidden, dense.kernel) + dense.bias, axis=-1)
+        logits = tf.unstack(tf.matmul(hidden, dense.kernel), axis=-1)  # a bias has no gradient
     gradients = [tape.gradient(logit, features) for logit in logits]
     return np.stack([tf.reduce_mean(gradient, axis=(1, 2)) for gradient in gradients], axis=-1)
 

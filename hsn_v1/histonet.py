@@ -60,19 +60,29 @@ class HistoNet:
     def of(
         cls, model: keras.Model, thresholds: np.ndarray, labels: Taxonomy, precision: str = PRECISIONS[0]
     ) -> HistoNet:
-        """Return a HistoNet around a Keras classifier that ends in sigmoids."""
+        """Return a HistoNet around a Keras classifier that ends in sigmoids.
+
+        Raises
+        ------
+        InputError
+            If Grad-CAM cannot be taken of it.
+        """
         keras = import_keras()
         lower = _in_bfloat16 if precision == "bfloat16" else None
         # A Sequential that grew by `add` has no definite tensors, but its clone has.
         clone = keras.models.clone_model(model, clone_function=lower)
         clone.set_weights(model.get_weights())
-        weights = closed_form_weights(clone)
+        try:
+            second, weights = feature_layer(clone).output, closed_form_weights(clone)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        if weights is None and not any(type(layer).__name__ == "Dense" for layer in clone.layers):
+            raise InputError(f"model {model.name!r} has no dense layer: Grad-CAM needs the logits that one gives")
         if weights is None and keras.backend.backend() != "tensorflow":
             raise InputError(
                 f"model {model.name!r} needs gradients for its Grad-CAM, which are taken with TensorFlow only: "
                 "set KERAS_BACKEND=tensorflow, or use a model that ends in global pooling and one dense layer"
             )
-        second = feature_layer(clone).output
         if weights is not None:  # the weighted sum of channels is a convolution of one pixel
             weigh = keras.layers.Conv2D(weights.shape[1], 1, use_bias=False, dtype="float32", name="coarse_cams")
             second = weigh(second)
@@ -111,12 +121,24 @@ class HistoNet:
         -------
         scores : ndarray of shape (T, K), float32, in 0..1
         cams : ndarray of shape (T, K, h, w), float32
+
+        Raises
+        ------
+        InputError
+            If a score or CAM is not finite: no mask may come of it.
         """
         tiles = normalise(tiles, self.labels)
         scores, second = self.network.predict_on_batch(tiles)
         if self.closed_form:
-            return scores, np.ascontiguousarray(second.transpose(0, 3, 1, 2))
-        return scores, coarse_cams(second.astype(np.float32), gradient_weights(self.model, tiles))
+            cams = np.ascontiguousarray(second.transpose(0, 3, 1, 2))
+        else:
+            cams = coarse_cams(second.astype(np.float32), gradient_weights(self.model, tiles))
+        if not (np.isfinite(scores).all() and np.isfinite(cams).all()):
+            raise InputError(
+                f"model {self.model.name!r} gives scores or maps that are not finite: its weights are too large or too "
+                "small; train it again, or use another"
+            )
+        return scores, cams
 
 
 def _in_bfloat16(layer: keras.Layer) -> keras.Layer:

@@ -65,7 +65,7 @@ def write_published_glas(folder):
         write_picture(folder / "img" / "02_glas_full" / file, IMAGE)
         colours = np.array([(3, 155, 229), (0, 0, 128)], np.uint8)
         write_picture(folder / "gt" / "02_glas_full" / "glas" / file, colours[np.array([[0, 1, 1], [0, 0, 1]])])
-    return "png", [[0, 0, 1, 1, 1, 1]] * 2 + [[0, 0, 0, 0, 1, 1]] * 2
+    return [[0, 0, 1, 1, 1, 1]] * 2 + [[0, 0, 0, 0, 1, 1]] * 2
 
 
 def write_challenge_glas(folder):
@@ -73,16 +73,16 @@ def write_challenge_glas(folder):
     for stem in ("train_1", "testA_2", "testB_3"):
         write_picture(folder / f"{stem}.bmp", IMAGE)
         write_picture(folder / f"{stem}_anno.bmp", np.arange(6, dtype=np.uint8)[np.newaxis].repeat(4, axis=0) // 2)
-    return "bmp", [[0, 0, 1, 1, 1, 1]] * 4
+    return [[0, 0, 1, 1, 1, 1]] * 4
 
 
 @pytest.mark.parametrize("write", [write_published_glas, write_challenge_glas])
 def test_glas_is_sorted_into_parts(tmp_path, write):
-    suffix, expected = write(tmp_path / "glas")
+    expected = write(tmp_path / "glas")
     assert len(images_in_one_folder(tmp_path / "glas")) == 3
     assert len(list(sorted_into_parts(tmp_path / "glas", BENCHMARKS["glas"], tmp_path / "parts"))) == 3
     parts = find_parts(tmp_path / "parts")
-    assert [path.name for path in parts["train"].images.iterdir()] == [f"train_1.{suffix}"]
+    assert [path.name for path in parts["train"].images.iterdir()] == ["train_1.png"]
     assert {path.name for path in parts["test"].truth.iterdir()} == {"testA_2.png", "testB_3.png"}
     assert np.asarray(Image.open(parts["train"].truth / "train_1.png")).tolist() == expected
     assert images_in_one_folder(tmp_path / "parts" / "train" / "mask" / "nowhere") == []

@@ -1,3 +1,4 @@
+import io
 from dataclasses import replace
 from functools import cache, partial
 
@@ -68,6 +69,12 @@ def test_settings_are_read_in_the_published_order(tmp_path):
         (np.array([[1, 20, 10, 40, -50, 5]]), "positive"),
         (np.array([[1, 20, 10, np.nan, 50, 5]]), "positive"),
         (np.array([["a"] * 6]), "type <U1"),
+        (np.ones(6, complex), "type complex128"),
+        (np.ones(6, bool), "type bool"),
+        (np.array([[1, 1e38, 10, 40, 50, 5]]), r"x\.npy: gauss_compat is 1e\+38, expected 0 to 10000"),
+        (np.array([[1, 20, 10, 40, np.inf, 5]]), "bilat_compat is inf, expected"),
+        (np.array([[1e308, 20, 10, 40, 50, 5]]), "gauss_sxy is 1e\\+308, expected 0.5 to 500"),
+        (np.array([[1, 20, 1e-3, 40, 50, 5]]), "bilat_sxy is 0.001, expected 0.5 to 500"),
         (np.array([None] * 6), "not a file of NumPy's"),
     ],
 )
@@ -78,7 +85,12 @@ def test_bad_settings_are_named(tmp_path, content, message):
 
 
 def test_a_broken_file_of_settings_is_named(tmp_path):
-    for content in (b"", b"\x93NUMPY broken", b"text"):
+    archive = io.BytesIO()
+    np.savez(archive, np.ones(6))
+    claim = {"descr": "<f8", "fortran_order": False, "shape": (1 << 40,)}
+    huge = io.BytesIO()
+    np.lib.format.write_array_header_1_0(huge, claim)
+    for content in (b"", b"\x93NUMPY broken", b"text", archive.getvalue(), huge.getvalue()):
         (tmp_path / "x.npy").write_bytes(content)
         with pytest.raises(InputError, match=r"x\.npy: not a file of NumPy's"):
             CRF.from_file(tmp_path / "x.npy")

@@ -14,7 +14,7 @@ PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), REPOSIT
 NAMES = [page.relative_to(REPOSITORY).as_posix() for page in PAGES]
 
 #: Documents that are linked to and still to come: empty this set.
-AWAITED = {f"docs/{name}.md" for name in ("benchmarks", "densecrf", "own_classes", "slides", "view")}
+AWAITED = set()
 
 
 def text_of(name):
@@ -48,6 +48,9 @@ def commands(name):
     for block in blocks(name, "sh"):
         for line in block.replace("\\\n", " ").splitlines():
             line = re.sub(r"\$\([^)]*\)|\$\{?\w+\}?", "1", line)  # what a shell would put there
+            line = re.sub(r"\[(--[^\]]*)\]", r"\1", line)  # an option that may be left out
+            line = re.sub(r"(\w)(\|\w+)+", r"\1", line)  # the first of several choices
+            line = re.sub(r"\b(MPP|N)\b", "1", line)  # what stands for a number
             words = shlex.split(line, comments=True)
             if words:
                 yield words

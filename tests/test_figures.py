@@ -3,7 +3,7 @@ import numpy as np
 from hsn_v1.adp import FUNC, GLAS, MORPH
 from hsn_v1.hsn_v1 import STAGES, Segmentation
 from hsn_v1.sets import outputs
-from hsn_v1.show.figures import LINE, continuous_map, lay_over, legend, overview, with_caveat
+from hsn_v1.show.figures import continuous_map, lay_over, legend
 
 
 def test_a_summary_shows_the_stages_in_their_order():
@@ -45,12 +45,3 @@ def test_a_legend_hatches_the_swatches_of_lookalikes():
     plain, hatched = (np.asarray(legend([MORPH.codes.index(c)], MORPH, 1))[4:12, 2:12] for c in ("E.M.O", "S.M.C"))
     assert len(np.unique(plain.reshape(-1, 3), axis=0)) == 1
     assert len(np.unique(hatched.reshape(-1, 3), axis=0)) == 2
-
-
-def test_a_caveat_stands_above_an_overview_in_as_many_lines_as_it_needs():
-    thumbnail, labels = np.full((60, 80, 3), 90, np.uint8), np.zeros((60, 80), np.uint8)
-    without = overview(thumbnail, labels, GLAS, 1.0, "a.png")
-    told = overview(thumbnail, labels, GLAS, 1.0, "a.png", caveat="not a medical result")
-    np.testing.assert_array_equal(told[-len(without) :], without)
-    assert (told[: -len(without)].min(axis=-1) < 100).any()
-    assert len(with_caveat(without, 40 * "word ")) > len(told) + LINE

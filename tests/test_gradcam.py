@@ -5,6 +5,7 @@ from conftest import TILE, randomise
 from hsn_v1.adp import FUNC, GLAS
 from hsn_v1.classify import ClassifiedTiles
 from hsn_v1.gradcam import closed_form_weights, coarse_cams, feature_layer, grad_cams, gradient_weights, localise
+from hsn_v1.hsn_v1 import segment
 from hsn_v1.tiles import TileGrid
 
 
@@ -108,3 +109,16 @@ def test_outputs_are_looked_up_by_code():
     tiles = ClassifiedTiles(TileGrid(8, 8, tile=8), scores, np.ones(51), np.ones((1, 51, 4, 4), np.float32))
     cams = localise(tiles, GLAS)
     np.testing.assert_allclose(cams[1], 0.7)
+
+
+def test_pixels_where_no_class_responds_are_counted():
+    coarse, scores = np.zeros((1, 51, 4, 4), np.float32), np.zeros((1, 51), np.float32)
+    transport = FUNC.outputs([4])
+    coarse[0, transport, :2], scores[0, transport] = 1, 0.9
+    tiles = ClassifiedTiles(TileGrid(16, 16, tile=16), scores, np.full(51, 0.5), coarse)
+    ((_, segmented),) = segment(np.full((16, 16, 3), 100, np.uint8), tiles, [FUNC], {})
+    silent = segmented.masks["GradCAM"] == 2  # the first class that competes; it is absent
+    assert segmented.silent == silent.mean() and 0 < silent.mean() < 1 and silent[-4:].all()
+    absent = ClassifiedTiles(tiles.grid, np.zeros_like(scores), tiles.thresholds, coarse)
+    ((_, segmented),) = segment(np.full((16, 16, 3), 100, np.uint8), absent, [FUNC], {})
+    assert segmented.silent == 1 and (segmented.masks["GradCAM"] == 2).all()

@@ -19,7 +19,7 @@ from hsn_v1.adp import CLASSIFIER_MPP, FUNC, GLAS, MORPH
 from hsn_v1.files.writing import write_picture
 from hsn_v1.hsn_v1 import segment_image
 from hsn_v1.sets.settings import read_crfs
-from hsn_v1.slides import own_file
+from hsn_v1.slides import own_file, results
 
 pytestmark = pytest.mark.slow
 
@@ -181,8 +181,9 @@ def test_a_second_run_lists_the_results_of_the_first_and_keeps_them(segment, tmp
     assert table(out)["a.png"] == {**first, "status": "done before"}
     assert table(out)["b.png"]["status"] == "done"
     page = Page(out / "index.html")
-    pictures = {attributes["src"] for tag, attributes in page.tags if tag == "img"}
-    assert pictures == {"a.png/glas/overview.png", "b.png/morph/overview.png"}
+    shown = {attributes["src"] for tag, attributes in page.tags if tag == "img" and "src" in attributes}
+    files = ("image.jpg", "mask.png")
+    assert shown == {f"{folder}/{file}" for folder in ("a.png/glas", "b.png/morph") for file in files}
     (tmp_path / "a.png").write_bytes(b"broken")
     assert segment(tmp_path / "a.png", "--mpp", 1, "--out", out, "--labels", "glas", "--force") == 2
     assert contents(out / "a.png") == good
@@ -282,9 +283,9 @@ def test_killed_at_any_moment_the_same_call_goes_on_to_the_same_files(segment, r
         assert process.wait() == -signal.SIGKILL  # not done yet
     left = {file.name: file.stat().st_mtime_ns for file in tiles.glob("[0-9]*")}
     assert len(left) >= 20
-    results = tmp_path / "killed" / "slide.tif" / "work" / "results" / "morph"
-    results.mkdir(parents=True)
-    (results / ".slide.ome.tif.1.part").write_text("half of it")
+    part = tmp_path / "killed" / "slide.tif" / "work" / "results" / "morph"
+    part.mkdir(parents=True)
+    (part / ".slide.ome.tif.1.part").write_text("half of it")
     assert segment(path, "--out", tmp_path / "killed", "--batch-size", 3, "--maps", "adjusted") == 0
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
@@ -323,14 +324,14 @@ def test_results_that_cannot_be_written_are_one_line(segment, tmp_path, capsys):
 def test_a_full_disk_fails_one_input_in_one_line(segment, tmp_path, capsys, monkeypatch):
     write_slide(tmp_path / "a.tif", tissue(9, 64, 64))
     write_picture(tmp_path / "b.png", tissue(9, 64, 64))
-    whole = own_file.write_label_map
+    whole = results.write_label_map
 
     def full(path, *args, **options):
         if "a.tif" in path.parts:
             raise OSError(28, "No space left on device", str(path))
         return whole(path, *args, **options)
 
-    monkeypatch.setattr(own_file, "write_label_map", full)
+    monkeypatch.setattr(results, "write_label_map", full)
     arguments = (tmp_path / "a.tif", tmp_path / "b.png", "--mpp", CLASSIFIER_MPP, "--out", tmp_path / "out")
     assert segment(*arguments, "--labels", "glas") == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("failed: ")]

@@ -10,7 +10,10 @@ from hsn_v1.adp import CLASSIFIER_MPP, FUNC, MORPH
 from hsn_v1.classify import classify
 from hsn_v1.densecrf import CRF
 from hsn_v1.files.slide import Level, Slide, open_slide
-from hsn_v1.slides.own_file import FEW_TILES, Method, Plan, plan_for, segment_slide, segment_windows, small_picture
+from hsn_v1.slides.method import FEW_TILES, Method, Plan, plan_for
+from hsn_v1.slides.own_file import segment_slide
+from hsn_v1.slides.results import small_picture
+from hsn_v1.slides.whole_image import segment_windows
 from hsn_v1.tiles import Window
 
 CRFS = {"morph": CRF(1, 20, 2, 40, 50), "func": CRF(3, 40, 2, 4, 25)}

@@ -11,17 +11,15 @@ import pytest
 from conftest import Page, links
 from PIL import Image
 
-from hsn_v1.adp import ADP, FUNC, GLAS, MORPH
-from hsn_v1.classify import ClassifiedTiles
+from hsn_v1.adp import FUNC, GLAS, MORPH
 from hsn_v1.evaluate import confusion_matrix
 from hsn_v1.files.embedding import embedded_thumbnail
 from hsn_v1.files.writing import write_picture
-from hsn_v1.hsn_v1 import STAGES, Segmentation
+from hsn_v1.hsn_v1 import STAGES
 from hsn_v1.object_metrics import object_sums
 from hsn_v1.sets import page
 from hsn_v1.sets.outputs import mask_name, write_confusions, write_ious, write_masks
 from hsn_v1.sets.report import ImageResult, summarise
-from hsn_v1.sets.run import silent_share
 from hsn_v1.sets.settings import SaveTypes, Settings
 from hsn_v1.show.figures import colourise
 from hsn_v1.show.html import link_to
@@ -141,15 +139,6 @@ def test_a_sentence_tells_where_no_class_responded(tmp_path):
     texts = "".join(Page(written(settings, replace(report, results=tuple(silent)))).texts)
     sentence = "no class responded in 25.0 % of the pixels; there its mask shows the first class, G.O exocrine gland."
     assert texts.count("no class responded") == texts.count(sentence) == 1
-
-
-@pytest.mark.parametrize(("present", "share"), [([], 0.75), (["G.O"], 0)])
-def test_pixels_without_a_response_are_counted_where_the_first_class_is_absent(present, share):
-    mask = np.full((2, 2), GLAND, np.uint8)
-    mask[0, 0] = TRANSPORT
-    scores = np.array([[float(code in present) for code in ADP.codes]], np.float32)
-    tiles = ClassifiedTiles(None, scores, np.full(len(ADP.codes), 0.5), None)
-    assert silent_share(Segmentation(None, {"GradCAM": mask}), tiles, FUNC) == share
 
 
 def test_a_card_knows_the_iou_of_classes_in_the_ground_truth_or_the_final_mask(tmp_path):

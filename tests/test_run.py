@@ -74,7 +74,7 @@ def patches(root, toy_histonet):
 def test_the_tree_of_patches(patches):
     report, out, _ = patches
     files = tree(out)
-    expected = metric_files(["morph", "func"]) | {"index.html"}
+    expected = metric_files(["morph", "func"]) | {"index.html", "run.json"}
     for name in ("morph", "func"):
         assert per_class(name, "gradcam", files)
         assert per_class(name, "patchconfidence", files)
@@ -93,7 +93,7 @@ def test_the_tree_of_glands(root, toy_histonet):
     expected = metric_files(["glas"]) | per_image("glas", MASKS) | per_class("glas", "gradcam", files)
     expected |= {f"glas/{way}/{file}.png" for way in ("horizontal", "vertical") for file in SIZES}
     expected |= {f"glas/{kind}_gland/{Path(file).stem}.bmp" for kind in ("single", "multi") for file in SIZES}
-    assert files == expected | {"glas_confscores.csv", "index.html"}
+    assert files == expected | {"glas_confscores.csv", "index.html", "run.json"}
     (row,) = rows(root / "out" / "glands" / "glas_confscores.csv")
     assert list(row) == ["", *SIZES]
     assert {file: float(row[file]) for file in SIZES} == report.scores["glas"]
@@ -207,7 +207,7 @@ def test_save_types(root, toy_histonet, kept, folders):
     run(root, {**PATCHES, "save_types": [i == kept for i in range(4)]}, toy_histonet)
     files = tree(root / "out" / "patches")
     assert {path.split("/")[1] for path in files if "/" in path} == folders
-    assert {path for path in files if "/" not in path} == metric_files(["morph", "func"]) | {"index.html"}
+    assert {path for path in files if "/" not in path} == metric_files(["morph", "func"]) | {"index.html", "run.json"}
 
 
 def test_without_ground_truth_there_are_no_metrics(root, toy_histonet):

@@ -94,6 +94,7 @@ def test_the_command_prints_and_writes_all_values(root, folders, capsys):
     options = ["--prediction", found, "--truth", truth, "--model", "mine", "--root", root, "--quiet"]
     assert command("evaluate", *options, "--csv", table) == 0
     printed = capsys.readouterr().out
+    assert "left out of the first means: BLUE bluish tissue" in printed
     assert "0.5833" in printed and "excluded: pixels whose truth is Bare do not count" in printed
     with table.open(newline="") as file:
         values = {(row["protocol"], row["metric"], row["class"]): row["value"] for row in csv.DictReader(file)}
@@ -111,6 +112,8 @@ def test_the_command_goes_on_without_what_it_cannot_compare(root, folders, capsy
     assert "failed: " in capsys.readouterr().err
     assert command("evaluate", *options, "--labels", "morph") == 2
     assert "morph: no label set of this classifier; it has tissue" in capsys.readouterr().err
+    assert command("evaluate", *options, "--model", "yours") == 2
+    assert "--model yours: not in" in capsys.readouterr().err
 
 
 def test_a_run_scores_as_the_masks_that_it_wrote(tmp_path):

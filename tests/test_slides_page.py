@@ -1,5 +1,8 @@
 """The page of the user's own images and slides."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 from conftest import Page, links
 
@@ -8,7 +11,7 @@ from hsn_v1.densecrf import CRF
 from hsn_v1.files.images import read_image
 from hsn_v1.files.label_maps import write_areas
 from hsn_v1.show.html import Table
-from hsn_v1.slides.own_file import Method, Outcome
+from hsn_v1.slides.method import Method, Outcome
 from hsn_v1.slides.page import write_inputs_page, write_reduced
 
 OTHER, GLAND = FUNC.indices(("Other", "G.O"))
@@ -22,12 +25,12 @@ def segmented(out, name, labels, label_set=FUNC, reduced=True):
     if reduced:
         write_reduced(folder, np.full((*labels.shape, 3), 120, np.uint8), labels, label_set)
     facts = {"height": 40 * labels.shape[0], "width": 40 * labels.shape[1]}
-    return Outcome(out / name, out / name, "done", facts=facts, notes=(f"note on {name}",))
+    return Outcome(out / name, out / name, "done", "", facts, (f"note on {name}",), label_sets=(label_set,))
 
 
-def page_of(out, outcomes, label_set=FUNC, **options):
+def page_of(out, outcomes, **options):
     table = Table("", ["input", "reason"], [[one.source.name, one.reason] for one in outcomes], words=2)
-    write_inputs_page(out, outcomes, table, Method((label_set,), {label_set.name: CRF()}), "toy", **options)
+    write_inputs_page(out, outcomes, table, Method((FUNC,), {FUNC.name: CRF()}), "toy", **options)
     return out / "index.html"
 
 
@@ -46,6 +49,7 @@ def test_inputs_have_their_image_mask_shares_and_files(tmp_path):
     )
     texts = Page(path).texts
     assert {"<i>no result</i>", "<b>.svs: cut off", "note on a #1.svs", "other tissue", "50.0 %"} <= set(texts)
+    assert "reason" not in texts  # those that failed are listed with it
     (card,) = cards(path)
     assert card["data-ranks"] == '{"func": {"G.O": 0.5, "Other": 0.5}}'
     assert "G.N endocrine gland" not in texts
@@ -53,9 +57,21 @@ def test_inputs_have_their_image_mask_shares_and_files(tmp_path):
 
 def test_an_input_that_was_segmented_before_there_were_reduced_images_has_its_files(tmp_path):
     labels = np.zeros((6, 8), np.uint8)
-    path = page_of(tmp_path, [segmented(tmp_path, "a.svs", labels, GLAS, reduced=False)], GLAS)
+    path = page_of(tmp_path, [segmented(tmp_path, "a.svs", labels, GLAS, reduced=False)])
     assert list(links(path)) == ["a.svs/glas/areas.csv"]
     assert len(cards(path)) == 1
+
+
+def test_results_of_other_classifiers_have_their_own_classes(tmp_path):
+    labels = np.full((6, 8), GLAND, np.uint8)
+    other = replace(FUNC, colours=FUNC.colours | {"G.O": (1, 2, 3)})
+    inputs = (("a.svs", FUNC), ("b.svs", other), ("c.svs", FUNC))
+    outcomes = [segmented(tmp_path, name, labels, label_set) for name, label_set in inputs]
+    found = Page(page_of(tmp_path, outcomes))
+    ranks = [json.loads(attributes["data-ranks"]) for _, attributes in found.tags if "data-ranks" in attributes]
+    assert ranks == [{"func": {"G.O": 1}}, {"func 2": {"G.O": 1}}, {"func": {"G.O": 1}}]
+    colours = [attributes["data-colour"] for _, attributes in found.tags if "data-colour" in attributes]
+    assert colours == ["rgb(0, 0, 128)", "rgb(1, 2, 3)"]
 
 
 def test_without_results_there_is_no_gallery(tmp_path):

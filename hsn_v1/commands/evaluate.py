@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import InputError
+
 if TYPE_CHECKING:
     from ..labels import LabelSet, Taxonomy
     from ..sets.score import Score
@@ -43,7 +45,10 @@ def _run(arguments: argparse.Namespace) -> int:
     from ..files.models import find_model, read_labels
     from ..sets.score import score_folder
 
-    labels = read_labels(find_model(arguments.root, arguments.model), arguments.model)
+    folder = find_model(arguments.root, arguments.model)
+    if not any(folder.glob(f"{arguments.model}.*")):
+        raise InputError(f"--model {arguments.model}: not in {folder}; give the --root of its folder data")
+    labels = read_labels(folder, arguments.model)
     label_set = only_label_set(labels, arguments.labels)
     protocols = PROTOCOLS if arguments.protocol == "both" else (arguments.protocol,)
     score = score_folder(
@@ -66,8 +71,6 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def only_label_set(labels: Taxonomy, name: str | None) -> LabelSet:
     """Return the label set of a name, or a classifier's only one if there is no name; else raise InputError."""
-    from ..errors import InputError
-
     label_sets = labels.group(name) if name else tuple(labels.label_sets.values())
     if len(label_sets) > 1:
         raise InputError(f"--labels: expected one label set, out of {', '.join(labels.label_sets)}")
@@ -90,6 +93,9 @@ def print_score(score: Score, label_set: LabelSet, protocols: tuple[str, ...]) -
         cells = [f"{values[column]:.4f}" if column in values else "" for column in columns]
         table.add_row(metric, label_set.describe(code) if code else "", *(c.replace("nan", "-") for c in cells))
     Console().print(table)
+    absent = [label_set.describe(label_set.codes[c]) for c in score.absent()]
+    if absent:
+        print(f"neither in the truth nor predicted, and left out of the first means: {', '.join(absent)}")
     excluded = excluded_index(label_set)
     apart = label_set.describe(label_set.codes[excluded]) if excluded < len(label_set) else "unlabelled"
     print(f"excluded: pixels whose truth is {apart} do not count")

@@ -57,7 +57,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from ..files.writing import check_writable
     from ..slides.inputs import expand
     from ..slides.many import Scale, report, segment_files
-    from ..slides.own_file import Method
+    from ..slides.method import Method
     from ..workers import available_cores
 
     for option, value in (("batch-size", arguments.batch_size), ("workers", arguments.workers)):

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
-from scipy.io import loadmat, savemat
+from scipy.io import savemat
 
 from ..adp import ADP
 from ..class_file import read_taxonomy
@@ -21,14 +20,15 @@ from ..errors import InputError
 from ..histonet import PRECISIONS, HistoNet, import_keras, limit_threads, quiet_start
 from ..labels import LabelSet, Taxonomy
 from ..workers import outside_garbage_collection
-from .writing import write_bytes
+from .apart import Arrays, reading_apart
+from .architecture import build_model, portable, read_architecture
+from .reading import is_there, line_of
+from .weights import OUTPUTS, THRESHOLDS, read_hdf5, read_mat
+from .writing import write_together
 
 if TYPE_CHECKING:
     import keras
 
-
-#: Attribute of a weights' file: the codes of the network's outputs, in order.
-OUTPUTS = "hsn_v1_outputs"
 
 #: Classifiers that come with this package: in the repository's folder `data`, or in the installed package.
 PACKAGE = Path(__file__).parents[1]
@@ -38,14 +38,15 @@ SHIPPED = PACKAGE / "models" if (PACKAGE / "models").is_dir() else PACKAGE.paren
 def find_model(root: Path, name: str) -> Path:
     """Return the folder of a classifier's files: ``<root>/data``, or that of the classifiers that are shipped."""
     folder = Path(root) / "data"
-    shipped = not any(folder.glob(f"{name}.*")) and (SHIPPED / f"{name}.h5").exists()
+    own = any(is_there(folder / f"{name}{suffix}") for suffix in (".json", ".h5", ".mat", ".toml"))
+    shipped = not own and is_there(SHIPPED / f"{name}.h5")
     return SHIPPED if shipped else folder
 
 
 def read_labels(folder: Path, name: str) -> Taxonomy:
     """Return a classifier's classes: of ``<name>.toml`` or, without such a file, ADP's, as published."""
     path = Path(folder) / f"{name}.toml"
-    return read_taxonomy(path) if path.exists() else ADP
+    return read_taxonomy(path) if is_there(path) else ADP
 
 
 def read_crfs(
@@ -64,7 +65,7 @@ def read_crfs(
     crfs, notes = {}, []
     for label_set in label_sets:
         published = f"{label_set.name}_optimal_pcc.npy"
-        files = [path for path in (folder / f"{model_name}_{published}", folder / published) if path.exists()]
+        files = [path for path in (folder / f"{model_name}_{published}", folder / published) if is_there(path)]
         crfs[label_set.name] = CRF.from_file(files[0]) if files else CRF()
         if not files:
             notes.append(f"{folder / published}: no such file; the CRF's default settings are used")
@@ -72,7 +73,7 @@ def read_crfs(
 
 
 def load_histonet(folder: Path, name: str, threads: int | None = None, precision: str = PRECISIONS[0]) -> HistoNet:
-    """Load a classifier from the three files that were published for it.
+    """Load a classifier from the three files that were published for it. None of them is trusted: see docs/security.md.
 
     Parameters
     ----------
@@ -89,35 +90,39 @@ def load_histonet(folder: Path, name: str, threads: int | None = None, precision
     Returns
     -------
     HistoNet
+        For use, not for training: without regularisers and initialisers.
 
     Raises
     ------
     InputError
         If a file is missing or cannot be read, or if they do not fit together.
     """
-    files = {suffix: Path(folder) / f"{name}{suffix}" for suffix in (".json", ".h5", ".mat")}
-    if not Path(folder).is_dir():
+    folder = Path(folder)
+    files = {suffix: folder / f"{name}{suffix}" for suffix in (".json", ".h5", ".mat")}
+    if not is_there(folder):
         raise InputError(f"{folder}: no such folder; it should hold the model's files, {name}.json, .h5 and .mat")
     for path in files.values():
-        if not path.is_file():
+        if not is_there(path) or not path.is_file():
             raise InputError(f"{path}: no such file; put it there, or choose another model than {name!r}")
     labels = read_labels(folder, name)
-    thresholds = read_thresholds(files[".mat"], len(labels.outputs))
     description = read_architecture(files[".json"])
-    shapes = read_shapes(files[".h5"])
-    check_outputs(files[".h5"], labels, "adp.toml" if labels is ADP else f"{Path(folder) / name}.toml")
-    with quiet_start(), outside_garbage_collection():
+    with (
+        reading_apart(read_hdf5, files[".h5"]) as weights,
+        reading_apart(read_mat, files[".mat"]) as table,
+        quiet_start(),
+        outside_garbage_collection(),
+    ):
         keras = import_keras()
         if threads and keras.backend.backend() == "tensorflow":
             limit_threads(threads)
-        model = _build(keras, description, files[".json"])
-        _check_fit(model, shapes, files, labels)
-        try:
-            model.load_weights(files[".h5"])
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{files['.h5']}: weights cannot be read ({_line(error)}); get the file again") from error
+        thresholds = _thresholds_of(table(), len(labels.outputs), files[".mat"])
+        model = build_model(keras, description, files[".json"])
+        _check_ends(model, files[".json"], labels)
+        arrays = dict(weights())
+        _check_outputs(files[".h5"], arrays.pop(OUTPUTS, labels.codes), labels)
+        _fill(model, arrays, files)
         histonet = HistoNet.of(model, thresholds, labels, precision)
-        histonet(np.zeros((1, *model.input_shape[1:]), np.float32))  # builds the graph, with its messages
+        _check_scores(histonet, files[".json"])  # builds the graph, with its messages
     return histonet
 
 
@@ -144,22 +149,25 @@ def save_histonet(
         file.attrs["layer_names"] = [layer.name.encode() for layer in model.layers]
         for layer in model.layers:
             group = file.create_group(layer.name)
-            names = [f"{layer.name}/{weight.name}:0" for weight in layer.weights]
+            names = ["/".join(weight.path.split("/")[-2:]) + ":0" for weight in layer.weights]
             group.attrs["weight_names"] = [weight.encode() for weight in names]
             for weight, values in zip(names, layer.get_weights(), strict=True):
                 group[weight] = values
     table = io.BytesIO()
-    savemat(table, {"optimalScoreThresh": np.reshape(thresholds, (1, -1))})
-    write_bytes(folder / f"{name}.json", model.to_json().encode())
-    write_bytes(folder / f"{name}.h5", weights.getvalue())
-    write_bytes(folder / f"{name}.mat", table.getvalue())
-    write_bytes(folder / f"{name}.toml", class_file.encode())
+    savemat(table, {THRESHOLDS: np.reshape(thresholds, (1, -1))})
+    architecture = json.dumps(portable(json.loads(model.to_json())))
+    contents = {
+        ".toml": class_file.encode(),
+        ".json": architecture.encode(),
+        ".h5": weights.getvalue(),
+        ".mat": table.getvalue(),
+    }
+    write_together({folder / f"{name}{suffix}": content for suffix, content in contents.items()})
 
 
-def check_outputs(path: Path, labels: Taxonomy, class_file: str) -> None:
+def _check_outputs(path: Path, outputs: Iterable[str], labels: Taxonomy) -> None:
     """Raise InputError if a weights' file says that its outputs are others than the classes, or in another order."""
-    with h5py.File(path) as file:
-        outputs = [_text(code) for code in file.attrs.get(OUTPUTS, labels.codes)]
+    outputs, class_file = list(outputs), "adp.toml" if labels is ADP else str(path.with_suffix(".toml"))
     for i, (output, code) in enumerate(zip_longest(outputs, labels.codes)):
         if output != code:
             raise InputError(
@@ -168,92 +176,91 @@ def check_outputs(path: Path, labels: Taxonomy, class_file: str) -> None:
             )
 
 
+def read_weights(path: Path) -> Arrays:
+    """Return the weights of an ``.h5`` file by the layer's name and their own, or raise InputError."""
+    with reading_apart(read_hdf5, path) as weights:
+        return weights()
+
+
 def read_thresholds(path: Path, outputs: int) -> np.ndarray:
     """Return the thresholds of a ``.mat`` file, one for each output of the classifier, or raise InputError."""
-    try:
-        contents = loadmat(path, variable_names=["optimalScoreThresh"])
-    except Exception as error:  # loadmat raises whatever its parser meets in a broken file
-        raise InputError(f"{path}: not a MATLAB file ({_line(error)}); get the file again") from error
-    thresholds = np.ravel(contents.get("optimalScoreThresh", []))
-    if thresholds.shape != (outputs,) or not np.issubdtype(thresholds.dtype, np.number):
+    with reading_apart(read_mat, path) as table:
+        return _thresholds_of(table(), outputs, path)
+
+
+def _thresholds_of(found: Arrays, outputs: int, path: Path) -> np.ndarray:
+    """Return the thresholds, one for each output of the classifier and in 0..1, or raise InputError."""
+    thresholds = found[THRESHOLDS][""] if found else np.zeros(0)
+    if thresholds.shape != (outputs,):
         raise InputError(
-            f"{path}: optimalScoreThresh holds {thresholds.size} values, expected {outputs} numbers, "
+            f"{path}: {THRESHOLDS} holds {thresholds.size} values, expected {outputs} numbers, "
             "one per output of the classifier"
         )
-    if not np.isfinite(thresholds).all():
-        raise InputError(f"{path}: optimalScoreThresh holds values that are not finite")
+    wrong = np.flatnonzero(~((thresholds >= 0) & (thresholds <= 1)))
+    if len(wrong):
+        raise InputError(
+            f"{path}: {THRESHOLDS} holds {thresholds[wrong[0]]} for output {wrong[0] + 1}, expected 0 to 1"
+        )
     return thresholds.astype(np.float64)
 
 
-def read_architecture(path: Path) -> dict:
-    """Return what a ``.json`` file says of a Keras model, or raise InputError."""
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path}: not a JSON file ({_line(error)}); get the file again") from error
-    if not isinstance(description, dict) or not description.get("config"):
-        raise InputError(f"{path}: not the architecture of a Keras model; expected what model.to_json() writes")
-    return description
-
-
-def read_shapes(path: Path) -> dict[str, list[tuple[int, ...]]]:
-    """Return the shapes of each layer's weights in a Keras 2 weight file, or raise InputError."""
-    try:
-        with h5py.File(path) as file:
-            group = file.get("model_weights", file)
-            names = [_text(name) for name in group.attrs["layer_names"]]
-            shapes = {
-                name: [group[name][_text(weight)].shape for weight in group[name].attrs["weight_names"]]
-                for name in names
-            }
-    except (OSError, KeyError) as error:
-        raise InputError(f"{path}: not a file of Keras weights, or cut off ({_line(error)}); get it again") from error
-    return {name: weights for name, weights in shapes.items() if weights}
-
-
-def _build(keras: ModuleType, description: dict, path: Path) -> keras.Model:
-    config = description["config"]
-    try:
-        if not isinstance(config, list):
-            return keras.models.model_from_json(json.dumps(description))
-        # Keras 2.2 wrote a Sequential as a bare list, with the input's shape in its first layer.
-        first = {**config[0], "config": dict(config[0]["config"])}
-        shape = first["config"].pop("batch_input_shape")
-        entrance, layers = keras.Input(batch_shape=shape), (first, *config[1:])
-        layers = [getattr(keras.layers, layer["class_name"]).from_config(layer["config"]) for layer in layers]
-        return keras.Sequential([entrance, *layers], name="histonet")
-    except Exception as error:  # Keras raises whatever its layers' constructors do
-        raise InputError(f"{path}: Keras cannot build this architecture ({_line(error)})") from error
-
-
-def _check_fit(
-    model: keras.Model, shapes: dict[str, list[tuple[int, ...]]], files: dict[str, Path], labels: Taxonomy
-) -> None:
-    """Raise InputError that names the first layer in which weights and architecture differ."""
-    layers = {layer.name: [tuple(weight.shape) for weight in layer.weights] for layer in model.layers if layer.weights}
-    where = f"{files['.h5']} does not fit {files['.json'].name}"
-    for wanted, found in zip_longest(layers.items(), shapes.items(), fillvalue=("(none)", [])):
-        if wanted[1] != found[1]:
+def _fill(model: keras.Model, weights: Arrays, files: Mapping[str, Path]) -> None:
+    """Give a model its weights, or raise InputError that names the first layer in which they do not fit."""
+    layers = [(layer.name, layer.weights) for layer in model.layers if layer.weights]
+    for (layer, wanted), (name, arrays) in zip_longest(layers, weights.items(), fillvalue=("(none)", {})):
+        values = _in_order(wanted, arrays)
+        if [tuple(weight.shape) for weight in wanted] != [array.shape for array in values]:
             raise InputError(
-                f"{where}: layer {wanted[0]} of the architecture has weights of shape {_shapes(wanted[1])}, "
-                f"layer {found[0]} of the file {_shapes(found[1])}; both files must come from the same model"
+                f"{files['.h5']} does not fit {files['.json'].name}: layer {layer} of the architecture has weights of "
+                f"shape {_shapes(wanted)}, layer {name} of the file {_shapes(values)}; "
+                "both files must come from the same model"
             )
-    labels_file = "adp.toml" if labels is ADP else files[".json"].with_suffix(".toml").name
+        for weight, array in zip(wanted, values, strict=True):
+            if "variance" in weight.name and array.min(initial=0) < 0:
+                raise InputError(f"{files['.h5']}: {weight.name} of layer {name} is negative; get the file again")
+            weight.assign(array)
+
+
+def _in_order(wanted: list, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """Return a layer's arrays in the order of its weights: by name where it is a model, as Keras changed that order."""
+
+    def end(name: str) -> tuple[str, ...]:
+        return tuple(name.removesuffix(":0").replace("/depthwise_kernel", "/kernel").split("/")[-2:])
+
+    places = [end(weight.path) for weight in wanted]
+    if len({layer for layer, *_ in places}) > 1:
+        by_place = {end(name): array for name, array in arrays.items()}
+        return [by_place[place] for place in places if place in by_place]
+    return list(arrays.values())
+
+
+def _check_ends(model: keras.Model, path: Path, labels: Taxonomy) -> None:
+    """Raise InputError if a model does not map tiles to a score for each class."""
+    labels_file = "adp.toml" if labels is ADP else path.with_suffix(".toml").name
     height, width, channels = model.input_shape[1:] if len(model.input_shape) == 4 else (0, 1, 0)
     if height != width or channels != 3 or model.output_shape[1:] != (len(labels.outputs),):
         raise InputError(
-            f"{files['.json']}: maps {model.input_shape[1:]} to {model.output_shape[1:]}, expected square RGB tiles "
+            f"{path}: maps {model.input_shape[1:]} to {model.output_shape[1:]}, expected square RGB tiles "
             f"to {len(labels.outputs)} scores, one for each class of {labels_file}"
         )
 
 
-def _shapes(shapes: list[tuple[int, ...]]) -> str:
-    return ", ".join(" x ".join(map(str, shape)) for shape in shapes) or "none"
+def _check_scores(histonet: HistoNet, path: Path) -> None:
+    """Raise InputError if a classifier cannot be run, or if what it gives for two tiles are not scores."""
+    shape = histonet.model.input_shape[1:]
+    tiles = np.stack([np.zeros(shape), np.random.default_rng(0).integers(0, 256, shape)]).astype(np.float32)
+    try:
+        scores, _ = histonet(tiles)
+    except InputError:
+        raise
+    except Exception as error:  # TensorFlow has errors of its own
+        raise InputError(f"{path}: cannot be run on a tile ({line_of(error)}); use another model") from error
+    if scores.min() < 0 or scores.max() > 1.001:
+        raise InputError(
+            f"{path}: gives scores of {scores.min():.3g} to {scores.max():.3g}, expected 0 to 1; "
+            "the network should end in sigmoids"
+        )
 
 
-def _text(name: bytes | str) -> str:
-    return name.decode() if isinstance(name, bytes) else name
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__
+def _shapes(arrays: list) -> str:
+    return ", ".join(" x ".join(map(str, array.shape)) for array in arrays) or "none"

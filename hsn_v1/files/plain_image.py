@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from functools import cache
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -66,18 +67,28 @@ def open_image(path: Path, page: int | None = None, most: int = DECODED_PIXELS) 
         scales = _scales(image)
     check_size(path, height, width, most)
 
-    @cache
-    def pixels() -> np.ndarray:
-        with one_line(path), _opened(path, page) as image:
+    decoded = _Decoded(path, page)
+
+    def region(window: Window) -> np.ndarray:
+        return decoded.pixels[window.within(Window(0, 0, height, width))]
+
+    return Source((Level(height, width, region),), tuple(scales), notes=tuple(notes))
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """An image's pixels, which are decoded when they are first asked for."""
+
+    path: Path
+    page: int | None
+
+    @cached_property
+    def pixels(self) -> np.ndarray:  # (height, width, 3)
+        with one_line(self.path), _opened(self.path, self.page) as image:
             image.load()
             if image.has_transparency_data:
                 return on_background(np.asarray(image.convert("RGBA")))
             return np.asarray(image.convert("RGB"))
-
-    def region(window: Window) -> np.ndarray:
-        return pixels()[window.within(Window(0, 0, height, width))]
-
-    return Source((Level(height, width, region),), tuple(scales), notes=tuple(notes), close=pixels.cache_clear)
 
 
 @contextlib.contextmanager

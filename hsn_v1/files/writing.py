@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import io
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,14 @@ def check_writable(folder: Path) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path` to write to, renamed at the end: no half-written file is ever seen."""
+    """Give a temporary name in the folder of `path` to write to, and rename it when it is whole and on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = _temporary(path)
     try:
         yield temporary
+        _flush(temporary)
         temporary.replace(path)
+        _flush_folder(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -44,6 +47,57 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that no half-written one is ever seen."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write files that belong together: all are new, or none is, or the first one is missing.
+
+    The first is removed while the others change, so that after a death at any moment a reader that needs all of them
+    finds old files, new files, or an error, and never a mixture.
+
+    Parameters
+    ----------
+    contents : mapping of Path to bytes
+        Of one folder.
+    """
+    first, *others = contents
+    temporary = {path: _temporary(path) for path in contents}
+    try:
+        first.parent.mkdir(parents=True, exist_ok=True)
+        for path, content in contents.items():
+            temporary[path].write_bytes(content)
+            _flush(temporary[path])
+        first.unlink(missing_ok=True)
+        _flush_folder(first.parent)
+        for path in (*others, first):
+            temporary[path].replace(path)
+            _flush_folder(path.parent)
+    except BaseException:
+        for path in temporary.values():
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _temporary(path: Path) -> Path:
+    name = path.name
+    if len(os.fsencode(name)) > 200:  # no room for more in a file's name
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return path.with_name(f".{name}.{os.getpid()}.part")
+
+
+def _flush(path: Path) -> None:
+    """Have a file's content on the disk: else a power cut may leave it empty after it was renamed."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # some systems cannot open a folder
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
@@ -85,7 +139,21 @@ def write_row(path: Path, row: dict[str, float]) -> None:
 
 
 def write_table(path: Path, rows: Iterable[Sequence]) -> None:
-    """Write a CSV file of rows, the header among them."""
+    r"""Write a CSV file of rows, the header among them.
+
+    Words that a spreadsheet would take for a formula begin with an apostrophe, and what is not Unicode in them is
+    written as ``\udc..``: names of files can be anything.
+    """
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_bytes(path, text.getvalue().encode())
+    csv.writer(text, lineterminator="\n").writerows([_harmless(value) for value in row] for row in rows)
+    write_bytes(path, text.getvalue().encode(errors="backslashreplace"))
+
+
+def _harmless(value: object) -> object:
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value

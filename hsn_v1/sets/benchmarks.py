@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import InputError
 from ..files.images import find_images, read_image
 from ..files.truth import find_mask, read_objects, read_truth, write_labels
+from ..files.writing import write_picture
 from ..labels import Colour, LabelSet
 
 
@@ -149,15 +150,16 @@ def sorted_into_parts(folder: Path, benchmark: Benchmark, out: Path) -> Iterator
     label_set = LabelSet("tissue", benchmark.classes, {code: i for i, code in enumerate(benchmark.classes)})
     for path in images_in_one_folder(folder):
         part = out / IN_ONE_FOLDER.fullmatch(path.stem)[1]
-        image, mask = part / "img" / path.name, part / "mask" / f"{path.stem}.png"
+        image, mask = part / "img" / f"{path.stem}.png", part / "mask" / f"{path.stem}.png"
         if not mask.exists():
-            size = read_image(path)[0].shape[:2]
+            pixels, _ = read_image(path)
+            size = pixels.shape[:2]
             objects = path.with_name(f"{path.stem}_anno{path.suffix}")
             if objects.exists():
                 labels = (read_objects(objects, *size) > 0).astype(np.uint8)
             else:
                 labels = read_truth(find_mask(_truth_of(path.parent), path.name), label_set, *size).labels
-            link_or_copy(path, image)
+            write_picture(image, pixels)
             write_labels(mask, labels, label_set)
         yield path
 

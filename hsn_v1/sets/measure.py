@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from .. import evaluate
 from ..files.truth import Truth, read_labels, read_objects, read_truth
+from ..files.writing import write_bytes
 from ..hsn_v1 import STAGES
-from ..labels import LabelSet
 from ..object_metrics import ObjectSums, object_sums
 from .outputs import OBJECTS, mask_name, object_mask
 from .report import ImageResult
@@ -102,24 +104,19 @@ def compare_objects(settings: Settings, path: Path, masks: Masks) -> dict[tuple[
     return sums
 
 
-def last_file(settings: Settings, path: Path, label_set: LabelSet) -> Path:
-    """Return the last of an image's masks that a run writes."""
-    return settings.out / label_set.name / "overlay" / mask_name(path.name)
+def kept_file(settings: Settings, path: Path) -> Path:
+    """Return the file of what a run that resumes keeps of an image beside its masks, written when these are there."""
+    return settings.out / "work" / f"{path.name}.json"
 
 
-def is_written(settings: Settings, path: Path) -> bool:
-    """Return whether a run has written all masks of an image, so that it need not be segmented again."""
-    return all(
-        settings.save.masks
-        and settings.run_level == 3
-        and not label_set.always_present  # their scores are nowhere but in a run
-        and last_file(settings, path, label_set).exists()
-        for label_set in settings.label_sets
-    )
+def keep(settings: Settings, path: Path, result: ImageResult, note: str) -> None:
+    """Keep what an image's masks do not say, and that they are all written."""
+    kept = {"scores": result.scores, "silent": result.silent, "note": note}
+    write_bytes(kept_file(settings, path), json.dumps(kept).encode())
 
 
 def measure_written(settings: Settings, path: Path) -> ImageResult:
-    """Compare the masks that a run wrote with an image's ground truth; errors are those of `measure`."""
+    """Compare the masks that a run wrote, and kept, with an image's ground truth; errors are those of `measure`."""
     masks = {
         (label_set.name, stage): read_labels(
             settings.out / label_set.name / f"ablative_{stage}" / mask_name(path.name), label_set
@@ -128,4 +125,7 @@ def measure_written(settings: Settings, path: Path) -> ImageResult:
         for stage in STAGES
     }
     size = next(iter(masks.values())).shape
-    return measure(settings, path, size, masks, read_truths(settings, path, size))
+    result = measure(settings, path, size, masks, read_truths(settings, path, size))
+    kept = json.loads(kept_file(settings, path).read_text(encoding="utf-8"))
+    notes = (*([kept["note"]] if kept["note"] else ()), *result.notes)
+    return replace(result, scores=kept["scores"], silent=kept["silent"], notes=notes)

@@ -5,7 +5,6 @@ All numbers to compare with are in this file, except for the results, which the 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass
 from functools import partial
@@ -123,10 +122,11 @@ def _inspect_set(root: Path, name: str, track: Track) -> Iterator[Finding]:
 
 def _inspect_model(data: Path) -> Iterator[Finding]:
     from ..densecrf import CRF
-    from ..files.models import read_architecture, read_shapes, read_thresholds
+    from ..files.architecture import read_architecture
+    from ..files.models import read_thresholds, read_weights
 
     def parameters(path: Path) -> str:
-        return f"{sum(math.prod(shape) for shapes in read_shapes(path).values() for shape in shapes):,}"
+        return f"{sum(values.size for arrays in read_weights(path).values() for values in arrays.values()):,}"
 
     def thresholds(path: Path) -> str:
         values = read_thresholds(path, len(CLASSIFIER_CODES))

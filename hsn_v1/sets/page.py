@@ -67,6 +67,8 @@ def metric_tables(report: Report, published: Mapping[str, Mapping[str, float]]) 
     note = (
         "fIoU and mIoU as published: absent classes count as 0. mIoU (present): over the classes of the ground truth."
     )
+    if report.with_excluded:
+        note += " (excluded), (background): as benchmarks score, without or with background (docs/benchmarks.md)."
     if published:
         note += " Published numbers: after the CRF, official weights, all images of the set."
     return [Table("Metrics", header, report.metric_rows(published), 2, note).without_empty_columns()]
@@ -143,7 +145,7 @@ def _view(settings: Settings, path: Path, result: ImageResult, label_set: LabelS
     confusions = stages_of(result.confusions, name)
     layers = []
     if confusions:
-        layers.append(Layer("ground truth", _address(settings, settings.truth / name / path.name, is_mask=True)))
+        layers.append(Layer("ground truth", _address(settings, settings.truth_file(path, label_set), is_mask=True)))
     for stage in areas if settings.save.masks else ():
         file = settings.out / name / f"ablative_{stage}" / mask_name(path.name)
         remark = f"mIoU {mean_iou_present(confusions[stage]):.2f}" if confusions else ""

@@ -23,7 +23,7 @@ from ..hsn_v1 import localise_and_adjust, winners
 from ..labels import LabelSet
 from ..workers import SMALL_IMAGES, worker_pool
 from .outputs import mask_name
-from .run import RECORD, ClassifiedImage, finish_images
+from .run import MADE_WITH, ClassifiedImage, finish_images
 from .settings import Settings
 
 MASKS = "masks"  #: folder of the final masks
@@ -71,9 +71,9 @@ def write_pseudo_masks(
         if stems.setdefault(path.stem, path) != path:
             raise InputError(f"{path} and {stems[path.stem]} have the same name; use another --out for each")
     if not settings.resume:
-        (settings.out / RECORD).unlink(missing_ok=True)
+        (settings.out / MADE_WITH).unlink(missing_ok=True)
     others = (file_of(settings.out, folder, path.name) for folder in (MASKS, *MAPS) for path in settings.images)
-    remove_results_of_another_run(settings.out / RECORD, _facts(settings, classifier, known), others)
+    remove_results_of_another_run(settings.out / MADE_WITH, _facts(settings, classifier, known), others)
     failures = {
         path.name: f"{path}: no labels of it; add them, or take the image away"
         for path in settings.images

@@ -21,11 +21,10 @@ from ..errors import InputError
 from ..files.images import read_image
 from ..files.writing import check_writable, remove_results_of_another_run
 from ..hsn_v1 import Segmentation, segment
-from ..labels import LabelSet
 from ..permutohedral import is_compiled
 from ..show.charts import confusion_figure
 from ..workers import SMALL_IMAGES, outside_garbage_collection, pool_of, side_by_side, worker_pool
-from .measure import is_written, last_file, measure, measure_written, read_truths
+from .measure import keep, kept_file, measure, measure_written, read_truths
 from .outputs import (
     write_confusions,
     write_image,
@@ -36,10 +35,11 @@ from .outputs import (
     write_scores,
 )
 from .page import write_page
+from .record import write_record
 from .report import ImageResult, Report, summarise
 from .settings import Settings
 
-RECORD = "run.json"  #: what a run that resumes was made with
+MADE_WITH = "settings.json"  #: what the masks of a run that resumes were made with
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,10 @@ def run(settings: Settings, classifier: Classifier, on_image: Callable[[], None]
     if settings.resume:
         keep_own_results(settings, classifier)
     else:
-        (settings.out / RECORD).unlink(missing_ok=True)
-    written = [path for path in settings.images if settings.resume and is_written(settings, path)]
+        (settings.out / MADE_WITH).unlink(missing_ok=True)
+    written = [path for path in settings.images if settings.resume and kept_file(settings, path).exists()]
     todo = [path for path in settings.images if path not in written]
+    write_record(settings)
     results: list[ImageResult] = []
     failures: dict[str, str] = {}
     with worker_pool(settings.workers, settings.out, SMALL_IMAGES) as pool:
@@ -103,6 +104,7 @@ def run(settings: Settings, classifier: Classifier, on_image: Callable[[], None]
             raise InputError(next(iter(failures.values())))
         report = summarise(results, failures, settings.notes, settings.label_sets)
         write_report(settings, report, pool)
+        write_record(settings, report)
     return report
 
 
@@ -183,25 +185,12 @@ def finish_image(settings: Settings, classified: ClassifiedImage) -> ImageResult
         for label_set in settings.label_sets
         if (always := label_set.indices(label_set.always_present))
     }
-    silent = {
-        label_set.name: silent_share(segmentations[label_set.name], tiles, label_set)
-        for label_set in settings.label_sets
-        if label_set.name in segmentations
-    }
+    silent = {name: segmentation.silent for name, segmentation in segmentations.items()}
     note = (classified.note,) if classified.note else ()
-    return replace(result, scores=scores, silent=silent, notes=(*note, *result.notes))
-
-
-def silent_share(segmentation: Segmentation, tiles: ClassifiedTiles, label_set: LabelSet) -> float:
-    """Return the share of the pixels in which no class responded, as far as the Grad-CAM mask shows it.
-
-    There it has the first class that competes (see `hsn_v1.winners`), which cannot be told apart where that class is
-    present.
-    """
-    first = label_set.foreground[0] if label_set.foreground else None
-    if first is None or first in tiles.present_scores(label_set):
-        return 0.0
-    return float((segmentation.masks["GradCAM"] == first).mean())
+    result = replace(result, scores=scores, silent=silent, notes=(*note, *result.notes))
+    if settings.resume:
+        keep(settings, path, result, classified.note)
+    return result
 
 
 def write_report(settings: Settings, report: Report, pool: loky.ProcessPoolExecutor) -> None:
@@ -222,7 +211,7 @@ def write_report(settings: Settings, report: Report, pool: loky.ProcessPoolExecu
 
 
 def keep_own_results(settings: Settings, classifier: Classifier) -> None:
-    """Remove from the run's folder the masks that another classifier or other settings gave."""
+    """Forget the images of the run's folder that another classifier or other settings finished."""
     facts = {
         "classifier": classifier.identity,
         "label sets": {label_set.name: repr(label_set) for label_set in settings.label_sets},
@@ -230,8 +219,8 @@ def keep_own_results(settings: Settings, classifier: Classifier) -> None:
         "downsample": settings.downsample,
         "version": __version__,
     }
-    last = [last_file(settings, path, label_set) for path in settings.images for label_set in settings.label_sets]
-    remove_results_of_another_run(settings.out / RECORD, facts, last)
+    kept = [kept_file(settings, path) for path in settings.images]
+    remove_results_of_another_run(settings.out / MADE_WITH, facts, kept)
 
 
 def start_workers(workers: int) -> None:

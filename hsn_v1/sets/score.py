@@ -42,6 +42,10 @@ class Score:
     failures: tuple[str, ...]
     notes: tuple[str, ...]
 
+    def absent(self) -> list[int]:
+        """Return the classes that are neither in the ground truth nor predicted."""
+        return sorted({*range(len(self.pixels))} - {*evaluate.occurring(self.confusion)})
+
     def table(self, label_set: LabelSet, protocols: Iterable[str]) -> dict[tuple[str, str], dict[str, float]]:
         """Return values by protocol of each metric and class (or ""), with those of the paper as `PUBLISHED`."""
         published = dict(zip(label_set.codes, evaluate.iou(self.confusion).tolist(), strict=True))

@@ -65,7 +65,7 @@ class Settings:
     resize_truth : bool
         Whether ground truth may have another size than its image, as published.
     resume : bool
-        Whether images whose masks are written already are only measured again.
+        Whether images whose masks are written already are only measured again; needs run level 3 and masks saved.
     caveat : str
         What everyone who sees results of the classifier must know; empty if nothing.
     self_contained : bool

@@ -6,7 +6,6 @@ An *image* is tissue; a *mask* is a label map in its colours; a *panel* is part 
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from functools import cache
 
@@ -21,7 +20,6 @@ TEXT = 13  #: height of the letters, in px
 LINE = 18  #: height of a line of a legend, in px
 GAP = 8
 INK = (20, 20, 20)
-WARNING = (160, 40, 0)  #: of the letters of a caveat
 FRAME = 200  #: grey around panels that may be as white as the paper
 
 #: What the stages' masks are called in words.
@@ -175,7 +173,6 @@ def overview(
     mpp: float,
     title: str,
     counts: np.ndarray | None = None,
-    caveat: str = "",
 ) -> np.ndarray:
     """Draw a slide next to its segmentation, with a scale bar and each class's share of the tissue.
 
@@ -190,8 +187,6 @@ def overview(
     title : str
     counts : ndarray of shape (C,) or (C + 1,), int, optional
         Pixels of each class in the whole label map (see `label_maps.write_label_map`); without them, those of `labels`.
-    caveat : str
-        What everyone who sees the figure must know, written above it.
 
     Returns
     -------
@@ -209,20 +204,7 @@ def overview(
         (f"segmentation ({label_set.name})", mask),
         ("classes, share of the tissue", legend(present, label_set, thumbnail.shape[0] // LINE, remarks)),
     ]
-    figure = summary(panels, vertical=False)
-    return with_caveat(figure, caveat) if caveat else figure
-
-
-def with_caveat(figure: np.ndarray, caveat: str) -> np.ndarray:
-    """Write a caveat above a figure of shape (H, W, 3), in as many lines as its width needs."""
-    width = figure.shape[1]
-    letters = max(1, int((width - 2 * GAP) / font().getlength("n")))
-    lines = textwrap.wrap(caveat, letters)
-    head = Image.new("RGB", (width, GAP + LINE * len(lines)), "white")
-    draw = ImageDraw.Draw(head)
-    for i, line in enumerate(lines):
-        draw.text((GAP, GAP + i * LINE), line, fill=WARNING, font=font())
-    return np.vstack([np.asarray(head), figure])
+    return summary(panels, vertical=False)
 
 
 def scale_bar(width: int, mpp: float) -> np.ndarray:

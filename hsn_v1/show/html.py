@@ -30,9 +30,10 @@ class Table:
     words: int = 1
     note: str = ""
 
-    def without_empty_columns(self) -> Table:
-        """Return the table without the columns that have nothing, or ``-``, in all rows."""
-        keep = [i for i in range(len(self.header)) if any(row[i] not in ("", "-") for row in self.rows)]
+    def without_empty_columns(self, *others: str) -> Table:
+        """Return the table without columns that have nothing, or ``-``, in all rows, and without some others."""
+        filled = [any(row[i] not in ("", "-") for row in self.rows) for i in range(len(self.header))]
+        keep = [i for i, heading in enumerate(self.header) if filled[i] and heading not in others]
         rows = [[row[i] for i in keep] for row in self.rows]
         words = sum(i < self.words for i in keep)
         return replace(self, header=[self.header[i] for i in keep], rows=rows, words=words)

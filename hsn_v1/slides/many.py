@@ -14,15 +14,17 @@ from ..errors import InputError
 from ..files.slide import open_slide
 from ..files.writing import write_table
 from ..show.html import PAGE, Table
-from .own_file import WHOLE_PIXELS, Outcome, plan_for, segment_opened
+from .method import Outcome, plan_for
+from .own_file import segment_opened
 from .page import write_inputs_page
 from .progress import Report, progress_bars, reporter
 from .record import records
+from .whole_image import WHOLE_PIXELS
 
 if TYPE_CHECKING:
     from ..classify import Classifier
     from ..files.slide import Slide
-    from .own_file import Method
+    from .method import Method
 
 #: Images that are segmented side by side at most: each may take 2 GB.
 SIDE_BY_SIDE = 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from ..show.gallery import Card, Gallery, Layer, Legend, View, entry_of
 from ..show.html import PAGE, Table, crf_facts, link_to, render, versions
 
 if TYPE_CHECKING:
-    from .own_file import Method, Outcome
+    from .method import Method, Outcome
 
 #: Reduced image and mask of each label set, in its folder, which the page shows.
 IMAGE, MASK = "image.jpg", "mask.png"
@@ -77,26 +77,28 @@ def write_inputs_page(
         "segmented.html",
         title="Segmented",
         caveat=caveat,
-        table=table.without_empty_columns(),
-        gallery=_gallery(out, outcomes, method.label_sets, self_contained),
+        table=table.without_empty_columns("reason", "caveat"),  # which are above it
+        gallery=_gallery(out, outcomes, self_contained),
         failures={one.source.name: one.reason for one in outcomes if one.status == "failed"},
         facts=facts,
     )
     write_bytes(out / PAGE, page.encode(errors="replace"))
 
 
-def _gallery(
-    out: Path, outcomes: Sequence[Outcome], label_sets: Sequence[LabelSet], self_contained: bool
-) -> Gallery | None:
+def _gallery(out: Path, outcomes: Sequence[Outcome], self_contained: bool) -> Gallery | None:
     segmented = [one for one in outcomes if one.status != "failed"]
-    cards = [_card(out, one, label_sets, self_contained) for one in segmented]
-    if not cards:
+    titles = _titles(label_set for one in segmented for label_set in one.label_sets)
+    if not titles:
         return None
+    cards = []
+    for one in segmented:
+        shown = {title: label_set for title, label_set in titles.items() if label_set in one.label_sets}
+        cards.append(_card(out, one, shown, self_contained))
     legends = []
-    for label_set in label_sets:
-        counts = Counter(code for card in cards if label_set.name in card.views for code in card.ranks[label_set.name])
+    for title, label_set in titles.items():
+        counts = Counter(code for card in cards if title in card.views for code in card.ranks[title])
         entries = {code: entry_of(label_set, code, counts[code]) for code in label_set.codes if counts[code]}
-        legends.append(Legend(label_set.name, entries))
+        legends.append(Legend(title, entries))
     return Gallery(
         legends,
         cards,
@@ -108,31 +110,41 @@ def _gallery(
     )
 
 
-def _card(out: Path, outcome: Outcome, label_sets: Sequence[LabelSet], self_contained: bool) -> Card:
-    folder = outcome.folder
-    images = [path for s in label_sets if (path := folder / s.name / IMAGE).exists()]
+def _titles(label_sets: Iterable[LabelSet]) -> dict[str, LabelSet]:
+    """Return what to call each distinct label set: its name, with a number where another one has the same."""
+    titles: dict[str, LabelSet] = {}
+    for label_set in label_sets:
+        if label_set in titles.values():
+            continue
+        same = sum(one.name == label_set.name for one in titles.values())
+        titles[f"{label_set.name} {same + 1}" if same else label_set.name] = label_set
+    return titles
+
+
+def _card(out: Path, outcome: Outcome, label_sets: Mapping[str, LabelSet], self_contained: bool) -> Card:
+    folders = [outcome.folder / label_set.name for label_set in label_sets.values()]
+    images = [folder / IMAGE for folder in folders if (folder / IMAGE).exists()]
     return Card(
         outcome.source.name,
         _address(images[0], out, self_contained) if images else "",
         outcome.facts.get("height", 1),
         outcome.facts.get("width", 1),
         {
-            s.name: _view(out, folder / s.name, s, self_contained)
-            for s in label_sets
-            if (folder / s.name / "areas.csv").exists()
+            title: _view(out, folder, label_set, self_contained)
+            for (title, label_set), folder in zip(label_sets.items(), folders, strict=True)
         },
-        outcome.notes,
+        tuple(filter(None, (outcome.reason, *outcome.notes))),
     )
 
 
 def _view(out: Path, folder: Path, label_set: LabelSet, self_contained: bool) -> View:
-    shares = _shares(folder / "areas.csv", label_set)
-    mask = folder / MASK
+    shares, mask = _shares(folder / "areas.csv", label_set), folder / MASK
+    files = [path for path in sorted(folder.iterdir()) if path.is_file()]
     return View(
         [Layer("segmentation", _address(mask, out, self_contained))] if mask.exists() else [],
         {code: round(share or 0, 4) for code, share in shares.items()},
         [(code, True, [_in_words(share)]) for code, share in shares.items()],
-        files={} if self_contained else {path.name: link_to(path, out) for path in sorted(folder.iterdir())},
+        files={} if self_contained else {path.name: link_to(path, out) for path in files},
     )
 
 

@@ -124,7 +124,7 @@ def survey_notes(found: Survey, tiles: int) -> list[str]:
         notes.append("most of it is dark, as in fluorescence: the classifier knows bright-field H&E only")
     elif share < LITTLE_TISSUE:
         notes.append(f"only {100 * share:.1f} % of it is darker than glass: is it tissue, stained with H&E?")
-    elif share > MUCH_TISSUE and tiles >= MANY_TILES:
+    elif share > MUCH_TISSUE and tiles * (~found.padding).mean() >= MANY_TILES:
         notes.append(f"{100 * share:.1f} % of it counts as tissue: if it has bare glass, that was not recognised")
     if found.glass_is_dark:
         notes.append(

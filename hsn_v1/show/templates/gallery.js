@@ -48,9 +48,9 @@ let shown = cards;
 
 const arrange = () => {
   const code = chosen.value, direction = Number(sort.value), among = chosen.selectedOptions[0].dataset.set;
-  const rank = ({ranks}) => ranks[among ?? legends[current()].dataset.name]?.[code] ?? 0;
+  const {name} = legends[current()].dataset, rank = ({ranks}) => ranks[among ?? name]?.[code] ?? 0;
   cards.sort((a, b) => direction * (rank(a) - rank(b)) || a.order - b.order);
-  shown = cards.filter(({ranks}) => !code || code in (ranks[among] ?? {}));
+  shown = cards.filter(({ranks}) => name in ranks && (!code || code in (ranks[among] ?? {})));
   for (const card of cards) card.element.hidden = !shown.includes(card);
   list.append(...cards.map(({element}) => element));
   controls.querySelector("output").value = `${shown.length} of ${cards.length} images`;

@@ -1,0 +1,216 @@
+"""The layers that a classifier's file may ask for, with the arguments that it may give them: an allow-list.
+
+A model file is untrusted. Keras would build from it whatever it names, and some layers run code (``Lambda``) or read
+files (``StringLookup``). Here stand the layers of HistoNet and of the networks in ``keras.applications``, none of
+which do either, and of each the arguments that change what it computes from a tile.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import InputError
+
+ACTIVATIONS = (
+    *("linear", "relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "silu", "swish", "hard_silu", "hard_swish"),
+    *("tanh", "sigmoid", "hard_sigmoid", "softmax", "softplus", "softsign"),
+)
+DTYPES = ("float32", "bfloat16", "float16", "mixed_bfloat16", "mixed_float16")
+
+#: Arguments that matter in training alone: passed over.
+TRAINING = re.compile(
+    r".*_(initializer|regularizer|constraint)|trainable|seed|noise_shape|momentum|renorm_momentum|synchronized"
+    r"|batch_input_shape|batch_shape|input_axes|output_axes"
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What an argument may be.
+
+    Attributes
+    ----------
+    expected : str
+        In words.
+    allows : callable
+        Whether a value is allowed.
+    """
+
+    expected: str
+    allows: Callable[[Any], bool]
+
+
+def _is_whole(value: Any, least: int = 1, most: int = 1 << 20) -> bool:
+    return type(value) is int and least <= value <= most
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and -1e30 < value < 1e30
+
+
+def _is_list(value: Any, test: Callable[[Any], bool], lengths: Sequence[int] = range(1, 4097)) -> bool:
+    return isinstance(value, list) and len(value) in lengths and all(map(test, value))
+
+
+def _is_padding(value: Any) -> bool:
+    def side(each: Any) -> bool:
+        return _is_whole(each, 0)
+
+    return side(value) or _is_list(value, lambda each: side(each) or _is_list(each, side, (2,)), (2,))
+
+
+def _optional(kind: Kind) -> Kind:
+    return Kind(f"{kind.expected}, or null", lambda value: value is None or kind.allows(value))
+
+
+COUNT = Kind("a positive whole number", _is_whole)
+PAIR = Kind("a positive whole number, or two", lambda v: _is_whole(v) or _is_list(v, _is_whole, (2,)))
+FLAG = Kind("true or false", lambda v: type(v) is bool)
+NUMBER = Kind("a finite number", _is_number)
+NUMBERS = Kind("a finite number, or a list of such", lambda v: _is_number(v) or _is_list(v, _is_number))
+EPSILON = Kind("a number above 0, at most 1", lambda v: _is_number(v) and 0 < v <= 1)
+RATE = Kind("a number from 0, below 1", lambda v: _is_number(v) and 0 <= v < 1)
+AXIS = Kind("an axis", lambda v: _is_whole(v, -4, 4) or _is_list(v, lambda each: _is_whole(each, -4, 4), range(1, 4)))
+SHAPE = Kind("a list of whole numbers", lambda v: _is_list(v, lambda each: _is_whole(each, -1), range(1, 5)))
+MARGIN = Kind("a number of px, two, or two pairs", _is_padding)
+PADDING = Kind("valid or same", lambda v: v in ("valid", "same"))
+FORMAT = Kind("channels_last", lambda v: v in (None, "channels_last"))
+ACTIVATION = Kind(f"one of {', '.join(ACTIVATIONS)}", lambda v: v is None or (isinstance(v, str) and v in ACTIVATIONS))
+
+_WINDOW = {"strides": _optional(PAIR), "padding": PADDING, "data_format": FORMAT}
+_OUT = {"activation": ACTIVATION, "use_bias": FLAG}
+_CONVOLUTION = {"kernel_size": PAIR, "dilation_rate": PAIR, **_WINDOW, **_OUT}
+_POOLING = {"pool_size": PAIR, **_WINDOW}
+_GLOBAL = {"data_format": FORMAT, "keepdims": FLAG}
+_NORM = {"axis": AXIS, "epsilon": EPSILON, "center": FLAG, "scale": FLAG}
+
+#: Arguments of each layer class that may be built. `name` and `dtype` go with all.
+LAYERS: Mapping[str, Mapping[str, Kind]] = {
+    "Activation": {"activation": ACTIVATION},
+    "Add": {},
+    "AveragePooling2D": _POOLING,
+    "BatchNormalization": _NORM,
+    "Concatenate": {"axis": AXIS},
+    "Conv2D": {"filters": COUNT, "groups": COUNT, **_CONVOLUTION},
+    "Dense": {"units": COUNT, **_OUT},
+    "DepthwiseConv2D": {"depth_multiplier": COUNT, **_CONVOLUTION},
+    "Dropout": {"rate": RATE},
+    "Flatten": {"data_format": FORMAT},
+    "GlobalAveragePooling2D": _GLOBAL,
+    "GlobalMaxPooling2D": _GLOBAL,
+    "LayerNormalization": _NORM,
+    "LayerScale": {"init_values": NUMBER, "projection_dim": COUNT},
+    "LeakyReLU": {"negative_slope": NUMBER, "alpha": NUMBER},
+    "MaxPooling2D": _POOLING,
+    "Multiply": {},
+    "Normalization": {"axis": _optional(AXIS), "mean": _optional(NUMBERS), "variance": _optional(NUMBERS)},
+    "ReLU": {"max_value": _optional(NUMBER), "negative_slope": NUMBER, "threshold": NUMBER},
+    "Rescaling": {"scale": NUMBERS, "offset": NUMBERS},
+    "Reshape": {"target_shape": SHAPE},
+    "SeparableConv2D": {"filters": COUNT, "depth_multiplier": COUNT, **_CONVOLUTION},
+    "Softmax": {"axis": AXIS},
+    "SpatialDropout2D": {"rate": RATE, "data_format": FORMAT},
+    "ZeroPadding2D": {"padding": MARGIN, "data_format": FORMAT},
+}
+
+
+def check_class(where: str, entry: Mapping[str, Any], among: Sequence[str]) -> str:
+    """Return the class that an entry of an architecture names, or raise InputError."""
+    kind, module, registered = (entry.get(key) for key in ("class_name", "module", "registered_name"))
+    if not isinstance(kind, str) or kind not in among:
+        raise InputError(
+            f"{where} is a {shown(kind)}, which is not built from a file; see docs/security.md for those that are"
+        )
+    if module is not None and (not isinstance(module, str) or module.partition(".")[0] != "keras"):
+        raise InputError(f"{where} is of the module {shown(module)}; expected Keras' own layers")
+    if registered not in (None, kind):
+        raise InputError(f"{where} is registered as {shown(registered)}; expected Keras' own layers")
+    return kind
+
+
+def check_name(where: str, name: Any) -> str:
+    """Return the name of a layer, or raise InputError."""
+    if not isinstance(name, str) or not 0 < len(name) <= 200 or not name.isprintable() or "/" in name:
+        raise InputError(f"{where} has the name {shown(name)}; expected letters and digits")
+    return name
+
+
+def arguments_of(where: str, kind: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a layer that its class needs, each checked.
+
+    What matters in training alone is passed over, and so is what this version does not know and what is off.
+
+    Parameters
+    ----------
+    where : str
+        File and layer, for errors.
+    kind : str
+        One of `LAYERS`.
+    config : mapping
+
+    Raises
+    ------
+    InputError
+        If an argument is none of its class's, or has a value that is not allowed.
+    """
+    known, found = LAYERS[kind], {}
+    for key, value in config.items():
+        if key in known:
+            if not known[key].allows(value):
+                raise InputError(f"{where}: {key} is {shown(value)}; expected {known[key].expected}")
+            found[key] = value
+        elif key == "name":
+            found[key] = check_name(where, value)
+        elif key == "dtype":
+            found[key] = _dtype(where, value)
+        elif not (value is None or value is False or TRAINING.fullmatch(key)):
+            raise InputError(f"{where}: {shown(key)} is {shown(value)}, which is not taken from a file; remove it")
+    return found
+
+
+def _dtype(where: str, value: Any) -> str:
+    policy = isinstance(value, dict) and value.get("class_name") == "DTypePolicy"
+    name = value["config"].get("name") if policy and isinstance(value.get("config"), dict) else value
+    if not isinstance(name, str) or name not in DTYPES:
+        raise InputError(f"{where}: dtype is {shown(value)}; expected one of {', '.join(DTYPES)}")
+    return name
+
+
+def cost(kind: str, arguments: Mapping[str, Any], channels: int, output: Sequence[int]) -> tuple[int, int]:
+    """Return about how many weights a layer has, and how many products it computes for a tile.
+
+    Parameters
+    ----------
+    kind : str
+    arguments : mapping
+        As `arguments_of` returns them.
+    channels : int
+        Of its input.
+    output : sequence of int
+        Shape of its output, without the tiles.
+    """
+    filters, depth = arguments.get("filters", 1), arguments.get("depth_multiplier", 1)
+    taps = math.prod(_pair(arguments.get("kernel_size", arguments.get("pool_size", 1))))
+    if kind == "Conv2D":
+        weights = taps * channels * filters // arguments.get("groups", 1)
+    elif kind in ("DepthwiseConv2D", "SeparableConv2D"):
+        weights = channels * depth * (taps + filters)
+    elif kind == "Dense":
+        weights = channels * arguments["units"]
+    else:
+        return 4 * channels, taps * math.prod(output)
+    return weights, weights * math.prod(output[:-1])
+
+
+def _pair(value: int | list[int]) -> list[int]:
+    return value if isinstance(value, list) else [value, value]
+
+
+def shown(value: Any) -> str:
+    """Return a value of a file for a message: short, and in one line."""
+    text = ascii(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,59 @@
+"""Names that mean something elsewhere - to a browser, a spreadsheet, a shell - are names and nothing more."""
+
+import json
+import os
+from dataclasses import replace
+from urllib.parse import unquote_to_bytes, urlsplit
+
+import numpy as np
+import pytest
+from conftest import Page
+from test_writing import NAMES
+
+from hsn_v1.adp import FUNC
+from hsn_v1.files.label_maps import write_areas, write_label_map
+from hsn_v1.files.polygons import write_polygons
+from hsn_v1.show.html import Table, link_to, render
+
+READABLE = [name for name in NAMES if "\udcff" not in name]  # what a file of classes, which is UTF-8, can hold
+
+
+@pytest.mark.parametrize("name", [*NAMES, "javascript:alert(1)", "a%2e#b?c", "//host/x"])
+def test_links_lead_to_the_file_of_that_name(tmp_path, name):
+    path = tmp_path / "in" / name.lstrip("/")
+    link = link_to(path, tmp_path / "out")
+    assert (address := urlsplit(link)).path == link and not address.scheme and not address.netloc
+    assert os.path.normpath(os.fsencode(tmp_path / "out") + b"/" + unquote_to_bytes(link)) == os.path.normpath(
+        os.fsencode(path)
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pages_show_names_as_text(tmp_path, name):
+    sets = [{"name": "morph", "overview": link_to(tmp_path / name, tmp_path), "files": {name: "x"}}]
+    inputs = [{"name": name, "reason": name, "notes": [name], "sets": sets}]
+    table = Table("", ("input", "status"), [[name, name]], words=2)
+    path = tmp_path / "index.html"
+    page = render("segmented.html", title=name, table=table, inputs=inputs, facts={"classifier": name})
+    path.write_bytes(page.encode(errors="replace"))
+    shown = Page(path)
+    expected = name.encode(errors="replace").decode()
+    assert sum(expected in text for text in shown.texts) >= 5
+    assert [tag for tag, _ in shown.tags].count("script") == 1  # of the page's own
+
+
+@pytest.mark.parametrize("name", READABLE)
+def test_polygons_and_areas_hold_classes_of_any_name(tmp_path, name):
+    labels = np.zeros((8, 8), np.uint8)
+    label_set = replace(FUNC, names={FUNC.codes[1]: name}, background=None)
+    labels[2:5, 2:5] = 1
+    names = [label_set.describe(code) for code in label_set.codes]
+    pixels = write_label_map(
+        tmp_path / "x.ome.tif", lambda t, le, h, w: labels[t : t + h, le : le + w], 8, 8, 1.0, names
+    )
+    dropped = write_polygons(tmp_path / "x.geojson", tmp_path / "x.ome.tif", label_set, 1, 1.0, 0)
+    features = json.loads((tmp_path / "x.geojson").read_text("utf-8"))["features"]
+    assert label_set.describe(FUNC.codes[1]) in {each["properties"]["classification"]["name"] for each in features}
+    assert not dropped.any()
+    write_areas(tmp_path / "x.csv", pixels, 1.0, label_set)
+    assert b"\n=" not in (tmp_path / "x.csv").read_bytes()
