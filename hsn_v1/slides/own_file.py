@@ -16,13 +16,14 @@ from ..files.slide import Slide, open_slide
 from ..files.writing import write_picture
 from ..workers import available_cores
 from .grid import SlideGrid
+from .job import SlideJob, label_reader
 from .method import Method, Outcome, Plan, plan_for
 from .progress import Report
 from .record import claim, finish, give_up, results_of
 from .results import OVERVIEW, Results, shrunk, small_picture
 from .tissue import REDUCTION, Survey, survey, survey_notes, tiles_with_tissue
 from .whole_image import segment_whole
-from .whole_slide import SlideJob, label_reader, segment_tiles
+from .whole_slide import segment_tiles
 
 
 def segment_slide(
