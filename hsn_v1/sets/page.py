@@ -67,11 +67,12 @@ def metric_tables(report: Report, published: Mapping[str, Mapping[str, float]]) 
     note = (
         "fIoU and mIoU as published: absent classes count as 0. mIoU (present): over the classes of the ground truth."
     )
-    if report.with_excluded:
+    rows = report.metric_rows(published)
+    if any("(excluded)" in metric for _, metric, *_ in rows):
         note += " (excluded), (background): as benchmarks score, without or with background (docs/benchmarks.md)."
     if published:
         note += " Published numbers: after the CRF, official weights, all images of the set."
-    return [Table("Metrics", header, report.metric_rows(published), 2, note).without_empty_columns()]
+    return [Table("Metrics", header, rows, 2, note).without_empty_columns()]
 
 
 def object_tables(report: Report) -> list[Table]:
