@@ -49,7 +49,7 @@ std = {std}
 
 _BACKGROUND = """\
 background = {code}     # found by how bright a pixel is, not by the classifier
-background_rule = {rule} # or {other}, as benchmarks do
+background_rule = {rule} # "brightness" as published, "grey above 200" as benchmarks do
 bright = []                   # tissue that may be as bright as background, and wins over it
 set_aside = [{code}]    # left out of the Grad-CAM mask and of the "fore" confusion matrix"""
 
@@ -99,7 +99,6 @@ def class_file(
     colours = {code: colour or next(drawn) for code, colour in classes.items()}
     if rule:
         colours[BACKGROUND] = WHITE
-    other = next(value for name, value in BACKGROUND_OPTIONS.items() if name != rule)
     lines = _TEMPLATE.format(
         model=model,
         mpp=mpp,
@@ -107,10 +106,8 @@ def class_file(
         std=_numbers(std),
         outputs="\n".join(f"{_quoted(code)} = {_quoted(code)}" for code in classes),
         classes="\n".join(f"{_quoted(code)} = {list(colour)}" for code, colour in colours.items()),
-        excluded=("# " if rule else "") + f'"white" = {list(WHITE)}\n"excluded" = {len(colours)}',
-        background=_BACKGROUND.format(
-            code=_quoted(BACKGROUND), rule=_quoted(BACKGROUND_OPTIONS[rule]), other=_quoted(other)
-        )
+        excluded=("# " if WHITE in colours.values() else "") + f'"white" = {list(WHITE)}\n"excluded" = {len(colours)}',
+        background=_BACKGROUND.format(code=_quoted(BACKGROUND), rule=_quoted(BACKGROUND_OPTIONS[rule]))
         if rule
         else _NO_BACKGROUND,
     )

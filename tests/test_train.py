@@ -91,10 +91,11 @@ def test_labels_in_file_names_and_a_second_training_by_the_file_of_classes(keras
         write_picture(tmp_path / "patches" / f"{i}-[{int(i % 2 == 0)}, {int(i % 2)}].png", image)
     (tmp_path / "patches" / "broken-[1, 0].png").write_bytes(b"no image")
     arguments = ("train", "--root", tmp_path, "--images", tmp_path / "patches", "--tile", 32, *QUICK, "--name", "mine")
+    arguments = (*arguments, "--validation", 4)
     assert "say what they are: --classes CLASS1 CLASS2" in command(*arguments)[2]
     assert "--mpp is missing" in command(*arguments, "--classes", "red", "green")[2]
     status, out, err = command(*arguments, "--classes", "red", "green", "--mpp", 0.5)
-    assert status == 0 and "11 patches to train on, 1 to" not in out and "broken-[1, 0].png" in err
+    assert status == 0 and "8 patches to train on, 4 to validate on" in out and "broken-[1, 0].png" in err
     text = (tmp_path / "data" / "mine.toml").read_text(encoding="utf-8")
     (tmp_path / "data" / "mine.toml").write_text(text.replace('= "red"', '= "red tissue"'), encoding="utf-8")
     status, out, err = command(*arguments, "--mpp", 0.5, "--out", tmp_path / "again")

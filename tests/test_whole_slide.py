@@ -7,14 +7,14 @@ import pytest
 
 from hsn_v1.adp import CLASSIFIER_MPP, FUNC, GLAS, MORPH
 from hsn_v1.densecrf import CRF
+from hsn_v1.errors import InputError
 from hsn_v1.files.slide import open_slide
 from hsn_v1.files.writing import write_picture
 from hsn_v1.hsn_v1 import segment_image
 from hsn_v1.slides.grid import SlideGrid
+from hsn_v1.slides.job import SlideJob, label_reader
 from hsn_v1.slides.tissue import survey, tiles_with_tissue
 from hsn_v1.slides.whole_slide import (
-    SlideJob,
-    label_reader,
     read_ahead,
     segment_tiles,
     thumbnail,
@@ -204,3 +204,31 @@ def test_reading_ahead_keeps_the_order_and_a_distance():
     assert next(results) == 0
     assert len(begun) <= 4
     assert list(results) == [10, 20, 30, 40, 50, 60, 70]
+
+
+def damage_nothing(path):
+    path.unlink()
+
+
+def damage_all(path):
+    path.write_bytes(b"")
+
+
+def damage_half(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("damage", [damage_nothing, damage_all, damage_half])
+@pytest.mark.parametrize("kind", ["labels/morph", "tiles"])
+def test_what_is_missing_or_damaged_is_an_error_or_made_again_and_never_no_tissue(make_job, toy_histonet, damage, kind):
+    job = make_job(textured(7, 100, 120))
+    run(job, toy_histonet, workers=1)
+    before = contents(job.folder)
+    damage(sorted((job.folder / kind).iterdir())[1])
+    if kind == "tiles":
+        damage(sorted((job.folder / "labels" / "func").iterdir())[0])  # which needs the batch
+    else:
+        with pytest.raises(InputError, match=r"000001\.png: missing or damaged .*; run the same command again"):
+            whole(job, MORPH)
+    run(job, toy_histonet, workers=1)
+    assert contents(job.folder) == before

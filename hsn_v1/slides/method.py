@@ -87,6 +87,8 @@ class Outcome:
         What everyone who sees the results must know.
     label_sets : tuple of LabelSet
         Those that there are results of, as far as looking at them needs it.
+    columns : mapping of str to str
+        What the user's list says of it.
     """
 
     source: Path
@@ -97,6 +99,7 @@ class Outcome:
     notes: tuple[str, ...] = ()
     caveat: str = ""
     label_sets: tuple[LabelSet, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of_record(cls, folder: Path, record: Mapping[str, Any], status: str) -> Outcome:
@@ -109,6 +112,7 @@ class Outcome:
             notes=tuple(record.get("notes", ())),
             caveat=record.get("caveat", ""),
             label_sets=tuple(label_set_of(name, entry) for name, entry in record.get("classes", {}).items()),
+            columns=record.get("columns", {}),
         )
 
 

@@ -13,10 +13,10 @@ from ..files.slide import Slide
 from ..hsn_v1 import segment
 from ..tiles import Window
 from .grid import SlideGrid
+from .job import no_tissue
 from .method import Method
 from .progress import Report
 from .tissue import Survey, paint_blank
-from .whole_slide import no_tissue
 
 WHOLE_PIXELS = 2_000_000  #: largest image that is segmented at once: maps and lattices need about 0.8 GB a megapixel
 CORE = 1024  #: side of what is kept of the windows of a larger one, in px

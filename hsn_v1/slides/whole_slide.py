@@ -14,16 +14,14 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from ..adjust import BACKGROUND_REACH
 from ..classify import ClassifiedTiles, Classifier
-from ..densecrf import CRF, image_lattice
+from ..densecrf import image_lattice
 from ..files.slide import Slide, open_slide
 from ..files.writing import write_bytes, write_picture
 from ..gradcam import localise
@@ -32,95 +30,9 @@ from ..labels import LabelSet
 from ..tiles import TileGrid, Window
 from ..workers import available_cores, classifier_threads, side_by_side, worker_pool
 from .grid import SlideGrid
+from .job import SlideJob, no_tissue, read_batch
 from .progress import Report
 from .tissue import paint_blank
-
-
-@dataclass(frozen=True)
-class SlideJob:
-    """What the processes that share a slide's work need to know of it.
-
-    Attributes
-    ----------
-    source : Path
-    mpp : float
-        Scale of the slide at full resolution.
-    grid : SlideGrid
-    tissue : ndarray of int
-        Numbers of the tiles with tissue, ascending; only these are classified.
-    batch_size : int
-        Tiles that are classified together. Fixed for each tile: results may differ in the last bits with the batch
-        a tile is in.
-    label_sets : tuple of LabelSet
-    crfs : mapping of str to CRF
-        By the label set's name.
-    scale : float
-        The classifier's, in microns per pixel.
-    thresholds : ndarray of shape (K,)
-        Score from which on a class is present.
-    folder : Path
-        Folder of the intermediate files.
-    feather : bool
-        Tiles count less towards their borders where they overlap, not alike as in the paper.
-    maps : {"adjusted", "gradcam"}
-        Which maps are averaged where tiles overlap: adjusted ones, as in the paper, or Grad-CAMs.
-    glass : float
-        Brightness from which on what `blank_file` says is blank; see `tissue.paint_blank`.
-    """
-
-    source: Path
-    mpp: float
-    grid: SlideGrid
-    tissue: np.ndarray
-    batch_size: int
-    label_sets: tuple[LabelSet, ...]
-    crfs: Mapping[str, CRF]
-    scale: float
-    thresholds: np.ndarray
-    folder: Path
-    feather: bool = False
-    maps: str = "adjusted"
-    glass: float = 255.0
-
-    @property
-    def batches(self) -> int:
-        """Number of batches."""
-        return math.ceil(len(self.tissue) / self.batch_size)
-
-    def batch(self, number: int) -> np.ndarray:
-        """Return the numbers of the tiles in a batch."""
-        return self.tissue[number * self.batch_size :][: self.batch_size]
-
-    def batch_file(self, number: int) -> Path:
-        """Return where a batch's scores and coarse CAMs are kept."""
-        return self.folder / "tiles" / f"{number:06d}.npz"
-
-    def core_file(self, number: int, label_set: LabelSet) -> Path:
-        """Return where the label map of a core is kept."""
-        return self.folder / "labels" / label_set.name / f"{number:06d}.png"
-
-    @property
-    def blank_file(self) -> Path:
-        """Where it is kept which parts of the slide are painted white, if there are any."""
-        return self.folder / "blank.png"
-
-    def is_refined(self, number: int) -> bool:
-        """Tell whether the label maps of a core exist."""
-        return all(self.core_file(number, label_set).exists() for label_set in self.label_sets)
-
-    def window(self, number: int) -> Window:
-        """Return the window that a core is refined in: with a margin as wide as the CRF sees."""
-        reach = max(crf.reach for crf in self.crfs.values())
-        reach += BACKGROUND_REACH if self.maps == "gradcam" else 0
-        return self.grid.core_window(number).grown(reach).overlap(self.grid.frame)
-
-    def places(self, window: Window) -> np.ndarray:
-        """Return the places in `tissue` of the tiles that a window touches."""
-        touched = np.fromiter(self.grid.tiles_of(window), int)
-        places = np.searchsorted(self.tissue, touched)
-        found = places < len(self.tissue)
-        found[found] = self.tissue[places[found]] == touched[found]
-        return places[found]
 
 
 def thumbnail(slide: Slide, mpp: float, chunk: int = 128) -> np.ndarray:
@@ -174,11 +86,12 @@ def segment_tiles(
         if len(batches) and not job.is_refined(core):
             waiting.setdefault(int(batches[-1]), []).append(core)
             needed.update(batches.tolist())
-    missing = {number for number in needed if not job.batch_file(number).exists()}
+    missing = {number for number in needed if not job.is_classified(number)}
     left, total = sum(len(job.batch(number)) for number in missing), len(job.tissue)
     if total:
         progress("tiles", total - left, total)
-    with worker_pool(workers, job.folder) as pool:
+    # A single worker is a thread: a process would only add its memory, and may not be started in one of Dask's.
+    with worker_pool(workers, job.folder) if workers > 1 else ThreadPoolExecutor(1, "refiner") as pool:
         read = read_ahead(lambda number: _read_batch(slide, job, number), sorted(missing))
 
         def ready_cores() -> Iterator[int]:
@@ -254,15 +167,14 @@ def classify_batch(job: SlideJob, number: int, images: np.ndarray, classifier: C
 
 
 @lru_cache(maxsize=32)  # windows share tiles with their neighbours; a file that was replaced has another time
-def _read_classified(path: Path, modified: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    with np.load(path) as content:
-        return content["scores"], content["outputs"], content["cams"]
+def _read_batch_once(path: Path, modified: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return read_batch(path)
 
 
 def _classified_tile(job: SlideJob, place: int) -> ClassifiedTiles:
     number, index = divmod(place, job.batch_size)
     file = job.batch_file(number)
-    scores, outputs, cams = _read_classified(file, file.stat().st_mtime_ns)
+    scores, outputs, cams = _read_batch_once(file, file.stat().st_mtime_ns)
     coarse = np.zeros((1, scores.shape[1], *cams.shape[2:]), np.float32)
     coarse[0, outputs] = cams[index]
     side = job.grid.tile
@@ -353,30 +265,3 @@ def tile_weights(grid: SlideGrid, feather: bool) -> np.ndarray:
     ramp = np.minimum(1, (np.arange(grid.tile) + 0.5) / (grid.tile - grid.step))
     side = np.minimum(ramp, ramp[::-1])
     return np.outer(side, side).astype(np.float32)
-
-
-def no_tissue(label_set: LabelSet) -> int:
-    """Return the label of what is not classified, as it is bare glass: background, or one more than all classes."""
-    return label_set.codes.index(label_set.background) if label_set.background else len(label_set)
-
-
-def label_reader(job: SlideJob, label_set: LabelSet) -> Callable[[Window], np.ndarray]:
-    """Return a function that reads a `Window` of the slide's label map, as uint8."""
-
-    @lru_cache(maxsize=job.grid.cores[1] + 1)  # several rows of windows touch a row of cores
-    def core_labels(number: int) -> np.ndarray | None:
-        path = job.core_file(number, label_set)
-        return cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.exists() else None
-
-    def read(window: Window) -> np.ndarray:
-        labels, side = np.full((window.height, window.width), no_tissue(label_set), np.uint8), job.grid.core
-        for row in range(window.top // side, -(-window.bottom // side)):
-            for column in range(window.left // side, -(-window.right // side)):
-                number = row * job.grid.cores[1] + column
-                part, core = core_labels(number), job.grid.core_window(number)
-                shared = core.overlap(window)
-                if part is not None:
-                    labels[shared.within(window)] = part[shared.within(core)]
-        return labels
-
-    return read

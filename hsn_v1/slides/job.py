@@ -1,0 +1,177 @@
+"""A slide's job: what its processes need to know of it, and the intermediate files that they leave to each other.
+
+A file that should be there and is not, or is damaged, is an error where it is read, and made again where a run goes on:
+absence never counts as "no tissue".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..adjust import BACKGROUND_REACH
+from ..densecrf import CRF
+from ..errors import InputError
+from ..labels import LabelSet
+from ..tiles import Window
+from .grid import SlideGrid
+
+
+@dataclass(frozen=True)
+class SlideJob:
+    """What the processes that share a slide's work need to know of it.
+
+    Attributes
+    ----------
+    source : Path
+    mpp : float
+        Scale of the slide at full resolution.
+    grid : SlideGrid
+    tissue : ndarray of int
+        Numbers of the tiles with tissue, ascending; only these are classified.
+    batch_size : int
+        Tiles that are classified together. Fixed for each tile: results may differ in the last bits with the batch
+        a tile is in.
+    label_sets : tuple of LabelSet
+    crfs : mapping of str to CRF
+        By the label set's name.
+    scale : float
+        The classifier's, in microns per pixel.
+    thresholds : ndarray of shape (K,)
+        Score from which on a class is present.
+    folder : Path
+        Folder of the intermediate files.
+    feather : bool
+        Tiles count less towards their borders where they overlap, not alike as in the paper.
+    maps : {"adjusted", "gradcam"}
+        Which maps are averaged where tiles overlap: adjusted ones, as in the paper, or Grad-CAMs.
+    glass : float
+        Brightness from which on what `blank_file` says is blank; see `tissue.paint_blank`.
+    """
+
+    source: Path
+    mpp: float
+    grid: SlideGrid
+    tissue: np.ndarray
+    batch_size: int
+    label_sets: tuple[LabelSet, ...]
+    crfs: Mapping[str, CRF]
+    scale: float
+    thresholds: np.ndarray
+    folder: Path
+    feather: bool = False
+    maps: str = "adjusted"
+    glass: float = 255.0
+
+    @property
+    def batches(self) -> int:
+        """Number of batches."""
+        return math.ceil(len(self.tissue) / self.batch_size)
+
+    def batch(self, number: int) -> np.ndarray:
+        """Return the numbers of the tiles in a batch."""
+        return self.tissue[number * self.batch_size :][: self.batch_size]
+
+    def batch_file(self, number: int) -> Path:
+        """Return where a batch's scores and coarse CAMs are kept."""
+        return self.folder / "tiles" / f"{number:06d}.npz"
+
+    def core_file(self, number: int, label_set: LabelSet) -> Path:
+        """Return where the label map of a core is kept."""
+        return self.folder / "labels" / label_set.name / f"{number:06d}.png"
+
+    @property
+    def blank_file(self) -> Path:
+        """Where it is kept which parts of the slide are painted white, if there are any."""
+        return self.folder / "blank.png"
+
+    def is_classified(self, number: int) -> bool:
+        """Tell whether a batch's file is there and whole; what is damaged is removed, to be made again."""
+        return _is_whole(self.batch_file(number), read_batch)
+
+    def is_refined(self, number: int) -> bool:
+        """Tell whether the label maps of a core are there and whole; what is damaged is removed, to be made again."""
+        return all(_is_whole(self.core_file(number, label_set), read_core) for label_set in self.label_sets)
+
+    def has_tissue(self, number: int) -> bool:
+        """Tell whether there is anything to refine in a core: if not, it has no file."""
+        return bool(len(self.places(self.window(number))))
+
+    def window(self, number: int) -> Window:
+        """Return the window that a core is refined in: with a margin as wide as the CRF sees."""
+        reach = max(crf.reach for crf in self.crfs.values())
+        reach += BACKGROUND_REACH if self.maps == "gradcam" else 0
+        return self.grid.core_window(number).grown(reach).overlap(self.grid.frame)
+
+    def places(self, window: Window) -> np.ndarray:
+        """Return the places in `tissue` of the tiles that a window touches."""
+        touched = np.fromiter(self.grid.tiles_of(window), int)
+        places = np.searchsorted(self.tissue, touched)
+        found = places < len(self.tissue)
+        found[found] = self.tissue[places[found]] == touched[found]
+        return places[found]
+
+
+def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a batch's scores (T, K), the outputs (N,) that have coarse CAMs, and these (T, N, h, w)."""
+    with path.open("rb") as file, np.load(file) as content:
+        return content["scores"], content["outputs"], content["cams"]
+
+
+def read_core(path: Path) -> np.ndarray:
+    """Return the label map of a core, uint8."""
+    with Image.open(path, formats=["PNG"]) as picture:
+        return np.array(picture)
+
+
+def _is_whole(path: Path, read: Callable[[Path], Any]) -> bool:
+    try:
+        read(path)
+    except FileNotFoundError:
+        return False
+    except Exception:  # whatever the readers meet in a damaged file
+        path.unlink(missing_ok=True)
+        return False
+    return True
+
+
+def no_tissue(label_set: LabelSet) -> int:
+    """Return the label of what is not classified, as it is bare glass: background, or one more than all classes."""
+    return label_set.codes.index(label_set.background) if label_set.background else len(label_set)
+
+
+def label_reader(job: SlideJob, label_set: LabelSet) -> Callable[[Window], np.ndarray]:
+    """Return a function that reads a `Window` of the slide's label map, as uint8.
+
+    That raises InputError where a part of the map is missing or damaged.
+    """
+
+    @lru_cache(maxsize=job.grid.cores[1] + 1)  # several rows of windows touch a row of cores
+    def core_labels(number: int) -> np.ndarray | None:
+        if not job.has_tissue(number):
+            return None
+        path = job.core_file(number, label_set)
+        try:
+            return read_core(path)
+        except Exception as error:
+            raise InputError(f"{path}: missing or damaged ({error}); run the same command again to make it") from error
+
+    def read(window: Window) -> np.ndarray:
+        labels, side = np.full((window.height, window.width), no_tissue(label_set), np.uint8), job.grid.core
+        for row in range(window.top // side, -(-window.bottom // side)):
+            for column in range(window.left // side, -(-window.right // side)):
+                number = row * job.grid.cores[1] + column
+                part, core = core_labels(number), job.grid.core_window(number)
+                shared = core.overlap(window)
+                if part is not None:
+                    labels[shared.within(window)] = part[shared.within(core)]
+        return labels
+
+    return read
