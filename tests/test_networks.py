@@ -79,16 +79,18 @@ def test_weights_to_begin_with(keras, tmp_path):
     before, after = build_network(recipe, 5), build_network(recipe, 2)
     randomise(before)
     save_histonet(tmp_path, "m", before, np.ones(5), "abcde", class_file("m", dict.fromkeys("abcde"), 1, [0], [1]))
-    message = begin_with(after, tmp_path / "m.h5")
+    message = begin_with(after, tmp_path / "m.h5", "ab")
     assert "weights of 14 layers" in message and message.endswith("random ones in dense_1")
     for old, new in zip(before.get_weights()[:-2], after.get_weights()[:-2], strict=True):
         np.testing.assert_array_equal(old, new)
+    assert "weights of 15 layers" in begin_with(build_network(recipe, 5), tmp_path / "m.h5", "abcde")
+    assert begin_with(build_network(recipe, 5), tmp_path / "m.h5", "abced").endswith("random ones in dense_1")
     with pytest.raises(InputError, match="fits no layer of vgg16"):
-        begin_with(build_network(Recipe(network="vgg16"), 2, tile=32), tmp_path / "m.h5")
+        begin_with(build_network(Recipe(network="vgg16"), 2, tile=32), tmp_path / "m.h5", "ab")
     (tmp_path / "broken.h5").write_bytes(b"no weights")
     for name in ("broken.h5", "none.h5"):
         with pytest.raises(InputError, match=f"{name}: weights cannot be read"):
-            begin_with(after, tmp_path / name)
+            begin_with(after, tmp_path / name, "ab")
 
 
 def test_histonet_has_no_imagenet_weights():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import InputError
+from ..files.models import OUTPUTS
 from ..histonet import import_keras
 from .recipe import Recipe
 
@@ -140,8 +141,10 @@ def _policy(dtype: str) -> Iterator[None]:
         config.set_dtype_policy(before)
 
 
-def begin_with(model: keras.Model, path: Path) -> str:
+def begin_with(model: keras.Model, path: Path, codes: Sequence[str]) -> str:
     """Load a file's weights into the layers of a network that have the same name and shapes, and say into how many.
+
+    The last layer's are left out if the file says that its outputs are others than `codes`, or in another order.
 
     Raises
     ------
@@ -152,7 +155,7 @@ def begin_with(model: keras.Model, path: Path) -> str:
 
     try:
         with h5py.File(path) as file:
-            group = file.get("model_weights", file)
+            group, outputs = file.get("model_weights", file), file.attrs.get(OUTPUTS)
             stored = {
                 name: [np.asarray(group[name][weight]) for weight in group[name].attrs["weight_names"]]
                 for name in group
@@ -160,6 +163,8 @@ def begin_with(model: keras.Model, path: Path) -> str:
             }
     except (OSError, KeyError) as error:
         raise InputError(f"{path}: weights cannot be read ({error}); expected an .h5 file of Keras weights") from error
+    if outputs is not None and list(codes) != [code.decode() if isinstance(code, bytes) else code for code in outputs]:
+        stored.pop(model.layers[-2].name, None)  # the dense layer, before its activation
     with_weights = [layer for layer in model.layers if layer.weights]
     fitting = [
         layer

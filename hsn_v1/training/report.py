@@ -120,9 +120,11 @@ def class_figure(rows: list[dict]) -> Figure:
 def curve_figure(log: list[dict[str, str]]) -> Figure:
     """Draw the training's and the validation's loss over the epochs, and mark the epoch that is kept."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(8, 4.5), dpi=130, layout="constrained")
     axes = figure.add_subplot(xlabel="epoch", ylabel="weighted cross-entropy + weight decay", title="Learning curves")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     epochs = range(1, len(log) + 1)
     for key, label in (("loss", "training"), ("val_loss", "validation")):
         axes.plot(epochs, [float(row[key]) for row in log], ".-", label=label)

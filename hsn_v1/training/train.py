@@ -55,7 +55,7 @@ def train(data: TrainingData, recipe: Recipe, job: Job, quiet: bool = False) -> 
         import_keras().utils.set_random_seed(recipe.seed)
         model = build_network(recipe, outputs, imagenet=job.weights == "imagenet")
     if job.weights not in ("none", "imagenet"):
-        print(begin_with(model, Path(job.weights)))
+        print(begin_with(model, Path(job.weights), data.labels.codes))
     write_bytes(job.folder / f"{job.name}.toml", data.class_file.encode())  # from now on, it may be edited
     fit(model, data.train, data.validation, data.labels, recipe, job.epochs, job.out, quiet)
     judge = build_network(recipe, outputs, tile=data.judged.images.shape[1])
