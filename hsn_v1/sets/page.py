@@ -61,7 +61,7 @@ def facts(settings: Settings, report: Report) -> dict[str, str]:
 
 def metric_tables(report: Report, published: Mapping[str, Mapping[str, float]]) -> list[Table]:
     """Return the table of metrics, if there is ground truth, with the published ones where there are any."""
-    if not report.weights:
+    if not report.confusions:
         return []
     header = ["label set", "metric", *STAGE_TITLES.values(), "published"]
     note = (
