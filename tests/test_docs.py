@@ -48,7 +48,7 @@ def commands(name):
             line = re.sub(r"\[(--[^\]]*)\]", r"\1", line)  # an option that may be left out
             line = re.sub(r"(\w)(\|\w+)+", r"\1", line)  # the first of several choices
             line = re.sub(r"\b(MPP|N)\b", "1", line)  # what stands for a number
-            words = shlex.split(line, comments=True)
+            words = shlex.split(re.sub(r"(^|\s)#.*", "", line))
             if words:
                 yield words
 
