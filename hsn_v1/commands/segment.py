@@ -41,7 +41,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
         choices=("auto", "adjusted", "gradcam"),
         default="auto",
         help="average the tiles' adjusted maps, as the paper's slides, or their Grad-CAMs, as the demos; auto: "
-        "Grad-CAMs of few tiles (docs/slides.md)",
+        "Grad-CAMs of small images near the demos' scales (docs/slides.md)",
     )
     parser.add_argument("--model", help=f"classifier (default: {OFFICIAL_MODEL}, or one trained on phantoms)")
     parser.add_argument("--root", type=Path, default=Path(), help="folder that has data (default: this one)")
