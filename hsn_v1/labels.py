@@ -171,6 +171,11 @@ class Taxonomy:
                 code = self.parents.get(code)
         return [i for i, code in enumerate(self.codes) if code in found]
 
+    @property
+    def default_group(self) -> str:
+        """The name of the label sets to segment where none is asked for: several together, or else the first."""
+        return max(self.groups, key=lambda name: len(self.groups[name]))
+
     def group(self, name: str) -> tuple[LabelSet, ...]:
         """Return the label sets that go by a name, or raise InputError."""
         if name not in self.groups:

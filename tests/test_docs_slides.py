@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from hsn_v1.adp import CLASSIFIER_MPP
 from hsn_v1.commands.segment import add_command
 from hsn_v1.files.slide import PLAUSIBLE_MPP, SLIDE_ENDINGS
-from hsn_v1.slides.method import FEW_TILES, MAPS
+from hsn_v1.slides.method import FEW_TILES, FINEST, MAPS
 from hsn_v1.slides.tissue import GLASS, GLASS_MARGIN, REDUCTION, TILE_TISSUE
 
 TEXT = (Path(__file__).parents[1] / "docs" / "slides.md").read_text("utf-8")
@@ -33,8 +34,7 @@ def test_figures_are_those_of_the_code():
     low, high = PLAUSIBLE_MPP
     for words in (
         f"below {low:g} or above {high:g}",
-        f"up to {FEW_TILES}, if `auto`",
-        f"more than {FEW_TILES}, if `auto`",
+        f"up to {FEW_TILES} tiles, and not finer than {FINEST * CLASSIFIER_MPP:.3f} mpp",
         f"at least {GLASS} (mean",
         f"own glass less {GLASS_MARGIN}",
         f"at {REDUCTION} times the classifier's mpp",

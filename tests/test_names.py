@@ -13,7 +13,9 @@ from test_writing import NAMES
 from hsn_v1.adp import FUNC
 from hsn_v1.files.label_maps import write_areas, write_label_map
 from hsn_v1.files.polygons import write_polygons
+from hsn_v1.show.gallery import Card, Entry, Gallery, Layer, Legend, View
 from hsn_v1.show.html import Table, link_to, render
+from hsn_v1.tiles import Window
 
 READABLE = [name for name in NAMES if "\udcff" not in name]  # what a file of classes, which is UTF-8, can hold
 
@@ -30,16 +32,28 @@ def test_links_lead_to_the_file_of_that_name(tmp_path, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_pages_show_names_as_text(tmp_path, name):
-    sets = [{"name": "morph", "overview": link_to(tmp_path / name, tmp_path), "files": {name: "x"}}]
-    inputs = [{"name": name, "reason": name, "notes": [name], "sets": sets}]
+    view = View([Layer(name, link_to(tmp_path / name, tmp_path), name)], {name: 0.5}, note=name, files={name: "x"})
+    cards = [Card(name, link_to(tmp_path / name, tmp_path), 1, 1, {name: view}, (name,))]
+    legend = Legend(name, {name: Entry(name, name, (1, 2, 3), (0, 0, 0), 0, 1)})
+    gallery = Gallery([legend], cards, name, name, (name,), has_totals=False, note=name)
     table = Table("", ("input", "status"), [[name, name]], words=2)
     path = tmp_path / "index.html"
-    page = render("segmented.html", title=name, table=table, inputs=inputs, facts={"classifier": name})
+    page = render(
+        "segmented.html",
+        title=name,
+        caveat=name,
+        table=table,
+        gallery=gallery,
+        failures={name: name},
+        facts={"classifier": name},
+    )
     path.write_bytes(page.encode(errors="replace"))
     shown = Page(path)
     expected = name.encode(errors="replace").decode()
-    assert sum(expected in text for text in shown.texts) >= 5
-    assert [tag for tag, _ in shown.tags].count("script") == 1  # of the page's own
+    assert sum(expected in text for text in shown.texts) >= 15
+    (ranks,) = (attributes["data-ranks"] for _, attributes in shown.tags if "data-ranks" in attributes)
+    assert json.loads(ranks) == {name: {name: 0.5}}
+    assert [tag for tag, _ in shown.tags].count("script") == 2  # of the page's own
 
 
 @pytest.mark.parametrize("name", READABLE)
@@ -49,7 +63,7 @@ def test_polygons_and_areas_hold_classes_of_any_name(tmp_path, name):
     labels[2:5, 2:5] = 1
     names = [label_set.describe(code) for code in label_set.codes]
     pixels = write_label_map(
-        tmp_path / "x.ome.tif", lambda t, le, h, w: labels[t : t + h, le : le + w], 8, 8, 1.0, names
+        tmp_path / "x.ome.tif", lambda window: labels[window.within(Window(0, 0, 8, 8))], 8, 8, 1.0, names
     )
     dropped = write_polygons(tmp_path / "x.geojson", tmp_path / "x.ome.tif", label_set, 1, 1.0, 0)
     features = json.loads((tmp_path / "x.geojson").read_text("utf-8"))["features"]

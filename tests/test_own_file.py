@@ -59,12 +59,21 @@ def test_the_margin_of_windows_leaves_no_seam(image, toy_histonet):
         ("auto", 32 + 24 * (round(FEW_TILES**0.5) - 1), Plan("image", "gradcam", FEW_TILES)),
         ("auto", 32 + 24 * round(FEW_TILES**0.5), Plan("slide", "adjusted", round(FEW_TILES**0.5 + 1) ** 2)),
         ("adjusted", 32, Plan("slide", "adjusted", 1)),
+        ("gradcam", 32, Plan("image", "gradcam", 1)),
         ("gradcam", 224, Plan("image", "gradcam", 81)),
     ],
 )
 def test_the_plan_depends_on_the_number_of_tiles(toy_histonet, maps, side, expected):
     slide = Slide("memory", CLASSIFIER_MPP, (), (Level(side, side, None),))
     assert plan_for(slide, toy_histonet, Method((MORPH,), CRFS, maps=maps)) == expected
+
+
+@pytest.mark.parametrize(
+    ("mpp", "kind"), [(CLASSIFIER_MPP / 2, "image"), (CLASSIFIER_MPP / 2.01, "slide"), (9, "image")]
+)
+def test_the_plan_depends_on_the_scale(toy_histonet, mpp, kind):
+    slide = Slide("memory", mpp, (), (Level(10, 10, None),))
+    assert plan_for(slide, toy_histonet, Method((MORPH,), CRFS)).kind == kind
 
 
 def test_what_is_too_large_for_its_own_scale_is_a_slide(toy_histonet):

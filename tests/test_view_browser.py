@@ -12,8 +12,10 @@ from PIL import Image
 from viewing import eventually, find_chromium, running, write_results
 
 from hsn_v1.adp import CLASSIFIER_MPP, FUNC, MORPH
+from hsn_v1.files import slide
 from hsn_v1.files.writing import write_picture
 from hsn_v1.phantoms.phantom_slide import write_slide
+from hsn_v1.tiles import Window
 
 SIDE, MPP = 1700, 0.5  # px of the slide, and its scale
 LABELS = round(SIDE * MPP / CLASSIFIER_MPP)  # side of its label maps, in px
@@ -166,8 +168,6 @@ def test_the_class_under_the_cursor_at_ten_known_points(page, address, zoomed):
 
 
 def test_zoom_to_full_resolution_shows_the_slides_own_pixels(page, address, results):
-    from hsn_v1.files.slides import open_slide as read_slide
-
     open_slide(page, address, "#mask=0")
     page.keyboard.press("f")
     rest(page)
@@ -176,8 +176,8 @@ def test_zoom_to_full_resolution_shows_the_slides_own_pixels(page, address, resu
     box = page.locator("#left").bounding_box()
     with Image.open(io.BytesIO(page.locator("#left").screenshot())) as picture:
         shown = np.asarray(picture.convert("RGB").crop((300, 200, 600, 500))).astype(int)
-    with read_slide(results / "slides" / SLIDE) as slide:
-        window = slide.read(round(place["y"]) + 200, round(place["x"]) + 300, 300, 300, slide.mpp)
+    with slide.open_slide(results / "slides" / SLIDE) as opened:
+        window = opened.read(Window(round(place["y"]) + 200, round(place["x"]) + 300, 300, 300), opened.mpp)
     assert box["width"] > 600 and abs(shown - window).mean() < 8
 
 

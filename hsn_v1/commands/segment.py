@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from . import pseudo_masks
 from .defaults import OFFICIAL_MODEL, default_model
 from .precision import add_precision, usable_precision
+
+if TYPE_CHECKING:
+    from ..slides.cohort import Job
+    from ..slides.method import Method, Outcome
+    from ..slides.slide_list import Entry
 
 
 def add_command(subparsers: argparse._SubParsersAction) -> None:
@@ -19,7 +26,11 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
         help="segment your own images and whole slides",
         epilog="exit status: 0 done, 1 an input failed and the others are done, 2 nothing could be done",
     )
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="image, slide, or a folder of such")
+    parser.add_argument("inputs", nargs="*", type=Path, metavar="INPUT", help="image, slide, or a folder of such")
+    parser.add_argument("--list", type=Path, metavar="CSV", help="a list of slides instead (docs/cluster.md)")
+    parser.add_argument("--check", action="store_true", help="only say what is wrong with the list")
+    parser.add_argument("--shard", metavar="I/N", help="segment part I of N of the list, as one of N jobs")
+    parser.add_argument("--dask", metavar="WHERE", help="local[:N], slurm[:N], ..., tcp://SCHEDULER or scheduler.json")
     parser.add_argument("--labels", help="label set of the classifier's (default: both, that is morph and func)")
     scale = parser.add_mutually_exclusive_group()
     scale.add_argument("--mpp", type=float, help="microns per pixel at full resolution, where the file states none")
@@ -30,7 +41,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
         choices=("auto", "adjusted", "gradcam"),
         default="auto",
         help="average the tiles' adjusted maps, as the paper's slides, or their Grad-CAMs, as the demos; auto: "
-        "Grad-CAMs of few tiles (docs/slides.md)",
+        "Grad-CAMs of small images near the demos' scales (docs/slides.md)",
     )
     parser.add_argument("--model", help=f"classifier (default: {OFFICIAL_MODEL}, or one trained on phantoms)")
     parser.add_argument("--root", type=Path, default=Path(), help="folder that has data (default: this one)")
@@ -52,14 +63,26 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from ..files.models import find_model, load_histonet, read_crfs, read_labels
-    from ..files.slide import mpp_of_objective
+    _check_options(arguments)
+    if arguments.given_labels:
+        return pseudo_masks.run(arguments, arguments.model or default_model(arguments.root, arguments.labels))
+    entries = _entries(arguments)
+    if arguments.check:
+        print(f"{len(entries)} inputs; nothing is wrong with the list")
+        return 0
     from ..files.writing import check_writable
-    from ..slides.inputs import expand
-    from ..slides.many import Scale, report, segment_files
-    from ..slides.method import Method
-    from ..workers import available_cores
+    from ..slides.many import report
+    from ..slides.status import status_writer
 
+    job = _job(arguments)
+    check_writable(job.out)
+    table = "status.csv" if not arguments.shard else f"status-{arguments.shard.replace('/', '-of-')}.csv"
+    on_done = status_writer(job.out / table, entries) if arguments.list else lambda outcome: None
+    outcomes, method = (_on_dask if arguments.dask else _here)(entries, job, arguments, on_done)
+    return report(outcomes, method, job.model, job.out, arguments.self_contained)
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
     for option, value in (("batch-size", arguments.batch_size), ("workers", arguments.workers)):
         if value is not None and value < 1:
             raise InputError(f"--{option} {value}: expected a positive whole number")
@@ -67,26 +90,95 @@ def _run(arguments: argparse.Namespace) -> int:
         raise InputError(f"--min-area {arguments.min_area}: expected 0 or more, in square microns")
     if not arguments.root.is_dir():
         raise InputError(f"--root {arguments.root}: no such folder; expected one that has data")
+    if bool(arguments.inputs) == bool(arguments.list):
+        raise InputError("segment: name inputs, or give --list CSV, one of the two")
+    if (arguments.check or arguments.shard) and not arguments.list:
+        raise InputError("--check and --shard go with --list")
+
+
+def _entries(arguments: argparse.Namespace) -> list[Entry]:
+    from ..slides.inputs import expand
+    from ..slides.slide_list import Entry, read_list, shard
+
+    if not arguments.list:
+        files, passed = expand(arguments.inputs)
+        for note in passed:
+            print(f"note: {note}", file=sys.stderr)
+        return [Entry(file, file.name) for file in files]
+    entries, problems = read_list(arguments.list)
+    for problem in problems:
+        print(f"problem: {problem}", file=sys.stderr)
+    if problems:
+        raise InputError(f"{arguments.list}: {len(problems)} rows cannot be used; nothing was started")
+    if not arguments.shard:
+        return entries
+    number, _, count = arguments.shard.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise InputError(f"--shard {arguments.shard}: expected I/N with I from 1 to N, such as 3/20")
+    return shard(entries, int(number), int(count))
+
+
+def _job(arguments: argparse.Namespace) -> Job:
+    from ..files.slide import mpp_of_objective
+    from ..slides.cohort import Job
+    from ..slides.many import Scale
+
     override = arguments.mpp_override is not None
-    given = arguments.mpp_override if override else arguments.mpp
-    mpp = mpp_of_objective(arguments.objective) if arguments.objective else given
+    mpp = arguments.mpp_override if override else arguments.mpp
     if arguments.objective:
+        mpp = mpp_of_objective(arguments.objective)
         print(f"note: {arguments.objective} is taken as {mpp:.3g} mpp, which is approximate", file=sys.stderr)
-    if arguments.given_labels:
-        return pseudo_masks.run(arguments, arguments.model or default_model(arguments.root, arguments.labels))
-    files, passed = expand(arguments.inputs)
-    name = arguments.model or default_model(arguments.root, arguments.labels)
-    folder = find_model(arguments.root, name)
-    labels = read_labels(folder, name)
-    label_sets = labels.group(arguments.labels or ("both" if "both" in labels.groups else next(iter(labels.groups))))
-    crfs, notes = read_crfs(folder, name, label_sets)
-    for note in (*passed, *notes):
-        print(f"note: {note}", file=sys.stderr)
-    method = Method(label_sets, crfs, arguments.batch_size, arguments.min_area, arguments.feather, arguments.maps)
-    out = arguments.out or arguments.root / "out" / "segmented"
-    check_writable(out)
-    workers = arguments.workers or available_cores()
-    precision = usable_precision(arguments.precision)
-    classifier, scale = load_histonet(folder, name, precision=precision), Scale(mpp, override)
-    outcomes = segment_files(files, classifier, method, out, scale, workers, arguments.force, arguments.quiet)
-    return report(outcomes, method, name, out, arguments.self_contained)
+    return Job(
+        root=arguments.root.resolve(),
+        out=(arguments.out or arguments.root / "out" / "segmented").absolute(),
+        model=arguments.model or default_model(arguments.root, arguments.labels),
+        labels=arguments.labels,
+        scale=Scale(mpp, override),
+        options=(arguments.batch_size, arguments.min_area, arguments.feather, arguments.maps),
+        precision=usable_precision(arguments.precision),
+        force=arguments.force,
+    )
+
+
+def _here(
+    entries: list[Entry], job: Job, arguments: argparse.Namespace, on_done: Callable[[Outcome], None]
+) -> tuple[list[Outcome], Method]:
+    """Segment entries in this process and its workers, those of one classifier and label set after another."""
+    from ..slides.cohort import classifier_of, method_for
+    from ..slides.many import segment_files
+    from ..workers import available_cores
+
+    workers, outcomes = arguments.workers or available_cores(), []
+    kinds = dict.fromkeys((entry.model or job.model, entry.labels or job.labels) for entry in entries)
+    for model, labels in kinds:
+        classifier = classifier_of(job.root, model, job.precision, workers)
+        method, notes = method_for(job.root, classifier.labels, model, labels, job.options)
+        for note in notes:
+            print(f"note: {note}", file=sys.stderr)
+        part = [one for one in entries if (one.model or job.model, one.labels or job.labels) == (model, labels)]
+        options = {"force": job.force, "quiet": arguments.quiet, "on_done": on_done}
+        outcomes += segment_files(part, classifier, method, job.out, job.scale, workers, **options)
+    return outcomes, method
+
+
+def _on_dask(
+    entries: list[Entry], job: Job, arguments: argparse.Namespace, on_done: Callable[[Outcome], None]
+) -> tuple[list[Outcome], Method]:
+    """Segment entries on a Dask cluster."""
+    from dataclasses import replace
+
+    from rich.progress import track
+
+    from ..files.models import find_model, read_labels
+    from ..slides.cohort import method_for, segment_on_dask
+    from ..workers import available_cores
+
+    job = replace(job, threads=arguments.workers or 1)
+    labels = read_labels(find_model(job.root, job.model), job.model)
+    method, _ = method_for(job.root, labels, job.model, job.labels, job.options)
+    outcomes = []
+    found = segment_on_dask(entries, job, arguments.dask, available_cores())
+    for outcome in track(found, "slides", len(entries), disable=arguments.quiet):
+        on_done(outcome)
+        outcomes.append(outcome)
+    return outcomes, method

@@ -57,7 +57,7 @@ class Claim:
 
 @contextlib.contextmanager
 def claimed(folder: Path, beat: float = BEAT, silence: float = SILENCE) -> Iterator[Claim]:
-    """Hold a folder, which is made if need be, until the end of the ``with`` block.
+    """Hold a folder until the end of the ``with`` block; it is made if need be, and removed if it is left empty.
 
     Parameters
     ----------
@@ -72,7 +72,6 @@ def claimed(folder: Path, beat: float = BEAT, silence: float = SILENCE) -> Itera
     ClaimedError
         If another run holds the folder; says which.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     claim = Claim(folder / FILE, uuid.uuid4().hex)
     while not _create(claim):
         holder = _read(claim.path)
@@ -89,19 +88,26 @@ def claimed(folder: Path, beat: float = BEAT, silence: float = SILENCE) -> Itera
         heart.join()
         if not claim.lost.is_set():
             _remove(claim.path, claim.owner)
+            with contextlib.suppress(OSError):  # it has files
+                folder.rmdir()
 
 
 def _create(claim: Claim) -> bool:
     """Write the claim's file whole, unless there is one."""
     me = {"owner": claim.owner, "host": socket.gethostname(), "pid": os.getpid(), "began": _began(os.getpid())}
     temporary = claim.path.with_name(f"{FILE}.{claim.owner}")
-    temporary.write_text(json.dumps(me), encoding="utf-8")
     try:
+        claim.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(me), encoding="utf-8")
         os.link(temporary, claim.path)
-    except FileExistsError:
-        return False
+    except OSError as error:
+        if claim.path.exists():
+            return False
+        folder = claim.path.parent
+        raise InputError(f"{folder}: cannot be written to ({error.strerror}); choose another folder") from error
     finally:
-        temporary.unlink()
+        with contextlib.suppress(OSError):
+            temporary.unlink()
     return True
 
 

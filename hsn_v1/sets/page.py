@@ -61,17 +61,18 @@ def facts(settings: Settings, report: Report) -> dict[str, str]:
 
 def metric_tables(report: Report, published: Mapping[str, Mapping[str, float]]) -> list[Table]:
     """Return the table of metrics, if there is ground truth, with the published ones where there are any."""
-    if not report.weights:
+    if not report.confusions:
         return []
     header = ["label set", "metric", *STAGE_TITLES.values(), "published"]
     note = (
         "fIoU and mIoU as published: absent classes count as 0. mIoU (present): over the classes of the ground truth."
     )
-    if report.with_excluded:
+    rows = report.metric_rows(published)
+    if any("(excluded)" in metric for _, metric, *_ in rows):
         note += " (excluded), (background): as benchmarks score, without or with background (docs/benchmarks.md)."
     if published:
         note += " Published numbers: after the CRF, official weights, all images of the set."
-    return [Table("Metrics", header, report.metric_rows(published), 2, note).without_empty_columns()]
+    return [Table("Metrics", header, rows, 2, note).without_empty_columns()]
 
 
 def object_tables(report: Report) -> list[Table]:

@@ -193,6 +193,7 @@ def settings_from_params(
         If a value is of no use, or a folder or an image is missing.
     """
     params = check_params(params)
+    root = Path(root).absolute()  # worker processes may have started in another folder
     if workers is not None and not _is_count(workers):
         raise InputError(f"workers is {workers!r}; expected a positive whole number")
     name, label_sets = params["input_name"], labels.group(params["htt_mode"])
@@ -206,7 +207,7 @@ def settings_from_params(
     return Settings(
         images=images,
         truth=truth,
-        out=out or root / "out" / name,
+        out=out.absolute() if out else root / "out" / name,
         label_sets=label_sets,
         mpp=labels.mpp,
         downsample=float(params["down_fac"]),

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
+import csv
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import InputError
 from ..files.slide import open_slide
 from ..files.writing import write_table
 from ..show.html import PAGE, Table
-from .method import Outcome, plan_for
+from .method import Outcome, Plan, plan_for
 from .own_file import segment_opened
 from .page import write_inputs_page
 from .progress import Report, progress_bars, reporter
 from .record import records
+from .slide_list import Entry
 from .whole_image import WHOLE_PIXELS
 
 if TYPE_CHECKING:
     from ..classify import Classifier
     from ..files.slide import Slide
     from .method import Method
+
+Result = TypeVar("Result")
 
 #: Images that are segmented side by side at most: each may take 2 GB.
 SIDE_BY_SIDE = 4
@@ -50,7 +53,7 @@ class Scale:
 
 
 def segment_files(
-    files: list[Path],
+    entries: Sequence[Entry],
     classifier: Classifier,
     method: Method,
     out: Path,
@@ -58,65 +61,94 @@ def segment_files(
     workers: int,
     force: bool = False,
     quiet: bool = False,
+    on_done: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
     """Segment images side by side, and slides one after another; what fails does not stop the rest.
+
+    Parameters
+    ----------
+    entries : sequence of Entry
+    classifier, method, out
+        See `own_file.segment_slide`.
+    scale : Scale
+        Of entries that say nothing of it.
+    workers, force
+        See `own_file.segment_opened`.
+    quiet : bool
+        No progress bars.
+    on_done : callable
+        Called with each outcome, from several threads.
 
     Returns
     -------
     list of Outcome
-        In the order of the files.
+        In the order of the entries.
     """
-    outcomes: dict[Path, Outcome] = {}
-    side_by_side = max(1, min(workers, SIDE_BY_SIDE, len(files)))
+    outcomes: dict[int, Outcome] = {}
+    side_by_side = max(1, min(workers, SIDE_BY_SIDE, len(entries)))
     with progress_bars(quiet) as bars, ThreadPoolExecutor(side_by_side) as pool:
-        inputs, running = bars.add_task("inputs", total=len(files), unit="inputs"), set()
+        inputs, running = bars.add_task("inputs", total=len(entries), unit="inputs"), set()
 
-        def segment(file: Path, slide: Slide, workers: int, progress: Report) -> None:
-            with _attempt(file, out, outcomes), slide:
-                outcomes[file] = segment_opened(
-                    slide, classifier, method, out, workers=workers, force=force, progress=progress
-                )
+        def done(number: int, outcome: Outcome) -> None:
+            outcomes[number] = outcome
+            on_done(outcome)
             bars.advance(inputs)
 
-        named: dict[str, Path] = {}
-        for file in files:
-            with _attempt(file, out, outcomes):
-                if named.setdefault(file.name, file) != file:
-                    raise InputError(f"{file}: has the same name as {named[file.name]}; give it another --out")
-                slide = open_slide(file, scale.mpp, scale.override)
-                plan = plan_for(slide, classifier, method)
-            if file in outcomes:
-                bars.advance(inputs)
+        def segment(number: int, entry: Entry, slide: Slide, workers: int, progress: Report) -> None:
+            with slide:
+                options = {"workers": workers, "force": force, "progress": progress}
+                done(number, segment_entry(entry, slide, classifier, method, out, **options))
+
+        named: dict[str, Entry] = {}
+        for number, entry in enumerate(entries):
+            opened = attempt(entry, out, lambda entry=entry: _open(entry, scale, classifier, method, named))
+            if isinstance(opened, Outcome):
+                done(number, opened)
                 continue
+            slide, plan = opened
             small = plan.kind == "image" and slide.height * slide.width <= WHOLE_PIXELS
-            progress = (lambda stage, done, total: None) if small else reporter(bars, file.name)
+            progress = (lambda stage, done, total: None) if small else reporter(bars, entry.name)
             if plan.kind == "image":
                 if len(running) >= side_by_side:
                     running = wait(running, return_when=FIRST_COMPLETED).not_done
-                running.add(pool.submit(segment, file, slide, max(1, workers // side_by_side), progress))
+                running.add(pool.submit(segment, number, entry, slide, max(1, workers // side_by_side), progress))
             else:
                 wait(running)
-                segment(file, slide, workers, progress)
-    return [outcomes[file] for file in files]
+                segment(number, entry, slide, workers, progress)
+    return [outcomes[number] for number in range(len(entries))]
 
 
-@contextlib.contextmanager
-def _attempt(file: Path, out: Path, outcomes: dict[Path, Outcome]) -> Iterator[None]:
-    """Turn whatever goes wrong with an input into its failed outcome."""
+def _open(
+    entry: Entry, scale: Scale, classifier: Classifier, method: Method, named: dict[str, Entry]
+) -> tuple[Slide, Plan]:
+    if named.setdefault(entry.name, entry) != entry:
+        raise InputError(f"{entry.path}: has the same name as {named[entry.name].path}; give it another --out")
+    slide = open_slide(entry.path, entry.mpp or scale.mpp, scale.override)
+    return slide, plan_for(slide, classifier, method)
+
+
+def segment_entry(
+    entry: Entry, slide: Slide, classifier: Classifier, method: Method, out: Path, **options: Any
+) -> Outcome:
+    """Segment an entry whose slide is open; whatever goes wrong with it is its failed outcome."""
+    options |= {"name": entry.name, "columns": entry.columns}
+    return attempt(entry, out, lambda: segment_opened(slide, classifier, method, out, **options))
+
+
+def attempt(entry: Entry, out: Path, task: Callable[[], Result]) -> Result | Outcome:
+    """Return what a task returns, or a failed outcome with the reason, whatever went wrong."""
+    file, folder = entry.path, out / entry.name
     try:
-        yield
+        return task()
     except InputError as error:
         reason = str(error)
     except MemoryError:
         reason = f"{file}: not enough memory; free some, or segment it by itself with --workers 1"
     except OSError as error:
-        where = f"{error.filename or out / file.name}: {error.strerror or error}"
-        reason = f"{where}; make room, or choose another --out"
+        reason = f"{error.filename or folder}: {error.strerror or error}; make room, or choose another --out"
     except Exception as error:
         reason = f"{file}: {type(error).__name__}: {' '.join(str(error).split())}; please report this"
-    else:
-        return
-    outcomes[file] = Outcome(file, out / file.name, "failed", reason)
+    return Outcome(file, folder, "failed", reason, columns=entry.columns)
 
 
 def report(outcomes: list[Outcome], method: Method, model: str, out: Path, self_contained: bool = False) -> int:
@@ -134,17 +166,12 @@ def report(outcomes: list[Outcome], method: Method, model: str, out: Path, self_
         Whether the page holds thumbnails, and links to no file.
     """
     known = all_results(out, outcomes)
-    header = ("input", "status", "reason", *FACTS, "caveat", "folder")
-    rows = [
-        [str(one.source), one.status, one.reason]
-        + [str(one.facts.get(fact, "")) for fact in FACTS]
-        + [one.caveat, str(one.folder)]
-        for one in known
-    ]
+    header, rows = table_of(known)
     label_sets = {label_set.name: label_set for one in known for label_set in one.label_sets}
     shown = replace(method, label_sets=tuple(label_sets.values()))
     try:
         write_table(out / "segmented.csv", [header, *rows])
+        write_all_areas(out / "areas.csv", known)
         caveat = " ".join(dict.fromkeys(one.caveat for one in known if one.caveat))
         table = Table("", header, rows, words=3)
         write_inputs_page(out, known, table, shown, model, caveat=caveat, self_contained=self_contained)
@@ -178,3 +205,33 @@ def all_results(out: Path, outcomes: list[Outcome]) -> list[Outcome]:
         else:
             others.append(one)
     return sorted([*found.values(), *others], key=lambda one: one.folder.name)
+
+
+def table_of(outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of the table of outcomes, the columns of the user's own list last."""
+    own = list(dict.fromkeys(column for one in outcomes for column in one.columns))
+    rows = [
+        [str(one.source), one.status, one.reason]
+        + [str(one.facts.get(fact, "")) for fact in FACTS]
+        + [one.caveat, str(one.folder)]
+        + [one.columns.get(column, "") for column in own]
+        for one in outcomes
+    ]
+    return ["input", "status", "reason", *FACTS, "caveat", "folder", *own], rows
+
+
+def write_all_areas(path: Path, outcomes: Sequence[Outcome]) -> None:
+    """Join the areas of all inputs into one table: a row for each class of an input, with the list's columns."""
+    own = list(dict.fromkeys(column for one in outcomes for column in one.columns))
+    rows: list[list[str]] = []
+    header: list[str] = []
+    for one in outcomes:
+        for label_set in one.label_sets:
+            areas = one.folder / label_set.name / "areas.csv"
+            if areas.exists():
+                with areas.open(encoding="utf-8", newline="") as file:
+                    header, *found = csv.reader(file)
+                before, after = [one.folder.name, label_set.name], [one.columns.get(column, "") for column in own]
+                rows += [[*before, *row, *after] for row in found]
+    if rows:
+        write_table(path, [["input", "label set", *header, *own], *rows])

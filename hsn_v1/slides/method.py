@@ -16,7 +16,8 @@ from ..labels import LabelSet
 from .grid import SlideGrid
 
 OWN_SCALE_PIXELS = 64_000_000  #: largest image that is segmented at its own scale, as its label maps are in memory
-FEW_TILES = 16  #: tiles up to which Grad-CAMs are averaged; see docs/slides.md for what was measured
+FEW_TILES = 9  #: tiles up to which an image is segmented as the demos do; see docs/slides.md for what was measured
+FINEST = 1 / 2  #: share of the classifier's mpp down to which it is: the CRFs' widths in px are for such scales
 
 #: Which maps are averaged where tiles overlap: see `plan_for`.
 MAPS = ("auto", "adjusted", "gradcam")
@@ -87,6 +88,8 @@ class Outcome:
         What everyone who sees the results must know.
     label_sets : tuple of LabelSet
         Those that there are results of, as far as looking at them needs it.
+    columns : mapping of str to str
+        What the user's list says of it.
     """
 
     source: Path
@@ -97,6 +100,7 @@ class Outcome:
     notes: tuple[str, ...] = ()
     caveat: str = ""
     label_sets: tuple[LabelSet, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of_record(cls, folder: Path, record: Mapping[str, Any], status: str) -> Outcome:
@@ -109,13 +113,15 @@ class Outcome:
             notes=tuple(record.get("notes", ())),
             caveat=record.get("caveat", ""),
             label_sets=tuple(label_set_of(name, entry) for name, entry in record.get("classes", {}).items()),
+            columns=record.get("columns", {}),
         )
 
 
 def plan_for(slide: Slide, classifier: Classifier, method: Method) -> Plan:
-    """Decide how an input is segmented: by its size alone, so that the same pixels give the same in any format."""
+    """Decide how an input is segmented: by size and scale alone, so that no format makes a difference."""
     height, width = slide.size(classifier.mpp)
     tiles = math.prod(SlideGrid(height, width, classifier.tile).tiles)
-    maps = method.maps if method.maps != "auto" else "gradcam" if tiles <= FEW_TILES else "adjusted"
+    as_demos = tiles <= FEW_TILES and slide.mpp >= FINEST * classifier.mpp
+    maps = method.maps if method.maps != "auto" else "gradcam" if as_demos else "adjusted"
     whole = maps == "gradcam" and slide.height * slide.width <= OWN_SCALE_PIXELS
     return Plan("image" if whole else "slide", maps, tiles)

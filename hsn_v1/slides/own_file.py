@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from .. import __version__
 from ..classify import Classifier
+from ..files.claims import Claim, claimed
 from ..files.records import record_of_label_set
 from ..files.slide import Slide, open_slide
 from ..files.writing import write_picture
@@ -75,6 +77,8 @@ def segment_opened(
     *,
     workers: int | None = None,
     force: bool = False,
+    name: str | None = None,
+    columns: Mapping[str, str] | None = None,
     offset: int = 0,
     progress: Report = lambda stage, done, total: None,
 ) -> Outcome:
@@ -89,50 +93,88 @@ def segment_opened(
         Number of worker processes, or, of an image, of threads; one for each core, if left out.
     force : bool
         Begin anew, and replace results that are there.
+    name : str, optional
+        Name of the folder of results; the file's, if left out.
+    columns : mapping of str to str, optional
+        What the user's list says of it, which comes back in the tables.
     offset : int
         By how many px at the classifier's scale a slide's tiles begin above and left of it.
     progress : callable
         See `progress.Report`.
     """
-    began, folder = time.monotonic(), out / slide.path.name
+    with claimed(out / (name or slide.path.name)) as held:
+        return _segment_claimed(slide, classifier, method, held, workers, force, columns or {}, offset, progress)
+
+
+def _segment_claimed(
+    slide: Slide,
+    classifier: Classifier,
+    method: Method,
+    held: Claim,
+    workers: int | None,
+    force: bool,
+    columns: Mapping[str, str],
+    offset: int,
+    progress: Report,
+) -> Outcome:
+    began, folder = time.monotonic(), held.path.parent
     plan, caveat = plan_for(slide, classifier, method), classifier.labels.caveat
     run = identity(slide, classifier, method, plan) | {"offset": offset}
     known = claim(folder, run, force)
     if known:
         return Outcome.of_record(folder, known, "done before")
-    workers = workers or available_cores()
     try:
-        picture, mpp = small_picture(slide, classifier.mpp)
-        found = survey(shrunk(picture, *slide.size(max(mpp, REDUCTION * classifier.mpp))))
-        if plan.kind == "image":
-            readers, tiles = segment_whole(slide, classifier, method, found, workers, progress)
-            scale = slide.mpp
-        else:
-            job = _job(slide, classifier, method, plan, found, folder, offset)
-            segment_tiles(job, slide, classifier, workers, progress)
-            readers = {label_set.name: label_reader(job, label_set) for label_set in method.label_sets}
-            tiles, scale = len(job.tissue), classifier.mpp
-        overviews = shrunk(picture, *slide.size(max(mpp, slide.mpp * max(slide.height, slide.width) / OVERVIEW)))
-        for label_set in method.label_sets:
-            results = Results(results_of(folder), slide, scale, label_set, overviews, caveat)
-            results.write(readers[label_set.name], method.min_area, progress)
+        tiles, notes = _make_results(
+            slide, classifier, method, plan, folder, workers or available_cores(), offset, progress
+        )
     except BaseException:
         give_up(folder)
         raise
     facts = {"kind": plan.kind, "maps": plan.maps, "height": slide.height, "width": slide.width, "mpp": slide.mpp}
     facts |= {"tiles": tiles, "seconds": round(time.monotonic() - began, 1)}
-    notes = [*slide.notes, *(f"{slide.path}: {note}" for note in input_notes(slide, classifier, found, plan))]
-    record = {
-        **run,
-        "source": str(slide.path.absolute()),
-        "height": slide.height,
-        "width": slide.width,
-        "frame": frame_of(slide),
-        "facts": facts,
-        "classes": {label_set.name: record_of_label_set(label_set) for label_set in method.label_sets},
-    }
-    record = finish(folder, {**record, "notes": notes, "caveat": caveat})
+    about = {"facts": facts, "columns": dict(columns), "notes": [*slide.notes, *notes], "caveat": caveat}
+    held.check()  # that no other run took the folder while this one was silent
+    record = finish(folder, {**run, **source_of(slide), **classes_of(method), **about})
     return Outcome.of_record(folder, record, "done")
+
+
+def _make_results(
+    slide: Slide,
+    classifier: Classifier,
+    method: Method,
+    plan: Plan,
+    folder: Path,
+    workers: int,
+    offset: int,
+    progress: Report,
+) -> tuple[int, list[str]]:
+    """Write the results of all label sets; return the number of tiles, and what the user should know."""
+    picture, mpp = small_picture(slide, classifier.mpp)
+    found = survey(shrunk(picture, *slide.size(max(mpp, REDUCTION * classifier.mpp))))
+    if plan.kind == "image":
+        readers, tiles = segment_whole(slide, classifier, method, found, workers, progress)
+        scale = slide.mpp
+    else:
+        job = _job(slide, classifier, method, plan, found, folder, offset)
+        segment_tiles(job, slide, classifier, workers, progress)
+        readers = {label_set.name: label_reader(job, label_set) for label_set in method.label_sets}
+        tiles, scale = len(job.tissue), classifier.mpp
+    overviews = shrunk(picture, *slide.size(max(mpp, slide.mpp * max(slide.height, slide.width) / OVERVIEW)))
+    for label_set in method.label_sets:
+        results = Results(results_of(folder), slide, scale, label_set, overviews, classifier.labels.caveat)
+        results.write(readers[label_set.name], method.min_area, progress)
+    return tiles, [f"{slide.path}: {note}" for note in input_notes(slide, classifier, found, plan)]
+
+
+def source_of(slide: Slide) -> dict[str, Any]:
+    """Return where a slide lies, and what of it is segmented."""
+    place = {"source": str(slide.path.absolute()), "height": slide.height, "width": slide.width}
+    return {**place, "frame": frame_of(slide)}
+
+
+def classes_of(method: Method) -> dict[str, Any]:
+    """Return the label sets, as far as looking at results needs them."""
+    return {"classes": {label_set.name: record_of_label_set(label_set) for label_set in method.label_sets}}
 
 
 def identity(slide: Slide, classifier: Classifier, method: Method, plan: Plan) -> dict[str, Any]:

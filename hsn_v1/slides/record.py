@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..files.claims import FILE as CLAIM
 from ..files.records import RECORD, read_record
 from ..files.writing import check_writable, write_bytes
 
@@ -59,7 +60,7 @@ def claim(folder: Path, run: Mapping[str, Any], force: bool) -> dict[str, Any] |
             )
         shutil.rmtree(work, ignore_errors=True)
         return known
-    if folder.is_dir() and not known and not begun and any(path.name != "work" for path in folder.iterdir()):
+    if not known and not begun and any(path.name not in ("work", CLAIM) for path in folder.glob("*")):
         raise InputError(f"{folder}: has files that are no results; move them away, or choose another --out")
     if not resumed:
         shutil.rmtree(work, ignore_errors=True)

@@ -96,7 +96,7 @@ def _entry(folder: Path, row: Mapping[str, str]) -> tuple[Entry | None, str]:
     path, mpp = _text(row["path"]), _text(row.get("mpp"))
     if not path:
         return None, "no path"
-    file = folder / path
+    file = (folder / path).absolute()
     if not file.exists():
         return None, f"{file}: no such file"
     name = _text(row.get("name")) or file.name

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, lru_cache, partial
+from multiprocessing import current_process
 from pathlib import Path
 
 import cv2
@@ -90,7 +91,9 @@ def segment_tiles(
     left, total = sum(len(job.batch(number)) for number in missing), len(job.tissue)
     if total:
         progress("tiles", total - left, total)
-    with worker_pool(workers, job.folder) as pool:
+    # A daemonic process, such as a worker of Dask's, may not start processes: threads do their work there.
+    daemonic = current_process().daemon
+    with ThreadPoolExecutor(workers, "refiner") if daemonic else worker_pool(workers, job.folder) as pool:
         read = read_ahead(lambda number: _read_batch(slide, job, number), sorted(missing))
 
         def ready_cores() -> Iterator[int]:

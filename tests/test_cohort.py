@@ -1,0 +1,83 @@
+"""A list of slides: on one machine, in shards, or on a Dask cluster, with the same results."""
+
+import csv
+import sys
+
+import numpy as np
+import pytest
+
+from hsn_v1.__main__ import main
+from hsn_v1.files.writing import write_picture
+
+LIST = "path,mpp,patient,name\n{a},1.2143,P1,\n{b},1.2143,P2,second\n{c},1.2143,P3,\n"
+
+
+@pytest.fixture
+def call(root, tmp_path, monkeypatch):
+    rng = np.random.default_rng(5)
+    for number, name in enumerate("ab"):
+        write_picture(tmp_path / f"{name}.png", rng.integers(0, 230, (90 + 10 * number, 120, 3), np.uint8))
+    (tmp_path / "c.png").write_text("no image")
+    (tmp_path / "list.csv").write_text(LIST.format(a="a.png", b="b.png", c="c.png"))
+
+    def call(*options):
+        arguments = ["segment", "--list", tmp_path / "list.csv", "--model", "toy", "--root", root, "--quiet", *options]
+        monkeypatch.setattr(sys, "argv", ["hsn-v1", *map(str, arguments)])
+        return main()
+
+    return call
+
+
+def rows(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def results(out):
+    return {
+        path.relative_to(out).as_posix(): path.read_bytes()
+        for path in out.rglob("*")
+        if path.is_file() and path.parent != out and path.name != "run.json"
+    }
+
+
+def test_a_list_is_done_but_for_what_fails_and_its_columns_come_back(call, tmp_path, capsys):
+    out = tmp_path / "results"
+    assert call("--out", out, "--workers", 1) == 1
+    status = {row["name"]: (row["status"], row["patient"]) for row in rows(out / "status.csv")}
+    assert status == {"a.png": ("done", "P1"), "second": ("done", "P2"), "c.png": ("failed", "P3")}
+    assert {(row["input"], row["patient"]) for row in rows(out / "areas.csv")} == {("a.png", "P1"), ("second", "P2")}
+    assert {row["patient"] for row in rows(out / "segmented.csv")} == {"P1", "P2", "P3"}
+    assert "c.png: not a slide or image" in capsys.readouterr().err
+
+
+def test_shards_make_the_whole(call, tmp_path):
+    statuses = [call("--out", tmp_path / "parts", "--workers", 1, "--shard", f"{number}/2") for number in (1, 2)]
+    assert statuses == [1, 0]  # what fails is in the first
+    call("--out", tmp_path / "whole", "--workers", 1)
+    assert results(tmp_path / "parts") == results(tmp_path / "whole") != {}
+    assert (tmp_path / "parts" / "status-1-of-2.csv").exists()
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_gives_the_same_bytes(call, tmp_path):
+    pytest.importorskip("distributed")
+    assert call("--out", tmp_path / "here", "--workers", 1) == 1
+    assert call("--out", tmp_path / "there", "--dask", "local:2") == 1
+    assert results(tmp_path / "here") == results(tmp_path / "there") != {}
+
+
+def test_a_list_is_checked_before_anything_starts(call, tmp_path, capsys):
+    assert call("--out", tmp_path / "out", "--check") == 0
+    with (tmp_path / "list.csv").open("a") as file:
+        file.write("none.svs,1,P4,\na.png,x,P5,\n")
+    assert call("--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert error.count("problem: ") == 2 and "2 rows cannot be used; nothing was started" in error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "a/b", "1/0"])
+def test_a_shard_that_is_none_is_refused(call, tmp_path, capsys, shard):
+    assert call("--out", tmp_path / "out", "--shard", shard) == 2
+    assert f"--shard {shard}: expected I/N" in capsys.readouterr().err
