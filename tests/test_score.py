@@ -10,7 +10,9 @@ from invented import CLASS_FILE, TISSUE, write_set
 from PIL import Image
 
 from hsn_v1.__main__ import main
+from hsn_v1.adp import GLAS
 from hsn_v1.errors import InputError
+from hsn_v1.files.label_maps import write_label_map
 from hsn_v1.files.truth import write_labels
 from hsn_v1.files.writing import write_picture
 from hsn_v1.sets.score import PUBLISHED, score_folder
@@ -120,3 +122,18 @@ def test_a_run_scores_as_the_masks_that_it_wrote(tmp_path):
     write_set(tmp_path, ["a.png"], classes=(0, 1, 2, 3))
     score = score_folder(tmp_path / "mask", tmp_path / "mask", TISSUE)
     assert score.table(TISSUE, ["background"])["pixel accuracy", ""]["background"] == 1
+
+
+def test_label_maps_of_segment_are_scored_at_the_truth_s_size(tmp_path):
+    labels = np.zeros((8, 12), np.uint8)
+    labels[:, 6:] = 1
+    labels[:2] = len(GLAS)  # no tissue
+    for name in ("a.png", "b.svs"):
+        folder = tmp_path / "out" / name
+        read = lambda window: labels[window.top : window.bottom, window.left : window.right]  # noqa: E731
+        write_label_map(folder / "glas" / f"{name[0]}.ome.tif", read, 8, 12, 1.0, ["other", "gland"])
+        (folder / "run.json").write_text("{}")
+        write_labels(tmp_path / "truth" / f"{name[0]}.png", np.kron(labels % 2, np.ones((2, 2), np.uint8)), GLAS)
+    score = score_folder(tmp_path / "out", tmp_path / "truth", GLAS)
+    assert (score.images, score.failures) == (2, ())
+    assert score.confusion.tolist() == [[288, 0, 192], [0, 288, 0], [0, 0, 0]]

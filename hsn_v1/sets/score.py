@@ -10,11 +10,15 @@ import numpy as np
 
 from .. import evaluate
 from ..errors import InputError
+from ..files.label_maps import read_thumbnail
+from ..files.records import RECORD
 from ..files.truth import MASK_SUFFIXES, read_labels, read_truth
 from ..labels import LabelSet
 
 #: Name of the metrics of the paper, next to `evaluate.PROTOCOLS`.
 PUBLISHED = "HistoSegNet"
+
+LABEL_MAP = ".ome.tif"
 
 #: What may be left of an image's name in its mask's: the image's ending, or the mask's own.
 ENDINGS = (*MASK_SUFFIXES, ".jpg", ".jpeg")
@@ -74,7 +78,8 @@ def score_folder(
     Parameters
     ----------
     prediction, truth : Path
-        Folders of masks; or a run's folder, and one with a folder for each label set's name.
+        Folders of masks; or a run's folder, or what ``hsn-v1 segment`` wrote, and one with a folder for each label
+        set's name. Label maps of ``segment``, which may have the classifier's scale, are brought to the truth's size.
     label_set : LabelSet
     resize : bool
         Whether ground truth of another size is resized, as published; else it is an error.
@@ -86,7 +91,9 @@ def score_folder(
     InputError
         If a folder is missing or has no masks, or if none could be compared.
     """
-    predictions = _masks(prediction, [prediction / label_set.name / "patch", prediction / label_set.name, prediction])
+    predictions = _label_maps(prediction, label_set) or _masks(
+        prediction, [prediction / label_set.name / "patch", prediction / label_set.name, prediction]
+    )
     truths = _masks(truth, [truth / label_set.name, truth])
     side = len(label_set) + 1
     confusion, pixels = np.zeros((side, side), np.int64), np.zeros(side - 1, np.int64)
@@ -95,7 +102,7 @@ def score_folder(
         try:
             if name not in predictions:
                 raise InputError(f"{path}: {prediction} has no mask of this name; predict it, or take the truth away")
-            predicted = read_labels(predictions[name], label_set)
+            predicted = _read_prediction(predictions[name], path, label_set)
             true = read_truth(path, label_set, *predicted.shape, resize)
         except InputError as error:
             failures.append(str(error))
@@ -113,6 +120,28 @@ def score_folder(
     return Score(confusion, pixels, len(truths) - len(failures), tuple(failures), tuple(notes))
 
 
+def _label_maps(folder: Path, label_set: LabelSet) -> dict[str, Path]:
+    """Return the label maps that ``hsn-v1 segment`` wrote into a folder, by their inputs' names without endings."""
+    found = sorted(folder.glob(f"*/{label_set.name}/*{LABEL_MAP}"))
+    return {_name(path.parents[1].name): path for path in found if (path.parents[1] / RECORD).exists()}
+
+
+def _read_prediction(path: Path, truth: Path, label_set: LabelSet) -> np.ndarray:
+    """Return class indices; C where a mask's pixel is of no class, or where a label map has no tissue."""
+    if not path.name.endswith(LABEL_MAP):
+        return read_labels(path, label_set)
+    size = read_labels(truth, label_set).shape
+    return np.minimum(read_thumbnail(path, *size), len(label_set))
+
+
+def _name(file: str) -> str:
+    """Return an image's name without the endings that it or its mask may have."""
+    name = Path(file).stem
+    while Path(name).suffix.lower() in ENDINGS:
+        name = Path(name).stem
+    return name
+
+
 def _masks(given: Path, places: list[Path]) -> dict[str, Path]:
     """Return the masks in the first of some folders that is there, by their names without endings."""
     folder = next((place for place in places if place.is_dir()), None)
@@ -121,9 +150,7 @@ def _masks(given: Path, places: list[Path]) -> dict[str, Path]:
     masks: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in MASK_SUFFIXES and not path.name.startswith("."):
-            name = path.stem
-            while Path(name).suffix.lower() in ENDINGS:
-                name = Path(name).stem
+            name = _name(path.name)
             if name in masks:
                 raise InputError(f"{path} and {masks[name]} have the same name; keep one of them")
             masks[name] = path
