@@ -193,4 +193,5 @@ def _say_what_is_next(arguments: argparse.Namespace, data: TrainingData, rows: l
     print("next, with images and masks that were not trained on (MPP: their microns per pixel):")
     print(f"  hsn-v1 tune-crf {model} --images IMAGES --truth MASKS --mpp MPP")
     print(f"  hsn-v1 segment IMAGES {model} --labels {next(iter(data.labels.label_sets))} --mpp MPP")
-    print(f"  hsn-v1 evaluate {model} --prediction MASKS --truth TRUTH")
+    results = arguments.root / "out" / "segmented"
+    print(f"  hsn-v1 evaluate {model} --prediction {results} --truth TRUTH")
