@@ -25,6 +25,8 @@ from hsn_v1.sets.benchmarks import (
     sorted_into_parts,
 )
 
+pytestmark = pytest.mark.slow
+
 IMAGE = np.full((4, 6, 3), 90, np.uint8)
 NAMES = {
     "luad": "1031280-2300-27920-[1 0 0 1].png",

@@ -11,6 +11,8 @@ import pytest
 from hsn_v1.errors import InputError
 from hsn_v1.slides.dask_engine import check_workers, cluster_client, run_on_dask
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("distributed")
 
 

@@ -37,6 +37,7 @@ READERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", READERS)
 def test_changed_files_are_read_or_refused_in_one_line(keras, pristine, tmp_path, kind):
     count, change, read = READERS[kind]

@@ -182,6 +182,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("suffix", "spoil", "message"), BROKEN.values(), ids=BROKEN)
 def test_broken_model_files_are_named(root, suffix, spoil, message):
     path = root / "data" / f"toy{suffix}"

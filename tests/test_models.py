@@ -104,6 +104,7 @@ def test_what_is_shipped_is_found_where_nothing_else_is(tmp_path):
     assert find_model(tmp_path, MODEL) == tmp_path / "data"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [MODEL, f"{MODEL}56"])
 def test_shipped_models_are_loaded_by_us_and_described_so_that_keras_reads_them(keras, name):
     histonet = load_histonet(SHIPPED, name)

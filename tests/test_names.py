@@ -56,6 +56,7 @@ def test_pages_show_names_as_text(tmp_path, name):
     assert [tag for tag, _ in shown.tags].count("script") == 2  # of the page's own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READABLE)
 def test_polygons_and_areas_hold_classes_of_any_name(tmp_path, name):
     labels = np.zeros((8, 8), np.uint8)

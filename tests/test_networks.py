@@ -13,6 +13,8 @@ from hsn_v1.new_class_file import class_file
 from hsn_v1.training.networks import begin_with, build_histonet, build_network
 from hsn_v1.training.recipe import NETWORKS, Recipe
 
+pytestmark = pytest.mark.slow
+
 LAST_MAPS = {
     "histonet": ("activation_7", 16),
     "vgg16": ("block5_conv3", 4),

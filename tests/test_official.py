@@ -367,6 +367,7 @@ def test_the_reference_subset_has_the_official_model_and_its_own_weights(referen
 # The command line
 
 
+@pytest.mark.slow
 def test_the_command_tells_whether_all_is_as_published(tmp_path, monkeypatch, capsys, download):
     archive, root = packed(tmp_path / "hsn_data.zip", download, "hsn_data/"), tmp_path / "root"
     (download / "notes[1].txt").touch()

@@ -16,6 +16,8 @@ from hsn_v1.slides.results import small_picture
 from hsn_v1.slides.whole_image import segment_windows
 from hsn_v1.tiles import Window
 
+pytestmark = pytest.mark.slow
+
 CRFS = {"morph": CRF(1, 20, 2, 40, 50), "func": CRF(3, 40, 2, 4, 25)}
 
 

@@ -414,6 +414,7 @@ def test_lookalikes_are_hatched_in_masks_and_legend(load, tmp_path):
     assert hatched == [False, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [400, 700, 1400])
 def test_nothing_is_wider_than_the_window(load, tmp_path, width):
     files = ["an image with a very long name " * 4 + ".png", "unbroken" * 25 + ".png"]

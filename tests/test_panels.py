@@ -153,6 +153,7 @@ def toy_sets(monkeypatch):
     monkeypatch.setattr(picture, "MODELS", {"patch": "toy", "glas": "toy"})
 
 
+@pytest.mark.slow
 def test_the_readme_shows_cases_chosen_by_their_rank(root, toy_sets, monkeypatch):
     drawn = []
     monkeypatch.setattr(panels, "sheet", lambda rows: drawn.extend(rows) or b"")

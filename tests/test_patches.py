@@ -41,6 +41,7 @@ def test_larger_images_are_shrunk_whole():
     assert (tile[:, :9] == 0).all() and (tile[:, 11:] == 200).all()
 
 
+@pytest.mark.slow
 def test_patches_of_a_folder(tmp_path):
     rng = np.random.default_rng(0)
     exact = rng.integers(0, 256, (32, 32, 3), np.uint8)

@@ -73,6 +73,7 @@ def test_tissue_covers_its_share_at_any_scale():
         np.testing.assert_array_equal(coarse, fine)
 
 
+@pytest.mark.slow
 def test_the_phantoms_are_real_ones(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", f"- phantom --kind slide --size 256 --mpp 1.5 --tissue 1 --out {tmp_path}".split())
     monkeypatch.setattr(phantom_slide, "FIELD", 255)

@@ -65,6 +65,7 @@ def settings(tmp_path):
 KNOWN = {"a.png": ["RED", "GREEN"], "b.jpg": ["RED"]}
 
 
+@pytest.mark.slow
 def test_palette_masks_and_maps_are_written(settings):
     calls = []
     failures = write_pseudo_masks(settings, ChannelClassifier(), KNOWN, ["masks", *MAPS], lambda: calls.append(1))

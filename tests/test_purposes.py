@@ -19,6 +19,7 @@ def test_no_seed_is_for_two_purposes():
         assert len(before) and len(after) and before.stop <= after.start
 
 
+@pytest.mark.slow
 def test_patches_come_from_the_seeds_of_their_purpose():
     images, targets = purposes.patches("validation", 3, 48, quiet=True)
     for i, seed in enumerate(SEEDS["validation"][:3]):

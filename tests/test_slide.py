@@ -84,6 +84,7 @@ FILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FILES)
 def test_windows_show_the_level_that_fits_resampled(tmp_path, kind):
     with open_slide(FILES[kind](tmp_path)) as slide:

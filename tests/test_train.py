@@ -15,6 +15,8 @@ from hsn_v1.files.writing import write_picture
 from hsn_v1.hsn_v1 import segment_image
 from hsn_v1.phantoms.phantom_set import write_set
 
+pytestmark = pytest.mark.slow
+
 RED, GREEN = (200, 60, 60), (60, 200, 60)
 QUICK = ("--epochs", 1, "--width", 0.03, "--saved-tile", 32, "--quiet")
 

@@ -17,6 +17,8 @@ from hsn_v1.files.writing import write_picture
 from hsn_v1.phantoms.phantom_slide import write_slide
 from hsn_v1.tiles import Window
 
+pytestmark = pytest.mark.slow
+
 SIDE, MPP = 1700, 0.5  # px of the slide, and its scale
 LABELS = round(SIDE * MPP / CLASSIFIER_MPP)  # side of its label maps, in px
 BLOCK = 100  # px of the label map

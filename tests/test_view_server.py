@@ -233,6 +233,7 @@ def test_with_a_token_only_addresses_and_own_names_are_known():
 # --- It lives on ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_200_requests_at_once(results):
     folder, _ = results
     with running(folder / "out") as port, ThreadPoolExecutor(200) as pool:
