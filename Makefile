@@ -23,7 +23,7 @@ quick: $(READY)
 	$(BIN)/python -m pytest -m "not slow" -n 2
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lab: $(READY)
 	HSN_ROOT="$(ROOT)" $(BIN)/python -m jupyterlab demo_01_segment_patches.ipynb

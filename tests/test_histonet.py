@@ -1,5 +1,6 @@
 import json
 import shutil
+from importlib.resources import files
 
 import h5py
 import numpy as np
@@ -31,7 +32,8 @@ def test_published_layout_is_loaded(root, toy_model, toy_histonet):
 
 
 def test_what_is_saved_is_loaded(tmp_path, toy_model, toy_histonet):
-    save_histonet(tmp_path / "new", "mine", toy_model, np.linspace(0.3, 1, 51))
+    text = (files("hsn_v1") / "adp.toml").read_text(encoding="utf-8")
+    save_histonet(tmp_path / "new", "mine", toy_model, np.linspace(0.3, 1, 51), ADP.codes, text)
     loaded = load_histonet(tmp_path / "new", "mine")
     np.testing.assert_array_equal(loaded.thresholds, np.linspace(0.3, 1, 51))
     for ours, theirs in zip(loaded(batch := tiles(2)), toy_histonet(batch), strict=True):

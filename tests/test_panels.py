@@ -120,8 +120,8 @@ def test_present_scores_are_the_highest_of_the_tiles():
 
 def test_images_are_ranked_by_the_classes_that_they_have():
     def result(file, right):
-        confusion = np.zeros((3, 2), int)
-        confusion[1] = 10 - right, right
+        confusion = np.zeros((3, 3), int)
+        confusion[1] = 10 - right, right, 0
         return ImageResult(file, (2, 5), {}, {("glas", "CRF"): confusion}, {}, {"glas": np.array([0, 10])}, {}, ())
 
     report = summarise([result("a.png", 3), result("b.png", 9), result("c.png", 5)], {}, [])
