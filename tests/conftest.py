@@ -22,6 +22,13 @@ TILE = 32
 SIZES = {"a#1.png": (32, 32), "b c.png": (40, 70), "d.png_crop_1.png": (32, 32), "ü.PNG": (20, 33)}
 
 
+def pytest_collection_modifyitems(items):
+    """Mark as slow what needs a browser or reference masks."""
+    for item in items:
+        if {"browser", "reference"} & set(item.fixturenames):
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session")
 def keras():
     with quiet_start():

@@ -9,6 +9,8 @@ import pytest
 from hsn_v1.__main__ import main
 from hsn_v1.files.writing import write_picture
 
+pytestmark = pytest.mark.slow
+
 LIST = "path,mpp,patient,name\n{a},1.2143,P1,\n{b},1.2143,P2,second\n{c},1.2143,P3,\n"
 
 
@@ -59,7 +61,6 @@ def test_shards_make_the_whole(call, tmp_path):
     assert (tmp_path / "parts" / "status-1-of-2.csv").exists()
 
 
-@pytest.mark.slow
 def test_a_dask_cluster_gives_the_same_bytes(call, tmp_path):
     pytest.importorskip("distributed")
     assert call("--out", tmp_path / "here", "--workers", 1) == 1

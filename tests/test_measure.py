@@ -15,6 +15,8 @@ from hsn_v1.hsn_v1 import STAGES
 from hsn_v1.sets.run import run
 from hsn_v1.sets.settings import settings_of_folder
 
+pytestmark = pytest.mark.slow
+
 FILES = ("a-[1 1 0].png", "b.tif", "c.png")
 
 

@@ -250,6 +250,7 @@ def test_broken_archives_are_refused_whole(tmp_path, download):
         install(tmp_path / "none.zip", tmp_path / "root")
 
 
+@pytest.mark.slow
 def test_whatever_byte_is_broken_nothing_half_written_is_left(tmp_path):
     content = archive_of(tmp_path / "a.zip", ("h/data/a", b"abc" * 20), "h/gt/b").read_bytes()
     rng, root = np.random.default_rng(4), tmp_path / "root"
@@ -417,6 +418,7 @@ def report_of(files=2, pixels=(8, 8), failures=(), **metrics):
     return SimpleNamespace(**{**vars(report), "metrics": lambda name, stage: values if stage == "CRF" else None})
 
 
+@pytest.mark.slow
 def test_only_a_run_over_all_of_the_official_set_compares(download):
     def complete(report, input_name="02_glas_full", model_name=official.MODEL):
         return is_complete(report, download, input_name, model_name)

@@ -165,6 +165,7 @@ def test_colours_of_no_class_are_in_the_legend_only_where_there_are_unlabelled_p
         assert ("G.X undifferentiated gland" in Page(path).texts) == (name == "with")
 
 
+@pytest.mark.slow
 def test_without_ground_truth_images_and_masks_remain(tmp_path):
     settings, report = draw_run(tmp_path, ["a.png"], (MORPH, GLAS))
     results = [replace(result, confusions={}, pixels={}) for result in report.results]
@@ -224,6 +225,7 @@ def browser():
         browser.close()
 
 
+@pytest.mark.slow
 def test_a_self_contained_page_holds_all_that_it_shows(tmp_path):
     settings, report = draw_run(tmp_path, ["a.png", "b.png"], (MORPH, FUNC), self_contained=True)
     path = written(settings, report)

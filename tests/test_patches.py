@@ -59,6 +59,7 @@ def test_patches_of_a_folder(tmp_path):
         read_patches(paths[3:], np.ones((1, 1)), 32, quiet=True)
 
 
+@pytest.mark.slow
 def test_many_failures_are_counted(tmp_path):
     write_picture(tmp_path / "a.png", np.zeros((8, 8, 3), np.uint8))
     paths = [tmp_path / "a.png", *(tmp_path / f"{i}.png" for i in range(14))]

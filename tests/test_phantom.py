@@ -7,6 +7,8 @@ from scipy import ndimage
 from hsn_v1.adp import CLASSIFIER_MPP, FUNC, MORPH
 from hsn_v1.phantoms import phantom
 
+pytestmark = pytest.mark.slow
+
 BACKGROUND, OTHER, EXOCRINE, ENDOCRINE, VESSEL = range(5)
 
 
@@ -25,7 +27,6 @@ def same(a, b):
     return all(np.array_equal(*pair) for pair in arrays)
 
 
-@pytest.mark.slow
 def test_a_seed_gives_the_same_bytes_whatever_was_made_before(patches, sections):
     assert same(phantom.patch(7), patches[7])
     assert same(phantom.glas(3, size=(261, 387), mpp=1.24), sections[3])

@@ -46,6 +46,7 @@ def test_a_slide_and_its_ground_truth(tmp_path, flat, size):
     assert 0.55 < (read_image(tmp_path / "s_morph.png")[0] > 0).mean() < 0.65
 
 
+@pytest.mark.slow
 def test_a_slide_is_its_seed_s(tmp_path, flat):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         write_slide(tmp_path / name / "s.tif", 900, 1.0, seed=seed)

@@ -16,6 +16,8 @@ from hsn_v1.sets.pseudo_masks import MAPS, pseudo_mask, write_pseudo_masks
 from hsn_v1.sets.settings import settings_of_folder
 from hsn_v1.tiles import TileGrid
 
+pytestmark = pytest.mark.slow
+
 WEAK = CRF(bilat_compat=1, gauss_compat=1)
 
 
@@ -65,7 +67,6 @@ def settings(tmp_path):
 KNOWN = {"a.png": ["RED", "GREEN"], "b.jpg": ["RED"]}
 
 
-@pytest.mark.slow
 def test_palette_masks_and_maps_are_written(settings):
     calls = []
     failures = write_pseudo_masks(settings, ChannelClassifier(), KNOWN, ["masks", *MAPS], lambda: calls.append(1))

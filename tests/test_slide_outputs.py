@@ -253,6 +253,7 @@ def test_specks_are_dropped_and_leave_their_hole(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_a_region_of_just_the_least_area_is_kept(tmp_path):
     for pixels in range(1, 60):
         found, dropped = outlines(tmp_path, np.full((1, pixels), 2, np.uint8), min_area=pixels * MPP**2)
@@ -283,6 +284,7 @@ def test_polygons_drawn_again_are_the_map(tmp_path_factory, labels, scale):
     assert not dropped.any()
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(maps, st.integers(1, 12), st.sampled_from([0, 10_000]), st.integers(0, 9))
 def test_regions_are_the_same_however_they_are_put_together(tmp_path_factory, labels, rows, fused, least):

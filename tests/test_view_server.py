@@ -321,6 +321,7 @@ def test_a_record_that_is_no_record_hides_one_entry_only(results):
 # --- The command ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_command_with_one_line(results):
     folder, _ = results
     command = [sys.executable, "-m", "hsn_v1", "view", "--root", str(folder), "--no-browser", "--port", "0"]

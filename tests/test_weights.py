@@ -164,6 +164,7 @@ def test_what_another_process_refuses_is_said(path):
         result()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes by name")
 def test_a_reader_that_hangs_is_ended(tmp_path):
     os.mkfifo(tmp_path / "model.h5")

@@ -22,6 +22,8 @@ from hsn_v1.slides.whole_slide import (
 )
 from hsn_v1.tiles import Window
 
+pytestmark = pytest.mark.slow
+
 TILE = 32
 CRFS = {"morph": CRF(1, 20, 2, 40, 50), "func": CRF(3, 40, 2, 4, 25), "glas": CRF(3, 40, 2, 4, 25)}
 
@@ -92,7 +94,6 @@ def test_feathering_changes_only_what_tiles_share(make_job, toy_histonet):
     assert differ[:, shared].any() and not differ[:, ~shared].any()
 
 
-@pytest.mark.slow
 def test_what_exists_is_not_made_again_and_the_rest_comes_out_the_same(make_job, toy_histonet):
     job = make_job(textured(1, 100, 150))
     run(job, toy_histonet, workers=2)
