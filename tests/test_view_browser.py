@@ -314,6 +314,7 @@ def test_the_rest_of_the_keyboard(page, address):
     assert page.locator("#keys").is_visible() and "full resolution" in page.locator("#keys").inner_text()
     page.keyboard.press("Escape")
     assert page.locator("#keys").is_hidden()
+    eventually(lambda: page.locator("#next").get_attribute("href"))  # the page learns of its neighbours last
     page.keyboard.press("j")
     page.wait_for_url(lambda url: "other%200.tif" in url)
     rest(page)
