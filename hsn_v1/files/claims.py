@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -77,7 +79,7 @@ def claimed(folder: Path, beat: float = BEAT, silence: float = SILENCE) -> Itera
         holder = _read(claim.path)
         if holder and not _is_dead(claim.path, holder, silence):
             raise ClaimedError(f"{folder}: {_name(holder)} is working there; wait for its end, or choose another --out")
-        _remove(claim.path, holder.get("owner"))
+        _take_away(claim.path, holder.get("owner"), silence)
     done = threading.Event()
     heart = threading.Thread(target=_live, args=(claim, beat, done), name="claim", daemon=True)
     heart.start()
@@ -100,9 +102,11 @@ def _create(claim: Claim) -> bool:
         claim.path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(json.dumps(me), encoding="utf-8")
         os.link(temporary, claim.path)
+    except (FileExistsError, FileNotFoundError):  # another's claim, or another that gave up the folder
+        if not claim.path.parent.is_dir() and claim.path.parent.exists():
+            raise InputError(f"{claim.path.parent}: is a file, expected a folder; choose another one") from None
+        return False
     except OSError as error:
-        if claim.path.exists():
-            return False
         folder = claim.path.parent
         raise InputError(f"{folder}: cannot be written to ({error.strerror}); choose another folder") from error
     finally:
@@ -135,14 +139,37 @@ def _name(holder: dict) -> str:
 def _is_dead(path: Path, holder: dict, silence: float) -> bool:
     if holder.get("host") == socket.gethostname():
         return _began(holder.get("pid")) != holder.get("began")
+    return _age(path) > silence
+
+
+def _age(path: Path) -> float:
+    """Return the seconds since a file was touched, by the file system's clock; endless if it is gone."""
     clock = path.with_name(f"{FILE}.{uuid.uuid4().hex}")
     try:
         clock.touch()  # its time is what the file system calls now
-        return clock.stat().st_mtime - path.stat().st_mtime > silence
-    except FileNotFoundError:  # given up meanwhile
-        return True
+        return clock.stat().st_mtime - path.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf
     finally:
         clock.unlink(missing_ok=True)
+
+
+def _take_away(path: Path, owner: str | None, silence: float) -> None:
+    """Remove the claim of a dead owner. Of several that try, one may: else they would remove each other's claims."""
+    turn = path.with_name(f"{FILE}.over.{owner}")
+    try:
+        turn.touch(exist_ok=False)
+    except FileExistsError:
+        if _age(turn) > silence:  # who had the turn died, too
+            turn.unlink(missing_ok=True)
+        time.sleep(0.05)
+        return
+    except FileNotFoundError:  # the folder was given up meanwhile
+        return
+    try:
+        _remove(path, owner)
+    finally:
+        turn.unlink(missing_ok=True)
 
 
 def _began(pid: object) -> float | None:
@@ -155,7 +182,7 @@ def _began(pid: object) -> float | None:
 def _remove(path: Path, owner: str | None) -> None:
     """Remove a claim's file if it is of this owner; of two that try, one does. A damaged file has no owner."""
     taken = path.with_name(f"{FILE}.{uuid.uuid4().hex}")
-    if _read(path).get("owner") != owner:
+    if not path.exists() or _read(path).get("owner") != owner:
         return
     try:
         path.rename(taken)
