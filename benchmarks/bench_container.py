@@ -28,9 +28,9 @@ from rich.table import Table
 from hsn_v1.adp import CLASSIFIER_MPP
 from hsn_v1.commands.defaults import PHANTOM_MODEL
 from hsn_v1.evaluate import confusion_matrix, mean_iou_present
-from hsn_v1.files.images import read_truth
 from hsn_v1.files.models import find_model, load_histonet, read_crfs
 from hsn_v1.files.slide import open_slide
+from hsn_v1.files.truth import read_truth
 from hsn_v1.files.writing import write_picture
 from hsn_v1.phantoms.phantom_slide import write_slide
 from hsn_v1.slides.grid import OVERLAP

@@ -119,7 +119,7 @@ def time_stages(params: dict, model_name: str, root: Path, out: Path) -> dict[st
     seconds = Counter({"start-up": time.perf_counter() - start})
 
     with (
-        mock.patch.object(run, "start_workers", return_value=SerialPool()),
+        mock.patch.object(run, "worker_pool", return_value=contextlib.nullcontext(SerialPool())),
         mock.patch("hsn_v1.sets.settings.available_cores", return_value=1),
         stopwatches(STAGES, seconds),
     ):
