@@ -327,6 +327,24 @@ def test_the_rest_of_the_keyboard(page, address):
     eventually(lambda: page.locator(".row").count())
 
 
+def test_a_key_to_the_next_slide_counts_while_the_view_still_settles(page, address):
+    open_slide(page, address, "#set=func")
+    eventually(lambda: page.locator("#next").get_attribute("href"))
+
+    def late(route):
+        time.sleep(0.6)  # longer than the page takes to write its link
+        route.continue_()
+
+    page.route("**/slide/segmented/other*", late)
+    page.keyboard.press("]")
+    page.keyboard.press("j")
+    page.wait_for_url(lambda url: "other%200.tif" in url)
+    rest(page)
+    page.go_back()
+    rest(page)
+    assert values(page)["fade"] == 0.7
+
+
 def test_colours_for_colour_blind_readers(page, address):
     open_slide(page, address, "#set=func&fade=100")
     page.get_by_label("Colour-blind safe").check()

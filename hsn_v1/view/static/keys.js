@@ -7,7 +7,7 @@ export function installKeys(table, dialog) {
   const actions = new Map(table.flatMap(([keys, , action]) => keys.map((key) => [key, action])));
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const field = event.target.closest?.("input:not([type=checkbox]), select, textarea, dialog");
+    const field = event.target.closest?.("input:not([type=checkbox]), select, textarea, dialog[open]");
     if (field && event.key !== "Escape") return;
     const digit = event.code.match(/^Digit([1-9])$/)?.[1];
     const key = digit ? (event.shiftKey ? `shift ${digit}` : digit) : event.key;

@@ -45,6 +45,7 @@ class SlidePage {
       snapshot: () => this.snapshot(),
       link: () => this.copyLink(),
     });
+    this.leaving = false;
     this.keepLink = debounced(() => this.writeLink(), 200);
     this.state.listen((values, changed) => this.apply(changed));
   }
@@ -54,6 +55,13 @@ class SlidePage {
     if (this.state.values.view) this.left.look(this.state.values.view);
     this.apply(new Set(["set", "compare"]));
     addEventListener("hashchange", () => this.readLink());
+    // To write the link while another page is on its way would call that off; so it is written before.
+    document.addEventListener("click", (event) => {
+      if (!event.target.closest("a[href]:not([download])")) return;
+      this.writeLink();
+      this.leaving = true;
+    }, true);
+    addEventListener("pageshow", () => { this.leaving = false; });
   }
 
   set(name) {
@@ -227,6 +235,7 @@ class SlidePage {
   }
 
   writeLink() {
+    if (this.leaving) return;
     if (this.left.isOpen) this.state.values.view = this.left.view;
     const fragment = toFragment(this.state.values, this.entry.sets);
     this.written = `#${fragment}`;
