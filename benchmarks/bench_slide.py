@@ -145,7 +145,7 @@ def stages(arguments: argparse.Namespace, console: Console) -> None:
     seconds["start-up"] = time.perf_counter() - start
     with (
         mock.patch("hsn_v1.slides.whole_slide.worker_pool", return_value=contextlib.nullcontext(SerialPool())),
-        mock.patch("hsn_v1.slides.whole_slide.read_ahead", map),
+        mock.patch("hsn_v1.slides.whole_slide.read_ahead", lambda reader, read, numbers: map(read, numbers)),
         mock.patch("hsn_v1.slides.whole_slide.side_by_side", in_turn),
         stopwatches(STAGES, seconds),
     ):

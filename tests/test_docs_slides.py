@@ -9,7 +9,8 @@ import pytest
 
 from hsn_v1.adp import CLASSIFIER_MPP
 from hsn_v1.commands.segment import add_command
-from hsn_v1.files.slide import PLAUSIBLE_MPP, SLIDE_ENDINGS
+from hsn_v1.files.slide import PLAUSIBLE_MPP
+from hsn_v1.files.source import SLIDE_ENDINGS
 from hsn_v1.slides.method import FEW_TILES, FINEST, MAPS
 from hsn_v1.slides.tissue import GLASS, GLASS_MARGIN, REDUCTION, TILE_TISSUE
 

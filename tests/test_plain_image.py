@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from hsn_v1.errors import InputError
 from hsn_v1.files.plain_image import open_image
@@ -61,16 +62,15 @@ def test_a_stack_is_refused(tmp_path):
         open_slide(tmp_path / "a.webp", 0.5)
 
 
-def test_an_image_is_decoded_once_and_held_once(tmp_path, monkeypatch):
+def test_an_image_is_decoded_once(tmp_path, monkeypatch):
     Image.fromarray(IMAGE).save(tmp_path / "a.png")
     decoded = []
-    convert = Image.Image.convert
-    monkeypatch.setattr(Image.Image, "convert", lambda *arguments: decoded.append(1) or convert(*arguments))
-    with open_slide(tmp_path / "a.png", 0.5) as slide:
-        assert not decoded
-        whole = slide.pixels()
-        slide.read(slide.frame(1), 1)
-        assert np.shares_memory(whole, slide.pixels())
+    load = PngImageFile.load_prepare
+    monkeypatch.setattr(PngImageFile, "load_prepare", lambda image: decoded.append(1) or load(image))
+    region = open_image(tmp_path / "a.png").levels[0].region
+    assert not decoded
+    whole = region(Window(0, 0, *IMAGE.shape[:2]))
+    np.testing.assert_array_equal(region(Window(1, 2, 9, 9)), whole[1:10, 2:11])
     assert len(decoded) == 1
     np.testing.assert_array_equal(whole, IMAGE)
 

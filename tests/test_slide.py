@@ -1,5 +1,6 @@
 """Slides and images: the same pixels in whatever window, at whatever scale, from whatever file."""
 
+import contextlib
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from hsn_v1.adp import CLASSIFIER_MPP
 from hsn_v1.errors import InputError
 from hsn_v1.files.plain_image import open_image
 from hsn_v1.files.slide import Level, Slide, mpp_of_objective, open_slide
+from hsn_v1.files.source import open_source
 from hsn_v1.tiles import Window
 
 RNG = np.random.default_rng(0)
@@ -195,8 +197,8 @@ def test_what_is_transparent_is_white_and_an_open_file_is_closed(monkeypatch, tm
     for background, colour in ((None, [255, 255, 255]), ("01FF03", [1, 255, 3])):
         if background:
             handle.properties["openslide.background-color"] = background
-        with open_slide(path) as slide:
-            assert slide.read(Window(0, 0, 8, 8), 0.3)[0, [3, 4]].tolist() == [[10, 20, 30], colour]
+        with contextlib.closing(open_source(path)) as source:
+            assert source.levels[0].region(Window(0, 0, 8, 8))[0, [3, 4]].tolist() == [[10, 20, 30], colour]
     assert len(closed) == 2
 
 
@@ -384,8 +386,8 @@ def test_images_over_pillows_limit_are_read_up_to_a_limit(tmp_path, monkeypatch)
 def test_a_large_ome_tiff_is_not_read_whole(tmp_path, monkeypatch):
     path = write_ome(tmp_path / "a.tif", factors=(1,))
     offsets = []
-    with open_slide(path) as slide:
+    with contextlib.closing(open_source(path)) as source:
         seek = tifffile.FileHandle.seek
         monkeypatch.setattr(tifffile.FileHandle, "seek", lambda self, *at: (offsets.append(at), seek(self, *at))[1])
-        np.testing.assert_array_equal(slide.read(Window(130, 140, 100, 100), slide.mpp), IMAGE[130:230, 140:240])
+        np.testing.assert_array_equal(source.levels[0].region(Window(130, 140, 100, 100)), IMAGE[130:230, 140:240])
     assert len(offsets) == 1

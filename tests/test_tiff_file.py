@@ -1,5 +1,7 @@
 """TIFFs that OpenSlide does not read, or not as they are."""
 
+import os
+
 import numpy as np
 import pytest
 import tifffile
@@ -158,3 +160,20 @@ def test_an_ome_tiff_of_three_files_is_read_from_each(tmp_path, tile):
     (tmp_path / "b.ome.tif").unlink()
     with pytest.raises(InputError, match="an OME-TIFF of several files, some of which are not here"):
         open_slide(tmp_path / "r.ome.tif")
+
+
+@pytest.mark.parametrize("name", ["../secret.ome.tif", "/dev/zero", "pipe"])
+def test_an_ome_tiff_opens_no_file_elsewhere_and_no_pipe(tmp_path, name):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    os.mkfifo(folder / "pipe")
+    tifffile.imwrite(tmp_path / "secret.ome.tif", IMAGE, photometric="rgb")
+    sizes = 'DimensionOrder="XYCZT" Type="uint8" SizeX="140" SizeY="100" SizeC="3" SizeZ="1" SizeT="1"'
+    data = f'<TiffData IFD="0" PlaneCount="1"><UUID FileName="{name}">urn:uuid:0</UUID></TiffData>'
+    xml = (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:1">'
+        f"<Image><Pixels {sizes}>{data}</Pixels></Image></OME>"
+    )
+    tifffile.imwrite(folder / "a.ome.tif", IMAGE, photometric="rgb", description=xml, metadata=None)
+    with pytest.raises(InputError, match=f"names '{name}', expected files of its own folder"):
+        open_slide(folder / "a.ome.tif", 0.5)

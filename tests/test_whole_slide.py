@@ -1,5 +1,6 @@
 import math
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -27,6 +28,8 @@ pytestmark = pytest.mark.slow
 TILE = 32
 CRFS = {"morph": CRF(1, 20, 2, 40, 50), "func": CRF(3, 40, 2, 4, 25), "glas": CRF(3, 40, 2, 4, 25)}
 
+NAME = "a slide #1 ü.png"
+
 
 def textured(seed, *size):
     return np.random.default_rng(seed).integers(0, 230, (*size, 3), np.uint8)
@@ -34,16 +37,13 @@ def textured(seed, *size):
 
 @pytest.fixture
 def make_job(tmp_path, toy_histonet):
-    def make(image, *, core=64, offset=0, label_sets=(MORPH, FUNC), name="a slide #1 ü.png"):
-        source = tmp_path / name
-        write_picture(source, image)
+    def make(image, *, core=64, offset=0, label_sets=(MORPH, FUNC)):
+        write_picture(tmp_path / NAME, image)
         grid = SlideGrid(*image.shape[:2], TILE, core, offset)
         tissue = tiles_with_tissue(grid, survey(image).tissue)
         crfs = {label_set.name: CRFS[label_set.name] for label_set in label_sets}
         folder = tmp_path / f"work {len(list(tmp_path.glob('work*')))}"
-        return SlideJob(
-            source, CLASSIFIER_MPP, grid, tissue, 3, label_sets, crfs, CLASSIFIER_MPP, toy_histonet.thresholds, folder
-        )
+        return SlideJob(grid, tissue, 3, label_sets, crfs, CLASSIFIER_MPP, toy_histonet.thresholds, folder)
 
     return make
 
@@ -53,7 +53,7 @@ def contents(folder):
 
 
 def run(job, classifier, **options):
-    with open_slide(job.source, job.mpp) as slide:
+    with open_slide(job.folder.parent / NAME, CLASSIFIER_MPP) as slide:
         segment_tiles(job, slide, classifier, **options)
 
 
@@ -201,10 +201,11 @@ def test_reading_ahead_keeps_the_order_and_a_distance():
             begun.append(number)
         return 10 * number
 
-    results = read_ahead(read, range(8), depth=2)
-    assert next(results) == 0
-    assert len(begun) <= 4
-    assert list(results) == [10, 20, 30, 40, 50, 60, 70]
+    with ThreadPoolExecutor(1) as reader:
+        results = read_ahead(reader, read, range(8), depth=2)
+        assert next(results) == 0
+        assert len(begun) <= 4
+        assert list(results) == [10, 20, 30, 40, 50, 60, 70]
 
 
 def damage_nothing(path):

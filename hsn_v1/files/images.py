@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError
+from .reading import IMAGE_FORMATS
 
 #: Endings of the files that are looked for, by the mode of `find_images`, and what they are called.
 SUFFIXES = {
@@ -50,7 +51,7 @@ _CONVERTED = {"RGBA": "alpha channel ignored", "P": "palette image", "L": "greys
 def opened(path: Path) -> Iterator[Image.Image]:
     """Open an 8-bit image with all its pixels, or raise InputError if it is none."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=IMAGE_FORMATS) as image:
             if any(";16" in str(tile[3]) for tile in image.tile):  # Pillow would drop the lower 8 of 16 bits unasked
                 raise InputError(f"{path}: 16 bits per channel; convert it to 8-bit RGB")
             image.load()

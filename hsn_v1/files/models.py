@@ -20,10 +20,10 @@ from ..errors import InputError
 from ..histonet import PRECISIONS, HistoNet, import_keras, limit_threads, quiet_start
 from ..labels import LabelSet, Taxonomy
 from ..workers import outside_garbage_collection
-from .apart import Arrays, reading_apart
+from .apart import reading_apart
 from .architecture import build_model, portable, read_architecture
 from .reading import is_there, line_of
-from .weights import OUTPUTS, THRESHOLDS, read_hdf5, read_mat
+from .weights import OUTPUTS, THRESHOLDS, Arrays, read_hdf5, read_mat
 from .writing import write_together
 
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +20,10 @@ from .level import (
     Source,
     check_size,
     on_background,
-    one_line,
     orientation_notes,
     scale_of,
 )
+from .reading import IMAGE_FORMATS
 
 #: Pixels that are converted to RGB: by Pillow's name, what the user is told.
 CONVERTED = {
@@ -56,7 +55,7 @@ def open_image(path: Path, page: int | None = None, most: int = DECODED_PIXELS) 
     """
     with _opened(path, page) as image:
         height, width = image.height, image.width
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
+        orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)  # a PNG's own would decode it
         if image.format == "TIFF" and orientation not in (None, 1):  # Pillow turns it, not always right
             raise InputError(f"{path}: {image.mode} pixels with an orientation tag; convert it to 8-bit RGB")
         notes = orientation_notes(orientation)
@@ -67,35 +66,26 @@ def open_image(path: Path, page: int | None = None, most: int = DECODED_PIXELS) 
         scales = _scales(image)
     check_size(path, height, width, most)
 
-    decoded = _Decoded(path, page)
+    @cache
+    def decoded() -> Image.Image:
+        with _opened(path, page) as image:
+            image.load()
+            return image
 
     def region(window: Window) -> np.ndarray:
-        return decoded.pixels[window.within(Window(0, 0, height, width))]
+        part = decoded().crop((window.left, window.top, window.right, window.bottom))
+        if part.has_transparency_data:
+            return on_background(np.asarray(part.convert("RGBA")))
+        return np.array(part.convert("RGB"))
 
     return Source((Level(height, width, region),), tuple(scales), notes=tuple(notes))
-
-
-@dataclass(frozen=True)
-class _Decoded:
-    """An image's pixels, which are decoded when they are first asked for."""
-
-    path: Path
-    page: int | None
-
-    @cached_property
-    def pixels(self) -> np.ndarray:  # (height, width, 3)
-        with one_line(self.path), _opened(self.path, self.page) as image:
-            image.load()
-            if image.has_transparency_data:
-                return on_background(np.asarray(image.convert("RGBA")))
-            return np.asarray(image.convert("RGB"))
 
 
 @contextlib.contextmanager
 def _opened(path: Path, page: int | None) -> Iterator[Image.Image]:
     with contextlib.ExitStack() as stack:
         with _unlimited():
-            image = stack.enter_context(Image.open(path))
+            image = stack.enter_context(Image.open(path, formats=IMAGE_FORMATS))
         pages = getattr(image, "n_frames", 1)
         if page is not None:
             image.seek(page)

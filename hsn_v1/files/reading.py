@@ -11,6 +11,9 @@ from typing import BinaryIO
 
 from ..errors import InputError
 
+#: What Pillow may read, whatever a file's name says: some of its other readers start programs.
+IMAGE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000")
+
 
 def is_there(path: Path) -> bool:
     """Return whether there is something by this name, and raise InputError if that cannot be seen."""

@@ -13,10 +13,8 @@ from PIL import Image
 
 from ..errors import InputError
 from ..tiles import Window
-from .level import Level, Source, one_line
-from .openslide_file import open_with_openslide
-from .plain_image import open_image
-from .tiff_file import is_tiff, open_tiff, suits_openslide
+from .level import Level, Source
+from .source_apart import opened_apart
 
 #: Microns per pixel that a microscope or scanner can have; other figures, such as 72 dpi, are no scale.
 PLAUSIBLE_MPP = 0.05, 10.0
@@ -26,12 +24,6 @@ PIECE_PIXELS = 1 << 24
 
 #: A level may be this much coarser than asked for.
 TOLERANCE = 1.01
-
-#: Endings of formats that only slides have: such a file without a slide inside is damaged, not a plain image.
-SLIDE_ENDINGS = (
-    *(".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi", ".avs"),
-    *(".qptiff", ".btf"),
-)
 
 HOW_TO_FIND_MPP = (
     "microns per pixel, from the scanner's or microscope's documentation, typically 0.25 for a 40x and 0.5 for a 20x "
@@ -100,8 +92,7 @@ class Slide:
         InputError
             If the file is damaged.
         """
-        with one_line(self.path):
-            return self.levels[0].region(Window(0, 0, self.height, self.width))
+        return self.levels[0].region(Window(0, 0, self.height, self.width))
 
     def read(self, window: Window, mpp: float) -> np.ndarray:
         """Read a window of the slide, scaled to `mpp`.
@@ -130,8 +121,7 @@ class Slide:
         rows, columns = self.size(mpp)
         row, column = _mirrored(window.top, window.height, rows), _mirrored(window.left, window.width, columns)
         inside = Window(*map(int, (row.min(), column.min(), np.ptp(row) + 1, np.ptp(column) + 1)))
-        with one_line(self.path):
-            found = _resample(self._level(mpp), rows, columns, inside, self.piece)
+        found = _resample(self._level(mpp), rows, columns, inside, self.piece)
         return found[np.ix_(row - inside.top, column - inside.left)]
 
     def _level(self, mpp: float) -> Level:
@@ -170,7 +160,7 @@ def open_slide(path: Path | str, mpp: float | None = None, override: bool = Fals
     if mpp is not None and not _plausible(mpp):
         raise InputError(f"--mpp {mpp:g}: expected {PLAUSIBLE_MPP[0]:g} to {PLAUSIBLE_MPP[1]:g}; {HOW_TO_FIND_MPP}")
     with contextlib.ExitStack() as stack:
-        source = stack.enter_context(contextlib.closing(_open(path)))
+        source = stack.enter_context(opened_apart(path))
         mpp, note = _scale(path, source, mpp, override)
         notes = (*(f"{path}: {one}" for one in source.notes), *note)
         return Slide(path, mpp, notes, source.levels, stack.pop_all().close, source.corner)
@@ -227,49 +217,6 @@ def _unknown(source: Source) -> str:
     low, high = PLAUSIBLE_MPP
     dpi = f" ({25_400 / vertical:.4g} dpi)" if vertical > high else ""
     return f"the file states {size} mpp{dpi}, which is implausible (expected {low:g} to {high:g}){lens}"
-
-
-# --- Files ------------------------------------------------------------------------------------------------------------
-
-
-def _open(path: Path) -> Source:
-    """Open a file with the library that reads it best."""
-    import openslide
-
-    if not path.is_file():
-        raise InputError(f"{path}: {'a folder, not a slide' if path.is_dir() else 'no such file'}")
-    with one_line(path):
-        vendor, tiff = openslide.OpenSlide.detect_format(path), is_tiff(path)
-        if tiff and (not vendor or (vendor == "generic-tiff" and not suits_openslide(path))):
-            return open_tiff(path)
-        if vendor:
-            return _openslide_or_tiff(path, tiff)
-        if path.suffix.lower() in SLIDE_ENDINGS:
-            raise InputError(
-                f"{path}: named as a slide, but holds none that can be read: damaged or cut off (get the file again), "
-                "or of a variety that is not supported (export it as OME-TIFF)"
-            )
-        return open_image(path)
-
-
-def _openslide_or_tiff(path: Path, tiff: bool) -> Source:
-    """Open a slide with OpenSlide; where it fails on a TIFF that is whole, as with some codecs, with tifffile."""
-    import openslide
-
-    try:
-        source = open_with_openslide(path)
-        source.levels[0].region(Window(source.levels[0].height // 2, source.levels[0].width // 2, 1, 1))
-        return source
-    except openslide.OpenSlideError as error:
-        reason = " ".join(str(error).split())[:200]
-        if not tiff:
-            raise InputError(f"{path}: a slide that cannot be read, or damaged ({reason})") from error
-        try:
-            return open_tiff(path)
-        except Exception as other:
-            if isinstance(other, InputError) and "damaged" not in str(other):
-                raise
-            raise InputError(f"{path}: a slide that is damaged ({reason}); get the file again") from error
 
 
 # --- Windows ----------------------------------------------------------------------------------------------------------

@@ -74,6 +74,7 @@ def open_tiff(path: Path) -> Source:
         if not len(file.pages):
             raise InputError(f"{path}: a TIFF without an image, or damaged; get the file again")
         _check_chain(path, file)
+        _check_others(path, file)
         series = max(file.series, key=lambda one: _side(one, "Y") * _side(one, "X"))
         notes = [] if len(file.series) == 1 else _other_images(file, series)
         _check_planes(path, series)
@@ -127,6 +128,17 @@ def _check_chain(path: Path, file: TiffFile) -> None:
     handle.seek(last.offset + layout.tagnosize + tags * layout.tagsize)
     if int.from_bytes(handle.read(layout.offsetsize), _order(file)):
         raise InputError(f"{path}: damaged: it ends before its last page; get the file again")
+
+
+def _check_others(path: Path, file: TiffFile) -> None:
+    """Raise InputError if an OME-TIFF names other files than those of its own folder, or a pipe or device."""
+    if not file.is_ome:
+        return
+    for uuid in ElementTree.fromstring(file.ome_metadata).findall(".//{*}UUID"):
+        name = uuid.get("FileName", path.name)
+        other = path.parent / name
+        if Path(name).name != name or (other.exists() and not other.is_file()):
+            raise InputError(f"{path}: names {name!r}, expected files of its own folder; get the file again")
 
 
 def _order(file: TiffFile) -> str:

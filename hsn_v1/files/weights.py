@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
-from .apart import Arrays
 from .reading import line_of, read_bytes
 
 MOST_VALUES = 200_000_000
 LONGEST_MAT = 16 << 20  #: bytes of a .mat file
 FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32"}  #: by their number in HDF5; others may load libraries
+
+#: Numbers by two names, in the file's order.
+Arrays = Mapping[str, Mapping[str, np.ndarray]]
 
 THRESHOLDS = "optimalScoreThresh"  #: the variable's name
 OUTPUTS = "hsn_v1_outputs"  #: attribute of a weights' file: the classes of its outputs

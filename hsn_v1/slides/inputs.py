@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import InputError
-from ..files.slide import SLIDE_ENDINGS
 from ..files.slide_sets import parts_of_slides
+from ..files.source import SLIDE_ENDINGS
 
 #: Endings of the files that are taken from a folder.
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".jp2", ".webp", *SLIDE_ENDINGS)

@@ -30,9 +30,6 @@ class SlideJob:
 
     Attributes
     ----------
-    source : Path
-    mpp : float
-        Scale of the slide at full resolution.
     grid : SlideGrid
     tissue : ndarray of int
         Numbers of the tiles with tissue, ascending; only these are classified.
@@ -56,8 +53,6 @@ class SlideJob:
         Brightness from which on what `blank_file` says is blank; see `tissue.paint_blank`.
     """
 
-    source: Path
-    mpp: float
     grid: SlideGrid
     tissue: np.ndarray
     batch_size: int

@@ -221,8 +221,6 @@ def _job(
 ) -> SlideJob:
     grid = SlideGrid(*slide.size(classifier.mpp), classifier.tile, offset=offset)
     job = SlideJob(
-        source=slide.path,
-        mpp=slide.mpp,
         grid=grid,
         tissue=tiles_with_tissue(grid, found.tissue),
         batch_size=method.batch_size,

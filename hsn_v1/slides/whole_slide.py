@@ -1,10 +1,10 @@
 """A whole slide: the four stages on overlapping tiles, in bounded memory, and resumed where a run was killed.
 
 Tiles are read and classified in batches, here; each batch leaves a file of scores and coarse CAMs. As soon as all
-tiles that a window touches are classified, a worker process localises each of them, averages their maps where tiles
-overlap, refines the window with the CRF, and writes its core as label maps. As in the paper, maps are adjusted before
-they are averaged; by option after it, as those of images are. Every file is whole or not there, and depends on nothing
-but the slide and the settings; so whichever exist need not be made again.
+tiles that a window touches are classified, a worker process gets the window's pixels, localises each tile, averages
+maps where tiles overlap, refines the window with the CRF, and writes its core as label maps. As in the paper, maps are
+adjusted before they are averaged; by option after it, as those of images are. Every file is whole or not there, and
+depends on nothing but the slide and the settings; so whichever exist need not be made again.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import io
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import cache, lru_cache, partial
 from multiprocessing import current_process
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from ..classify import ClassifiedTiles, Classifier
 from ..densecrf import image_lattice
-from ..files.slide import Slide, open_slide
 from ..files.writing import write_bytes, write_picture
 from ..gradcam import localise
 from ..hsn_v1 import adjust_each, localise_and_adjust, winners
@@ -34,6 +34,9 @@ from .grid import SlideGrid
 from .job import SlideJob, no_tissue, read_batch
 from .progress import Report
 from .tissue import paint_blank
+
+if TYPE_CHECKING:
+    from ..files.slide import Slide
 
 
 def thumbnail(slide: Slide, mpp: float, chunk: int = 128) -> np.ndarray:
@@ -72,7 +75,6 @@ def segment_tiles(
     ----------
     job : SlideJob
     slide : Slide
-        The job's, opened.
     classifier : Classifier
     workers : int
         Number of worker processes.
@@ -93,20 +95,25 @@ def segment_tiles(
         progress("tiles", total - left, total)
     # A daemonic process, such as a worker of Dask's, may not start processes: threads do their work there.
     daemonic = current_process().daemon
-    with ThreadPoolExecutor(workers, "refiner") if daemonic else worker_pool(workers, job.folder) as pool:
-        read = read_ahead(lambda number: _read_batch(slide, job, number), sorted(missing))
+    refiners = ThreadPoolExecutor(workers, "refiner") if daemonic else worker_pool(workers, job.folder)
+    with refiners as pool, ThreadPoolExecutor(1, "reader") as reader:
+        read = read_ahead(reader, lambda number: _read_batch(slide, job, number), sorted(missing))
 
-        def ready_cores() -> Iterator[int]:
+        def ready_cores() -> Iterator[tuple[int, Future]]:
             nonlocal left
             for number in range(job.batches):
                 if number in missing:
                     classify_batch(job, number, next(read), classifier)
                     left -= len(job.batch(number))
                     progress("tiles", total - left, total)
-                yield from waiting.get(number, ())
+                for core in waiting.get(number, ()):
+                    yield core, reader.submit(_read, slide, job, tiles_around(job, core)[1])
+
+        def refine(ready: tuple[int, Future]) -> Future:
+            core, pixels = ready
+            return pool.submit(refine_core, job, core, *pixels.result())
 
         beside = available_cores() - classifier_threads(available_cores())
-        refine = partial(pool.submit, refine_core, job)
         done = cores - sum(map(len, waiting.values()))
         for _, refined in side_by_side(ready_cores(), refine, workers, beside, ahead=2 * workers):
             refined.result()
@@ -115,20 +122,21 @@ def segment_tiles(
                 progress("windows", done, cores)
 
 
-def read_ahead(read: Callable[[int], np.ndarray], numbers: Iterable[int], depth: int = 2) -> Iterator[np.ndarray]:
-    """Yield what `read` returns for each number, reading at most `depth` ahead in a thread."""
-    with ThreadPoolExecutor(1, "reader") as reader:
-        ahead: deque[Future] = deque()
-        try:
-            for number in numbers:
-                ahead.append(reader.submit(read, number))
-                if len(ahead) > depth:
-                    yield ahead.popleft().result()
-            while ahead:
+def read_ahead(
+    reader: Executor, read: Callable[[int], np.ndarray], numbers: Iterable[int], depth: int = 2
+) -> Iterator[np.ndarray]:
+    """Yield what `read` returns for each number, reading at most `depth` ahead."""
+    ahead: deque[Future] = deque()
+    try:
+        for number in numbers:
+            ahead.append(reader.submit(read, number))
+            if len(ahead) > depth:
                 yield ahead.popleft().result()
-        finally:
-            for future in ahead:
-                future.cancel()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        for future in ahead:
+            future.cancel()
 
 
 def _read_batch(slide: Slide, job: SlideJob, number: int) -> np.ndarray:
@@ -183,17 +191,27 @@ def _classified_tile(job: SlideJob, place: int) -> ClassifiedTiles:
     return ClassifiedTiles(TileGrid(side, side, tile=side), scores[index : index + 1], job.thresholds, coarse)
 
 
-@lru_cache(maxsize=1)
-def _opened(source: Path, mpp: float, modified: int) -> Slide:
-    return open_slide(source, mpp, override=True)
-
-
-def refine_core(job: SlideJob, number: int) -> None:
-    """Write the label maps of a core: maps of its tiles averaged, and refined in a window around it."""
-    core, window = job.grid.core_window(number), job.window(number)
+def tiles_around(job: SlideJob, number: int) -> tuple[dict[int, Window], Window]:
+    """Return the tiles that a core's window touches, by their places in `tissue`, and the window around them all."""
+    window = job.window(number)
     tiles = {place: job.grid.tile_window(job.tissue[place]) for place in job.places(window).tolist()}
-    around = window.around(tiles.values())
-    image, white = _read(_opened(job.source, job.mpp, job.source.stat().st_mtime_ns), job, around)
+    return tiles, window.around(tiles.values())
+
+
+def refine_core(job: SlideJob, number: int, image: np.ndarray, white: np.ndarray) -> None:
+    """Write the label maps of a core: maps of its tiles averaged, and refined in a window around it.
+
+    Parameters
+    ----------
+    job : SlideJob
+    number : int
+    image : ndarray of shape (h, w, 3), uint8
+        The pixels around all its tiles.
+    white : ndarray of shape (h, w), bool
+        Where these are blank.
+    """
+    core, window = job.grid.core_window(number), job.window(number)
+    tiles, around = tiles_around(job, number)
     picture = np.ascontiguousarray(image[window.within(around)])
 
     covered = np.zeros(picture.shape[:2], bool)
