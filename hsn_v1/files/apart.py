@@ -35,6 +35,7 @@ MEMORY = 4 << 30  #: bytes of address space, or as much as is free
 IDLE = 4  #: readers that are kept for the next file
 
 _idle: list[subprocess.Popen] = []
+_busy: set[subprocess.Popen] = set()  # of which none may be collected as garbage before it has ended
 
 
 @contextlib.contextmanager
@@ -95,11 +96,14 @@ def _reader() -> Iterator[subprocess.Popen]:
     process = _idle.pop() if _idle else None
     if process is None or process.poll() is not None:
         process = _started()
+    _busy.add(process)
     try:
         yield process
     except BaseException:
         _end(process)
         raise
+    finally:
+        _busy.discard(process)
     if process.poll() is not None or len(_idle) >= IDLE:
         _end(process)
     else:
@@ -126,13 +130,13 @@ def _end(process: subprocess.Popen) -> None:
 
 
 @atexit.register
-def _end_idle() -> None:
-    while _idle:
-        _end(_idle.pop())
+def _end_all() -> None:
+    for process in (*_idle, *_busy):
+        _end(process)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_idle.clear)  # they serve the parent
+if hasattr(os, "register_at_fork"):  # a child's copies serve the parent
+    os.register_at_fork(after_in_child=lambda: (_idle.clear(), _busy.clear()))
 
 
 def _requested(
