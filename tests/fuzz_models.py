@@ -52,7 +52,7 @@ def changed_bytes(content: bytes, rng: np.random.Generator) -> bytes:
     used = np.flatnonzero(np.frombuffer(content, np.uint8))  # most others are padding
     for _ in range(rng.integers(1, 6)):
         at = int(rng.choice(used))
-        found[at : at + 1] = rng.choice([b"\x00", b"\xff", b"\x7f", b"\x80", bytes([rng.integers(256)])])
+        found[at] = rng.choice([0x00, 0xFF, 0x7F, 0x80, rng.integers(256)])
     if rng.random() < 0.1:
         del found[at : at + int(rng.integers(1, 1 + len(found) // 4))]
     elif rng.random() < 0.1:

@@ -3,6 +3,7 @@ import json
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -94,6 +95,25 @@ def test_a_slide_is_segmented_at_the_classifiers_scale(segment, tmp_path):
     features = json.loads((folder / "glas" / "slide.geojson").read_text())["features"]
     points = np.concatenate([ring for f in features for ring in f["geometry"]["coordinates"]])
     assert points.min() >= 0 and points.max(axis=0).tolist() == [300, 200]  # px of full resolution
+
+
+def test_a_file_that_kills_its_reader_is_one_failed_line(segment, tmp_path, capsys):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.tif", "b.tif", "c.tif"):
+        write_slide(folder / name, tissue(2, 70, 70))
+    with tifffile.TiffFile(folder / "b.tif") as file:
+        places = [file.pages[0].tags[name].offset for name in ("TileWidth", "TileLength")]
+    content = bytearray((folder / "b.tif").read_bytes())
+    for at in places:
+        content[at + 2 : at + 4], content[at + 8 : at + 12] = struct.pack("<H", 4), struct.pack("<I", 65_536)
+    (folder / "b.tif").write_bytes(content)
+    assert segment(folder, "--out", tmp_path / "out", "--labels", "glas") == 1
+    said = capsys.readouterr()
+    assert "2 of 3 inputs segmented" in said.out
+    assert [line for line in said.err.splitlines() if line.startswith("failed")] == [
+        f"failed: {folder / 'b.tif'}: so damaged that its reader died; get the file again"
+    ]
 
 
 def test_a_folder_of_images_and_slides_gives_a_table(segment, tmp_path, capsys):

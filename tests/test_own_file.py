@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from hsn_v1.adp import CLASSIFIER_MPP, FUNC, MORPH
 from hsn_v1.classify import classify
 from hsn_v1.densecrf import CRF
+from hsn_v1.errors import InputError
 from hsn_v1.files.slide import Level, Slide, open_slide
 from hsn_v1.slides.method import FEW_TILES, Method, Plan, plan_for
 from hsn_v1.slides.own_file import segment_slide
@@ -150,6 +152,19 @@ def test_a_slide_is_opened_once(tmp_path, image, toy_histonet, monkeypatch):
     )
     segment_slide(tmp_path / "a.tif", toy_histonet, Method((FUNC,), CRFS, maps="adjusted"), tmp_path / "out", workers=1)
     assert len(opened) == 1
+
+
+def test_a_file_that_changes_while_it_is_read_fails(tmp_path, image, toy_histonet):
+    path, method = tmp_path / "a.png", Method((FUNC,), CRFS)
+    save(path, image, CLASSIFIER_MPP)
+
+    def change(*_):
+        os.utime(path, (0, 0))
+
+    with pytest.raises(InputError, match=r"a\.png: changed while it was read"):
+        segment_slide(path, toy_histonet, method, tmp_path / "out", workers=1, progress=change)
+    assert not (tmp_path / "out" / "a.png" / "func").exists()
+    assert segment_slide(path, toy_histonet, method, tmp_path / "out", workers=1).status == "done"
 
 
 @pytest.mark.parametrize("maps", ["adjusted", "gradcam"])

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import __version__
 from ..classify import Classifier
+from ..errors import InputError
 from ..files.claims import Claim, claimed
 from ..files.records import record_of_label_set
 from ..files.slide import Slide, open_slide
@@ -127,6 +128,7 @@ def _segment_claimed(
         tiles, notes = _make_results(
             slide, classifier, method, plan, folder, workers or available_cores(), offset, progress
         )
+        check_unchanged(slide, run)
     except BaseException:
         give_up(folder)
         raise
@@ -195,6 +197,13 @@ def identity(slide: Slide, classifier: Classifier, method: Method, plan: Plan) -
         "feather": method.feather,
         "version": __version__,
     }
+
+
+def check_unchanged(slide: Slide, run: Mapping[str, Any]) -> None:
+    """Raise InputError if a file is not the one any more that a run began with."""
+    file = slide.path.stat()
+    if (file.st_size, file.st_mtime_ns) != (run["bytes"], run["modified"]):
+        raise InputError(f"{slide.path}: changed while it was read; run the same command again once it is complete")
 
 
 def frame_of(slide: Slide) -> dict[str, Any]:
