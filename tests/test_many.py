@@ -2,12 +2,14 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import struct
 import subprocess
 import sys
 import time
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -114,6 +116,24 @@ def test_a_file_that_kills_its_reader_is_one_failed_line(segment, tmp_path, caps
     assert [line for line in said.err.splitlines() if line.startswith("failed")] == [
         f"failed: {folder / 'b.tif'}: so damaged that its reader died; get the file again"
     ]
+
+
+def test_names_of_files_may_hold_anything(segment, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    names = ["a\udcff.png", "control\x01\x1b.png", "new\nline.png", "=cmd|x.png", "<script>.png", f"{'l' * 246}.png"]
+    write_picture(tmp_path / "image.png", tissue(3, 40, 40))
+    for name in names:
+        shutil.copy(tmp_path / "image.png", folder / name)
+    assert segment(folder, "--mpp", CLASSIFIER_MPP, "--out", tmp_path / "out", "--labels", "glas") == 0
+    for name in names:
+        record = json.loads((tmp_path / "out" / name / "run.json").read_text("utf-8"))
+        assert record["source"] == str(folder / name)
+        with tifffile.TiffFile(next((tmp_path / "out" / name / "glas").glob("*.ome.tif"))) as file:
+            assert ElementTree.fromstring(file.ome_metadata).find("{*}Image").get("Name")
+    assert segment(folder, "--mpp", CLASSIFIER_MPP, "--out", tmp_path / "out", "--labels", "glas") == 0
+    with open(tmp_path / "out" / "areas.csv", newline="", encoding="utf-8") as file:
+        assert len({row["input"] for row in csv.DictReader(file)}) == len(names)
 
 
 def test_a_folder_of_images_and_slides_gives_a_table(segment, tmp_path, capsys):

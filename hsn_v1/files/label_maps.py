@@ -129,7 +129,7 @@ def _tiles(strip: np.ndarray, tile: int) -> Iterator[bytes]:
 def _ome(title: str, height: int, width: int, mpp: float, names: Sequence[str], caveat: str) -> dict:
     metadata = {
         "Creator": "hsn_v1",
-        "Name": title,
+        "Name": "".join(letter if letter.isprintable() else "?" for letter in title),  # XML cannot hold all
         **({"Description": caveat} if caveat else {}),
         "PhysicalSizeX": mpp,
         "PhysicalSizeXUnit": "µm",

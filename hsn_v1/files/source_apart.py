@@ -45,8 +45,10 @@ def opened_apart(path: Path) -> Iterator[Source]:
             return Level(height, width, lambda window: ask(read_region, number, *astuple(window)))
 
         facts = ask(describe)
-        levels = tuple(level(number, *size) for number, size in enumerate(facts.pop("sizes")))
-        pairs = tuple(map(tuple, facts.pop("scales")))
+        if min(facts["sizes"][0]) < 1:
+            raise InputError(f"{path}: damaged: it has no pixels; get the file again")
+        levels = tuple(level(number, *size) for number, size in enumerate(facts["sizes"]) if min(size) > 0)
+        pairs = tuple(map(tuple, facts["scales"]))
         yield Source(levels, pairs, facts["objective"], tuple(facts["notes"]), tuple(facts["corner"]))
         with contextlib.suppress(InputError):  # it is dead
             ask(forget)

@@ -20,7 +20,9 @@ from ..files.writing import check_writable, write_bytes
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     """Write a folder's record."""
-    write_bytes(folder / RECORD, json.dumps(record, indent=1, ensure_ascii=False).encode())
+    text = json.dumps(record, indent=1, ensure_ascii=False)
+    # Names that are not UTF-8 become "\\udc..", which is how JSON writes them, too.
+    write_bytes(folder / RECORD, text.encode(errors="backslashreplace"))
 
 
 def results_of(folder: Path) -> Path:
