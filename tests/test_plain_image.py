@@ -79,3 +79,12 @@ def test_a_window_is_cut_out(tmp_path):
     Image.fromarray(IMAGE).save(tmp_path / "a.png")
     region = open_image(tmp_path / "a.png").levels[0].region(Window(3, 4, 10, 20))
     np.testing.assert_array_equal(region, IMAGE[3:13, 4:24])
+
+
+def test_what_may_be_decoded_depends_on_the_memory_there_is(tmp_path, monkeypatch):
+    Image.fromarray(IMAGE).save(tmp_path / "a.png")
+    monkeypatch.setattr("hsn_v1.files.level.available_memory", lambda: 8 * IMAGE[..., 0].size)
+    open_image(tmp_path / "a.png")
+    monkeypatch.setattr("hsn_v1.files.level.available_memory", lambda: 8 * IMAGE[..., 0].size - 1)
+    with pytest.raises(InputError, match="can be read with the memory that is free; convert it"):
+        open_image(tmp_path / "a.png")

@@ -85,6 +85,24 @@ def test_label_tiles_are_the_label_map_at_each_level(results):
                 assert label_tile(port, name, **place)[0] == 404
 
 
+def test_a_name_that_is_not_utf_8_is_shown_like_the_others(results):
+    folder, found = results
+    labels = found[NAMES[0]][1]
+    source = folder / "slides" / "a\udcff.png"
+    shutil.copy(folder / "slides" / NAMES[0], source)
+    write_results(folder / "out" / "segmented" / source.name, source, labels)
+    with running(folder / "out") as port:
+        rows = get_json(port, "/api/entries", collection="segmented")["entries"]
+        assert len(rows) == 3
+        (name,) = (row["title"] for row in rows if row["title"] not in NAMES)
+        assert name.startswith("a") and name.encode()  # which JavaScript can put into a link
+        assert get_json(port, "/api/entry", id=f"segmented/{name}")["problem"] == ""
+        assert label_tile(port, name)[0] == image_tile(port, name)[0] == 200
+        source.unlink()
+        status, _, body = image_tile(port, name)
+        assert status == 404 and "not there any more" in body.decode()
+
+
 def test_image_tiles_overlap_and_cover_the_image(results):
     folder, found = results
     image = found[NAMES[1]][0]

@@ -11,9 +11,10 @@ import numpy as np
 
 from ..errors import InputError
 from ..tiles import Window
+from .memory import available_memory
 
-#: Pixels up to which an image is decoded as a whole: 1.2 GB, and four times that while it is decoded.
-DECODED_PIXELS = 400_000_000
+#: Pixels up to which an image is decoded as a whole, and the bytes that each may take while it is.
+DECODED_PIXELS, DECODED_BYTES = 400_000_000, 8
 
 #: Microns in each unit of length that OME-TIFF and ImageJ may name.
 MICRONS = {"nm": 1e-3, "µm": 1, "μm": 1, "um": 1, "micron": 1, "\\u00B5m": 1, "mm": 1e3, "cm": 1e4, "m": 1e6}
@@ -113,11 +114,13 @@ def overlapping(window: Window, tall: int, wide: int) -> Iterator[tuple[Window, 
 
 
 def check_size(path: Path, height: int, width: int, most: int = DECODED_PIXELS) -> None:
-    """Raise InputError if an image is too large to be decoded as a whole."""
-    if height * width > most:
+    """Raise InputError if an image is too large to be decoded as a whole, or for the memory that is free."""
+    possible = min(most, available_memory() // DECODED_BYTES)
+    if height * width > possible:
+        why = " with the memory that is free" if possible < most else ""
         raise InputError(
-            f"{path}: {width} x {height} px in one piece, of which at most {most / 1e6:.4g} megapixels can be read; "
-            f"{CONVERT}"
+            f"{path}: {width} x {height} px in one piece, of which at most {possible / 1e6:.4g} megapixels can be read"
+            f"{why}; {CONVERT}"
         )
 
 

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -24,6 +24,7 @@ from .guard import Guard
 from .library import OutsideError
 from .pyramids import decode
 from .shelf import Shelf
+from .wire import Facts, Line, asked
 
 STATIC = Path(__file__).with_name("static")
 
@@ -92,7 +93,7 @@ def _status(handle: Callable[[Shelf, Request], Response], shelf: Shelf, request:
         status, reason = 422, str(error)
     except OSError as error:
         status, reason = 503, f"{error.filename or 'a file'}: {error.strerror or error}"
-    return PlainTextResponse(reason, status, headers=FRESH)
+    return Line(reason, status, headers=FRESH)
 
 
 # --- Facts ----------------------------------------------------------------------------------------------------------
@@ -102,28 +103,28 @@ def collections(shelf: Shelf, request: Request) -> Response:
     """List the collections, the newest first."""
     names = shelf.library.collections()
     titles = {name: shelf.library.root.name if name == "." else name for name in names}
-    return JSONResponse([{"name": name, "title": titles[name]} for name in names], headers=FRESH)
+    return Facts([{"name": name, "title": titles[name]} for name in names], headers=FRESH)
 
 
 def entries(shelf: Shelf, request: Request) -> Response:
     """List a collection's entries, with the classes of all label sets that occur."""
-    found = shelf.library.entries(request.query_params["collection"])
+    found = shelf.library.entries(asked(request, "collection"))
     label_sets = {one.name: one for entry in found for one in entry.label_sets}
     classes = {name: classes_of(label_set) for name, label_set in label_sets.items()}
     rows = [row_of(entry, shelf.areas) for entry in found]
-    return JSONResponse({"classes": classes, "entries": rows}, headers=FRESH)
+    return Facts({"classes": classes, "entries": rows}, headers=FRESH)
 
 
 def entry(shelf: Shelf, request: Request) -> Response:
     """Tell all about an entry."""
-    return JSONResponse(shelf.describe(_entry(shelf, request)), headers=FRESH)
+    return Facts(shelf.describe(_entry(shelf, request)), headers=FRESH)
 
 
 def score(shelf: Shelf, request: Request) -> Response:
     """Compare a layer with the ground truth."""
     found = _entry(shelf, request)
-    label_set = found.label_set(request.query_params["set"])
-    return JSONResponse(shelf.score(found, label_set, request.query_params["layer"]), headers=FRESH)
+    label_set = found.label_set(asked(request, "set"))
+    return Facts(shelf.score(found, label_set, asked(request, "layer")), headers=FRESH)
 
 
 # --- Pictures -------------------------------------------------------------------------------------------------------
@@ -139,7 +140,7 @@ def image_tile(shelf: Shelf, request: Request) -> Response:
 def label_tile(shelf: Shelf, request: Request) -> Response:
     """Send a tile of a layer: class indices, one byte each, which the browser inflates."""
     found = _entry(shelf, request)
-    layer = shelf.layer(found, found.label_set(request.query_params["set"]), request.query_params["layer"])
+    layer = shelf.layer(found, found.label_set(asked(request, "set")), asked(request, "layer"))
     headers, tile = {**KEPT, "content-encoding": "deflate"}, layer.tile(*_place(request))
     decode(tile)  # a browser would not say what is wrong with a damaged one
     return Response(tile, media_type="application/octet-stream", headers=headers)
@@ -154,7 +155,7 @@ def thumbnail(shelf: Shelf, request: Request) -> Response:
 
 
 def _entry(shelf: Shelf, request: Request):
-    return shelf.library.entry(request.query_params["id"])
+    return shelf.library.entry(asked(request, "id"))
 
 
 def _place(request: Request) -> tuple[int, int, int]:
