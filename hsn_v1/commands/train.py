@@ -99,15 +99,24 @@ HELP = {
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from ..files.writing import check_writable
+    from ..files.claims import claimed, claimed_name
+    from ..files.writing import check_writable, remove_leftovers
+
+    _check_options(arguments)
+    folder, out = arguments.root / "data", arguments.out or arguments.root / "out" / arguments.name
+    with claimed_name(folder, arguments.name), claimed(out):
+        check_writable(folder)
+        check_writable(out)
+        remove_leftovers(folder, f"{arguments.name}.")
+        remove_leftovers(out)
+        return _train(arguments, folder, out)
+
+
+def _train(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
     from ..training.classes import check_classes, describe_classes
     from ..training.train import Job, train
 
-    _check_options(arguments)
     recipe = Recipe(**{field.name: getattr(arguments, field.name) for field in fields(Recipe)})
-    folder, out = arguments.root / "data", arguments.out or arguments.root / "out" / arguments.name
-    check_writable(folder)
-    check_writable(out)
     data = _own_patches(arguments, recipe) if arguments.images else _phantoms(arguments, recipe)
     warnings = check_classes(data.labels, data.train.targets, data.validation.targets)
     print("\n".join(describe_classes(data.labels, data.train.targets, data.validation.targets)))

@@ -17,8 +17,9 @@ from .. import __version__
 from ..classify import ClassifiedTiles, Classifier
 from ..densecrf import CRF
 from ..errors import InputError
+from ..files.claims import claimed
 from ..files.truth import write_labels
-from ..files.writing import check_writable, remove_results_of_another_run, write_bytes
+from ..files.writing import check_writable, remove_leftovers, remove_results_of_another_run, write_bytes
 from ..hsn_v1 import localise_and_adjust, winners
 from ..labels import LabelSet
 from ..workers import SMALL_IMAGES, worker_pool
@@ -60,9 +61,22 @@ def write_pseudo_masks(
     Raises
     ------
     InputError
-        If results cannot be written, no image could be done, or two would be written under one name.
+        If results cannot be written, another run writes there, no image could be done, or two would be written under
+        one name.
     """
-    check_writable(settings.out)
+    with claimed(settings.out):
+        check_writable(settings.out)
+        remove_leftovers(settings.out)
+        return _write_claimed(settings, classifier, known, folders, on_image)
+
+
+def _write_claimed(
+    settings: Settings,
+    classifier: Classifier,
+    known: Mapping[str, Collection[str]],
+    folders: Collection[str],
+    on_image: Callable[[], None],
+) -> dict[str, str]:
     (label_set,) = settings.label_sets
     crf = settings.crfs[label_set.name]
     results = {path: [file_of(settings.out, folder, path.name) for folder in folders] for path in settings.images}
