@@ -68,7 +68,7 @@ def test_from_images_with_masks_to_a_classifier_of_new_classes(keras, halves, co
     for line in re.findall("^  hsn-v1 (.*)$", out, re.MULTILINE):
         assert f"--model mine --root {root}" in line
     assert {path.name for path in (root / "out" / "mine").iterdir()} >= {
-        *("log.csv", "classes.csv", "classes.png", "curves.png", "best.weights.h5"),
+        *("log.csv", "classes.csv", "classes.png", "curves.png", "best.npz"),
     }
     status, out, err = command(
         *("tune-crf", "--model", "mine", "--root", root, "--images", halves / "img", "--truth", halves / "gt"),
