@@ -197,6 +197,9 @@ def _say_what_is_next(arguments: argparse.Namespace, data: TrainingData, rows: l
     print(f"{arguments.root / 'data' / arguments.name}: mean AUC {auc:.4f}, mean F1 {f1:.4f} of {len(rows)} classes")
     for row in rows[:12]:
         print(f"  {row['class']}: AUC {row['AUC']:.4f}, F1 {row['F1']:.4f}, threshold {row['threshold']:.4f}")
+    for row in rows:
+        if row["threshold"] >= 1:
+            print(f"note: {row['class']}: its threshold is 1: it can never be found", file=sys.stderr)
     print(f"log, curves and figures of each class in {out}")
     model = f"--model {arguments.name} --root {arguments.root}"
     print("next, with images and masks that were not trained on (MPP: their microns per pixel):")

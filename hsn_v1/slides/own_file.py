@@ -21,7 +21,7 @@ from .grid import SlideGrid
 from .job import SlideJob, label_reader
 from .method import Method, Outcome, Plan, plan_for
 from .progress import Report
-from .record import claim, finish, give_up, results_of
+from .record import claim, damage, finish, give_up, results_of
 from .results import OVERVIEW, Results, shrunk, small_picture
 from .tissue import REDUCTION, Survey, survey, survey_notes, tiles_with_tissue
 from .whole_image import segment_whole
@@ -120,6 +120,7 @@ def _segment_claimed(
     began, folder = time.monotonic(), held.path.parent
     plan, caveat = plan_for(slide, classifier, method), classifier.labels.caveat
     run = identity(slide, classifier, method, plan) | {"offset": offset}
+    damaged = damage(folder)
     known = claim(folder, run, force)
     if known:
         return Outcome.of_record(folder, known, "done before")
@@ -133,6 +134,7 @@ def _segment_claimed(
     facts = {"kind": plan.kind, "maps": plan.maps, "height": slide.height, "width": slide.width, "mpp": slide.mpp}
     facts |= {"tiles": tiles, "seconds": round(time.monotonic() - began, 1)}
     about = {"facts": facts, "columns": dict(columns), "notes": [*slide.notes, *notes], "caveat": caveat}
+    about["notes"] += [f"{damaged}; the results were made anew"] if damaged else []
     held.check()  # that no other run took the folder while this one was silent
     record = finish(folder, {**run, **source_of(slide), **classes_of(method), **about})
     return Outcome.of_record(folder, record, "done")
