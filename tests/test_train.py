@@ -209,7 +209,7 @@ def test_training_that_diverges_ends_in_one_line_and_without_a_classifier(keras,
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (["0.png,1,0"], "patches: one patch that can be read; expected at least two"),
+        (["0.png,1,0"], "patches: one patch that can be read; expected two"),
         (["0.png,1,0", "2.png,1,0"], "no class is in some validation patches and lacking in others"),
     ],
 )
