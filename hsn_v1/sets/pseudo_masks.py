@@ -93,7 +93,7 @@ def _write_claimed(
         for path in settings.images
         if path.name not in known
     }
-    todo = [path for path in settings.images if path.name in known and not all(file.exists() for file in results[path])]
+    todo = [path for path in settings.images if path.name in known and not all(map(_is_there, results[path]))]
     for _ in range(len(settings.images) - len(todo)):
         on_image()
     with worker_pool(settings.workers, settings.out, SMALL_IMAGES) as pool:
@@ -110,6 +110,10 @@ def _write_claimed(
     if len(failures) == len(settings.images):
         raise InputError(next(iter(failures.values())))
     return failures
+
+
+def _is_there(file: Path) -> bool:
+    return file.exists() and file.stat().st_size > 0
 
 
 def _facts(settings: Settings, classifier: Classifier, known: Mapping[str, Collection[str]]) -> dict[str, Any]:

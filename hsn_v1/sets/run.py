@@ -104,14 +104,16 @@ def _run_claimed(settings: Settings, classifier: Classifier, on_image: Callable[
     else:
         (settings.out / MADE_WITH).unlink(missing_ok=True)
     written = [path for path in settings.images if settings.resume and kept_file(settings, path).exists()]
-    todo = [path for path in settings.images if path not in written]
     write_record(settings)
     results: list[ImageResult] = []
     failures: dict[str, str] = {}
     with worker_pool(settings.workers, settings.out, SMALL_IMAGES) as pool:
-        measured = [(path, pool.submit(measure_written, settings, path)) for path in written]
+        measured = {path: pool.submit(measure_written, settings, path) for path in written}
+        damaged = [path for path, future in measured.items() if not future.exception() and future.result() is None]
+        todo = [path for path in settings.images if path not in measured or path in damaged]
         finished = finish_images(settings, classifier, todo, lambda item: pool.submit(finish_image, settings, item))
-        for path, future in chain(measured, finished):
+        kept = ((path, future) for path, future in measured.items() if path not in damaged)
+        for path, future in chain(kept, finished):
             try:
                 results.append(future.result())
             except InputError as error:
@@ -119,7 +121,8 @@ def _run_claimed(settings: Settings, classifier: Classifier, on_image: Callable[
             on_image()
         if not results:
             raise InputError(next(iter(failures.values())))
-        report = summarise(results, failures, settings.notes, settings.label_sets)
+        notes = [f"{path}: what was written of it before is damaged, and was made anew" for path in damaged]
+        report = summarise(results, failures, (*settings.notes, *notes), settings.label_sets)
         write_report(settings, report, pool)
         write_record(settings, report)
     return report
