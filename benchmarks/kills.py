@@ -81,6 +81,7 @@ def noise(text: str) -> list[str]:
 def attempt(case: Case, out: Path, victim: str, delay: float, found: Counter, details: list[str]) -> bool:
     """Start a command and kill it after a while; tell whether it came to its end before."""
     mark = uuid.uuid4().hex
+    out.mkdir(exist_ok=True)
     log = out.with_suffix(".log")
     with log.open("w") as screen:
         command = subprocess.Popen(
@@ -137,7 +138,8 @@ def try_case(case: Case, folder: Path, kills: int, rng: random.Random, details: 
     clean, out = folder / "clean", folder / "out"
     folder.mkdir(exist_ok=True)
     began = time.monotonic()
-    attempt(case, clean, "main -9", 1e9, Counter(), details)
+    if attempt(case, clean, "main -9", 1e9, (first := Counter()), details) and first["status"]:
+        raise SystemExit("\n".join(details))
     seconds, expected = time.monotonic() - began, digests(clean)
     victims = [list(VICTIMS)[number % len(VICTIMS)] for number in range(kills)]
     while victims:
@@ -172,8 +174,8 @@ def main() -> int:
                 found = try_case(case, Path(folder, "run"), arguments.kills, rng, details)
                 table.add_row(case.name, *(str(found[column]) for column in COLUMNS))
                 wrong += sum(found[column] for column in COLUMNS[2:])
-                print("\n".join(details[-8:]) if details else "", f"{case.name}: {dict(found)}", flush=True)
-    Console().print(table)
+                print(f"{case.name}: {dict(found)}", flush=True)
+    Console(width=140).print(table)
     print("\n".join(details))
     return int(wrong > 0)
 
