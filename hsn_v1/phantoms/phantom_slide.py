@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..files.level import overlapping
 from ..files.writing import replacing, write_picture
 from ..tiles import Window
-from ..workers import available_cores, pool_of
+from ..workers import available_cores, in_parallel
 from . import phantom
 
 #: Side of a phantom in the mosaic, in um: 350 px of the classifier, so that joints seldom meet the tiles' borders.
@@ -133,12 +133,8 @@ def write_slide(path: Path, size: int, mpp: float = 0.25, tissue: float = 0.6, s
 
 def _phantoms(rng: np.random.Generator, count: int, field: int, mpp: float) -> tuple[np.ndarray, dict]:
     """Images (F, field, field, 3), and label maps (F, side, side) at the classifier's scale by label set."""
-    from rich.progress import track
-
-    seeds = rng.choice(phantom.SEEDS["test"], count, replace=False)
-    pool = pool_of(available_cores())
-    made = pool.map(_phantom, map(int, seeds), [field] * count, [mpp] * count)
-    images, labels = zip(*track(made, f"drawing {count} phantoms", count), strict=True)
+    jobs = [(int(seed), field, mpp) for seed in rng.choice(phantom.SEEDS["test"], count, replace=False)]
+    images, labels = zip(*in_parallel(_phantom, jobs, f"drawing {count} phantoms"), strict=True)
     return np.stack(images), {name: np.stack([each[name] for each in labels]) for name in labels[0]}
 
 
