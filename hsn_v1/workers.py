@@ -142,7 +142,7 @@ def stop_workers() -> None:
 
 
 def _kill(pool: loky.ProcessPoolExecutor) -> None:
-    log = logging.getLogger("loky")
+    log = logging.getLogger("concurrent.futures")
     before = log.level
     log.setLevel(logging.CRITICAL + 1)  # it tells the screen of work that was cancelled meanwhile
     try:

@@ -124,6 +124,7 @@ def _archived(archive: zipfile.ZipFile) -> Iterator[Member]:
 
 
 def _lying_in(folder: Path) -> Iterator[Member]:
+    os.scandir(folder).close()  # raises where `rglob` would pass over a folder that cannot be read
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() or not path.is_dir():
             status = path.lstat()
