@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,10 +134,11 @@ def _segment_claimed(
     facts = {"kind": plan.kind, "maps": plan.maps, "height": slide.height, "width": slide.width, "mpp": slide.mpp}
     facts |= {"tiles": tiles, "seconds": round(time.monotonic() - began, 1)}
     about = {"facts": facts, "columns": dict(columns), "notes": [*slide.notes, *notes], "caveat": caveat}
-    about["notes"] += [f"{damaged}; the results were made anew"] if damaged else []
     held.check()  # that no other run took the folder while this one was silent
     record = finish(folder, {**run, **source_of(slide), **classes_of(method), **about})
-    return Outcome.of_record(folder, record, "done")
+    outcome = Outcome.of_record(folder, record, "done")
+    healed = (f"{damaged}; the results were made anew",) if damaged else ()
+    return replace(outcome, notes=(*outcome.notes, *healed))
 
 
 def _make_results(
