@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from ..errors import InputError
 
@@ -26,7 +27,8 @@ def exit_status(command: Callable[[], int]) -> int:
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)
-        sys.unraisablehook = _again
+    ignore = sys.unraisablehook
+    sys.unraisablehook = partial(_again, ignore)
     try:
         return command()
     except InputError as error:
@@ -43,19 +45,21 @@ def exit_status(command: Callable[[], int]) -> int:
         interrupted = isinstance(error, KeyboardInterrupt)
         print("interrupted" if interrupted else "terminated", file=sys.stderr)
         return 130 if interrupted else 143
+    finally:
+        sys.unraisablehook = ignore
 
 
 def _terminate(*_) -> None:
     raise Terminated
 
 
-def _again(ignored: sys.UnraisableHookArgs) -> None:
+def _again(ignore: Callable, ignored: sys.UnraisableHookArgs) -> None:
     """Send a signal once more that came where Python ignores exceptions, such as when it collects garbage."""
     numbers = {KeyboardInterrupt: signal.SIGINT, Terminated: signal.SIGTERM}
     if ignored.exc_type in numbers:
         threading.Timer(0.05, os.kill, (os.getpid(), numbers[ignored.exc_type])).start()
     else:
-        sys.__unraisablehook__(ignored)
+        ignore(ignored)
 
 
 def _stop() -> None:
