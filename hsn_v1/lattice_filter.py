@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import literal_unroll, njit
 
+from .kernels import kernel
 from .lanes import WIDTHS, everywhere, load, prefetch, store
 from .threads import each, spans
 
@@ -145,7 +146,7 @@ def add_slice(lattice: Lattice, blurred: list[np.ndarray], gains: np.ndarray, ou
         first += vertices.shape[1]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _splat(values, first, before, offsets, weights, vertices, least, most, start, stop):
     """Spread the columns from `first` on over the vertices `start` to `stop`, of remainders `least` to `most`."""
     width = vertices.shape[1]
@@ -165,7 +166,7 @@ def _splat(values, first, before, offsets, weights, vertices, least, most, start
                 column += len(lanes)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _blur(old, new, above, below, start, stop):
     width = old.shape[1]
     for v in range(start, stop):
@@ -178,7 +179,7 @@ def _blur(old, new, above, below, start, stop):
                 column += len(lanes)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _slice(vertices, offsets, weights, alphas, after, gains, out, first):
     width = vertices.shape[1]
     for p in range(len(out)):

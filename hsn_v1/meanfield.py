@@ -21,8 +21,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from .kernels import kernel
 from .lattice_filter import Lattice, add_slice, blur, buffers
 from .threads import each, spans
 
@@ -92,7 +92,7 @@ def _update(log_p: np.ndarray, messages: list[tuple[Pairwise, list]], q: np.ndar
         _softmax(logits, q[points])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _softmax(logits, q):
     """Softmax over the classes, as Eigen computes it on SSE: four classes at a time, the rest one by one."""
     points, classes = logits.shape

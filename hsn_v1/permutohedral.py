@@ -32,8 +32,8 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from numba import njit
 
+from .kernels import kernel
 from .lattice_filter import Lattice, filter_lattice
 from .threads import each, spans
 
@@ -140,7 +140,7 @@ def _key_layout(features: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np
     return np.append(place @ digits, 0), -(place @ lowest), key_bits
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _embed(features, scale, strides, origin, point, keys, weights, start, stop):
     """Keys and barycentric weights of the vertices around points `start` to `stop` (Adams et al., section 3.2).
 
@@ -214,7 +214,7 @@ def _sort_block(keys: np.ndarray, offsets: np.ndarray, point_bits: int, key_bits
     return keys[: _number(keys, point_bits, offsets)].copy()
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _sort(values, low, high):
     """Sort by the bits from `low` to `high`, a digit at a time, the least first: a radix sort, linear in the values."""
     sorted_values, ends = np.empty_like(values), np.empty(1 << DIGIT, np.int64)
@@ -232,7 +232,7 @@ def _sort(values, low, high):
     return values
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _number(keys, point_bits, offsets):
     """Move the distinct among sorted keys to the front, and tell each point the number of its key."""
     last, last_key = -1, np.int64(-1)
@@ -245,7 +245,7 @@ def _number(keys, point_bits, offsets):
     return last + 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _link(keys, others, step, first, above, below, base, other_base, missing):
     """Merge ``keys + step`` with `others`; both are sorted, the sums from index `first` on, and round."""
     i, j, left = first, 0, len(keys)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import os
 import signal
 import threading
@@ -137,7 +138,17 @@ def _follow(parent: int) -> None:
 def stop_workers() -> None:
     """Kill the worker processes, if there are any, whatever they are doing."""
     if _pool:
-        _pool.shutdown(wait=True, kill_workers=True)
+        _kill(_pool)
+
+
+def _kill(pool: loky.ProcessPoolExecutor) -> None:
+    log = logging.getLogger("concurrent.futures")
+    before = log.level
+    log.setLevel(logging.CRITICAL + 1)  # it tells the screen of work that was cancelled meanwhile
+    try:
+        pool.shutdown(wait=True, kill_workers=True)
+    finally:
+        log.setLevel(before)
 
 
 @contextlib.contextmanager
@@ -149,7 +160,7 @@ def worker_pool(
     try:
         yield pool
     except BaseException as error:
-        pool.shutdown(wait=True, kill_workers=True)
+        _kill(pool)
         if isinstance(error, OSError):
             what = f"{error.filename or out}: {error.strerror or error}"
             raise InputError(f"{what}; results cannot be written: make room there, or choose another --out") from error
@@ -174,8 +185,18 @@ def outside_garbage_collection() -> Iterator[None]:
 
 
 def in_parallel(work: Callable[..., Result], jobs: Sequence[tuple], what: str, quiet: bool = False) -> Iterator[Result]:
-    """Yield what a function gives for each job's arguments, in order, worked out in processes, with a progress bar."""
+    """Yield what a function gives for each job's arguments, in order, worked out in processes, with a progress bar.
+
+    Raises
+    ------
+    InputError
+        If a process dies.
+    """
     from rich.progress import track
 
-    results = pool_of(available_cores()).map(work, *zip(*jobs, strict=True), chunksize=max(1, min(16, len(jobs) // 8)))
-    return iter(track(results, what, len(jobs), disable=quiet))
+    chunk = max(1, min(16, len(jobs) // 8))
+    try:
+        results = pool_of(available_cores()).map(work, *zip(*jobs, strict=True), chunksize=chunk)
+        yield from track(results, what, len(jobs), disable=quiet)
+    except BrokenProcessPool as error:
+        raise InputError("a worker process died, probably for lack of memory; free some, and begin again") from error

@@ -1,5 +1,6 @@
 """A folder belongs to one run at a time."""
 
+import errno
 import json
 import os
 import subprocess
@@ -9,7 +10,7 @@ import time
 
 import pytest
 
-from hsn_v1.files.claims import FILE, ClaimedError, claimed
+from hsn_v1.files.claims import FILE, ClaimedError, claimed, claimed_name
 
 HOLD = "import sys, time; from pathlib import Path; from hsn_v1.files.claims import claimed\n"
 HOLD += "with claimed(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
@@ -108,3 +109,37 @@ def test_of_many_that_find_a_dead_claim_one_takes_it(tmp_path):
             thread.join()
         assert len(taken) == 1
         assert not tmp_path.exists()
+
+
+def test_a_file_system_without_hard_links_will_do(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    write_claim(tmp_path, age=70)
+    with claimed(tmp_path) as claim:
+        claim.check()
+        assert files(tmp_path) == [FILE]
+        with pytest.raises(ClaimedError, match="is working there"), claimed(tmp_path):
+            pass
+        claim.check()
+    assert not tmp_path.exists()
+
+
+def test_a_name_in_a_folder_is_held_and_others_are_free(tmp_path):
+    with claimed_name(tmp_path, "m"):
+        held = rf"^{tmp_path / 'm'}: another run .* is working there; wait for its end, or choose another --name$"
+        with pytest.raises(ClaimedError, match=held), claimed_name(tmp_path, "m"):
+            pass
+        with claimed_name(tmp_path, "n"), claimed(tmp_path):
+            pass
+    assert not tmp_path.exists() or files(tmp_path) == []
+
+
+def test_what_runs_left_that_were_killed_while_they_claimed_is_removed(tmp_path):
+    for name, age in ((".claim.old", 3600), (".claim.new", 0)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    with claimed(tmp_path):
+        pass
+    assert files(tmp_path) == [".claim.new"]

@@ -1,5 +1,7 @@
 """Fitting: the schedule, the loss, interruption, and what stops it."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -8,11 +10,12 @@ from hsn_v1.errors import InputError
 from hsn_v1.new_class_file import class_file
 from hsn_v1.training import fit as fitting
 from hsn_v1.training.augmentation import augmentation
-from hsn_v1.training.fit import BEST, LAST, PREVIOUS, class_weights, cyclical_learning_rate, fit, restore
+from hsn_v1.training.checkpoints import BEST, LAST, PREVIOUS, RECIPE
+from hsn_v1.training.fit import class_weights, cyclical_learning_rate, fit
 from hsn_v1.training.networks import build_network
 from hsn_v1.training.patches import LabelledPatches
 from hsn_v1.training.recipe import Recipe
-from hsn_v1.training.report import read_log
+from hsn_v1.training.report import LOG, read_log
 
 pytestmark = pytest.mark.slow
 
@@ -72,12 +75,12 @@ def test_interrupted_training_goes_on_where_it_was(keras, tmp_path, monkeypatch)
     monkeypatch.setattr(fitting, "cyclical_learning_rate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path)
-    assert [row["epoch"] for row in read_log(tmp_path / "log.csv")] == ["0"]
+    assert [row["epoch"] for row in read_log(tmp_path / LOG)] == ["0"]
     assert steps == [0, 0.5, 1, 1.5]
 
     monkeypatch.setattr(fitting, "cyclical_learning_rate", lambda *at: steps.append(at[0]) or rate(*at))
     model = train(tmp_path)
-    assert [row["epoch"] for row in read_log(tmp_path / "log.csv")] == ["0", "1", "2"]
+    assert [row["epoch"] for row in read_log(tmp_path / LOG)] == ["0", "1", "2"]
     assert steps[4:] == [1, 1.5, 2, 2.5]
     trained = [weight.copy() for weight in model.get_weights()]
     again = train(tmp_path)  # nothing is left to do
@@ -88,7 +91,7 @@ def test_interrupted_training_goes_on_where_it_was(keras, tmp_path, monkeypatch)
 
 def test_the_best_epoch_is_kept(keras, tmp_path):
     model = train(tmp_path, 4, Recipe(width=0.03, tile=32, batch=4, half_cycle=1, high=0.5))
-    log = read_log(tmp_path / "log.csv")
+    log = read_log(tmp_path / LOG)
     weights = build_network(TINY, 3)
     weights.compile("sgd", fitting.weighted_cross_entropy(class_weights(patches(8).targets)), jit_compile=False)
     weights.set_weights(model.get_weights())
@@ -96,15 +99,72 @@ def test_the_best_epoch_is_kept(keras, tmp_path):
     assert loss == pytest.approx(min(float(row["val_loss"]) for row in log), rel=1e-3)
 
 
-def test_a_broken_checkpoint_gives_way_to_the_one_before(keras, tmp_path):
+def test_a_broken_checkpoint_gives_way_to_the_one_before(keras, tmp_path, capsys):
     train(tmp_path, 2)
     (tmp_path / LAST).write_bytes((tmp_path / LAST).read_bytes()[:1000])  # as if power had failed
     train(tmp_path, 3)
-    assert [row["epoch"] for row in read_log(tmp_path / "log.csv")] == ["0", "1", "2"]
-    for name in (LAST, PREVIOUS):
-        (tmp_path / name).write_bytes(b"")
-    with pytest.raises(InputError, match=f"{LAST}.*: checkpoint cannot be read; remove the folder"):
-        restore(build_network(TINY, 3), tmp_path)
+    assert [row["epoch"] for row in read_log(tmp_path / LOG)] == ["0", "1", "2"]
+    assert f"note: {tmp_path / LAST}: checkpoint cannot be read" in capsys.readouterr().err
+
+
+def flip(path):
+    """Change one byte in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def empty(path):
+    path.write_bytes(b"\0")
+
+
+@pytest.fixture(scope="module")
+def trained(keras, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    train(folder, 2)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("names", "damage", "note"),
+    [
+        ((LAST, PREVIOUS), flip, "training begins anew"),
+        ((BEST,), flip, f"{BEST}: not there; the best epoch is chosen from those that come"),
+        ((LOG,), empty, f"{LOG}: lacks 2 epochs"),
+        ((RECIPE,), empty, f"{RECIPE}: cannot be read; training begins anew"),
+    ],
+)
+def test_damage_heals_with_a_note(trained, tmp_path, capsys, names, damage, note):
+    folder = tmp_path / "copy"
+    shutil.copytree(trained, folder)
+    for name in names:
+        damage(folder / name)
+    train(folder, 3)
+    assert note in capsys.readouterr().err
+    assert read_log(folder / LOG)[-1]["epoch"] == "2"
+    assert {path.name for path in folder.iterdir()} >= {BEST, LAST, LOG, RECIPE}
+
+
+def test_a_disk_that_is_full_at_a_checkpoint_loses_nothing(keras, tmp_path, monkeypatch):
+    """Each file in turn cannot be written; the training goes on from there once there is room."""
+    write, refused = type(tmp_path).write_bytes, []
+
+    def fill(path, content):
+        if any(f".{name}." in path.name for name in refused):
+            raise OSError(28, "No space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(type(tmp_path), "write_bytes", fill)
+    for epochs, name in enumerate((RECIPE, LOG, BEST, LAST), 1):
+        refused[:] = [name]
+        (tmp_path / BEST).unlink(missing_ok=True)
+        with pytest.raises(OSError, match="No space left") as full:
+            train(tmp_path, epochs)
+        assert full.value.filename == str(tmp_path / name)
+        refused.clear()
+        train(tmp_path, epochs)
+        assert len(read_log(tmp_path / LOG)) == epochs
+        assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 def test_a_folder_holds_one_training(keras, tmp_path):

@@ -93,3 +93,20 @@ def test_a_folder_without_images_or_masks_is_named(tmp_path):
         settings_of_folder(tmp_path, INVENTED, (TISSUE,), tmp_path / "out")
     with pytest.raises(InputError, match="masks: no such folder; it should hold a mask of each image"):
         settings_of_folder(tmp_path / "img", INVENTED, (TISSUE,), tmp_path / "out", tmp_path / "masks")
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff"])
+def test_what_is_damaged_of_an_image_is_made_anew_and_said(settings, content):
+    expected, _ = classified(settings)
+    (settings.out / "work" / "c.png.json").write_bytes(content)
+    mask = settings.out / "tissue" / "ablative_CRF" / f"{FILES[0]}"
+    mask.write_bytes(mask.read_bytes()[:-30])
+    (settings.out / "run.json").write_bytes(content)
+    again, count = classified(settings)
+    assert count == 2
+    assert again.metrics("tissue", "CRF") == expected.metrics("tissue", "CRF")
+    assert [note for note in again.notes if "was made anew" in note] == [
+        f"{settings.images[i]}: what was written of it before is damaged, and was made anew" for i in (0, 2)
+    ]
+    (settings.out / "settings.json").write_bytes(content)
+    assert classified(settings)[1] == 3

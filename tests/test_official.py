@@ -2,10 +2,10 @@
 
 import errno
 import json
+import os
 import shutil
 import stat
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -286,12 +286,12 @@ def test_interrupted_unpacking_leaves_nothing_behind(failure, tmp_path, monkeypa
 
 def test_a_root_that_cannot_be_written_to_is_one_line(tmp_path, monkeypatch, capsys):
     def refuse(*_, **__):
-        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "root"))
+        raise PermissionError(errno.EACCES, "Permission denied", "root")
 
-    monkeypatch.setattr(tempfile, "TemporaryDirectory", refuse)
+    monkeypatch.setattr(os, "mkdir", refuse)
     archive = archive_of(tmp_path / "a.zip", "data/a")
     assert command(monkeypatch, archive, "--root", tmp_path / "root") == 2
-    expected = f"error: {tmp_path / 'root'}: Permission denied; the download cannot be put there: make room, or choose"
+    expected = f"error: {tmp_path / 'root'}: cannot be written to (Permission denied); choose another folder\n"
     assert capsys.readouterr().err.startswith(expected)
 
 

@@ -179,3 +179,22 @@ def test_what_was_not_scanned_is_no_tissue(tmp_path, toy_histonet, maps):
     assert (labels[half + 1 :] == 0).all()
     assert (labels[: half - 1] > 0).mean() > 0.9
     assert any("not scanned" in note for note in done.notes)
+
+
+def test_what_is_missing_of_results_is_made_anew_and_said_once(tmp_path, image, toy_histonet):
+    Image.fromarray(image).save(tmp_path / "a.png")
+    method = Method((MORPH,), {"morph": CRFS["morph"]})
+    first = segment_slide(tmp_path / "a.png", toy_histonet, method, tmp_path / "out", mpp=CLASSIFIER_MPP)
+    before = {path.name: path.read_bytes() for path in (first.folder / "morph").iterdir()}
+    (first.folder / "morph" / "overview.png").unlink()
+    (first.folder / "morph" / "a.ome.tif").write_bytes(b"")
+    again = segment_slide(tmp_path / "a.png", toy_histonet, method, tmp_path / "out", mpp=CLASSIFIER_MPP)
+    assert (again.status, len(again.notes)) == ("done", len(first.notes) + 1)
+    assert again.notes[-1] == f"{first.folder / 'morph' / 'a.ome.tif'}: is missing or empty; the results were made anew"
+    assert {path.name: path.read_bytes() for path in (first.folder / "morph").iterdir()} == before
+    (first.folder / "run.json").write_text("")
+    options = {"mpp": CLASSIFIER_MPP, "force": True}
+    last = segment_slide(tmp_path / "a.png", toy_histonet, method, tmp_path / "out", **options)
+    assert last.notes[-1] == f"{first.folder / 'run.json'}: cannot be read; the results were made anew"
+    known = segment_slide(tmp_path / "a.png", toy_histonet, method, tmp_path / "out", mpp=CLASSIFIER_MPP)
+    assert (known.status, known.notes) == ("done before", first.notes)

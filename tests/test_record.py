@@ -1,17 +1,33 @@
 import pytest
 
 from hsn_v1.errors import InputError
-from hsn_v1.slides.record import claim, finish, give_up, publish, read_record, records, results_of, write_record
+from hsn_v1.slides.record import (
+    claim,
+    damage,
+    finish,
+    give_up,
+    publish,
+    read_record,
+    records,
+    results_of,
+    write_record,
+)
 
 RUN = {"input": "a.png", "mpp": 0.5, "label sets": ["morph"]}
+FILES = ("a.ome.tif", "a.geojson", "areas.csv", "overview.png", "image.jpg", "mask.png")
 OTHER = {**RUN, "mpp": 0.25, "label sets": ["func"]}
+
+
+def write_results(folder, text):
+    folder.mkdir(parents=True)
+    for name in FILES:
+        (folder / name).write_text(text)
 
 
 def complete(folder, run, text):
     assert claim(folder, run, force=True) is None
     for name in run["label sets"]:
-        (results_of(folder) / name).mkdir(parents=True)
-        (results_of(folder) / name / "areas.csv").write_text(text)
+        write_results(results_of(folder) / name, text)
     finish(folder, {**run, "notes": []})
 
 
@@ -69,8 +85,7 @@ def test_results_that_were_moving_up_go_on_moving(tmp_path, moved):
     folder = tmp_path / "a.png"
     complete(folder, RUN, "old")
     claim(folder, OTHER, force=True)
-    (results_of(folder) / "func").mkdir(parents=True)
-    (results_of(folder) / "func" / "areas.csv").write_text("new")
+    write_results(results_of(folder) / "func", "new")
     write_record(results_of(folder), {**OTHER, "finished": True})
     write_record(folder / "work", {**OTHER, "complete": True})
     if moved:
@@ -98,6 +113,40 @@ def test_giving_up_leaves_earlier_results(tmp_path):
     claim(folder, OTHER, force=True)
     give_up(folder)
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damaging", ["unlink", "empty"])
+def test_results_that_lack_a_file_are_made_anew(tmp_path, name, damaging):
+    folder = tmp_path / "a.png"
+    complete(folder, RUN, "old")
+    assert damage(folder) == ""
+    file = folder / "morph" / name
+    file.unlink() if damaging == "unlink" else file.write_text("")
+    assert damage(folder).endswith("is missing or empty")
+    with pytest.raises(InputError, match="holds results of another run"):
+        claim(folder, OTHER, force=False)
+    assert claim(folder, RUN, force=False) is None
+    write_results(results_of(folder) / "morph", "new")
+    finish(folder, RUN)
+    assert damage(folder) == "" and contents(folder)["morph/areas.csv"] == "new"
+    assert claim(folder, RUN, force=False)["finished"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_results_whose_record_is_damaged_are_made_anew(tmp_path, force):
+    folder = tmp_path / "a.png"
+    complete(folder, RUN, "old")
+    (folder / "run.json").write_text("")
+    (folder / ".run.json.0.1.part").write_text("{")
+    assert damage(folder) == f"{folder / 'run.json'}: cannot be read"
+    assert claim(folder, OTHER, force) is None
+
+
+def test_leftovers_of_runs_are_not_files_of_somebody_else(tmp_path):
+    for name in (".claim.1", ".run.json.0.1.part"):
+        (tmp_path / name).touch()
+    assert claim(tmp_path, RUN, force=False) is None
 
 
 def test_a_folder_with_other_files_is_not_touched(tmp_path):

@@ -1,5 +1,6 @@
 import csv
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from conftest import SIZES, links
 from hsn_v1 import HistoSegNetV1
 from hsn_v1.adp import CLASSIFIER_CODES, FUNC, GLAS, LABEL_SETS, MORPH
 from hsn_v1.errors import InputError
+from hsn_v1.files.claims import ClaimedError, claimed
 from hsn_v1.files.images import read_image
 from hsn_v1.files.truth import read_truth
 from hsn_v1.files.writing import write_picture
@@ -332,3 +334,33 @@ def test_a_script_of_published_calls_runs_unchanged(root, tmp_path_factory):
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert per_image("func", MASKS) | metric_files(["morph", "func"]) <= tree(root / "out" / "patches")
+
+
+@pytest.mark.parametrize("size", [(1, 1200), (1200, 1), (2, 2000)])
+def test_images_as_thin_as_a_line_are_segmented(root, toy_histonet, size):
+    folder = root / "img" / "thin"
+    write_picture(folder / "line.png", np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8))
+    report = run(root, {**PATCHES, "input_name": "thin", "gt_mode": "off"}, toy_histonet)
+    assert (report.files, report.failures) == (("line.png",), {})
+    mask, _ = read_image(root / "out" / "thin" / "morph" / "patch" / "line.png")
+    assert mask.shape[:2] == size
+
+
+def test_images_whose_maps_would_have_one_name_are_refused(root, toy_histonet):
+    shutil.copy(root / "img" / "patches" / "a#1.png", root / "img" / "patches" / "a#1.PNG")
+    with pytest.raises(InputError, match=r"a#1\.png and a#1\.PNG: their maps would have the same name; rename one"):
+        run(root, PATCHES, toy_histonet)
+    run(root, {**PATCHES, "save_types": [0, 0, 1, 0], "gt_mode": "off"}, toy_histonet)
+    masks = {path.name for path in (root / "out" / "patches" / "morph" / "patch").iterdir()}
+    assert masks == {*SIZES, "a#1.PNG"}
+
+
+def test_a_second_run_into_the_same_folder_is_refused_and_the_folder_is_given_up(root, toy_histonet):
+    with (
+        claimed(root / "out" / "patches"),
+        pytest.raises(ClaimedError, match=r"patches: another run \(process \d+ on .*\) is working there; wait"),
+    ):
+        run(root, PATCHES, toy_histonet)
+    assert not (root / "out" / "patches").exists()
+    run(root, {**PATCHES, "run_level": 1}, toy_histonet)
+    assert not list((root / "out").rglob(".*"))

@@ -28,6 +28,22 @@ def work():
 sys.exit(exit_status(work))
 """
 
+COLLECTING = """
+import sys, time
+from hsn_v1.commands.status import exit_status
+
+class Slow:
+    def __del__(self):
+        print("collecting", flush=True)
+        time.sleep(2)
+
+def work():
+    Slow()
+    time.sleep(60)
+
+sys.exit(exit_status(work))
+"""
+
 
 def left_of(marker):
     left = []
@@ -60,6 +76,20 @@ def test_a_busy_command_that_is_stopped_leaves_no_process_and_no_noise(tmp_path,
     assert not left_of(str(tmp_path))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "status", "message"), [(signal.SIGINT, 130, "interrupted\n"), (signal.SIGTERM, 143, "terminated\n")]
+)
+def test_a_signal_that_comes_where_python_ignores_exceptions_is_not_lost(number, status, message):
+    command = subprocess.Popen(
+        [sys.executable, "-c", COLLECTING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert command.stdout.readline() == "collecting\n"
+    command.send_signal(number)
+    _, error = command.communicate(timeout=30)
+    assert (command.returncode, error) == (status, message)
+
+
 def raising(error):
     def command():
         raise error
@@ -72,11 +102,13 @@ def raising(error):
     [
         (InputError("x.png: no image"), "error: x.png: no image\n"),
         (PermissionError(13, "Permission denied", "a folder"), "error: a folder: Permission denied\n"),
+        (OSError(28, "No space left", "a.png"), "error: a.png: No space left; make room there, and run the same "),
     ],
 )
 def test_what_the_user_can_mend_is_one_line(capsys, error, line):
     assert exit_status(raising(error)) == 2
-    assert capsys.readouterr() == ("", line)
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(line) and err.count("\n") == 1
 
 
 def test_a_fault_of_ours_has_a_traceback():

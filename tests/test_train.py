@@ -1,6 +1,7 @@
 """The commands from a user's images to a trained classifier: patches, train, tune-crf."""
 
 import re
+import shutil
 import sys
 
 import numpy as np
@@ -68,7 +69,7 @@ def test_from_images_with_masks_to_a_classifier_of_new_classes(keras, halves, co
     for line in re.findall("^  hsn-v1 (.*)$", out, re.MULTILINE):
         assert f"--model mine --root {root}" in line
     assert {path.name for path in (root / "out" / "mine").iterdir()} >= {
-        *("log.csv", "classes.csv", "classes.png", "curves.png", "best.weights.h5"),
+        *("log.csv", "classes.csv", "classes.png", "curves.png", "best.npz"),
     }
     status, out, err = command(
         *("tune-crf", "--model", "mine", "--root", root, "--images", halves / "img", "--truth", halves / "gt"),
@@ -178,3 +179,57 @@ def test_patches_need_colours_and_images(tmp_path, monkeypatch, command, classes
     options = ("--images", "a", "--truth", "b", "--out", "c", "--size", 8, "--mpp", 1)
     status, _, err = command("patches", *options, "--classes", *classes)
     assert status == 2 and message in err
+
+
+@pytest.fixture
+def coloured(tmp_path):
+    """Make red and green patches, and a function that writes a table of some of them."""
+    rng = np.random.default_rng(0)
+    for i in range(8):
+        write_picture(
+            tmp_path / "patches" / f"{i}.png", np.uint8((RED, GREEN)[i % 2] + rng.integers(-9, 9, (16, 16, 3)))
+        )
+
+    def table(*rows):
+        (tmp_path / "labels.csv").write_text("\n".join(["file,red,green", *rows]))
+        images = ("--images", tmp_path / "patches", "--labels", tmp_path / "labels.csv", "--mpp", 1)
+        return "train", "--name", "mine", "--root", tmp_path, *images, "--tile", 16, *QUICK
+
+    return table
+
+
+def test_training_that_diverges_ends_in_one_line_and_without_a_classifier(keras, tmp_path, coloured, command):
+    rows = [f"{i}.png,{1 - i % 2},{i % 2}" for i in range(8)]
+    status, _, err = command(*coloured(*rows), "--validation", 4, "--epochs", 5, "--low", 1e6, "--high", 1e6)
+    assert status == 2
+    assert re.search(r"^error: the loss is (nan|inf) in epoch \d: .* give a lower --high", err, re.MULTILINE)
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["mine.toml"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["0.png,1,0"], "patches: one patch that can be read; expected two"),
+        (["0.png,1,0", "2.png,1,0"], "no class is in some validation patches and lacking in others"),
+    ],
+)
+def test_too_few_patches_end_in_one_line(coloured, command, rows, message):
+    status, _, err = command(*coloured(*rows))
+    assert status == 2
+    assert sum(message in line for line in err.splitlines() if line.startswith("error: ")) == 1
+
+
+def test_what_cannot_be_found_or_read_is_said_once(keras, tmp_path, coloured, command):
+    """No patch has the last class, no validation patch the third."""
+    (tmp_path / "patches" / "7.png").write_bytes(b"no image")
+    rows = ["file,red,green,rare,absent", *(f"{i}.png,{1 - i % 2},{i % 2},{int(i == 3)},0" for i in range(8))]
+    arguments = coloured()
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    shutil.copytree(tmp_path / "patches", tmp_path / "validation")
+    (tmp_path / "validation" / "labels.csv").write_text("\n".join(rows[:4]))
+    status, _, err = command(*arguments, "--validation", tmp_path / "validation")
+    assert status == 0
+    (line,) = (line for line in err.splitlines() if "7.png" in line)
+    assert line.startswith(f"note: left out: {tmp_path / 'patches' / '7.png'}: not an image")
+    assert "note: in no patch at all, and therefore never found: absent" in err
+    assert "note: rare: no validation patch has it; it is in no figure, and its threshold is 1: it can never" in err

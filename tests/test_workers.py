@@ -1,3 +1,4 @@
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -5,9 +6,10 @@ from itertools import product
 
 import pytest
 
+from hsn_v1.errors import InputError
 from hsn_v1.sets import settings
 from hsn_v1.sets.settings import Settings
-from hsn_v1.workers import classifier_threads, side_by_side
+from hsn_v1.workers import classifier_threads, in_parallel, side_by_side
 
 
 @pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (3, 2), (16, 8)])
@@ -79,3 +81,16 @@ def test_what_goes_wrong_in_the_classifier_is_raised():
 
 def test_no_images_at_all():
     assert list(side_by_side(iter(()), None, 1, 1, 1)) == []
+
+
+def die(number):
+    if number == 2:
+        os._exit(9)
+    return number
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_one_line_and_the_next_work_is_done():
+    with pytest.raises(InputError, match="a worker process died, probably for lack of memory; free some, and begin"):
+        list(in_parallel(die, [(i,) for i in range(4)], "dying", quiet=True))
+    assert list(in_parallel(abs, [(-1,), (2,)], "working", quiet=True)) == [1, 2]

@@ -3,10 +3,12 @@
 import contextlib
 import csv
 import os
+import subprocess
+import sys
 
 import pytest
 
-from hsn_v1.files.writing import replacing, write_bytes, write_table, write_together
+from hsn_v1.files.writing import remove_leftovers, replacing, write_bytes, write_table, write_together
 
 NAMES = ["a\nb", 'a"b', "<script>", "=cmd|' /C calc'!A0", "@x", "+1+1", "-2+3", "\tx", "a\udcff", "l" * 250, ".."]
 
@@ -94,3 +96,34 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         write_together(dict.fromkeys(paths, b"new"))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a.json": b"old", "a.h5": b"old"}
+
+
+HALF = "import os, sys; from pathlib import Path; from hsn_v1.files.writing import replacing\n"
+HALF += "with replacing(Path(sys.argv[1])) as file:\n"
+HALF += "    file.write_text('half'); print('half', flush=True); input(); os._exit(9)"
+
+
+def test_what_a_killed_process_was_writing_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    path = tmp_path / "below" / "[a].png"
+    writer = subprocess.Popen(
+        [sys.executable, "-c", HALF, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert writer.stdout.readline() == "half\n"
+    (part,) = path.parent.iterdir()
+    (tmp_path / "below" / ".other.part").touch()
+    remove_leftovers(tmp_path)
+    assert part.exists()
+    writer.communicate("\n")
+    for folder, name in ((tmp_path, ""), (path.parent, "b"), (path.parent, "a")):
+        remove_leftovers(folder, name)
+        assert part.exists()
+    remove_leftovers(path.parent, "[a]")
+    assert [left.name for left in path.parent.iterdir()] == [".other.part"]
+
+
+def test_an_error_names_the_file_and_not_its_temporary_name(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="folder") as caught:
+        write_bytes(tmp_path / "folder", b"x")
+    assert caught.value.filename == str(tmp_path / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]

@@ -84,7 +84,7 @@ class _Job:
 
     def is_done(self, step: str, result: Path, made_from: Path | None = None) -> bool:
         """Return whether a step's result is there, and no older than what it is made from; if so, say so."""
-        if self.arguments.force or not result.exists():
+        if self.arguments.force or not result.exists() or not result.stat().st_size:
             return False
         if made_from and made_from.stat().st_mtime > result.stat().st_mtime:
             return False
@@ -99,54 +99,56 @@ def _names_of(part: str) -> tuple[str, ...]:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from ..files.writing import check_writable
+    from ..files.claims import claimed
+    from ..files.writing import check_writable, remove_leftovers
 
     for option in ("patch", "tuning", "trials", "workers", "mpp"):
         value = getattr(arguments, option)
         if value is not None and not 0 < value < float("inf"):
             raise InputError(f"--{option} {value}: expected a positive number")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of several models in one process
-    job = _job(arguments)
-    check_writable(job.out)
+    benchmark, name = _benchmark(arguments)
+    out = arguments.out or arguments.root / "out" / name
     steps: dict[str, Callable[[_Job], int]] = {"train": _train, "tune": _tune, "segment": _segment, "score": _score}
-    return max(steps[step](job) for step in ([arguments.step] if arguments.step else STEPS))
+    with claimed(out):
+        check_writable(out)
+        remove_leftovers(out)
+        job = _Job(benchmark, _parts(arguments, benchmark, out), name, arguments, out)
+        return max(steps[step](job) for step in ([arguments.step] if arguments.step else STEPS))
 
 
-def _job(arguments: argparse.Namespace) -> _Job:
-    """Find out what the data set is, and where its parts are."""
-    from rich.progress import track
-
+def _benchmark(arguments: argparse.Namespace) -> tuple[Benchmark, str]:
+    """Find out what the data set is, and what the model is called."""
     from ..new_class_file import parse_class
-    from ..sets.benchmarks import (
-        BENCHMARKS,
-        IN_ONE_FOLDER_SET,
-        Benchmark,
-        detect,
-        find_parts,
-        images_in_one_folder,
-        sorted_into_parts,
-    )
+    from ..sets.benchmarks import BENCHMARKS, IN_ONE_FOLDER_SET, Benchmark, detect, find_parts, images_in_one_folder
 
     folder, name = arguments.folder, arguments.set
     if name and name not in BENCHMARKS:
         raise InputError(f"--set {name}: expected one of {', '.join(BENCHMARKS)}")
-    in_one_folder = images_in_one_folder(folder)
     if arguments.classes:
         classes = dict(parse_class(each) for each in arguments.classes)
         if None in classes.values() or not arguments.mpp:
             raise InputError("--classes: expected the masks' colours, such as tumour=#004080, and --mpp")
         benchmark, name = Benchmark(classes, arguments.mpp, "grey"), name or folder.resolve().name
     else:
-        name = name or (IN_ONE_FOLDER_SET if in_one_folder else detect(find_parts(folder)))
+        name = name or (IN_ONE_FOLDER_SET if images_in_one_folder(folder) else detect(find_parts(folder)))
         benchmark = BENCHMARKS[name]
-    model = arguments.name or name
-    out = arguments.out or arguments.root / "out" / model
+    return benchmark, arguments.name or name
+
+
+def _parts(arguments: argparse.Namespace, benchmark: Benchmark, out: Path) -> dict[str, Part]:
+    """Find out where the data set's parts are; images of one folder are sorted into parts."""
+    from rich.progress import track
+
+    from ..sets.benchmarks import find_parts, images_in_one_folder, sorted_into_parts
+
+    folder, in_one_folder = arguments.folder, images_in_one_folder(arguments.folder)
     if in_one_folder:
         done = sorted_into_parts(folder, benchmark, out / "parts")
         for _ in track(done, "sorting into parts", len(in_one_folder), disable=arguments.quiet):
             pass
         folder = out / "parts"
-    return _Job(benchmark, find_parts(folder), model, arguments, out)
+    return find_parts(folder)
 
 
 def _call(command: str, options: Sequence[object]) -> int:
@@ -194,6 +196,7 @@ def _model(job: _Job) -> tuple[Taxonomy, LabelSet]:
 
 def _tune(job: _Job) -> int:
     """Tune thresholds and CRF, on images of the validation part or, without one, of the training part."""
+    from ..files.claims import claimed_name
     from ..files.models import load_histonet
     from ..sets.benchmarks import link_or_copy
     from ..training.tune_crf import read_tuning_set
@@ -210,8 +213,9 @@ def _tune(job: _Job) -> int:
     pairs, notes = read_tuning_set(folder / "img", folder / "mask", label_set)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
-    thresholds, kept = tune_thresholds(pairs, load_histonet(job.data, job.name), label_set, labels.mpp / mpp)
-    write_thresholds(job.data / f"{job.name}.mat", thresholds)
+    with claimed_name(job.data, job.name):
+        thresholds, kept = tune_thresholds(pairs, load_histonet(job.data, job.name), label_set, labels.mpp / mpp)
+        write_thresholds(job.data / f"{job.name}.mat", thresholds)
     print(
         "thresholds: " + ", ".join(f"{code} {value:.3f}" for code, value in zip(labels.codes, thresholds, strict=True))
     )

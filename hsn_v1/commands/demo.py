@@ -57,7 +57,12 @@ def demo(
     arguments = parser.parse_args()
     if arguments.quiet:
         params = {**params, "verbosity": "QUIET"}
-    source = official_or_phantoms(arguments.root, params, model_name, published, phantom)
+    return exit_status(
+        lambda: _demo(segment, official_or_phantoms(arguments.root, params, model_name, published, phantom), arguments)
+    )
+
+
+def _demo(segment: Callable[..., Report], source: Source, arguments: argparse.Namespace) -> int:
     if not source.is_official and not arguments.quiet:
         print(
             f"{arguments.root.resolve()} has no official data (see the README): phantoms, images made by this program, "
@@ -65,10 +70,6 @@ def demo(
             flush=True,
         )
     out = arguments.out or arguments.root / "out" / source.params["input_name"]
-    return exit_status(lambda: _demo(segment, source, out, arguments))
-
-
-def _demo(segment: Callable[..., Report], source: Source, out: Path, arguments: argparse.Namespace) -> int:
     report = segment(
         source.params,
         source.model_name,

@@ -106,8 +106,9 @@ def print_score(score: Score, label_set: LabelSet, protocols: tuple[str, ...]) -
 
 def write_score(path: Path, score: Score, label_set: LabelSet, protocols: tuple[str, ...]) -> None:
     """Write all metrics as a table, a row for each value; empty where a class does not occur."""
-    from ..files.writing import write_table
+    from ..files.writing import remove_leftovers, write_table
 
+    remove_leftovers(path.parent, path.name)
     rows = [
         (protocol, metric, code, "" if value != value else value)
         for (metric, code), values in score.table(label_set, protocols).items()

@@ -5,8 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..labels import LabelSet
+    from ..training.cut_patches import Cut
 
 
 def add_command(subparsers: argparse._SubParsersAction) -> None:
@@ -41,8 +46,9 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from ..files.writing import check_writable
-    from ..training.cut_patches import Cut, cut_patches
+    from ..files.claims import claimed
+    from ..files.writing import check_writable, remove_leftovers
+    from ..training.cut_patches import Cut
 
     stride, patch_mpp = arguments.stride or arguments.size, arguments.patch_mpp or arguments.mpp
     for name, value in (("size", arguments.size), ("stride", stride), ("mpp", arguments.mpp), ("patch-mpp", patch_mpp)):
@@ -51,9 +57,16 @@ def _run(arguments: argparse.Namespace) -> int:
     if not 0 < arguments.share <= 1 or not 0 <= arguments.validation < 1 or arguments.seed < 0:
         raise InputError("--share: expected above 0, up to 1; --validation: from 0, below 1; --seed: from 0 on")
     label_set = _label_set(arguments)
-    check_writable(arguments.out)
+    with claimed(arguments.out):
+        check_writable(arguments.out)
+        remove_leftovers(arguments.out)
+        return _cut(arguments, label_set, Cut(arguments.size, stride, arguments.mpp / patch_mpp, arguments.share))
+
+
+def _cut(arguments: argparse.Namespace, label_set: LabelSet, cut: Cut) -> int:
+    from ..training.cut_patches import cut_patches
+
     codes = [label_set.codes[i] for i in label_set.classified]
-    cut = Cut(arguments.size, stride, arguments.mpp / patch_mpp, arguments.share)
     labels, notes = cut_patches(
         arguments.images,
         arguments.truth,
@@ -73,7 +86,7 @@ def _run(arguments: argparse.Namespace) -> int:
     return 1 if notes else 0
 
 
-def _label_set(arguments: argparse.Namespace):
+def _label_set(arguments: argparse.Namespace) -> LabelSet:
     """Return the label set of the masks: of a model, or of the classes that the options name."""
     from ..files.models import find_model, read_labels
     from ..labels import LabelSet

@@ -26,17 +26,26 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.count < 1 or arguments.seed < 0:
         raise InputError(f"--count {arguments.count} --seed {arguments.seed}: expected at least 1 and at least 0")
+    from ..files.claims import claimed, claimed_name
+    from ..files.writing import remove_leftovers
+
     if arguments.kind == "slide":
         from ..phantoms.phantom_slide import write_slide
 
         for seed in range(arguments.seed, arguments.seed + arguments.count):
             path = arguments.out / f"phantom_slide_{seed:06d}.tif"
-            write_slide(path, arguments.size, arguments.mpp, arguments.tissue, seed)
+            with claimed_name(arguments.out, path.name, "choose another --out"):
+                remove_leftovers(arguments.out, path.stem)
+                write_slide(path, arguments.size, arguments.mpp, arguments.tissue, seed)
             print(f"{path}, ground truth in {path.stem}_morph.png and {path.stem}_func.png")
         return 0
     from ..phantoms.phantom_set import write_set
 
     name = arguments.name or PHANTOM_SETS[arguments.kind]
-    write_set(arguments.kind, arguments.count, arguments.seed, arguments.out, name)
-    print(f"{arguments.count} images in {arguments.out / 'img' / name}, ground truth in {arguments.out / 'gt' / name}")
+    images, truth = (arguments.out / folder / name for folder in ("img", "gt"))
+    with claimed(images):
+        remove_leftovers(images)
+        remove_leftovers(truth)
+        write_set(arguments.kind, arguments.count, arguments.seed, arguments.out, name)
+    print(f"{arguments.count} images in {images}, ground truth in {truth}")
     return 0

@@ -86,9 +86,10 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from ..files.writing import write_bytes
+    from ..files.writing import remove_leftovers, write_bytes
 
     out = arguments.out or arguments.root / "img" / "phantoms.png"
+    remove_leftovers(out.parent, out.name)
     write_bytes(out, draw(arguments.root))
     print(f"figure in {out}")
     return 0

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from ..errors import InputError
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Terminated(BaseException):
@@ -22,6 +27,8 @@ def exit_status(command: Callable[[], int]) -> int:
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)
+    ignore = sys.unraisablehook
+    sys.unraisablehook = partial(_again, ignore)
     try:
         return command()
     except InputError as error:
@@ -30,17 +37,29 @@ def exit_status(command: Callable[[], int]) -> int:
     except OSError as error:
         if not error.filename:
             raise
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        advice = "; make room there, and run the same command again" if error.errno in NO_ROOM else ""
+        print(f"error: {error.filename}: {error.strerror}{advice}", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, Terminated) as error:
         _stop()
         interrupted = isinstance(error, KeyboardInterrupt)
         print("interrupted" if interrupted else "terminated", file=sys.stderr)
         return 130 if interrupted else 143
+    finally:
+        sys.unraisablehook = ignore
 
 
 def _terminate(*_) -> None:
     raise Terminated
+
+
+def _again(ignore: Callable, ignored: sys.UnraisableHookArgs) -> None:
+    """Send a signal once more that came where Python ignores exceptions, such as when it collects garbage."""
+    numbers = {KeyboardInterrupt: signal.SIGINT, Terminated: signal.SIGTERM}
+    if ignored.exc_type in numbers:
+        threading.Timer(0.05, os.kill, (os.getpid(), numbers[ignored.exc_type])).start()
+    else:
+        ignore(ignored)
 
 
 def _stop() -> None:

@@ -99,15 +99,24 @@ HELP = {
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from ..files.writing import check_writable
+    from ..files.claims import claimed, claimed_name
+    from ..files.writing import check_writable, remove_leftovers
+
+    _check_options(arguments)
+    folder, out = arguments.root / "data", arguments.out or arguments.root / "out" / arguments.name
+    with claimed_name(folder, arguments.name), claimed(out):
+        check_writable(folder)
+        check_writable(out)
+        remove_leftovers(folder, f"{arguments.name}.")
+        remove_leftovers(out)
+        return _train(arguments, folder, out)
+
+
+def _train(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
     from ..training.classes import check_classes, describe_classes
     from ..training.train import Job, train
 
-    _check_options(arguments)
     recipe = Recipe(**{field.name: getattr(arguments, field.name) for field in fields(Recipe)})
-    folder, out = arguments.root / "data", arguments.out or arguments.root / "out" / arguments.name
-    check_writable(folder)
-    check_writable(out)
     data = _own_patches(arguments, recipe) if arguments.images else _phantoms(arguments, recipe)
     warnings = check_classes(data.labels, data.train.targets, data.validation.targets)
     print("\n".join(describe_classes(data.labels, data.train.targets, data.validation.targets)))
@@ -188,6 +197,9 @@ def _say_what_is_next(arguments: argparse.Namespace, data: TrainingData, rows: l
     print(f"{arguments.root / 'data' / arguments.name}: mean AUC {auc:.4f}, mean F1 {f1:.4f} of {len(rows)} classes")
     for row in rows[:12]:
         print(f"  {row['class']}: AUC {row['AUC']:.4f}, F1 {row['F1']:.4f}, threshold {row['threshold']:.4f}")
+    for row in rows:
+        if row["threshold"] >= 1:
+            print(f"note: {row['class']}: its threshold is 1: it can never be found", file=sys.stderr)
     print(f"log, curves and figures of each class in {out}")
     model = f"--model {arguments.name} --root {arguments.root}"
     print("next, with images and masks that were not trained on (MPP: their microns per pixel):")

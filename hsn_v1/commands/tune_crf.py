@@ -36,19 +36,28 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from ..evaluate import mean_iou_present
-    from ..files.models import find_model, load_histonet
-    from ..files.writing import check_writable
-    from ..training.tune_crf import adjusted, search, without_crf, write_results
+    from ..files.claims import claimed, claimed_name
+    from ..files.writing import check_writable, remove_leftovers
 
     _check_options(arguments)
+    folder, out = arguments.root / "data", arguments.out or arguments.root / "out" / arguments.model
+    with claimed_name(folder, arguments.model, "choose another --model"), claimed(out):
+        check_writable(out)
+        remove_leftovers(folder, f"{arguments.model}_")
+        remove_leftovers(out)
+        return _tune(arguments, folder, out)
+
+
+def _tune(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
+    from ..evaluate import mean_iou_present
+    from ..files.models import find_model, load_histonet
+    from ..training.tune_crf import adjusted, search, without_crf, write_results
+
     histonet = load_histonet(find_model(arguments.root, arguments.model), arguments.model)
-    out = arguments.out or arguments.root / "out" / arguments.model
-    check_writable(out)
     for label_set, pairs, mpp in _tuning_sets(arguments, histonet.labels):
         tuning = adjusted(pairs, histonet, label_set, histonet.mpp / (mpp or histonet.mpp))
         tried = search(tuning, arguments.trials, arguments.seed, arguments.quiet)
-        path = arguments.root / "data" / f"{arguments.model}_{label_set.name}_optimal_pcc.npy"
+        path = folder / f"{arguments.model}_{label_set.name}_optimal_pcc.npy"
         write_results(path, out / f"crf_{label_set.name}.csv", tried)
         best, confusion = tried[0]
         before, after = mean_iou_present(without_crf(tuning)), mean_iou_present(confusion)

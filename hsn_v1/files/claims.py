@@ -8,6 +8,7 @@ time.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -16,6 +17,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,7 +60,13 @@ class Claim:
 
 
 @contextlib.contextmanager
-def claimed(folder: Path, beat: float = BEAT, silence: float = SILENCE) -> Iterator[Claim]:
+def claimed(
+    folder: Path,
+    beat: float = BEAT,
+    silence: float = SILENCE,
+    what: Path | None = None,
+    other: str = "choose another --out",
+) -> Iterator[Claim]:
     """Hold a folder until the end of the ``with`` block; it is made if need be, and removed if it is left empty.
 
     Parameters
@@ -68,51 +76,85 @@ def claimed(folder: Path, beat: float = BEAT, silence: float = SILENCE) -> Itera
         Seconds between two signs of life.
     silence : float
         Seconds without one after which an owner on another machine counts as dead.
+    what : Path, optional
+        What the folder stands for, in messages; itself, if left out.
+    other : str
+        What a run that finds it held can do instead of waiting.
 
     Raises
     ------
     ClaimedError
         If another run holds the folder; says which.
     """
-    claim = Claim(folder / FILE, uuid.uuid4().hex)
-    while not _create(claim):
-        holder = _read(claim.path)
-        if holder and not _is_dead(claim.path, holder, silence):
-            raise ClaimedError(f"{folder}: {_name(holder)} is working there; wait for its end, or choose another --out")
-        _take_away(claim.path, holder.get("owner"), silence)
-    done = threading.Event()
+    claim, done = Claim(folder / FILE, uuid.uuid4().hex), threading.Event()
     heart = threading.Thread(target=_live, args=(claim, beat, done), name="claim", daemon=True)
-    heart.start()
-    try:
+    try:  # from here on: Ctrl-C may come at any moment
+        _take(claim, silence, f"{what or folder}", other)
+        heart.start()
         yield claim
     finally:
         done.set()
-        heart.join()
+        if heart.ident:
+            heart.join()
         if not claim.lost.is_set():
-            _remove(claim.path, claim.owner)
-            with contextlib.suppress(OSError):  # it has files
-                folder.rmdir()
+            _give_up(claim, silence)
 
 
-def _create(claim: Claim) -> bool:
+def claimed_name(folder: Path, name: str, other: str = "choose another --name") -> AbstractContextManager[Claim]:
+    """Hold a name in a folder where several runs may write: a model's, a slide's.
+
+    Parameters
+    ----------
+    folder : Path
+    name : str
+    other : str
+        What a run that finds it held can do instead of waiting.
+
+    Raises
+    ------
+    ClaimedError
+        If another run holds the name; says which.
+    """
+    return claimed(folder / f".{name}.claim", what=folder / name, other=other)
+
+
+def _take(claim: Claim, silence: float, what: str, other: str) -> None:
+    while not _create(claim, what):
+        holder = _read(claim.path)
+        if holder and not _is_dead(claim.path, holder, silence):
+            raise ClaimedError(f"{what}: {_name(holder)} is working there; wait for its end, or {other}")
+        _take_away(claim.path, holder.get("owner"), silence)
+
+
+def _create(claim: Claim, what: str) -> bool:
     """Write the claim's file whole, unless there is one."""
     me = {"owner": claim.owner, "host": socket.gethostname(), "pid": os.getpid(), "began": _began(os.getpid())}
     temporary = claim.path.with_name(f"{FILE}.{claim.owner}")
     try:
         claim.path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(json.dumps(me), encoding="utf-8")
-        os.link(temporary, claim.path)
+        _link(temporary, claim.path)
     except (FileExistsError, FileNotFoundError):  # another's claim, or another that gave up the folder
         if not claim.path.parent.is_dir() and claim.path.parent.exists():
-            raise InputError(f"{claim.path.parent}: is a file, expected a folder; choose another one") from None
+            raise InputError(f"{what}: is a file, expected a folder; choose another one") from None
         return False
     except OSError as error:
-        folder = claim.path.parent
-        raise InputError(f"{folder}: cannot be written to ({error.strerror}); choose another folder") from error
+        raise InputError(f"{what}: cannot be written to ({error.strerror}); choose another folder") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
     return True
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a file a second name, unless that is taken."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        with target.open("xb") as file:  # a file system without hard links, such as exFAT
+            file.write(source.read_bytes())
 
 
 def _live(claim: Claim, beat: float, done: threading.Event) -> None:
@@ -154,6 +196,20 @@ def _age(path: Path) -> float:
         clock.unlink(missing_ok=True)
 
 
+def _give_up(claim: Claim, silence: float) -> None:
+    folder = claim.path.parent
+    if _read(claim.path).get("owner") != claim.owner:
+        return
+    with contextlib.suppress(OSError):
+        latest = claim.path.stat().st_mtime - silence
+        for stale in folder.glob(f"{FILE}.*"):  # of runs that were killed in between
+            if stale.stat().st_mtime < latest:
+                stale.unlink()
+    _remove(claim.path, claim.owner)
+    with contextlib.suppress(OSError):  # it has files
+        folder.rmdir()
+
+
 def _take_away(path: Path, owner: str | None, silence: float) -> None:
     """Remove the claim of a dead owner. Of several that try, one may: else they would remove each other's claims."""
     turn = path.with_name(f"{FILE}.over.{owner}")
@@ -190,5 +246,5 @@ def _remove(path: Path, owner: str | None) -> None:
         return
     if _read(taken).get("owner") != owner:  # a new owner's, that came in between
         with contextlib.suppress(FileExistsError):
-            os.link(taken, path)
+            _link(taken, path)
     taken.unlink()

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import glob
 import hashlib
 import io
 import json
 import os
+import socket
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import psutil
 
 from ..errors import InputError
 
@@ -31,16 +36,17 @@ def check_writable(folder: Path) -> None:
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary name in the folder of `path` to write to, and rename it when it is whole and on the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
-    try:
-        yield temporary
-        _flush(temporary)
-        temporary.replace(path)
-        _flush_folder(path.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with _naming(path, temporary):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _flush(temporary)
+            temporary.replace(path)
+            _flush_folder(path.parent)
+        except BaseException:
+            _discard(temporary)
+            raise
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -65,8 +71,9 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
     try:
         first.parent.mkdir(parents=True, exist_ok=True)
         for path, content in contents.items():
-            temporary[path].write_bytes(content)
-            _flush(temporary[path])
+            with _naming(path, temporary[path]):
+                temporary[path].write_bytes(content)
+                _flush(temporary[path])
         first.unlink(missing_ok=True)
         _flush_folder(first.parent)
         for path in (*others, first):
@@ -74,15 +81,52 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
             _flush_folder(path.parent)
     except BaseException:
         for path in temporary.values():
-            path.unlink(missing_ok=True)
+            _discard(path)
         raise
+
+
+@contextlib.contextmanager
+def _naming(path: Path, temporary: Path) -> Iterator[None]:
+    """Have errors name the file, and not its temporary name or, as when a disk is full, none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename in (None, str(temporary)):
+            error.filename, error.filename2 = str(path), None
+        raise
+
+
+def _discard(path: Path) -> None:
+    with contextlib.suppress(OSError):  # what went wrong before is what counts
+        path.unlink()
 
 
 def _temporary(path: Path) -> Path:
     name = path.name
     if len(os.fsencode(name)) > 200:  # no room for more in a file's name
         name = hashlib.sha256(os.fsencode(name)).hexdigest()
-    return path.with_name(f".{name}.{os.getpid()}.part")
+    return path.with_name(f".{name}.{_host()}.{os.getpid()}.part")
+
+
+@cache
+def _host() -> str:
+    return f"{zlib.crc32(os.fsencode(socket.gethostname())):08x}"
+
+
+def remove_leftovers(folder: Path, name: str | None = None) -> None:
+    """Remove what runs that were killed on this machine left half-written; what others write now is left alone.
+
+    Parameters
+    ----------
+    folder : Path
+    name : str
+        How the names of the files begin that were being written, in this folder; without it, all in it and below.
+    """
+    begin = "**/.*" if name is None else f".{glob.escape(name)}*"
+    for path in folder.glob(f"{begin}.{_host()}.*.part"):
+        number = path.name.split(".")[-2]
+        if number.isdecimal() and not psutil.pid_exists(int(number)):
+            path.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:
@@ -126,8 +170,9 @@ def remove_results_of_another_run(record: Path, facts: dict[str, Any], results: 
     results : iterable of Path
         What is removed if the facts differ.
     """
-    if record.exists() and json.loads(record.read_text(encoding="utf-8")) == facts:
-        return
+    with contextlib.suppress(OSError, ValueError):  # a damaged record is none
+        if json.loads(record.read_text(encoding="utf-8")) == facts:
+            return
     for path in results:
         path.unlink(missing_ok=True)
     write_bytes(record, json.dumps(facts, indent=1).encode())

@@ -12,9 +12,9 @@ import numpy as np
 from ..adp import CLASSIFIER_MPP, LABEL_SETS
 from ..errors import InputError
 from ..files.level import overlapping
-from ..files.writing import write_picture
+from ..files.writing import replacing, write_picture
 from ..tiles import Window
-from ..workers import available_cores, pool_of
+from ..workers import available_cores, in_parallel
 from . import phantom
 
 #: Side of a phantom in the mosaic, in um: 350 px of the classifier, so that joints seldom meet the tiles' borders.
@@ -121,9 +121,7 @@ def write_slide(path: Path, size: int, mpp: float = 0.25, tissue: float = 0.6, s
     images, labels = _phantoms(rng, min(FIELDS, squares**2), field, mpp)
     layout = Layout.draw(rng, squares, len(images), tissue)
     reduced = np.empty((size // STEP, size // STEP, 3), np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    try:
+    with replacing(path) as temporary:
         _write_pyramid(temporary, _strips(rng, layout, images, size, reduced), reduced, size, mpp)
         side = round(size * mpp / CLASSIFIER_MPP)
         covered = layout.tissue(side, 0, side)
@@ -131,19 +129,12 @@ def write_slide(path: Path, size: int, mpp: float = 0.25, tissue: float = 0.6, s
             glass = LABEL_SETS[name].codes.index("Background")
             truth = np.where(covered, layout.mosaic(maps, 0, side, side), np.uint8(glass))
             write_picture(path.with_name(f"{path.stem}_{name}.png"), truth)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _phantoms(rng: np.random.Generator, count: int, field: int, mpp: float) -> tuple[np.ndarray, dict]:
     """Images (F, field, field, 3), and label maps (F, side, side) at the classifier's scale by label set."""
-    from rich.progress import track
-
-    seeds = rng.choice(phantom.SEEDS["test"], count, replace=False)
-    pool = pool_of(available_cores())
-    made = pool.map(_phantom, map(int, seeds), [field] * count, [mpp] * count)
-    images, labels = zip(*track(made, f"drawing {count} phantoms", count), strict=True)
+    jobs = [(int(seed), field, mpp) for seed in rng.choice(phantom.SEEDS["test"], count, replace=False)]
+    images, labels = zip(*in_parallel(_phantom, jobs, f"drawing {count} phantoms"), strict=True)
     return np.stack(images), {name: np.stack([each[name] for each in labels]) for name in labels[0]}
 
 

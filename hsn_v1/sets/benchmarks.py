@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from ..errors import InputError
 from ..files.images import find_images, read_image
 from ..files.truth import find_mask, read_objects, read_truth, write_labels
-from ..files.writing import write_picture
+from ..files.writing import write_bytes, write_picture
 from ..labels import Colour, LabelSet
 
 
@@ -189,7 +188,7 @@ def link_or_copy(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:
-        shutil.copyfile(source, target)
+        write_bytes(target, source.read_bytes())
 
 
 def paper_rows(values: dict[tuple[str, str], dict[str, float]], protocol: str, method: str) -> tuple[str, str]:

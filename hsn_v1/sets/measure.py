@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import evaluate
+from ..errors import InputError
 from ..files.truth import Truth, read_labels, read_objects, read_truth
 from ..files.writing import write_bytes
 from ..hsn_v1 import STAGES
@@ -115,17 +116,23 @@ def keep(settings: Settings, path: Path, result: ImageResult, note: str) -> None
     write_bytes(kept_file(settings, path), json.dumps(kept).encode())
 
 
-def measure_written(settings: Settings, path: Path) -> ImageResult:
-    """Compare the masks that a run wrote, and kept, with an image's ground truth; errors are those of `measure`."""
-    masks = {
-        (label_set.name, stage): read_labels(
-            settings.out / label_set.name / f"ablative_{stage}" / mask_name(path.name), label_set
-        )
-        for label_set in settings.label_sets
-        for stage in STAGES
-    }
+def measure_written(settings: Settings, path: Path) -> ImageResult | None:
+    """Compare the masks that a run wrote, and kept, with an image's ground truth; errors are those of `measure`.
+
+    Returns None if what was kept is damaged.
+    """
+    try:
+        kept = json.loads(kept_file(settings, path).read_text(encoding="utf-8"))
+        scores, silent, note = kept["scores"], kept["silent"], kept["note"]
+        masks = {
+            (label_set.name, stage): read_labels(
+                settings.out / label_set.name / f"ablative_{stage}" / mask_name(path.name), label_set
+            )
+            for label_set in settings.label_sets
+            for stage in STAGES
+        }
+    except (InputError, OSError, ValueError, KeyError, TypeError):
+        return None
     size = next(iter(masks.values())).shape
     result = measure(settings, path, size, masks, read_truths(settings, path, size))
-    kept = json.loads(kept_file(settings, path).read_text(encoding="utf-8"))
-    notes = (*([kept["note"]] if kept["note"] else ()), *result.notes)
-    return replace(result, scores=kept["scores"], silent=kept["silent"], notes=notes)
+    return replace(result, scores=scores, silent=silent, notes=(*([note] if note else ()), *result.notes))

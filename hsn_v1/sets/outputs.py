@@ -134,11 +134,12 @@ def summary_panels(
 ) -> list[tuple[str, np.ndarray | Image.Image]]:
     """Return the titles and panels of a summary, in the order of the stages."""
     scale = min(1, PANEL / max(image.shape[:2]))
+    fy, fx = (max(scale, 1 / side) for side in image.shape[:2])  # so that no side vanishes
     rows, period = round(scale * image.shape[0]) // LINE, round(PERIOD / scale)
     maps, masks = segmentation.maps, segmentation.masks
 
     def shrunk(panel: np.ndarray) -> np.ndarray:
-        return cv2.resize(panel, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else panel
+        return cv2.resize(panel, None, fx=fx, fy=fy, interpolation=cv2.INTER_AREA) if scale < 1 else panel
 
     def mask(labels: np.ndarray) -> np.ndarray:
         return shrunk(lay_over(labels, image, label_set, period))

@@ -17,8 +17,9 @@ from .. import __version__
 from ..classify import ClassifiedTiles, Classifier
 from ..densecrf import CRF
 from ..errors import InputError
+from ..files.claims import claimed
 from ..files.truth import write_labels
-from ..files.writing import check_writable, remove_results_of_another_run, write_bytes
+from ..files.writing import check_writable, remove_leftovers, remove_results_of_another_run, write_bytes
 from ..hsn_v1 import localise_and_adjust, winners
 from ..labels import LabelSet
 from ..workers import SMALL_IMAGES, worker_pool
@@ -60,9 +61,22 @@ def write_pseudo_masks(
     Raises
     ------
     InputError
-        If results cannot be written, no image could be done, or two would be written under one name.
+        If results cannot be written, another run writes there, no image could be done, or two would be written under
+        one name.
     """
-    check_writable(settings.out)
+    with claimed(settings.out):
+        check_writable(settings.out)
+        remove_leftovers(settings.out)
+        return _write_claimed(settings, classifier, known, folders, on_image)
+
+
+def _write_claimed(
+    settings: Settings,
+    classifier: Classifier,
+    known: Mapping[str, Collection[str]],
+    folders: Collection[str],
+    on_image: Callable[[], None],
+) -> dict[str, str]:
     (label_set,) = settings.label_sets
     crf = settings.crfs[label_set.name]
     results = {path: [file_of(settings.out, folder, path.name) for folder in folders] for path in settings.images}
@@ -79,7 +93,7 @@ def write_pseudo_masks(
         for path in settings.images
         if path.name not in known
     }
-    todo = [path for path in settings.images if path.name in known and not all(file.exists() for file in results[path])]
+    todo = [path for path in settings.images if path.name in known and not all(map(_is_there, results[path]))]
     for _ in range(len(settings.images) - len(todo)):
         on_image()
     with worker_pool(settings.workers, settings.out, SMALL_IMAGES) as pool:
@@ -96,6 +110,10 @@ def write_pseudo_masks(
     if len(failures) == len(settings.images):
         raise InputError(next(iter(failures.values())))
     return failures
+
+
+def _is_there(file: Path) -> bool:
+    return file.exists() and file.stat().st_size > 0
 
 
 def _facts(settings: Settings, classifier: Classifier, known: Mapping[str, Collection[str]]) -> dict[str, Any]:

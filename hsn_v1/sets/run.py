@@ -18,8 +18,9 @@ from .. import __version__
 from ..classify import ClassifiedTiles, Classifier, classify
 from ..densecrf import CRF, LARGE
 from ..errors import InputError
+from ..files.claims import claimed
 from ..files.images import read_image
-from ..files.writing import check_writable, remove_results_of_another_run
+from ..files.writing import check_writable, remove_leftovers, remove_results_of_another_run
 from ..hsn_v1 import Segmentation, segment
 from ..permutohedral import is_compiled
 from ..show.charts import confusion_figure
@@ -79,22 +80,40 @@ def run(settings: Settings, classifier: Classifier, on_image: Callable[[], None]
     Raises
     ------
     InputError
-        If results cannot be written, or no image at all could be segmented.
+        If results cannot be written, another run writes there, or no image at all could be segmented.
     """
-    check_writable(settings.out)
+    _check_names(settings)
+    with claimed(settings.out):
+        check_writable(settings.out)
+        remove_leftovers(settings.out)
+        return _run_claimed(settings, classifier, on_image)
+
+
+def _check_names(settings: Settings) -> None:
+    """Raise InputError if two images' maps would have the same name, as those of a.png and a.PNG."""
+    stems: dict[str, Path] = {}
+    by_stem = settings.save.confidences or settings.save.maps or any(each.objects for each in settings.label_sets)
+    for path in settings.images if by_stem else ():
+        if stems.setdefault(path.stem, path) != path:
+            raise InputError(f"{path} and {stems[path.stem].name}: their maps would have the same name; rename one")
+
+
+def _run_claimed(settings: Settings, classifier: Classifier, on_image: Callable[[], None]) -> Report:
     if settings.resume:
         keep_own_results(settings, classifier)
     else:
         (settings.out / MADE_WITH).unlink(missing_ok=True)
     written = [path for path in settings.images if settings.resume and kept_file(settings, path).exists()]
-    todo = [path for path in settings.images if path not in written]
     write_record(settings)
     results: list[ImageResult] = []
     failures: dict[str, str] = {}
     with worker_pool(settings.workers, settings.out, SMALL_IMAGES) as pool:
-        measured = [(path, pool.submit(measure_written, settings, path)) for path in written]
+        measured = {path: pool.submit(measure_written, settings, path) for path in written}
+        damaged = [path for path, future in measured.items() if not future.exception() and future.result() is None]
+        todo = [path for path in settings.images if path not in measured or path in damaged]
         finished = finish_images(settings, classifier, todo, lambda item: pool.submit(finish_image, settings, item))
-        for path, future in chain(measured, finished):
+        kept = ((path, future) for path, future in measured.items() if path not in damaged)
+        for path, future in chain(kept, finished):
             try:
                 results.append(future.result())
             except InputError as error:
@@ -102,7 +121,8 @@ def run(settings: Settings, classifier: Classifier, on_image: Callable[[], None]
             on_image()
         if not results:
             raise InputError(next(iter(failures.values())))
-        report = summarise(results, failures, settings.notes, settings.label_sets)
+        notes = [f"{path}: what was written of it before is damaged, and was made anew" for path in damaged]
+        report = summarise(results, failures, (*settings.notes, *notes), settings.label_sets)
         write_report(settings, report, pool)
         write_record(settings, report)
     return report

@@ -7,8 +7,9 @@ written, all that is missing is unpacked beside the folders it belongs to, and o
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import stat
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pathlib import Path, PureWindowsPath
 from typing import IO
 
 from ..errors import InputError
+from ..files.claims import claimed
 
 FOLDERS = {"data", "gt", "img"}
 RUBBISH = {".DS_Store", "Thumbs.db", "desktop.ini"}  #: what desktops leave in folders
@@ -25,6 +27,8 @@ RUBBISH = {".DS_Store", "Thumbs.db", "desktop.ini"}  #: what desktops leave in f
 MAX_BYTES, MAX_RATIO = 4 << 30, 200
 
 CHUNK = 1 << 20  #: bytes
+
+BESIDE = ".hsn_data"  #: folder in ROOT that files are unpacked to
 
 #: Passes on items, and may show how far it has come: ``track(items, description)``.
 Track = Callable[[list, str], Iterable]
@@ -120,6 +124,7 @@ def _archived(archive: zipfile.ZipFile) -> Iterator[Member]:
 
 
 def _lying_in(folder: Path) -> Iterator[Member]:
+    os.scandir(folder).close()  # raises where `rglob` would pass over a folder that cannot be read
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() or not path.is_dir():
             status = path.lstat()
@@ -185,18 +190,32 @@ def install(source: Path, root: Path, force: bool = False, track: Track = untrac
             if (old := [root / m.name for m in new if (root / m.name).exists()]) and not force:
                 more = f" and {len(old) - 1} more files" if len(old) > 1 else ""
                 raise InputError(f"{old[0]}{more}: not the same as in {source}; move it away, or use --force")
-            root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".hsn_data.", dir=root) as temporary:
+            with claimed(root / BESIDE, what=root, other="choose another --root"), _emptied(root / BESIDE) as beside:
                 for member in track(new, "unpacking"):
-                    _unpack(member, Path(temporary, member.name))
+                    _unpack(member, beside / member.name)
                 for member in new:
                     _make_way(root / member.name)
-                    Path(temporary, member.name).replace(root / member.name)
+                    (beside / member.name).replace(root / member.name)
     except OSError as error:
         what = f"{error.filename or root}: {error.strerror or error}"
         raise InputError(f"{what}; the download cannot be put there: make room, or choose another --root") from error
     placed, unchanged = (tuple(name for name, same in there.items() if same is which) for which in (False, True))
     return Installed(placed, unchanged, tuple(skipped))
+
+
+@contextlib.contextmanager
+def _emptied(folder: Path) -> Iterator[Path]:
+    """Yield a folder to unpack to, without what a call that was killed left in it, and with nothing in it after."""
+
+    def clear() -> None:
+        for name in FOLDERS:
+            shutil.rmtree(folder / name, ignore_errors=True)
+
+    clear()
+    try:
+        yield folder
+    finally:
+        clear()
 
 
 @contextlib.contextmanager
@@ -252,5 +271,7 @@ def _unpack(member: Member, path: Path) -> None:
     with path.open("wb") as file:
         for chunk in _chunks(member):
             file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())  # else a power cut may leave it empty in its place
     if path.stat().st_size != member.size:
         raise InputError(f"{member.name}: {path.stat().st_size} bytes, expected {member.size}; get the archive again")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from .grid import SlideGrid
 from .job import SlideJob, label_reader
 from .method import Method, Outcome, Plan, plan_for
 from .progress import Report
-from .record import claim, finish, give_up, results_of
+from .record import claim, damage, finish, give_up, results_of
 from .results import OVERVIEW, Results, shrunk, small_picture
 from .tissue import REDUCTION, Survey, survey, survey_notes, tiles_with_tissue
 from .whole_image import segment_whole
@@ -121,6 +121,7 @@ def _segment_claimed(
     began, folder = time.monotonic(), held.path.parent
     plan, caveat = plan_for(slide, classifier, method), classifier.labels.caveat
     run = identity(slide, classifier, method, plan) | {"offset": offset}
+    damaged = damage(folder)
     known = claim(folder, run, force)
     if known:
         return Outcome.of_record(folder, known, "done before")
@@ -137,7 +138,9 @@ def _segment_claimed(
     about = {"facts": facts, "columns": dict(columns), "notes": [*slide.notes, *notes], "caveat": caveat}
     held.check()  # that no other run took the folder while this one was silent
     record = finish(folder, {**run, **source_of(slide), **classes_of(method), **about})
-    return Outcome.of_record(folder, record, "done")
+    outcome = Outcome.of_record(folder, record, "done")
+    healed = (f"{damaged}; the results were made anew",) if damaged else ()
+    return replace(outcome, notes=(*outcome.notes, *healed))
 
 
 def _make_results(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..files.embedding import embedded
-from ..files.writing import write_bytes, write_picture
+from ..files.writing import remove_leftovers, write_bytes, write_picture
 from ..labels import LabelSet
 from ..show.figures import colourise
 from ..show.gallery import Card, Gallery, Layer, Legend, View, entry_of
@@ -82,6 +82,7 @@ def write_inputs_page(
         failures={one.source.name: one.reason for one in outcomes if one.status == "failed"},
         facts=facts,
     )
+    remove_leftovers(out, "")  # of tables and pages; those of inputs are in their folders
     write_bytes(out / PAGE, page.encode(errors="replace"))
 
 

@@ -17,6 +17,9 @@ from ..files.claims import FILE as CLAIM
 from ..files.records import RECORD, read_record
 from ..files.writing import check_writable, write_bytes
 
+#: What a label set's folder holds when it is complete.
+RESULTS = ("*.ome.tif", "*.geojson", "areas.csv", "overview.png", "image.jpg", "mask.png")
+
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     """Write a folder's record."""
@@ -31,7 +34,7 @@ def results_of(folder: Path) -> Path:
 
 
 def claim(folder: Path, run: Mapping[str, Any], force: bool) -> dict[str, Any] | None:
-    """Take a folder for a run; return the record of the results if it has them already.
+    """Take a folder for a run; return the record of the results if it has them already, and undamaged.
 
     Parameters
     ----------
@@ -60,9 +63,10 @@ def claim(folder: Path, run: Mapping[str, Any], force: bool) -> dict[str, Any] |
                 f"{folder}: holds results of another run ({changed}: {known.get(changed)}, now {run[changed]}); "
                 "give --force to replace them, or another --out"
             )
-        shutil.rmtree(work, ignore_errors=True)
-        return known
-    if not known and not begun and any(path.name not in ("work", CLAIM) for path in folder.glob("*")):
+        if not damage(folder):
+            shutil.rmtree(work, ignore_errors=True)
+            return known
+    if not known and not begun and not is_ours(folder):
         raise InputError(f"{folder}: has files that are no results; move them away, or choose another --out")
     if not resumed:
         shutil.rmtree(work, ignore_errors=True)
@@ -72,6 +76,33 @@ def claim(folder: Path, run: Mapping[str, Any], force: bool) -> dict[str, Any] |
     if not resumed:
         write_record(work, run)
     return None
+
+
+def is_ours(folder: Path) -> bool:
+    """Tell whether a folder has nothing but what runs write: a record, if only a damaged one, or leftovers."""
+    if (folder / RECORD).exists():
+        return True
+    return all(path.name == "work" or path.name.startswith((CLAIM, f".{RECORD}")) for path in folder.glob("*"))
+
+
+def damage(folder: Path) -> str:
+    """Return what is wrong with a folder's results, or nothing: a record that cannot be read, files that are missing.
+
+    Contents of other files are not read.
+    """
+    known = read_record(folder)
+    if not known:
+        return f"{folder / RECORD}: cannot be read" if (folder / RECORD).exists() else ""
+    if not known.get("finished") or read_record(folder / "work").get("complete"):  # what moves up now may be missing
+        return ""
+    missing = [path for name in known.get("label sets", ()) for path in _missing(folder / name)]
+    return f"{missing[0]}: is missing or empty" if missing else ""
+
+
+def _missing(folder: Path) -> list[Path]:
+    """Return what a label set's results lack, of the files that each has."""
+    found = [next(iter(folder.glob(pattern)), folder / pattern) for pattern in RESULTS]
+    return [path for path in found if not path.is_file() or not path.stat().st_size]
 
 
 def _changed(known: Mapping[str, Any], run: Mapping[str, Any]) -> str:

@@ -184,8 +184,9 @@ def check_classes(taxonomy: Taxonomy, train: np.ndarray, validation: np.ndarray)
         elif not having or not lacking:
             notes.append(f"{code}: {'no' if not having else 'every'} patch to train on has it; it cannot be learned")
         elif not judged:
-            which = "no" if not validation[:, i].any() else "every"
-            notes.append(f"{code}: {which} validation patch has it; it is in no figure, its threshold means little")
+            missing = not validation[:, i].any()
+            which, so = ("no", "is 1: it can never be found") if missing else ("every", "means little")
+            notes.append(f"{code}: {which} validation patch has it; it is in no figure, and its threshold {so}")
         elif min(having, lacking) < FEW:
             which = "have" if having < lacking else "lack"
             notes.append(f"{code}: only {min(having, lacking):.0f} patches to train on {which} it")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-import os
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -14,13 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError
-from ..files.writing import write_bytes
 from ..histonet import import_keras, normalise
 from ..labels import Taxonomy
 from .augmentation import augmentation
+from .checkpoints import BEST, LAST, PREVIOUS, check_recipe, go_on, keep, take_best, write_log
 from .patches import LabelledPatches
 from .recipe import Recipe
-from .report import read_log
+from .report import LOG, read_log
 
 if TYPE_CHECKING:
     import keras
@@ -109,16 +107,14 @@ def fit(
         If the folder holds a training by another recipe, or if the loss is no number any more.
     """
     keras = import_keras()
-    check_recipe(out / "recipe.json", {**asdict(recipe), "patches": len(train), "classes": list(labels.codes)})
+    notes = check_recipe(out, {**asdict(recipe), "patches": len(train), "classes": list(labels.codes)})
     optimizer = keras.optimizers.SGD(recipe.low, momentum=0.9, nesterov=True)
     optimizer.build(model.trainable_variables)
     model.compile(optimizer, weighted_cross_entropy(class_weights(train.targets)), jit_compile=False)
     steps = -(-len(train) // recipe.batch)
-    if restore(model, out):
-        done = int(optimizer.iterations) // steps
-        _truncate(out / "log.csv", done)
-    else:
-        done = 0
+    done, damaged = go_on(model, out, steps)
+    for note in (*notes, *damaged):
+        print(f"note: {note}", file=sys.stderr)
     if done < epochs:
         model.fit(
             batches(train, labels, recipe, train=True),
@@ -129,45 +125,14 @@ def fit(
             verbose=0,
             callbacks=[_course(recipe, steps, out), *([] if quiet else [_progress(steps, epochs)])],
         )
-    model.load_weights(out / BEST)
-
-
-BEST, LAST, PREVIOUS = "best.weights.h5", "last.weights.h5", "previous.weights.h5"
-
-
-def restore(model: keras.Model, out: Path) -> bool:
-    """Load a training's last checkpoint, or the one before if that cannot be read; tell whether there was one."""
-    errors = []
-    for name in (LAST, PREVIOUS):
-        if (out / name).exists():
-            try:
-                model.load_weights(out / name)
-            except (OSError, ValueError, KeyError) as error:
-                errors.append(f"{out / name} ({' '.join(str(error).split())[:80]})")
-            else:
-                return True
-    if errors:
-        raise InputError(
-            f"{errors[0]}: checkpoint cannot be read; remove the folder to start again, or give another --out"
-        )
-    return False
-
-
-def save_checkpoint(model: keras.Model, path: Path) -> None:
-    """Write a model's weights and its optimizer's state: in another place, to the disk, then under the name."""
-    beside = path.with_name(f".{path.name}")  # Keras wants the ending .weights.h5
-    model.save_weights(beside, overwrite=True)
-    with open(beside, "rb+") as file:
-        os.fsync(file.fileno())
-    beside.replace(path)
+    take_best(model, out)
 
 
 def _course(recipe: Recipe, steps: int, out: Path) -> keras.callbacks.Callback:
     """Return what sets the learning rate, stops where the loss is no number, and keeps log and checkpoints."""
-    log = out / "log.csv"
 
     class Course(import_keras().callbacks.Callback):
-        least = min((float(row["val_loss"]) for row in read_log(log)), default=math.inf)
+        least = min((float(row["val_loss"]) for row in read_log(out / LOG)), default=math.inf)
 
         def on_train_batch_begin(self, batch, logs=None):
             optimizer = self.model.optimizer
@@ -178,13 +143,13 @@ def _course(recipe: Recipe, steps: int, out: Path) -> keras.callbacks.Callback:
 
         def on_epoch_end(self, epoch, logs=None):
             self._check(logs["val_loss"])
-            _append(log, {"epoch": epoch, **logs})
+            write_log(out, [*read_log(out / LOG), {"epoch": epoch, **logs}])
             if logs["val_loss"] < self.least or not (out / BEST).exists():
                 self.least = logs["val_loss"]
-                save_checkpoint(self.model, out / BEST)
+                keep(self.model, out / BEST)
             if (out / LAST).exists():
                 (out / LAST).replace(out / PREVIOUS)
-            save_checkpoint(self.model, out / LAST)
+            keep(self.model, out / LAST)
 
         def _check(self, loss):
             if not math.isfinite(loss):
@@ -220,33 +185,3 @@ def _progress(steps: int, epochs: int) -> keras.callbacks.Callback:
             self.bar.stop()
 
     return Bar()
-
-
-def _append(log: Path, row: dict[str, float]) -> None:
-    """Add an epoch to the log."""
-    new = not log.exists()
-    with open(log, "a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, row)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
-def _truncate(log: Path, epochs: int) -> None:
-    """Forget epochs that were logged and whose checkpoint is lost."""
-    rows = [row for row in read_log(log) if int(row["epoch"]) < epochs]
-    if rows:
-        text = "\n".join([",".join(rows[0]), *(",".join(row.values()) for row in rows)])
-        write_bytes(log, f"{text}\n".encode())
-
-
-def check_recipe(path: Path, recipe: dict) -> None:
-    """Write down how a folder's training goes, or make sure that it goes on in the same way."""
-    if path.exists():
-        known = json.loads(path.read_text(encoding="utf-8"))
-        changed = [f"{key} {known.get(key)}, not {value}" for key, value in recipe.items() if known.get(key) != value]
-        if changed:
-            raise InputError(
-                f"{path.parent}: holds a training with {changed[0]}; give the same options to go on, or another --out"
-            )
-    write_bytes(path, json.dumps(recipe, indent=1).encode())

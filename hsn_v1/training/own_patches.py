@@ -141,6 +141,8 @@ def _with_validation(
 ) -> tuple[LabelledPatches, LabelledPatches, list[str]]:
     """Return the patches to train on and to validate on: some of the first, or those of a folder of their own."""
     count = source.validation or str(max(1, len(first.patches) // 9))
+    if len(first.patches) == 1 and not source.validation:
+        raise InputError(f"{source.images}: one patch that can be read; expected two or more, to train and validate on")
     if count.isdigit():
         if not 0 < int(count) < len(first.patches):
             raise InputError(f"--validation {count}: of {len(first.patches)} patches; expected fewer, and at least 1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,15 +17,28 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+LOG = "log.csv"
+
+
 def read_log(path: Path) -> list[dict[str, str]]:
     """Return the rows of a training's log, one for each finished epoch; none if there is no log.
 
-    An epoch stands there twice if training was killed when it was logged and not yet saved: the later row counts.
+    An epoch stands there twice if training was killed when it was logged and not yet saved: the later row counts. What
+    is damaged is left out.
     """
-    if not path.exists():
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
         return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list({row["epoch"]: row for row in csv.DictReader(file)}.values())
+    rows = csv.DictReader(io.StringIO(text.replace("\0", "")))
+    return list({row["epoch"]: row for row in rows if _is_whole(row)}.values())
+
+
+def _is_whole(row: dict[str, str]) -> bool:
+    try:
+        return int(row["epoch"]) >= 0 and all(math.isfinite(float(row[key])) for key in ("loss", "val_loss"))
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def equal_error_thresholds(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -97,7 +111,7 @@ def write_report(out: Path, rows: list[dict]) -> None:
     cells = ([round(value, 4) if isinstance(value, float) else value for value in row.values()] for row in rows)
     write_table(out / "classes.csv", [list(rows[0]) if rows else ["class"], *cells])
     _save(class_figure(rows), out / "classes.png")
-    _save(curve_figure(read_log(out / "log.csv")), out / "curves.png")
+    _save(curve_figure(read_log(out / LOG)), out / "curves.png")
 
 
 def class_figure(rows: list[dict]) -> Figure:

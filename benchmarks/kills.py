@@ -1,0 +1,185 @@
+"""Kill each command at random moments, let the same command finish, and count what was left or lost.
+
+    python benchmarks/kills.py [--kills 10] [--seed 0] [--only "segment slide" demo ...]
+
+Victims are the main process, by SIGKILL, SIGTERM and SIGINT, and one of its workers, by SIGKILL. After each kill,
+within 10 seconds, no process and no semaphore or shared memory of it may be there, and the screen may have one line at
+most. Then the same command goes on in the same folder until it is killed again; whenever it comes to its end, there may
+be no temporary file, and all bytes must be those of a run that was never killed, where the command can repeat them.
+For Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections import Counter
+from pathlib import Path
+
+import psutil
+from cases import REPOSITORY, Case, cases, digests, environment, leftovers, make_inputs
+from rich.console import Console
+from rich.table import Table
+
+MARK = "HSN_KILLS"
+VICTIMS = {
+    "main -9": signal.SIGKILL,
+    "main TERM": signal.SIGTERM,
+    "main INT": signal.SIGINT,
+    "worker -9": signal.SIGKILL,
+}
+#: The second ones where Python is just starting or ending: nothing is begun, or all is done.
+EXPECTED = {"main -9": (-9,), "main TERM": (143, -15), "main INT": (130, -2), "worker -9": (0, 1, 2)}
+COLUMNS = ("kills", "finished", "status", "noise", "processes", "semaphores", "leftovers", "differ")
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """Return the processes that are left of a command."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:  # ended meanwhile, or another user's
+            continue
+    return found
+
+
+def semaphores(pids: set[int]) -> list[str]:
+    """Return what processes left in shared memory: its names have their numbers."""
+    return [path.name for path in Path("/dev/shm").iterdir() if any(f"-{pid}-" in path.name for pid in pids)]
+
+
+def kill(command: subprocess.Popen, victim: str, seen: set[int]) -> bool:
+    """Kill a victim; tell whether there was one."""
+    main = psutil.Process(command.pid)
+    children = main.children(recursive=True)
+    seen.update(child.pid for child in children)
+    workers = [child for child in children if "LokyProcess" in " ".join(child.cmdline())]
+    if victim == "worker -9":
+        if not workers:
+            return False
+        random.choice(workers).kill()
+    else:
+        main.send_signal(VICTIMS[victim])
+    return True
+
+
+def noise(text: str) -> list[str]:
+    """Return what a killed command wrote to the screen and should not have: all but notes, and one line."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("note: ")]
+    return lines if "Traceback" in text or len(lines) > 1 else []
+
+
+def attempt(case: Case, out: Path, victim: str, delay: float, found: Counter, details: list[str]) -> bool:
+    """Start a command and kill it after a while; tell whether it came to its end before."""
+    mark = uuid.uuid4().hex
+    out.mkdir(exist_ok=True)
+    log = out.with_suffix(".log")
+    with log.open("w") as screen:
+        command = subprocess.Popen(
+            case.command(out), cwd=REPOSITORY, env=environment(**{MARK: mark}), stdout=subprocess.DEVNULL, stderr=screen
+        )
+        seen, killed, end = {command.pid}, False, time.monotonic() + delay
+        while command.poll() is None and not killed:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                killed = time.monotonic() > end and kill(command, victim, seen)
+            time.sleep(0.02)
+        try:
+            status = command.wait(60)
+        except subprocess.TimeoutExpired:
+            status = "hangs"
+            command.kill()
+    wrong = {}
+    if killed:
+        found["kills"] += 1
+        wrong["status"] = [] if status in EXPECTED[victim] or status == case.status else [str(status)]
+    elif status != case.status:
+        wrong["status"] = [f"{status}, not killed"]
+    deadline = time.monotonic() + 10
+    while (marked(mark) or semaphores(seen)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    wrong["processes"] = [" ".join(process.cmdline())[:80] for process in marked(mark)]
+    wrong["semaphores"] = semaphores(seen)
+    wrong["noise"] = noise(log.read_text(errors="replace"))
+    for what, which in wrong.items():
+        if which:
+            found[what] += 1
+            details.append(f"{case.name}, {victim} after {delay:.1f} s: {what}: {' | '.join(which)[:600]}")
+    for process in marked(mark):
+        process.kill()
+    return not killed or status == case.status
+
+
+def check_finished(case: Case, out: Path, expected: dict[str, str], found: Counter, details: list[str]) -> None:
+    """Compare what a command wrote that came to its end with what it writes if it is never killed."""
+    found["finished"] += 1
+    left, written = leftovers(out), digests(out)
+    if left:
+        found["leftovers"] += 1
+        details.append(f"{case.name}: left over: {', '.join(left[:6])}")
+    names = expected.keys() ^ written.keys()
+    differ = [name for name in expected.keys() & written.keys() if expected[name] != written[name]]
+    if names or (differ and case.repeats):
+        found["differ"] += 1
+        details.append(f"{case.name}: differ: {', '.join(sorted({*names, *differ})[:8])}")
+
+
+def try_case(case: Case, folder: Path, kills: int, rng: random.Random, details: list[str]) -> Counter:
+    """Kill a command so many times, and let it finish in between and in the end."""
+    found = Counter()
+    clean, out = folder / "clean", folder / "out"
+    folder.mkdir(exist_ok=True)
+    began = time.monotonic()
+    if attempt(case, clean, "main -9", 1e9, (first := Counter()), details) and first["status"]:
+        raise SystemExit("\n".join(details))
+    seconds, expected = time.monotonic() - began, digests(clean)
+    victims = [list(VICTIMS)[number % len(VICTIMS)] for number in range(kills)]
+    while victims:
+        before = found["kills"]
+        if attempt(case, out, victims[0], rng.uniform(0.5, seconds), found, details):
+            check_finished(case, out, expected, found, details)
+            shutil.rmtree(out)
+        if found["kills"] > before:
+            victims.pop(0)
+        elif victims[0] == "worker -9":  # there was none at that moment, or the command has none at all
+            victims = [*victims[1:], "main -9"]
+    attempt(case, out, "main -9", 1e9, found, details)
+    check_finished(case, out, expected, found, details)
+    shutil.rmtree(clean)
+    shutil.rmtree(out)
+    return found
+
+
+def main() -> int:
+    """Kill all commands, and print the table; return 1 if anything was left, lost or loud."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--kills", type=int, default=10, help="of each command (default: 10)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    parser.add_argument("--only", nargs="+", help="commands (default: all)")
+    arguments = parser.parse_args()
+    table, details, wrong = Table("command", *COLUMNS), [], 0
+    with tempfile.TemporaryDirectory() as folder:
+        make_inputs(Path(folder))
+        for case in cases(Path(folder)):
+            if not arguments.only or case.name in arguments.only:
+                rng = random.Random(f"{arguments.seed} {case.name}")
+                found = try_case(case, Path(folder, "run"), arguments.kills, rng, details)
+                table.add_row(case.name, *(str(found[column]) for column in COLUMNS))
+                wrong += sum(found[column] for column in COLUMNS[2:])
+                print(f"{case.name}: {dict(found)}", flush=True)
+    Console(width=140).print(table)
+    print("\n".join(details))
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""A training's folder: recipe, log and checkpoints, from which it goes on. What is damaged is thrown away, and said.
+
+Checkpoints are arrays in a ``.npz``, made in memory: HDF5's library, which Keras writes with, crashes on a full disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..files.reading import line_of
+from ..files.writing import write_bytes, write_table
+from .report import LOG, read_log
+
+if TYPE_CHECKING:
+    import keras
+
+BEST, LAST, PREVIOUS = CHECKPOINTS = "best.npz", "last.npz", "previous.npz"
+RECIPE = "recipe.json"
+
+
+def check_recipe(out: Path, recipe: dict[str, Any]) -> list[str]:
+    """Write down how a folder's training goes, or make sure that it goes on in the same way; return notes.
+
+    Raises
+    ------
+    InputError
+        If the folder holds a training by another recipe.
+    """
+    path, notes = out / RECIPE, []
+    known = recipe
+    with contextlib.suppress(FileNotFoundError):
+        known = _read_recipe(path)
+    if known is None:
+        notes.append(f"{path}: cannot be read; training begins anew")
+        forget(out)
+        known = recipe
+    changed = [f"{key} {known.get(key)}, not {value}" for key, value in recipe.items() if known.get(key) != value]
+    if changed:
+        raise InputError(f"{out}: holds a training with {changed[0]}; give the same options to go on, or another --out")
+    write_bytes(path, json.dumps(recipe, indent=1).encode())
+    return notes
+
+
+def _read_recipe(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def forget(out: Path) -> None:
+    """Remove a training's checkpoints and log."""
+    for name in (*CHECKPOINTS, LOG):
+        (out / name).unlink(missing_ok=True)
+
+
+def go_on(model: keras.Model, out: Path, steps: int) -> tuple[int, list[str]]:
+    """Give a compiled model what a folder's last checkpoint holds, or the one before if that is damaged.
+
+    Parameters
+    ----------
+    model : keras.Model
+    out : Path
+    steps : int
+        Of an epoch.
+
+    Returns
+    -------
+    done : int
+        Epochs that need not be trained again; 0 if there is no checkpoint.
+    notes : list of str
+        What was damaged.
+    """
+    notes: list[str] = []
+    values = next((found for name in (LAST, PREVIOUS) if (found := _read(model, out / name, notes))), None)
+    if values is None:
+        forget(out)  # of a first epoch that was never saved
+        return 0, notes + (["training begins anew"] if notes else [])
+    _assign(_state(model), values)
+    done = int(model.optimizer.iterations) // steps
+    rows = [row for row in read_log(out / LOG) if int(row["epoch"]) < done]  # others were logged and never saved
+    write_log(out, rows)
+    if len(rows) < done:
+        notes.append(f"{out / LOG}: lacks {done - len(rows)} epochs, which the learning curves leave out")
+    if _read(model, out / BEST, notes) is None:
+        notes.append(f"{out / BEST}: not there; the best epoch is chosen from those that come, or is the last one")
+    return done, notes
+
+
+def keep(model: keras.Model, path: Path) -> None:
+    """Write a compiled model's weights and its optimizer's state."""
+    content = io.BytesIO()
+    np.savez(content, *[np.asarray(variable) for variable in _state(model)])
+    write_bytes(path, content.getvalue())
+
+
+def take_best(model: keras.Model, out: Path) -> None:
+    """Give a model the weights of its best epoch, if they are there; else it stays as it is."""
+    values = _read(model, out / BEST, [])
+    if values is not None:
+        _assign(model.weights, values[: len(model.weights)])
+
+
+def write_log(out: Path, rows: list[dict[str, Any]]) -> None:
+    """Write a row for each epoch, all anew: a row that is added may be cut off when the disk is full."""
+    if rows:
+        write_table(out / LOG, [list(rows[-1]), *(row.values() for row in rows)])
+
+
+def _state(model: keras.Model) -> list:
+    return [*model.weights, *model.optimizer.variables]
+
+
+def _assign(variables: list, values: list[np.ndarray]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def _read(model: keras.Model, path: Path, notes: list[str]) -> list[np.ndarray] | None:
+    """Return what a checkpoint holds, if it is there and fits a model; one that is damaged is removed, and noted."""
+    shapes = [tuple(variable.shape) for variable in _state(model)]
+    try:
+        with path.open("rb") as file, np.load(file) as content:
+            values = list(content.values())
+        if [value.shape for value in values] != shapes:
+            raise ValueError("it is of another network")
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # whatever NumPy and its reader of archives meet in a damaged file
+        path.unlink()
+        notes.append(f"{path}: checkpoint cannot be read ({line_of(error)}), and was removed")
+        return None
+    return values
