@@ -37,9 +37,11 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from ..files.claims import claimed, claimed_name
+    from ..files.models import find_model, model_files
     from ..files.writing import check_writable, remove_leftovers
 
     _check_options(arguments)
+    model_files(find_model(arguments.root, arguments.model), arguments.model)  # else nothing is made for it
     folder, out = arguments.root / "data", arguments.out or arguments.root / "out" / arguments.model
     with claimed_name(folder, arguments.model, "choose another --model"), claimed(out):
         check_writable(out)

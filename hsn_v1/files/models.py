@@ -98,12 +98,7 @@ def load_histonet(folder: Path, name: str, threads: int | None = None, precision
         If a file is missing or cannot be read, or if they do not fit together.
     """
     folder = Path(folder)
-    files = {suffix: folder / f"{name}{suffix}" for suffix in (".json", ".h5", ".mat")}
-    if not is_there(folder):
-        raise InputError(f"{folder}: no such folder; it should hold the model's files, {name}.json, .h5 and .mat")
-    for path in files.values():
-        if not is_there(path) or not path.is_file():
-            raise InputError(f"{path}: no such file; put it there, or choose another model than {name!r}")
+    files = model_files(folder, name)
     labels = read_labels(folder, name)
     description = read_architecture(files[".json"])
     with (
@@ -124,6 +119,17 @@ def load_histonet(folder: Path, name: str, threads: int | None = None, precision
         histonet = HistoNet.of(model, thresholds, labels, precision)
         _check_scores(histonet, files[".json"])  # builds the graph, with its messages
     return histonet
+
+
+def model_files(folder: Path, name: str) -> dict[str, Path]:
+    """Return a classifier's files by their endings, or raise InputError if one is missing."""
+    files = {suffix: folder / f"{name}{suffix}" for suffix in (".json", ".h5", ".mat")}
+    if not is_there(folder):
+        raise InputError(f"{folder}: no such folder; it should hold the model's files, {name}.json, .h5 and .mat")
+    for path in files.values():
+        if not is_there(path) or not path.is_file():
+            raise InputError(f"{path}: no such file; put it there, or choose another model than {name!r}")
+    return files
 
 
 def save_histonet(

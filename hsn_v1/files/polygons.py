@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,10 @@ import numpy as np
 from ..labels import LabelSet
 from .label_maps import STRIP, read_strips
 from .writing import replacing
+
+# Rasterio warns that arrays lie nowhere on earth, and hides that by ways that threads take from each other.
+for _words in ("Dataset has no geotransform", "The given matrix is equal to Affine.identity"):
+    warnings.filterwarnings("ignore", _words)
 
 #: A region's pieces are fused while it grows each time that they have so many points more than after the last time:
 #: seldom enough for the pace, and often enough that its holes, most of its points, are not held in a union.
