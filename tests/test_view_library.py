@@ -139,7 +139,8 @@ def draw_set(folder, shares):
         write_masks(settings.out, path.name, np.zeros((12, 16, 3), np.uint8), masks, FUNC)
         maps = np.zeros((len(FUNC), 12, 16), np.float32)
         maps[GLAND] = 0.5
-        write_maps(settings.out, path.stem, maps, FUNC)
+        write_maps(settings.out, "gradcam", path.stem, maps, FUNC)
+        write_maps(settings.out, "gradcam_unadjusted", path.stem, maps / 2, FUNC)
         confusions = {("func", stage): confusion_matrix(truth, found, len(FUNC)) for stage, found in masks.items()}
         areas = {("func", stage): np.bincount(found.ravel(), minlength=len(FUNC)) for stage, found in masks.items()}
         pixels = {"func": confusions["func", "CRF"][:-1].sum(axis=1)}
@@ -162,13 +163,14 @@ def test_a_demo_set_has_stages_maps_and_truth(tmp_path):
         assert second["sets"]["func"]["iou"][""] == 0.75
         entry = get_json(port, "/api/entry", id="a set/a#1.png")
         layers = [layer["key"] for layer in entry["sets"][0]["layers"]]
-        assert layers == ["CRF", "Adjust", "GradCAM", "truth", "map:G.O"]
+        assert layers == ["CRF", "Adjust", "GradCAM", "truth", "cam:G.O", "map:G.O"]
         score = get_json(port, "/api/score", id="a set/a#1.png", set="func", layer="CRF")
         assert score["iou"] == {"Other": 0.0, "G.O": 0.5} and score["miou"] == 0.5
 
 
 @pytest.mark.parametrize(
-    ("layer", "expected"), [("CRF", (OTHER, GLAND)), ("truth", (GLAND, GLAND)), ("map:G.O", (128, 128))]
+    ("layer", "expected"),
+    [("CRF", (OTHER, GLAND)), ("truth", (GLAND, GLAND)), ("map:G.O", (128, 128)), ("cam:G.O", (64, 64))],
 )
 def test_layers_of_a_demo_set_are_what_the_run_wrote(tmp_path, layer, expected):
     write_record(*draw_set(tmp_path, {"a.png": 6}))
