@@ -9,10 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from viewing import get_json, running, write_results
+import tifffile
+from viewing import get, get_json, running, write_results
 
-from hsn_v1.adp import FUNC, GLAS, LABEL_SETS, MORPH
+from hsn_v1.adp import CLASSIFIER_MPP, FUNC, GLAS, LABEL_SETS, MORPH
+from hsn_v1.densecrf import CRF
 from hsn_v1.evaluate import confusion_matrix
+from hsn_v1.files.claims import claimed
 from hsn_v1.files.records import label_set_of, record_of_label_set
 from hsn_v1.files.writing import write_picture
 from hsn_v1.hsn_v1 import STAGES
@@ -21,6 +24,8 @@ from hsn_v1.sets.record import write_record
 from hsn_v1.sets.report import ImageResult, summarise
 from hsn_v1.sets.settings import Settings
 from hsn_v1.show.figures import colourise
+from hsn_v1.slides.method import Method
+from hsn_v1.slides.own_file import segment_slide
 from hsn_v1.view.cache import Cache
 from hsn_v1.view.library import Library, OutsideError
 from hsn_v1.view.palette import differences, safe_colours
@@ -61,13 +66,40 @@ def test_a_run_in_progress_shows_what_is_finished(out):
     (out / "segmented" / "c.png" / "work").mkdir(parents=True)
     (out / "segmented" / "c.png" / "work" / "run.json").write_text('{"input": "c.png", "label sets": ["func"]}')
     library = Library.of(out)
-    first, second, third = library.entries("segmented")
+    with claimed(folder), claimed(out / "segmented" / "c.png"):
+        first, second, third = library.entries("segmented")
     assert (third.status, third.label_sets) == ("in progress", ())
     assert (first.status, [s.name for s in first.label_sets]) == ("done", ["morph", "func"])
     assert (second.status, [s.name for s in second.label_sets]) == ("in progress", ["morph"])
     write_results(folder, source, labels, input="b.png", notes=["<i>look</i>"], caveat="no medicine")
     second = library.entry("segmented/b.png")
     assert (second.status, len(second.label_sets), second.notes) == ("done", 2, ("no medicine", "<i>look</i>"))
+
+
+@pytest.mark.slow
+def test_a_slide_at_work_shows_its_picture_and_how_much_is_done(out, toy_histonet):
+    source = out.parent / "slides" / "b.tif"
+    pixels = np.random.default_rng(4).integers(0, 230, (60, 2400, 3), np.uint8)  # four windows in a row
+    tifffile.imwrite(source, pixels, photometric="rgb", tile=(64, 64))
+    write_summary(out / "segmented", ["b.tif", "failed", "in an earlier run", "b.tif"])
+    seen = []
+
+    def look(stage, done, total):
+        seen.append(Library.of(out).entries("segmented")[1])
+        if (stage, done) == ("windows", 2):
+            raise KeyboardInterrupt
+
+    method = Method((MORPH, FUNC), dict.fromkeys(("morph", "func"), CRF(1, 2, 2, 4, 10)), maps="adjusted")
+    with pytest.raises(KeyboardInterrupt):
+        segment_slide(source, toy_histonet, method, out / "segmented", mpp=CLASSIFIER_MPP, workers=1, progress=look)
+    assert {(entry.title, entry.status, entry.source) for entry in seen} == {("b.tif", "in progress", source)}
+    assert seen[0].reason == "0 % done" and seen[-1].reason in ("50 % done", "75 % done")  # one may be ahead
+    (out / "segmented" / "segmented.csv").unlink()
+    with running(out) as port:
+        row = get_json(port, "/api/entries", collection="segmented")["entries"][1]
+        assert (row["status"], row["opens"], row["width"]) == ("stopped", True, 2400)
+        assert "the same command goes on" in row["reason"]
+        assert get(port, "/thumbnail", {"id": "segmented/b.tif"})[0] == 200
 
 
 def test_failures_are_listed(out):

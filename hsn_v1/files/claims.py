@@ -94,6 +94,19 @@ def claimed(folder: Path, beat: float = BEAT, silence: float = SILENCE) -> Itera
                 folder.rmdir()
 
 
+def is_claimed(folder: Path) -> bool:
+    """Tell whether a run holds a folder, as far as can be seen without writing there.
+
+    Of owners on other machines, whose clocks may differ, those count as dead that were silent for many times SILENCE.
+    """
+    holder = _read(folder / FILE)
+    if holder.get("host") == socket.gethostname():
+        return _began(holder.get("pid")) == holder.get("began")
+    with contextlib.suppress(OSError):
+        return bool(holder) and time.time() - (folder / FILE).stat().st_mtime < 10 * SILENCE
+    return False
+
+
 def _create(claim: Claim) -> bool:
     """Write the claim's file whole, unless there is one."""
     me = {"owner": claim.owner, "host": socket.gethostname(), "pid": os.getpid(), "began": _began(os.getpid())}
