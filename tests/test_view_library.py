@@ -10,20 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from viewing import get, get_json, running, write_results
+from viewing import GLAND, OTHER, draw_set, get, get_json, running, write_results
 
 from hsn_v1.adp import CLASSIFIER_MPP, FUNC, GLAS, LABEL_SETS, MORPH
 from hsn_v1.densecrf import CRF
-from hsn_v1.evaluate import confusion_matrix
 from hsn_v1.files.claims import claimed
 from hsn_v1.files.records import label_set_of, record_of_label_set
 from hsn_v1.files.writing import write_picture
-from hsn_v1.hsn_v1 import STAGES
-from hsn_v1.sets.outputs import write_maps, write_masks
 from hsn_v1.sets.record import write_record
-from hsn_v1.sets.report import ImageResult, summarise
-from hsn_v1.sets.settings import Settings
-from hsn_v1.show.figures import colourise
 from hsn_v1.slides.method import Method
 from hsn_v1.slides.own_file import segment_slide
 from hsn_v1.view.cache import Cache
@@ -31,8 +25,6 @@ from hsn_v1.view.library import Library, OutsideError
 from hsn_v1.view.palette import differences, safe_colours
 from hsn_v1.view.pyramids import build_pyramid, decode, read_small
 from hsn_v1.view.shelf import Shelf
-
-OTHER, GLAND = FUNC.indices(("Other", "G.O"))
 
 
 @pytest.mark.parametrize("label_set", LABEL_SETS.values(), ids=LABEL_SETS)
@@ -154,30 +146,6 @@ def test_the_newest_collection_comes_first(out):
 
 
 # --- Demo sets --------------------------------------------------------------------------------------------------------
-
-
-def draw_set(folder, shares):
-    """Write what a demo writes of images, whose masks are wrong in a number of rows."""
-    images = tuple(folder / "img" / "set" / file for file in shares)
-    settings = Settings(images, folder / "gt" / "set", folder / "out" / "a set", (FUNC,))
-    results = []
-    for path in images:
-        truth = np.full((12, 16), GLAND, np.uint8)
-        mask = truth.copy()
-        mask[: shares[path.name]] = OTHER
-        write_picture(path, np.full((12, 16, 3), 90, np.uint8))
-        write_picture(settings.truth / "func" / path.name, colourise(truth, FUNC))
-        masks = dict(zip(STAGES, (truth * 0, truth, mask), strict=True))
-        write_masks(settings.out, path.name, np.zeros((12, 16, 3), np.uint8), masks, FUNC)
-        maps = np.zeros((len(FUNC), 12, 16), np.float32)
-        maps[GLAND] = 0.5
-        write_maps(settings.out, "gradcam", path.stem, maps, FUNC)
-        write_maps(settings.out, "gradcam_unadjusted", path.stem, maps / 2, FUNC)
-        confusions = {("func", stage): confusion_matrix(truth, found, len(FUNC)) for stage, found in masks.items()}
-        areas = {("func", stage): np.bincount(found.ravel(), minlength=len(FUNC)) for stage, found in masks.items()}
-        pixels = {"func": confusions["func", "CRF"][:-1].sum(axis=1)}
-        results.append(ImageResult(path.name, (12, 16), areas, confusions, {}, pixels, {}, ()))
-    return settings, summarise(results, {}, [])
 
 
 def test_a_demo_set_has_stages_maps_and_truth(tmp_path):
