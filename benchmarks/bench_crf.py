@@ -144,8 +144,11 @@ def profile(crf: CRF, pair: tuple, repeats: int) -> Table:
     return table
 
 
-def measure(crf: CRF, pairs: list, repeats: int) -> list[str]:
-    """Return a row of the table: milliseconds an image, ratios, and whether labels are equal."""
+def timings(crf: CRF, pairs: list, repeats: int) -> tuple[np.ndarray, float]:
+    """Return the seconds of each repeat (repeats, 3) for pydensecrf and this code on one core and two, and agreement.
+
+    The agreement is the share of pixels with equal labels.
+    """
     library = replace(crf, backend="pydensecrf")
     large = pairs[0][1].shape[0] * pairs[0][1].shape[1] >= LARGE
 
@@ -165,7 +168,13 @@ def measure(crf: CRF, pairs: list, repeats: int) -> list[str]:
     )
     equal = np.mean([(library(*pair).argmax(axis=0) == crf(*pair).argmax(axis=0)).mean() for pair in pairs])
     two_cores()
-    times = np.array([[run() for run in runs] for _ in range(repeats)]) / len(pairs)
+    return np.array([[run() for run in runs] for _ in range(repeats)]), float(equal)
+
+
+def measure(crf: CRF, pairs: list, repeats: int) -> list[str]:
+    """Return a row of the table: milliseconds an image, ratios, and whether labels are equal."""
+    times, equal = timings(crf, pairs, repeats)
+    times /= len(pairs)
     gains = np.median(times[:, :-1] / times[:, 1:], axis=0)
     return [*(f"{1e3 * t:.0f}" for t in np.median(times, axis=0)), *(f"{gain:.2f}" for gain in gains), f"{equal:.6f}"]
 

@@ -3,6 +3,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,15 +13,18 @@ from conftest import SIZES, links
 
 from hsn_v1 import HistoSegNetV1
 from hsn_v1.adp import CLASSIFIER_CODES, FUNC, GLAS, LABEL_SETS, MORPH
+from hsn_v1.classify import classify
 from hsn_v1.errors import InputError
 from hsn_v1.files.claims import ClaimedError, claimed
 from hsn_v1.files.images import read_image
 from hsn_v1.files.truth import read_truth
 from hsn_v1.files.writing import write_picture
+from hsn_v1.gradcam import localise
 from hsn_v1.hsn_v1 import STAGES, segment_image
 from hsn_v1.object_metrics import METRICS, object_metrics
 from hsn_v1.sets.measure import compare_objects
 from hsn_v1.sets.outputs import OBJECTS
+from hsn_v1.sets.run import run as run_set
 from hsn_v1.sets.settings import Settings, settings_from_params, with_crfs
 from hsn_v1.workers import SMALL_IMAGES, pool_of
 
@@ -194,6 +198,26 @@ def test_run_level_2_stops_before_the_crf(root, toy_histonet):
     folders = {path.split("/")[1] for path in tree(root / "out" / "patches") if "/" in path}
     assert folders == {"patchconfidence", "gradcam", "ablative_GradCAM", "ablative_Adjust"}
     assert report.confusions == {}
+
+
+def test_grad_cams_are_written_on_request_and_else_removed(root, toy_histonet):
+    params, out = {**PATCHES, "run_level": 2}, root / "out" / "patches"
+    settings = settings_from_params(params, root=root, workers=2)
+    run_set(replace(settings, grad_cams=True), toy_histonet)
+    image, _ = read_image(root / "img" / "patches" / "a#1.png")
+    ((_, _, tiles),) = classify([(None, image)], toy_histonet)
+    for label_set in (MORPH, FUNC):
+        cams = localise(tiles, label_set)
+        folder = out / label_set.name / "gradcam_unadjusted"
+        assert {path.name for path in folder.glob("a#1_h*")} == {
+            f"a#1_h{label_set.codes[c]}.png" for c in np.flatnonzero(cams.any(axis=(1, 2)))
+        }
+        for path in folder.glob("a#1_h*"):
+            cam = cams[label_set.codes.index(path.stem.removeprefix("a#1_h"))]
+            np.testing.assert_array_equal(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), np.rint(255 * cam))
+    assert [*out.glob("*/gradcam_unadjusted/*.png")]
+    run_set(settings, toy_histonet)
+    assert not [*out.glob("*/gradcam_unadjusted/*.png")]
 
 
 @pytest.mark.parametrize(

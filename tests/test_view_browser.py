@@ -9,12 +9,13 @@ import urllib.parse
 import numpy as np
 import pytest
 from PIL import Image
-from viewing import eventually, find_chromium, running, write_results
+from viewing import draw_set, eventually, find_chromium, running, write_results
 
 from hsn_v1.adp import CLASSIFIER_MPP, FUNC, MORPH
 from hsn_v1.files import slide
 from hsn_v1.files.writing import write_picture
 from hsn_v1.phantoms.phantom_slide import write_slide
+from hsn_v1.sets.record import write_record
 from hsn_v1.tiles import Window
 
 pytestmark = pytest.mark.slow
@@ -343,6 +344,29 @@ def test_a_key_to_the_next_slide_counts_while_the_view_still_settles(page, addre
     page.go_back()
     rest(page)
     assert values(page)["fade"] == 0.7
+
+
+def test_a_class_alone_is_stepped_through_from_its_maps_to_its_mask(page, tmp_path):
+    write_record(*draw_set(tmp_path, {"a.png": 6}))
+    with running(tmp_path / "out") as port:
+        page.goto(f"http://127.0.0.1:{port}/slide/a%20set/a.png#layer=GradCAM")
+        rest(page)
+        page.get_by_role("button", name=f"Only {FUNC.name_of('G.O')}").click()
+        seen = []
+        for _ in range(5):
+            page.keyboard.press(".")
+            rest(page)
+            title = page.get_by_label("Layer", exact=True).locator("option:checked").inner_text()
+            seen.append((title, painted(page, 1.5, 1.5)[3], painted(page, 1.5, 10.5)[3]))
+    cam, adjusted = (round((255 * value) ** 0.5) for value in (64, 128))
+    name = FUNC.name_of("G.O")
+    assert seen == [
+        (f"Grad-CAM of {name}", cam, cam),
+        (f"adjusted map of {name}", adjusted, adjusted),
+        ("adjusted", 255, 255),
+        ("after CRF", 0, 255),
+        ("ground truth", 255, 255),
+    ]
 
 
 def test_colours_for_colour_blind_readers(page, address):

@@ -9,25 +9,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from viewing import get_json, running, write_results
+import tifffile
+from viewing import GLAND, OTHER, draw_set, get, get_json, running, write_results
 
-from hsn_v1.adp import FUNC, GLAS, LABEL_SETS, MORPH
-from hsn_v1.evaluate import confusion_matrix
+from hsn_v1.adp import CLASSIFIER_MPP, FUNC, GLAS, LABEL_SETS, MORPH
+from hsn_v1.densecrf import CRF
+from hsn_v1.files.claims import claimed
 from hsn_v1.files.records import label_set_of, record_of_label_set
 from hsn_v1.files.writing import write_picture
-from hsn_v1.hsn_v1 import STAGES
-from hsn_v1.sets.outputs import write_maps, write_masks
 from hsn_v1.sets.record import write_record
-from hsn_v1.sets.report import ImageResult, summarise
-from hsn_v1.sets.settings import Settings
-from hsn_v1.show.figures import colourise
+from hsn_v1.slides.method import Method
+from hsn_v1.slides.own_file import segment_slide
 from hsn_v1.view.cache import Cache
 from hsn_v1.view.library import Library, OutsideError
 from hsn_v1.view.palette import differences, safe_colours
 from hsn_v1.view.pyramids import build_pyramid, decode, read_small
 from hsn_v1.view.shelf import Shelf
-
-OTHER, GLAND = FUNC.indices(("Other", "G.O"))
 
 
 @pytest.mark.parametrize("label_set", LABEL_SETS.values(), ids=LABEL_SETS)
@@ -61,13 +58,40 @@ def test_a_run_in_progress_shows_what_is_finished(out):
     (out / "segmented" / "c.png" / "work").mkdir(parents=True)
     (out / "segmented" / "c.png" / "work" / "run.json").write_text('{"input": "c.png", "label sets": ["func"]}')
     library = Library.of(out)
-    first, second, third = library.entries("segmented")
+    with claimed(folder), claimed(out / "segmented" / "c.png"):
+        first, second, third = library.entries("segmented")
     assert (third.status, third.label_sets) == ("in progress", ())
     assert (first.status, [s.name for s in first.label_sets]) == ("done", ["morph", "func"])
     assert (second.status, [s.name for s in second.label_sets]) == ("in progress", ["morph"])
     write_results(folder, source, labels, input="b.png", notes=["<i>look</i>"], caveat="no medicine")
     second = library.entry("segmented/b.png")
     assert (second.status, len(second.label_sets), second.notes) == ("done", 2, ("no medicine", "<i>look</i>"))
+
+
+@pytest.mark.slow
+def test_a_slide_at_work_shows_its_picture_and_how_much_is_done(out, toy_histonet):
+    source = out.parent / "slides" / "b.tif"
+    pixels = np.random.default_rng(4).integers(0, 230, (60, 2400, 3), np.uint8)  # four windows in a row
+    tifffile.imwrite(source, pixels, photometric="rgb", tile=(64, 64))
+    write_summary(out / "segmented", ["b.tif", "failed", "in an earlier run", "b.tif"])
+    seen = []
+
+    def look(stage, done, total):
+        seen.append(Library.of(out).entries("segmented")[1])
+        if (stage, done) == ("windows", 2):
+            raise KeyboardInterrupt
+
+    method = Method((MORPH, FUNC), dict.fromkeys(("morph", "func"), CRF(1, 2, 2, 4, 10)), maps="adjusted")
+    with pytest.raises(KeyboardInterrupt):
+        segment_slide(source, toy_histonet, method, out / "segmented", mpp=CLASSIFIER_MPP, workers=1, progress=look)
+    assert {(entry.title, entry.status, entry.source) for entry in seen} == {("b.tif", "in progress", source)}
+    assert seen[0].reason == "0 % done" and seen[-1].reason in ("50 % done", "75 % done")  # one may be ahead
+    (out / "segmented" / "segmented.csv").unlink()
+    with running(out) as port:
+        row = get_json(port, "/api/entries", collection="segmented")["entries"][1]
+        assert (row["status"], row["opens"], row["width"]) == ("stopped", True, 2400)
+        assert "the same command goes on" in row["reason"]
+        assert get(port, "/thumbnail", {"id": "segmented/b.tif"})[0] == 200
 
 
 def test_failures_are_listed(out):
@@ -124,29 +148,6 @@ def test_the_newest_collection_comes_first(out):
 # --- Demo sets --------------------------------------------------------------------------------------------------------
 
 
-def draw_set(folder, shares):
-    """Write what a demo writes of images, whose masks are wrong in a number of rows."""
-    images = tuple(folder / "img" / "set" / file for file in shares)
-    settings = Settings(images, folder / "gt" / "set", folder / "out" / "a set", (FUNC,))
-    results = []
-    for path in images:
-        truth = np.full((12, 16), GLAND, np.uint8)
-        mask = truth.copy()
-        mask[: shares[path.name]] = OTHER
-        write_picture(path, np.full((12, 16, 3), 90, np.uint8))
-        write_picture(settings.truth / "func" / path.name, colourise(truth, FUNC))
-        masks = dict(zip(STAGES, (truth * 0, truth, mask), strict=True))
-        write_masks(settings.out, path.name, np.zeros((12, 16, 3), np.uint8), masks, FUNC)
-        maps = np.zeros((len(FUNC), 12, 16), np.float32)
-        maps[GLAND] = 0.5
-        write_maps(settings.out, path.stem, maps, FUNC)
-        confusions = {("func", stage): confusion_matrix(truth, found, len(FUNC)) for stage, found in masks.items()}
-        areas = {("func", stage): np.bincount(found.ravel(), minlength=len(FUNC)) for stage, found in masks.items()}
-        pixels = {"func": confusions["func", "CRF"][:-1].sum(axis=1)}
-        results.append(ImageResult(path.name, (12, 16), areas, confusions, {}, pixels, {}, ()))
-    return settings, summarise(results, {}, [])
-
-
 def test_a_demo_set_has_stages_maps_and_truth(tmp_path):
     settings, report = draw_set(tmp_path, {"a#1.png": 6, "b.png": 3})
     write_record(settings, replace(report, failures={"c.png": "c.png: cut off"}))
@@ -162,13 +163,14 @@ def test_a_demo_set_has_stages_maps_and_truth(tmp_path):
         assert second["sets"]["func"]["iou"][""] == 0.75
         entry = get_json(port, "/api/entry", id="a set/a#1.png")
         layers = [layer["key"] for layer in entry["sets"][0]["layers"]]
-        assert layers == ["CRF", "Adjust", "GradCAM", "truth", "map:G.O"]
+        assert layers == ["CRF", "Adjust", "GradCAM", "truth", "cam:G.O", "map:G.O"]
         score = get_json(port, "/api/score", id="a set/a#1.png", set="func", layer="CRF")
         assert score["iou"] == {"Other": 0.0, "G.O": 0.5} and score["miou"] == 0.5
 
 
 @pytest.mark.parametrize(
-    ("layer", "expected"), [("CRF", (OTHER, GLAND)), ("truth", (GLAND, GLAND)), ("map:G.O", (128, 128))]
+    ("layer", "expected"),
+    [("CRF", (OTHER, GLAND)), ("truth", (GLAND, GLAND)), ("map:G.O", (128, 128)), ("cam:G.O", (64, 64))],
 )
 def test_layers_of_a_demo_set_are_what_the_run_wrote(tmp_path, layer, expected):
     write_record(*draw_set(tmp_path, {"a.png": 6}))

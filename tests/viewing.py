@@ -14,13 +14,21 @@ import numpy as np
 import uvicorn
 
 from hsn_v1.adp import FUNC, MORPH
+from hsn_v1.evaluate import confusion_matrix
 from hsn_v1.files.label_maps import write_areas, write_label_map
 from hsn_v1.files.records import record_of_label_set
 from hsn_v1.files.writing import write_picture
+from hsn_v1.hsn_v1 import STAGES
+from hsn_v1.sets.outputs import write_maps, write_masks
+from hsn_v1.sets.report import ImageResult, summarise
+from hsn_v1.sets.settings import Settings
+from hsn_v1.show.figures import colourise
 from hsn_v1.tiles import Window
 from hsn_v1.view.library import Library
 from hsn_v1.view.server import make_app
 from hsn_v1.view.shelf import Shelf
+
+OTHER, GLAND = FUNC.indices(("Other", "G.O"))
 
 
 def write_results(folder, source, labels, finished=True, mpp=1.2143, **changes):
@@ -98,3 +106,27 @@ def eventually(check, seconds=30):
 def find_chromium():
     names = "chromium", "chromium-browser", "google-chrome", "chrome"
     return next((path for name in names if (path := shutil.which(name))), None)
+
+
+def draw_set(folder, shares):
+    """Write what a demo writes of images, whose masks are wrong in a number of rows."""
+    images = tuple(folder / "img" / "set" / file for file in shares)
+    settings = Settings(images, folder / "gt" / "set", folder / "out" / "a set", (FUNC,))
+    results = []
+    for path in images:
+        truth = np.full((12, 16), GLAND, np.uint8)
+        mask = truth.copy()
+        mask[: shares[path.name]] = OTHER
+        write_picture(path, np.full((12, 16, 3), 90, np.uint8))
+        write_picture(settings.truth / "func" / path.name, colourise(truth, FUNC))
+        masks = dict(zip(STAGES, (truth * 0, truth, mask), strict=True))
+        write_masks(settings.out, path.name, np.zeros((12, 16, 3), np.uint8), masks, FUNC)
+        maps = np.zeros((len(FUNC), 12, 16), np.float32)
+        maps[GLAND] = 0.5
+        write_maps(settings.out, "gradcam", path.stem, maps, FUNC)
+        write_maps(settings.out, "gradcam_unadjusted", path.stem, maps / 2, FUNC)
+        confusions = {("func", stage): confusion_matrix(truth, found, len(FUNC)) for stage, found in masks.items()}
+        areas = {("func", stage): np.bincount(found.ravel(), minlength=len(FUNC)) for stage, found in masks.items()}
+        pixels = {"func": confusions["func", "CRF"][:-1].sum(axis=1)}
+        results.append(ImageResult(path.name, (12, 16), areas, confusions, {}, pixels, {}, ()))
+    return settings, summarise(results, {}, [])

@@ -53,6 +53,7 @@ def demo(
     parser.add_argument("--workers", type=int, help="worker processes (default: one for each core)")
     add_precision(parser)
     parser.add_argument("--self-contained", action="store_true", help="results page as one file, that can be mailed")
+    parser.add_argument("--grad-cams", action="store_true", help="also write Grad-CAMs as before the adjustment")
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no table")
     arguments = parser.parse_args()
     if arguments.quiet:
@@ -79,6 +80,7 @@ def _demo(segment: Callable[..., Report], source: Source, arguments: argparse.Na
         published=source.published,
         precision=usable_precision(arguments.precision),
         self_contained=arguments.self_contained,
+        grad_cams=arguments.grad_cams,
     )
     if not arguments.quiet:
         _tell(report, source, out)

@@ -118,6 +118,19 @@ def claimed_name(folder: Path, name: str, other: str = "choose another --name") 
     return claimed(folder / f".{name}.claim", what=folder / name, other=other)
 
 
+def is_claimed(folder: Path) -> bool:
+    """Tell whether a run holds a folder, as far as can be seen without writing there.
+
+    Of owners on other machines, whose clocks may differ, those count as dead that were silent for many times SILENCE.
+    """
+    holder = _read(folder / FILE)
+    if holder.get("host") == socket.gethostname():
+        return _began(holder.get("pid")) == holder.get("began")
+    with contextlib.suppress(OSError):
+        return bool(holder) and time.time() - (folder / FILE).stat().st_mtime < 10 * SILENCE
+    return False
+
+
 def _take(claim: Claim, silence: float, what: str, other: str) -> None:
     while not _create(claim, what):
         holder = _read(claim.path)

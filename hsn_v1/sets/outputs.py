@@ -16,6 +16,7 @@ from ..classify import ClassifiedTiles
 from ..evaluate import PROTOCOLS, iou, named_metrics, occurring
 from ..files.truth import Truth
 from ..files.writing import write_bytes, write_picture, write_row, write_table
+from ..gradcam import localise
 from ..hsn_v1 import STAGES, Segmentation
 from ..labels import LabelSet
 from ..object_metrics import object_metrics, pool_groups
@@ -59,7 +60,9 @@ def write_image(
             continue
         segmentation = segmentations[label_set.name]
         if save.maps:
-            write_maps(out, stem, segmentation.maps, label_set)
+            write_maps(out, "gradcam", stem, segmentation.maps, label_set)
+        cams = localise(tiles, label_set) if settings.grad_cams else np.empty((0, 1, 1))  # an earlier run's go
+        write_maps(out, "gradcam_unadjusted", stem, cams, label_set)
         if save.masks:
             write_masks(out, file, image, segmentation.masks, label_set)
         if "CRF" not in segmentation.masks:
@@ -85,10 +88,10 @@ def write_confidences(
     _write_per_class(folder / label_set.name / "patchconfidence", stem, label_set, pictures)
 
 
-def write_maps(folder: Path, stem: str, maps: np.ndarray, label_set: LabelSet) -> None:
-    """Write the adjusted map of each class that has any mass."""
+def write_maps(folder: Path, kind: str, stem: str, maps: np.ndarray, label_set: LabelSet) -> None:
+    """Write the map of each class that has any mass: adjusted maps, or Grad-CAMs as they were before."""
     pictures = {c: np.rint(255 * maps[c]).astype(np.uint8) for c in np.flatnonzero(maps.any(axis=(1, 2)))}
-    _write_per_class(folder / label_set.name / "gradcam", stem, label_set, pictures)
+    _write_per_class(folder / label_set.name / kind, stem, label_set, pictures)
 
 
 def _write_per_class(folder: Path, stem: str, label_set: LabelSet, pictures: dict[int, np.ndarray]) -> None:

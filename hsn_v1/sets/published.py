@@ -41,6 +41,8 @@ class HistoSegNetV1:
         How the classifier computes; bfloat16 is faster where the processor has instructions for it, and not exact.
     self_contained : bool
         Write the results page as one file, with thumbnails inside, that can be mailed.
+    grad_cams : bool
+        Write each class's Grad-CAM, too, as it is before the adjustment.
 
     Raises
     ------
@@ -57,10 +59,12 @@ class HistoSegNetV1:
         published: Mapping[str, Mapping[str, float]] | None = None,
         precision: str = "float32",
         self_contained: bool = False,
+        grad_cams: bool = False,
     ) -> None:
         self.params = check_params(params)
         self.root, self.out, self.workers = Path(root), Path(out) if out else None, workers
-        self.published, self.precision, self.self_contained = published or {}, precision, self_contained
+        self.published, self.precision = published or {}, precision
+        self.more = {"self_contained": self_contained, "grad_cams": grad_cams}
         self.settings: Settings | None = None
         self.histonet: HistoNet | None = None
         self._quiet = self.params["verbosity"] == "QUIET"
@@ -81,9 +85,7 @@ class HistoSegNetV1:
         labels = read_labels(folder, name)
         settings = settings_from_params(self.params, labels, self.root, self.out, self.workers)
         settings = with_crfs(settings, folder, name, self.params["crf"])
-        self.settings = replace(
-            settings, published=self.published, caveat=labels.caveat, self_contained=self.self_contained
-        )
+        self.settings = replace(settings, published=self.published, caveat=labels.caveat, **self.more)
         if not self._quiet and not is_compiled():
             print("compiling the dense CRF for this machine, once: this takes some seconds more", flush=True)
         start_workers(self.settings.workers)  # beside the classifier, which takes seconds to load

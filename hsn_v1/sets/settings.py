@@ -70,6 +70,8 @@ class Settings:
         What everyone who sees results of the classifier must know; empty if nothing.
     self_contained : bool
         Whether the results page is one file, with thumbnails inside, and links to no other.
+    grad_cams : bool
+        Whether each class's Grad-CAM is written, too, as it is before the adjustment; from run level 2 on.
     """
 
     images: tuple[Path, ...]
@@ -91,6 +93,7 @@ class Settings:
     resume: bool = False
     caveat: str = ""
     self_contained: bool = False
+    grad_cams: bool = False
 
     def truth_file(self, path: Path, label_set: LabelSet) -> Path:
         """Return the file of an image's ground truth."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -22,7 +23,7 @@ from .grid import SlideGrid
 from .job import SlideJob, label_reader
 from .method import Method, Outcome, Plan, plan_for
 from .progress import Report
-from .record import claim, damage, finish, give_up, results_of
+from .record import claim, damage, describe_work, finish, give_up, results_of
 from .results import OVERVIEW, Results, shrunk, small_picture
 from .tissue import REDUCTION, Survey, survey, survey_notes, tiles_with_tissue
 from .whole_image import segment_whole
@@ -154,6 +155,7 @@ def _make_results(
     progress: Report,
 ) -> tuple[int, list[str]]:
     """Write the results of all label sets; return the number of tiles, and what the user should know."""
+    describe_work(folder, source_of(slide))
     picture, mpp = small_picture(slide, classifier.mpp)
     found = survey(shrunk(picture, *slide.size(max(mpp, REDUCTION * classifier.mpp))))
     if plan.kind == "image":
@@ -161,6 +163,7 @@ def _make_results(
         scale = slide.mpp
     else:
         job = _job(slide, classifier, method, plan, found, folder, offset)
+        describe_work(folder, {"windows": sum(map(job.has_tissue, range(math.prod(job.grid.cores))))})
         segment_tiles(job, slide, classifier, workers, progress)
         readers = {label_set.name: label_reader(job, label_set) for label_set in method.label_sets}
         tiles, scale = len(job.tissue), classifier.mpp

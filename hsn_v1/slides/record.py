@@ -105,6 +105,12 @@ def _missing(folder: Path) -> list[Path]:
     return [path for path in found if not path.is_file() or not path.stat().st_size]
 
 
+def describe_work(folder: Path, about: Mapping[str, Any]) -> None:
+    """Tell in the record of a run at work what those who look on should know of it."""
+    work = folder / "work"
+    write_record(work, {**read_record(work), **about})
+
+
 def _changed(known: Mapping[str, Any], run: Mapping[str, Any]) -> str:
     """Return the first thing in which a record differs from a run, or nothing."""
     return next((key for key in run if known.get(key) != run[key]), "")

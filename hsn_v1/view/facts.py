@@ -91,6 +91,7 @@ def row_of(entry: Entry, areas: Areas) -> dict[str, Any]:
         "status": entry.status,
         "reason": entry.reason,
         "notes": list(entry.notes),
+        "opens": bool(entry.label_sets or (entry.source and entry.status != "failed")),
         "width": entry.record.get("width"),
         "height": entry.record.get("height"),
         "mpp": entry.mpp,

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..adp import LABEL_SETS
 from ..errors import InputError
+from ..files.claims import is_claimed
 from ..files.records import RECORD, label_set_of, read_record
 from ..labels import LabelSet
 from .cache import Cache, stamp
@@ -40,9 +41,9 @@ class Entry:
         Those of which there are results.
     image : str
         File name within a demo set; empty for what `segment` wrote.
-    status : {"done", "in progress", "failed"}
+    status : {"done", "in progress", "stopped", "failed"}
     reason : str
-        Why it failed.
+        Why it failed, or how much of it is done.
     notes : tuple of str
     """
 
@@ -164,7 +165,7 @@ class Library:
                 found[name] = entry
         for row in summary if not self.only else ():
             name = _name(row)
-            if row.get("status") == "failed" and (name not in found or found[name].status != "done"):
+            if row.get("status") == "failed" and (name not in found or found[name].status == "stopped"):
                 entry = found.get(name) or Entry(_id(collection, name), name, folder / name)
                 found[name] = replace(entry, status="failed", reason=row.get("reason", ""))
         return [found[name] for name in sorted(found)]
@@ -234,6 +235,7 @@ def slide_entry(identifier: str, folder: Path, record: dict[str, Any], listed: s
     if not source:
         listed = listed or next((row["input"] for row in read_summary(folder.parent) if _name(row) == folder.name), "")
         source = str(Path(listed).resolve()) if listed and Path(listed).is_file() else ""
+    status, reason = ("done", "") if record.get("finished") else _progress(folder, record)
     return Entry(
         identifier,
         str(record["input"]),
@@ -245,9 +247,21 @@ def slide_entry(identifier: str, folder: Path, record: dict[str, Any], listed: s
             for name in map(str, record.get("label sets", ()))
             if (name in known or name in LABEL_SETS) and (folder / name / "overview.png").exists()  # the last to come
         ),
-        status="done" if record.get("finished") else "in progress",
+        status=status,
+        reason=reason,
         notes=_notes(record),
     )
+
+
+def _progress(folder: Path, record: dict[str, Any]) -> tuple[str, str]:
+    """Return whether a slide that is not finished is at work, and how much of it is done, by the windows' files."""
+    windows, names, done = record.get("windows"), [*map(str, record.get("label sets", ()))], ""
+    if isinstance(windows, int) and windows > 0 and names:
+        finished = len([*(folder / "work" / "labels" / names[-1]).glob("[0-9]*.png")])
+        done = f"{100 * min(1, finished / windows):.0f} % done"
+    if is_claimed(folder):
+        return "in progress", done
+    return "stopped", f"{done}; the same command goes on from there".removeprefix("; ")
 
 
 def _notes(record: dict[str, Any]) -> tuple[str, ...]:

@@ -26,6 +26,9 @@ PYRAMID_BYTES = 64 << 20
 #: How a demo's stages are called.
 STAGE_TITLES = {"CRF": "after CRF", "Adjust": "adjusted", "GradCAM": "Grad-CAM"}
 
+#: A demo's maps of a class: what their keys begin with, their folders, and how they are called.
+MAPS = {"cam": ("gradcam_unadjusted", "Grad-CAM of"), "map": ("gradcam", "adjusted map of")}
+
 
 @dataclass(frozen=True)
 class Shelf:
@@ -50,7 +53,7 @@ class Shelf:
     # --- Layers: label maps of an entry, by a key --------------------------------------------------------------------
 
     def layer(self, entry: Entry, label_set: LabelSet, key: str) -> Pyramid:
-        """Return a layer of a label set: "labels", a demo's stage, "truth", or "map:CODE", an adjusted map.
+        """Return a layer of a label set: "labels", a demo's stage, "truth", or or a class's map: see `MAPS`.
 
         Raises
         ------
@@ -66,7 +69,7 @@ class Shelf:
         path = self.layer_file(entry, label_set, key)
         if not entry.image:
             return self.pyramids.get(stamp(path), lambda: read_pyramid(path))
-        colours = None if key.startswith("map:") else label_set
+        colours = None if ":" in key else label_set
         return self.pyramids.get((stamp(path), key), lambda: self._read_mask(path, colours))
 
     def layer_file(self, entry: Entry, label_set: LabelSet, key: str) -> Path:
@@ -76,8 +79,8 @@ class Shelf:
             if key != "labels":
                 raise LookupError(key)
             path = folder / f"{Path(entry.title).stem}.ome.tif"
-        elif key.startswith("map:") and key.removeprefix("map:") in label_set.codes:
-            path = folder / "gradcam" / f"{Path(entry.image).stem}_h{key.removeprefix('map:')}.png"
+        elif (kind := key.partition(":")[0]) in MAPS and key.removeprefix(f"{kind}:") in label_set.codes:
+            path = folder / MAPS[kind][0] / f"{Path(entry.image).stem}_h{key.removeprefix(f'{kind}:')}.png"
         else:
             path = stage_files(entry.folder, label_set.name, entry.image).get(key)
         if path is None:
@@ -173,11 +176,11 @@ class Shelf:
         if find_truth(entry, label_set.name, self.truth):
             layers.append(self._describe_layer(entry, label_set, "truth", "ground truth"))
         if entry.image:
-            stem, folder = Path(entry.image).stem, entry.folder / label_set.name / "gradcam"
             layers += [
-                self._describe_layer(entry, label_set, f"map:{code}", f"map of {label_set.name_of(code)}")
+                self._describe_layer(entry, label_set, key, f"{title} {label_set.name_of(code)}")
                 for code in label_set.codes
-                if (folder / f"{stem}_h{code}.png").is_file()
+                for kind, (_, title) in MAPS.items()
+                if self.layer_file(entry, label_set, key := f"{kind}:{code}").is_file()
             ]
         return {
             "name": label_set.name,

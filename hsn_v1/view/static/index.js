@@ -72,7 +72,7 @@ function arrange() {
   shown = data.entries.filter((entry) => entry.title.toLowerCase().includes(wanted)
     && (!code || (shareOf(entry, name, code) > 0 && 100 * shareOf(entry, name, code) >= Number(least.value))));
   const byName = (a, b) => a.title.localeCompare(b.title, "en", { numeric: true });
-  const rank = ({ status, notes }) => ["failed", "in progress", "done"].indexOf(status) * 2 + (notes.length ? 0 : 1);
+  const rank = ({ status, notes }) => ["failed", "stopped", "in progress", "done"].indexOf(status) * 2 + (notes.length ? 0 : 1);
   const orders = {
     name: () => 0,
     worst: (a, b) => iouOf(a, name, code) - iouOf(b, name, code),
@@ -82,8 +82,8 @@ function arrange() {
   };
   const order = orders[sort.value] ?? orders.name;
   shown.sort((a, b) => order(a, b) || byName(a, b));
-  stored.set("order", shown.filter((entry) => Object.keys(entry.sets).length).map(({ id }) => id));
-  const states = ["failed", "in progress"].map((status) => [status, data.entries.filter((entry) => entry.status === status).length]);
+  stored.set("order", shown.filter(({ opens }) => opens).map(({ id }) => id));
+  const states = ["failed", "stopped", "in progress"].map((status) => [status, data.entries.filter((entry) => entry.status === status).length]);
   count.textContent = [`${shown.length} of ${data.entries.length}`, ...states.filter(([, n]) => n).map(([status, n]) => `${n} ${status}`)].join(" · ");
   form.elements.least.closest("label").hidden = !code;
   list.style.setProperty("height", `${shown.length * ROW}px`);
@@ -121,7 +121,7 @@ function render() {
 
 function rowOf(entry, place) {
   const name = form.elements.set.value, set = entry.sets[name], first = set ? name : Object.keys(entry.sets)[0];
-  const link = first ? `${pageOf(entry.id)}#${new URLSearchParams({ set: first })}` : null;
+  const link = entry.opens ? `${pageOf(entry.id)}${first ? `#${new URLSearchParams({ set: first })}` : ""}` : null;
   const query = { id: entry.id, palette: form.elements.safe.checked ? "safe" : "published", ...(first ? { set: first } : {}) };
   const size = entry.width ? `${entry.width.toLocaleString("en")} × ${entry.height.toLocaleString("en")} px` : "";
   const facts = [size, entry.mpp ? `${entry.mpp.toPrecision(3)} µm/px` : "", entry.status === "done" ? "" : entry.status];

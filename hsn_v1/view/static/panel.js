@@ -48,7 +48,8 @@ export class Panel {
 
   facts() {
     const { entry } = this;
-    const lines = [entry.problem, entry.reason, entry.status === "in progress" ? "Still being segmented." : "", ...entry.notes];
+    const states = { "in progress": "Still being segmented.", stopped: "Not finished." };
+    const lines = [entry.problem, states[entry.status], entry.reason, ...entry.notes];
     return el("div", { className: "notes quiet" }, lines.filter(Boolean).map((line) => el("p", {}, line)));
   }
 

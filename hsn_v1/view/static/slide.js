@@ -10,6 +10,9 @@ import { fromFragment, State, toFragment } from "./state.js";
 const GEOMETRY = { tile: 510, overlap: 1 };
 const PAN = 0.2; // share of the view that an arrow key moves by
 
+/** Whether a layer is a map of one class: "cam:CODE", its Grad-CAM, or "map:CODE", that map adjusted. */
+const isMap = (key) => key.includes(":");
+
 const id = location.pathname.replace(/^\/slide\//, "").split("/").map(decodeURIComponent).join("/");
 const toast = $("#toast"), tip = $("#tip");
 
@@ -85,7 +88,7 @@ class SlidePage {
     if (layer?.problem) complain(`${layer.title}: ${layer.problem}`);
     pane.show(setName, layer && !layer.problem ? layer : null);
     const { values } = this.state;
-    if (set) pane.paint(colours(set, key, values), values.outline && !key.startsWith("map:"), values.mask ? values.fade : 0);
+    if (set) pane.paint(colours(set, key, values), values.outline && !isMap(key), values.mask ? values.fade : 0);
   }
 
   split() {
@@ -123,7 +126,7 @@ class SlidePage {
 
   async score() {
     const { set: name, layer: key } = this.state.values, set = this.set(name);
-    if (!set?.layers.some((one) => one.key === "truth") || key === "truth" || key.startsWith("map:")) return;
+    if (!set?.layers.some((one) => one.key === "truth") || key === "truth" || isMap(key)) return;
     this.asked = `${name} ${key}`;
     await this.settled(3000); // pictures first
     try {
@@ -154,8 +157,8 @@ class SlidePage {
     if (this.hovered !== event) return; // the cursor is elsewhere by now
     tip.hidden = value === null;
     if (value === null) return;
-    const one = key.startsWith("map:") ? null : set.classes[value];
-    const text = key.startsWith("map:") ? `${(value / 255).toFixed(2)}` : one?.name ?? (key === "truth" ? "not annotated" : "no tissue");
+    const one = isMap(key) ? null : set.classes[value];
+    const text = isMap(key) ? `${(value / 255).toFixed(2)}` : one?.name ?? (key === "truth" ? "not annotated" : "no tissue");
     const colour = one && (this.state.values.safe ? one.safe : one.published);
     tip.replaceChildren(...(colour ? [el("i", { className: "swatch", style: { background: css(colour) } })] : []), text);
     const stage = $("#stage").getBoundingClientRect();
@@ -175,11 +178,12 @@ class SlidePage {
     return list[(list.indexOf(current) + by + list.length) % list.length];
   }
 
-  /** Step through the stages in their order; of the maps, only that of a class which is shown alone. */
+  /** Step through the stages in their order; of a class that is shown alone, from its maps to its mask. */
   stepLayer(by) {
     const { set: name, layer } = this.state.values, set = this.set(name), on = set?.classes.filter(({ code }) => !this.state.values.off.has(`${name}/${code}`));
-    const maps = on?.length === 1 ? [`map:${on[0].code}`] : [];
-    const steps = ["GradCAM", ...maps, "Adjust", "CRF", "labels", "truth"].filter((key) => set?.layers.some((one) => one.key === key));
+    const has = (key) => set?.layers.some((one) => one.key === key);
+    const maps = on?.length === 1 ? ["cam", "map"].map((kind) => `${kind}:${on[0].code}`) : [];
+    const steps = [has(maps[0]) ? maps[0] : "GradCAM", maps[1], "Adjust", "CRF", "labels", "truth"].filter(has);
     if (steps.length) this.state.set({ layer: steps.includes(layer) ? this.step(steps, layer, by) : steps[0] });
   }
 
@@ -206,7 +210,9 @@ class SlidePage {
     const others = set.classes.filter((one) => one.code !== code).map((one) => `${set.name}/${one.code}`);
     const alone = others.every((one) => this.state.values.off.has(one));
     if (!alone) for (const one of others) off.add(one);
-    this.state.set({ off });
+    const { layer } = this.state.values, own = `${layer.split(":")[0]}:${code}`; // a map's place is taken by this class's
+    const follows = isMap(layer) && set.name === this.state.values.set && set.layers.some(({ key }) => key === own);
+    this.state.set({ off, layer: follows ? own : layer });
   }
 
   key(digit, alone) {
@@ -272,7 +278,7 @@ function fit(read, entry, fallback) {
 
 /** RGBA for each value of a tile: classes in their colours; a map's value as opacity, its root since many are low. */
 function colours(set, key, values) {
-  const table = new Uint8ClampedArray(4 * 256), mapped = key.startsWith("map:") ? key.slice(4) : "";
+  const table = new Uint8ClampedArray(4 * 256), mapped = isMap(key) ? key.split(":")[1] : "";
   const colour = (one) => (values.safe ? one.safe : one.published);
   if (mapped) {
     const shade = colour(set.classes.find(({ code }) => code === mapped));
