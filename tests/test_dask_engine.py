@@ -22,8 +22,9 @@ def client():
         yield client
 
 
-def work(folder, number):
+def work(folder, number, check):
     """Square a number; 3 kills its worker at first, 4 always, 5 raises."""
+    check()
     tried = Path(folder, f"{number}.{len(list(Path(folder).glob(f'{number}.*')))}")
     tried.touch()
     if number == 4 or (number == 3 and tried.name == "3.0"):
@@ -39,11 +40,14 @@ def prepare(folder):
 
 def test_all_is_done_or_named_whatever_dies(client, tmp_path):
     assert check_workers(client, tmp_path) == 2
-    found = dict(run_on_dask(client, partial(work, tmp_path), range(8), tmp_path, partial(prepare, tmp_path)))
+    begun = []
+    setup, note = partial(prepare, tmp_path), lambda number, where: begun.append((number, where))
+    found = dict(run_on_dask(client, partial(work, tmp_path), range(8), tmp_path, setup, note))
     squares = {number: number**2 for number in range(8) if number not in (4, 5)}
     assert {number: found[number] for number in squares} == squares
     assert found[4].startswith("its worker died 3 times") and len(list(tmp_path.glob("4.*"))) == 3
     assert found[5] == "ValueError: not this"
+    assert {number for number, _ in begun} == set(range(8)) and len({where for _, where in begun}) >= 3
     assert len(list(tmp_path.glob("setup.*"))) >= 3  # new workers are prepared, too
 
 
