@@ -91,7 +91,12 @@ def test_a_list_is_checked_before_anything_starts(call, tmp_path, capsys):
         file.write("none.svs,1,P4,\na.png,x,P5,\n")
     assert call("--out", tmp_path / "out") == 2
     error = capsys.readouterr().err
-    assert error.count("problem: ") == 2 and "2 rows cannot be used; nothing was started" in error
+    assert error.count("problem: ") == 2 and "2 problems; nothing was started" in error
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "list.csv").write_text("path,labels,model\na.png,glas,\nb.png,nails,\nc.png,,other\n")
+    assert call("--out", tmp_path / "out", "--check") == 2
+    error = capsys.readouterr().err
+    assert error.count("problem: ") == 2 and "b.png: nails: no label set" in error and "other" in error
     assert not (tmp_path / "out").exists()
 
 

@@ -31,7 +31,9 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--check", action="store_true", help="only say what is wrong with the list")
     parser.add_argument("--shard", metavar="I/N", help="segment part I of N of the list, as one of N jobs")
     parser.add_argument("--retry", choices=["failed"], help="only what failed in an earlier run of the list")
-    parser.add_argument("--dask", metavar="WHERE", help="local[:N], slurm[:N], ..., tcp://SCHEDULER or scheduler.json")
+    parser.add_argument(
+        "--dask", "--dask-config", metavar="WHERE", help="local[:N], slurm[:N], ..., tcp://SCHEDULER or scheduler.json"
+    )
     parser.add_argument("--labels", help="label set of the classifier's (default: both, that is morph and func)")
     scale = parser.add_mutually_exclusive_group()
     scale.add_argument("--mpp", type=float, help="microns per pixel at full resolution, where the file states none")
@@ -67,7 +69,8 @@ def _run(arguments: argparse.Namespace) -> int:
     _check_options(arguments)
     if arguments.given_labels:
         return pseudo_masks.run(arguments, arguments.model or default_model(arguments.root, arguments.labels))
-    entries = _entries(arguments)
+    job = _job(arguments)
+    entries = _entries(arguments, job)
     if arguments.check:
         print(f"{len(entries)} inputs; nothing is wrong with the list")
         return 0
@@ -75,7 +78,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from ..slides.many import report
     from ..slides.status import failed_before, status_table, status_writer
 
-    job, before, listed = _job(arguments), {}, entries
+    before, listed = {}, entries
     if arguments.retry:
         entries, before = failed_before(job.out, arguments.shard, listed)
         print(f"{len(entries)} of {len(listed)} inputs failed before{'' if entries else ': nothing to do'}")
@@ -102,7 +105,8 @@ def _check_options(arguments: argparse.Namespace) -> None:
         raise InputError("--check, --shard and --retry go with --list")
 
 
-def _entries(arguments: argparse.Namespace) -> list[Entry]:
+def _entries(arguments: argparse.Namespace, job: Job) -> list[Entry]:
+    from ..slides.cohort import unknown_methods
     from ..slides.inputs import expand
     from ..slides.slide_list import Entry, read_list, shard
 
@@ -112,10 +116,11 @@ def _entries(arguments: argparse.Namespace) -> list[Entry]:
             print(f"note: {note}", file=sys.stderr)
         return [Entry(file, file.name) for file in files]
     entries, problems = read_list(arguments.list)
+    problems += unknown_methods(job, entries)
     for problem in problems:
         print(f"problem: {problem}", file=sys.stderr)
     if problems:
-        raise InputError(f"{arguments.list}: {len(problems)} rows cannot be used; nothing was started")
+        raise InputError(f"{arguments.list}: {len(problems)} problems; nothing was started")
     if not arguments.shard:
         return entries
     number, _, count = arguments.shard.partition("/")

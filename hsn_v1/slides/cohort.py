@@ -9,8 +9,9 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from ..classify import Classifier
+from ..errors import InputError
 from ..files.claims import SILENCE, ClaimedError
-from ..files.models import find_model, load_histonet, read_crfs
+from ..files.models import find_model, load_histonet, read_crfs, read_labels
 from ..files.slide import open_slide
 from ..labels import Taxonomy
 from .dask_engine import check_workers, cluster_client, run_on_dask
@@ -67,6 +68,24 @@ def method_for(
     label_sets = taxonomy.group(labels or taxonomy.default_group)
     crfs, notes = read_crfs(find_model(root, model), model, label_sets)
     return Method(label_sets, crfs, *options), notes
+
+
+def unknown_methods(job: Job, entries: Sequence[Entry]) -> list[str]:
+    """Return what is wrong with the classifiers and label sets that entries name: one line each."""
+    problems = {}
+    for entry in entries:
+        model, labels = entry.model or job.model, entry.labels or job.labels
+        if (model, labels) in problems:
+            continue
+        folder = find_model(job.root, model)
+        try:
+            if not (folder / f"{model}.h5").exists():
+                raise InputError(f"{folder / model}.h5: no such classifier")
+            method_for(job.root, read_labels(folder, model), model, labels, job.options)
+            problems[model, labels] = ""
+        except InputError as error:
+            problems[model, labels] = f"{entry.name}: {error}"
+    return [problem for problem in problems.values() if problem]
 
 
 def segment_on_worker(job: Job, entry: Entry, check: Callable[[], None] = lambda: None) -> Outcome:

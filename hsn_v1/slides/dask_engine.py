@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import InputError
 from ..files.writing import write_bytes
+from ..workers import quiet_tracker
 from .status import this_process
 
 if TYPE_CHECKING:
@@ -77,9 +78,9 @@ def cluster_client(where: str, workers: int) -> Iterator[Client]:
         if kind == "local":
             # One slide at a time: what only waits on a worker that dies would be blamed for its death.
             stack.enter_context(dask.config.set({"distributed.scheduler.worker-saturation": 1.0}))
-            cluster = LocalCluster(
-                n_workers=count, threads_per_worker=1, dashboard_address=NO_DASHBOARD, silence_logs=logging.CRITICAL
-            )
+            options = {"dashboard_address": NO_DASHBOARD, "silence_logs": logging.CRITICAL}
+            with quiet_tracker():
+                cluster = LocalCluster(n_workers=count, threads_per_worker=1, **options)
             yield stack.enter_context(Client(stack.enter_context(cluster)))
         elif kind in BATCH_SYSTEMS:
             cluster = stack.enter_context(_batch_cluster(kind))
@@ -92,9 +93,10 @@ def cluster_client(where: str, workers: int) -> Iterator[Client]:
 def _client_of(where: str) -> Client:
     from distributed import Client
 
-    if where.endswith(".json") and not Path(where).is_file():
+    is_file = "://" not in where and (where.endswith(".json") or Path(where).is_file())
+    if is_file and not Path(where).is_file():
         raise InputError(f"{where}: no such file; start a scheduler: dask scheduler --scheduler-file {where}")
-    place = {"scheduler_file": where} if where.endswith(".json") else {"address": where}
+    place = {"scheduler_file": where} if is_file else {"address": where}
     try:
         return Client(**place, timeout=10)
     except (OSError, ValueError) as error:
