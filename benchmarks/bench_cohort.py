@@ -151,9 +151,17 @@ class Cluster:
         while not self.file.exists():
             time.sleep(0.1)
 
-    def start_worker(self, core: int | None = None, threads: int = 1) -> None:
+    def start_worker(self, core: int | None = None) -> None:
         """Start a worker of one slide at a time."""
-        options = ("--nthreads", 1, "--no-dashboard", "--local-directory", self.file.parent / "scratch")
+        options = (
+            "--nthreads",
+            1,
+            "--death-timeout",
+            30,
+            "--no-dashboard",
+            "--local-directory",
+            self.file.parent / "scratch",
+        )
         worker = start(self.cohort, "distributed.cli.dask_worker", "--scheduler-file", self.file, *options, core=core)
         self.workers.append(worker)
 

@@ -166,12 +166,11 @@ def segment_on_dask(
     """
     with cluster_client(where, workers) as client:
         check_workers(client, job.out)
-        setup = partial(classifier_of, job.root, job.model, job.precision, job.threads)
 
         def begun(entry: Entry, place: str) -> None:
             on_change(now_running(entry, job.out, place))
 
-        for entry, outcome in run_on_dask(client, partial(segment_on_worker, job), entries, job.out, setup, begun):
+        for entry, outcome in run_on_dask(client, partial(segment_on_worker, job), entries, job.out, begun):
             if isinstance(outcome, str):
                 outcome = Outcome(entry.path, job.out / entry.name, "failed", outcome, columns=entry.columns)
             on_change(outcome)

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from .. import __version__
 from ..errors import InputError
 from ..files.writing import write_bytes
 from ..workers import quiet_tracker
@@ -84,7 +85,7 @@ def cluster_client(where: str, workers: int) -> Iterator[Client]:
             yield stack.enter_context(Client(stack.enter_context(cluster)))
         elif kind in BATCH_SYSTEMS:
             cluster = stack.enter_context(_batch_cluster(kind))
-            cluster.scale(jobs=count)
+            cluster.adapt(minimum_jobs=count, maximum_jobs=count)  # also when jobs end at their time limit
             yield stack.enter_context(Client(cluster))
         else:
             yield stack.enter_context(_client_of(where))
@@ -108,8 +109,12 @@ def _batch_cluster(kind: str):
         import dask_jobqueue
     except ImportError as error:
         raise InputError(f"--dask {kind} needs dask-jobqueue: pip install 'hsn_v1[cluster]'") from error
+    cluster = getattr(dask_jobqueue, BATCH_SYSTEMS[kind])
+    submit = cluster.job_cls.submit_command.split()[0]
+    if not shutil.which(submit):
+        raise InputError(f"--dask {kind}: no command {submit} here; run it where jobs can be submitted")
     try:
-        return getattr(dask_jobqueue, BATCH_SYSTEMS[kind])(scheduler_options={"dashboard_address": NO_DASHBOARD})
+        return cluster(scheduler_options={"dashboard_address": NO_DASHBOARD})
     except (ValueError, TypeError) as error:
         raise InputError(f"--dask {kind}: {error}; see docs/cluster.md on how dask-jobqueue is configured") from error
 
@@ -120,8 +125,11 @@ def check_workers(client: Client, folder: Path, timeout: float = 300) -> int:
     Raises
     ------
     InputError
-        If there is no worker, or one that does not see the folder: named, before anything is computed.
+        If there is no worker, or one that does not see the folder or lacks this version: named, before anything is
+        computed.
     """
+    from distributed.comm import CommClosedError
+
     try:
         client.wait_for_workers(1, timeout=timeout)
     except TimeoutError as error:
@@ -131,22 +139,27 @@ def check_workers(client: Client, folder: Path, timeout: float = 300) -> int:
     token = Path(folder).resolve() / f".seen.{uuid.uuid4().hex}"
     write_bytes(token, token.name.encode())
     try:
-        sees = client.run(_reads, str(token), on_error="return")
+        sees = client.run(_version_if_seen, str(token), on_error="return")
     finally:
         token.unlink()
     for address, answer in sees.items():
-        if answer is not True:
-            reason = f" ({answer})" if isinstance(answer, Exception) else ""
+        if isinstance(answer, CommClosedError):  # it died just now
+            continue
+        if isinstance(answer, Exception):
+            raise InputError(f"worker {address} cannot run hsn_v1 {__version__} ({answer}): install it there")
+        if answer != __version__:
             raise InputError(
-                f"{folder}: worker {address} does not see it{reason}; inputs and results must lie on a file system "
-                "that all workers share under the same path"
+                f"{folder}: worker {address} does not see it; inputs and results must lie on a file system that all "
+                "workers share under the same path"
+                if answer is None
+                else f"worker {address} has hsn_v1 {answer}, here is {__version__}: install the same everywhere"
             )
     return len(sees)
 
 
-def _reads(token: str) -> bool:
+def _version_if_seen(token: str) -> str | None:
     path = Path(token)
-    return path.is_file() and path.read_text() == path.name
+    return __version__ if path.is_file() and path.read_text() == path.name else None
 
 
 def run_on_dask(
@@ -154,7 +167,6 @@ def run_on_dask(
     function: Callable[[Item, Callable[[], None]], Outcome],
     items: Iterable[Item],
     folder: Path,
-    setup: Callable[[], None] = lambda: None,
     on_begin: Callable[[Item, str], None] = lambda item, where: None,
 ) -> Iterator[tuple[Item, Outcome | str]]:
     """Call a function of each item on the cluster's workers, as many at a time as they have threads.
@@ -168,8 +180,6 @@ def run_on_dask(
     items : iterable
     folder : Path
         Folder that all workers share, where it is counted how many workers an item has killed.
-    setup : callable
-        Called once in each worker before its first item, also in workers that come later.
     on_begin : callable
         Called, from another thread, with each item as it begins, and with the process that works on it.
 
@@ -189,7 +199,6 @@ def run_on_dask(
     marks = Path(folder).resolve() / f".deaths.{run}"
     marks.mkdir(parents=True)
     address = client.scheduler.address
-    client.register_plugin(_setup_plugin(setup), name="hsn_v1")
 
     def submit(number: int, item: Item):
         key = f"slide-{number}-{uuid.uuid4().hex}"
@@ -256,17 +265,3 @@ def _deaths(mark: Path) -> int:
 
 def _given_up() -> str:
     return f"its worker died {DEATHS} times, probably for lack of memory: give workers more, or leave it out"
-
-
-def _setup_plugin(setup: Callable[[], None]):
-    from distributed import WorkerPlugin
-
-    class Setup(WorkerPlugin):
-        """Prepares a worker process."""
-
-        idempotent = True
-
-        def setup(self, worker) -> None:
-            setup()
-
-    return Setup()
