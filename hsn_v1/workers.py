@@ -105,19 +105,25 @@ def pool_of(workers: int, environment: Mapping[str, str] = ENVIRONMENT) -> loky.
     Workers end within seconds if this process does, however it ends, and leave Ctrl-C to it.
     """
     global _pool
-    before = os.environ.get("PYTHONWARNINGS")
-    # loky's tracker outlives this process if that is killed, and would tell the screen of semaphores that it removes.
-    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [before, "ignore:resource_tracker"]))
-    try:
+    with quiet_tracker():
         _pool = loky.get_reusable_executor(
             workers, timeout=300, env=dict(environment), initializer=_follow, initargs=(os.getpid(),)
         )
+    return _pool
+
+
+@contextlib.contextmanager
+def quiet_tracker() -> Iterator[None]:
+    """Start processes whose tracker, which outlives this one if that is killed, tells the screen of no semaphores."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [before, "ignore:resource_tracker"]))
+    try:
+        yield
     finally:
         if before is None:
             del os.environ["PYTHONWARNINGS"]
         else:
             os.environ["PYTHONWARNINGS"] = before
-    return _pool
 
 
 _pool: loky.ProcessPoolExecutor | None = None

@@ -53,6 +53,23 @@ def test_a_list_is_done_but_for_what_fails_and_its_columns_come_back(call, tmp_p
     assert "c.png: not a slide or image" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("shard", [None, "1/1"])
+def test_what_failed_is_tried_again_alone(call, tmp_path, capsys, shard):
+    out, retry = tmp_path / "results", ["--retry", "failed"]
+    assert call("--out", out, *retry) == 2
+    assert f"{out / 'status.csv'}: no such table; --retry failed goes by" in capsys.readouterr().err
+    assert call("--out", out, "--workers", 1, *(["--shard", shard] if shard else [])) == 1
+    write_picture(tmp_path / "c.png", np.full((50, 60, 3), 120, np.uint8))
+    (tmp_path / "a.png").write_text("no image any more")  # not tried again, as it was done
+    capsys.readouterr()
+    assert call("--out", out, "--workers", 1, *retry) == 0
+    assert "1 of 3 inputs failed before\n" in capsys.readouterr().out
+    status = {row["name"]: (row["status"], row["patient"], bool(row["seconds"])) for row in rows(out / "status.csv")}
+    assert status == {"a.png": ("done", "P1", True), "second": ("done", "P2", True), "c.png": ("done", "P3", True)}
+    assert call("--out", out, *retry) == 0
+    assert "0 of 3 inputs failed before: nothing to do" in capsys.readouterr().out
+
+
 def test_shards_make_the_whole(call, tmp_path):
     statuses = [call("--out", tmp_path / "parts", "--workers", 1, "--shard", f"{number}/2") for number in (1, 2)]
     assert statuses == [1, 0]  # what fails is in the first
@@ -74,7 +91,12 @@ def test_a_list_is_checked_before_anything_starts(call, tmp_path, capsys):
         file.write("none.svs,1,P4,\na.png,x,P5,\n")
     assert call("--out", tmp_path / "out") == 2
     error = capsys.readouterr().err
-    assert error.count("problem: ") == 2 and "2 rows cannot be used; nothing was started" in error
+    assert error.count("problem: ") == 2 and "2 problems; nothing was started" in error
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "list.csv").write_text("path,labels,model\na.png,glas,\nb.png,nails,\nc.png,,other\n")
+    assert call("--out", tmp_path / "out", "--check") == 2
+    error = capsys.readouterr().err
+    assert error.count("problem: ") == 2 and "b.png: nails: no label set" in error and "other" in error
     assert not (tmp_path / "out").exists()
 
 

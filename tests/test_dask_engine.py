@@ -6,6 +6,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from hsn_v1.errors import InputError
@@ -14,6 +15,7 @@ from hsn_v1.slides.dask_engine import check_workers, cluster_client, run_on_dask
 pytestmark = pytest.mark.slow
 
 pytest.importorskip("distributed")
+dask = pytest.importorskip("dask")
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +24,9 @@ def client():
         yield client
 
 
-def work(folder, number):
+def work(folder, number, check):
     """Square a number; 3 kills its worker at first, 4 always, 5 raises."""
+    check()
     tried = Path(folder, f"{number}.{len(list(Path(folder).glob(f'{number}.*')))}")
     tried.touch()
     if number == 4 or (number == 3 and tried.name == "3.0"):
@@ -33,27 +36,32 @@ def work(folder, number):
     return number**2
 
 
-def prepare(folder):
-    Path(folder, f"setup.{os.getpid()}").touch()
-
-
 def test_all_is_done_or_named_whatever_dies(client, tmp_path):
     assert check_workers(client, tmp_path) == 2
-    found = dict(run_on_dask(client, partial(work, tmp_path), range(8), tmp_path, partial(prepare, tmp_path)))
+    begun = []
+    found = dict(
+        run_on_dask(
+            client, partial(work, tmp_path), range(8), tmp_path, lambda number, where: begun.append((number, where))
+        )
+    )
     squares = {number: number**2 for number in range(8) if number not in (4, 5)}
     assert {number: found[number] for number in squares} == squares
     assert found[4].startswith("its worker died 3 times") and len(list(tmp_path.glob("4.*"))) == 3
     assert found[5] == "ValueError: not this"
-    assert len(list(tmp_path.glob("setup.*"))) >= 3  # new workers are prepared, too
+    assert {number for number, _ in begun} >= set(range(8)) - {4} and len({where for _, where in begun}) >= 3
 
 
 def test_a_worker_that_does_not_see_the_folder_is_named(client, tmp_path, monkeypatch):
     deadline = time.monotonic() + 30
     while len(client.scheduler_info()["workers"]) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
-    monkeypatch.setattr("hsn_v1.slides.dask_engine._reads", lambda token: False)
-    with pytest.raises(InputError, match=r"worker tcp://.* does not see it; inputs and results must lie on a file sys"):
-        check_workers(client, tmp_path)
+    for answer, message in (
+        (None, "does not see it; inputs and results must lie on a file sys"),
+        ("0.1", r"has hsn_v1 0\.1, here is .*: install the same everywhere"),
+    ):
+        monkeypatch.setattr("hsn_v1.slides.dask_engine._version_if_seen", lambda token, answer=answer: answer)
+        with pytest.raises(InputError, match=rf"worker tcp://.* {message}"):
+            check_workers(client, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -61,4 +69,64 @@ def test_a_scheduler_that_does_not_answer_is_named():
     with pytest.raises(InputError, match=r"tcp://127.0.0.1:9: no scheduler"), cluster_client("tcp://127.0.0.1:9", 1):
         pass
     with pytest.raises(InputError, match=r"none\.json: no such file"), cluster_client("none.json", workers=1):
+        pass
+
+
+SBATCH = """#!/bin/sh
+job=$(mktemp "$HSN_JOBS/job.XXXXXX")
+cp "$1" "$job"
+setsid sh "$job" >>"$HSN_JOBS/log" 2>&1 &
+echo "Submitted batch job $!"
+echo $! >>"$HSN_JOBS/jobs"
+"""
+SCANCEL = """#!/bin/sh
+kill -TERM -- "-$1"
+"""
+
+
+@pytest.fixture
+def batch_system(tmp_path, monkeypatch):
+    """Put commands on the path that run jobs here, in the background, as SLURM's are called."""
+    for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
+        script = tmp_path / "bin" / name
+        script.parent.mkdir(exist_ok=True)
+        script.write_text(text)
+        script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("HSN_JOBS", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}:{Path(__file__).parents[1]}")  # for jobs to find `work`
+    settings = {"cores": 1, "processes": 1, "memory": "2GB", "local_directory": str(tmp_path / "scratch")}
+    with dask.config.set({f"jobqueue.slurm.{name.replace('_', '-')}": value for name, value in settings.items()}):
+        yield tmp_path / "jobs"
+
+
+def groups(jobs):
+    """Return the process groups of jobs that run."""
+    return {int(line) for line in jobs.read_text().split()} & {os.getpgid(pid) for pid in psutil.pids() if pid > 1}
+
+
+def test_jobs_of_a_batch_system_are_submitted_again_when_they_end(batch_system, tmp_path):
+    pytest.importorskip("dask_jobqueue")
+    (tmp_path / "out").mkdir()
+    with cluster_client("slurm:2", workers=1) as client:
+        client.wait_for_workers(2, timeout=60)
+        jobs = [int(line) for line in batch_system.read_text().split()]
+        assert len(jobs) == 2
+        os.killpg(jobs[0], signal.SIGKILL)
+        found = dict(run_on_dask(client, partial(work, tmp_path / "out"), range(3), tmp_path))
+        assert found == {0: 0, 1: 1, 2: 4}
+        deadline = time.monotonic() + 60
+        while len(batch_system.read_text().split()) < 3 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert len(batch_system.read_text().split()) == 3
+    deadline = time.monotonic() + 60
+    while groups(batch_system) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not groups(batch_system)
+
+
+def test_a_batch_system_that_is_not_here_is_named(monkeypatch):
+    pytest.importorskip("dask_jobqueue")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(InputError, match="--dask slurm: no command sbatch here"), cluster_client("slurm", workers=1):
         pass

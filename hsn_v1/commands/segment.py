@@ -30,7 +30,10 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--list", type=Path, metavar="CSV", help="a list of slides instead (docs/cluster.md)")
     parser.add_argument("--check", action="store_true", help="only say what is wrong with the list")
     parser.add_argument("--shard", metavar="I/N", help="segment part I of N of the list, as one of N jobs")
-    parser.add_argument("--dask", metavar="WHERE", help="local[:N], slurm[:N], ..., tcp://SCHEDULER or scheduler.json")
+    parser.add_argument("--retry", choices=["failed"], help="only what failed in an earlier run of the list")
+    parser.add_argument(
+        "--dask", "--dask-config", metavar="WHERE", help="local[:N], slurm[:N], ..., tcp://SCHEDULER or scheduler.json"
+    )
     parser.add_argument("--labels", help="label set of the classifier's (default: both, that is morph and func)")
     scale = parser.add_mutually_exclusive_group()
     scale.add_argument("--mpp", type=float, help="microns per pixel at full resolution, where the file states none")
@@ -66,19 +69,25 @@ def _run(arguments: argparse.Namespace) -> int:
     _check_options(arguments)
     if arguments.given_labels:
         return pseudo_masks.run(arguments, arguments.model or default_model(arguments.root, arguments.labels))
-    entries = _entries(arguments)
+    job = _job(arguments)
+    entries = _entries(arguments, job)
     if arguments.check:
         print(f"{len(entries)} inputs; nothing is wrong with the list")
         return 0
     from ..files.writing import check_writable
     from ..slides.many import report
-    from ..slides.status import status_writer
+    from ..slides.status import failed_before, status_table, status_writer
 
-    job = _job(arguments)
+    before, listed = {}, entries
+    if arguments.retry:
+        entries, before = failed_before(job.out, arguments.shard, listed)
+        print(f"{len(entries)} of {len(listed)} inputs failed before{'' if entries else ': nothing to do'}")
+        if not entries:
+            return 0
     check_writable(job.out)
-    table = "status.csv" if not arguments.shard else f"status-{arguments.shard.replace('/', '-of-')}.csv"
-    on_done = status_writer(job.out / table, entries) if arguments.list else lambda outcome: None
-    outcomes, method = (_on_dask if arguments.dask else _here)(entries, job, arguments, on_done)
+    table = status_table(job.out, arguments.shard)
+    on_change = status_writer(table, listed, before) if arguments.list else lambda outcome: None
+    outcomes, method = (_on_dask if arguments.dask else _here)(entries, job, arguments, on_change)
     return report(outcomes, method, job.model, job.out, arguments.self_contained)
 
 
@@ -92,11 +101,12 @@ def _check_options(arguments: argparse.Namespace) -> None:
         raise InputError(f"--root {arguments.root}: no such folder; expected one that has data")
     if bool(arguments.inputs) == bool(arguments.list):
         raise InputError("segment: name inputs, or give --list CSV, one of the two")
-    if (arguments.check or arguments.shard) and not arguments.list:
-        raise InputError("--check and --shard go with --list")
+    if (arguments.check or arguments.shard or arguments.retry) and not arguments.list:
+        raise InputError("--check, --shard and --retry go with --list")
 
 
-def _entries(arguments: argparse.Namespace) -> list[Entry]:
+def _entries(arguments: argparse.Namespace, job: Job) -> list[Entry]:
+    from ..slides.cohort import unknown_methods
     from ..slides.inputs import expand
     from ..slides.slide_list import Entry, read_list, shard
 
@@ -106,10 +116,11 @@ def _entries(arguments: argparse.Namespace) -> list[Entry]:
             print(f"note: {note}", file=sys.stderr)
         return [Entry(file, file.name) for file in files]
     entries, problems = read_list(arguments.list)
+    problems += unknown_methods(job, entries)
     for problem in problems:
         print(f"problem: {problem}", file=sys.stderr)
     if problems:
-        raise InputError(f"{arguments.list}: {len(problems)} rows cannot be used; nothing was started")
+        raise InputError(f"{arguments.list}: {len(problems)} problems; nothing was started")
     if not arguments.shard:
         return entries
     number, _, count = arguments.shard.partition("/")
@@ -141,7 +152,7 @@ def _job(arguments: argparse.Namespace) -> Job:
 
 
 def _here(
-    entries: list[Entry], job: Job, arguments: argparse.Namespace, on_done: Callable[[Outcome], None]
+    entries: list[Entry], job: Job, arguments: argparse.Namespace, on_change: Callable[[Outcome], None]
 ) -> tuple[list[Outcome], Method]:
     """Segment entries in this process and its workers, those of one classifier and label set after another."""
     from ..slides.cohort import classifier_of, method_for
@@ -156,13 +167,13 @@ def _here(
         for note in notes:
             print(f"note: {note}", file=sys.stderr)
         part = [one for one in entries if (one.model or job.model, one.labels or job.labels) == (model, labels)]
-        options = {"force": job.force, "quiet": arguments.quiet, "on_done": on_done}
+        options = {"force": job.force, "quiet": arguments.quiet, "on_change": on_change}
         outcomes += segment_files(part, classifier, method, job.out, job.scale, workers, **options)
     return outcomes, method
 
 
 def _on_dask(
-    entries: list[Entry], job: Job, arguments: argparse.Namespace, on_done: Callable[[Outcome], None]
+    entries: list[Entry], job: Job, arguments: argparse.Namespace, on_change: Callable[[Outcome], None]
 ) -> tuple[list[Outcome], Method]:
     """Segment entries on a Dask cluster."""
     from dataclasses import replace
@@ -176,9 +187,5 @@ def _on_dask(
     job = replace(job, threads=arguments.workers or 1)
     labels = read_labels(find_model(job.root, job.model), job.model)
     method, _ = method_for(job.root, labels, job.model, job.labels, job.options)
-    outcomes = []
-    found = segment_on_dask(entries, job, arguments.dask, available_cores())
-    for outcome in track(found, "slides", len(entries), disable=arguments.quiet):
-        on_done(outcome)
-        outcomes.append(outcome)
-    return outcomes, method
+    found = segment_on_dask(entries, job, arguments.dask, available_cores(), on_change)
+    return list(track(found, "slides", len(entries), disable=arguments.quiet)), method

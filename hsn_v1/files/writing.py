@@ -184,14 +184,19 @@ def write_row(path: Path, row: dict[str, float]) -> None:
 
 
 def write_table(path: Path, rows: Iterable[Sequence]) -> None:
-    r"""Write a CSV file of rows, the header among them.
+    """Write a CSV file of rows, the header among them; see `csv_of`."""
+    write_bytes(path, csv_of(rows))
+
+
+def csv_of(rows: Iterable[Sequence]) -> bytes:
+    r"""Return rows as a CSV file has them.
 
     Words that a spreadsheet would take for a formula begin with an apostrophe, and what is not Unicode in them is
     written as ``\udc..``: names of files can be anything.
     """
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([_harmless(value) for value in row] for row in rows)
-    write_bytes(path, text.getvalue().encode(errors="backslashreplace"))
+    return text.getvalue().encode(errors="backslashreplace")
 
 
 def _harmless(value: object) -> object:

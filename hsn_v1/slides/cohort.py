@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
 from ..classify import Classifier
-from ..files.models import find_model, load_histonet, read_crfs
+from ..errors import InputError
+from ..files.claims import SILENCE, ClaimedError
+from ..files.models import find_model, load_histonet, read_crfs, read_labels
 from ..files.slide import open_slide
 from ..labels import Taxonomy
 from .dask_engine import check_workers, cluster_client, run_on_dask
-from .many import Scale, attempt, segment_entry
+from .many import Scale, attempt, now_running
 from .method import Method, Outcome
+from .own_file import segment_opened
 from .slide_list import Entry
 
 
@@ -66,22 +70,86 @@ def method_for(
     return Method(label_sets, crfs, *options), notes
 
 
-def segment_on_worker(job: Job, entry: Entry) -> Outcome:
-    """Segment an entry in this process; whatever goes wrong with it is its failed outcome."""
+def unknown_methods(job: Job, entries: Sequence[Entry]) -> list[str]:
+    """Return what is wrong with the classifiers and label sets that entries name: one line each."""
+    problems = {}
+    for entry in entries:
+        model, labels = entry.model or job.model, entry.labels or job.labels
+        if (model, labels) in problems:
+            continue
+        folder = find_model(job.root, model)
+        try:
+            if not (folder / f"{model}.h5").exists():
+                raise InputError(f"{folder / model}.h5: no such classifier")
+            method_for(job.root, read_labels(folder, model), model, labels, job.options)
+            problems[model, labels] = ""
+        except InputError as error:
+            problems[model, labels] = f"{entry.name}: {error}"
+    return [problem for problem in problems.values() if problem]
+
+
+def segment_on_worker(job: Job, entry: Entry, check: Callable[[], None] = lambda: None) -> Outcome:
+    """Segment an entry in this process; whatever goes wrong with it is its failed outcome.
+
+    Parameters
+    ----------
+    job : Job
+    entry : Entry
+    check : callable
+        Called every now and then; what it raises ends the work.
+    """
 
     def task() -> Outcome:
         model = entry.model or job.model
         classifier = classifier_of(job.root, model, job.precision, job.threads)
         method, _ = method_for(job.root, classifier.labels, model, entry.labels or job.labels, job.options)
         with open_slide(entry.path, entry.mpp or job.scale.mpp, job.scale.override) as slide:
-            options = {"workers": job.threads, "force": job.force}
-            return segment_entry(entry, slide, classifier, method, job.out, **options)
+            options = {"workers": job.threads, "force": job.force, "name": entry.name, "columns": entry.columns}
+            return segment_opened(
+                slide, classifier, method, job.out, progress=lambda stage, done, total: check(), **options
+            )
 
-    return attempt(entry, job.out, task)
+    return attempt(entry, job.out, lambda: once_free(task, check))
+
+
+def once_free(
+    task: Callable[[], Outcome],
+    check: Callable[[], None] = lambda: None,
+    patience: float = 1.5 * SILENCE,
+    pause: float = 1.0,
+) -> Outcome:
+    """Carry out a task as soon as its folder is free: a worker that died elsewhere holds its claim for a minute.
+
+    Parameters
+    ----------
+    task : callable
+    check : callable
+        See `segment_on_worker`.
+    patience, pause : float
+        Seconds after which to give up, and between two trials.
+
+    Raises
+    ------
+    ClaimedError
+        If it stays another's.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return task()
+        except ClaimedError:
+            if time.monotonic() > deadline:
+                raise
+        check()
+        time.sleep(pause)
 
 
 def segment_on_dask(
-    entries: Sequence[Entry], job: Job, where: str, workers: int, on_start: Callable[[int], None] = lambda count: None
+    entries: Sequence[Entry],
+    job: Job,
+    where: str,
+    workers: int,
+    on_change: Callable[[Outcome], None] = lambda outcome: None,
 ) -> Iterator[Outcome]:
     """Segment entries on a Dask cluster; yield outcomes as they are done.
 
@@ -93,13 +161,17 @@ def segment_on_dask(
         See `dask_engine.cluster_client`.
     workers : int
         Number of workers where `where` names none.
-    on_start : callable
-        Called with the number of workers, before anything is computed.
+    on_change : callable
+        Called with each outcome as an entry begins to run and as it ends, from several threads.
     """
     with cluster_client(where, workers) as client:
-        on_start(check_workers(client, job.out))
-        setup = partial(classifier_of, job.root, job.model, job.precision, job.threads)
-        for entry, outcome in run_on_dask(client, partial(segment_on_worker, job), entries, job.out, setup):
+        check_workers(client, job.out)
+
+        def begun(entry: Entry, place: str) -> None:
+            on_change(now_running(entry, job.out, place))
+
+        for entry, outcome in run_on_dask(client, partial(segment_on_worker, job), entries, job.out, begun):
             if isinstance(outcome, str):
                 outcome = Outcome(entry.path, job.out / entry.name, "failed", outcome, columns=entry.columns)
+            on_change(outcome)
             yield outcome

@@ -1,23 +1,29 @@
 """Slides side by side on the workers of a Dask cluster: on this machine, on several, or under a batch system.
 
 Dask gives each slide to a worker, and to another one if that worker dies. What a worker finishes lies on the file
-system that all share; nothing but names and outcomes travels over the network.
+system that all share; nothing but names and outcomes travels over the network. Whoever is left alone, a worker by its
+scheduler or its client, a client by its scheduler, notices and ends.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from .. import __version__
 from ..errors import InputError
 from ..files.writing import write_bytes
+from ..workers import quiet_tracker
+from .status import this_process
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Worker
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -34,6 +40,12 @@ BATCH_SYSTEMS = {
 }
 
 DEATHS = 3  #: workers that one slide may kill before it is given up
+NO_DASHBOARD = "127.0.0.1:0"  #: Dask has none turned off: one that no other machine sees, on whichever port is free
+BEGUN = "hsn_v1-begun"  #: topic of the events that tell which worker begins an item
+
+
+class Unwanted(BaseException):
+    """Nobody waits any more for what a worker is doing: not an Exception, so that nothing takes it for a failure."""
 
 
 @contextlib.contextmanager
@@ -59,17 +71,21 @@ def cluster_client(where: str, workers: int) -> Iterator[Client]:
         from distributed import Client, LocalCluster
     except ImportError as error:
         raise InputError("--dask needs Dask, which is not installed: pip install 'hsn_v1[cluster]'") from error
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what has to be told is told in a line of ours
     kind, _, number = where.partition(":")
     count = int(number) if number.isdecimal() else workers
     with contextlib.ExitStack() as stack:
         if kind == "local":
             # One slide at a time: what only waits on a worker that dies would be blamed for its death.
             stack.enter_context(dask.config.set({"distributed.scheduler.worker-saturation": 1.0}))
-            cluster = LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None)
+            options = {"dashboard_address": NO_DASHBOARD, "silence_logs": logging.CRITICAL}
+            with quiet_tracker():
+                cluster = LocalCluster(n_workers=count, threads_per_worker=1, **options)
             yield stack.enter_context(Client(stack.enter_context(cluster)))
         elif kind in BATCH_SYSTEMS:
             cluster = stack.enter_context(_batch_cluster(kind))
-            cluster.scale(jobs=count)
+            cluster.adapt(minimum_jobs=count, maximum_jobs=count)  # also when jobs end at their time limit
             yield stack.enter_context(Client(cluster))
         else:
             yield stack.enter_context(_client_of(where))
@@ -78,9 +94,10 @@ def cluster_client(where: str, workers: int) -> Iterator[Client]:
 def _client_of(where: str) -> Client:
     from distributed import Client
 
-    if where.endswith(".json") and not Path(where).is_file():
+    is_file = "://" not in where and (where.endswith(".json") or Path(where).is_file())
+    if is_file and not Path(where).is_file():
         raise InputError(f"{where}: no such file; start a scheduler: dask scheduler --scheduler-file {where}")
-    place = {"scheduler_file": where} if where.endswith(".json") else {"address": where}
+    place = {"scheduler_file": where} if is_file else {"address": where}
     try:
         return Client(**place, timeout=10)
     except (OSError, ValueError) as error:
@@ -92,8 +109,12 @@ def _batch_cluster(kind: str):
         import dask_jobqueue
     except ImportError as error:
         raise InputError(f"--dask {kind} needs dask-jobqueue: pip install 'hsn_v1[cluster]'") from error
+    cluster = getattr(dask_jobqueue, BATCH_SYSTEMS[kind])
+    submit = cluster.job_cls.submit_command.split()[0]
+    if not shutil.which(submit):
+        raise InputError(f"--dask {kind}: no command {submit} here; run it where jobs can be submitted")
     try:
-        return getattr(dask_jobqueue, BATCH_SYSTEMS[kind])(scheduler_options={"dashboard_address": None})
+        return cluster(scheduler_options={"dashboard_address": NO_DASHBOARD})
     except (ValueError, TypeError) as error:
         raise InputError(f"--dask {kind}: {error}; see docs/cluster.md on how dask-jobqueue is configured") from error
 
@@ -104,8 +125,11 @@ def check_workers(client: Client, folder: Path, timeout: float = 300) -> int:
     Raises
     ------
     InputError
-        If there is no worker, or one that does not see the folder: named, before anything is computed.
+        If there is no worker, or one that does not see the folder or lacks this version: named, before anything is
+        computed.
     """
+    from distributed.comm import CommClosedError
+
     try:
         client.wait_for_workers(1, timeout=timeout)
     except TimeoutError as error:
@@ -115,30 +139,35 @@ def check_workers(client: Client, folder: Path, timeout: float = 300) -> int:
     token = Path(folder).resolve() / f".seen.{uuid.uuid4().hex}"
     write_bytes(token, token.name.encode())
     try:
-        sees = client.run(_reads, str(token), on_error="return")
+        sees = client.run(_version_if_seen, str(token), on_error="return")
     finally:
         token.unlink()
     for address, answer in sees.items():
-        if answer is not True:
-            reason = f" ({answer})" if isinstance(answer, Exception) else ""
+        if isinstance(answer, CommClosedError):  # it died just now
+            continue
+        if isinstance(answer, Exception):
+            raise InputError(f"worker {address} cannot run hsn_v1 {__version__} ({answer}): install it there")
+        if answer != __version__:
             raise InputError(
-                f"{folder}: worker {address} does not see it{reason}; inputs and results must lie on a file system "
-                "that all workers share under the same path"
+                f"{folder}: worker {address} does not see it; inputs and results must lie on a file system that all "
+                "workers share under the same path"
+                if answer is None
+                else f"worker {address} has hsn_v1 {answer}, here is {__version__}: install the same everywhere"
             )
     return len(sees)
 
 
-def _reads(token: str) -> bool:
+def _version_if_seen(token: str) -> str | None:
     path = Path(token)
-    return path.is_file() and path.read_text() == path.name
+    return __version__ if path.is_file() and path.read_text() == path.name else None
 
 
 def run_on_dask(
     client: Client,
-    function: Callable[[Item], Outcome],
+    function: Callable[[Item, Callable[[], None]], Outcome],
     items: Iterable[Item],
     folder: Path,
-    setup: Callable[[], None] = lambda: None,
+    on_begin: Callable[[Item, str], None] = lambda item, where: None,
 ) -> Iterator[tuple[Item, Outcome | str]]:
     """Call a function of each item on the cluster's workers, as many at a time as they have threads.
 
@@ -146,30 +175,40 @@ def run_on_dask(
     ----------
     client : Client
     function : callable
-        Returns an outcome; must not raise for what is wrong with the item.
+        ``function(item, check)`` returns an outcome; must not raise for what is wrong with the item. It calls
+        ``check()`` at least every few seconds, which raises `Unwanted` if it has to stop.
     items : iterable
     folder : Path
-        Folder that all workers share, where it is counted how often an item was begun.
-    setup : callable
-        Called once in each worker before its first item, also in workers that come later.
+        Folder that all workers share, where it is counted how many workers an item has killed.
+    on_begin : callable
+        Called, from another thread, with each item as it begins, and with the process that works on it.
 
     Yields
     ------
     (item, outcome)
         As they are done, in any order; instead of the outcome, the reason in words if there is none.
-    """
-    from distributed import KilledWorker, as_completed
 
-    run = uuid.uuid4().hex[:8]
-    marks = Path(folder).resolve() / f".begun.{run}"
+    Raises
+    ------
+    InputError
+        If the scheduler is gone.
+    """
+    from distributed import CancelledError, KilledWorker, as_completed
+
+    run, items = uuid.uuid4().hex[:8], list(items)
+    marks = Path(folder).resolve() / f".deaths.{run}"
     marks.mkdir(parents=True)
-    client.register_plugin(_setup_plugin(setup), name="hsn_v1")
+    address = client.scheduler.address
 
     def submit(number: int, item: Item):
-        return client.submit(
-            _begin, function, item, marks / str(number), key=f"slide-{number}-{uuid.uuid4().hex}", pure=False
-        )
+        key = f"slide-{number}-{uuid.uuid4().hex}"
+        return client.submit(_begin, function, item, marks / str(number), run, key=key, pure=False)
 
+    def begun(event: tuple[float, dict]) -> None:
+        if event[1]["run"] == run:
+            on_begin(items[event[1]["number"]], event[1]["where"])
+
+    client.subscribe_topic(BEGUN, begun)
     try:
         futures = {submit(number, item): (number, item) for number, item in enumerate(items)}
         done = as_completed(list(futures))
@@ -178,7 +217,12 @@ def run_on_dask(
             try:
                 outcome = future.result()
             except KilledWorker:  # Dask also blames what only waited on a worker that died
-                outcome = _given_up() if _begun(marks / str(number)) >= DEATHS else None
+                outcome = _given_up() if _deaths(marks / str(number)) >= DEATHS else None
+            except CancelledError as error:
+                raise InputError(
+                    f"the Dask scheduler {address} is gone; what is done is kept: run the same command again once "
+                    "there is a scheduler"
+                ) from error
             except Exception as error:
                 outcome = " ".join(f"{type(error).__name__}: {error}".split())
             future.release()
@@ -192,30 +236,32 @@ def run_on_dask(
         shutil.rmtree(marks, ignore_errors=True)
 
 
-def _begin(function: Callable[[Item], Outcome], item: Item, mark: Path) -> Outcome | str:
-    if _begun(mark) >= DEATHS:
+def _begin(function: Callable[[Item, Callable[[], None]], Outcome], item: Item, mark: Path, run: str) -> Outcome | str:
+    from distributed import Reschedule, get_worker
+
+    if _deaths(mark) >= DEATHS:
         return _given_up()
-    mark.with_name(f"{mark.name}.{uuid.uuid4().hex}").touch()
-    return function(item)
+    worker, own = get_worker(), mark.with_name(f"{mark.name}.{uuid.uuid4().hex}")
+    own.touch()
+    worker.log_event(BEGUN, {"run": run, "number": int(mark.name), "where": this_process()})
+    try:
+        return function(item, partial(_check, worker, worker.get_current_task()))
+    except Unwanted:
+        raise Reschedule from None
+    finally:
+        own.unlink(missing_ok=True)  # what is left of those that end otherwise is of workers that died
 
 
-def _begun(mark: Path) -> int:
+def _check(worker: Worker, key: str) -> None:
+    """Raise Unwanted in a worker that is about to end, or whose client is gone, which releases its tasks."""
+    task = worker.state.tasks.get(key)
+    if worker.status.name not in ("running", "paused") or task is None or task.state != "executing":
+        raise Unwanted
+
+
+def _deaths(mark: Path) -> int:
     return len(list(mark.parent.glob(f"{mark.name}.*")))
 
 
 def _given_up() -> str:
     return f"its worker died {DEATHS} times, probably for lack of memory: give workers more, or leave it out"
-
-
-def _setup_plugin(setup: Callable[[], None]):
-    from distributed import WorkerPlugin
-
-    class Setup(WorkerPlugin):
-        """Prepares a worker process."""
-
-        idempotent = True
-
-        def setup(self, worker) -> None:
-            setup()
-
-    return Setup()

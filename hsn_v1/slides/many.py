@@ -20,6 +20,7 @@ from .page import write_inputs_page
 from .progress import Report, progress_bars, reporter
 from .record import records
 from .slide_list import Entry
+from .status import this_process
 from .whole_image import WHOLE_PIXELS
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def segment_files(
     workers: int,
     force: bool = False,
     quiet: bool = False,
-    on_done: Callable[[Outcome], None] = lambda outcome: None,
+    on_change: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
     """Segment images side by side, and slides one after another; what fails does not stop the rest.
 
@@ -76,8 +77,8 @@ def segment_files(
         See `own_file.segment_opened`.
     quiet : bool
         No progress bars.
-    on_done : callable
-        Called with each outcome, from several threads.
+    on_change : callable
+        Called with each outcome as an input begins to run and as it ends, from several threads.
 
     Returns
     -------
@@ -91,11 +92,12 @@ def segment_files(
 
         def done(number: int, outcome: Outcome) -> None:
             outcomes[number] = outcome
-            on_done(outcome)
+            on_change(outcome)
             bars.advance(inputs)
 
         def segment(number: int, entry: Entry, slide: Slide, workers: int, progress: Report) -> None:
             with slide:
+                on_change(now_running(entry, out, this_process()))
                 options = {"workers": workers, "force": force, "progress": progress}
                 done(number, segment_entry(entry, slide, classifier, method, out, **options))
 
@@ -125,6 +127,11 @@ def _open(
         raise InputError(f"{entry.path}: has the same name as {named[entry.name].path}; give it another --out")
     slide = open_slide(entry.path, entry.mpp or scale.mpp, scale.override)
     return slide, plan_for(slide, classifier, method)
+
+
+def now_running(entry: Entry, out: Path, where: str) -> Outcome:
+    """Return the outcome, for now, of an entry that is worked on."""
+    return Outcome(entry.path, out / entry.name, "running", where=where)
 
 
 def segment_entry(

@@ -77,7 +77,7 @@ class Outcome:
     ----------
     source, folder : Path
         What was segmented, and where its results are.
-    status : {"done", "done before", "failed"}
+    status : {"running", "done", "done before", "failed"}
     reason : str
         Why it failed.
     facts : mapping
@@ -90,6 +90,8 @@ class Outcome:
         Those that there are results of, as far as looking at them needs it.
     columns : mapping of str to str
         What the user's list says of it.
+    where : str
+        Which process works on it, while it is running.
     """
 
     source: Path
@@ -101,6 +103,7 @@ class Outcome:
     caveat: str = ""
     label_sets: tuple[LabelSet, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
+    where: str = ""
 
     @classmethod
     def of_record(cls, folder: Path, record: Mapping[str, Any], status: str) -> Outcome:
