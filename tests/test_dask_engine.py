@@ -65,7 +65,8 @@ def test_a_worker_that_does_not_see_the_folder_is_named(client, tmp_path, monkey
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_scheduler_that_does_not_answer_is_named():
+def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
+    monkeypatch.setattr("hsn_v1.slides.dask_engine.ANSWER", 1.0)
     with pytest.raises(InputError, match=r"tcp://127.0.0.1:9: no scheduler"), cluster_client("tcp://127.0.0.1:9", 1):
         pass
     with pytest.raises(InputError, match=r"none\.json: no such file"), cluster_client("none.json", workers=1):
@@ -96,7 +97,8 @@ def batch_system(tmp_path, monkeypatch):
     monkeypatch.setenv("HSN_JOBS", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}:{Path(__file__).parents[1]}")  # for jobs to find `work`
     settings = {"cores": 1, "processes": 1, "memory": "2GB", "local_directory": str(tmp_path / "scratch")}
-    with dask.config.set({f"jobqueue.slurm.{name.replace('_', '-')}": value for name, value in settings.items()}):
+    settings = {f"jobqueue.slurm.{name.replace('_', '-')}": value for name, value in settings.items()}
+    with dask.config.set({**settings, "distributed.deploy.lost-worker-timeout": "1s"}):
         yield tmp_path / "jobs"
 
 
@@ -119,6 +121,7 @@ def test_jobs_of_a_batch_system_are_submitted_again_when_they_end(batch_system, 
         while len(batch_system.read_text().split()) < 3 and time.monotonic() < deadline:
             time.sleep(0.1)
         assert len(batch_system.read_text().split()) == 3
+        client.wait_for_workers(2, timeout=60)
     deadline = time.monotonic() + 60
     while groups(batch_system) and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -39,6 +39,7 @@ BATCH_SYSTEMS = {
     "htcondor": "HTCondorCluster",
 }
 
+ANSWER = 10.0  #: seconds that a scheduler has to answer
 DEATHS = 3  #: workers that one slide may kill before it is given up
 NO_DASHBOARD = "127.0.0.1:0"  #: Dask has none turned off: one that no other machine sees, on whichever port is free
 BEGUN = "hsn_v1-begun"  #: topic of the events that tell which worker begins an item
@@ -99,7 +100,7 @@ def _client_of(where: str) -> Client:
         raise InputError(f"{where}: no such file; start a scheduler: dask scheduler --scheduler-file {where}")
     place = {"scheduler_file": where} if is_file else {"address": where}
     try:
-        return Client(**place, timeout=10)
+        return Client(**place, timeout=ANSWER)
     except (OSError, ValueError) as error:
         raise InputError(f"{where}: no scheduler answers there ({error}); start one: dask scheduler") from error
 
