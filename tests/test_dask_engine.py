@@ -1,7 +1,11 @@
 """Slides on the workers of a Dask cluster: nothing is lost with a worker, and what kills every worker is given up."""
 
+import contextlib
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -71,6 +75,91 @@ def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
         pass
     with pytest.raises(InputError, match=r"none\.json: no such file"), cluster_client("none.json", workers=1):
         pass
+
+
+def linger(folder, number, check):
+    """Go on until `check` says that it is enough."""
+    Path(folder, "begun").touch()
+    try:
+        while True:
+            check()
+            time.sleep(0.05)
+    finally:
+        Path(folder, "stopped").touch()
+
+
+CLIENT = """
+import sys
+from functools import partial
+from pathlib import Path
+from test_dask_engine import linger
+from hsn_v1.commands.status import exit_status
+from hsn_v1.slides.dask_engine import cluster_client, run_on_dask
+
+def command():
+    with cluster_client(sys.argv[1], 1) as client:
+        return len(list(run_on_dask(client, partial(linger, sys.argv[2]), range(2), Path(sys.argv[2]))))
+
+sys.exit(exit_status(command))
+"""
+
+
+@pytest.fixture
+def processes(tmp_path, monkeypatch):
+    """Start a scheduler, a worker and a client whose item goes on for ever, as processes of their own."""
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}:{Path(__file__).parents[1]}")
+    file, started = tmp_path / "scheduler.json", []
+
+    def start(*arguments, **options):
+        command = [sys.executable, *map(str, arguments)]
+        started.append(subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True, **options))
+        return started[-1]
+
+    options = ("--host", "127.0.0.1", "--port", 0, "--dashboard-address", "127.0.0.1:0", "--scheduler-file", file)
+    scheduler = start("-m", "distributed.cli.dask_scheduler", *options)
+    assert appears(file)
+    options = ("--nthreads", 1, "--no-dashboard", "--local-directory", tmp_path / "scratch", "--scheduler-file", file)
+    worker = start("-m", "distributed.cli.dask_worker", *options)
+    client = start("-c", CLIENT, file, tmp_path)
+    assert appears(tmp_path / "begun")
+    yield scheduler, worker, client
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def appears(path, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return path.exists()
+
+
+def test_a_scheduler_that_is_killed_ends_client_and_worker(processes, tmp_path):
+    scheduler, worker, client = processes
+    scheduler.kill()
+    _, said = client.communicate(timeout=60)
+    assert re.fullmatch(r"error: the Dask scheduler tcp://\S+ is gone; what is done is kept: .*\n", said), said
+    assert client.returncode == 2
+    assert appears(tmp_path / "stopped")
+    worker.communicate(timeout=60)
+
+
+def test_a_client_that_is_killed_frees_its_worker(processes, tmp_path):
+    _, worker, client = processes
+    client.kill()
+    assert appears(tmp_path / "stopped")
+    assert worker.poll() is None  # ready for the next
+
+
+def test_a_worker_that_is_asked_to_end_stops_its_item(processes, tmp_path):
+    _, worker, client = processes
+    worker.terminate()
+    assert appears(tmp_path / "stopped")
+    worker.communicate(timeout=60)
+    assert client.poll() is None  # waits for another worker
+    assert not list(tmp_path.glob(".deaths.*/*"))
 
 
 SBATCH = """#!/bin/sh
