@@ -146,11 +146,30 @@ def test_a_scheduler_that_is_killed_ends_client_and_worker(processes, tmp_path):
     worker.communicate(timeout=60)
 
 
-def test_a_client_that_is_killed_frees_its_worker(processes, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "status", "message"),
+    [(signal.SIGKILL, -9, ""), (signal.SIGTERM, 143, "terminated\n"), (signal.SIGINT, 130, "interrupted\n")],
+)
+def test_a_client_that_is_stopped_frees_its_worker(processes, tmp_path, number, status, message):
     _, worker, client = processes
-    client.kill()
+    client.send_signal(number)
+    _, said = client.communicate(timeout=60)
+    assert (client.returncode, said) == (status, message)
     assert appears(tmp_path / "stopped")
     assert worker.poll() is None  # ready for the next
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "message"), [(signal.SIGKILL, -9, ""), (signal.SIGINT, 130, "interrupted\n")]
+)
+def test_a_local_cluster_ends_with_its_client(tmp_path, monkeypatch, number, status, message):
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}:{Path(__file__).parents[1]}")
+    command = [sys.executable, "-c", CLIENT, "local:1", str(tmp_path)]
+    client = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    assert appears(tmp_path / "begun")
+    (os.kill if number == signal.SIGKILL else os.killpg)(client.pid, number)  # Ctrl-C is for the whole group
+    _, said = client.communicate(timeout=60)  # until all that share its stderr are gone
+    assert (client.returncode, said) == (status, message)
 
 
 def test_a_worker_that_is_asked_to_end_stops_its_item(processes, tmp_path):
