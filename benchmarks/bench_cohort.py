@@ -11,7 +11,8 @@ done, what is not, whether anything that was finished was done again, whether al
 but for the seconds in ``run.json``, and which processes are left. ``left`` kills the command alone, with its own
 processes and with ``--dask local``, and says what is left of it after a minute. ``efficiency`` times the list on one
 worker that may use one core, on two, and without Dask on two cores, and is for a machine that does nothing else.
-``threads`` shows how many cores a worker keeps busy that declares 1 or 2 threads. Slides are made in --folder, once.
+``threads`` shows how many cores a worker keeps busy that declares 1 or 2 threads, and how the time is shared by all
+that it starts. Slides are made in --folder, once.
 """
 
 from __future__ import annotations
@@ -377,15 +378,19 @@ def threads(cohort: Cohort, folder: Path, console: Console) -> None:
                 for child in psutil.Process(running.workers[0].pid).children()
                 if "spawn_main" in " ".join(child.cmdline())
             ]
-            busy, peak, rest = [], 0, worker.cpu_percent()
-            while client.poll() is None and rest is not None:
+            busy, peak, seconds = [], 0, {}
+            worker.cpu_percent()
+            while client.poll() is None:
                 time.sleep(1)
                 with contextlib.suppress(psutil.Error):
                     busy.append(worker.cpu_percent() / 100)
                     peak = max(peak, worker.memory_info().rss)
+                    seconds |= {thread.id: thread.user_time + thread.system_time for thread in worker.threads()}
+            shares = sorted((one / sum(seconds.values()) for one in seconds.values()), reverse=True)
             console.print(
                 f"{count} declared: {np.mean(busy):.2f} cores busy on average, in 95 % of seconds at most "
-                f"{np.quantile(busy, 0.95):.2f}, {peak / 1e9:.1f} GB"
+                f"{np.quantile(busy, 0.95):.2f}, {peak / 1e9:.1f} GB; shares of its "
+                f"{len(shares)} threads: {', '.join(f'{share:.0%}' for share in shares[:6])}"
             )
 
 

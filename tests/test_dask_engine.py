@@ -1,7 +1,11 @@
 """Slides on the workers of a Dask cluster: nothing is lost with a worker, and what kills every worker is given up."""
 
+import contextlib
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -65,11 +69,116 @@ def test_a_worker_that_does_not_see_the_folder_is_named(client, tmp_path, monkey
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_scheduler_that_does_not_answer_is_named():
+def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
+    monkeypatch.setattr("hsn_v1.slides.dask_engine.ANSWER", 1.0)
     with pytest.raises(InputError, match=r"tcp://127.0.0.1:9: no scheduler"), cluster_client("tcp://127.0.0.1:9", 1):
         pass
     with pytest.raises(InputError, match=r"none\.json: no such file"), cluster_client("none.json", workers=1):
         pass
+
+
+def linger(folder, number, check):
+    """Go on until `check` says that it is enough."""
+    Path(folder, "begun").touch()
+    try:
+        while True:
+            check()
+            time.sleep(0.05)
+    finally:
+        Path(folder, "stopped").touch()
+
+
+CLIENT = """
+import sys
+from functools import partial
+from pathlib import Path
+from test_dask_engine import linger
+from hsn_v1.commands.status import exit_status
+from hsn_v1.slides.dask_engine import cluster_client, run_on_dask
+
+def command():
+    with cluster_client(sys.argv[1], 1) as client:
+        return len(list(run_on_dask(client, partial(linger, sys.argv[2]), range(2), Path(sys.argv[2]))))
+
+sys.exit(exit_status(command))
+"""
+
+
+@pytest.fixture
+def processes(tmp_path, monkeypatch):
+    """Start a scheduler, a worker and a client whose item goes on for ever, as processes of their own."""
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}:{Path(__file__).parents[1]}")
+    file, started = tmp_path / "scheduler.json", []
+
+    def start(*arguments, **options):
+        command = [sys.executable, *map(str, arguments)]
+        started.append(subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True, **options))
+        return started[-1]
+
+    options = ("--host", "127.0.0.1", "--port", 0, "--dashboard-address", "127.0.0.1:0", "--scheduler-file", file)
+    scheduler = start("-m", "distributed.cli.dask_scheduler", *options)
+    assert appears(file)
+    options = ("--nthreads", 1, "--no-dashboard", "--local-directory", tmp_path / "scratch", "--scheduler-file", file)
+    worker = start("-m", "distributed.cli.dask_worker", *options)
+    client = start("-c", CLIENT, file, tmp_path)
+    assert appears(tmp_path / "begun")
+    yield scheduler, worker, client
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def appears(path, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return path.exists()
+
+
+def test_a_scheduler_that_is_killed_ends_client_and_worker(processes, tmp_path):
+    scheduler, worker, client = processes
+    scheduler.kill()
+    _, said = client.communicate(timeout=60)
+    assert re.fullmatch(r"error: the Dask scheduler tcp://\S+ is gone; what is done is kept: .*\n", said), said
+    assert client.returncode == 2
+    assert appears(tmp_path / "stopped")
+    worker.communicate(timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "message"),
+    [(signal.SIGKILL, -9, ""), (signal.SIGTERM, 143, "terminated\n"), (signal.SIGINT, 130, "interrupted\n")],
+)
+def test_a_client_that_is_stopped_frees_its_worker(processes, tmp_path, number, status, message):
+    _, worker, client = processes
+    client.send_signal(number)
+    _, said = client.communicate(timeout=60)
+    assert (client.returncode, said) == (status, message)
+    assert appears(tmp_path / "stopped")
+    assert worker.poll() is None  # ready for the next
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "message"), [(signal.SIGKILL, -9, ""), (signal.SIGINT, 130, "interrupted\n")]
+)
+def test_a_local_cluster_ends_with_its_client(tmp_path, monkeypatch, number, status, message):
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}:{Path(__file__).parents[1]}")
+    command = [sys.executable, "-c", CLIENT, "local:1", str(tmp_path)]
+    client = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    assert appears(tmp_path / "begun")
+    (os.kill if number == signal.SIGKILL else os.killpg)(client.pid, number)  # Ctrl-C is for the whole group
+    _, said = client.communicate(timeout=60)  # until all that share its stderr are gone
+    assert (client.returncode, said) == (status, message)
+
+
+def test_a_worker_that_is_asked_to_end_stops_its_item(processes, tmp_path):
+    _, worker, client = processes
+    worker.terminate()
+    assert appears(tmp_path / "stopped")
+    worker.communicate(timeout=60)
+    assert client.poll() is None  # waits for another worker
+    assert not list(tmp_path.glob(".deaths.*/*"))
 
 
 SBATCH = """#!/bin/sh
@@ -96,7 +205,8 @@ def batch_system(tmp_path, monkeypatch):
     monkeypatch.setenv("HSN_JOBS", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}:{Path(__file__).parents[1]}")  # for jobs to find `work`
     settings = {"cores": 1, "processes": 1, "memory": "2GB", "local_directory": str(tmp_path / "scratch")}
-    with dask.config.set({f"jobqueue.slurm.{name.replace('_', '-')}": value for name, value in settings.items()}):
+    settings = {f"jobqueue.slurm.{name.replace('_', '-')}": value for name, value in settings.items()}
+    with dask.config.set({**settings, "distributed.deploy.lost-worker-timeout": "1s"}):
         yield tmp_path / "jobs"
 
 
@@ -119,6 +229,7 @@ def test_jobs_of_a_batch_system_are_submitted_again_when_they_end(batch_system, 
         while len(batch_system.read_text().split()) < 3 and time.monotonic() < deadline:
             time.sleep(0.1)
         assert len(batch_system.read_text().split()) == 3
+        client.wait_for_workers(2, timeout=60)
     deadline = time.monotonic() + 60
     while groups(batch_system) and time.monotonic() < deadline:
         time.sleep(0.1)

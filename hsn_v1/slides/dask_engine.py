@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+import signal
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -39,6 +40,8 @@ BATCH_SYSTEMS = {
     "htcondor": "HTCondorCluster",
 }
 
+DAY = 86400.0
+ANSWER = 10.0  #: seconds that a scheduler has to answer
 DEATHS = 3  #: workers that one slide may kill before it is given up
 NO_DASHBOARD = "127.0.0.1:0"  #: Dask has none turned off: one that no other machine sees, on whichever port is free
 BEGUN = "hsn_v1-begun"  #: topic of the events that tell which worker begins an item
@@ -79,7 +82,7 @@ def cluster_client(where: str, workers: int) -> Iterator[Client]:
         if kind == "local":
             # One slide at a time: what only waits on a worker that dies would be blamed for its death.
             stack.enter_context(dask.config.set({"distributed.scheduler.worker-saturation": 1.0}))
-            options = {"dashboard_address": NO_DASHBOARD, "silence_logs": logging.CRITICAL}
+            options = {"dashboard_address": NO_DASHBOARD, "silence_logs": logging.CRITICAL, "preload": [__name__]}
             with quiet_tracker():
                 cluster = LocalCluster(n_workers=count, threads_per_worker=1, **options)
             yield stack.enter_context(Client(stack.enter_context(cluster)))
@@ -91,6 +94,11 @@ def cluster_client(where: str, workers: int) -> Iterator[Client]:
             yield stack.enter_context(_client_of(where))
 
 
+def dask_setup(_: Worker) -> None:
+    """Leave Ctrl-C, which the whole process group gets, to the client. Dask calls this in workers of local clusters."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _client_of(where: str) -> Client:
     from distributed import Client
 
@@ -99,7 +107,7 @@ def _client_of(where: str) -> Client:
         raise InputError(f"{where}: no such file; start a scheduler: dask scheduler --scheduler-file {where}")
     place = {"scheduler_file": where} if is_file else {"address": where}
     try:
-        return Client(**place, timeout=10)
+        return Client(**place, timeout=ANSWER)
     except (OSError, ValueError) as error:
         raise InputError(f"{where}: no scheduler answers there ({error}); start one: dask scheduler") from error
 
@@ -198,6 +206,9 @@ def run_on_dask(
     run, items = uuid.uuid4().hex[:8], list(items)
     marks = Path(folder).resolve() / f".deaths.{run}"
     marks.mkdir(parents=True)
+    for old in marks.parent.glob(".deaths.*"):  # of clients that were killed
+        if old.stat().st_mtime < marks.stat().st_mtime - DAY:
+            shutil.rmtree(old, ignore_errors=True)
     address = client.scheduler.address
 
     def submit(number: int, item: Item):
@@ -242,6 +253,7 @@ def _begin(function: Callable[[Item, Callable[[], None]], Outcome], item: Item, 
     if _deaths(mark) >= DEATHS:
         return _given_up()
     worker, own = get_worker(), mark.with_name(f"{mark.name}.{uuid.uuid4().hex}")
+    own.parent.mkdir(exist_ok=True)
     own.touch()
     worker.log_event(BEGUN, {"run": run, "number": int(mark.name), "where": this_process()})
     try:
