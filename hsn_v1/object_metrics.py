@@ -30,11 +30,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache, cached_property
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from scipy.ndimage import find_objects
-from scipy.spatial import KDTree
+
+if TYPE_CHECKING:
+    from scipy.spatial import KDTree
 
 #: Groups of images that are reported apart, and how their file names begin.
 GROUPS = {"all": "", "test A": "testA_", "test B": "testB_"}
@@ -153,6 +156,8 @@ class _Object:
 
     @cached_property
     def tree(self) -> KDTree:
+        from scipy.spatial import KDTree  # which sets without objects go without
+
         return KDTree(self.extremes)
 
     @cached_property

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
-from scipy.io import savemat
 
 from ..adp import ADP
 from ..class_file import read_taxonomy
@@ -159,6 +158,8 @@ def save_histonet(
             group.attrs["weight_names"] = [weight.encode() for weight in names]
             for weight, values in zip(names, layer.get_weights(), strict=True):
                 group[weight] = values
+    from scipy.io import savemat  # which runs that only load a classifier go without
+
     table = io.BytesIO()
     savemat(table, {THRESHOLDS: np.reshape(thresholds, (1, -1))})
     architecture = json.dumps(portable(json.loads(model.to_json())))
