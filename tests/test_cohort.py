@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from hsn_v1.__main__ import main
+from hsn_v1.files.claims import ClaimedError, claimed
 from hsn_v1.files.writing import write_picture
+from hsn_v1.slides.cohort import once_free
 
 pytestmark = pytest.mark.slow
 
@@ -107,6 +109,20 @@ def kill_one(out, killed):
                 os.kill(killed[0], signal.SIGKILL)
                 return
         time.sleep(0.005)
+
+
+def test_a_slide_waits_for_the_claim_of_a_worker_that_died_elsewhere(tmp_path):
+    (tmp_path / ".claim").write_text(json.dumps({"owner": "them", "host": "elsewhere", "pid": 1, "began": 0}))
+    checked = []
+
+    def task():
+        with claimed(tmp_path, silence=0.5):
+            return "done"
+
+    assert once_free(task, lambda: checked.append(1), patience=30, pause=0.1) == "done"
+    assert checked  # so that a worker that has to end does not go on waiting
+    with claimed(tmp_path), pytest.raises(ClaimedError, match=f"process {os.getpid()} on"):
+        once_free(task, patience=0.3, pause=0.1)
 
 
 def test_a_list_is_checked_before_anything_starts(call, tmp_path, capsys):
