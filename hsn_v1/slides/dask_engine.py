@@ -130,16 +130,21 @@ def _batch_cluster(kind: str):
 def check_workers(client: Client, folder: Path, timeout: float = 300) -> int:
     """Wait for the first worker, and make sure that all see what is written to a folder; return their number.
 
+    A batch system's jobs may wait in its queue for as long as they do.
+
     Raises
     ------
     InputError
-        If there is no worker, or one that does not see the folder or lacks this version: named, before anything is
-        computed.
+        If the scheduler is gone, there is no worker, or one that does not see the folder or lacks this version: named,
+        before anything is computed.
     """
     from distributed.comm import CommClosedError
 
+    address = client.scheduler.address
     try:
-        client.wait_for_workers(1, timeout=timeout)
+        client.wait_for_workers(1, timeout=None if client.cluster else timeout)
+    except CommClosedError as error:
+        raise _lost(address) from error
     except TimeoutError as error:
         raise InputError(
             f"no Dask worker within {timeout:g} s; start some: dask worker ADDRESS --nthreads 1"
@@ -230,10 +235,7 @@ def run_on_dask(
             except KilledWorker:  # Dask also blames what only waited on a worker that died
                 outcome = _given_up() if _deaths(marks / str(number)) >= DEATHS else None
             except CancelledError as error:
-                raise InputError(
-                    f"the Dask scheduler {address} is gone; what is done is kept: run the same command again once "
-                    "there is a scheduler"
-                ) from error
+                raise _lost(address) from error
             except Exception as error:
                 outcome = " ".join(f"{type(error).__name__}: {error}".split())
             future.release()
@@ -245,6 +247,13 @@ def run_on_dask(
                 yield item, outcome
     finally:
         shutil.rmtree(marks, ignore_errors=True)
+
+
+def _lost(address: str) -> InputError:
+    return InputError(
+        f"the Dask scheduler {address} is gone; what is done is kept: run the same command again once "
+        "there is a scheduler"
+    )
 
 
 def _begin(function: Callable[[Item, Callable[[], None]], Outcome], item: Item, mark: Path, run: str) -> Outcome | str:
