@@ -2,9 +2,10 @@
 
     python benchmarks/peer_tiatoolbox.py SLIDE MPP WEIGHTS.npz SCALE TILE STRIDE BATCH OUT
 
-MPP is the slide's scale, SCALE the classifier's, in microns per pixel. The weights' arrays come in the order of the network's layers: of the convolutions, a kernel (rows, columns, in, out) and
-a bias; of the batch norms, scale, offset, mean and variance; of the dense layer, a matrix and a bias. Prints a line of
-JSON: the seconds that the engine's run takes, the imports not counted, and the number of tiles.
+MPP is the slide's scale, SCALE the classifier's, in microns per pixel. The weights' arrays come in the order of the
+network's layers: of the convolutions, a kernel (rows, columns, in, out) and a bias; of the batch norms, scale, offset,
+mean and variance; of the dense layer, a matrix and a bias. Prints a line of JSON: the seconds that the engine's run
+takes, the imports not counted, and the number of tiles.
 """
 
 from __future__ import annotations
