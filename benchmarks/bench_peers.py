@@ -5,7 +5,7 @@
 
 - **pydensecrf**, if it can be imported: the dense CRF on the same images and maps. It uses one core; ours one, and two.
 - **TIAToolbox**, if this Python can import it, or that of --tiatoolbox: seconds for each tile of a phantom slide, from
-  the file to the scores, start-up not counted; by the same half-wide network (in PyTorch there), tiles, stride and batch,
+  the file to the scores, without start-up; by the same half-wide network (in PyTorch there), tiles, stride and batch,
   on all cores. Each finds tissue in its own way. Ours also keeps the maps that Grad-CAM needs; neither runs a CRF.
 - **the published code**, of which --published is a checkout, by the Python of its own environment: a demo's images,
   start-up and all outputs included. Both get the same script of the four published calls, and a folder with the same
@@ -83,7 +83,7 @@ def dense_crf(runs: int) -> Iterator[Row]:
         yield f"{title}: pydensecrf, ours on two", times[:, 0] / times[:, 2]
 
 
-class Classified(Exception):
+class ClassifiedError(Exception):
     """All tiles of a slide are classified: the rest need not be done."""
 
 
@@ -93,13 +93,13 @@ def classify_here(slide: Path, histonet: HistoNet, method: Method) -> float:
     def tiles_alone(job: SlideJob, *arguments) -> None:
         with mock.patch.object(whole_slide, "side_by_side", lambda ready, *_, **__: (core for core in ready if False)):
             whole_slide.segment_tiles(job, *arguments)
-        raise Classified(len(job.tissue))
+        raise ClassifiedError(len(job.tissue))
 
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(own_file, "segment_tiles", tiles_alone):
         try:
             own_file.segment_slide(slide, histonet, method, folder)
-        except Classified as done:
+        except ClassifiedError as done:
             return (time.perf_counter() - began) / done.args[0]
     raise SystemExit(f"{slide}: has no tiles")
 
