@@ -1,8 +1,12 @@
 """Compare with the peers that are installed, in turn in one run: prints ratios only, the peer's time over ours.
 
-    python benchmarks/bench_peers.py [--runs 5] [--published DIR [--python EXECUTABLE] [--root DIR] [--demo 1]]
+    python benchmarks/bench_peers.py [--runs 5] [--tiatoolbox EXECUTABLE [--size 10000]]
+                                     [--published DIR [--python EXECUTABLE] [--root DIR] [--demo 1]]
 
 - **pydensecrf**, if it can be imported: the dense CRF on the same images and maps. It uses one core; ours one, and two.
+- **TIAToolbox**, if this Python can import it, or that of --tiatoolbox: seconds for each tile of a phantom slide, from
+  the file to the scores, without start-up; by the same half-wide network (in PyTorch there), tiles, stride and batch,
+  on all cores. Each finds tissue in its own way. Ours also keeps the maps that Grad-CAM needs; neither runs a CRF.
 - **the published code**, of which --published is a checkout, by the Python of its own environment: a demo's images,
   start-up and all outputs included. Both get the same script of the four published calls, and a folder with the same
   data, images and CRF settings; by default, the phantoms.
@@ -21,17 +25,26 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from bench_crf import CASES, clock, synthetic_image, synthetic_maps, timings
 from bench_demo import DEMOS, REPOSITORY
+from bench_slide import load, make_slide
 from rich.console import Console
 from rich.table import Table
 
 from hsn_v1.commands.defaults import Source, official_or_phantoms
+from hsn_v1.files.slide import open_slide
+from hsn_v1.histonet import HistoNet
+from hsn_v1.slides import own_file, whole_slide
+from hsn_v1.slides.grid import SlideGrid
+from hsn_v1.slides.job import SlideJob
+from hsn_v1.slides.method import Method
 
 #: Images of the CRF's comparison: rows, columns and how many.
 IMAGES = {"large": (522, 775, 1), "patches": (224, 224, 8)}
@@ -65,9 +78,55 @@ def dense_crf(runs: int) -> Iterator[Row]:
             (synthetic_maps(rng, height, width, classes), synthetic_image(rng, height, width)) for _ in range(count)
         ]
         times, equal = timings(crf, pairs, runs)
-        title = f"dense CRF, {height} x {width}, {classes} classes ({100 * equal:.2f} % of the labels equal)"
+        title = f"CRF, {height} x {width}, {classes} classes, labels equal in {100 * equal:.2f} %"
         yield f"{title}: pydensecrf, one core each", times[:, 0] / times[:, 1]
         yield f"{title}: pydensecrf, ours on two", times[:, 0] / times[:, 2]
+
+
+class ClassifiedError(Exception):
+    """All tiles of a slide are classified: the rest need not be done."""
+
+
+def classify_here(slide: Path, histonet: HistoNet, method: Method) -> float:
+    """Find the tissue of a slide, read its tiles and classify them, as `segment` does; return the seconds per tile."""
+
+    def tiles_alone(job: SlideJob, *arguments) -> None:
+        with mock.patch.object(whole_slide, "side_by_side", lambda ready, *_, **__: (core for core in ready if False)):
+            whole_slide.segment_tiles(job, *arguments)
+        raise ClassifiedError(len(job.tissue))
+
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(own_file, "segment_tiles", tiles_alone):
+        try:
+            own_file.segment_slide(slide, histonet, method, folder)
+        except ClassifiedError as done:
+            return (time.perf_counter() - began) / done.args[0]
+    raise SystemExit(f"{slide}: has no tiles")
+
+
+def classify_there(python: str, slide: Path, histonet: HistoNet, method: Method, folder: Path) -> float:
+    """Do the same with TIAToolbox in a process of its own; return the seconds per tile."""
+    weights, grid = folder / "weights.npz", SlideGrid(1, 1, histonet.tile)
+    mean, std = np.float32(histonet.labels.mean), np.float32(np.add(histonet.labels.std, 1e-7))
+    np.savez(weights, *histonet.model.get_weights(), mean=mean, std=std)
+    with open_slide(slide) as opened:
+        scales = opened.mpp, weights, histonet.mpp
+    arguments = [slide, *scales, histonet.tile, grid.step, method.batch_size, folder / "out"]
+    script = Path(__file__).with_name("peer_tiatoolbox.py")
+    done = subprocess.run([python, script, *map(str, arguments)], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"TIAToolbox, by {python}: {' '.join(done.stderr.split()[-40:])}")
+    found = json.loads(done.stdout.splitlines()[-1])
+    return found["seconds"] / found["tiles"]
+
+
+def slide_tiles(runs: int, python: str, size: int) -> Iterator[Row]:
+    """Compare the classification of a phantom slide's tiles with TIAToolbox."""
+    with tempfile.TemporaryDirectory() as folder:
+        slide, (histonet, method) = make_slide(Path(folder), size, 0.6), load(feather=False)
+        theirs = partial(classify_there, python, slide, histonet, method, Path(folder))
+        ours = partial(classify_here, slide, histonet, method)
+        yield f"tiles of a phantom slide, {size} x {size} px, no CRF: TIAToolbox", in_turn(theirs, ours, runs)
 
 
 def published_demo(runs: int, checkout: Path, python: str, source: Source) -> Iterator[Row]:
@@ -79,10 +138,8 @@ def published_demo(runs: int, checkout: Path, python: str, source: Source) -> It
             for command, place, code in zip((python, sys.executable), both, (checkout, REPOSITORY), strict=True)
         )
         images = len([*(source.root / "img" / source.params["input_name"]).iterdir()])
-        yield (
-            f"{source.params['input_name']}, {images} images, from start to end: published code",
-            in_turn(theirs, ours, runs),
-        )
+        title = f"{source.params['input_name']}, {images} images, from start to end: published code"
+        yield title, in_turn(theirs, ours, runs)
 
 
 def link_data(folder: Path, source: Source) -> Path:
@@ -111,6 +168,9 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
+    has_it = sys.executable if importlib.util.find_spec("tiatoolbox") else None
+    parser.add_argument("--tiatoolbox", metavar="EXECUTABLE", default=has_it, help="Python that has TIAToolbox")
+    parser.add_argument("--size", type=int, default=10_000, help="side of the phantom slide, in px at 0.25 mpp")
     parser.add_argument("--published", type=Path, metavar="DIR", help="checkout of the published code")
     parser.add_argument("--python", default=sys.executable, help="that of its environment (default: this one)")
     parser.add_argument("--root", type=Path, default=REPOSITORY, help="folder with data, img and gt")
@@ -121,6 +181,8 @@ def main() -> None:
     source = official_or_phantoms(arguments.root, demo.PARAMS, demo.MODEL_NAME, {}, demo.PHANTOM)
     peers = {
         "pydensecrf": importlib.util.find_spec("pydensecrf") and partial(dense_crf, arguments.runs),
+        "TIAToolbox": arguments.tiatoolbox
+        and partial(slide_tiles, arguments.runs, arguments.tiatoolbox, arguments.size),
         "the published code": arguments.published
         and partial(published_demo, arguments.runs, arguments.published, arguments.python, source),
     }

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -10,7 +11,7 @@ import time
 
 import pytest
 
-from hsn_v1.files.claims import FILE, ClaimedError, claimed, claimed_name
+from hsn_v1.files.claims import FILE, ClaimedError, claimed, claimed_name, is_claimed
 
 HOLD = "import sys, time; from pathlib import Path; from hsn_v1.files.claims import claimed\n"
 HOLD += "with claimed(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
@@ -57,6 +58,19 @@ def test_an_owner_elsewhere_loses_its_claim_after_a_minute_of_silence(tmp_path):
     with claimed(tmp_path) as claim:
         claim.check()
     assert not tmp_path.exists()
+
+
+def test_onlookers_tell_whether_a_folder_is_held_and_write_nothing(tmp_path):
+    assert not is_claimed(tmp_path)
+    with claimed(tmp_path):
+        before = sorted(tmp_path.iterdir())
+        assert is_claimed(tmp_path) and sorted(tmp_path.iterdir()) == before
+    tmp_path.mkdir(exist_ok=True)
+    for age, held in ((120, True), (3600, False)):  # another machine's clock may be minutes off
+        write_claim(tmp_path, age)
+        assert is_claimed(tmp_path) == held
+    write_claim(tmp_path, 0, host=socket.gethostname(), pid=1, began=-1.0)
+    assert not is_claimed(tmp_path)
 
 
 def test_a_claim_that_cannot_be_read_is_nobodys(tmp_path):

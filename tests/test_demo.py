@@ -29,13 +29,14 @@ def demo(monkeypatch):
 
 
 def test_a_run_ends_with_a_table_and_where_the_files_are(demo, root, tmp_path, capsys):
-    assert demo("--root", root, "--out", tmp_path / "there", "--workers", 2) == 0
+    assert demo("--root", root, "--out", tmp_path / "there", "--workers", 2, "--grad-cams") == 0
     out, err = capsys.readouterr()
     assert "4 of 4 images" in out
     assert "0.5505" in out
     assert f"results in {tmp_path / 'there' / 'index.html'}\n" in out
     assert "0.5505" in (tmp_path / "there" / "index.html").read_text(encoding="utf-8")
     assert (tmp_path / "there" / "func" / "patch" / "b c.png").exists()
+    assert [*(tmp_path / "there" / "func" / "gradcam_unadjusted").iterdir()]
     assert err == ""
 
 
