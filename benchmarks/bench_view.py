@@ -117,10 +117,14 @@ class Server:
         return content, time.perf_counter() - began
 
     def memory(self) -> tuple[float, float]:
-        """Return the memory that the server takes now, and took at most, in MB."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
-        most = int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
-        return psutil.Process(self._process.pid).memory_info().rss / 2**20, most
+        """Return the memory that the server and its readers take now, and took at most each, in MB."""
+        now = most = 0.0
+        server = psutil.Process(self._process.pid)
+        for process in (server, *server.children(recursive=True)):
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            most += int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
+            now += process.memory_info().rss / 2**20
+        return now, most
 
 
 def first_picture(server: Server, identifier: str) -> tuple[float, float]:

@@ -8,6 +8,8 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -25,8 +27,11 @@ THUMBNAIL = 320  #: longest side of a thumbnail, in px
 #: Pixels of a file without a pyramid that are decoded at once: 200 MB, and as much again while it is decoded.
 PLAIN_PIXELS = 64_000_000
 
-#: What opened files may take together, in bytes, and what each counts at least: its reader is a process.
-OPENED_BYTES, FILE_BYTES = 300 << 20, 100 << 20
+#: Processes that read a slide's tiles side by side.
+READERS = 2
+
+#: What opened files may take together, in bytes, and what each counts at least: its readers are processes.
+OPENED_BYTES, FILE_BYTES = 300 << 20, 150 << 20
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ class Pictures:
 
         def opened() -> Picture:
             stack = contextlib.ExitStack()
-            return replace(stack.enter_context(opened_picture(path, mpp)), close=stack.close)
+            return replace(stack.enter_context(opened_picture(path, mpp, READERS)), close=stack.close)
 
         return self._opened.get(stamp(path), opened)
 
@@ -115,9 +120,20 @@ class Pictures:
 
 
 @contextlib.contextmanager
-def opened_picture(path: Path, mpp: float | None) -> Iterator[Picture]:
-    """Open a slide or image; InputError if it cannot be read."""
-    with reader_of(path) as ask:
+def opened_picture(path: Path, mpp: float | None, readers: int = 1) -> Iterator[Picture]:
+    """Open a slide or image, with as many readers as may read it at once; InputError if it cannot be read."""
+    with contextlib.ExitStack() as stack:
+        free: SimpleQueue[Callable[..., Any]] = SimpleQueue()
+        for _ in range(readers):
+            free.put(stack.enter_context(reader_of(path)))
+
+        def ask(function: Callable, *arguments: int) -> Any:
+            reader = free.get()
+            try:
+                return reader(function, *arguments)
+            finally:
+                free.put(reader)
+
         size = ask(size_of)
         if size:
 
@@ -130,8 +146,9 @@ def opened_picture(path: Path, mpp: float | None) -> Iterator[Picture]:
                 return picture
 
             yield Picture(*size, region, small)
-            with contextlib.suppress(InputError):  # its reader is dead
-                ask(forget)
+            for _ in range(readers):
+                with contextlib.suppress(InputError):  # it is dead
+                    free.get()(forget)
             return
     with open_slide(path, mpp or 1.0) as slide:
         yield _by_windows(slide)
