@@ -1,5 +1,6 @@
 """Files that kill, hang or overfill what reads them: one line each, and nothing else suffers."""
 
+import gc
 import os
 import struct
 from pathlib import Path
@@ -98,6 +99,18 @@ def test_readers_are_used_again_and_end_with_what_went_wrong(tmp_path):
     assert readers() == before
     del left_open
     assert len(readers()) == len(before) - 1
+
+
+def test_a_reader_that_was_killed_while_idle_is_replaced(tmp_path):
+    Image.fromarray(IMAGE).save(tmp_path / "a.png")
+    with open_slide(tmp_path / "a.png", 0.5):
+        pass
+    for pid in readers():
+        psutil.Process(pid).kill()
+        psutil.Process(pid).wait()
+    with open_slide(tmp_path / "a.png", 0.5) as slide:
+        np.testing.assert_array_equal(slide.pixels(), IMAGE)
+    gc.collect()  # which complains of pipes that were left open
 
 
 def test_relative_paths_are_those_of_this_process(tmp_path, monkeypatch):

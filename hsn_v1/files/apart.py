@@ -93,8 +93,9 @@ def _time_for(path: Path, seconds: float = SECONDS) -> float:
 @contextlib.contextmanager
 def _reader() -> Iterator[subprocess.Popen]:
     """Yield a reader, and keep it for the next file if nothing went wrong."""
-    process = _idle.pop() if _idle else None
-    if process is None or process.poll() is not None:
+    process = _idle.pop() if _idle else _started()
+    if process.poll() is not None:  # it was killed while nobody needed it
+        _end(process)
         process = _started()
     _busy.add(process)
     try:
