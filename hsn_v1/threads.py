@@ -1,8 +1,14 @@
-"""Share one computation among threads: NumPy and the compiled kernels do not hold the interpreter lock."""
+"""Share one computation among threads: NumPy and the compiled kernels do not hold the interpreter lock.
+
+And the thread by which a process that serves another one ends with it.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
@@ -29,3 +35,15 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked child inherits the pool, but not its threads
+
+
+def follow(parent: int) -> None:
+    """End this process when its parent is gone; at Ctrl-C, which the whole process group gets, the parent decides."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="follow the parent", daemon=True).start()

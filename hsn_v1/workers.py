@@ -9,9 +9,6 @@ import contextlib
 import gc
 import logging
 import os
-import signal
-import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -22,6 +19,7 @@ from typing import TypeVar
 import loky
 
 from .errors import InputError
+from .threads import follow
 
 Image = TypeVar("Image")
 Result = TypeVar("Result")
@@ -107,7 +105,7 @@ def pool_of(workers: int, environment: Mapping[str, str] = ENVIRONMENT) -> loky.
     global _pool
     with quiet_tracker():
         _pool = loky.get_reusable_executor(
-            workers, timeout=300, env=dict(environment), initializer=_follow, initargs=(os.getpid(),)
+            workers, timeout=300, env=dict(environment), initializer=follow, initargs=(os.getpid(),)
         )
     return _pool
 
@@ -127,18 +125,6 @@ def quiet_tracker() -> Iterator[None]:
 
 
 _pool: loky.ProcessPoolExecutor | None = None
-
-
-def _follow(parent: int) -> None:
-    """End this worker when its parent is gone; at Ctrl-C, which the whole process group gets, the parent decides."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="follow the parent", daemon=True).start()
 
 
 def stop_workers() -> None:

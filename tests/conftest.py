@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import zlib
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import tifffile
 from scipy.io import savemat
 
+from hsn_v1.__main__ import main
 from hsn_v1.adp import ADP, CLASSIFIER_CODES, LABEL_SETS
 from hsn_v1.files.writing import write_picture
 from hsn_v1.histonet import HistoNet, import_keras, quiet_start
@@ -27,6 +29,17 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if {"browser", "reference"} & set(item.fixturenames):
             item.add_marker("slow")
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Carry out a command in this process; return its exit status, and what it wrote to stdout and stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["hsn_v1", *map(str, arguments)])
+        return main(), *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture(scope="session")

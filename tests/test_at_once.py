@@ -1,24 +1,13 @@
 """Two runs do not work on one thing: the second says who holds it, touches nothing, and ends."""
 
 import os
-import sys
 import zipfile
 
 import numpy as np
 import pytest
 
-from hsn_v1.__main__ import main
 from hsn_v1.files.claims import claimed, claimed_name
 from hsn_v1.files.writing import write_picture
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["hsn_v1", *map(str, arguments)])
-        return main(), *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

@@ -9,18 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hsn_v1.__main__ import main
 from hsn_v1.commands import picture
 from hsn_v1.phantoms.phantom_set import write_set
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["hsn_v1", *map(str, arguments)])
-        return main(), capsys.readouterr().err
-
-    return run
 
 
 @pytest.fixture
@@ -63,7 +53,7 @@ def test_a_set_of_phantoms_is_finished_once_there_is_room(few, tmp_path, command
     expected = contents(few)
     assert len(expected) == 7
     room(written)
-    status, error = command(*phantoms(tmp_path))
+    status, _, error = command(*phantoms(tmp_path))
     (line,) = error.splitlines()
     found = contents(tmp_path)
     assert (status, len(found)) == (2, written)
@@ -86,7 +76,7 @@ def test_a_single_file_stays_as_it_was(few, tmp_path, monkeypatch, command, room
     evaluate = ("evaluate", "--prediction", truth, "--truth", truth, *model, "--csv", out)
     arguments = evaluate if name == "evaluate" else ("picture", "--out", out)
     room(0)
-    status, error = command(*arguments)
+    status, _, error = command(*arguments)
     assert (status, error.splitlines()[-1].partition(":")[0], f"{out}: No space" in error) == (2, "error", True)
     assert contents(tmp_path) == {"old": b"old"}
     room(sys.maxsize)

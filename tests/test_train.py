@@ -2,12 +2,10 @@
 
 import re
 import shutil
-import sys
 
 import numpy as np
 import pytest
 
-from hsn_v1.__main__ import main
 from hsn_v1.adp import MORPH
 from hsn_v1.densecrf import CRF
 from hsn_v1.files.images import read_image
@@ -20,15 +18,6 @@ pytestmark = pytest.mark.slow
 
 RED, GREEN = (200, 60, 60), (60, 200, 60)
 QUICK = ("--epochs", 1, "--width", 0.03, "--saved-tile", 32, "--quiet")
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["hsn_v1", *map(str, arguments)])
-        return main(), *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture(scope="module")

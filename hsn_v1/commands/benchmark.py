@@ -84,7 +84,9 @@ class _Job:
 
     def is_done(self, step: str, result: Path, made_from: Path | None = None) -> bool:
         """Return whether a step's result is there, and no older than what it is made from; if so, say so."""
-        if self.arguments.force or not result.exists() or not result.stat().st_size:
+        from ..files.reading import has_content
+
+        if self.arguments.force or not has_content(result):
             return False
         if made_from and made_from.stat().st_mtime > result.stat().st_mtime:
             return False
@@ -99,8 +101,7 @@ def _names_of(part: str) -> tuple[str, ...]:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from ..files.claims import claimed
-    from ..files.writing import check_writable, remove_leftovers
+    from ..files.claims import alone_in
 
     for option in ("patch", "tuning", "trials", "workers", "mpp"):
         value = getattr(arguments, option)
@@ -110,9 +111,7 @@ def _run(arguments: argparse.Namespace) -> int:
     benchmark, name = _benchmark(arguments)
     out = arguments.out or arguments.root / "out" / name
     steps: dict[str, Callable[[_Job], int]] = {"train": _train, "tune": _tune, "segment": _segment, "score": _score}
-    with claimed(out):
-        check_writable(out)
-        remove_leftovers(out)
+    with alone_in(out):
         job = _Job(benchmark, _parts(arguments, benchmark, out), name, arguments, out)
         return max(steps[step](job) for step in ([arguments.step] if arguments.step else STEPS))
 

@@ -46,8 +46,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from ..files.claims import claimed
-    from ..files.writing import check_writable, remove_leftovers
+    from ..files.claims import alone_in
     from ..training.cut_patches import Cut
 
     stride, patch_mpp = arguments.stride or arguments.size, arguments.patch_mpp or arguments.mpp
@@ -57,9 +56,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if not 0 < arguments.share <= 1 or not 0 <= arguments.validation < 1 or arguments.seed < 0:
         raise InputError("--share: expected above 0, up to 1; --validation: from 0, below 1; --seed: from 0 on")
     label_set = _label_set(arguments)
-    with claimed(arguments.out):
-        check_writable(arguments.out)
-        remove_leftovers(arguments.out)
+    with alone_in(arguments.out):
         return _cut(arguments, label_set, Cut(arguments.size, stride, arguments.mpp / patch_mpp, arguments.share))
 
 

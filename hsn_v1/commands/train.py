@@ -99,16 +99,14 @@ HELP = {
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from ..files.claims import claimed, claimed_name
+    from ..files.claims import alone_in, claimed_name
     from ..files.writing import check_writable, remove_leftovers
 
     _check_options(arguments)
     folder, out = arguments.root / "data", arguments.out or arguments.root / "out" / arguments.name
-    with claimed_name(folder, arguments.name), claimed(out):
+    with claimed_name(folder, arguments.name), alone_in(out):
         check_writable(folder)
-        check_writable(out)
         remove_leftovers(folder, f"{arguments.name}.")
-        remove_leftovers(out)
         return _train(arguments, folder, out)
 
 

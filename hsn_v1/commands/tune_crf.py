@@ -36,17 +36,15 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from ..files.claims import claimed, claimed_name
+    from ..files.claims import alone_in, claimed_name
     from ..files.models import find_model, model_files
-    from ..files.writing import check_writable, remove_leftovers
+    from ..files.writing import remove_leftovers
 
     _check_options(arguments)
     model_files(find_model(arguments.root, arguments.model), arguments.model)  # else nothing is made for it
     folder, out = arguments.root / "data", arguments.out or arguments.root / "out" / arguments.model
-    with claimed_name(folder, arguments.model, "choose another --model"), claimed(out):
-        check_writable(out)
+    with claimed_name(folder, arguments.model, "choose another --model"), alone_in(out):
         remove_leftovers(folder, f"{arguments.model}_")
-        remove_leftovers(out)
         return _tune(arguments, folder, out)
 
 

@@ -27,6 +27,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..errors import InputError
+from ..threads import follow
 from .memory import available_memory
 from .reading import opened
 
@@ -208,10 +209,9 @@ def _with_array(stream: BinaryIO, found: dict) -> dict | np.ndarray:
 
 def serve() -> None:
     """Answer requests until there are no more, or the process that sends them is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the whole process group gets: the parent decides
+    follow(int(sys.argv[1]))
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for libraries that print
-    threading.Thread(target=_follow, args=(int(sys.argv[1]),), daemon=True).start()
     _limit_memory()
     for line in sys.stdin.buffer:
         number, folder, module, name, seconds, path, arguments = json.loads(line)
@@ -224,12 +224,6 @@ def serve() -> None:
         except MemoryError:
             reply = {"error": f"{path}: takes more memory to read than there is; free some, or convert the file"}
         _pack(reply | {"number": number}, output)
-
-
-def _follow(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
 
 
 def _limit_memory() -> None:

@@ -24,6 +24,7 @@ from pathlib import Path
 import psutil
 
 from ..errors import InputError
+from .writing import check_writable, remove_leftovers
 
 FILE = ".claim"
 BEAT = 10.0  #: seconds between two signs of life
@@ -116,6 +117,23 @@ def claimed_name(folder: Path, name: str, other: str = "choose another --name") 
         If another run holds the name; says which.
     """
     return claimed(folder / f".{name}.claim", what=folder / name, other=other)
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[Claim]:
+    """Hold a folder that a command writes to, once it is free of what killed runs left half-written.
+
+    Raises
+    ------
+    ClaimedError
+        If another run holds the folder; says which.
+    InputError
+        If nothing can be written there.
+    """
+    with claimed(folder) as claim:
+        check_writable(folder)
+        remove_leftovers(folder)
+        yield claim
 
 
 def is_claimed(folder: Path) -> bool:

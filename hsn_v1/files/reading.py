@@ -26,6 +26,11 @@ def is_there(path: Path) -> bool:
     return True
 
 
+def has_content(path: Path) -> bool:
+    """Return whether there is a file by this name that is not empty, as a power cut may leave it."""
+    return path.is_file() and path.stat().st_size > 0
+
+
 def read_bytes(path: Path, most: int) -> bytes:
     """Return the content of a regular file of at most so many bytes, or raise InputError."""
     with opened(path) as file:

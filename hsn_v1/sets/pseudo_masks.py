@@ -17,9 +17,10 @@ from .. import __version__
 from ..classify import ClassifiedTiles, Classifier
 from ..densecrf import CRF
 from ..errors import InputError
-from ..files.claims import claimed
+from ..files.claims import alone_in
+from ..files.reading import has_content
 from ..files.truth import write_labels
-from ..files.writing import check_writable, remove_leftovers, remove_results_of_another_run, write_bytes
+from ..files.writing import remove_results_of_another_run, write_bytes
 from ..hsn_v1 import localise_and_adjust, winners
 from ..labels import LabelSet
 from ..workers import SMALL_IMAGES, worker_pool
@@ -64,9 +65,7 @@ def write_pseudo_masks(
         If results cannot be written, another run writes there, no image could be done, or two would be written under
         one name.
     """
-    with claimed(settings.out):
-        check_writable(settings.out)
-        remove_leftovers(settings.out)
+    with alone_in(settings.out):
         return _write_claimed(settings, classifier, known, folders, on_image)
 
 
@@ -93,7 +92,7 @@ def _write_claimed(
         for path in settings.images
         if path.name not in known
     }
-    todo = [path for path in settings.images if path.name in known and not all(map(_is_there, results[path]))]
+    todo = [path for path in settings.images if path.name in known and not all(map(has_content, results[path]))]
     for _ in range(len(settings.images) - len(todo)):
         on_image()
     with worker_pool(settings.workers, settings.out, SMALL_IMAGES) as pool:
@@ -110,10 +109,6 @@ def _write_claimed(
     if len(failures) == len(settings.images):
         raise InputError(next(iter(failures.values())))
     return failures
-
-
-def _is_there(file: Path) -> bool:
-    return file.exists() and file.stat().st_size > 0
 
 
 def _facts(settings: Settings, classifier: Classifier, known: Mapping[str, Collection[str]]) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class HistoSegNetV1:
         self.params = check_params(params)
         self.root, self.out, self.workers = Path(root), Path(out) if out else None, workers
         self.published, self.precision = published or {}, precision
-        self.more = {"self_contained": self_contained, "grad_cams": grad_cams}
+        self.self_contained, self.grad_cams = self_contained, grad_cams
         self.settings: Settings | None = None
         self.histonet: HistoNet | None = None
         self._quiet = self.params["verbosity"] == "QUIET"
@@ -85,7 +85,13 @@ class HistoSegNetV1:
         labels = read_labels(folder, name)
         settings = settings_from_params(self.params, labels, self.root, self.out, self.workers)
         settings = with_crfs(settings, folder, name, self.params["crf"])
-        self.settings = replace(settings, published=self.published, caveat=labels.caveat, **self.more)
+        self.settings = replace(
+            settings,
+            published=self.published,
+            caveat=labels.caveat,
+            self_contained=self.self_contained,
+            grad_cams=self.grad_cams,
+        )
         if not self._quiet and not is_compiled():
             print("compiling the dense CRF for this machine, once: this takes some seconds more", flush=True)
         start_workers(self.settings.workers)  # beside the classifier, which takes seconds to load

@@ -18,9 +18,9 @@ from .. import __version__
 from ..classify import ClassifiedTiles, Classifier, classify
 from ..densecrf import CRF, LARGE
 from ..errors import InputError
-from ..files.claims import claimed
+from ..files.claims import alone_in
 from ..files.images import read_image
-from ..files.writing import check_writable, remove_leftovers, remove_results_of_another_run
+from ..files.writing import remove_results_of_another_run
 from ..hsn_v1 import Segmentation, segment
 from ..permutohedral import is_compiled
 from ..show.charts import confusion_figure
@@ -83,9 +83,7 @@ def run(settings: Settings, classifier: Classifier, on_image: Callable[[], None]
         If results cannot be written, another run writes there, or no image at all could be segmented.
     """
     _check_names(settings)
-    with claimed(settings.out):
-        check_writable(settings.out)
-        remove_leftovers(settings.out)
+    with alone_in(settings.out):
         return _run_claimed(settings, classifier, on_image)
 
 

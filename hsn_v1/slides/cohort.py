@@ -11,7 +11,7 @@ from pathlib import Path
 from ..classify import Classifier
 from ..errors import InputError
 from ..files.claims import SILENCE, ClaimedError
-from ..files.models import find_model, load_histonet, read_crfs, read_labels
+from ..files.models import find_model, load_histonet, model_files, read_crfs, read_labels
 from ..files.slide import open_slide
 from ..labels import Taxonomy
 from .dask_engine import check_workers, cluster_client, run_on_dask
@@ -79,8 +79,7 @@ def unknown_methods(job: Job, entries: Sequence[Entry]) -> list[str]:
             continue
         folder = find_model(job.root, model)
         try:
-            if not (folder / f"{model}.h5").exists():
-                raise InputError(f"{folder / model}.h5: no such classifier")
+            model_files(folder, model)
             method_for(job.root, read_labels(folder, model), model, labels, job.options)
             problems[model, labels] = ""
         except InputError as error:

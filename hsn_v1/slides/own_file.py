@@ -187,11 +187,9 @@ def classes_of(method: Method) -> dict[str, Any]:
 
 def identity(slide: Slide, classifier: Classifier, method: Method, plan: Plan) -> dict[str, Any]:
     """Return all that the results depend on, as JSON can hold it."""
-    file = slide.path.stat()
     return {
         "input": slide.path.name,
-        "bytes": file.st_size,
-        "modified": file.st_mtime_ns,
+        **version_of(slide),
         "mpp": slide.mpp,
         "classifier": classifier.identity,
         "label sets": [label_set.name for label_set in method.label_sets],
@@ -205,10 +203,15 @@ def identity(slide: Slide, classifier: Classifier, method: Method, plan: Plan) -
     }
 
 
+def version_of(slide: Slide) -> dict[str, int]:
+    """Return what differs between a file and what it is once something is written to it."""
+    file = slide.path.stat()
+    return {"bytes": file.st_size, "modified": file.st_mtime_ns}
+
+
 def check_unchanged(slide: Slide, run: Mapping[str, Any]) -> None:
     """Raise InputError if a file is not the one any more that a run began with."""
-    file = slide.path.stat()
-    if (file.st_size, file.st_mtime_ns) != (run["bytes"], run["modified"]):
+    if not version_of(slide).items() <= run.items():
         raise InputError(f"{slide.path}: changed while it was read; run the same command again once it is complete")
 
 

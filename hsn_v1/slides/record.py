@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..files.claims import FILE as CLAIM
+from ..files.reading import has_content
 from ..files.records import RECORD, read_record
 from ..files.writing import check_writable, write_bytes
 
@@ -102,7 +103,7 @@ def damage(folder: Path) -> str:
 def _missing(folder: Path) -> list[Path]:
     """Return what a label set's results lack, of the files that each has."""
     found = [next(iter(folder.glob(pattern)), folder / pattern) for pattern in RESULTS]
-    return [path for path in found if not path.is_file() or not path.stat().st_size]
+    return [path for path in found if not has_content(path)]
 
 
 def describe_work(folder: Path, about: Mapping[str, Any]) -> None:

@@ -124,8 +124,7 @@ def opened_picture(path: Path, mpp: float | None, readers: int = 1) -> Iterator[
     """Open a slide or image, with as many readers as may read it at once; InputError if it cannot be read."""
     with contextlib.ExitStack() as stack:
         free: SimpleQueue[Callable[..., Any]] = SimpleQueue()
-        for _ in range(readers):
-            free.put(stack.enter_context(reader_of(path)))
+        free.put(stack.enter_context(reader_of(path)))
 
         def ask(function: Callable, *arguments: int) -> Any:
             reader = free.get()
@@ -136,6 +135,8 @@ def opened_picture(path: Path, mpp: float | None, readers: int = 1) -> Iterator[
 
         size = ask(size_of)
         if size:
+            for _ in range(1, readers):
+                free.put(stack.enter_context(reader_of(path)))
 
             def region(level: int, column: int, row: int) -> Image.Image:
                 return Image.fromarray(ask(tile_of, level, column, row))

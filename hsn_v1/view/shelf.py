@@ -53,7 +53,7 @@ class Shelf:
     # --- Layers: label maps of an entry, by a key --------------------------------------------------------------------
 
     def layer(self, entry: Entry, label_set: LabelSet, key: str) -> Pyramid:
-        """Return a layer of a label set: "labels", a demo's stage, "truth", or or a class's map: see `MAPS`.
+        """Return a layer of a label set: "labels", a demo's stage, "truth", or a class's map: see `MAPS`.
 
         Raises
         ------
