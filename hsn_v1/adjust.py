@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -72,7 +75,13 @@ def subtract_classes(maps: np.ndarray, keep: int | None = None) -> np.ndarray:
     return changed.clip(0, 1)
 
 
-def adjust(cams: np.ndarray, image: np.ndarray, label_set: LabelSet, lent: np.ndarray | None = None) -> np.ndarray:
+def adjust(
+    cams: np.ndarray,
+    image: np.ndarray,
+    label_set: LabelSet,
+    lent: np.ndarray | None = None,
+    background: Callable[[str], np.ndarray] | None = None,
+) -> np.ndarray:
     """Turn Grad-CAMs into the maps whose maximum is the segmentation (paper, section 3.3; docs/method.md, stage 3).
 
     Parameters
@@ -83,6 +92,9 @@ def adjust(cams: np.ndarray, image: np.ndarray, label_set: LabelSet, lent: np.nd
     label_set : LabelSet
     lent : ndarray of shape (C', H, W), float32, optional
         Adjusted maps of the `lender`'s classes; needed where the label set has a lender.
+    background : callable, optional
+        Gives the image's background map by a rule; `background_map` of this image, if left out. One that remembers
+        (`functools.cache`) lets label sets share the map.
 
     Returns
     -------
@@ -90,9 +102,9 @@ def adjust(cams: np.ndarray, image: np.ndarray, label_set: LabelSet, lent: np.nd
     """
     maps = cams.copy()
     if label_set.background:
-        background = background_map(image, label_set.background_rule)
+        glass = (background or partial(background_map, image))(label_set.background_rule)
         tissue = cams[label_set.indices(label_set.bright)].max(axis=0, initial=0)
-        maps[label_set.codes.index(label_set.background)] = (background - tissue).clip(0, 1)
+        maps[label_set.codes.index(label_set.background)] = (glass - tissue).clip(0, 1)
     if not label_set.other:
         return subtract_classes(maps)
     other = label_set.codes.index(label_set.other)

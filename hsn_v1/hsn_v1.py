@@ -12,7 +12,7 @@ from functools import cache, partial
 
 import numpy as np
 
-from .adjust import adjust
+from .adjust import adjust, background_map
 from .classify import ClassifiedTiles, Classifier, classify
 from .densecrf import CRF, image_lattice
 from .gradcam import localise
@@ -21,6 +21,8 @@ from .tiles import Window
 
 #: What a segmentation is measured after.
 STAGES = ("GradCAM", "Adjust", "CRF")
+
+ROWS = 64  # of maps that are compared at once: few enough to stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,10 @@ def adjust_each(
 ) -> Iterator[tuple[LabelSet, np.ndarray, np.ndarray]]:
     """Yield each label set with what `cams_of` returns, Grad-CAMs, and its adjusted maps: stage 3."""
     wanted, lent = {label_set.name: label_set for label_set in label_sets}, {}
+    background = cache(partial(background_map, image))
     for label_set in lenders_first(wanted.values()):
         cams = cams_of(label_set)  # (C, H, W)
-        maps = adjust(cams, image, label_set, lent.get(label_set.name))  # (C, H, W)
+        maps = adjust(cams, image, label_set, lent.get(label_set.name), background)  # (C, H, W)
         lent |= {one.name: maps[one.borrowed_indices] for one in wanted.values() if one.lender == label_set}
         if label_set.name in wanted:
             yield label_set, cams, maps
@@ -133,6 +136,14 @@ def winners(maps: np.ndarray, among: list[int] | None = None) -> np.ndarray:
     -------
     ndarray of shape (H, W), uint8
     """
-    if among is None:
-        return maps.argmax(axis=0).astype(np.uint8)
-    return np.asarray(among, np.uint8)[maps[among].argmax(axis=0)]
+    among = range(len(maps)) if among is None else among
+    labels = np.empty(maps.shape[1:], np.uint8)
+    for top in range(0, len(labels), ROWS):
+        rows = slice(top, top + ROWS)
+        highest, place = maps[among[0], rows].copy(), np.zeros(labels[rows].shape, np.uint8)
+        for number, c in enumerate(among[1:], start=1):
+            higher = maps[c, rows] > highest
+            np.maximum(place, higher * np.uint8(number), out=place)  # a later class has a greater number
+            np.maximum(highest, maps[c, rows], out=highest)
+        labels[rows] = np.asarray(among, np.uint8)[place]
+    return labels

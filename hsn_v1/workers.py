@@ -41,8 +41,8 @@ SMALL_IMAGES = {
 
 
 def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of cores that this process may use: a container's share, or a batch system's, counts."""
+    return loky.cpu_count()
 
 
 def classifier_threads(cores: int) -> int:

@@ -15,7 +15,7 @@ import pytest
 from hsn_v1.__main__ import main
 from hsn_v1.files.claims import ClaimedError, claimed
 from hsn_v1.files.writing import write_picture
-from hsn_v1.slides.cohort import once_free
+from hsn_v1.slides.many import once_free
 
 pytestmark = pytest.mark.slow
 

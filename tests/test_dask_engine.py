@@ -9,12 +9,14 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 import pytest
 
 from hsn_v1.errors import InputError
-from hsn_v1.slides.dask_engine import check_workers, cluster_client, run_on_dask
+from hsn_v1.slides.dask_engine import cluster_client, run_on_dask
+from hsn_v1.slides.dask_workers import check_workers, telling_of_no_workers
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +65,7 @@ def test_a_worker_that_does_not_see_the_folder_is_named(client, tmp_path, monkey
         (None, "does not see it; inputs and results must lie on a file sys"),
         ("0.1", r"has hsn_v1 0\.1, here is .*: install the same everywhere"),
     ):
-        monkeypatch.setattr("hsn_v1.slides.dask_engine._version_if_seen", lambda token, answer=answer: answer)
+        monkeypatch.setattr("hsn_v1.slides.dask_workers._version_if_seen", lambda token, answer=answer: answer)
         with pytest.raises(InputError, match=rf"worker tcp://.* {message}"):
             check_workers(client, tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -181,6 +183,54 @@ def test_a_worker_that_is_asked_to_end_stops_its_item(processes, tmp_path):
     assert not list(tmp_path.glob(".deaths.*/*"))
 
 
+@pytest.mark.parametrize(
+    ("preload", "reason"),
+    [
+        ("import sys; sys.modules['hsn_v1'] = None", r"cannot run hsn_v1 .*: install it there"),
+        ("import hsn_v1; hsn_v1.__version__ = '0.1'", r"has hsn_v1 0\.1, not .*: install the same everywhere"),
+        (
+            "import os.path as p; seen = p.isdir; p.isdir = lambda path: '.deaths' not in str(path) and seen(path)",
+            "does not see it; inputs and results must lie on a file system",
+        ),
+    ],
+)
+def test_a_worker_that_joins_later_and_is_not_fit_is_sent_away(processes, tmp_path, preload, reason):
+    _, worker, client = processes
+    os.killpg(worker.pid, signal.SIGKILL)
+    (tmp_path / "begun").unlink()
+    (tmp_path / "unfit.py").write_text(preload)
+    file, scratch = tmp_path / "scheduler.json", tmp_path / "scratch"
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", "--nthreads", "1", "--no-dashboard"]
+    command += ["--local-directory", str(scratch), "--scheduler-file", str(file)]
+    unfit = subprocess.Popen([*command, "--preload", str(tmp_path / "unfit.py")], stderr=subprocess.DEVNULL)
+    try:
+        unfit.wait(timeout=60)
+        assert client.poll() is None  # waits for another worker
+        fit = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+        assert appears(tmp_path / "begun")
+        os.killpg(fit.pid, signal.SIGKILL)
+        fit.wait()
+    finally:
+        unfit.kill()
+    client.kill()
+    assert re.search(rf"note: worker tcp://\S+ was ended: .*{reason}", client.stderr.read())
+
+
+def test_it_is_told_that_there_is_no_worker(capsys):
+    class Client:
+        workers: ClassVar = [{}, {}, {}, {"tcp://here": 1}, {}, {}]
+
+        def nthreads(self):
+            return self.workers.pop(0)
+
+    client = Client()
+    with telling_of_no_workers(client, alone=0.02, pause=0.01):
+        deadline = time.monotonic() + 10
+        while client.workers and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert capsys.readouterr().err == 2 * "note: there is no Dask worker; waiting for one\n"
+
+
 SBATCH = """#!/bin/sh
 job=$(mktemp "$HSN_JOBS/job.XXXXXX")
 cp "$1" "$job"
@@ -195,6 +245,7 @@ kill -TERM -- "-$1"
 
 @pytest.fixture
 def batch_system(tmp_path, monkeypatch):
+    pytest.importorskip("dask_jobqueue")  # before what it adds to Dask's settings would be taken back
     """Put commands on the path that run jobs here, in the background, as SLURM's are called."""
     for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
         script = tmp_path / "bin" / name
@@ -220,7 +271,6 @@ def groups(jobs):
 
 
 def test_jobs_of_a_batch_system_are_submitted_again_when_they_end(batch_system, tmp_path):
-    pytest.importorskip("dask_jobqueue")
     (tmp_path / "out").mkdir()
     with cluster_client("slurm:2", workers=1) as client:
         client.wait_for_workers(2, timeout=60)
@@ -238,6 +288,14 @@ def test_jobs_of_a_batch_system_are_submitted_again_when_they_end(batch_system, 
     while groups(batch_system) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not groups(batch_system)
+
+
+def test_jobs_that_cannot_be_submitted_are_named(batch_system, tmp_path, capfd):
+    (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\necho 'invalid partition: abnormal' >&2\nexit 1\n")
+    message = r"--dask slurm: jobs cannot be submitted \(.*invalid partition: abnormal"
+    with pytest.raises(InputError, match=message), cluster_client("slurm:2", workers=1):
+        pass
+    assert set(capfd.readouterr().err.splitlines()) == {"note: a job cannot be submitted (invalid partition: abnormal)"}
 
 
 def test_a_batch_system_that_is_not_here_is_named(monkeypatch):

@@ -156,7 +156,7 @@ def _here(
 ) -> tuple[list[Outcome], Method]:
     """Segment entries in this process and its workers, those of one classifier and label set after another."""
     from ..slides.cohort import classifier_of, method_for
-    from ..slides.many import segment_files
+    from ..slides.many import PATIENCE, segment_files
     from ..workers import available_cores
 
     workers, outcomes = arguments.workers or available_cores(), []
@@ -168,6 +168,7 @@ def _here(
             print(f"note: {note}", file=sys.stderr)
         part = [one for one in entries if (one.model or job.model, one.labels or job.labels) == (model, labels)]
         options = {"force": job.force, "quiet": arguments.quiet, "on_change": on_change}
+        options["patience"] = PATIENCE if arguments.shard else 0  # a batch system begins a job again where it likes
         outcomes += segment_files(part, classifier, method, job.out, job.scale, workers, **options)
     return outcomes, method
 

@@ -34,24 +34,29 @@ def check_writable(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name in the folder of `path` to write to, and rename it when it is whole and on the disk."""
+def replacing(path: Path, flush: bool = True) -> Iterator[Path]:
+    """Give a temporary name in the folder of `path` to write to, and rename it when it is whole and on the disk.
+
+    Without `flush`, the system has it on the disk when it likes: for files that no record calls finished.
+    """
     temporary = _temporary(path)
     with _naming(path, temporary):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
-            _flush(temporary)
+            if flush:
+                _flush(temporary)
             temporary.replace(path)
-            _flush_folder(path.parent)
+            if flush:
+                _flush_folder(path.parent)
         except BaseException:
             _discard(temporary)
             raise
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that no half-written one is ever seen."""
-    with replacing(path) as temporary:
+def write_bytes(path: Path, content: bytes, flush: bool = True) -> None:
+    """Write a file so that no half-written one is ever seen; for `flush`, see `replacing`."""
+    with replacing(path, flush) as temporary:
         temporary.write_bytes(content)
 
 
@@ -144,7 +149,7 @@ def _flush_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def write_picture(path: Path, picture: np.ndarray) -> None:
+def write_picture(path: Path, picture: np.ndarray, flush: bool = True) -> None:
     """Write a picture, without loss, in the format of the path's ending.
 
     Parameters
@@ -152,10 +157,12 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
     path : Path
     picture : ndarray of shape (H, W) or (H, W, 3), uint8
         Grey or RGB.
+    flush : bool
+        See `replacing`.
     """
     channels_reversed = picture[..., ::-1] if picture.ndim == 3 else picture
     _, encoded = cv2.imencode(path.suffix.lower(), channels_reversed)
-    write_bytes(path, encoded.tobytes())
+    write_bytes(path, encoded.tobytes(), flush)
 
 
 def remove_results_of_another_run(record: Path, facts: dict[str, Any], results: Iterable[Path]) -> None:

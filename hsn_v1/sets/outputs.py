@@ -14,8 +14,9 @@ from skimage.measure import label
 
 from ..classify import ClassifiedTiles
 from ..evaluate import PROTOCOLS, iou, named_metrics, occurring
+from ..files import writing
 from ..files.truth import Truth
-from ..files.writing import write_bytes, write_picture, write_row, write_table
+from ..files.writing import write_bytes, write_row, write_table
 from ..gradcam import localise
 from ..hsn_v1 import STAGES, Segmentation
 from ..labels import LabelSet
@@ -27,6 +28,9 @@ from .report import Report
 from .settings import SaveTypes, Settings
 
 PANEL = 448  #: longest side of a panel in a summary, in px
+
+#: There are hundreds, and a set is soon segmented again, should a power cut take some: waiting for the disk costs more.
+write_picture = partial(writing.write_picture, flush=False)
 
 
 def write_image(

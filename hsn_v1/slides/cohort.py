@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
+import cv2
+
 from ..classify import Classifier
 from ..errors import InputError
-from ..files.claims import SILENCE, ClaimedError
 from ..files.models import find_model, load_histonet, model_files, read_crfs, read_labels
 from ..files.slide import open_slide
 from ..labels import Taxonomy
-from .dask_engine import check_workers, cluster_client, run_on_dask
-from .many import Scale, attempt, now_running
+from .dask_engine import cluster_client, run_on_dask
+from .dask_workers import check_workers, telling_of_no_workers
+from .many import Scale, attempt, now_running, once_free
 from .method import Method, Outcome
 from .own_file import segment_opened
 from .slide_list import Entry
@@ -97,6 +98,7 @@ def segment_on_worker(job: Job, entry: Entry, check: Callable[[], None] = lambda
     check : callable
         Called every now and then; what it raises ends the work.
     """
+    cv2.setNumThreads(1)  # the declared threads are those of the classifier and of the CRF
 
     def task() -> Outcome:
         model = entry.model or job.model
@@ -109,38 +111,6 @@ def segment_on_worker(job: Job, entry: Entry, check: Callable[[], None] = lambda
             )
 
     return attempt(entry, job.out, lambda: once_free(task, check))
-
-
-def once_free(
-    task: Callable[[], Outcome],
-    check: Callable[[], None] = lambda: None,
-    patience: float = 1.5 * SILENCE,
-    pause: float = 1.0,
-) -> Outcome:
-    """Carry out a task as soon as its folder is free: a worker that died elsewhere holds its claim for a minute.
-
-    Parameters
-    ----------
-    task : callable
-    check : callable
-        See `segment_on_worker`.
-    patience, pause : float
-        Seconds after which to give up, and between two trials.
-
-    Raises
-    ------
-    ClaimedError
-        If it stays another's.
-    """
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            return task()
-        except ClaimedError:
-            if time.monotonic() > deadline:
-                raise
-        check()
-        time.sleep(pause)
 
 
 def segment_on_dask(
@@ -169,8 +139,9 @@ def segment_on_dask(
         def begun(entry: Entry, place: str) -> None:
             on_change(now_running(entry, job.out, place))
 
-        for entry, outcome in run_on_dask(client, partial(segment_on_worker, job), entries, job.out, begun):
-            if isinstance(outcome, str):
-                outcome = Outcome(entry.path, job.out / entry.name, "failed", outcome, columns=entry.columns)
-            on_change(outcome)
-            yield outcome
+        with telling_of_no_workers(client):
+            for entry, outcome in run_on_dask(client, partial(segment_on_worker, job), entries, job.out, begun):
+                if isinstance(outcome, str):
+                    outcome = Outcome(entry.path, job.out / entry.name, "failed", outcome, columns=entry.columns)
+                on_change(outcome)
+                yield outcome

@@ -11,19 +11,21 @@ import contextlib
 import logging
 import shutil
 import signal
+import sys
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from .. import __version__
 from ..errors import InputError
-from ..files.writing import write_bytes
 from ..workers import quiet_tracker
+from .dask_workers import lost, tell_of_unfit, where_fit
 from .status import this_process
 
 if TYPE_CHECKING:
+    from dask_jobqueue.core import JobQueueCluster
     from distributed import Client, Worker
 
 Item = TypeVar("Item")
@@ -87,8 +89,10 @@ def cluster_client(where: str, workers: int) -> Iterator[Client]:
                 cluster = LocalCluster(n_workers=count, threads_per_worker=1, **options)
             yield stack.enter_context(Client(stack.enter_context(cluster)))
         elif kind in BATCH_SYSTEMS:
-            cluster = stack.enter_context(_batch_cluster(kind))
+            outcomes: list[str] = []
+            cluster = stack.enter_context(_batch_cluster(kind, outcomes))
             cluster.adapt(minimum_jobs=count, maximum_jobs=count)  # also when jobs end at their time limit
+            _wait_for_jobs(kind, outcomes)
             yield stack.enter_context(Client(cluster))
         else:
             yield stack.enter_context(_client_of(where))
@@ -112,7 +116,7 @@ def _client_of(where: str) -> Client:
         raise InputError(f"{where}: no scheduler answers there ({error}); start one: dask scheduler") from error
 
 
-def _batch_cluster(kind: str):
+def _batch_cluster(kind: str, outcomes: list[str]) -> JobQueueCluster:
     try:
         import dask_jobqueue
     except ImportError as error:
@@ -122,57 +126,38 @@ def _batch_cluster(kind: str):
     if not shutil.which(submit):
         raise InputError(f"--dask {kind}: no command {submit} here; run it where jobs can be submitted")
     try:
-        return cluster(scheduler_options={"dashboard_address": NO_DASHBOARD})
+        job_cls = _telling(cluster.job_cls, outcomes)
+        return cluster(job_cls=job_cls, scheduler_options={"dashboard_address": NO_DASHBOARD})
     except (ValueError, TypeError) as error:
         raise InputError(f"--dask {kind}: {error}; see docs/cluster.md on how dask-jobqueue is configured") from error
 
 
-def check_workers(client: Client, folder: Path, timeout: float = 300) -> int:
-    """Wait for the first worker, and make sure that all see what is written to a folder; return their number.
+def _telling(job_cls: type, outcomes: list[str]) -> type:
+    """Return a class of jobs that note how they were submitted, "" or what went wrong: Dask's own only log it."""
+    from distributed.core import Status
 
-    A batch system's jobs may wait in its queue for as long as they do.
+    class Job(job_cls):
+        async def start(self) -> None:
+            try:
+                await super().start()
+            except (RuntimeError, OSError, ValueError) as error:
+                said = " ".join(str(error).split("stderr:")[-1].split())
+                outcomes.append(said or type(error).__name__)
+                print(f"note: a job cannot be submitted ({outcomes[-1]})", file=sys.stderr)
+                self.status = Status.running  # else it is tried again at once, and for ever
+            else:
+                outcomes.append("")
 
-    Raises
-    ------
-    InputError
-        If the scheduler is gone, there is no worker, or one that does not see the folder or lacks this version: named,
-        before anything is computed.
-    """
-    from distributed.comm import CommClosedError
-
-    address = client.scheduler.address
-    try:
-        client.wait_for_workers(1, timeout=None if client.cluster else timeout)
-    except CommClosedError as error:
-        raise _lost(address) from error
-    except TimeoutError as error:
-        raise InputError(
-            f"no Dask worker within {timeout:g} s; start some: dask worker ADDRESS --nthreads 1"
-        ) from error
-    token = Path(folder).resolve() / f".seen.{uuid.uuid4().hex}"
-    write_bytes(token, token.name.encode())
-    try:
-        sees = client.run(_version_if_seen, str(token), on_error="return")
-    finally:
-        token.unlink()
-    for address, answer in sees.items():
-        if isinstance(answer, CommClosedError):  # it died just now
-            continue
-        if isinstance(answer, Exception):
-            raise InputError(f"worker {address} cannot run hsn_v1 {__version__} ({answer}): install it there")
-        if answer != __version__:
-            raise InputError(
-                f"{folder}: worker {address} does not see it; inputs and results must lie on a file system that all "
-                "workers share under the same path"
-                if answer is None
-                else f"worker {address} has hsn_v1 {answer}, here is {__version__}: install the same everywhere"
-            )
-    return len(sees)
+    return Job
 
 
-def _version_if_seen(token: str) -> str | None:
-    path = Path(token)
-    return __version__ if path.is_file() and path.read_text() == path.name else None
+def _wait_for_jobs(kind: str, outcomes: list[str], patience: float = 60) -> None:
+    """Wait until a job is submitted, and raise InputError if it cannot be."""
+    deadline = time.monotonic() + patience
+    while not outcomes and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if outcomes and outcomes[0]:
+        raise InputError(f"--dask {kind}: jobs cannot be submitted ({outcomes[0]}); see docs/cluster.md")
 
 
 def run_on_dask(
@@ -218,13 +203,15 @@ def run_on_dask(
 
     def submit(number: int, item: Item):
         key = f"slide-{number}-{uuid.uuid4().hex}"
-        return client.submit(_begin, function, item, marks / str(number), run, key=key, pure=False)
+        task = partial(_begin, function, item, marks / str(number), run)
+        return client.submit(where_fit(marks, task), key=key, pure=False)
 
     def begun(event: tuple[float, dict]) -> None:
         if event[1]["run"] == run:
             on_begin(items[event[1]["number"]], event[1]["where"])
 
     client.subscribe_topic(BEGUN, begun)
+    tell_of_unfit(client, marks)
     try:
         futures = {submit(number, item): (number, item) for number, item in enumerate(items)}
         done = as_completed(list(futures))
@@ -235,7 +222,7 @@ def run_on_dask(
             except KilledWorker:  # Dask also blames what only waited on a worker that died
                 outcome = _given_up() if _deaths(marks / str(number)) >= DEATHS else None
             except CancelledError as error:
-                raise _lost(address) from error
+                raise lost(address) from error
             except Exception as error:
                 outcome = " ".join(f"{type(error).__name__}: {error}".split())
             future.release()
@@ -249,20 +236,12 @@ def run_on_dask(
         shutil.rmtree(marks, ignore_errors=True)
 
 
-def _lost(address: str) -> InputError:
-    return InputError(
-        f"the Dask scheduler {address} is gone; what is done is kept: run the same command again once "
-        "there is a scheduler"
-    )
-
-
 def _begin(function: Callable[[Item, Callable[[], None]], Outcome], item: Item, mark: Path, run: str) -> Outcome | str:
     from distributed import Reschedule, get_worker
 
     if _deaths(mark) >= DEATHS:
         return _given_up()
     worker, own = get_worker(), mark.with_name(f"{mark.name}.{uuid.uuid4().hex}")
-    own.parent.mkdir(exist_ok=True)
     own.touch()
     worker.log_event(BEGUN, {"run": run, "number": int(mark.name), "where": this_process()})
     try:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import sys
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import InputError
+from ..files.claims import SILENCE, ClaimedError
 from ..files.slide import open_slide
 from ..files.writing import write_table
 from ..show.html import PAGE, Table
@@ -32,6 +35,9 @@ Result = TypeVar("Result")
 
 #: Images that are segmented side by side at most: each may take 2 GB.
 SIDE_BY_SIDE = 4
+
+#: Seconds after which a run that died on another machine has lost its slides for sure.
+PATIENCE = 1.5 * SILENCE
 
 #: The table's columns of facts; see `Outcome`.
 FACTS = ("kind", "maps", "height", "width", "mpp", "tiles", "seconds")
@@ -62,6 +68,7 @@ def segment_files(
     workers: int,
     force: bool = False,
     quiet: bool = False,
+    patience: float = 0.0,
     on_change: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
     """Segment images side by side, and slides one after another; what fails does not stop the rest.
@@ -77,6 +84,8 @@ def segment_files(
         See `own_file.segment_opened`.
     quiet : bool
         No progress bars.
+    patience : float
+        Seconds to wait for an input that another run holds; see `once_free`.
     on_change : callable
         Called with each outcome as an input begins to run and as it ends, from several threads.
 
@@ -98,7 +107,7 @@ def segment_files(
         def segment(number: int, entry: Entry, slide: Slide, workers: int, progress: Report) -> None:
             with slide:
                 on_change(now_running(entry, out, this_process()))
-                options = {"workers": workers, "force": force, "progress": progress}
+                options = {"workers": workers, "force": force, "progress": progress, "patience": patience}
                 done(number, segment_entry(entry, slide, classifier, method, out, **options))
 
         named: dict[str, Entry] = {}
@@ -135,11 +144,12 @@ def now_running(entry: Entry, out: Path, where: str) -> Outcome:
 
 
 def segment_entry(
-    entry: Entry, slide: Slide, classifier: Classifier, method: Method, out: Path, **options: Any
+    entry: Entry, slide: Slide, classifier: Classifier, method: Method, out: Path, patience: float = 0.0, **options: Any
 ) -> Outcome:
     """Segment an entry whose slide is open; whatever goes wrong with it is its failed outcome."""
     options |= {"name": entry.name, "columns": entry.columns}
-    return attempt(entry, out, lambda: segment_opened(slide, classifier, method, out, **options))
+    task = partial(segment_opened, slide, classifier, method, out, **options)
+    return attempt(entry, out, lambda: once_free(task, patience=patience))
 
 
 def attempt(entry: Entry, out: Path, task: Callable[[], Result]) -> Result | Outcome:
@@ -156,6 +166,38 @@ def attempt(entry: Entry, out: Path, task: Callable[[], Result]) -> Result | Out
     except Exception as error:
         reason = f"{file}: {type(error).__name__}: {' '.join(str(error).split())}; please report this"
     return Outcome(file, folder, "failed", reason, columns=entry.columns)
+
+
+def once_free(
+    task: Callable[[], Outcome],
+    check: Callable[[], None] = lambda: None,
+    patience: float = PATIENCE,
+    pause: float = 1.0,
+) -> Outcome:
+    """Carry out a task as soon as its folder is free: a worker that died elsewhere holds its claim for a minute.
+
+    Parameters
+    ----------
+    task : callable
+    check : callable
+        Called while it waits; what it raises ends the work.
+    patience, pause : float
+        Seconds after which to give up, and between two trials.
+
+    Raises
+    ------
+    ClaimedError
+        If it stays another's.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return task()
+        except ClaimedError:
+            if time.monotonic() > deadline:
+                raise
+        check()
+        time.sleep(pause)
 
 
 def report(outcomes: list[Outcome], method: Method, model: str, out: Path, self_contained: bool = False) -> int:

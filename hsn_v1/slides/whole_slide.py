@@ -29,7 +29,7 @@ from ..gradcam import localise
 from ..hsn_v1 import adjust_each, localise_and_adjust, winners
 from ..labels import LabelSet
 from ..tiles import TileGrid, Window
-from ..workers import available_cores, classifier_threads, side_by_side, worker_pool
+from ..workers import classifier_threads, side_by_side, worker_pool
 from .grid import SlideGrid
 from .job import SlideJob, no_tissue, read_batch
 from .progress import Report
@@ -113,7 +113,7 @@ def segment_tiles(
             core, pixels = ready
             return pool.submit(refine_core, job, core, *pixels.result())
 
-        beside = available_cores() - classifier_threads(available_cores())
+        beside = workers - classifier_threads(workers)
         done = cores - sum(map(len, waiting.values()))
         for _, refined in side_by_side(ready_cores(), refine, workers, beside, ahead=2 * workers):
             refined.result()
