@@ -1,11 +1,17 @@
-"""How much memory there is for this process: on the machine, and in the container or batch job that it runs in."""
+"""How much memory there is for this process, on the machine and in its container or batch job; and what it keeps."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import psutil
+
+#: glibc's numbers of two options of ``mallopt``.
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 
 #: Names of the limit, of what is used, and of what of it are files that can be dropped, in Linux' two kinds of groups.
 NAMES = {
@@ -44,3 +50,22 @@ def _left(groups: Path, root: Path) -> Iterator[int]:
             except (OSError, ValueError):  # no limit ("max"), or not to be seen from inside a container
                 pass
             group = group.parent
+
+
+@cache
+def keep_freed_memory(kept: int = 1 << 28, largest: int = 1 << 25) -> None:
+    """Have glibc keep what this process frees for its next arrays; does nothing on other systems.
+
+    Dask starts its workers so that they give back all at once, and a slide's arrays then cost more to get than to fill.
+
+    Parameters
+    ----------
+    kept : int
+        Bytes that are kept free.
+    largest : int
+        Bytes of an array from which on its memory is the system's as soon as it is freed; glibc takes up to 32 MiB.
+    """
+    with contextlib.suppress(OSError, TypeError, AttributeError):
+        set_option = ctypes.CDLL(None).mallopt
+        set_option(TRIM_THRESHOLD, kept)
+        set_option(MMAP_THRESHOLD, largest)

@@ -11,6 +11,7 @@ import cv2
 
 from ..classify import Classifier
 from ..errors import InputError
+from ..files.memory import keep_freed_memory
 from ..files.models import find_model, load_histonet, model_files, read_crfs, read_labels
 from ..files.slide import open_slide
 from ..labels import Taxonomy
@@ -98,6 +99,7 @@ def segment_on_worker(job: Job, entry: Entry, check: Callable[[], None] = lambda
     check : callable
         Called every now and then; what it raises ends the work.
     """
+    keep_freed_memory()
     cv2.setNumThreads(1)  # the declared threads are those of the classifier and of the CRF
 
     def task() -> Outcome:
