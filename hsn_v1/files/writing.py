@@ -37,7 +37,7 @@ def check_writable(folder: Path) -> None:
 def replacing(path: Path, flush: bool = True) -> Iterator[Path]:
     """Give a temporary name in the folder of `path` to write to, and rename it when it is whole and on the disk.
 
-    Without `flush`, the system has it on the disk when it likes: for files that no record calls finished.
+    Without `flush`, it is on the disk when the system likes: for files that are soon made again if power fails.
     """
     temporary = _temporary(path)
     with _naming(path, temporary):

@@ -104,7 +104,7 @@ def where_fit(folder: Path, task: Callable[[], Any]) -> Callable[[], Any]:
         from distributed import Reschedule, get_worker
         from distributed.protocol import pickle
 
-        worker, key = get_worker(), get_worker().get_current_task()
+        worker = get_worker()
         try:
             from hsn_v1 import __version__ as found
         except ImportError as error:
@@ -113,7 +113,7 @@ def where_fit(folder: Path, task: Callable[[], Any]) -> Callable[[], Any]:
             reason = "" if found == expected else f"has hsn_v1 {found}, not {expected}: install the same everywhere"
         if not reason and not os.path.isdir(seen):
             time.sleep(2)  # if the client just ended, it took the folder with it, and soon the task
-            here = worker.state.tasks.get(key)
+            here = worker.state.tasks.get(worker.get_current_task())
             if here is None or here.state != "executing":
                 raise Reschedule
             reason = f"{os.path.dirname(seen)}: {unseen}"
