@@ -178,19 +178,20 @@ class CRF:
         if image.shape != (*maps.shape[1:], 3):
             raise ValueError(f"maps of shape {maps.shape} and image of shape {image.shape} do not agree")
         refined = np.zeros(maps.shape, np.float32)
-        competing = np.flatnonzero(maps.any(axis=(1, 2)))
+        competing = [c for c, each in enumerate(maps) if each.any()]
         if len(competing) == 1:
             refined[competing] = 1
         elif len(competing) > 1 and self.backend == "pydensecrf":
             refined[competing] = _infer_by_pydensecrf(self, maps[competing], image)
         elif len(competing) > 1:
-            refined[competing] = _infer(
-                self, maps[competing], lattice or partial(image_lattice, image, threads=threads), threads
-            )
+            lattice = lattice or partial(image_lattice, image, threads=threads)
+            q = _infer(self, [maps[c] for c in competing], lattice, threads)  # (N, C)
+            for c, column in zip(competing, q.T, strict=True):
+                refined[c] = column.reshape(maps[c].shape)
         return refined
 
 
-def _infer(crf: CRF, maps: np.ndarray, lattice: Callable[..., Lattice], threads: int) -> np.ndarray:
+def _infer(crf: CRF, maps: list[np.ndarray], lattice: Callable[..., Lattice], threads: int) -> np.ndarray:
     classes, n = len(maps), maps[0].size
     pairwise = [
         Pairwise(lattice(*widths), np.full(classes, compat, np.float32))
@@ -200,10 +201,11 @@ def _infer(crf: CRF, maps: np.ndarray, lattice: Callable[..., Lattice], threads:
         )
     ]
     log_p = np.empty((n, classes), np.float32)
-    np.log(maps.clip(1e-5, 1).reshape(classes, n).T, out=log_p)
+    for column, each in zip(log_p.T, maps, strict=True):
+        column[:] = np.log(each.clip(1e-5, 1)).ravel()
     q = softmax(log_p, threads)
     infer(log_p, pairwise, q, crf.iterations, threads)
-    return q.T.reshape(maps.shape)
+    return q
 
 
 def _infer_by_pydensecrf(crf: CRF, maps: np.ndarray, image: np.ndarray) -> np.ndarray:

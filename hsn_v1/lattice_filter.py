@@ -17,6 +17,7 @@ from .kernels import kernel
 from .lanes import WIDTHS, everywhere, load, prefetch, store
 from .threads import each, spans
 
+CHUNKS = 32  # of the vertices of each remainder, so that those of one part of the image are blurred together
 AHEAD = 12  # points whose vertices are asked for in advance
 WIDEST = 32  # classes that are filtered together ...
 VALUES = 1 << 26  # ... or fewer, down to 8, where the vertices would have more values than this: bounds the memory
@@ -104,6 +105,8 @@ def blur(
     classes, vertices, remainders = values.shape[1], lattice.bounds[-1], len(lattice.bounds) - 1
     lasting, scratch = memory or buffers(lattice, classes)
     shares = np.array_split(np.arange(remainders), min(threads, remainders))
+    bounds, size = np.array(lattice.bounds), -(-CHUNKS // threads)
+    chunks = [(start, min(start + size, CHUNKS)) for start in range(0, CHUNKS, size)]
     blurred = []
     for first in range(0, classes, _widest(lattice)):
         width = min(_widest(lattice), classes - first)
@@ -116,7 +119,7 @@ def blur(
         ends = [(r[0], r[-1] + 1, lattice.bounds[r[0]], lattice.bounds[r[-1] + 1]) for r in shares]
         each(threads, _splat, [(*splat, *end) for end in ends])
         for up, down in zip(lattice.above, lattice.below, strict=True):
-            each(threads, _blur, [(old, new, up, down, *span) for span in spans(vertices, threads)])
+            each(threads, _blur, [(old, new, up, down, bounds, *span) for span in chunks])
             old, new = new, old
         blurred.append(old)
     return blurred
@@ -167,16 +170,20 @@ def _splat(values, first, before, offsets, weights, vertices, least, most, start
 
 
 @kernel
-def _blur(old, new, above, below, start, stop):
+def _blur(old, new, above, below, bounds, start, stop):
+    """Blur the chunks `start` to `stop` of `CHUNKS`: of each remainder, for a vertex' neighbours are of others."""
     width = old.shape[1]
-    for v in range(start, stop):
-        here, up, down, column = v * width, np.int64(above[v]) * width, np.int64(below[v]) * width, 0
-        for lanes in literal_unroll(WIDTHS):
-            while column + len(lanes) <= width:
-                around = load(old, up + column, lanes) + load(old, down + column, lanes)
-                blurred = load(old, here + column, lanes) + everywhere(np.float32(0.5), lanes) * around
-                store(new, here + column, blurred)
-                column += len(lanes)
+    for chunk in range(start, stop):
+        for r in range(len(bounds) - 1):
+            first, length = bounds[r], bounds[r + 1] - bounds[r]
+            for v in range(first + length * chunk // CHUNKS, first + length * (chunk + 1) // CHUNKS):
+                here, up, down, column = v * width, np.int64(above[v]) * width, np.int64(below[v]) * width, 0
+                for lanes in literal_unroll(WIDTHS):
+                    while column + len(lanes) <= width:
+                        around = load(old, up + column, lanes) + load(old, down + column, lanes)
+                        blurred = load(old, here + column, lanes) + everywhere(np.float32(0.5), lanes) * around
+                        store(new, here + column, blurred)
+                        column += len(lanes)
 
 
 @kernel

@@ -25,14 +25,17 @@ Image = TypeVar("Image")
 Result = TypeVar("Result")
 
 #: There is a process for each core, so that threads in it only wait for each other. And loky must not take what a
-#: worker keeps for a leak, and start it anew.
+#: worker keeps for a leak, and start it anew. And glibc keeps what is freed of it for the next window of a slide, up to
+#: half a GB: to get memory from the system takes longer than to fill it.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "LOKY_MAX_MEMORY_LEAK_SIZE": str(1 << 50),
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 25),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 29),
 }
 
-#: For small images, glibc keeps the memory it got, which costs a worker more time to get than to use.
+#: For small images, it keeps all.
 SMALL_IMAGES = {
     **ENVIRONMENT,
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),

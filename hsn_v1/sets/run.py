@@ -253,6 +253,6 @@ def _warm_up(crf: bool) -> None:
     """Load fonts and compiled code, which takes longer than an image; not the CRF while another worker compiles it."""
     cv2.setNumThreads(1)  # there is a process for each core
     with outside_garbage_collection():
-        confusion_figure(np.eye(3, 2, dtype=int), (0, 1), ("a", "b"), "")
+        confusion_figure(np.eye(3, 2, dtype=int), [0, 1], ["a", "b"], "")
         for classes in (2, 3, 5) if crf else ():  # each kind of class loop is compiled on its own
             CRF()(np.ones((classes, 2, 2), np.float32), np.zeros((2, 2, 3), np.uint8))

@@ -16,7 +16,7 @@ OVERLAP = 1 / 4
 class SlideGrid:
     """Tiles and cores of a slide, both numbered in rows from the top left.
 
-    Tiles overlap by a quarter (paper, section 4; docs/method.md, "Slides") and cover the slide; cores divide it.
+    Tiles overlap by a quarter (paper, section 4; docs/method.md, "Slides") and cover the slide; cores divide it evenly.
 
     Attributes
     ----------
@@ -25,7 +25,7 @@ class SlideGrid:
     tile : int
         Side of a tile, in px.
     core : int
-        Side of a core, the part of a window that is kept, in px.
+        Longest side of a core, the part of a window that is kept, in px.
     offset : int
         By how many px the first tiles begin above and left of the slide, from 0 to less than a tile's step.
     """
@@ -33,7 +33,7 @@ class SlideGrid:
     height: int
     width: int
     tile: int = TILE
-    core: int = 768
+    core: int = 1152
     offset: int = 0
 
     @property
@@ -56,6 +56,10 @@ class SlideGrid:
         """Numbers of rows and columns of cores."""
         return tuple(math.ceil(side / self.core) for side in (self.height, self.width))
 
+    @property
+    def _core_sides(self) -> tuple[int, int]:
+        return tuple(-(-side // count) for side, count in zip((self.height, self.width), self.cores, strict=True))
+
     def tile_window(self, number: int) -> Window:
         """Return where a tile lies; at the slide's edge, parts of it may lie outside."""
         row, column = divmod(number, self.tiles[1])
@@ -64,7 +68,8 @@ class SlideGrid:
     def core_window(self, number: int) -> Window:
         """Return where a core lies, inside the slide."""
         row, column = divmod(number, self.cores[1])
-        return Window(row * self.core, column * self.core, self.core, self.core).overlap(self.frame)
+        height, width = self._core_sides
+        return Window(row * height, column * width, height, width).overlap(self.frame)
 
     def tiles_of(self, window: Window) -> Iterator[int]:
         """Yield the numbers of the tiles that a window touches."""
@@ -72,6 +77,13 @@ class SlideGrid:
         for row in self._touched(window.top, window.bottom, rows):
             for column in self._touched(window.left, window.right, columns):
                 yield row * columns + column
+
+    def cores_of(self, window: Window) -> Iterator[int]:
+        """Yield the numbers of the cores that a window inside the slide touches."""
+        height, width = self._core_sides
+        for row in range(window.top // height, -(-window.bottom // height)):
+            for column in range(window.left // width, -(-window.right // width)):
+                yield row * self.cores[1] + column
 
     def _touched(self, begin: int, end: int, count: int) -> range:
         first = (begin + self.offset - self.tile) // self.step + 1

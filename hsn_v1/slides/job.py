@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ class SlideJob:
     ----------
     grid : SlideGrid
     tissue : ndarray of int
-        Numbers of the tiles with tissue, ascending; only these are classified.
+        Numbers of the tiles with tissue; only these are classified.
     batch_size : int
         Tiles that are classified together. Fixed for each tile: results may differ in the last bits with the batch
         a tile is in.
@@ -65,6 +66,19 @@ class SlideJob:
     maps: str = "adjusted"
     glass: float = 255.0
 
+    @cached_property
+    def order(self) -> np.ndarray:
+        """The numbers of `tissue` in the order in which the cores, one after another, need them."""
+        cores = filter(self.has_tissue, range(math.prod(self.grid.cores)))
+        needed = chain.from_iterable(self.grid.tiles_of(self.window(core)) for core in cores)
+        return np.array([tile for tile in dict.fromkeys(needed) if self._has_tissue[tile]], int)
+
+    @cached_property
+    def _place_of(self) -> np.ndarray:
+        places = np.full(math.prod(self.grid.tiles), -1)
+        places[self.order] = np.arange(len(self.order))
+        return places
+
     @property
     def batches(self) -> int:
         """Number of batches."""
@@ -72,7 +86,7 @@ class SlideJob:
 
     def batch(self, number: int) -> np.ndarray:
         """Return the numbers of the tiles in a batch."""
-        return self.tissue[number * self.batch_size :][: self.batch_size]
+        return self.order[number * self.batch_size :][: self.batch_size]
 
     def batch_file(self, number: int) -> Path:
         """Return where a batch's scores and coarse CAMs are kept."""
@@ -97,21 +111,31 @@ class SlideJob:
 
     def has_tissue(self, number: int) -> bool:
         """Tell whether there is anything to refine in a core: if not, it has no file."""
-        return bool(len(self.places(self.window(number))))
+        return bool(self._tiles_in(self.grid.core_window(number)))
+
+    def covered(self, number: int) -> Window:
+        """Return the smallest part of a core that holds whatever of it is classified; there must be something."""
+        core = self.grid.core_window(number)
+        first, *others = (tile.overlap(core) for tile in self._tiles_in(core))
+        return first.around(others)
 
     def window(self, number: int) -> Window:
-        """Return the window that a core is refined in: with a margin as wide as the CRF sees."""
+        """Return the window that a core is refined in: what is classified, with a margin as wide as the CRF sees."""
         reach = max(crf.reach for crf in self.crfs.values())
         reach += BACKGROUND_REACH if self.maps == "gradcam" else 0
-        return self.grid.core_window(number).grown(reach).overlap(self.grid.frame)
+        return self.covered(number).grown(reach).overlap(self.grid.frame)
+
+    def _tiles_in(self, window: Window) -> list[Window]:
+        return [self.grid.tile_window(tile) for tile in self.grid.tiles_of(window) if self._has_tissue[tile]]
+
+    @cached_property
+    def _has_tissue(self) -> np.ndarray:
+        return np.isin(np.arange(math.prod(self.grid.tiles)), self.tissue)
 
     def places(self, window: Window) -> np.ndarray:
-        """Return the places in `tissue` of the tiles that a window touches."""
-        touched = np.fromiter(self.grid.tiles_of(window), int)
-        places = np.searchsorted(self.tissue, touched)
-        found = places < len(self.tissue)
-        found[found] = self.tissue[places[found]] == touched[found]
-        return places[found]
+        """Return the places in `order` of the tiles that a window touches."""
+        places = self._place_of[list(self.grid.tiles_of(window))]
+        return places[places >= 0]
 
 
 def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -159,14 +183,12 @@ def label_reader(job: SlideJob, label_set: LabelSet) -> Callable[[Window], np.nd
             raise InputError(f"{path}: missing or damaged ({error}); run the same command again to make it") from error
 
     def read(window: Window) -> np.ndarray:
-        labels, side = np.full((window.height, window.width), no_tissue(label_set), np.uint8), job.grid.core
-        for row in range(window.top // side, -(-window.bottom // side)):
-            for column in range(window.left // side, -(-window.right // side)):
-                number = row * job.grid.cores[1] + column
-                part, core = core_labels(number), job.grid.core_window(number)
-                shared = core.overlap(window)
-                if part is not None:
-                    labels[shared.within(window)] = part[shared.within(core)]
+        labels = np.full((window.height, window.width), no_tissue(label_set), np.uint8)
+        for number in job.grid.cores_of(window):
+            part, core = core_labels(number), job.grid.core_window(number)
+            shared = core.overlap(window)
+            if part is not None:
+                labels[shared.within(window)] = part[shared.within(core)]
         return labels
 
     return read

@@ -82,12 +82,11 @@ def segment_tiles(
         Called with the numbers of tiles that are classified and of all with tissue, then with those of windows.
     """
     waiting: dict[int, list[int]] = {}  # cores by the last batch that they need
-    needed, cores = set(), 0
-    for core in range(math.prod(job.grid.cores)):
-        batches = job.places(job.window(core)) // job.batch_size
-        cores += bool(len(batches))
-        if len(batches) and not job.is_refined(core):
-            waiting.setdefault(int(batches[-1]), []).append(core)
+    needed, cores = set(), [core for core in range(math.prod(job.grid.cores)) if job.has_tissue(core)]
+    for core in cores:
+        if not job.is_refined(core):
+            batches = job.places(job.window(core)) // job.batch_size
+            waiting.setdefault(int(batches.max()), []).append(core)
             needed.update(batches.tolist())
     missing = {number for number in needed if not job.is_classified(number)}
     left, total = sum(len(job.batch(number)) for number in missing), len(job.tissue)
@@ -114,12 +113,12 @@ def segment_tiles(
             return pool.submit(refine_core, job, core, *pixels.result())
 
         beside = workers - classifier_threads(workers)
-        done = cores - sum(map(len, waiting.values()))
+        done = len(cores) - sum(map(len, waiting.values()))
         for _, refined in side_by_side(ready_cores(), refine, workers, beside, ahead=2 * workers):
             refined.result()
             done += 1
             if not left:
-                progress("windows", done, cores)
+                progress("windows", done, len(cores))
 
 
 def read_ahead(
@@ -192,14 +191,14 @@ def _classified_tile(job: SlideJob, place: int) -> ClassifiedTiles:
 
 
 def tiles_around(job: SlideJob, number: int) -> tuple[dict[int, Window], Window]:
-    """Return the tiles that a core's window touches, by their places in `tissue`, and the window around them all."""
+    """Return the tiles that a core's window touches, by their places in `order`, and the window around them all."""
     window = job.window(number)
-    tiles = {place: job.grid.tile_window(job.tissue[place]) for place in job.places(window).tolist()}
+    tiles = {place: job.grid.tile_window(job.order[place]) for place in job.places(window).tolist()}
     return tiles, window.around(tiles.values())
 
 
 def refine_core(job: SlideJob, number: int, image: np.ndarray, white: np.ndarray) -> None:
-    """Write the label maps of a core: maps of its tiles averaged, and refined in a window around it.
+    """Write the label maps of a core: maps of its tiles averaged, and refined in a window around them.
 
     Parameters
     ----------
@@ -210,7 +209,7 @@ def refine_core(job: SlideJob, number: int, image: np.ndarray, white: np.ndarray
     white : ndarray of shape (h, w), bool
         Where these are blank.
     """
-    core, window = job.grid.core_window(number), job.window(number)
+    core, kept, window = job.grid.core_window(number), job.covered(number), job.window(number)
     tiles, around = tiles_around(job, number)
     picture = np.ascontiguousarray(image[window.within(around)])
 
@@ -223,9 +222,11 @@ def refine_core(job: SlideJob, number: int, image: np.ndarray, white: np.ndarray
     for label_set in job.label_sets:
         averaged = maps.pop(label_set.name)
         averaged[label_set.codes.index(label_set.background or label_set.other), ~covered] = 1
-        labels = winners(job.crfs[label_set.name](averaged, picture, lattice=lattice))
-        labels[blank] = no_tissue(label_set)
-        write_picture(job.core_file(number, label_set), labels[core.within(window)])
+        refined = winners(job.crfs[label_set.name](averaged, picture, lattice=lattice))
+        refined[blank] = no_tissue(label_set)
+        labels = np.full((core.height, core.width), no_tissue(label_set), np.uint8)
+        labels[kept.within(core)] = refined[kept.within(window)]
+        write_picture(job.core_file(number, label_set), labels)
 
 
 def _averaged_maps(
