@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
+import threading
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +15,8 @@ from ..labels import LabelSet
 from .label_maps import STRIP, read_strips
 from .writing import replacing
 
-# Rasterio warns that arrays lie nowhere on earth, and hides that by ways that threads take from each other.
-for _words in ("Dataset has no geotransform", "The given matrix is equal to Affine.identity"):
-    warnings.filterwarnings("ignore", _words)
+#: Rasterio hides GDAL's warnings that arrays lie nowhere on earth by ways that threads take from each other.
+POLYGONIZING = threading.Lock()
 
 #: A region's pieces are fused while it grows each time that they have so many points more than after the last time:
 #: seldom enough for the pace, and often enough that its holes, most of its points, are not held in a union.
@@ -222,7 +221,9 @@ def _parts(strip: np.ndarray, top: int, classes: Collection[int], least: int) ->
     drawn = pixels >= least
     drawn[parts[[0, -1]]] = True  # they may grow in the neighbouring strips
     drawn &= np.isin(indices, list(classes))
-    for shape, part in shapes(parts, mask=drawn[parts], connectivity=4):
+    with POLYGONIZING:
+        outlines = list(shapes(parts, mask=drawn[parts], connectivity=4))
+    for shape, part in outlines:
         shell, *holes = (np.add(ring, (0, top)) for ring in shape["coordinates"])
         found[int(part)].shells.append(shell)
         found[int(part)].holes += holes

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -112,11 +112,10 @@ def legend(
     columns = -(-len(names) // rows)
     width = LINE + GAP + max(round(font().getlength(name)) for name in names) + GAP
     panel = Image.new("RGB", (columns * width, min(rows, len(names)) * LINE), "white")
-    draw = ImageDraw.Draw(panel)
     for i, (code, name) in enumerate(zip(codes, names, strict=True)):
         x, y = i // rows * width, i % rows * LINE
         panel.paste(_swatch(code, label_set), (x, y + 2))
-        draw.text((x + LINE + GAP / 2, y + LINE / 2), name, fill=INK, font=font(), anchor="lm")
+        _write(panel, x + LINE + GAP // 2, y, name)
     return panel
 
 
@@ -130,8 +129,20 @@ def _swatch(code: str, label_set: LabelSet) -> Image.Image:
 
 def _line_of_text(text: str) -> Image.Image:
     panel = Image.new("RGB", (round(font().getlength(text)) + GAP, LINE), "white")
-    ImageDraw.Draw(panel).text((GAP / 2, LINE / 2), text, fill=INK, font=font(), anchor="lm")
+    _write(panel, GAP // 2, 0, text)
     return panel
+
+
+def _write(sheet: Image.Image, x: int, y: int, text: str) -> None:
+    """Write a line of text, `LINE` px high."""
+    sheet.paste(INK, (x, y), _letters(text))
+
+
+@lru_cache(1 << 10)  # figures of a set say the same again and again
+def _letters(text: str) -> Image.Image:
+    letters = Image.new("L", (math.ceil(font().getlength(text)) + GAP, LINE))
+    ImageDraw.Draw(letters).text((0, LINE / 2), text, fill=255, font=font(), anchor="lm")
+    return letters
 
 
 def summary(panels: Sequence[tuple[str, np.ndarray | Image.Image]], vertical: bool) -> np.ndarray:
@@ -154,10 +165,9 @@ def summary(panels: Sequence[tuple[str, np.ndarray | Image.Image]], vertical: bo
     else:
         size = sum(widths) + (len(drawn) + 1) * GAP, max(heights) + 2 * GAP
     sheet = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(sheet)
     x = y = GAP
     for (title, panel), width, height in zip(drawn, widths, heights, strict=True):
-        draw.text((x, y), title, fill=INK, font=font())
+        _write(sheet, x, y, title)
         sheet.paste(panel, (x, y + LINE))
         if vertical:
             y += height + GAP
@@ -220,7 +230,7 @@ def scale_bar(width: int, mpp: float) -> np.ndarray:
     draw = ImageDraw.Draw(strip)
     right = round(length / mpp)
     draw.rectangle((0, LINE / 2 - 2, right - 1, LINE / 2 + 1), fill=INK)
-    draw.text((right + GAP, LINE / 2), text, fill=INK, font=font(), anchor="lm")
+    _write(strip, right + GAP, 0, text)
     return np.asarray(strip)
 
 

@@ -33,7 +33,7 @@ class SlideGrid:
     height: int
     width: int
     tile: int = TILE
-    core: int = 1152
+    core: int = 768
     offset: int = 0
 
     @property

@@ -24,7 +24,7 @@ from .job import SlideJob, label_reader
 from .method import Method, Outcome, Plan, plan_for
 from .progress import Report
 from .record import claim, damage, describe_work, finish, give_up, results_of
-from .results import OVERVIEW, Results, shrunk, small_picture
+from .results import OVERVIEW, Results, shrunk, small_picture, write_side_by_side
 from .tissue import REDUCTION, Survey, survey, survey_notes, tiles_with_tissue
 from .whole_image import segment_whole
 from .whole_slide import segment_tiles
@@ -168,9 +168,10 @@ def _make_results(
         readers = {label_set.name: label_reader(job, label_set) for label_set in method.label_sets}
         tiles, scale = len(job.tissue), classifier.mpp
     overviews = shrunk(picture, *slide.size(max(mpp, slide.mpp * max(slide.height, slide.width) / OVERVIEW)))
-    for label_set in method.label_sets:
-        results = Results(results_of(folder), slide, scale, label_set, overviews, classifier.labels.caveat)
-        results.write(readers[label_set.name], method.min_area, progress)
+    about = results_of(folder), slide, scale, overviews, classifier.labels.caveat
+    write_side_by_side(
+        [Results(*about, label_set) for label_set in method.label_sets], readers, method.min_area, progress
+    )
     return tiles, [f"{slide.path}: {note}" for note in input_notes(slide, classifier, found, plan)]
 
 

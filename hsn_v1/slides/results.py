@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,21 +58,26 @@ class Results:
     slide : Slide
     mpp : float
         Scale of the label map, in microns per pixel.
-    label_set : LabelSet
     picture : ndarray of shape (h, w, 3), uint8
         The whole slide, as the overview shows it.
     caveat : str
         What everyone who sees the results must know.
+    label_set : LabelSet
     """
 
     folder: Path
     slide: Slide
     mpp: float
-    label_set: LabelSet
     picture: np.ndarray
     caveat: str
+    label_set: LabelSet
 
-    def write(self, read: Callable[[Window], np.ndarray], min_area: float, progress: Report) -> None:
+    @property
+    def rows(self) -> int:
+        """Number of rows to write and to read again."""
+        return 2 * self.slide.size(self.mpp)[0]
+
+    def write(self, read: Callable[[Window], np.ndarray], min_area: float, step: Callable[[int], None]) -> None:
         """Write a label set's label map, polygons, areas and overview, unless they are there.
 
         Parameters
@@ -80,18 +86,14 @@ class Results:
             Gives a window of the label map, as uint8.
         min_area : float
             Area under which a polygon is left out, in square microns.
-        progress : callable
-            Called with the numbers of rows that are written and read, and of those to write and to read.
+        step : callable
+            Called with the number of rows that are done.
         """
         label_set, folder, stem = self.label_set, self.folder / self.label_set.name, self.slide.path.stem
         if (folder / "overview.png").exists():  # the last to be written, before the run was killed
             return
         height, width = self.slide.size(self.mpp)
         label_map, names = folder / f"{stem}.ome.tif", list(map(label_set.describe, label_set.codes))
-
-        def step(done: int) -> None:
-            progress(f"{label_set.name}, rows", done, 2 * height)
-
         title = f"{stem} {label_set.name}"
         counts = write_label_map(
             label_map, read, height, width, self.mpp, names, title, caveat=self.caveat, progress=step
@@ -113,3 +115,29 @@ class Results:
         write_reduced(folder, self.picture, labels, label_set)
         sheet = overview(self.picture, labels, label_set, small, self.slide.path.name, counts)
         write_picture(folder / "overview.png", captioned(sheet, self.caveat))
+
+
+def write_side_by_side(
+    each: Sequence[Results], readers: Mapping[str, Callable[[Window], np.ndarray]], min_area: float, progress: Report
+) -> None:
+    """Write the results of several label sets, each in a thread; `readers` give windows of their label maps.
+
+    `progress` is called with the numbers of rows of all of them that are done, and that there are.
+    """
+    rows, going_on = dict.fromkeys(readers, 0), True
+
+    def write(one: Results) -> None:
+        def step(done: int) -> None:
+            if not going_on:
+                raise InterruptedError
+            rows[one.label_set.name] = done
+            progress("rows", sum(rows.values()), sum(other.rows for other in each))
+
+        one.write(readers[one.label_set.name], min_area, step)
+
+    with ThreadPoolExecutor(len(each), "results") as pool:
+        try:
+            for written in [pool.submit(write, one) for one in each]:
+                written.result()
+        finally:
+            going_on = False  # Ctrl-C, or a full disk
