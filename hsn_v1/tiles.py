@@ -25,7 +25,10 @@ def resize(maps: np.ndarray, height: int, width: int) -> np.ndarray:
     Returns
     -------
     ndarray of shape (C, height, width), float32
+        `maps` itself, if it has that size.
     """
+    if maps.shape[1:] == (height, width):
+        return maps
     resized = np.empty((len(maps), height, width), np.float32)
     for source, target in zip(maps, resized, strict=True):
         cv2.resize(source, (width, height), dst=target, interpolation=cv2.INTER_LINEAR)
@@ -73,6 +76,10 @@ class Window:
         top, left = max(self.top, other.top), max(self.left, other.left)
         height, width = min(self.bottom, other.bottom) - top, min(self.right, other.right) - left
         return Window(top, left, max(height, 0), max(width, 0))
+
+    def relative_to(self, frame: Window) -> Window:
+        """Return where the window lies in a frame, counted from the frame's corner."""
+        return replace(self, top=self.top - frame.top, left=self.left - frame.left)
 
     def halves(self) -> tuple[Window, Window]:
         """Return the window's upper and lower half, or the left and right one if it is wider than high."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from ..adjust import BACKGROUND_REACH
 from ..classify import ClassifiedTiles, Classifier
 from ..densecrf import image_lattice
 from ..files.writing import write_bytes, write_picture
@@ -106,7 +107,7 @@ def segment_tiles(
                     left -= len(job.batch(number))
                     progress("tiles", total - left, total)
                 for core in waiting.get(number, ()):
-                    yield core, reader.submit(_read, slide, job, tiles_around(job, core)[1])
+                    yield core, reader.submit(_read, slide, job, job.window(core).grown(BACKGROUND_REACH))
 
         def refine(ready: tuple[int, Future]) -> Future:
             core, pixels = ready
@@ -190,13 +191,6 @@ def _classified_tile(job: SlideJob, place: int) -> ClassifiedTiles:
     return ClassifiedTiles(TileGrid(side, side, tile=side), scores[index : index + 1], job.thresholds, coarse)
 
 
-def tiles_around(job: SlideJob, number: int) -> tuple[dict[int, Window], Window]:
-    """Return the tiles that a core's window touches, by their places in `order`, and the window around them all."""
-    window = job.window(number)
-    tiles = {place: job.grid.tile_window(job.order[place]) for place in job.places(window).tolist()}
-    return tiles, window.around(tiles.values())
-
-
 def refine_core(job: SlideJob, number: int, image: np.ndarray, white: np.ndarray) -> None:
     """Write the label maps of a core: maps of its tiles averaged, and refined in a window around them.
 
@@ -205,12 +199,13 @@ def refine_core(job: SlideJob, number: int, image: np.ndarray, white: np.ndarray
     job : SlideJob
     number : int
     image : ndarray of shape (h, w, 3), uint8
-        The pixels around all its tiles.
+        The pixels of the window, and those that matter to its background map.
     white : ndarray of shape (h, w), bool
         Where these are blank.
     """
     core, kept, window = job.grid.core_window(number), job.covered(number), job.window(number)
-    tiles, around = tiles_around(job, number)
+    around = window.grown(BACKGROUND_REACH)
+    tiles = {place: job.grid.tile_window(job.order[place]) for place in job.places(window).tolist()}
     picture = np.ascontiguousarray(image[window.within(around)])
 
     covered = np.zeros(picture.shape[:2], bool)
@@ -237,6 +232,7 @@ def _averaged_maps(
     weight = np.zeros((1, window.height, window.width), np.float32)
     for tile in tiles.values():
         add_tile(weight, weights[np.newaxis], tile, window)
+    seen = {place: around.overlap(tile) for place, tile in tiles.items()}
     weight[weight == 0] = 1
 
     def blank(label_set: LabelSet) -> np.ndarray:
@@ -247,23 +243,25 @@ def _averaged_maps(
         def average_cams(label_set: LabelSet) -> np.ndarray:
             total = blank(label_set)
             for place, tile in tiles.items():
-                add_tile(total, weights * localise(_classified_tile(job, place), label_set), tile, window)
+                cams = localise(_classified_tile(job, place), label_set, seen[place].relative_to(tile))
+                add_tile(total, weights[seen[place].within(tile)] * cams, seen[place], window)
             return total / weight
 
         picture = np.ascontiguousarray(image[window.within(around)])
         return {label_set.name: maps for label_set, _, maps in adjust_each(picture, job.label_sets, average_cams)}
     totals = {label_set.name: blank(label_set) for label_set in job.label_sets}
     for place, tile in tiles.items():
-        picture = np.ascontiguousarray(image[tile.within(around)])
-        for label_set, _, adjusted in localise_and_adjust(picture, _classified_tile(job, place), job.label_sets):
-            add_tile(totals[label_set.name], weights * adjusted, tile, window)
+        part, picture = seen[place], np.ascontiguousarray(image[seen[place].within(around)])
+        classified = _classified_tile(job, place)
+        for label_set, _, adjusted in localise_and_adjust(picture, classified, job.label_sets, part.relative_to(tile)):
+            add_tile(totals[label_set.name], weights[part.within(tile)] * adjusted, part, window)
     for total in totals.values():
         total /= weight
     return totals
 
 
 def add_tile(total: np.ndarray, maps: np.ndarray, tile: Window, window: Window) -> None:
-    """Add a tile's maps, (C, tile, tile), to those of a window, (C, H, W), where they overlap."""
+    """Add the maps, (C, h, w), of a tile or a part of it to those of a window, (C, H, W), where they overlap."""
     shared = tile.overlap(window)
     total[(..., *shared.within(window))] += maps[(..., *shared.within(tile))]
 
