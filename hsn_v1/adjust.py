@@ -72,7 +72,7 @@ def subtract_classes(maps: np.ndarray, keep: int | None = None) -> np.ndarray:
     for c, ahead in zip(order, reversed(later), strict=True):
         changed[c] -= np.maximum(highest, ahead)
         highest = np.maximum(highest, changed[c])
-    return changed.clip(0, 1)
+    return changed.clip(0, 1, out=changed)
 
 
 def adjust(

@@ -235,4 +235,5 @@ class TileGrid:
                     total = np.zeros((len(maps), *times.shape), np.float32)
                 total[(..., *shared.within(frame))] += maps[(..., *shared.within(tile))]
                 times[shared.within(frame)] += 1
-        return total / times
+        total /= times
+        return total

@@ -71,7 +71,7 @@ def colourise(labels: np.ndarray, label_set: LabelSet) -> np.ndarray:
     -------
     ndarray of shape (H, W, 3), uint8
     """
-    return np.array([*label_set.colours.values(), (0, 0, 0)], np.uint8)[labels]
+    return np.array([*label_set.colours.values(), (0, 0, 0)], np.uint8).take(labels, axis=0)
 
 
 def lay_over(labels: np.ndarray, image: np.ndarray, label_set: LabelSet, period: int = PERIOD) -> np.ndarray:

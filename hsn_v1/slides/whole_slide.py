@@ -228,11 +228,10 @@ def _averaged_maps(
     job: SlideJob, tiles: Mapping[int, Window], image: np.ndarray, around: Window, window: Window
 ) -> dict[str, np.ndarray]:
     """Return the adjusted maps of each label set in a window, averaged before or after the adjustment."""
-    weights = tile_weights(job.grid, job.feather)
+    weights, seen = tile_weights(job.grid, job.feather), {place: around.overlap(tile) for place, tile in tiles.items()}
     weight = np.zeros((1, window.height, window.width), np.float32)
     for tile in tiles.values():
         add_tile(weight, weights[np.newaxis], tile, window)
-    seen = {place: around.overlap(tile) for place, tile in tiles.items()}
     weight[weight == 0] = 1
 
     def blank(label_set: LabelSet) -> np.ndarray:
@@ -244,7 +243,8 @@ def _averaged_maps(
             total = blank(label_set)
             for place, tile in tiles.items():
                 cams = localise(_classified_tile(job, place), label_set, seen[place].relative_to(tile))
-                add_tile(total, weights[seen[place].within(tile)] * cams, seen[place], window)
+                cams *= weights[seen[place].within(tile)]
+                add_tile(total, cams, seen[place], window)
             return total / weight
 
         picture = np.ascontiguousarray(image[window.within(around)])
@@ -254,7 +254,8 @@ def _averaged_maps(
         part, picture = seen[place], np.ascontiguousarray(image[seen[place].within(around)])
         classified = _classified_tile(job, place)
         for label_set, _, adjusted in localise_and_adjust(picture, classified, job.label_sets, part.relative_to(tile)):
-            add_tile(totals[label_set.name], weights[part.within(tile)] * adjusted, part, window)
+            adjusted *= weights[part.within(tile)]
+            add_tile(totals[label_set.name], adjusted, part, window)
     for total in totals.values():
         total /= weight
     return totals
