@@ -62,17 +62,28 @@ def subtract_classes(maps: np.ndarray, keep: int | None = None) -> np.ndarray:
     """
     if len(maps) == 1:
         return maps.clip(0, 1)
-    order = [c for c in range(len(maps)) if c != keep]
+    *order, last = (c for c in range(len(maps)) if c != keep)
+    responds = maps.max(axis=(1, 2)) > 0
+    if keep is not None or not responds[last]:
+        # Classes without any mass stay so, and where a map of at least 0 comes later, or is kept, they change no other.
+        order = [c for c in order if responds[c]]
+    if keep is None and not order:
+        return maps.clip(0, 1)
+    order.append(last)
     nothing = np.full_like(maps[0], -np.inf)
     later = [nothing]  # the maximum of all classes that come after one: of none, of the last, of the last two, ...
     for c in order[:0:-1]:
         later.append(np.maximum(later[-1], maps[c]))
     highest = nothing if keep is None else maps[keep]
-    changed = maps.copy()
+    changed = np.zeros_like(maps)
+    if keep is not None:
+        changed[keep] = maps[keep]
     for c, ahead in zip(order, reversed(later), strict=True):
-        changed[c] -= np.maximum(highest, ahead)
+        np.subtract(maps[c], np.maximum(highest, ahead), out=changed[c])
         highest = np.maximum(highest, changed[c])
-    return changed.clip(0, 1, out=changed)
+    for c in order:
+        changed[c].clip(0, 1, out=changed[c])
+    return changed
 
 
 def adjust(

@@ -63,6 +63,7 @@ __all__ = [
     "create_pairwise_bilateral",
     "create_pairwise_gaussian",
     "image_lattice",
+    "load_compiled",
     "unary_from_labels",
     "unary_from_softmax",
 ]
@@ -189,6 +190,12 @@ class CRF:
             for c, column in zip(competing, q.T, strict=True):
                 refined[c] = column.reshape(maps[c].shape)
         return refined
+
+
+def load_compiled() -> None:
+    """Refine a tiny image, so that the compiled code is there, which takes longer to load than a patch to refine."""
+    for classes in (2, 3, 5):  # each kind of class loop is compiled on its own
+        CRF()(np.ones((classes, 2, 2), np.float32), np.zeros((2, 2, 3), np.uint8))
 
 
 def _infer(crf: CRF, maps: list[np.ndarray], lattice: Callable[..., Lattice], threads: int) -> np.ndarray:

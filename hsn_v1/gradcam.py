@@ -194,13 +194,17 @@ def localise(tiles: ClassifiedTiles, label_set: LabelSet, window: Window | None 
     -------
     ndarray of shape (C, H, W), float32, in 0..1
     """
-    present, side = tiles.present(label_set), tiles.grid.tile
+    present, side = tiles.present(label_set), tiles.grid.tile  # (T, C)
+    somewhere = np.flatnonzero(present.any(axis=0))
 
     def tile_cams(tile: int) -> np.ndarray:
-        cams = np.zeros((len(label_set), side, side), np.float32)
-        here = np.flatnonzero(present[tile])
-        outputs = label_set.outputs(here)
+        cams = np.zeros((len(somewhere), side, side), np.float32)
+        here = present[tile, somewhere]
+        outputs = label_set.outputs(somewhere[here])
         cams[here] = grad_cams(tiles.cams[tile, outputs], tiles.scores[tile, outputs], side)
         return cams
 
-    return tiles.grid.stitch(tile_cams, window)
+    stitched = tiles.grid.stitch(tile_cams, window)
+    cams = np.zeros((len(label_set), *stitched.shape[1:]), np.float32)
+    cams[somewhere] = stitched
+    return cams

@@ -44,6 +44,22 @@ def test_cores_divide_the_slide(grid):
 
 @settings(deadline=None)
 @given(grids(), windows)
+def test_cores_of_a_window_are_those_that_share_a_pixel_with_it(grid, window):
+    window = window.overlap(grid.frame)
+    cores = range(math.prod(grid.cores))
+    if pixels(window):
+        assert list(grid.cores_of(window)) == [n for n in cores if pixels(grid.core_window(n).overlap(window))]
+
+
+def test_cores_are_of_about_one_size_which_is_not_exceeded():
+    grid = SlideGrid(1600, 700, core=768)
+    assert grid.cores == (3, 1)
+    assert [grid.core_window(number).height for number in range(3)] == [534, 534, 532]
+    assert grid.core_window(0).width == 700
+
+
+@settings(deadline=None)
+@given(grids(), windows)
 def test_tiles_of_a_window_are_those_that_share_a_pixel_with_it(grid, window):
     tiles = range(math.prod(grid.tiles))
     assert list(grid.tiles_of(window)) == [n for n in tiles if pixels(grid.tile_window(n).overlap(window))]
@@ -63,3 +79,4 @@ def test_windows_lie_within_each_other():
     assert Window(2, 3, 4, 5).halves() == (Window(2, 3, 4, 2), Window(2, 5, 4, 3))
     assert Window(2, 3, 5, 5).halves() == (Window(2, 3, 2, 5), Window(4, 3, 3, 5))
     assert Window(2, 3, 4, 5).within(Window(1, 1, 10, 10)) == (slice(1, 5), slice(2, 7))
+    assert Window(2, 3, 4, 5).relative_to(Window(1, 1, 10, 10)) == Window(1, 2, 4, 5)

@@ -24,6 +24,7 @@ from hsn_v1.hsn_v1 import STAGES, segment_image
 from hsn_v1.object_metrics import METRICS, object_metrics
 from hsn_v1.sets.measure import compare_objects
 from hsn_v1.sets.outputs import OBJECTS
+from hsn_v1.sets.run import _warm_up
 from hsn_v1.sets.run import run as run_set
 from hsn_v1.sets.settings import Settings, settings_from_params, with_crfs
 from hsn_v1.workers import SMALL_IMAGES, pool_of
@@ -32,6 +33,11 @@ pytestmark = pytest.mark.slow
 
 PATCHES = {"input_name": "patches", "batch_size": 3, "verbosity": "QUIET"}
 GLANDS = {"input_name": "glands", "htt_mode": "glas", "down_fac": 1.5, "verbosity": "QUIET"}
+
+
+@pytest.mark.parametrize("crf", [True, False])
+def test_workers_warm_up(crf):
+    _warm_up.__wrapped__(crf)  # nobody asks how it went
 
 
 def run(root, params, histonet, out=None):

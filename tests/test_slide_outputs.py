@@ -4,6 +4,7 @@ import csv
 import json
 import warnings
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -16,11 +17,13 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
 from hsn_v1.adp import FUNC, GLAS, MORPH
+from hsn_v1.errors import InputError
 from hsn_v1.evaluate import tissue_shares
 from hsn_v1.files.label_maps import read_strips, read_thumbnail, write_areas, write_label_map
 from hsn_v1.files.polygons import regions, write_polygons
 from hsn_v1.show.caption import captioned
 from hsn_v1.show.figures import LINE, overview, round_length, scale_bar
+from hsn_v1.slides import results
 from hsn_v1.tiles import Window
 
 MPP = 1.2143
@@ -227,6 +230,39 @@ def test_holes_that_touch_at_a_corner_are_two_and_so_are_their_pixels(tmp_path):
     found, _ = outlines(tmp_path, labels)
     assert [len(outline.interiors) for outline in found["G.O exocrine gland"]] == [2]
     assert [outline.bounds for outline in found["T transport vessel"]] == [(1, 1, 2, 2), (2, 2, 3, 3)]
+
+
+def test_label_sets_are_outlined_side_by_side(tmp_path):
+    labels = RNG.integers(1, len(FUNC), (64, 200)).astype(np.uint8)
+    write_map(tmp_path / "x.ome.tif", labels)
+    with ThreadPoolExecutor(4) as pool:  # whose warnings would be errors
+        drawn = pool.map(lambda _: [region.pixels for region in regions(tmp_path / "x.ome.tif", {1, 2}, 1)], range(60))
+        assert len({tuple(pixels) for pixels in drawn}) == 1
+
+
+def test_results_are_written_side_by_side_and_all_stop_where_one_fails():
+    class Stub:
+        def __init__(self, label_set, write):
+            self.label_set, self.rows, self.write = label_set, 10, write
+
+    calls = []
+    done = Stub(MORPH, lambda read, area, step: step(4))
+    results.write_side_by_side(
+        [done, Stub(FUNC, done.write)], {"morph": None, "func": None}, 0, lambda *n: calls.append(n)
+    )
+    assert sorted(calls) == [("rows", 4, 20), ("rows", 8, 20)]
+
+    def on_and_on(read, area, step):
+        while True:
+            step(1)
+
+    def fail(read, area, step):
+        raise InputError("no room")
+
+    with pytest.raises(InputError, match="no room"):
+        results.write_side_by_side(
+            [Stub(MORPH, fail), Stub(FUNC, on_and_on)], {"morph": None, "func": None}, 0, lambda *n: None
+        )
 
 
 def test_qupath_finds_class_colour_and_area(tmp_path):

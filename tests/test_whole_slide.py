@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hsn_v1.adjust import BACKGROUND_REACH
 from hsn_v1.adp import CLASSIFIER_MPP, FUNC, GLAS, MORPH
 from hsn_v1.densecrf import CRF
 from hsn_v1.errors import InputError
@@ -16,6 +17,7 @@ from hsn_v1.slides.grid import SlideGrid
 from hsn_v1.slides.job import SlideJob, label_reader
 from hsn_v1.slides.tissue import survey, tiles_with_tissue
 from hsn_v1.slides.whole_slide import (
+    _averaged_maps,
     read_ahead,
     segment_tiles,
     thumbnail,
@@ -131,6 +133,50 @@ def test_glass_is_neither_classified_nor_tissue(make_job, toy_histonet):
     assert (whole(job, MORPH)[100:, 100:] == MORPH.codes.index("Background")).all()
     assert (whole(job, GLAS)[100:, 100:] == len(GLAS)).all()
     assert (whole(job, GLAS)[:50, :50] < len(GLAS)).all()
+
+
+def test_windows_are_no_larger_than_what_is_classified(make_job):
+    image = np.full((120, 200, 3), 250, np.uint8)
+    image[:20, :20] = textured(2, 20, 20)
+    job = make_job(image, core=200, label_sets=(MORPH,))
+    reach = CRFS["morph"].reach
+    assert job.tissue.tolist() == [0] and job.covered(0) == Window(0, 0, TILE, TILE)
+    assert job.window(0) == Window(0, 0, TILE + reach, TILE + reach)
+
+
+def test_tiles_are_classified_as_the_cores_need_them(make_job):
+    job = make_job(textured(1, 150, 200))
+    assert sorted(job.order.tolist()) == job.tissue.tolist()
+    needed = [set(job.places(job.window(core)).tolist()) for core in range(math.prod(job.grid.cores))]
+    done = [max(set.union(*needed[: core + 1])) + 1 for core in range(len(needed))]
+    assert done == [len(set.union(*needed[: core + 1])) for core in range(len(needed))]
+    assert done[0] < len(job.tissue) / 3
+
+
+@pytest.mark.parametrize("maps", ["adjusted", "gradcam"])
+def test_what_of_a_tile_a_window_does_not_see_does_not_matter(make_job, toy_histonet, maps):
+    image = textured(5, 100, 120)
+    image[30:70, 40:90] = 245  # where the background map is not 0
+    job = replace(make_job(image), maps=maps)
+    run(job, toy_histonet, workers=1)
+    tiles = {place: job.grid.tile_window(tile) for place, tile in enumerate(job.order.tolist())}
+
+    def maps_of(window):
+        around = window.grown(BACKGROUND_REACH)
+        padded = np.pad(image, ((40, 40), (40, 40), (0, 0)), "symmetric")
+        pixels = padded[around.within(Window(-40, -40, 180, 200))]
+        touched = {
+            place: tile for place, tile in tiles.items() if tile.overlap(window).height * tile.overlap(window).width
+        }
+        return _averaged_maps(job, touched, pixels, around, window)
+
+    part = Window(21, 35, 50, 43)
+    whole, alone = maps_of(job.grid.frame), maps_of(part)
+    inner = part.grown(-BACKGROUND_REACH) if maps == "gradcam" else part
+    for name, found in alone.items():
+        expected = whole[name][(..., *inner.within(job.grid.frame))]
+        np.testing.assert_array_equal(found[(..., *inner.within(part))], expected)
+        assert expected.any()
 
 
 def test_a_slide_without_tissue_has_nothing_to_do(make_job, toy_histonet):

@@ -155,11 +155,15 @@ def _here(
     entries: list[Entry], job: Job, arguments: argparse.Namespace, on_change: Callable[[Outcome], None]
 ) -> tuple[list[Outcome], Method]:
     """Segment entries in this process and its workers, those of one classifier and label set after another."""
+    from ..files.source import SLIDE_ENDINGS
     from ..slides.cohort import classifier_of, method_for
     from ..slides.many import PATIENCE, segment_files
+    from ..slides.whole_slide import start_workers
     from ..workers import available_cores
 
     workers, outcomes = arguments.workers or available_cores(), []
+    if any(entry.path.suffix.lower() in (*SLIDE_ENDINGS, ".tif", ".tiff") for entry in entries):
+        start_workers(workers)  # beside the classifier, which takes seconds to load
     kinds = dict.fromkeys((entry.model or job.model, entry.labels or job.labels) for entry in entries)
     for model, labels in kinds:
         classifier = classifier_of(job.root, model, job.precision, workers)

@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import __version__
 from ..classify import ClassifiedTiles, Classifier, classify
-from ..densecrf import CRF, LARGE
+from ..densecrf import LARGE, load_compiled
 from ..errors import InputError
 from ..files.claims import alone_in
 from ..files.images import read_image
@@ -254,5 +254,5 @@ def _warm_up(crf: bool) -> None:
     cv2.setNumThreads(1)  # there is a process for each core
     with outside_garbage_collection():
         confusion_figure(np.eye(3, 2, dtype=int), [0, 1], ["a", "b"], "")
-        for classes in (2, 3, 5) if crf else ():  # each kind of class loop is compiled on its own
-            CRF()(np.ones((classes, 2, 2), np.float32), np.zeros((2, 2, 3), np.uint8))
+        if crf:
+            load_compiled()

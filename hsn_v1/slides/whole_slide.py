@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import cache, lru_cache, partial
+from itertools import chain
 from multiprocessing import current_process
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,13 +25,14 @@ import numpy as np
 
 from ..adjust import BACKGROUND_REACH
 from ..classify import ClassifiedTiles, Classifier
-from ..densecrf import image_lattice
+from ..densecrf import image_lattice, load_compiled
 from ..files.writing import write_bytes, write_picture
 from ..gradcam import localise
 from ..hsn_v1 import adjust_each, localise_and_adjust, winners
 from ..labels import LabelSet
+from ..permutohedral import is_compiled
 from ..tiles import TileGrid, Window
-from ..workers import classifier_threads, side_by_side, worker_pool
+from ..workers import classifier_threads, outside_garbage_collection, pool_of, side_by_side, worker_pool
 from .grid import SlideGrid
 from .job import SlideJob, no_tissue, read_batch
 from .progress import Report
@@ -61,6 +63,20 @@ def thumbnail(slide: Slide, mpp: float, chunk: int = 128) -> np.ndarray:
             part = Window(top, left, chunk, chunk).overlap(frame)
             picture[part.within(frame)] = slide.read(part, mpp)
     return picture
+
+
+def start_workers(workers: int) -> None:
+    """Start the worker processes that refine windows, beside whatever this process does next."""
+    pool, compiled = pool_of(workers), is_compiled()
+    for worker in range(workers):
+        pool.submit(_warm_up, compiled or worker == 0)
+
+
+def _warm_up(crf: bool) -> None:
+    cv2.setNumThreads(1)  # there is a process for each core
+    if crf:  # not while another worker compiles it
+        with outside_garbage_collection():
+            load_compiled()
 
 
 def segment_tiles(
@@ -256,15 +272,17 @@ def _averaged_maps(
         for label_set, _, adjusted in localise_and_adjust(picture, classified, job.label_sets, part.relative_to(tile)):
             adjusted *= weights[part.within(tile)]
             add_tile(totals[label_set.name], adjusted, part, window)
-    for total in totals.values():
-        total /= weight
+    for each in chain.from_iterable(totals.values()):
+        if each.any():  # most classes have no mass, and their memory need not even be there
+            each /= weight[0]
     return totals
 
 
 def add_tile(total: np.ndarray, maps: np.ndarray, tile: Window, window: Window) -> None:
     """Add the maps, (C, h, w), of a tile or a part of it to those of a window, (C, H, W), where they overlap."""
     shared = tile.overlap(window)
-    total[(..., *shared.within(window))] += maps[(..., *shared.within(tile))]
+    for c in np.flatnonzero(maps.max(axis=(1, 2))):  # most classes have no mass
+        total[(c, *shared.within(window))] += maps[(c, *shared.within(tile))]
 
 
 def tile_weights(grid: SlideGrid, feather: bool) -> np.ndarray:
