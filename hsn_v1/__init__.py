@@ -9,7 +9,7 @@ InputError      what the user gave cannot be used; the message is one line
 
 from importlib import import_module
 
-__version__ = "1.1.0.dev0"
+__version__ = "1.1.0.dev1"
 
 _HOMES = {
     "HistoSegNetV1": "sets.published",

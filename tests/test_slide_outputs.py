@@ -245,12 +245,13 @@ def test_results_are_written_side_by_side_and_all_stop_where_one_fails():
         def __init__(self, label_set, write):
             self.label_set, self.rows, self.write = label_set, 10, write
 
-    calls = []
-    done = Stub(MORPH, lambda read, area, step: step(4))
-    results.write_side_by_side(
-        [done, Stub(FUNC, done.write)], {"morph": None, "func": None}, 0, lambda *n: calls.append(n)
-    )
-    assert sorted(calls) == [("rows", 4, 20), ("rows", 8, 20)]
+    def write(*writes, threads=2):
+        each, calls = [Stub(*one) for one in zip((MORPH, FUNC), writes, strict=True)], []
+        results.write_side_by_side(each, {"morph": "m", "func": "f"}, 0, threads, lambda *call: calls.append(call))
+        return calls
+
+    def four(read, area, step):
+        step(4)
 
     def on_and_on(read, area, step):
         while True:
@@ -259,10 +260,10 @@ def test_results_are_written_side_by_side_and_all_stop_where_one_fails():
     def fail(read, area, step):
         raise InputError("no room")
 
-    with pytest.raises(InputError, match="no room"):
-        results.write_side_by_side(
-            [Stub(MORPH, fail), Stub(FUNC, on_and_on)], {"morph": None, "func": None}, 0, lambda *n: None
-        )
+    assert sorted(write(four, four)) == [("rows", 4, 20), ("rows", 8, 20)] == write(four, four, threads=1)
+    for writes in ((fail, on_and_on), (on_and_on, fail)):
+        with pytest.raises(InputError, match="no room"):
+            write(*writes)
 
 
 def test_qupath_finds_class_colour_and_area(tmp_path):

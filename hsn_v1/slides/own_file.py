@@ -169,9 +169,8 @@ def _make_results(
         tiles, scale = len(job.tissue), classifier.mpp
     overviews = shrunk(picture, *slide.size(max(mpp, slide.mpp * max(slide.height, slide.width) / OVERVIEW)))
     about = results_of(folder), slide, scale, overviews, classifier.labels.caveat
-    write_side_by_side(
-        [Results(*about, label_set) for label_set in method.label_sets], readers, method.min_area, progress
-    )
+    results = [Results(*about, label_set) for label_set in method.label_sets]
+    write_side_by_side(results, readers, method.min_area, workers, progress)
     return tiles, [f"{slide.path}: {note}" for note in input_notes(slide, classifier, found, plan)]
 
 

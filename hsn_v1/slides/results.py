@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,11 +118,24 @@ class Results:
 
 
 def write_side_by_side(
-    each: Sequence[Results], readers: Mapping[str, Callable[[Window], np.ndarray]], min_area: float, progress: Report
+    each: Sequence[Results],
+    readers: Mapping[str, Callable[[Window], np.ndarray]],
+    min_area: float,
+    threads: int,
+    progress: Report,
 ) -> None:
-    """Write the results of several label sets, each in a thread; `readers` give windows of their label maps.
+    """Write the results of several label sets, each in one of the threads.
 
-    `progress` is called with the numbers of rows of all of them that are done, and that there are.
+    Parameters
+    ----------
+    each : sequence of Results
+    readers : mapping of str to callable
+        By the label set's name, what gives a window of the label map, as uint8.
+    min_area : float
+        See `Results.write`.
+    threads : int
+    progress : callable
+        Called with the numbers of rows that are written and read, and of those to write and to read, of all label sets.
     """
     rows, going_on = dict.fromkeys(readers, 0), True
 
@@ -135,9 +148,9 @@ def write_side_by_side(
 
         one.write(readers[one.label_set.name], min_area, step)
 
-    with ThreadPoolExecutor(len(each), "results") as pool:
+    with ThreadPoolExecutor(min(threads, len(each)), "results") as pool:
         try:
-            for written in [pool.submit(write, one) for one in each]:
+            for written in as_completed([pool.submit(write, one) for one in each]):
                 written.result()
         finally:
             going_on = False  # Ctrl-C, or a full disk
