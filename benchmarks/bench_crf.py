@@ -219,7 +219,8 @@ def compare_windows(rng: np.random.Generator, commit: str, repeats: int) -> Tabl
         before = earlier(commit, Path(folder))
         image = np.ascontiguousarray(patch(0, size=(SIDE, SIDE)).image)
         for classes, crf in WINDOWS:
-            old = before.CRF(**{name: getattr(crf, name) for name in crf.__dataclass_fields__})
+            settings = getattr(before, "CRF", None) or before.DenseCRF  # its name in 1.0
+            old = settings(**{name: getattr(crf, name) for name in crf.__dataclass_fields__})
             maps = synthetic_maps(rng, SIDE, SIDE, classes)
             same = np.array_equal(old(maps, image), crf(maps, image))
             runs = [partial(one, maps, image) for one in (old, crf)]

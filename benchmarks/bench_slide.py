@@ -69,7 +69,7 @@ STAGES = {
     "find tissue": ("hsn_v1.slides.own_file.survey", "hsn_v1.slides.own_file.tiles_with_tissue"),
     "read": ("hsn_v1.files.slide.Slide.read",),
     "classify": ("hsn_v1.slides.whole_slide.classify_batch",),
-    "localise, adjust": ("hsn_v1.slides.whole_slide.localise_and_adjust",),
+    "localise, adjust": ("hsn_v1.slides.whole_slide._averaged_maps",),
     "refine": ("hsn_v1.densecrf.CRF.__call__",),
     "write label maps": ("hsn_v1.slides.results.write_label_map",),
     "write polygons": ("hsn_v1.slides.results.write_polygons",),
@@ -157,7 +157,7 @@ def stages(arguments: argparse.Namespace, console: Console) -> None:
         mock.patch("hsn_v1.slides.whole_slide.side_by_side", in_turn),
         stopwatches(STAGES, seconds),
     ):
-        done = segment_slide(slide, histonet, method, out)
+        done = segment_slide(slide, histonet, method, out, workers=1)
     seconds["rest"] = time.perf_counter() - start - seconds.total()
     title = f"{done.facts['tiles']} tiles, one process; the CRF on one core, the classifier on {available_cores()}"
     table = Table("stage", "seconds", "ms per tile", "share", title=title)
