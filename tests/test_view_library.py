@@ -78,14 +78,15 @@ def test_a_slide_at_work_shows_its_picture_and_how_much_is_done(out, toy_histone
 
     def look(stage, done, total):
         seen.append(Library.of(out).entries("segmented")[1])
-        if (stage, done) == ("windows", 2):
+        if stage == "windows":  # all tiles are classified, and some windows done
             raise KeyboardInterrupt
 
     method = Method((MORPH, FUNC), dict.fromkeys(("morph", "func"), CRF(1, 2, 2, 4, 10)), maps="adjusted")
     with pytest.raises(KeyboardInterrupt):
         segment_slide(source, toy_histonet, method, out / "segmented", mpp=CLASSIFIER_MPP, workers=1, progress=look)
     assert {(entry.title, entry.status, entry.source) for entry in seen} == {("b.tif", "in progress", source)}
-    assert seen[0].reason == "0 % done" and seen[-1].reason in ("50 % done", "75 % done")  # one may be ahead
+    shares = [int(entry.reason.removesuffix(" % done")) for entry in seen]
+    assert shares == sorted(shares) and shares[0] == 0 and shares[-1] >= 50
     (out / "segmented" / "segmented.csv").unlink()
     with running(out) as port:
         row = get_json(port, "/api/entries", collection="segmented")["entries"][1]
