@@ -113,6 +113,24 @@ def pool_of(workers: int, environment: Mapping[str, str] = ENVIRONMENT) -> loky.
     return _pool
 
 
+def start_workers(workers: int, warm_up: Callable[[bool], None], environment: Mapping[str, str] = ENVIRONMENT) -> None:
+    """Start worker processes, beside whatever this process does next.
+
+    Parameters
+    ----------
+    workers : int
+    warm_up : callable
+        Called in each of them, with whether to load the CRF's compiled code: not while another worker compiles it.
+    environment : mapping of str to str
+        See `pool_of`.
+    """
+    from .permutohedral import is_compiled
+
+    pool, compiled = pool_of(workers, environment), is_compiled()
+    for worker in range(workers):
+        pool.submit(warm_up, compiled or worker == 0)
+
+
 @contextlib.contextmanager
 def quiet_tracker() -> Iterator[None]:
     """Start processes whose tracker, which outlives this one if that is killed, tells the screen of no semaphores."""

@@ -245,8 +245,8 @@ kill -TERM -- "-$1"
 
 @pytest.fixture
 def batch_system(tmp_path, monkeypatch):
-    pytest.importorskip("dask_jobqueue")  # before what it adds to Dask's settings would be taken back
     """Put commands on the path that run jobs here, in the background, as SLURM's are called."""
+    pytest.importorskip("dask_jobqueue")  # before what it adds to Dask's settings would be taken back
     for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
         script = tmp_path / "bin" / name
         script.parent.mkdir(exist_ok=True)

@@ -24,8 +24,8 @@ from hsn_v1.hsn_v1 import STAGES, segment_image
 from hsn_v1.object_metrics import METRICS, object_metrics
 from hsn_v1.sets.measure import compare_objects
 from hsn_v1.sets.outputs import OBJECTS
-from hsn_v1.sets.run import _warm_up
 from hsn_v1.sets.run import run as run_set
+from hsn_v1.sets.run import warm_up
 from hsn_v1.sets.settings import Settings, settings_from_params, with_crfs
 from hsn_v1.workers import SMALL_IMAGES, pool_of
 
@@ -37,7 +37,7 @@ GLANDS = {"input_name": "glands", "htt_mode": "glas", "down_fac": 1.5, "verbosit
 
 @pytest.mark.parametrize("crf", [True, False])
 def test_workers_warm_up(crf):
-    _warm_up.__wrapped__(crf)  # nobody asks how it went
+    warm_up.__wrapped__(crf)  # nobody asks how it went
 
 
 def run(root, params, histonet, out=None):

@@ -22,6 +22,7 @@ from hsn_v1.slides.whole_slide import (
     segment_tiles,
     thumbnail,
     tile_weights,
+    warm_up,
 )
 from hsn_v1.tiles import Window
 
@@ -177,6 +178,11 @@ def test_what_of_a_tile_a_window_does_not_see_does_not_matter(make_job, toy_hist
         expected = whole[name][(..., *inner.within(job.grid.frame))]
         np.testing.assert_array_equal(found[(..., *inner.within(part))], expected)
         assert expected.any()
+
+
+@pytest.mark.parametrize("crf", [True, False])
+def test_workers_warm_up(crf):
+    warm_up(crf)  # nobody asks how it went
 
 
 def test_a_slide_without_tissue_has_nothing_to_do(make_job, toy_histonet):

@@ -239,10 +239,10 @@ def _segment(job: _Job) -> int:
 
     from ..files.models import load_histonet
     from ..sets.published import progress_bar
-    from ..sets.run import run, start_workers
+    from ..sets.run import run, warm_up
     from ..sets.settings import SaveTypes, settings_of_folder, with_crfs
     from ..show.html import PAGE
-    from ..workers import available_cores
+    from ..workers import SMALL_IMAGES, available_cores, start_workers
 
     part = job.part(job.arguments.part)
     labels, label_set = _model(job)
@@ -258,7 +258,7 @@ def _segment(job: _Job) -> int:
         resume=not job.arguments.force,
     )
     settings = with_crfs(settings, job.data, job.name)
-    start_workers(settings.workers)
+    start_workers(settings.workers, warm_up, SMALL_IMAGES)
     with progress_bar(len(settings.images), job.arguments.quiet) as advance:
         report = run(replace(settings, model=job.name), load_histonet(job.data, job.name), advance)
     for note in report.notes:

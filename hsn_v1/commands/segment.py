@@ -158,12 +158,12 @@ def _here(
     from ..files.source import SLIDE_ENDINGS
     from ..slides.cohort import classifier_of, method_for
     from ..slides.many import PATIENCE, segment_files
-    from ..slides.whole_slide import start_workers
-    from ..workers import available_cores
+    from ..slides.whole_slide import warm_up
+    from ..workers import available_cores, start_workers
 
     workers, outcomes = arguments.workers or available_cores(), []
     if any(entry.path.suffix.lower() in (*SLIDE_ENDINGS, ".tif", ".tiff") for entry in entries):
-        start_workers(workers)  # beside the classifier, which takes seconds to load
+        start_workers(workers, warm_up)  # beside the classifier, which takes seconds to load
     kinds = dict.fromkeys((entry.model or job.model, entry.labels or job.labels) for entry in entries)
     for model, labels in kinds:
         classifier = classifier_of(job.root, model, job.precision, workers)

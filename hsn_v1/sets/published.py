@@ -15,9 +15,9 @@ from ..files.images import find_images
 from ..files.models import find_model, load_histonet, read_labels
 from ..histonet import HistoNet
 from ..permutohedral import is_compiled
-from ..workers import available_cores, classifier_threads
+from ..workers import SMALL_IMAGES, available_cores, classifier_threads, start_workers
 from .report import Report
-from .run import run, start_workers
+from .run import run, warm_up
 from .settings import Settings, check_params, settings_from_params, with_crfs
 
 
@@ -94,7 +94,9 @@ class HistoSegNetV1:
         )
         if not self._quiet and not is_compiled():
             print("compiling the dense CRF for this machine, once: this takes some seconds more", flush=True)
-        start_workers(self.settings.workers)  # beside the classifier, which takes seconds to load
+        start_workers(
+            self.settings.workers, warm_up, SMALL_IMAGES
+        )  # beside the classifier, which takes seconds to load
         self.histonet = load_histonet(folder, name, classifier_threads(available_cores()), self.precision)
 
     def run_batch(self) -> Report:

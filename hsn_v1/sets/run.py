@@ -22,9 +22,8 @@ from ..files.claims import alone_in
 from ..files.images import read_image
 from ..files.writing import remove_results_of_another_run
 from ..hsn_v1 import Segmentation, segment
-from ..permutohedral import is_compiled
 from ..show.charts import confusion_figure
-from ..workers import SMALL_IMAGES, outside_garbage_collection, pool_of, side_by_side, worker_pool
+from ..workers import SMALL_IMAGES, outside_garbage_collection, side_by_side, worker_pool
 from .measure import keep, kept_file, measure, measure_written, read_truths
 from .outputs import (
     write_confusions,
@@ -241,16 +240,9 @@ def keep_own_results(settings: Settings, classifier: Classifier) -> None:
     remove_results_of_another_run(settings.out / MADE_WITH, facts, kept)
 
 
-def start_workers(workers: int) -> None:
-    """Start a set's worker processes, beside whatever this process does next."""
-    pool, compiled = pool_of(workers, SMALL_IMAGES), is_compiled()
-    for worker in range(workers):
-        pool.submit(_warm_up, compiled or worker == 0)
-
-
 @cache  # a pool that is asked for again is warm
-def _warm_up(crf: bool) -> None:
-    """Load fonts and compiled code, which takes longer than an image; not the CRF while another worker compiles it."""
+def warm_up(crf: bool) -> None:
+    """Load fonts, and the CRF's compiled code if `crf`, in a worker; see `workers.start_workers`."""
     cv2.setNumThreads(1)  # there is a process for each core
     with outside_garbage_collection():
         confusion_figure(np.eye(3, 2, dtype=int), [0, 1], ["a", "b"], "")

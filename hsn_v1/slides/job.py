@@ -71,7 +71,7 @@ class SlideJob:
         """The numbers of `tissue` in the order in which the cores, one after another, need them."""
         cores = filter(self.has_tissue, range(math.prod(self.grid.cores)))
         needed = chain.from_iterable(self.grid.tiles_of(self.window(core)) for core in cores)
-        return np.array([tile for tile in dict.fromkeys(needed) if self._has_tissue[tile]], int)
+        return np.array([tile for tile in dict.fromkeys(needed) if self._tissue_tiles[tile]], int)
 
     @cached_property
     def _place_of(self) -> np.ndarray:
@@ -126,10 +126,10 @@ class SlideJob:
         return self.covered(number).grown(reach).overlap(self.grid.frame)
 
     def _tiles_in(self, window: Window) -> list[Window]:
-        return [self.grid.tile_window(tile) for tile in self.grid.tiles_of(window) if self._has_tissue[tile]]
+        return [self.grid.tile_window(tile) for tile in self.grid.tiles_of(window) if self._tissue_tiles[tile]]
 
     @cached_property
-    def _has_tissue(self) -> np.ndarray:
+    def _tissue_tiles(self) -> np.ndarray:
         return np.isin(np.arange(math.prod(self.grid.tiles)), self.tissue)
 
     def places(self, window: Window) -> np.ndarray:

@@ -30,9 +30,8 @@ from ..files.writing import write_bytes, write_picture
 from ..gradcam import localise
 from ..hsn_v1 import adjust_each, localise_and_adjust, winners
 from ..labels import LabelSet
-from ..permutohedral import is_compiled
 from ..tiles import TileGrid, Window
-from ..workers import classifier_threads, outside_garbage_collection, pool_of, side_by_side, worker_pool
+from ..workers import classifier_threads, outside_garbage_collection, side_by_side, worker_pool
 from .grid import SlideGrid
 from .job import SlideJob, no_tissue, read_batch
 from .progress import Report
@@ -65,16 +64,10 @@ def thumbnail(slide: Slide, mpp: float, chunk: int = 128) -> np.ndarray:
     return picture
 
 
-def start_workers(workers: int) -> None:
-    """Start the worker processes that refine windows, beside whatever this process does next."""
-    pool, compiled = pool_of(workers), is_compiled()
-    for worker in range(workers):
-        pool.submit(_warm_up, compiled or worker == 0)
-
-
-def _warm_up(crf: bool) -> None:
+def warm_up(crf: bool) -> None:
+    """Load what refines windows, in a worker; see `workers.start_workers`."""
     cv2.setNumThreads(1)  # there is a process for each core
-    if crf:  # not while another worker compiles it
+    if crf:
         with outside_garbage_collection():
             load_compiled()
 
