@@ -33,7 +33,7 @@ lowest:
 	$(PYTHON) -m venv $(LOWEST)
 	sed -n 's/^\([a-z0-9-]*\)>=\([0-9.]*\).*/\1==\2.*/p' requirements.txt > $(LOWEST)/wanted
 	$(LOWEST)/bin/python -m pip install --quiet --requirement $(LOWEST)/wanted hypothesis psutil pytest
-	$(LOWEST)/bin/python -m pytest tests/test_architecture.py tests/test_weights.py tests/test_models.py \
+	$(LOWEST)/bin/python -m pytest tests/io/test_keras_json.py tests/io/test_weights.py tests/io/test_models.py \
 	  tests/test_histonet.py tests/test_gradcam.py
 
 notebooks: $(READY)

@@ -28,14 +28,14 @@ from rich.table import Table
 from hsn_v1.adp import CLASSIFIER_MPP
 from hsn_v1.commands.defaults import PHANTOM_MODEL
 from hsn_v1.evaluate import confusion_matrix, mean_iou_present
-from hsn_v1.files.models import find_model, load_histonet, read_crfs
-from hsn_v1.files.slide import open_slide
-from hsn_v1.files.truth import read_truth
-from hsn_v1.files.writing import write_picture
+from hsn_v1.io.masks import read_truth
+from hsn_v1.io.models import find_model, load_histonet, read_crfs
+from hsn_v1.io.writing import write_picture
 from hsn_v1.phantoms.phantom_slide import write_slide
+from hsn_v1.slide_io.slide import open_slide
 from hsn_v1.slides.grid import OVERLAP
-from hsn_v1.slides.method import OWN_SCALE_PIXELS, Method
-from hsn_v1.slides.own_file import segment_slide
+from hsn_v1.slides.plan import OWN_SCALE_PIXELS, Method
+from hsn_v1.slides.segment_slide import segment_slide
 from hsn_v1.tiles import TILE, Window
 
 #: The ways: what is averaged, and up to how many pixels at the image's own scale.
@@ -66,7 +66,7 @@ class Ways:
                 continue
             method = Method(self.label_sets, self.crfs, maps=maps)
             with (
-                mock.patch("hsn_v1.slides.method.OWN_SCALE_PIXELS", pixels),
+                mock.patch("hsn_v1.slides.plan.OWN_SCALE_PIXELS", pixels),
                 tempfile.TemporaryDirectory() as out,
             ):
                 done = segment_slide(path, self.classifier, method, out, mpp=mpp)

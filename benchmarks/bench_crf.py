@@ -42,12 +42,12 @@ from numba import njit
 from rich.console import Console
 from rich.table import Table
 
-from hsn_v1 import densecrf, lattice_filter, meanfield, permutohedral
-from hsn_v1.densecrf import BACKENDS, CRF, LARGE
-from hsn_v1.files.images import read_image
+from hsn_v1.densecrf import BACKENDS, CRF, LARGE, lattice_filter, meanfield, permutohedral
+from hsn_v1.densecrf import crf as densecrf
+from hsn_v1.densecrf.threads import each, spans
+from hsn_v1.io.images import read_image
+from hsn_v1.parallel import SMALL_IMAGES
 from hsn_v1.phantoms.phantom import patch
-from hsn_v1.threads import each, spans
-from hsn_v1.workers import SMALL_IMAGES
 
 REPOSITORY = Path(__file__).parents[1]
 MORPH, FUNC = CRF(1, 20, 10, 40, 50), CRF(3, 40, 10, 4, 25)

@@ -39,12 +39,13 @@ from rich.console import Console
 from rich.table import Table
 
 from hsn_v1.commands.defaults import Source, official_or_phantoms
-from hsn_v1.files.slide import open_slide
 from hsn_v1.histonet import HistoNet
-from hsn_v1.slides import own_file, whole_slide
+from hsn_v1.slide_io.slide import open_slide
+from hsn_v1.slides import segment_slide as own_file
+from hsn_v1.slides import tiled as whole_slide
 from hsn_v1.slides.grid import SlideGrid
 from hsn_v1.slides.job import SlideJob
-from hsn_v1.slides.method import Method
+from hsn_v1.slides.plan import Method
 
 #: Images of the CRF's comparison: rows, columns and how many.
 IMAGES = {"large": (522, 775, 1), "patches": (224, 224, 8)}

@@ -48,28 +48,29 @@ from hsn_v1.adp import CLASSIFIER_MPP, HTT_MODES
 from hsn_v1.commands.defaults import PHANTOM_MODEL
 from hsn_v1.errors import InputError
 from hsn_v1.evaluate import confusion_matrix, mean_iou_present
-from hsn_v1.files.models import load_histonet, read_crfs, save_histonet
-from hsn_v1.files.slide import Slide, open_slide
 from hsn_v1.histonet import HistoNet, normalise
+from hsn_v1.io.models import load_histonet, read_crfs, save_histonet
+from hsn_v1.parallel import available_cores
 from hsn_v1.phantoms.phantom_slide import write_slide
-from hsn_v1.slides import own_file, whole_slide
+from hsn_v1.slide_io.slide import Slide, open_slide
+from hsn_v1.slides import segment_slide as own_file
+from hsn_v1.slides import tiled as whole_slide
 from hsn_v1.slides.grid import SlideGrid
 from hsn_v1.slides.job import SlideJob
-from hsn_v1.slides.method import Method
-from hsn_v1.slides.own_file import segment_slide
+from hsn_v1.slides.plan import Method
+from hsn_v1.slides.segment_slide import segment_slide
 from hsn_v1.tiles import TILE, Window
 from hsn_v1.training.networks import build_histonet
-from hsn_v1.workers import available_cores
 
 LABEL_SETS = HTT_MODES["both"]
 HALF = TILE // 2  # by which tiles are shifted, in px
 
 #: What is timed in one process: the stage, and the functions that make it up.
 STAGES = {
-    "find tissue": ("hsn_v1.slides.own_file.survey", "hsn_v1.slides.own_file.tiles_with_tissue"),
-    "read": ("hsn_v1.files.slide.Slide.read",),
-    "classify": ("hsn_v1.slides.whole_slide.classify_batch",),
-    "localise, adjust": ("hsn_v1.slides.whole_slide._averaged_maps",),
+    "find tissue": ("hsn_v1.slides.segment_slide.survey", "hsn_v1.slides.segment_slide.tiles_with_tissue"),
+    "read": ("hsn_v1.slide_io.slide.Slide.read",),
+    "classify": ("hsn_v1.slides.tiled.classify_batch",),
+    "localise, adjust": ("hsn_v1.slides.tiled._averaged_maps",),
     "refine": ("hsn_v1.densecrf.CRF.__call__",),
     "write label maps": ("hsn_v1.slides.results.write_label_map",),
     "write polygons": ("hsn_v1.slides.results.write_polygons",),
@@ -152,9 +153,9 @@ def stages(arguments: argparse.Namespace, console: Console) -> None:
     histonet, method = load(arguments.feather)
     seconds["start-up"] = time.perf_counter() - start
     with (
-        mock.patch("hsn_v1.slides.whole_slide.worker_pool", return_value=contextlib.nullcontext(SerialPool())),
-        mock.patch("hsn_v1.slides.whole_slide.read_ahead", lambda reader, read, numbers: map(read, numbers)),
-        mock.patch("hsn_v1.slides.whole_slide.side_by_side", in_turn),
+        mock.patch("hsn_v1.slides.tiled.worker_pool", return_value=contextlib.nullcontext(SerialPool())),
+        mock.patch("hsn_v1.slides.tiled.read_ahead", lambda reader, read, numbers: map(read, numbers)),
+        mock.patch("hsn_v1.slides.tiled.side_by_side", in_turn),
         stopwatches(STAGES, seconds),
     ):
         done = segment_slide(slide, histonet, method, out, workers=1)

@@ -52,7 +52,7 @@ def hsn(*arguments: object) -> list[str]:
 
 def make_inputs(folder: Path) -> None:
     """Write a slide, images, a data set with masks and an archive into a folder."""
-    from hsn_v1.files.writing import write_picture
+    from hsn_v1.io.writing import write_picture
 
     phantom = ["phantom", "--seed", 50_000, "--out", folder]
     for more in (["--kind", "patch", "--count", 4, "--name", "few"], ["--kind", "slide", "--size", 3000, "--mpp", 0.5]):

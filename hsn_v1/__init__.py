@@ -14,9 +14,9 @@ __version__ = "1.1.0.dev1"
 _HOMES = {
     "HistoSegNetV1": "sets.published",
     "InputError": "errors",
-    "load_histonet": "files.models",
+    "load_histonet": "io.models",
     "segment_image": "hsn_v1",
-    "segment_slide": "slides.own_file",
+    "segment_slide": "slides.segment_slide",
 }
 __all__ = [*_HOMES]
 

@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 
 from . import __version__
-from .commands.status import exit_status
+from .commands.common import exit_status
 
 #: Modules of `commands` whose `add_command(subparsers)` adds one; its parser's default `run` carries it out. They
 #: import what they need when they are carried out, not before.

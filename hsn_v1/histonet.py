@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import importlib
-import os
-import sys
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .errors import InputError
 from .gradcam import closed_form_weights, coarse_cams, feature_layer, gradient_weights
+from .keras_start import import_keras
 from .labels import Taxonomy
 
 if TYPE_CHECKING:
@@ -147,57 +140,6 @@ def _in_bfloat16(layer: keras.Layer) -> keras.Layer:
     return type(layer).from_config({**layer.get_config(), "dtype": "float32" if head else "mixed_bfloat16"})
 
 
-def has_fast_bfloat16() -> bool:
-    """Tell whether the processor has instructions for bfloat16, as far as the system says."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return False
-    return any(flag in flags for flag in ("avx512_bf16", "amx_bf16", " bf16"))
-
-
 def normalise(tiles, labels: Taxonomy):
     """Subtract the training patches' mean and divide by their standard deviation: a float32 array, or a tensor."""
     return (tiles - np.float32(labels.mean)) / np.float32(np.add(labels.std, 1e-7))
-
-
-def import_keras() -> ModuleType:
-    """Import Keras, on first use and without TensorFlow's start-up messages."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Keras imports these, if it can, for wrappers and plots that nobody needs here: most of a second.
-    unwanted = {"sklearn", "matplotlib"} - set(sys.modules)
-    sys.modules.update(dict.fromkeys(unwanted))
-    try:
-        return importlib.import_module("keras")
-    finally:
-        for name in unwanted:
-            del sys.modules[name]
-
-
-def limit_threads(threads: int) -> None:
-    """Let TensorFlow use so many threads, from its first use in this process on; no effect after that."""
-    from tensorflow.config import threading
-
-    with contextlib.suppress(RuntimeError):  # it is at work already, with the threads that it has
-        threading.set_intra_op_parallelism_threads(threads)
-        threading.set_inter_op_parallelism_threads(1)
-
-
-@contextlib.contextmanager
-def quiet_start() -> Iterator[None]:
-    """Keep off the screen what TensorFlow's libraries print while they start; let it through if they fail."""
-    sys.stderr.flush()
-    screen = os.dup(2)
-    with tempfile.TemporaryFile() as messages:
-        os.dup2(messages.fileno(), 2)
-        try:
-            yield
-        except InputError:
-            raise
-        except Exception:
-            messages.seek(0)
-            os.write(screen, messages.read())
-            raise
-        finally:
-            os.dup2(screen, 2)
-            os.close(screen)

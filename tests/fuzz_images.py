@@ -22,7 +22,7 @@ from fuzz_models import changed_bytes
 from PIL import Image
 
 from hsn_v1.errors import InputError
-from hsn_v1.files.slide import open_slide
+from hsn_v1.slide_io.slide import open_slide
 
 SECONDS = 60  #: a hang
 IMAGE = np.kron(np.random.default_rng(0).integers(0, 256, (16, 20, 3), np.uint8), np.ones((16, 16, 1), np.uint8))

@@ -17,12 +17,12 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from conftest import write_published
+from helpers import write_published
 
 from hsn_v1.densecrf import CRF
 from hsn_v1.errors import InputError
-from hsn_v1.files.models import load_histonet
-from hsn_v1.histonet import import_keras
+from hsn_v1.io.models import load_histonet
+from hsn_v1.keras_start import import_keras
 
 SECONDS = 120  #: a hang; of the clock, so leave the machine some room
 KINDS = (".json", "bytes of .json", ".h5", ".mat", ".toml", ".npy")

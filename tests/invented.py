@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hsn_v1.class_file import parse_taxonomy
-from hsn_v1.files.truth import write_labels
-from hsn_v1.files.writing import write_picture
+from hsn_v1.io.masks import write_labels
+from hsn_v1.io.writing import write_picture
 from hsn_v1.labels import Taxonomy
 
 CLASS_FILE = """

@@ -6,8 +6,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from hsn_v1.files.claims import claimed, claimed_name
-from hsn_v1.files.writing import write_picture
+from hsn_v1.io.locks import claimed, claimed_name
+from hsn_v1.io.writing import write_picture
 
 
 @pytest.fixture

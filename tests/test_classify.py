@@ -5,7 +5,7 @@ import numpy as np
 from hsn_v1.class_file import parse_taxonomy
 from hsn_v1.densecrf import CRF
 from hsn_v1.hsn_v1 import segment_image
-from hsn_v1.new_class_file import class_file
+from hsn_v1.training.new_class_file import class_file
 
 LABELS = parse_taxonomy(class_file("m", {"red": None, "green": None}, 1, [100], [50], None), "m.toml")
 

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from conftest import TILE, randomise
+from helpers import TILE, randomise
 
 from hsn_v1.adp import FUNC, GLAS
 from hsn_v1.classify import ClassifiedTiles

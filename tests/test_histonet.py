@@ -5,14 +5,14 @@ from importlib.resources import files
 import h5py
 import numpy as np
 import pytest
-from conftest import TILE, randomise, write_published
+from helpers import TILE, randomise, write_published
 from scipy.io import savemat
 
 from hsn_v1.adp import ADP, CLASSIFIER_CODES, FUNC, GLAS
 from hsn_v1.classify import ClassifiedTiles, classify
 from hsn_v1.errors import InputError
-from hsn_v1.files.models import load_histonet, save_histonet
 from hsn_v1.histonet import HistoNet
+from hsn_v1.io.models import load_histonet, save_histonet
 from hsn_v1.tiles import TileGrid
 
 RNG = np.random.default_rng(0)

@@ -13,9 +13,9 @@ import time
 import numpy as np
 import psutil
 import pytest
-from test_status import left_of
+from helpers import left_of
 
-from hsn_v1.files.writing import write_picture
+from hsn_v1.io.writing import write_picture
 
 pytestmark = pytest.mark.slow
 

@@ -7,14 +7,13 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 import numpy as np
 import pytest
-from conftest import Page
-from test_writing import NAMES
+from helpers import NAMES, Page
 
 from hsn_v1.adp import FUNC
-from hsn_v1.files.label_maps import write_areas, write_label_map
-from hsn_v1.files.polygons import write_polygons
 from hsn_v1.show.gallery import Card, Entry, Gallery, Layer, Legend, View
 from hsn_v1.show.html import Table, link_to, render
+from hsn_v1.slide_io.label_maps import write_areas, write_label_map
+from hsn_v1.slide_io.polygons import write_polygons
 from hsn_v1.tiles import Window
 
 READABLE = [name for name in NAMES if "\udcff" not in name]  # what a file of classes, which is UTF-8, can hold

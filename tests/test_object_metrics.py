@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import directed_hausdorff
 
-from hsn_v1.files.truth import read_objects
+from hsn_v1.io.masks import read_objects
 from hsn_v1.object_metrics import object_metrics, object_sums, pool, pool_groups
 
 

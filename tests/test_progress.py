@@ -2,7 +2,7 @@ import io
 
 from rich.console import Console
 
-from hsn_v1.slides.progress import progress_bars, reporter
+from hsn_v1.progress import progress_bars, reporter
 
 
 class Clock:

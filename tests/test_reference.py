@@ -9,11 +9,11 @@ import pytest
 from hsn_v1 import HistoSegNetV1
 from hsn_v1.adp import ADP, CLASSIFIER_MPP, LABEL_SETS
 from hsn_v1.classify import classify
-from hsn_v1.files.images import read_image
-from hsn_v1.files.models import load_histonet
-from hsn_v1.files.truth import read_truth
 from hsn_v1.histonet import normalise
 from hsn_v1.hsn_v1 import STAGES
+from hsn_v1.io.images import read_image
+from hsn_v1.io.masks import read_truth
+from hsn_v1.io.models import load_histonet
 from hsn_v1.sets.settings import settings_from_params, with_crfs
 from hsn_v1.tiles import TileGrid
 

@@ -15,18 +15,18 @@ import uvicorn
 
 from hsn_v1.adp import FUNC, MORPH
 from hsn_v1.evaluate import confusion_matrix
-from hsn_v1.files.label_maps import write_areas, write_label_map
-from hsn_v1.files.records import record_of_label_set
-from hsn_v1.files.writing import write_picture
 from hsn_v1.hsn_v1 import STAGES
+from hsn_v1.io.run_json import record_of_label_set
+from hsn_v1.io.writing import write_picture
 from hsn_v1.sets.outputs import write_maps, write_masks
 from hsn_v1.sets.report import ImageResult, summarise
 from hsn_v1.sets.settings import Settings
 from hsn_v1.show.figures import colourise
+from hsn_v1.slide_io.label_maps import write_areas, write_label_map
 from hsn_v1.tiles import Window
 from hsn_v1.view.library import Library
+from hsn_v1.view.open_results import Shelf
 from hsn_v1.view.server import make_app
-from hsn_v1.view.shelf import Shelf
 
 OTHER, GLAND = FUNC.indices(("Other", "G.O"))
 

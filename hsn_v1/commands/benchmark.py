@@ -84,7 +84,7 @@ class _Job:
 
     def is_done(self, step: str, result: Path, made_from: Path | None = None) -> bool:
         """Return whether a step's result is there, and no older than what it is made from; if so, say so."""
-        from ..files.reading import has_content
+        from ..io.reading import has_content
 
         if self.arguments.force or not has_content(result):
             return False
@@ -101,7 +101,7 @@ def _names_of(part: str) -> tuple[str, ...]:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from ..files.claims import alone_in
+    from ..io.locks import alone_in
 
     for option in ("patch", "tuning", "trials", "workers", "mpp"):
         value = getattr(arguments, option)
@@ -118,8 +118,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _benchmark(arguments: argparse.Namespace) -> tuple[Benchmark, str]:
     """Find out what the data set is, and what the model is called."""
-    from ..new_class_file import parse_class
     from ..sets.benchmarks import BENCHMARKS, IN_ONE_FOLDER_SET, Benchmark, detect, find_parts, images_in_one_folder
+    from ..training.new_class_file import parse_class
 
     folder, name = arguments.folder, arguments.set
     if name and name not in BENCHMARKS:
@@ -184,7 +184,7 @@ def _train(job: _Job) -> int:
 
 def _model(job: _Job) -> tuple[Taxonomy, LabelSet]:
     """Return the model's classes and its only label set, or raise InputError if it is not trained yet."""
-    from ..files.models import read_labels
+    from ..io.models import read_labels
     from .evaluate import only_label_set
 
     if not (job.data / f"{job.name}.h5").exists():
@@ -195,11 +195,11 @@ def _model(job: _Job) -> tuple[Taxonomy, LabelSet]:
 
 def _tune(job: _Job) -> int:
     """Tune thresholds and CRF, on images of the validation part or, without one, of the training part."""
-    from ..files.claims import claimed_name
-    from ..files.models import load_histonet
+    from ..io.locks import claimed_name
+    from ..io.models import load_histonet
     from ..sets.benchmarks import link_or_copy
-    from ..training.tune_crf import read_tuning_set
     from ..training.tune_thresholds import tune_thresholds, write_thresholds
+    from ..training.tuning import read_tuning_set
 
     part, folder = job.part("validation" if "validation" in job.parts else "train"), job.out / "tuning"
     labels, label_set = _model(job)
@@ -226,8 +226,8 @@ def _tune(job: _Job) -> int:
 
 def tuning_pairs(part: Part, count: int) -> list[tuple[Path, Path]]:
     """Return at most `count` images of a part with their masks, spread evenly over the names."""
-    from ..files.images import find_images
-    from ..files.truth import find_mask
+    from ..io.images import find_images
+    from ..io.masks import find_mask
 
     images = find_images(part.images, "any")
     chosen = images[:: -(-len(images) // count)]
@@ -237,12 +237,12 @@ def tuning_pairs(part: Part, count: int) -> list[tuple[Path, Path]]:
 def _segment(job: _Job) -> int:
     from dataclasses import replace
 
-    from ..files.models import load_histonet
+    from ..io.models import load_histonet
+    from ..parallel import SMALL_IMAGES, available_cores, start_workers
     from ..sets.published import progress_bar
     from ..sets.run import run, warm_up
     from ..sets.settings import SaveTypes, settings_of_folder, with_crfs
     from ..show.html import PAGE
-    from ..workers import SMALL_IMAGES, available_cores, start_workers
 
     part = job.part(job.arguments.part)
     labels, label_set = _model(job)
@@ -271,7 +271,7 @@ def _segment(job: _Job) -> int:
 
 def _score(job: _Job) -> int:
     from ..evaluate import PROTOCOLS
-    from ..files.writing import write_bytes
+    from ..io.writing import write_bytes
     from ..sets.benchmarks import paper_rows
     from ..sets.score import PUBLISHED, score_folder
     from .evaluate import print_score, write_score

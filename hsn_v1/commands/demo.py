@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .common import add_precision, exit_status, usable_precision
 from .defaults import Source, official_or_phantoms
-from .precision import add_precision, usable_precision
-from .status import exit_status
 
 if TYPE_CHECKING:
     from ..sets.report import Report
@@ -92,7 +91,7 @@ def _demo(segment: Callable[..., Report], source: Source, arguments: argparse.Na
 
 
 def _tell(report: Report, source: Source, out: Path) -> None:
-    from ..files.models import find_model, read_labels
+    from ..io.models import find_model, read_labels
     from ..sets.official import is_complete, reproduced
     from ..show.html import PAGE
 
@@ -112,7 +111,7 @@ def print_table(report: Report, published: Mapping[str, Mapping[str, float]], ca
     from rich.console import Console
     from rich.table import Table
 
-    from ..sets.page import metric_tables
+    from ..sets.results_page import metric_tables
 
     for metrics in metric_tables(report, published):
         table = Table(title=f"{len(report.files)} of {len(report.files) + len(report.failures)} images", caption=caveat)

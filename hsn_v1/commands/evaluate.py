@@ -42,7 +42,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from rich.progress import track
 
     from ..evaluate import PROTOCOLS
-    from ..files.models import find_model, read_labels
+    from ..io.models import find_model, read_labels
     from ..sets.score import score_folder
 
     folder = find_model(arguments.root, arguments.model)
@@ -106,7 +106,7 @@ def print_score(score: Score, label_set: LabelSet, protocols: tuple[str, ...]) -
 
 def write_score(path: Path, score: Score, label_set: LabelSet, protocols: tuple[str, ...]) -> None:
     """Write all metrics as a table, a row for each value; empty where a class does not occur."""
-    from ..files.writing import remove_leftovers, write_table
+    from ..io.writing import remove_leftovers, write_table
 
     remove_leftovers(path.parent, path.name)
     rows = [

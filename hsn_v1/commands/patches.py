@@ -46,7 +46,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from ..files.claims import alone_in
+    from ..io.locks import alone_in
     from ..training.cut_patches import Cut
 
     stride, patch_mpp = arguments.stride or arguments.size, arguments.patch_mpp or arguments.mpp
@@ -85,9 +85,9 @@ def _cut(arguments: argparse.Namespace, label_set: LabelSet, cut: Cut) -> int:
 
 def _label_set(arguments: argparse.Namespace) -> LabelSet:
     """Return the label set of the masks: of a model, or of the classes that the options name."""
-    from ..files.models import find_model, read_labels
+    from ..io.models import find_model, read_labels
     from ..labels import LabelSet
-    from ..new_class_file import parse_class
+    from ..training.new_class_file import parse_class
 
     if arguments.model:
         labels = read_labels(find_model(arguments.root, arguments.model), arguments.model)

@@ -26,8 +26,8 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.count < 1 or arguments.seed < 0:
         raise InputError(f"--count {arguments.count} --seed {arguments.seed}: expected at least 1 and at least 0")
-    from ..files.claims import claimed, claimed_name
-    from ..files.writing import remove_leftovers
+    from ..io.locks import claimed, claimed_name
+    from ..io.writing import remove_leftovers
 
     if arguments.kind == "slide":
         from ..phantoms.phantom_slide import write_slide

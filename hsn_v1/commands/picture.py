@@ -51,10 +51,10 @@ def draw(root: Path) -> bytes:
 
 def _rows(root: Path, kind: str, cases: Mapping[str, float]) -> list[Row]:
     from ..evaluate import confusion_matrix, mean_iou_present
-    from ..files.models import load_histonet
     from ..hsn_v1 import segment_image
+    from ..io.models import load_histonet
+    from ..sets.examples import read_example
     from ..sets.settings import settings_from_params, with_crfs
-    from ..sets.tour import read_example
     from ..show.panels import case
 
     histonet = load_histonet(root / "data", MODELS[kind])
@@ -86,7 +86,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from ..files.writing import remove_leftovers, write_bytes
+    from ..io.writing import remove_leftovers, write_bytes
 
     out = arguments.out or arguments.root / "img" / "phantoms.png"
     remove_leftovers(out.parent, out.name)

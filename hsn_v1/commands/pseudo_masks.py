@@ -35,11 +35,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, model: str) -> int:
     """Carry out ``segment --given-labels`` with a model."""
-    from ..files.models import find_model, load_histonet, read_labels
+    from ..io.models import find_model, load_histonet, read_labels
+    from ..parallel import available_cores
     from ..sets.pseudo_masks import MAPS, MASKS, write_pseudo_masks
     from ..sets.published import progress_bar
     from ..sets.settings import with_crfs
-    from ..workers import available_cores
     from .evaluate import only_label_set
 
     folder = find_model(arguments.root, model)
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace, model: str) -> int:
 
 def _settings(arguments, labels, label_set):
     """Return settings of all images that the inputs name: files, or folders of such."""
-    from ..files.images import find_images
+    from ..io.images import find_images
     from ..sets.settings import Settings
 
     images = [image for path in arguments.inputs for image in (find_images(path, "any") if path.is_dir() else [path])]

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from . import pseudo_masks
+from .common import add_precision, usable_precision
 from .defaults import OFFICIAL_MODEL, default_model
-from .precision import add_precision, usable_precision
 
 if TYPE_CHECKING:
-    from ..slides.cohort import Job
-    from ..slides.method import Method, Outcome
+    from ..slides.cluster.cohort import Job
+    from ..slides.plan import Method, Outcome
     from ..slides.slide_list import Entry
 
 
@@ -74,9 +74,9 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.check:
         print(f"{len(entries)} inputs; nothing is wrong with the list")
         return 0
-    from ..files.writing import check_writable
-    from ..slides.many import report
-    from ..slides.status import failed_before, status_table, status_writer
+    from ..io.writing import check_writable
+    from ..slides.segment_many import report
+    from ..slides.status_table import failed_before, status_table, status_writer
 
     before, listed = {}, entries
     if arguments.retry:
@@ -106,7 +106,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
 
 
 def _entries(arguments: argparse.Namespace, job: Job) -> list[Entry]:
-    from ..slides.cohort import unknown_methods
+    from ..slides.cluster.cohort import unknown_methods
     from ..slides.inputs import expand
     from ..slides.slide_list import Entry, read_list, shard
 
@@ -130,9 +130,9 @@ def _entries(arguments: argparse.Namespace, job: Job) -> list[Entry]:
 
 
 def _job(arguments: argparse.Namespace) -> Job:
-    from ..files.slide import mpp_of_objective
-    from ..slides.cohort import Job
-    from ..slides.many import Scale
+    from ..slide_io.slide import mpp_of_objective
+    from ..slides.cluster.cohort import Job
+    from ..slides.segment_many import Scale
 
     override = arguments.mpp_override is not None
     mpp = arguments.mpp_override if override else arguments.mpp
@@ -155,11 +155,11 @@ def _here(
     entries: list[Entry], job: Job, arguments: argparse.Namespace, on_change: Callable[[Outcome], None]
 ) -> tuple[list[Outcome], Method]:
     """Segment entries in this process and its workers, those of one classifier and label set after another."""
-    from ..files.source import SLIDE_ENDINGS
-    from ..slides.cohort import classifier_of, method_for
-    from ..slides.many import PATIENCE, segment_files
-    from ..slides.whole_slide import warm_up
-    from ..workers import available_cores, start_workers
+    from ..parallel import available_cores, start_workers
+    from ..slide_io.formats import SLIDE_ENDINGS
+    from ..slides.cluster.cohort import classifier_of, method_for
+    from ..slides.segment_many import PATIENCE, segment_files
+    from ..slides.tiled import warm_up
 
     workers, outcomes = arguments.workers or available_cores(), []
     if any(entry.path.suffix.lower() in (*SLIDE_ENDINGS, ".tif", ".tiff") for entry in entries):
@@ -185,9 +185,9 @@ def _on_dask(
 
     from rich.progress import track
 
-    from ..files.models import find_model, read_labels
-    from ..slides.cohort import method_for, segment_on_dask
-    from ..workers import available_cores
+    from ..io.models import find_model, read_labels
+    from ..parallel import available_cores
+    from ..slides.cluster.cohort import method_for, segment_on_dask
 
     job = replace(job, threads=arguments.workers or 1)
     labels = read_labels(find_model(job.root, job.model), job.model)

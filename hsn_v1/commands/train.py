@@ -99,8 +99,8 @@ HELP = {
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from ..files.claims import alone_in, claimed_name
-    from ..files.writing import check_writable, remove_leftovers
+    from ..io.locks import alone_in, claimed_name
+    from ..io.writing import check_writable, remove_leftovers
 
     _check_options(arguments)
     folder, out = arguments.root / "data", arguments.out or arguments.root / "out" / arguments.name
@@ -152,7 +152,7 @@ def _own_patches(arguments: argparse.Namespace, recipe: Recipe) -> TrainingData:
     from importlib.resources import files
 
     from ..adp import ADP
-    from ..new_class_file import parse_class
+    from ..training.new_class_file import parse_class
     from ..training.own_patches import Source, read_training_data
 
     source = Source(
@@ -171,9 +171,9 @@ def _own_patches(arguments: argparse.Namespace, recipe: Recipe) -> TrainingData:
 
 def _phantoms(arguments: argparse.Namespace, recipe: Recipe) -> TrainingData:
     from ..class_file import parse_taxonomy
-    from ..phantoms import purposes
+    from ..phantoms import training_phantoms as purposes
     from ..training.own_patches import TrainingData
-    from ..training.patches import LabelledPatches
+    from ..training.training_data import LabelledPatches
 
     count = arguments.validation or str(max(1, arguments.patches // 8))
     if not count.isdigit() or int(count) < 1:

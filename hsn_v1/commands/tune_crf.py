@@ -36,9 +36,9 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from ..files.claims import alone_in, claimed_name
-    from ..files.models import find_model, model_files
-    from ..files.writing import remove_leftovers
+    from ..io.locks import alone_in, claimed_name
+    from ..io.models import find_model, model_files
+    from ..io.writing import remove_leftovers
 
     _check_options(arguments)
     model_files(find_model(arguments.root, arguments.model), arguments.model)  # else nothing is made for it
@@ -50,8 +50,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _tune(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
     from ..evaluate import mean_iou_present
-    from ..files.models import find_model, load_histonet
-    from ..training.tune_crf import adjusted, search, without_crf, write_results
+    from ..io.models import find_model, load_histonet
+    from ..training.tuning import adjusted, search, without_crf, write_results
 
     histonet = load_histonet(find_model(arguments.root, arguments.model), arguments.model)
     for label_set, pairs, mpp in _tuning_sets(arguments, histonet.labels):
@@ -79,7 +79,7 @@ def _tuning_sets(
     arguments: argparse.Namespace, labels: Taxonomy
 ) -> Iterator[tuple[LabelSet, list[tuple[np.ndarray, np.ndarray]], float | None]]:
     """Yield each label set that has ground truth, its images with label maps, and their scale; say which have none."""
-    from ..training.tune_crf import read_tuning_set, truth_folder
+    from ..training.tuning import read_tuning_set, truth_folder
 
     wanted = arguments.label_sets or list(labels.label_sets)
     chosen = list({each.name: each for name in wanted for each in labels.group(name)}.values())
@@ -105,7 +105,7 @@ def _tuning_sets(
 def _phantoms(arguments: argparse.Namespace, labels: Taxonomy, chosen: list[LabelSet]) -> Iterator[tuple]:
     """Yield the same of phantoms, whose classes the model must have."""
     from ..adp import LABEL_SETS
-    from ..phantoms.purposes import tuning_set
+    from ..phantoms.training_phantoms import tuning_set
 
     for label_set in chosen:
         if label_set.name not in LABEL_SETS or label_set.codes != LABEL_SETS[label_set.name].codes:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..adp import LABEL_SETS
-from ..files.writing import write_picture, write_table
+from ..io.writing import write_picture, write_table
 from ..show.figures import colourise
 from . import phantom
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from ..adp import CLASSIFIER_MPP, LABEL_SETS
 from ..errors import InputError
-from ..files.level import overlapping
-from ..files.writing import replacing, write_picture
+from ..io.writing import replacing, write_picture
+from ..parallel import available_cores, in_parallel
+from ..slide_io.base import overlapping
 from ..tiles import Window
-from ..workers import available_cores, in_parallel
 from . import phantom
 
 #: Side of a phantom in the mosaic, in um: 350 px of the classifier, so that joints seldom meet the tiles' borders.

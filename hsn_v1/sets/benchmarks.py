@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from ..files.images import find_images, read_image
-from ..files.truth import find_mask, read_objects, read_truth, write_labels
-from ..files.writing import write_bytes, write_picture
+from ..io.images import find_images, read_image
+from ..io.masks import find_mask, read_objects, read_truth, write_labels
+from ..io.writing import write_bytes, write_picture
 from ..labels import Colour, LabelSet
 
 

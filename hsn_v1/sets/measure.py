@@ -11,9 +11,9 @@ import numpy as np
 
 from .. import evaluate
 from ..errors import InputError
-from ..files.truth import Truth, read_labels, read_objects, read_truth
-from ..files.writing import write_bytes
 from ..hsn_v1 import STAGES
+from ..io.masks import Truth, read_labels, read_objects, read_truth
+from ..io.writing import write_bytes
 from ..object_metrics import ObjectSums, object_sums
 from .outputs import OBJECTS, mask_name, object_mask
 from .report import ImageResult

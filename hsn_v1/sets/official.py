@@ -97,8 +97,8 @@ def inspect(root: Path, track: Track = untracked) -> list[Finding]:
 
 def _inspect_set(root: Path, name: str, track: Track) -> Iterator[Finding]:
     from ..evaluate import frequency_weights
-    from ..files.images import read_image
-    from ..files.truth import read_truth
+    from ..io.images import read_image
+    from ..io.masks import read_truth
 
     published = IMAGE_SETS[name]
     folder = root / "img" / name
@@ -122,8 +122,8 @@ def _inspect_set(root: Path, name: str, track: Track) -> Iterator[Finding]:
 
 def _inspect_model(data: Path) -> Iterator[Finding]:
     from ..densecrf import CRF
-    from ..files.architecture import read_architecture
-    from ..files.models import read_thresholds, read_weights
+    from ..io.keras_json import read_architecture
+    from ..io.models import read_thresholds, read_weights
 
     def parameters(path: Path) -> str:
         return f"{sum(values.size for arrays in read_weights(path).values() for values in arrays.values()):,}"

@@ -14,11 +14,11 @@ from skimage.measure import label
 
 from ..classify import ClassifiedTiles
 from ..evaluate import PROTOCOLS, iou, named_metrics, occurring
-from ..files import writing
-from ..files.truth import Truth
-from ..files.writing import write_bytes, write_row, write_table
 from ..gradcam import localise
 from ..hsn_v1 import STAGES, Segmentation
+from ..io import writing
+from ..io.masks import Truth
+from ..io.writing import write_bytes, write_row, write_table
 from ..labels import LabelSet
 from ..object_metrics import object_metrics, pool_groups
 from ..show.charts import confusion_figure, iou_figure

@@ -17,13 +17,13 @@ from .. import __version__
 from ..classify import ClassifiedTiles, Classifier
 from ..densecrf import CRF
 from ..errors import InputError
-from ..files.claims import alone_in
-from ..files.reading import has_content
-from ..files.truth import write_labels
-from ..files.writing import remove_results_of_another_run, write_bytes
 from ..hsn_v1 import localise_and_adjust, winners
+from ..io.locks import alone_in
+from ..io.masks import write_labels
+from ..io.reading import has_content
+from ..io.writing import remove_results_of_another_run, write_bytes
 from ..labels import LabelSet
-from ..workers import SMALL_IMAGES, worker_pool
+from ..parallel import SMALL_IMAGES, worker_pool
 from .outputs import mask_name
 from .run import MADE_WITH, ClassifiedImage, finish_images
 from .settings import Settings

@@ -10,12 +10,12 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ..densecrf.permutohedral import is_compiled
 from ..errors import InputError
-from ..files.images import find_images
-from ..files.models import find_model, load_histonet, read_labels
 from ..histonet import HistoNet
-from ..permutohedral import is_compiled
-from ..workers import SMALL_IMAGES, available_cores, classifier_threads, start_workers
+from ..io.images import find_images
+from ..io.models import find_model, load_histonet, read_labels
+from ..parallel import SMALL_IMAGES, available_cores, classifier_threads, start_workers
 from .report import Report
 from .run import run, warm_up
 from .settings import Settings, check_params, settings_from_params, with_crfs

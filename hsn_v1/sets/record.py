@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from ..evaluate import iou, mean_iou_present, occurring
-from ..files.records import RECORD, record_of_label_set
-from ..files.writing import write_bytes
+from ..io.run_json import RECORD, record_of_label_set
+from ..io.writing import write_bytes
 from ..labels import LabelSet
 from .report import ImageResult, Report, stages_of
 from .settings import Settings

@@ -18,12 +18,12 @@ from .. import __version__
 from ..classify import ClassifiedTiles, Classifier, classify
 from ..densecrf import LARGE, load_compiled
 from ..errors import InputError
-from ..files.claims import alone_in
-from ..files.images import read_image
-from ..files.writing import remove_results_of_another_run
 from ..hsn_v1 import Segmentation, segment
+from ..io.images import read_image
+from ..io.locks import alone_in
+from ..io.writing import remove_results_of_another_run
+from ..parallel import SMALL_IMAGES, outside_garbage_collection, side_by_side, worker_pool
 from ..show.charts import confusion_figure
-from ..workers import SMALL_IMAGES, outside_garbage_collection, side_by_side, worker_pool
 from .measure import keep, kept_file, measure, measure_written, read_truths
 from .outputs import (
     write_confusions,
@@ -34,9 +34,9 @@ from .outputs import (
     write_protocol_metrics,
     write_scores,
 )
-from .page import write_page
 from .record import write_record
 from .report import ImageResult, Report, summarise
+from .results_page import write_page
 from .settings import Settings
 
 MADE_WITH = "settings.json"  #: what the masks of a run that resumes were made with

@@ -10,10 +10,10 @@ import numpy as np
 
 from .. import evaluate
 from ..errors import InputError
-from ..files.label_maps import read_thumbnail
-from ..files.records import RECORD
-from ..files.truth import MASK_SUFFIXES, read_labels, read_truth
+from ..io.masks import MASK_SUFFIXES, read_labels, read_truth
+from ..io.run_json import RECORD
 from ..labels import LabelSet
+from ..slide_io.label_maps import read_thumbnail
 
 #: Name of the metrics of the paper, next to `evaluate.PROTOCOLS`.
 PUBLISHED = "HistoSegNet"

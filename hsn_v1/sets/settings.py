@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 from ..adp import ADP
 from ..densecrf import BACKENDS, CRF
 from ..errors import InputError
-from ..files.images import find_images
-from ..files.models import read_crfs
-from ..files.truth import find_mask
+from ..io.images import find_images
+from ..io.masks import find_mask
+from ..io.models import read_crfs
 from ..labels import LabelSet, Taxonomy
+from ..parallel import available_cores, classifier_threads
 from ..tiles import TILE
-from ..workers import available_cores, classifier_threads
 
 
 class SaveTypes(NamedTuple):

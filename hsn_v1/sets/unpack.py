@@ -18,7 +18,7 @@ from pathlib import Path, PureWindowsPath
 from typing import IO
 
 from ..errors import InputError
-from ..files.claims import claimed
+from ..io.locks import claimed
 
 FOLDERS = {"data", "gt", "img"}
 RUBBISH = {".DS_Store", "Thumbs.db", "desktop.ini"}  #: what desktops leave in folders

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import InputError
-from ..files.slide_sets import parts_of_slides
-from ..files.source import SLIDE_ENDINGS
+from ..slide_io.formats import SLIDE_ENDINGS
+from ..slide_io.multi_file import parts_of_slides
 
 #: Endings of the files that are taken from a folder.
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".jp2", ".webp", *SLIDE_ENDINGS)

@@ -10,18 +10,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..files.label_maps import read_thumbnail, write_areas, write_label_map
-from ..files.polygons import write_polygons
-from ..files.slide import Slide
-from ..files.writing import write_picture
+from ..io.writing import write_picture
 from ..labels import LabelSet
+from ..progress import Report
 from ..show.caption import captioned
 from ..show.figures import overview
+from ..slide_io.label_maps import read_thumbnail, write_areas, write_label_map
+from ..slide_io.polygons import write_polygons
+from ..slide_io.slide import Slide
 from ..tiles import Window
-from .page import write_reduced
-from .progress import Report
+from .index_page import write_reduced
+from .tiled import thumbnail
 from .tissue import REDUCTION
-from .whole_slide import thumbnail
 
 OVERVIEW = 800  #: longest side of the overview's picture, in px
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..histonet import import_keras
+from ..keras_start import import_keras
 
 #: From RGB to luma and the two chroma differences (ITU-R BT.601).
 YCBCR = np.float32([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])

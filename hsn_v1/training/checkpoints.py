@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError
-from ..files.reading import line_of
-from ..files.writing import write_bytes, write_table
-from .report import LOG, read_log
+from ..io.reading import line_of
+from ..io.writing import write_bytes, write_table
+from .validation_report import LOG, read_log
 
 if TYPE_CHECKING:
     import keras

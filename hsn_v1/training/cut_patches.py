@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 
 from ..errors import InputError
-from ..files.images import find_images, read_image
-from ..files.truth import find_mask, read_truth
-from ..files.writing import write_picture, write_table
+from ..io.images import find_images, read_image
+from ..io.masks import find_mask, read_truth
+from ..io.writing import write_picture, write_table
 from ..labels import LabelSet
-from ..workers import in_parallel
+from ..parallel import in_parallel
 
 
 @dataclass(frozen=True)

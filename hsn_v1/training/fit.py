@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError
-from ..histonet import import_keras, normalise
+from ..histonet import normalise
+from ..keras_start import import_keras
 from ..labels import Taxonomy
 from .augmentation import augmentation
 from .checkpoints import BEST, LAST, PREVIOUS, check_recipe, go_on, keep, take_best, write_log
-from .patches import LabelledPatches
 from .recipe import Recipe
-from .report import LOG, read_log
+from .training_data import LabelledPatches
+from .validation_report import LOG, read_log
 
 if TYPE_CHECKING:
     import keras

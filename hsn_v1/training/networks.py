@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError
-from ..files.models import OUTPUTS
-from ..histonet import import_keras
+from ..io.models import OUTPUTS
+from ..keras_start import import_keras
 from .recipe import Recipe
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ import numpy as np
 from ..class_file import parse_taxonomy
 from ..errors import InputError
 from ..labels import Colour, Taxonomy
-from ..new_class_file import class_file
 from .classes import match_columns, read_labels, targets_of
 from .networks import NORMALISATION
-from .patches import LabelledPatches, read_patches
+from .new_class_file import class_file
 from .recipe import Recipe
+from .training_data import LabelledPatches, read_patches
 
 
 @dataclass(frozen=True)

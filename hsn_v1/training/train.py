@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..files.models import save_histonet
-from ..files.writing import write_bytes
-from ..histonet import import_keras, quiet_start
+from ..io.models import save_histonet
+from ..io.writing import write_bytes
+from ..keras_start import import_keras, quiet_start
 from .fit import batches, fit
 from .networks import begin_with, build_network
 from .own_patches import TrainingData
 from .recipe import Recipe
-from .report import classification_report, equal_error_thresholds, write_report
+from .validation_report import classification_report, equal_error_thresholds, write_report
 
 
 @dataclass(frozen=True)

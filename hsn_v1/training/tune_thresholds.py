@@ -10,10 +10,10 @@ import numpy as np
 from scipy.io import savemat
 
 from ..classify import Classifier, classify
-from ..files.writing import write_bytes
+from ..io.writing import write_bytes
 from ..labels import LabelSet
 from ..tiles import TileGrid
-from .report import equal_error_thresholds
+from .validation_report import equal_error_thresholds
 
 SHARE = 0.05  #: of a tile that a class covers, from which on it is there
 

@@ -1,4 +1,4 @@
-"""Deep-zoom tiles of slides, by OpenSlide: the part that runs in a reader's process (see `files.apart`)."""
+"""Deep-zoom tiles of slides, by OpenSlide: the part that runs in a reader's process (see `io.sandbox`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError
-from ..files.tiff_file import is_tiff, suits_openslide
+from ..slide_io.tifffile_backend import is_tiff, suits_openslide
 
 if TYPE_CHECKING:
     from openslide.deepzoom import DeepZoomGenerator

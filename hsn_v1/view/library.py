@@ -16,8 +16,8 @@ from typing import Any
 
 from ..adp import LABEL_SETS
 from ..errors import InputError
-from ..files.claims import is_claimed
-from ..files.records import RECORD, label_set_of, read_record
+from ..io.locks import is_claimed
+from ..io.run_json import RECORD, label_set_of, read_record
 from ..labels import LabelSet
 from .cache import Cache, stamp
 

@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError
-from ..files.apart import reader_of
-from ..files.slide import Slide, open_slide
+from ..io.sandbox import reader_of
+from ..slide_io.slide import Slide, open_slide
 from ..tiles import Window
 from .cache import Cache, stamp
 from .deep_zoom import OVERLAP, TILE, forget, overview_of, size_of, tile_of

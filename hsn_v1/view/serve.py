@@ -13,7 +13,7 @@ from pathlib import Path
 from ..errors import InputError
 from .guard import LOCAL
 from .library import Library
-from .shelf import Shelf
+from .open_results import Shelf
 
 PORT = 8550  #: where the server listens unless told otherwise, or at the next free port after it
 TRIED = 20  #: ports that are tried

@@ -18,13 +18,13 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from ..errors import InputError
-from ..workers import available_cores
+from ..parallel import available_cores
 from .facts import classes_of, row_of
 from .guard import Guard
 from .library import OutsideError
+from .open_results import Shelf
 from .pyramids import decode
-from .shelf import Shelf
-from .wire import Facts, Line, asked
+from .url_names import Facts, Line, asked
 
 STATIC = Path(__file__).with_name("static")
 

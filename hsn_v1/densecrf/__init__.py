@@ -1,0 +1,54 @@
+"""Stage 4: a fully connected CRF, which moves the segmentation's borders to those of the image.
+
+`CRF` is the method's (`crf`). `DenseCRF2D`, `DenseCRF` and the functions for their arguments are what users of
+pydensecrf know, with the same names, arguments and results (`pydensecrf_api`, docs/densecrf.md).
+
+Nothing here imports the rest of the package but `errors`: the folder works with NumPy and Numba alone.
+"""
+
+from .crf import BACKENDS, CRF, LARGE, load_compiled
+from .features import (
+    create_pairwise_bilateral,
+    create_pairwise_gaussian,
+    image_lattice,
+    unary_from_labels,
+    unary_from_softmax,
+)
+from .pydensecrf_api import (
+    CONST_KERNEL,
+    DIAG_KERNEL,
+    FULL_KERNEL,
+    NO_NORMALIZATION,
+    NORMALIZE_AFTER,
+    NORMALIZE_BEFORE,
+    NORMALIZE_SYMMETRIC,
+    ConstUnary,
+    DenseCRF,
+    DenseCRF2D,
+    KernelType,
+    NormalizationType,
+)
+
+__all__ = [
+    "BACKENDS",
+    "CONST_KERNEL",
+    "CRF",
+    "DIAG_KERNEL",
+    "FULL_KERNEL",
+    "LARGE",
+    "NORMALIZE_AFTER",
+    "NORMALIZE_BEFORE",
+    "NORMALIZE_SYMMETRIC",
+    "NO_NORMALIZATION",
+    "ConstUnary",
+    "DenseCRF",
+    "DenseCRF2D",
+    "KernelType",
+    "NormalizationType",
+    "create_pairwise_bilateral",
+    "create_pairwise_gaussian",
+    "image_lattice",
+    "load_compiled",
+    "unary_from_labels",
+    "unary_from_softmax",
+]

@@ -1,0 +1,187 @@
+"""Stage 4: a fully connected CRF, which moves the segmentation's borders to those of the image.
+
+`CRF` is the method's: with U_i(l) = -log p_i(l) for the probabilities p of the adjusted maps, a Gaussian kernel of the
+distance of two pixels, and a bilateral one of their distance and of the difference of their colours, both normalised
+symmetrically (docs/method.md, stage 4; for the inference, see `meanfield`).
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from .features import (
+    image_lattice,
+)
+from .lattice_filter import Lattice
+from .meanfield import Pairwise, infer, softmax
+
+LARGE = 1 << 18  #: pixels from which on the threads share one image
+BACKENDS = ("numba", "pydensecrf")
+
+LONGEST = 1 << 16  #: bytes of a file of settings
+
+#: Least and greatest settings: narrower kernels reach no neighbour, and larger numbers overflow.
+LIMITS = {
+    "gauss_sxy": (0.5, 500),
+    "gauss_compat": (0, 1e4),
+    "bilat_sxy": (0.5, 500),
+    "bilat_srgb": (0.5, 1e4),
+    "bilat_compat": (0, 1e4),
+}
+
+
+@dataclass(frozen=True)
+class CRF:
+    """A dense CRF with Potts compatibility and named weights (docs/method.md, stage 4).
+
+    Attributes
+    ----------
+    gauss_sxy, gauss_compat : float
+        Width in px and compatibility of the Gaussian kernel, which smooths.
+    bilat_sxy, bilat_srgb, bilat_compat : float
+        Widths in px and in grey levels, and compatibility of the bilateral kernel, which follows the image's edges.
+    iterations : int
+        Mean-field steps.
+    backend : {"numba", "pydensecrf"}
+        Who computes it: this package, or the library that the published code used.
+    """
+
+    gauss_sxy: float = 3
+    gauss_compat: float = 30
+    bilat_sxy: float = 10
+    bilat_srgb: float = 20
+    bilat_compat: float = 50
+    iterations: int = 5
+    backend: str = "numba"
+
+    @classmethod
+    def from_file(cls, path: Path) -> CRF:
+        """Read the settings from a file of six numbers, as published: those of this class, and the iterations.
+
+        The last number is ignored, as the published loader does: there are five iterations.
+
+        Raises
+        ------
+        InputError
+            If the file does not hold six numbers, or one of them is out of its range.
+        """
+        try:
+            with open(path, "rb") as file:
+                settings = np.lib.format.read_array(io.BytesIO(file.read(LONGEST)), allow_pickle=False)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        except Exception as error:  # NumPy raises whatever it meets in a broken file
+            raise InputError(f"{path}: not a file of NumPy's; get the file again, or remove it") from error
+        if settings.size != 6 or settings.dtype.kind not in "iuf" or not (settings > 0).all():
+            raise InputError(
+                f"{path}: holds {settings.size} values of type {settings.dtype}, expected 6 positive numbers: "
+                "gauss_sxy, gauss_compat, bilat_sxy, bilat_srgb, bilat_compat, iterations"
+            )
+        crf = cls(*settings.ravel()[:5].tolist())
+        crf.check(str(path))
+        return crf
+
+    def check(self, source: str) -> None:
+        """Raise InputError, which begins with `source`, if a setting is out of the range that float32 can do with."""
+        for name, (least, most) in LIMITS.items():
+            value = getattr(self, name)
+            if not least <= value <= most:
+                raise InputError(f"{source}: {name} is {value:g}, expected {least:g} to {most:g}")
+
+    @property
+    def reach(self) -> int:
+        """Distance in px beyond which pixels hardly matter to each other: the margin that a window needs."""
+        return math.ceil(3 * max(self.gauss_sxy, self.bilat_sxy))
+
+    def __call__(
+        self,
+        maps: np.ndarray,
+        image: np.ndarray,
+        threads: int = 1,
+        lattice: Callable[..., Lattice] | None = None,
+    ) -> np.ndarray:
+        """Refine adjusted maps.
+
+        Parameters
+        ----------
+        maps : ndarray of shape (C, H, W), float32, in 0..1
+            Classes without any mass take no part.
+        image : ndarray of shape (H, W, 3), uint8
+        threads : int
+            The result is the same for any number.
+        lattice : callable, optional
+            Gives the image's lattice for a kernel's widths; `image_lattice` of this image, if left out. One that
+            remembers (`functools.cache`) lets label sets of one image share lattices.
+
+        Returns
+        -------
+        ndarray of shape (C, H, W), float32, in 0..1
+            Probability of each class; all 0 where no class has any mass.
+
+        Raises
+        ------
+        ValueError
+            If the sizes of maps and image do not agree.
+        """
+        if image.shape != (*maps.shape[1:], 3):
+            raise ValueError(f"maps of shape {maps.shape} and image of shape {image.shape} do not agree")
+        refined = np.zeros(maps.shape, np.float32)
+        competing = [c for c, each in enumerate(maps) if each.any()]
+        if len(competing) == 1:
+            refined[competing] = 1
+        elif len(competing) > 1 and self.backend == "pydensecrf":
+            refined[competing] = _infer_by_pydensecrf(self, maps[competing], image)
+        elif len(competing) > 1:
+            lattice = lattice or partial(image_lattice, image, threads=threads)
+            q = _infer(self, [maps[c] for c in competing], lattice, threads)  # (N, C)
+            for c, column in zip(competing, q.T, strict=True):
+                refined[c] = column.reshape(maps[c].shape)
+        return refined
+
+
+def load_compiled() -> None:
+    """Refine a tiny image, so that the compiled code is there, which takes longer to load than a patch to refine."""
+    for classes in (2, 3, 5):  # each kind of class loop is compiled on its own
+        CRF()(np.ones((classes, 2, 2), np.float32), np.zeros((2, 2, 3), np.uint8))
+
+
+def _infer(crf: CRF, maps: list[np.ndarray], lattice: Callable[..., Lattice], threads: int) -> np.ndarray:
+    classes, n = len(maps), maps[0].size
+    pairwise = [
+        Pairwise(lattice(*widths), np.full(classes, compat, np.float32))
+        for widths, compat in (
+            ((crf.gauss_sxy,), crf.gauss_compat),
+            ((crf.bilat_sxy, crf.bilat_srgb), crf.bilat_compat),
+        )
+    ]
+    log_p = np.empty((n, classes), np.float32)
+    for column, each in zip(log_p.T, maps, strict=True):
+        column[:] = np.log(each.clip(1e-5, 1)).ravel()
+    q = softmax(log_p, threads)
+    infer(log_p, pairwise, q, crf.iterations, threads)
+    return q
+
+
+def _infer_by_pydensecrf(crf: CRF, maps: np.ndarray, image: np.ndarray) -> np.ndarray:
+    try:
+        from pydensecrf.densecrf import DIAG_KERNEL, NORMALIZE_SYMMETRIC, DenseCRF2D
+    except ImportError as error:
+        raise InputError("crf is 'pydensecrf', which is not installed: pip install pydensecrf2") from error
+
+    classes, height, width = maps.shape
+    inference = DenseCRF2D(width, height, classes)
+    inference.setUnaryEnergy(-np.log(maps.clip(1e-5, 1)).reshape(classes, -1))
+    kernel = {"kernel": DIAG_KERNEL, "normalization": NORMALIZE_SYMMETRIC}
+    inference.addPairwiseGaussian(sxy=crf.gauss_sxy, compat=crf.gauss_compat, **kernel)
+    inference.addPairwiseBilateral(
+        sxy=crf.bilat_sxy, srgb=crf.bilat_srgb, rgbim=np.array(image, order="C"), compat=crf.bilat_compat, **kernel
+    )
+    return np.reshape(inference.inference(crf.iterations), maps.shape)

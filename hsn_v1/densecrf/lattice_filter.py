@@ -1,0 +1,212 @@
+"""Filter values with a permutohedral lattice: splat, blur, slice (see `permutohedral`).
+
+Values are rows of classes, as long as there are classes: memory moves slower than the processor computes, so nothing
+is filled up. What belongs to a point (its vertices and their weights) lies together, for the same reason.
+
+All arithmetic is in float32 and in the order of pydensecrf, which this reproduces bit for bit: no fast math here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import literal_unroll, njit
+
+from .kernels import kernel
+from .simd import WIDTHS, everywhere, load, prefetch, store
+from .threads import each, spans
+
+CHUNKS = 32  # of the vertices of each remainder, so that those of one part of the image are blurred together
+AHEAD = 12  # points whose vertices are asked for in advance
+WIDEST = 32  # classes that are filtered together ...
+VALUES = 1 << 26  # ... or fewer, down to 8, where the vertices would have more values than this: bounds the memory
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Where N points lie among M vertices, how the vertices neighbour each other, and the normalisation.
+
+    Attributes
+    ----------
+    offsets : ndarray of shape (N, d + 1), uint32
+        The vertices of each point's simplex, by their remainder.
+    weights : ndarray of shape (N, d + 1), float32
+        The barycentric weights of each point, in 0..1 but for rounding; they sum to 1.
+    above, below : ndarray of shape (d + 1, M), uint32
+        The neighbours of each vertex, up and down each direction; M where there is none.
+    bounds : tuple of d + 2 int
+        Vertices ``bounds[r]`` up to ``bounds[r + 1]`` have remainder r.
+    before, after : ndarray of shape (N,), float32
+        What values are multiplied by before and after the filter; for D^-1/2 G D^-1/2, the diagonal of D^-1/2 both.
+    """
+
+    offsets: np.ndarray
+    weights: np.ndarray
+    above: np.ndarray
+    below: np.ndarray
+    bounds: tuple[int, ...]
+    before: np.ndarray
+    after: np.ndarray
+
+
+def filter_lattice(lattice: Lattice, values: np.ndarray, threads: int = 1) -> np.ndarray:
+    """Filter values with the normalised Gaussian of a lattice: ``D^-1/2 G D^-1/2 values``.
+
+    Parameters
+    ----------
+    lattice : Lattice
+    values : ndarray of shape (N, K), float32, contiguous
+        One row per point (less the silent ones), one column per class.
+    threads : int
+        The result is the same for any number.
+
+    Returns
+    -------
+    ndarray of shape (N, K), float32
+    """
+    vertices, gains = blur(lattice, values, threads), np.ones(values.shape[1], np.float32)
+    out = np.zeros(values.shape, np.float32)
+    each(
+        threads,
+        add_slice,
+        [(lattice, vertices, gains, out[start:stop], start) for start, stop in spans(len(out), threads)],
+    )
+    return out
+
+
+def buffers(lattice: Lattice, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the memory that `blur` needs for so many classes, to be given to it again and again."""
+    vertices = lattice.bounds[-1] + 1
+    return np.empty(vertices * classes, np.float32), np.empty(vertices * min(classes, _widest(lattice)), np.float32)
+
+
+def _widest(lattice: Lattice) -> int:
+    return max(8, min(WIDEST, VALUES // lattice.bounds[-1] // 8 * 8))
+
+
+def blur(
+    lattice: Lattice, values: np.ndarray, threads: int = 1, memory: tuple[np.ndarray, np.ndarray] | None = None
+) -> list[np.ndarray]:
+    """Return the blurred values at the vertices, which `add_slice` reads.
+
+    Parameters
+    ----------
+    lattice, values, threads
+        As of `filter_lattice`.
+    memory : (ndarray, ndarray), optional
+        As of `buffers`, for as many classes; what is returned lies in the first.
+
+    Returns
+    -------
+    list of ndarray of shape (M + 1, k), float32
+        Of so many classes each that their k sum to K; the last vertex is the neighbour that is not there.
+    """
+    classes, vertices, remainders = values.shape[1], lattice.bounds[-1], len(lattice.bounds) - 1
+    lasting, scratch = memory or buffers(lattice, classes)
+    shares = np.array_split(np.arange(remainders), min(threads, remainders))
+    bounds, size = np.array(lattice.bounds), -(-CHUNKS // threads)
+    chunks = [(start, min(start + size, CHUNKS)) for start in range(0, CHUNKS, size)]
+    blurred = []
+    for first in range(0, classes, _widest(lattice)):
+        width = min(_widest(lattice), classes - first)
+        new = lasting[first * (vertices + 1) :][: width * (vertices + 1)].reshape(vertices + 1, width)
+        old = scratch[: new.size].reshape(new.shape)
+        old[-1] = new[-1] = 0
+        if remainders % 2 == 0:  # so that the last pass writes to the lasting memory
+            old, new = new, old
+        splat = (values, first, lattice.before, lattice.offsets, lattice.weights, old)
+        ends = [(r[0], r[-1] + 1, lattice.bounds[r[0]], lattice.bounds[r[-1] + 1]) for r in shares]
+        each(threads, _splat, [(*splat, *end) for end in ends])
+        for up, down in zip(lattice.above, lattice.below, strict=True):
+            each(threads, _blur, [(old, new, up, down, bounds, *span) for span in chunks])
+            old, new = new, old
+        blurred.append(old)
+    return blurred
+
+
+def add_slice(lattice: Lattice, blurred: list[np.ndarray], gains: np.ndarray, out: np.ndarray, start: int) -> None:
+    """Add to the rows of `out`, those of the points from `start` on, their filtered values times each class's gain.
+
+    Parameters
+    ----------
+    lattice : Lattice
+    blurred : list of ndarray
+        As of `blur`.
+    gains : ndarray of shape (K,), float32
+    out : ndarray of shape (n, K), float32, contiguous
+    start : int
+    """
+    points = slice(start, start + len(out))
+    # Alpha keeps the filter of a constant near to it.  Where it multiplies matters to the rounding alone.
+    alpha = np.float32(1 / (1 + 2.0 ** (2 - len(lattice.bounds))))
+    alphas = (np.float32(1), alpha) if len(gains) <= 2 else (alpha, np.float32(1))
+    first = 0
+    for vertices in blurred:
+        _slice(
+            vertices, lattice.offsets[points], lattice.weights[points], alphas, lattice.after[points], gains, out, first
+        )
+        first += vertices.shape[1]
+
+
+@kernel
+def _splat(values, first, before, offsets, weights, vertices, least, most, start, stop):
+    """Spread the columns from `first` on over the vertices `start` to `stop`, of remainders `least` to `most`."""
+    width = vertices.shape[1]
+    vertices[start:stop] = 0
+    for p in range(len(values)):
+        soon = min(p + AHEAD, len(values) - 1)
+        for r in range(least, most):
+            prefetch(vertices, np.int64(offsets[soon, r]) * width)
+            prefetch(vertices, np.int64(offsets[soon, r]) * width + width - 1)
+        row, column = p * values.shape[1] + first, 0
+        for lanes in literal_unroll(WIDTHS):
+            while column + len(lanes) <= width:
+                value = load(values, row + column, lanes) * everywhere(before[p], lanes)
+                for r in range(least, most):
+                    place = np.int64(offsets[p, r]) * width + column
+                    store(vertices, place, load(vertices, place, lanes) + everywhere(weights[p, r], lanes) * value)
+                column += len(lanes)
+
+
+@kernel
+def _blur(old, new, above, below, bounds, start, stop):
+    """Blur the chunks `start` to `stop` of `CHUNKS`: of each remainder, for a vertex' neighbours are of others."""
+    width = old.shape[1]
+    for chunk in range(start, stop):
+        for r in range(len(bounds) - 1):
+            first, length = bounds[r], bounds[r + 1] - bounds[r]
+            for v in range(first + length * chunk // CHUNKS, first + length * (chunk + 1) // CHUNKS):
+                here, up, down, column = v * width, np.int64(above[v]) * width, np.int64(below[v]) * width, 0
+                for lanes in literal_unroll(WIDTHS):
+                    while column + len(lanes) <= width:
+                        around = load(old, up + column, lanes) + load(old, down + column, lanes)
+                        blurred = load(old, here + column, lanes) + everywhere(np.float32(0.5), lanes) * around
+                        store(new, here + column, blurred)
+                        column += len(lanes)
+
+
+@kernel
+def _slice(vertices, offsets, weights, alphas, after, gains, out, first):
+    width = vertices.shape[1]
+    for p in range(len(out)):
+        soon = min(p + AHEAD, len(out) - 1)
+        for r in range(offsets.shape[1]):
+            prefetch(vertices, np.int64(offsets[soon, r]) * width)
+            prefetch(vertices, np.int64(offsets[soon, r]) * width + width - 1)
+        row, column = p * out.shape[1] + first, 0
+        for lanes in literal_unroll(WIDTHS):
+            while column + len(lanes) <= width:
+                total = _weighted_sum(vertices, offsets[p], weights[p], alphas, column, lanes)
+                gained = load(gains, first + column, lanes) * (total * everywhere(after[p], lanes))
+                store(out, row + column, load(out, row + column, lanes) + gained)
+                column += len(lanes)
+
+
+@njit(nogil=True)
+def _weighted_sum(vertices, offsets, weights, alphas, column, lanes):
+    total, last = everywhere(np.float32(0), lanes), everywhere(alphas[1], lanes)
+    for r in range(len(offsets)):
+        vertex = load(vertices, np.int64(offsets[r]) * vertices.shape[1] + column, lanes)
+        total += everywhere(weights[r] * alphas[0], lanes) * vertex * last
+    return total

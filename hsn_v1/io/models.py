@@ -1,0 +1,274 @@
+"""A classifier's files: architecture, weights and thresholds as published, and the classes that go with them."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+
+from ..adp import ADP
+from ..class_file import read_taxonomy
+from ..densecrf import CRF
+from ..errors import InputError
+from ..histonet import PRECISIONS, HistoNet
+from ..keras_start import import_keras, limit_threads, quiet_start
+from ..labels import LabelSet, Taxonomy
+from ..parallel import outside_garbage_collection
+from .keras_json import build_model, portable, read_architecture
+from .reading import is_there, line_of
+from .sandbox import reading_apart
+from .weights import OUTPUTS, THRESHOLDS, Arrays, read_hdf5, read_mat
+from .writing import write_together
+
+if TYPE_CHECKING:
+    import keras
+
+
+#: Classifiers that come with this package: in the repository's folder `data`, or in the installed package.
+PACKAGE = Path(__file__).parents[1]
+SHIPPED = PACKAGE / "models" if (PACKAGE / "models").is_dir() else PACKAGE.parent / "data"
+
+
+def find_model(root: Path, name: str) -> Path:
+    """Return the folder of a classifier's files: ``<root>/data``, or that of the classifiers that are shipped."""
+    folder = Path(root) / "data"
+    own = any(is_there(folder / f"{name}{suffix}") for suffix in (".json", ".h5", ".mat", ".toml"))
+    shipped = not own and is_there(SHIPPED / f"{name}.h5")
+    return SHIPPED if shipped else folder
+
+
+def read_labels(folder: Path, name: str) -> Taxonomy:
+    """Return a classifier's classes: of ``<name>.toml`` or, without such a file, ADP's, as published."""
+    path = Path(folder) / f"{name}.toml"
+    return read_taxonomy(path) if is_there(path) else ADP
+
+
+def read_crfs(
+    folder: Path, model_name: str, label_sets: tuple[LabelSet, ...]
+) -> tuple[dict[str, CRF], tuple[str, ...]]:
+    """Return the CRF of each label set by its name, and what the user should know.
+
+    They are read from ``<model name>_<label set>_optimal_pcc.npy`` or, as published, from
+    ``<label set>_optimal_pcc.npy``; without a file the default is used, and a note says so.
+
+    Raises
+    ------
+    InputError
+        If a file does not hold what it should.
+    """
+    crfs, notes = {}, []
+    for label_set in label_sets:
+        published = f"{label_set.name}_optimal_pcc.npy"
+        files = [path for path in (folder / f"{model_name}_{published}", folder / published) if is_there(path)]
+        crfs[label_set.name] = CRF.from_file(files[0]) if files else CRF()
+        if not files:
+            notes.append(f"{folder / published}: no such file; the CRF's default settings are used")
+    return crfs, tuple(notes)
+
+
+def load_histonet(folder: Path, name: str, threads: int | None = None, precision: str = PRECISIONS[0]) -> HistoNet:
+    """Load a classifier from the three files that were published for it. None of them is trusted: see docs/security.md.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of ``<name>.json`` (architecture, as Keras 2 or 3 writes it), ``<name>.h5`` (weights)
+        and ``<name>.mat`` (``optimalScoreThresh``); ``<name>.toml`` (classes) may be there, too.
+    name : str
+        Name of the model.
+    threads : int, optional
+        Threads that TensorFlow may use, from its first use in this process on; one for each core, if left out.
+    precision : {"float32", "bfloat16"}
+        How the convolutions compute.
+
+    Returns
+    -------
+    HistoNet
+        For use, not for training: without regularisers and initialisers.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or cannot be read, or if they do not fit together.
+    """
+    folder = Path(folder)
+    files = model_files(folder, name)
+    labels = read_labels(folder, name)
+    description = read_architecture(files[".json"])
+    with (
+        reading_apart(read_hdf5, files[".h5"]) as weights,
+        reading_apart(read_mat, files[".mat"]) as table,
+        quiet_start(),
+        outside_garbage_collection(),
+    ):
+        keras = import_keras()
+        if threads and keras.backend.backend() == "tensorflow":
+            limit_threads(threads)
+        thresholds = _thresholds_of(table(), len(labels.outputs), files[".mat"])
+        model = build_model(keras, description, files[".json"])
+        _check_ends(model, files[".json"], labels)
+        arrays = dict(weights())
+        _check_outputs(files[".h5"], arrays.pop(OUTPUTS, labels.codes), labels)
+        _fill(model, arrays, files)
+        histonet = HistoNet.of(model, thresholds, labels, precision)
+        _check_scores(histonet, files[".json"])  # builds the graph, with its messages
+    return histonet
+
+
+def model_files(folder: Path, name: str) -> dict[str, Path]:
+    """Return a classifier's files by their endings, or raise InputError if one is missing."""
+    files = {suffix: folder / f"{name}{suffix}" for suffix in (".json", ".h5", ".mat")}
+    if not is_there(folder):
+        raise InputError(f"{folder}: no such folder; it should hold the model's files, {name}.json, .h5 and .mat")
+    for path in files.values():
+        if not is_there(path) or not path.is_file():
+            raise InputError(f"{path}: no such file; put it there, or choose another model than {name!r}")
+    return files
+
+
+def save_histonet(
+    folder: Path, name: str, model: keras.Model, thresholds: np.ndarray, codes: Sequence[str], class_file: str
+) -> None:
+    """Write a classifier as the files that `load_histonet` reads.
+
+    Parameters
+    ----------
+    folder : Path
+    name : str
+    model : keras.Model
+    thresholds : ndarray of shape (K,)
+    codes : sequence of K str
+        The outputs in their order, which the weights' file keeps, too.
+    class_file : str
+        Text of ``<name>.toml``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = io.BytesIO()
+    with h5py.File(weights, "w") as file:
+        file.attrs[OUTPUTS] = [code.encode() for code in codes]
+        file.attrs["layer_names"] = [layer.name.encode() for layer in model.layers]
+        for layer in model.layers:
+            group = file.create_group(layer.name)
+            names = ["/".join(weight.path.split("/")[-2:]) + ":0" for weight in layer.weights]
+            group.attrs["weight_names"] = [weight.encode() for weight in names]
+            for weight, values in zip(names, layer.get_weights(), strict=True):
+                group[weight] = values
+    from scipy.io import savemat  # which runs that only load a classifier go without
+
+    table = io.BytesIO()
+    savemat(table, {THRESHOLDS: np.reshape(thresholds, (1, -1))})
+    architecture = json.dumps(portable(json.loads(model.to_json())))
+    contents = {
+        ".toml": class_file.encode(),
+        ".json": architecture.encode(),
+        ".h5": weights.getvalue(),
+        ".mat": table.getvalue(),
+    }
+    write_together({folder / f"{name}{suffix}": content for suffix, content in contents.items()})
+
+
+def _check_outputs(path: Path, outputs: Iterable[str], labels: Taxonomy) -> None:
+    """Raise InputError if a weights' file says that its outputs are others than the classes, or in another order."""
+    outputs, class_file = list(outputs), "adp.toml" if labels is ADP else str(path.with_suffix(".toml"))
+    for i, (output, code) in enumerate(zip_longest(outputs, labels.codes)):
+        if output != code:
+            raise InputError(
+                f"{class_file}: output {i + 1} is {code}, that of {path.name} is {output}; expected the classes in the "
+                f"order of the weights: {', '.join(outputs[:12])}{', ...' if len(outputs) > 12 else ''}"
+            )
+
+
+def read_weights(path: Path) -> Arrays:
+    """Return the weights of an ``.h5`` file by the layer's name and their own, or raise InputError."""
+    with reading_apart(read_hdf5, path) as weights:
+        return weights()
+
+
+def read_thresholds(path: Path, outputs: int) -> np.ndarray:
+    """Return the thresholds of a ``.mat`` file, one for each output of the classifier, or raise InputError."""
+    with reading_apart(read_mat, path) as table:
+        return _thresholds_of(table(), outputs, path)
+
+
+def _thresholds_of(found: Arrays, outputs: int, path: Path) -> np.ndarray:
+    """Return the thresholds, one for each output of the classifier and in 0..1, or raise InputError."""
+    thresholds = found[THRESHOLDS][""] if found else np.zeros(0)
+    if thresholds.shape != (outputs,):
+        raise InputError(
+            f"{path}: {THRESHOLDS} holds {thresholds.size} values, expected {outputs} numbers, "
+            "one per output of the classifier"
+        )
+    wrong = np.flatnonzero(~((thresholds >= 0) & (thresholds <= 1)))
+    if len(wrong):
+        raise InputError(
+            f"{path}: {THRESHOLDS} holds {thresholds[wrong[0]]} for output {wrong[0] + 1}, expected 0 to 1"
+        )
+    return thresholds.astype(np.float64)
+
+
+def _fill(model: keras.Model, weights: Arrays, files: Mapping[str, Path]) -> None:
+    """Give a model its weights, or raise InputError that names the first layer in which they do not fit."""
+    layers = [(layer.name, layer.weights) for layer in model.layers if layer.weights]
+    for (layer, wanted), (name, arrays) in zip_longest(layers, weights.items(), fillvalue=("(none)", {})):
+        values = _in_order(wanted, arrays)
+        if [tuple(weight.shape) for weight in wanted] != [array.shape for array in values]:
+            raise InputError(
+                f"{files['.h5']} does not fit {files['.json'].name}: layer {layer} of the architecture has weights of "
+                f"shape {_shapes(wanted)}, layer {name} of the file {_shapes(values)}; "
+                "both files must come from the same model"
+            )
+        for weight, array in zip(wanted, values, strict=True):
+            if "variance" in weight.name and array.min(initial=0) < 0:
+                raise InputError(f"{files['.h5']}: {weight.name} of layer {name} is negative; get the file again")
+            weight.assign(array)
+
+
+def _in_order(wanted: list, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """Return a layer's arrays in the order of its weights: by name where it is a model, as Keras changed that order."""
+
+    def end(name: str) -> tuple[str, ...]:
+        return tuple(name.removesuffix(":0").replace("/depthwise_kernel", "/kernel").split("/")[-2:])
+
+    places = [end(weight.path) for weight in wanted]
+    if len({layer for layer, *_ in places}) > 1:
+        by_place = {end(name): array for name, array in arrays.items()}
+        return [by_place[place] for place in places if place in by_place]
+    return list(arrays.values())
+
+
+def _check_ends(model: keras.Model, path: Path, labels: Taxonomy) -> None:
+    """Raise InputError if a model does not map tiles to a score for each class."""
+    labels_file = "adp.toml" if labels is ADP else path.with_suffix(".toml").name
+    height, width, channels = model.input_shape[1:] if len(model.input_shape) == 4 else (0, 1, 0)
+    if height != width or channels != 3 or model.output_shape[1:] != (len(labels.outputs),):
+        raise InputError(
+            f"{path}: maps {model.input_shape[1:]} to {model.output_shape[1:]}, expected square RGB tiles "
+            f"to {len(labels.outputs)} scores, one for each class of {labels_file}"
+        )
+
+
+def _check_scores(histonet: HistoNet, path: Path) -> None:
+    """Raise InputError if a classifier cannot be run, or if what it gives for two tiles are not scores."""
+    shape = histonet.model.input_shape[1:]
+    tiles = np.stack([np.zeros(shape), np.random.default_rng(0).integers(0, 256, shape)]).astype(np.float32)
+    try:
+        scores, _ = histonet(tiles)
+    except InputError:
+        raise
+    except Exception as error:  # TensorFlow has errors of its own
+        raise InputError(f"{path}: cannot be run on a tile ({line_of(error)}); use another model") from error
+    if scores.min() < 0 or scores.max() > 1.001:
+        raise InputError(
+            f"{path}: gives scores of {scores.min():.3g} to {scores.max():.3g}, expected 0 to 1; "
+            "the network should end in sigmoids"
+        )
+
+
+def _shapes(arrays: list) -> str:
+    return ", ".join(" x ".join(map(str, array.shape)) for array in arrays) or "none"

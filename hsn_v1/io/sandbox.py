@@ -1,0 +1,244 @@
+"""Files of unknown origin, read in a process of its own.
+
+HDF5's library, SciPy's reader of MATLAB files, and the libraries that decode slides and images may crash, spin or take
+all memory on a damaged or crafted file. There they take nothing with them, and have limits on time and memory.
+
+A reader reads requests from its standard input, one in a line, and answers with a line of JSON in which arrays are
+stood for by their type and shape; their bytes follow it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ..errors import InputError
+from ..parallel import follow
+from .memory import available_memory
+from .reading import opened
+
+SECONDS = 60.0  #: for each request, and one more for each 20 MB of the file
+MEMORY = 4 << 30  #: bytes of address space, or as much as is free
+IDLE = 4  #: readers that are kept for the next file
+
+_idle: list[subprocess.Popen] = []
+_busy: set[subprocess.Popen] = set()  # of which none may be collected as garbage before it has ended
+
+
+@contextlib.contextmanager
+def reader_of(path: Path) -> Iterator[Callable[..., Any]]:
+    """Start a reader for a file, and yield what calls functions in it; any thread may, one at a time has its turn.
+
+    Parameters
+    ----------
+    path : Path
+
+    Yields
+    ------
+    callable
+        ``ask(function, *arguments)`` returns what ``function(path, *arguments)`` returns in the reader: a function of a
+        module, its arguments numbers or words, its result of what JSON can hold and of NumPy arrays. Raises InputError
+        if the function does, or if the reader dies, takes too long or too much memory.
+    """
+    turn, seconds = threading.Lock(), _time_for(path)
+    with _reader() as process:
+
+        def ask(function: Callable, *arguments: object) -> Any:
+            with turn:
+                return _requested(process, path, function, arguments, seconds)()
+
+        yield ask
+
+
+@contextlib.contextmanager
+def reading_apart(read: Callable[[Path], Any], path: Path, seconds: float = SECONDS) -> Iterator[Callable[[], Any]]:
+    """Start to read a file, and yield what waits for its content; the reader ends with the context.
+
+    Parameters
+    ----------
+    read : callable
+        See `reader_of`.
+    path : Path
+    seconds : float
+        For a small file.
+
+    Yields
+    ------
+    callable
+        Returns what `read` returns, and raises InputError as in `reader_of`.
+    """
+    seconds = _time_for(path, seconds)
+    with _reader() as process:
+        yield _requested(process, path, read, (), seconds)
+
+
+def _time_for(path: Path, seconds: float = SECONDS) -> float:
+    with opened(path) as file:
+        return seconds + os.fstat(file.fileno()).st_size / 2e7
+
+
+@contextlib.contextmanager
+def _reader() -> Iterator[subprocess.Popen]:
+    """Yield a reader, and keep it for the next file if nothing went wrong."""
+    process = _idle.pop() if _idle else _started()
+    if process.poll() is not None:  # it was killed while nobody needed it
+        _end(process)
+        process = _started()
+    _busy.add(process)
+    try:
+        yield process
+    except BaseException:
+        _end(process)
+        raise
+    finally:
+        _busy.discard(process)
+    if process.poll() is not None or len(_idle) >= IDLE:
+        _end(process)
+    else:
+        _idle.append(process)
+
+
+def _started() -> subprocess.Popen:
+    code = "import sys; sys.path[:] = sys.argv.pop().splitlines(); from hsn_v1.io.sandbox import serve; serve()"
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", code, str(os.getpid()), "\n".join(sys.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "HDF5_PLUGIN_PATH": "::", "HDF5_USE_FILE_LOCKING": "FALSE"},
+    )
+
+
+def _end(process: subprocess.Popen) -> None:
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        with contextlib.suppress(OSError):  # a request that was never read
+            pipe.close()
+
+
+@atexit.register
+def _end_all() -> None:
+    for process in (*_idle, *_busy):
+        _end(process)
+
+
+if hasattr(os, "register_at_fork"):  # a child's copies serve the parent
+    os.register_at_fork(after_in_child=lambda: (_idle.clear(), _busy.clear()))
+
+
+def _requested(
+    process: subprocess.Popen, path: Path, function: Callable, arguments: tuple, seconds: float
+) -> Callable[[], Any]:
+    """Send a request; return what waits for the answer."""
+    number = time.monotonic_ns()
+    request = [number, os.getcwd(), function.__module__, function.__name__, seconds, os.fspath(path), arguments]
+    timer = threading.Timer(seconds, process.kill)
+    timer.daemon = True
+    timer.start()
+    with contextlib.suppress(OSError):  # a reader that died is noticed below
+        process.stdin.write(json.dumps(request).encode() + b"\n")
+        process.stdin.flush()
+
+    def answer() -> Any:
+        try:
+            found = _unpacked(process.stdout)
+        except (ValueError, EOFError):
+            found = {}
+        late = timer.finished.is_set()
+        timer.cancel()
+        if found.get("number") != number:  # or it answers what nobody waited for
+            _end(process)
+            if late or process.returncode == -getattr(signal, "SIGXCPU", 0):
+                raise InputError(f"{path}: could not be read in {seconds:.0f} s; get the file again")
+            raise InputError(f"{path}: so damaged that its reader died; get the file again")
+        if "error" in found:
+            raise InputError(found["error"])
+        return found["value"]
+
+    return answer
+
+
+# --- Values through a pipe --------------------------------------------------------------------------------------------
+
+
+def _pack(value: object, stream: BinaryIO) -> None:
+    arrays: list[np.ndarray] = []
+
+    def stand_in(array: np.ndarray) -> dict:
+        arrays.append(np.ascontiguousarray(array))
+        return {"array": [array.dtype.str, list(array.shape)]}
+
+    stream.write(json.dumps(value, default=stand_in).encode() + b"\n")
+    for array in arrays:
+        stream.write(array.data.cast("B") if array.size else b"")
+    stream.flush()
+
+
+def _unpacked(stream: BinaryIO) -> Any:
+    return json.loads(stream.readline(), object_hook=partial(_with_array, stream))
+
+
+def _with_array(stream: BinaryIO, found: dict) -> dict | np.ndarray:
+    """Read the array that a stand-in stands for: the parser meets them in the order in which they were written."""
+    if list(found) != ["array"] or not isinstance(found["array"], list):
+        return found
+    kind, shape = found["array"]
+    array = np.empty(shape, kind)
+    if array.size and stream.readinto(array.data.cast("B")) < array.nbytes:
+        raise EOFError
+    return array
+
+
+# --- The reader's side ------------------------------------------------------------------------------------------------
+
+
+def serve() -> None:
+    """Answer requests until there are no more, or the process that sends them is gone."""
+    follow(int(sys.argv[1]))
+    output = os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for libraries that print
+    _limit_memory()
+    for line in sys.stdin.buffer:
+        number, folder, module, name, seconds, path, arguments = json.loads(line)
+        os.chdir(folder)
+        _limit_processor_time(seconds)
+        try:
+            reply = {"value": getattr(import_module(module), name)(Path(path), *arguments)}
+        except InputError as error:
+            reply = {"error": str(error)}
+        except MemoryError:
+            reply = {"error": f"{path}: takes more memory to read than there is; free some, or convert the file"}
+        _pack(reply | {"number": number}, output)
+
+
+def _limit_memory() -> None:
+    with contextlib.suppress(ImportError, ValueError, OSError):  # Windows has none; macOS refuses some
+        import resource
+
+        most = min(MEMORY, max(1 << 30, available_memory()))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def _limit_processor_time(seconds: float) -> None:
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        soft = int(used.ru_utime + used.ru_stime + seconds) + 1
+        resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))

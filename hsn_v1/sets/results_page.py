@@ -1,0 +1,198 @@
+"""The results page of a run: one HTML file that opens from disk, and links, or holds, what the run wrote."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..evaluate import iou, mean_iou_present, occurring
+from ..hsn_v1 import STAGES
+from ..io.embedding import embedded, embedded_thumbnail
+from ..io.writing import write_bytes
+from ..labels import LabelSet
+from ..object_metrics import METRICS
+from ..show.figures import STAGE_TITLES
+from ..show.gallery import Card, Gallery, Layer, Legend, View, entry_of
+from ..show.html import PAGE, Table, crf_facts, link_to, render, versions
+from .outputs import mask_name
+from .report import ImageResult, Report, stages_of
+from .settings import Settings
+
+
+def write_page(settings: Settings, report: Report) -> None:
+    """Write a run's page into its folder: what the run wrote, and nothing else.
+
+    Parameters
+    ----------
+    settings : Settings
+        If `self_contained`, the page holds thumbnails and charts, and links to no file.
+    report : Report
+    """
+    page = render(
+        "run.html",
+        title=settings.images[0].parent.name,
+        caveat=settings.caveat,
+        facts=facts(settings, report),
+        tables=[*metric_tables(report, settings.published), *object_tables(report)],
+        charts={s.name: charts(settings, report, s) for s in settings.label_sets if s.name in report.weights},
+        gallery=gallery_of(settings, report),
+        failures=report.failures,
+        notes=report.notes,
+    )
+    write_bytes(settings.out / PAGE, page.encode(errors="replace"))
+
+
+def facts(settings: Settings, report: Report) -> dict[str, str]:
+    """Return settings and versions, by what they are called."""
+    return {
+        "images": f"{settings.images[0].parent}: {len(report.files)} of {len(settings.images)} segmented",
+        "ground truth": str(settings.truth or "none"),
+        "classifier": settings.model,
+        "label sets": ", ".join(f"{s.name} ({len(s)} classes)" for s in settings.label_sets),
+        "scale": f"{settings.mpp / settings.downsample:.4g} microns per pixel (down_fac {settings.downsample:.6g})",
+        "run level": str(settings.run_level),
+        **(crf_facts(settings.crfs) if settings.run_level >= 3 else {}),
+        **versions(),
+    }
+
+
+def metric_tables(report: Report, published: Mapping[str, Mapping[str, float]]) -> list[Table]:
+    """Return the table of metrics, if there is ground truth, with the published ones where there are any."""
+    if not report.confusions:
+        return []
+    header = ["label set", "metric", *STAGE_TITLES.values(), "published"]
+    note = (
+        "fIoU and mIoU as published: absent classes count as 0. mIoU (present): over the classes of the ground truth."
+    )
+    rows = report.metric_rows(published)
+    if any("(excluded)" in metric for _, metric, *_ in rows):
+        note += " (excluded), (background): as benchmarks score, without or with background (docs/benchmarks.md)."
+    if published:
+        note += " Published numbers: after the CRF, official weights, all images of the set."
+    return [Table("Metrics", header, rows, 2, note).without_empty_columns()]
+
+
+def object_tables(report: Report) -> list[Table]:
+    """Return a table of the object metrics of each label set that was compared with true objects."""
+    header = ["objects", "of", "images", *METRICS]
+    note = "As the GlaS challenge defines them, pooled over the images; of each image in NAME_object_metrics.csv."
+    return [
+        Table(f"Objects after CRF ({name})", header, report.object_rows(name), 2, note.replace("NAME", name))
+        for name in report.objects
+    ]
+
+
+def charts(settings: Settings, report: Report, label_set: LabelSet) -> dict[str, str]:
+    """Return the addresses of a label set's charts, the most telling first, by what they show."""
+    name, last_first = label_set.name, list(report.stages(label_set.name))[::-1]
+    files = {"IoU of each class": f"IoU_{name}.png"}
+    files |= {f"Confusion, {STAGE_TITLES[s]}": f"confusion_matrix_{name}_{s}.png" for s in last_first}
+    if label_set.set_aside:
+        without = f" without {' and '.join(map(label_set.describe, label_set.set_aside))}"
+        files |= {f"Confusion, {STAGE_TITLES[s]}{without}": f"confusion_matrix_fore_{name}_{s}.png" for s in last_first}
+    return {title: _address(settings, settings.out / file) for title, file in files.items()}
+
+
+def gallery_of(settings: Settings, report: Report) -> Gallery | None:
+    """Return the run's gallery, or None if it has no masks and no ground truth to show."""
+    paths = {path.name: path for path in settings.images}
+    cards = [_card(settings, paths[result.file], result) for result in report.results]
+    if not any(card.most_layers for card in cards):
+        return None
+    has_truth, stages = bool(report.weights), {stage for result in report.results for _, stage in result.areas}
+    columns = [STAGE_TITLES[stage] for stage in STAGES if stage in stages]
+    note = (
+        "Numbers below the masks: mIoU over the classes of this image's ground truth. Sorting goes by this number or, "
+        "with a class chosen, by the IoU of that class. Images with a class have it in the ground truth or in the mask "
+        "after the CRF. "
+    )
+    return Gallery(
+        [_legend(label_set, report, cards) for label_set in settings.label_sets],
+        cards,
+        "IoU after CRF" if has_truth else "share of the pixels",
+        "IoU" if has_truth else "share of the pixels",
+        columns,
+        has_totals=has_truth,
+        note=(note if has_truth else "") + "Hatched classes have a colour that another class nearly has.",
+    )
+
+
+def _legend(label_set: LabelSet, report: Report, cards: Sequence[Card]) -> Legend:
+    views = [card.views[label_set.name] for card in cards]
+    counts = Counter(code for view in views for code in view.ranks)
+    occur = {code for view in views for code, *_ in view.rows}
+    unlabelled = any(confusion[-1].any() for confusion in report.stages(label_set.name).values())
+    return Legend(
+        label_set.name,
+        {code: entry_of(label_set, code, counts[code]) for code in label_set.codes if code in occur},
+        [
+            entry_of(label_set, code)
+            for code, colour in label_set.unlabelled.items()
+            if unlabelled and isinstance(colour, tuple)
+        ],
+    )
+
+
+def _card(settings: Settings, path: Path, result: ImageResult) -> Card:
+    views = {label_set.name: _view(settings, path, result, label_set) for label_set in settings.label_sets}
+    return Card(path.name, _address(settings, path, is_mask=False), *result.size, views)
+
+
+def _view(settings: Settings, path: Path, result: ImageResult, label_set: LabelSet) -> View:
+    name, areas = label_set.name, stages_of(result.areas, label_set.name)
+    confusions = stages_of(result.confusions, name)
+    layers = []
+    if confusions:
+        layers.append(Layer("ground truth", _address(settings, settings.truth_file(path, label_set), is_mask=True)))
+    for stage in areas if settings.save.masks else ():
+        file = settings.out / name / f"ablative_{stage}" / mask_name(path.name)
+        remark = f"mIoU {mean_iou_present(confusions[stage]):.2f}" if confusions else ""
+        layers.append(Layer(STAGE_TITLES[stage], _address(settings, file, is_mask=True), remark))
+    ranks, rows = _ious(confusions, label_set) if confusions else _shares(areas, label_set)
+    return View(layers, ranks, rows, _silence(result.silent.get(name, 0), label_set) if layers else "")
+
+
+def _ious(confusions: Mapping[str, np.ndarray], label_set: LabelSet) -> tuple[dict[str, float], list]:
+    """Return the final IoU of each class in the ground truth or the final mask, and rows for `View`."""
+    values = {stage: iou(confusion).round(4).tolist() for stage, confusion in confusions.items()}
+    final, codes = STAGES[-1], label_set.codes
+    present = confusions[final][:-1].any(axis=1)
+    ranks = {"": round(mean_iou_present(confusions[final]), 4)}
+    ranks |= {codes[c]: values[final][c] for c in occurring(confusions[final])}
+    return ranks, _rows(values, occurring(sum(confusions.values())), present, label_set)
+
+
+def _shares(areas: Mapping[str, np.ndarray], label_set: LabelSet) -> tuple[dict[str, float], list]:
+    """Return the share of the pixels of each class in the last stage's mask, and rows for `View`."""
+    if not areas:
+        return {}, []
+    values = {stage: (pixels / pixels.sum()).round(4).tolist() for stage, pixels in areas.items()}
+    last = list(areas)[-1]
+    ranks = {label_set.codes[c]: values[last][c] for c in np.flatnonzero(areas[last])}
+    shown = np.flatnonzero(sum(areas.values()))
+    return ranks, _rows(values, shown, np.ones(len(label_set), bool), label_set)
+
+
+def _rows(
+    values: Mapping[str, Sequence[float]], shown: Sequence[int], present: np.ndarray, label_set: LabelSet
+) -> list[tuple[str, bool, list[str]]]:
+    return [(label_set.codes[c], bool(present[c]), [f"{value[c]:.2f}" for value in values.values()]) for c in shown]
+
+
+def _silence(share: float, label_set: LabelSet) -> str:
+    """Return a sentence on the pixels of a Grad-CAM mask where no class responded."""
+    if share < 0.0005:
+        return ""
+    first = label_set.describe(label_set.codes[label_set.foreground[0]])
+    pixels = "all pixels" if share >= 0.9995 else f"{100 * share:.1f} % of the pixels"
+    return f"Grad-CAM: no class responded in {pixels}; there its mask shows the first class, {first}."
+
+
+def _address(settings: Settings, path: Path, is_mask: bool | None = None) -> str:
+    """Return what leads to a file or, in a self-contained page, holds it: a thumbnail of an image or a mask."""
+    if not settings.self_contained:
+        return link_to(path, settings.out)
+    return embedded(path) if is_mask is None else embedded_thumbnail(path, is_mask)

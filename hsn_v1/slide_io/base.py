@@ -1,0 +1,136 @@
+"""What every reader of slides and images gives: levels of RGB pixels, and the scale that the file states."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from ..io.memory import available_memory
+from ..tiles import Window
+
+#: Pixels up to which an image is decoded as a whole, and the bytes that each may take while it is.
+DECODED_PIXELS, DECODED_BYTES = 400_000_000, 8
+
+#: Microns in each unit of length that OME-TIFF and ImageJ may name.
+MICRONS = {"nm": 1e-3, "µm": 1, "μm": 1, "um": 1, "micron": 1, "\\u00B5m": 1, "mm": 1e3, "cm": 1e4, "m": 1e6}
+
+#: Microns in the units of a TIFF's resolution.
+TIFF_UNITS = {2: 25_400, 3: 10_000}
+
+CONVERT = "convert it to a tiled, pyramidal TIFF, such as by: vips tiffsave IN OUT.tif --tile --pyramid"
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution of a slide.
+
+    Attributes
+    ----------
+    height, width : int
+        In px of this level.
+    region : callable
+        Returns the pixels of a `Window` inside the level, as an ndarray of shape (height, width, 3), uint8.
+    """
+
+    height: int
+    width: int
+    region: Callable[[Window], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Source:
+    """An opened file, as its reader finds it.
+
+    Attributes
+    ----------
+    levels : tuple of Level
+        The first one is full resolution.
+    scales : tuple of (float, float)
+        Height and width of a pixel in microns, plausible or not, wherever the file states it; the best place first.
+    objective : str or None
+        Magnification that the file names.
+    notes : tuple of str
+        What the user should know, without the file's name.
+    corner : (int, int)
+        Row and column of the file's full resolution where the levels begin, as slide viewers show it.
+    close : callable
+    """
+
+    levels: tuple[Level, ...]
+    scales: tuple[tuple[float, float], ...]
+    objective: str | None = None
+    notes: tuple[str, ...] = ()
+    corner: tuple[int, int] = (0, 0)
+    close: Callable[[], None] = lambda: None
+
+
+def scale_of(vertical: object, horizontal: object, microns: Callable[[float], float] = float) -> list:
+    """Return a list of the height and width of a pixel in microns, empty if what a file states is no number above 0."""
+    try:
+        pair = microns(float(vertical)), microns(float(horizontal))
+    except (TypeError, ValueError, ZeroDivisionError):
+        return []
+    return [pair] if min(pair) > 0 and max(pair) < float("inf") else []
+
+
+def on_background(rgba: np.ndarray, background: tuple[int, int, int] = (255, 255, 255)) -> np.ndarray:
+    """Show transparent pixels in a background colour, white by default: the one place where transparency is decided.
+
+    Parameters
+    ----------
+    rgba : ndarray of shape (H, W, 4), uint8
+    background : tuple of int
+
+    Returns
+    -------
+    ndarray of shape (H, W, 3), uint8
+    """
+    colours, alpha = rgba[..., :3], rgba[..., 3:]
+    if alpha.min(initial=255) == 255:
+        return np.ascontiguousarray(colours)
+    share = alpha.astype(np.float32) / 255
+    return np.rint(share * colours + (1 - share) * np.float32(background)).astype(np.uint8)
+
+
+def orientation_notes(orientation: int | None) -> list[str]:
+    """Return a note if a file asks to be turned: its pixels are taken as stored, as slide viewers do."""
+    if orientation in (None, 0, 1):
+        return []
+    return [f"its orientation tag ({orientation}) is not applied: pixels are taken as they are stored, as QuPath does"]
+
+
+def overlapping(window: Window, tall: int, wide: int) -> Iterator[tuple[Window, tuple, tuple]]:
+    """Yield the tiles of `tall` by `wide` px that a window overlaps, and what overlaps, in the tile and the window."""
+    for y in range(window.top - window.top % tall, window.bottom, tall):
+        for x in range(window.left - window.left % wide, window.right, wide):
+            tile = Window(y, x, tall, wide)
+            shared = tile.overlap(window)
+            yield tile, shared.within(tile), shared.within(window)
+
+
+def check_size(path: Path, height: int, width: int, most: int = DECODED_PIXELS) -> None:
+    """Raise InputError if an image is too large to be decoded as a whole, or for the memory that is free."""
+    possible = min(most, available_memory() // DECODED_BYTES)
+    if height * width > possible:
+        why = " with the memory that is free" if possible < most else ""
+        raise InputError(
+            f"{path}: {width} x {height} px in one piece, of which at most {possible / 1e6:.4g} megapixels can be read"
+            f"{why}; {CONVERT}"
+        )
+
+
+@contextlib.contextmanager
+def one_line(path: Path) -> Iterator[None]:
+    """Turn what decoders raise, which is all sorts of exceptions, into an InputError."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{path}: not a slide or image, or damaged ({reason}); get the file again") from error

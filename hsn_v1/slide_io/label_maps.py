@@ -1,0 +1,199 @@
+"""Label maps of slides as files that slide viewers open, written and read strip by strip, and their areas."""
+
+from __future__ import annotations
+
+import math
+import uuid
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..evaluate import tissue_shares
+from ..io.writing import replacing, write_table
+from ..labels import LabelSet
+from ..tiles import Window
+from .tifffile_backend import tiled_region
+
+FILE_TILE = 512  #: side of a tile in the file, in px
+STRIP = 128  #: height of the strip of a map that is in memory while the file is read, in px
+
+
+def write_label_map(
+    path: Path,
+    read: Callable[[Window], np.ndarray],
+    height: int,
+    width: int,
+    mpp: float,
+    names: Sequence[str],
+    title: str = "label map",
+    *,
+    caveat: str = "",
+    tile: int = FILE_TILE,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> np.ndarray:
+    """Write a label map as a pyramidal OME-TIFF: class indices, with their names and the scale in its metadata.
+
+    Levels are halved by striding, as class indices cannot be averaged, until one tile holds them. A strip of the
+    map and the compressed tiles of the smaller levels are in memory, never the map. Pixels are plain grey values: a
+    palette would make readers expand them to colours, and the indices would be lost. The same labels give the same
+    bytes, whichever codecs are installed.
+
+    Parameters
+    ----------
+    path : Path
+        Its name should end in ``.ome.tif``, by which viewers know the format.
+    read : callable
+        Returns the class indices of a `Window` inside the map, uint8; the number of classes where there is no
+        tissue. Called once for each tile, in rows from the top left.
+    height, width : int
+        Size of the map, in px.
+    mpp : float
+        Scale of the map.
+    names : sequence of str
+        What the classes are called, in the order of their indices.
+    title : str
+        What viewers call the image.
+    caveat : str
+        What everyone who sees the map must know; its description.
+    tile : int
+        Side of the file's tiles, in px: a multiple of 16.
+    progress : callable
+        Called with the number of rows that are written.
+
+    Returns
+    -------
+    ndarray of shape (len(names) + 1,), int64
+        Pixels of each class, and of no tissue.
+
+    Raises
+    ------
+    ValueError
+        If there are more classes than that in the map. This, and what `read` or the disk raises, leaves no file.
+    """
+    import tifffile
+
+    counts = np.zeros(len(names) + 1, np.int64)
+
+    def strips() -> Iterator[np.ndarray]:
+        for top in range(0, height, tile):
+            rows = min(tile, height - top)
+            parts = [read(Window(top, left, rows, min(tile, width - left))) for left in range(0, width, tile)]
+            for part in parts:
+                found = np.bincount(part.ravel(), minlength=len(counts))
+                if len(found) > len(counts):
+                    raise ValueError(f"class index {len(found) - 1} in a label map of {len(names)} classes")
+                np.add(counts, found, out=counts)
+            progress(top + rows)
+            yield np.hstack(parts)
+
+    smaller = [[] for _ in range(math.ceil(math.log2(max(height, width, tile) / tile)))]
+    common = {"dtype": np.uint8, "tile": (tile, tile), "compression": "zlib", "photometric": "minisblack"}
+    with replacing(path) as temporary, tifffile.TiffWriter(temporary, bigtiff=height * width > 3e9, ome=True) as writer:
+        for level, tiles in enumerate((_encode(strips(), smaller, -(-height // tile), tile), *smaller)):
+            writer.write(
+                iter(tiles),
+                shape=(-(-height // 2**level), -(-width // 2**level)),
+                resolution=(1e4 / (mpp * 2**level),) * 2,
+                resolutionunit="CENTIMETER",
+                software="hsn_v1",
+                subifds=None if level else len(smaller),
+                subfiletype=int(level > 0),
+                metadata=None if level else _ome(title, height, width, mpp, names, caveat),
+                **common,
+            )
+    return counts
+
+
+def _encode(strips: Iterable[np.ndarray], smaller: list[list[bytes]], count: int, tile: int) -> Iterator[bytes]:
+    """Yield the compressed tiles of the full level, and before a strip's collect what it adds to the smaller ones."""
+    parts = [[] for _ in smaller]
+    for number, strip in enumerate(strips, 1):
+        for level, (part, tiles) in enumerate(zip(parts, smaller, strict=True), 1):
+            part.append(strip[:: 2**level, :: 2**level].copy())
+            if len(part) == 2**level or number == count:
+                tiles.extend(_tiles(np.vstack(part), tile))
+                part.clear()
+        yield from _tiles(strip, tile)
+
+
+def _tiles(strip: np.ndarray, tile: int) -> Iterator[bytes]:
+    """Cut a strip into compressed tiles, filled up with zeros."""
+    height, width = strip.shape
+    padded = np.pad(strip, ((0, tile - height), (0, -width % tile)))
+    for left in range(0, width, tile):
+        yield zlib.compress(padded[:, left : left + tile].tobytes())
+
+
+def _ome(title: str, height: int, width: int, mpp: float, names: Sequence[str], caveat: str) -> dict:
+    metadata = {
+        "Creator": "hsn_v1",
+        "Name": "".join(letter if letter.isprintable() else "?" for letter in title),  # XML cannot hold all
+        **({"Description": caveat} if caveat else {}),
+        "PhysicalSizeX": mpp,
+        "PhysicalSizeXUnit": "µm",
+        "PhysicalSizeY": mpp,
+        "PhysicalSizeYUnit": "µm",
+        "Plane": {"PositionX": 0.0, "PositionXUnit": "µm", "PositionY": 0.0, "PositionYUnit": "µm"},
+        "Channel": {"Name": "class index"},
+        "MapAnnotation": {
+            **{str(index): name for index, name in enumerate(names)},
+            str(len(names)): "no tissue",
+        },
+    }
+    # Made from what is written, as a random one would differ each time.
+    return {**metadata, "UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, repr((height, width, metadata))))}
+
+
+def read_strips(path: Path, rows: int = STRIP) -> Iterator[tuple[int, np.ndarray]]:
+    """Read a label map's file from its top: yield each strip (uint8) after the number of its first row."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        for top in range(0, page.imagelength, page.tilelength):
+            height = min(page.tilelength, page.imagelength - top)
+            tiles = tiled_region(page, Window(top, 0, height, page.imagewidth))[..., 0]
+            for start in range(0, height, rows):
+                yield top + start, tiles[start : start + rows]
+
+
+def read_thumbnail(path: Path, height: int, width: int) -> np.ndarray:
+    """Read a label map's file in another size, uint8; the nearest pixels of the level that is just large enough."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        levels = file.series[0].levels
+        large = [level for level in levels if level.shape[0] >= height and level.shape[1] >= width]
+        pixels = (large or levels)[-1 if large else 0].asarray()
+    rows, columns = (
+        np.minimum((np.arange(side) + 0.5) * own / side, own - 1).astype(int)
+        for side, own in zip((height, width), pixels.shape, strict=True)
+    )
+    return pixels[np.ix_(rows, columns)]
+
+
+def write_areas(path: Path, counts: np.ndarray, mpp: float, label_set: LabelSet, caveat: str = "") -> None:
+    """Write the area of each class in pixels and mm2, and its share of the tissue.
+
+    Parameters
+    ----------
+    path : Path
+    counts : ndarray of shape (C,) or (C + 1,), int
+        Pixels of each class, and of no tissue, as `write_label_map` returns them. The background class is no
+        tissue, either: both have a row, but no share.
+    mpp : float
+        Scale of the label map.
+    label_set : LabelSet
+    caveat : str
+        What everyone who sees the areas must know; in each row.
+    """
+    shares = tissue_shares(counts, label_set)
+    rows = [("class", "name", "pixels", "mm2", "share_of_tissue", "caveat")]
+    for index, pixels in enumerate(counts.tolist()):
+        code = label_set.codes[index] if index < len(label_set) else ""
+        name = label_set.name_of(code) if code else "no tissue"
+        share = f"{shares[index]:.6f}" if index in shares else ""
+        rows.append((code, name, pixels, f"{pixels * mpp**2 / 1e6:.6f}", share, caveat))
+    write_table(path, rows)

@@ -1,0 +1,108 @@
+"""Plain images that Pillow reads (PNG, JPEG, BMP, WebP, JPEG 2000, and odd TIFFs), decoded once, as a whole."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from ..errors import InputError
+from ..io.reading import IMAGE_FORMATS
+from ..tiles import Window
+from .base import DECODED_PIXELS, MICRONS, Level, Source, check_size, on_background, orientation_notes, scale_of
+
+#: Pixels that are converted to RGB: by Pillow's name, what the user is told.
+CONVERTED = {
+    "1": "black and white",
+    "L": "greyscale",
+    "LA": "greyscale",
+    "P": "a palette image",
+    "PA": "a palette image",
+}
+
+_LIMIT = threading.RLock()  # the limit is one for all threads: two that lift it at once would not put it back
+
+
+def open_image(path: Path, page: int | None = None, most: int = DECODED_PIXELS) -> Source:
+    """Open a plain image, and decode it when its pixels are first asked for.
+
+    Parameters
+    ----------
+    path : Path
+    page : int, optional
+        Of a file of several pages, the one that is meant; without it there must be only one.
+    most : int
+        Pixels that it may have.
+
+    Raises
+    ------
+    InputError
+        If its pixels are not 8-bit grey, palette or RGB, there are several pages, or it is too large to decode.
+    """
+    with _opened(path, page) as image:
+        height, width = image.height, image.width
+        orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)  # a PNG's own would decode it
+        if image.format == "TIFF" and orientation not in (None, 1):  # Pillow turns it, not always right
+            raise InputError(f"{path}: {image.mode} pixels with an orientation tag; convert it to 8-bit RGB")
+        notes = orientation_notes(orientation)
+        if image.mode in CONVERTED:
+            notes.append(f"{CONVERTED[image.mode]}, converted to RGB")
+        if image.has_transparency_data:
+            notes.append("transparent pixels are taken as white")
+        scales = _scales(image)
+    check_size(path, height, width, most)
+
+    @cache
+    def decoded() -> Image.Image:
+        with _opened(path, page) as image:
+            image.load()
+            return image
+
+    def region(window: Window) -> np.ndarray:
+        part = decoded().crop((window.left, window.top, window.right, window.bottom))
+        if part.has_transparency_data:
+            return on_background(np.asarray(part.convert("RGBA")))
+        return np.array(part.convert("RGB"))
+
+    return Source((Level(height, width, region),), tuple(scales), notes=tuple(notes))
+
+
+@contextlib.contextmanager
+def _opened(path: Path, page: int | None) -> Iterator[Image.Image]:
+    with contextlib.ExitStack() as stack:
+        with _unlimited():
+            image = stack.enter_context(Image.open(path, formats=IMAGE_FORMATS))
+        pages = getattr(image, "n_frames", 1)
+        if page is not None:
+            image.seek(page)
+        elif pages > 1 and image.format != "MPO":  # of which a camera's previews are the other pages
+            raise InputError(f"{path}: a stack of {pages} images; save the one to segment as a file of its own")
+        if any(";16" in str(tile[3]) for tile in image.tile):  # Pillow would drop the lower 8 of 16 bits unasked
+            raise InputError(f"{path}: 16 bits per channel; convert it to 8-bit RGB")
+        if image.mode not in ("RGB", "RGBA", *CONVERTED):
+            raise InputError(f"{path}: pixels of type {image.mode}; convert it to 8-bit RGB")
+        yield image
+
+
+def _scales(image: Image.Image) -> list[tuple[float, float]]:
+    if image.format == "TIFF" and "resolution" in image.info:  # no unit by the standard: ImageJ names it elsewhere
+        description = str(image.tag_v2.get(ExifTags.Base.ImageDescription, ""))
+        unit = dict(line.partition("=")[::2] for line in description.splitlines()).get("unit", "")
+        return scale_of(*image.info["resolution"][::-1], lambda density: MICRONS.get(unit, 0) / density)
+    return scale_of(*image.info.get("dpi", (0, 0))[::-1], lambda density: 25_400 / density)
+
+
+@contextlib.contextmanager
+def _unlimited() -> Iterator[None]:
+    """Let Pillow open images of any size; `check_size` has the last word."""
+    with _LIMIT:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit

@@ -1,0 +1,230 @@
+"""Outlines of a label map's regions as GeoJSON, which QuPath reads as annotations."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..io.writing import replacing
+from ..labels import LabelSet
+from .label_maps import STRIP, read_strips
+
+#: Rasterio hides GDAL's warnings that arrays lie nowhere on earth by ways that threads take from each other.
+POLYGONIZING = threading.Lock()
+
+#: A region's pieces are fused while it grows each time that they have so many points more than after the last time:
+#: seldom enough for the pace, and often enough that its holes, most of its points, are not held in a union.
+FUSED = 10_000
+
+
+def write_polygons(
+    path: Path,
+    label_map: Path,
+    label_set: LabelSet,
+    scale: float | np.ndarray,
+    mpp: float,
+    min_area: float,
+    *,
+    caveat: str = "",
+    progress: Callable[[int], None] = lambda rows: None,
+) -> np.ndarray:
+    """Write a label map's regions as a GeoJSON FeatureCollection in full-resolution px, one region on a line.
+
+    A region is what hangs together by pixel edges (4-connected). Its outline follows the pixel edges, holes included,
+    so that neighbours share their border and never overlap. A region that is dropped as a speck leaves its hole in the
+    polygon around it: no class gains area that the label map does not give it.
+
+    Outlines come from GDAL's polygonize, strip by strip, as it keeps all that it is given in memory, and regions that
+    cross strips are put together by shapely.
+
+    Parameters
+    ----------
+    path : Path
+    label_map : Path
+        A file of `label_maps.write_label_map`.
+    label_set : LabelSet
+        Its background class, and pixels without tissue, get no polygons.
+    scale : float or ndarray of shape (2,)
+        Full-resolution px to a px of the label map, along x and y.
+    mpp : float
+        Scale of the label map.
+    min_area : float
+        Regions of fewer square microns are dropped.
+    caveat : str
+        What everyone who sees the outlines must know; a member of the collection.
+    progress : callable
+        Called with the number of rows that are read.
+
+    Returns
+    -------
+    ndarray of shape (C,), int64
+        Pixels of each class in dropped regions: what its polygons lack of its area in the label map.
+    """
+    classes = {index for index, code in enumerate(label_set.codes) if code != label_set.background}
+    dropped = np.zeros(len(label_set), np.int64)
+    least = math.ceil(round(min_area / mpp**2, 6))  # rounded, so that an area of just so many pixels is kept
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write('{"type":"FeatureCollection",')
+        if caveat:
+            file.write(f'"caveat":{_compact(caveat)},')
+        file.write('"features":[')
+        separator = "\n"
+        for region in regions(label_map, classes, least, progress=progress):
+            if region.pixels < least:
+                dropped[region.index] += region.pixels
+                continue
+            properties = _compact(_properties(label_set, region.index, region.pixels * mpp**2))
+            file.write(f'{separator}{{"type":"Feature","properties":{properties},"geometry":')
+            file.write('{"type":"Polygon","coordinates":[')
+            for number, ring in enumerate(region.rings()):
+                # A row of pixels is rounded alike everywhere, so borders stay shared and polygons valid.
+                file.write("," * (number > 0) + _compact(np.round(ring * scale, 2).tolist()))
+            file.write("]}}")
+            separator = ",\n"
+        file.write("\n]}\n")
+    return dropped
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _properties(label_set: LabelSet, index: int, area: float) -> dict:
+    code = label_set.codes[index]
+    return {
+        "objectType": "annotation",
+        "classification": {"name": label_set.describe(code), "color": list(label_set.colours[code])},
+        "measurements": {"label map area µm^2": round(area, 2)},
+    }
+
+
+@dataclass
+class Region:
+    """Pixels of one class that hang together by their edges, as far as they are known. Rings are closed, in map px.
+
+    Attributes
+    ----------
+    index : int
+        Class index.
+    pixels : int
+    shells : list of ndarray of shape (N, 2)
+        Outer rings, as (x, y), of its pieces in the strips that the map is read in.
+    holes : list of ndarray of shape (N, 2)
+        What the pieces close in, each by itself.
+    """
+
+    index: int
+    pixels: int
+    shells: list[np.ndarray] = field(default_factory=list)
+    holes: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, other: Region) -> None:
+        """Take in a region that touches this one."""
+        self.pixels += other.pixels
+        self.shells += other.shells
+        self.holes += other.holes
+
+    def fuse(self) -> None:
+        """Make one shell of all, and holes of what they close in together: these stay as they are from now on."""
+        import shapely
+
+        whole = shapely.union_all([shapely.Polygon(shell) for shell in self.shells])
+        shell, *holes = (_corners(shapely.get_coordinates(ring)) for ring in (whole.exterior, *whole.interiors))
+        self.shells = [shell]
+        self.holes += holes
+
+    def rings(self) -> list[np.ndarray]:
+        """Return the whole outline, the outer ring first."""
+        if len(self.shells) > 1:
+            self.fuse()
+        return [*self.shells, *self.holes]
+
+
+def _corners(ring: np.ndarray) -> np.ndarray:
+    """Return a ring without the points where its pieces met on a straight edge."""
+    points = ring[:-1]
+    along = (np.roll(points, 1, axis=0) == points) & (points == np.roll(points, -1, axis=0))
+    points = points[~along.any(axis=1)]
+    return np.vstack([points, points[:1]])
+
+
+def regions(
+    label_map: Path,
+    classes: Collection[int],
+    least: int,
+    rows: int = STRIP,
+    fused: int = FUSED,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Iterator[Region]:
+    """Yield the regions of the given classes, in the order in which they end.
+
+    Only a strip of the map is in memory, and the outlines of the regions that may go on below it.
+
+    Parameters
+    ----------
+    label_map : Path
+    classes : collection of int
+        Class indices.
+    least : int
+        Regions of fewer pixels may come without an outline.
+    rows : int
+        Height of a strip, in px.
+    fused : int
+        See `FUSED`.
+    progress : callable
+        Called with the number of rows that are read.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    open_regions, owner, above = [], np.zeros(0, int), -1  # `owner` and `above`: of the pixels in the last row so far
+    for top, strip in read_strips(label_map, rows):
+        parts, found = _parts(strip, top, classes, least)
+        known = [*open_regions, *found]
+        columns = np.flatnonzero(strip[0] == above)
+        links = owner[columns], len(open_regions) + parts[0, columns]
+        graph = coo_array((np.ones(len(columns)), links), shape=(len(known), len(known)))
+        groups = connected_components(graph, directed=False)[1]
+        joined = {}
+        for group, part in zip(groups.tolist(), known, strict=True):
+            if group in joined:
+                joined[group].add(part)
+            else:
+                joined[group] = part
+        going_on, owner = np.unique(groups[len(open_regions) + parts[-1]], return_inverse=True)
+        open_regions, above = [joined.pop(group) for group in going_on.tolist()], strip[-1]
+        for region in open_regions:
+            points = [len(shell) for shell in region.shells]
+            if sum(points[1:]) > sum(points[:1]) + fused:
+                region.fuse()
+        yield from (region for region in joined.values() if region.index in classes)
+        progress(top + len(strip))
+    yield from (region for region in open_regions if region.index in classes)
+
+
+def _parts(strip: np.ndarray, top: int, classes: Collection[int], least: int) -> tuple[np.ndarray, list[Region]]:
+    """Return the number of the region that each pixel of a strip belongs to, and the regions in this order."""
+    from rasterio.features import shapes
+    from skimage.measure import label
+
+    parts = label(strip, background=-1, connectivity=1).astype(np.int32) - 1
+    pixels = np.bincount(parts.ravel())
+    indices = np.empty(len(pixels), int)
+    indices[parts] = strip
+    found = [Region(index, count) for index, count in zip(indices.tolist(), pixels.tolist(), strict=True)]
+    drawn = pixels >= least
+    drawn[parts[[0, -1]]] = True  # they may grow in the neighbouring strips
+    drawn &= np.isin(indices, list(classes))
+    with POLYGONIZING:
+        outlines = list(shapes(parts, mask=drawn[parts], connectivity=4))
+    for shape, part in outlines:
+        shell, *holes = (np.add(ring, (0, top)) for ring in shape["coordinates"])
+        found[int(part)].shells.append(shell)
+        found[int(part)].holes += holes
+    return parts, found

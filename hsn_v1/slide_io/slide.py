@@ -1,0 +1,255 @@
+"""Slides and other images at any scale: RGB windows, read from the pyramid level that fits."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..errors import InputError
+from ..tiles import Window
+from .base import Level, Source
+from .sandboxed import opened_apart
+
+#: Microns per pixel that a microscope or scanner can have; other figures, such as 72 dpi, are no scale.
+PLAUSIBLE_MPP = 0.05, 10.0
+
+#: Pixels of a level that are resampled at once.
+PIECE_PIXELS = 1 << 24
+
+#: A level may be this much coarser than asked for.
+TOLERANCE = 1.01
+
+HOW_TO_FIND_MPP = (
+    "microns per pixel, from the scanner's or microscope's documentation, typically 0.25 for a 40x and 0.5 for a 20x "
+    "objective"
+)
+
+
+@dataclass(frozen=True)
+class Slide:
+    """An opened slide or image; a context manager. Each process opens its own.
+
+    Attributes
+    ----------
+    path : Path
+    mpp : float
+        Microns per pixel at full resolution.
+    notes : tuple of str
+        What the user should know.
+    levels : tuple of Level
+        The first one is full resolution.
+    close : callable
+        Closes the file.
+    corner : (int, int)
+        Row and column of the file's full resolution where the slide begins, as viewers show it.
+    piece : int
+        Pixels of a level that are resampled at once.
+    """
+
+    path: Path
+    mpp: float
+    notes: tuple[str, ...]
+    levels: tuple[Level, ...]
+    close: Callable[[], None] = lambda: None
+    corner: tuple[int, int] = (0, 0)
+    piece: int = PIECE_PIXELS
+
+    def __enter__(self) -> Slide:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    @property
+    def height(self) -> int:
+        """Rows at full resolution."""
+        return self.levels[0].height
+
+    @property
+    def width(self) -> int:
+        """Columns at full resolution."""
+        return self.levels[0].width
+
+    def frame(self, mpp: float) -> Window:
+        """Return the whole slide at another scale."""
+        return Window(0, 0, *self.size(mpp))
+
+    def size(self, mpp: float) -> tuple[int, int]:
+        """Rows and columns of the whole slide at another scale, at least 1."""
+        return tuple(max(1, round(side * self.mpp / mpp)) for side in (self.height, self.width))
+
+    def pixels(self) -> np.ndarray:
+        """Return all of it at full resolution, (height, width, 3) uint8; of a plain image, what is in memory already.
+
+        Raises
+        ------
+        InputError
+            If the file is damaged.
+        """
+        return self.levels[0].region(Window(0, 0, self.height, self.width))
+
+    def read(self, window: Window, mpp: float) -> np.ndarray:
+        """Read a window of the slide, scaled to `mpp`.
+
+        A pixel is the same in every window, up to rounding by 1. The whole slide is stretched to whole pixels
+        (`size`). Downsampling averages under a triangle: it does not alias, and unlike bicubic or Lanczos filters
+        it does not ring, which would draw halos around nuclei.
+
+        Parameters
+        ----------
+        window : Window
+            In px at `mpp`. What lies outside the slide is mirrored, as by ``cv2.BORDER_REFLECT``.
+        mpp : float
+            May be finer than the slide's.
+
+        Returns
+        -------
+        ndarray of shape (height, width, 3), uint8
+            RGB; transparent areas show the slide's background colour, or white.
+
+        Raises
+        ------
+        InputError
+            If this part of the file is damaged.
+        """
+        rows, columns = self.size(mpp)
+        row, column = _mirrored(window.top, window.height, rows), _mirrored(window.left, window.width, columns)
+        inside = Window(*map(int, (row.min(), column.min(), np.ptp(row) + 1, np.ptp(column) + 1)))
+        found = _resample(self._level(mpp), rows, columns, inside, self.piece)
+        return found[np.ix_(row - inside.top, column - inside.left)]
+
+    def _level(self, mpp: float) -> Level:
+        """The coarsest level that is at least as fine as `mpp`, or the finest."""
+
+        def reduction(level: Level) -> float:
+            return max(self.height / level.height, self.width / level.width)
+
+        fine = [level for level in self.levels if reduction(level) <= TOLERANCE * mpp / self.mpp]
+        return max(fine, key=reduction, default=self.levels[0])
+
+
+def open_slide(path: Path | str, mpp: float | None = None, override: bool = False) -> Slide:
+    """Open a slide or an image.
+
+    Parameters
+    ----------
+    path : Path or str
+        Slide of a format that OpenSlide reads, TIFF or OME-TIFF with 8-bit RGB, or an image file.
+    mpp : float, optional
+        Microns per pixel at full resolution, where the file does not state a plausible scale.
+    override : bool
+        `mpp` counts whatever the file states.
+
+    Returns
+    -------
+    Slide
+        Pixels whose height and width differ by up to 1 % count as square, with the mean of both.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or there is no plausible scale.
+    """
+    path = Path(path)
+    if mpp is not None and not _plausible(mpp):
+        raise InputError(f"--mpp {mpp:g}: expected {PLAUSIBLE_MPP[0]:g} to {PLAUSIBLE_MPP[1]:g}; {HOW_TO_FIND_MPP}")
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(opened_apart(path))
+        mpp, note = _scale(path, source, mpp, override)
+        notes = (*(f"{path}: {one}" for one in source.notes), *note)
+        return Slide(path, mpp, notes, source.levels, stack.pop_all().close, source.corner)
+
+
+def mpp_of_objective(text: str) -> float:
+    """Return the approximate microns per pixel of an objective such as "20x": 10 um by its magnification.
+
+    Raises
+    ------
+    InputError
+        If `text` is no magnification from 1 to 200.
+    """
+    try:
+        magnification = float(text.strip().lower().rstrip("x"))
+    except ValueError:
+        magnification = math.nan
+    if not 1 <= magnification <= 200:
+        raise InputError(f"--objective {text}: expected a magnification, such as 20x")
+    return 10 / magnification
+
+
+# --- Scale ------------------------------------------------------------------------------------------------------------
+
+
+def _plausible(*mpp: float) -> bool:
+    return all(PLAUSIBLE_MPP[0] <= one <= PLAUSIBLE_MPP[1] for one in mpp)
+
+
+def _scale(path: Path, source: Source, given: float | None, override: bool) -> tuple[float, list[str]]:
+    """Return the scale that counts, and a note where the file and the user disagree."""
+    stated = next((pair for pair in source.scales if _plausible(*pair)), None)
+    mean = stated and (stated[0] + stated[1]) / 2
+    differs = stated and given and abs(mean / given - 1) > 0.01
+    if given and (override or not stated):
+        return given, [f"{path}: {given:g} mpp as given, though the file states {mean:.4g}"] if differs else []
+    if not stated:
+        raise InputError(f"{path}: {_unknown(source)}; add --mpp ({HOW_TO_FIND_MPP}), or roughly --objective 20x")
+    if abs(stated[0] - stated[1]) > 0.01 * mean:
+        raise InputError(
+            f"{path}: pixels of {stated[1]:.4g} x {stated[0]:.4g} microns; resample it to square pixels, or give "
+            "--mpp-override if the file is wrong"
+        )
+    unused = f"{path}: the file states {mean:.4g} mpp, which counts, not {given or 0:g}; see --mpp-override"
+    return mean, [unused] if differs else []
+
+
+def _unknown(source: Source) -> str:
+    lens = f" (it names a {source.objective}x objective)" if source.objective else ""
+    if not source.scales:
+        return f"the file does not state its scale{lens}"
+    vertical, horizontal = source.scales[0]
+    size = f"{vertical:.4g}" if vertical == horizontal else f"{horizontal:.4g} x {vertical:.4g}"
+    low, high = PLAUSIBLE_MPP
+    dpi = f" ({25_400 / vertical:.4g} dpi)" if vertical > high else ""
+    return f"the file states {size} mpp{dpi}, which is implausible (expected {low:g} to {high:g}){lens}"
+
+
+# --- Windows ----------------------------------------------------------------------------------------------------------
+
+
+def _mirrored(start: int, length: int, side: int) -> np.ndarray:
+    """Where the pixels from `start` on come from in an axis of `side` px that goes on as its mirror image."""
+    position = np.arange(start, start + length) % (2 * side)
+    return np.minimum(position, 2 * side - 1 - position)
+
+
+def _resample(level: Level, rows: int, columns: int, window: Window, piece: int) -> np.ndarray:  # (height, width, 3)
+    """Read a window of a level that is stretched to `rows` by `columns` px."""
+    zoom_y, zoom_x = level.height / rows, level.width / columns
+    height, width = window.height, window.width
+    if height * zoom_y * width * zoom_x > piece and max(height, width) > 1:
+        return np.concatenate(
+            [_resample(level, rows, columns, half, piece) for half in window.halves()], int(width > height)
+        )
+    y, above, below = _support(window.top, height, zoom_y, level.height)
+    x, before, behind = _support(window.left, width, zoom_x, level.width)
+    region = level.region(Window(above, before, below - above, behind - before))
+    box = x - before, y - above, x - before + width * zoom_x, y - above + height * zoom_y
+    box = [min(edge, side) for edge, side in zip(box, region.shape[1::-1] * 2, strict=True)]
+    found = np.empty((height, width, 3), np.uint8)
+    for channel in range(3):  # in floating point: 8-bit images are rounded once along each axis
+        grey = Image.fromarray(region[..., channel].astype(np.float32))
+        found[..., channel] = np.rint(grey.resize((width, height), Image.Resampling.BILINEAR, box=box))
+    return found
+
+
+def _support(start: int, length: int, zoom: float, side: int) -> tuple[float, int, int]:
+    """Where a window begins along an axis of a level, and between which of its pixels the filter reaches."""
+    margin = math.ceil(max(zoom, 1)) + 1
+    first, last = math.floor(start * zoom) - margin, math.ceil((start + length) * zoom) + margin
+    return start * zoom, max(first, 0), min(last, side)

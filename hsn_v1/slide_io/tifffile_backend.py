@@ -1,0 +1,280 @@
+"""OME-TIFF and other TIFFs, by tifffile: one image of 8-bit RGB, of which tiles are read as they are needed."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+import numpy as np
+
+from ..errors import InputError
+from ..tiles import Window
+from .base import (
+    CONVERT,
+    MICRONS,
+    TIFF_UNITS,
+    Level,
+    Source,
+    check_size,
+    on_background,
+    orientation_notes,
+    overlapping,
+    scale_of,
+)
+from .pillow_backend import open_image
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage, TiffPageSeries
+
+#: Compressions that OpenSlide reads in any tiled TIFF: none, LZW, JPEG, deflate, PackBits, Aperio's JPEG 2000.
+OPENSLIDE_CODECS = (1, 5, 7, 8, 32773, 32946, 33003, 33005)
+
+
+def is_tiff(path: Path) -> bool:
+    """Tell whether a file begins as a TIFF does."""
+    with open(path, "rb") as file:
+        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def suits_openslide(path: Path) -> bool:
+    """Tell whether OpenSlide shows a tiled TIFF of no particular scanner as it is; it would not refuse the others."""
+    with _tiff(path) as file:
+        page = file.pages.first
+        orientation = page.tags.valueof(274, 1)
+        return (
+            not file.is_ome
+            and page.dtype == np.uint8
+            and page.photometric in (2, 6)
+            and page.samplesperpixel == 3
+            and orientation == 1
+            and page.compression in OPENSLIDE_CODECS
+        )
+
+
+def open_tiff(path: Path) -> Source:
+    """Open the largest image of a TIFF.
+
+    Parameters
+    ----------
+    path : Path
+        OME-TIFF, an ImageJ image of three channels, or one of 8-bit RGB; a pyramid, or a single image. Pillow gets
+        what else is in one piece.
+
+    Raises
+    ------
+    InputError
+        If it is a stack, its pixels are not 8-bit RGB, it is cut off, or nothing here decodes its compression.
+    """
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(_tiff(path))
+        if not len(file.pages):
+            raise InputError(f"{path}: a TIFF without an image, or damaged; get the file again")
+        _check_chain(path, file)
+        _check_others(path, file)
+        series = max(file.series, key=lambda one: _side(one, "Y") * _side(one, "X"))
+        notes = [] if len(file.series) == 1 else _other_images(file, series)
+        _check_planes(path, series)
+        _check_complete(path, series)
+        notes += orientation_notes(series.keyframe.tags.valueof(274, 1))
+        grey = _is_grey(series)
+        if grey:
+            notes.append("greyscale, converted to RGB")
+        elif not _is_rgb(series):
+            if series.keyframe.is_tiled or file.is_ome:
+                raise InputError(f"{path}: {_pixels(series)}; expected 8-bit RGB: convert it")
+            source = open_image(path, series.keyframe.index)
+            return replace(source, notes=(*notes, *source.notes))
+        _check_codec(path, series)
+        if series.keyframe.samplesperpixel == 4:
+            notes.append("transparent pixels are taken as white")
+        for page in (page for level in series.levels for page in level.pages):
+            stack.callback(page.parent.filehandle.close)
+        levels = tuple(_level(path, level) for level in series.levels)
+        scales, objective = _scales(file, series)
+        return Source(levels, tuple(scales), objective, tuple(notes), close=stack.pop_all().close)
+
+
+def _tiff(path: Path) -> TiffFile:
+    import tifffile
+
+    tifffile.logger().disabled = True  # what it finds wrong ends as an InputError, or does no harm
+    return tifffile.TiffFile(path)
+
+
+def _side(series: TiffPageSeries, axis: str) -> int:
+    return dict(zip(series.axes, series.shape, strict=True)).get(axis, 1)
+
+
+def _other_images(file: TiffFile, series: TiffPageSeries) -> list[str]:
+    sizes = ", ".join(f"{_side(one, 'X')} x {_side(one, 'Y')} px" for one in file.series if one is not series)
+    return [
+        f"holds {len(file.series)} images; the largest is read, {_side(series, 'X')} x {_side(series, 'Y')} px, "
+        f"not those of {sizes}"
+    ]
+
+
+# --- What is refused --------------------------------------------------------------------------------------------------
+
+
+def _check_chain(path: Path, file: TiffFile) -> None:
+    """Raise InputError if a page points to a next one that is not in the file: it is cut off."""
+    last, layout, handle = file.pages[len(file.pages) - 1], file.tiff, file.filehandle
+    handle.seek(last.offset)
+    tags = int.from_bytes(handle.read(layout.tagnosize), _order(file))
+    handle.seek(last.offset + layout.tagnosize + tags * layout.tagsize)
+    if int.from_bytes(handle.read(layout.offsetsize), _order(file)):
+        raise InputError(f"{path}: damaged: it ends before its last page; get the file again")
+
+
+def _check_others(path: Path, file: TiffFile) -> None:
+    """Raise InputError if an OME-TIFF names other files than those of its own folder, or a pipe or device."""
+    if not file.is_ome:
+        return
+    for uuid in ElementTree.fromstring(file.ome_metadata).findall(".//{*}UUID"):
+        name = uuid.get("FileName", path.name)
+        other = path.parent / name
+        if Path(name).name != name or (other.exists() and not other.is_file()):
+            raise InputError(f"{path}: names {name!r}, expected files of its own folder; get the file again")
+
+
+def _order(file: TiffFile) -> str:
+    return "little" if file.byteorder == "<" else "big"
+
+
+def _check_complete(path: Path, series: TiffPageSeries) -> None:
+    """Raise InputError if a level's pixels lie beyond the end of their file."""
+    for level in series.levels:
+        for page in level.pages:
+            if page is None:
+                raise InputError(
+                    f"{path}: an OME-TIFF of several files, some of which are not here; put them into its folder"
+                )
+            ends = np.add(page.dataoffsets, page.databytecounts, dtype=np.int64)
+            if ends.max(initial=0) > page.parent.filehandle.size:
+                raise InputError(f"{path}: damaged: it ends before its pixels do; get the file again")
+
+
+def _check_planes(path: Path, series: TiffPageSeries) -> None:
+    """Raise InputError if a series has more than one plane."""
+    planes = {axis: side for axis, side in zip(series.axes, series.shape, strict=True) if axis not in "YXSC"}
+    if any(side > 1 for side in planes.values()):
+        named = ", ".join(f"{axis}={side}" for axis, side in planes.items())
+        raise InputError(f"{path}: a stack of planes ({named}); save the one to segment as a file of its own")
+
+
+def _is_rgb(series: TiffPageSeries) -> bool:
+    """Tell whether tifffile gives RGB: of colour planes or pixels, or of three channels."""
+    page, samples, channels = series.keyframe, _side(series, "S"), _side(series, "C")
+    if series.dtype != np.uint8 or not {"Y", "X"} < set(series.axes):
+        return False
+    if samples == 1:
+        return channels == 3 and page.photometric in (1, 2)
+    colours = page.photometric == 2 or (page.photometric == 6 and page.compression == 7)
+    return channels == 1 and colours and samples in (3, 4)
+
+
+def _is_grey(series: TiffPageSeries) -> bool:
+    """Tell whether a series is one grey image in a piece; one in tiles is rather a channel of fluorescence."""
+    page = series.keyframe
+    kind = page.photometric == 1 and page.samplesperpixel == 1 and not page.is_tiled and not page.parent.is_ome
+    return kind and series.dtype == np.uint8 and set(series.axes) == {"Y", "X"}
+
+
+def _pixels(series: TiffPageSeries) -> str:
+    shape = ", ".join(f"{axis}={side}" for axis, side in zip(series.axes, series.shape, strict=True))
+    return f"{series.keyframe.photometric.name} pixels of {series.dtype} with axes {shape}"
+
+
+def _check_codec(path: Path, series: TiffPageSeries) -> None:
+    """Raise InputError if tifffile has no decoder for a series."""
+    import tifffile
+
+    try:
+        tifffile.TIFF.DECOMPRESSORS[series.keyframe.compression]
+    except (KeyError, ImportError):
+        name = getattr(series.keyframe.compression, "name", series.keyframe.compression)
+        raise InputError(f"{path}: its compression ({name}) is not supported; {CONVERT} --compression jpeg") from None
+
+
+# --- Pixels -----------------------------------------------------------------------------------------------------------
+
+
+def _level(path: Path, series: TiffPageSeries) -> Level:
+    height, width = _side(series, "Y"), _side(series, "X")
+
+    @cache
+    def decoded(page: TiffPage) -> np.ndarray:  # (H, W, samples)
+        check_size(path, height, width)
+        _keep_open(page)
+        pixels = page.asarray()
+        return np.moveaxis(pixels, 0, -1) if page.keyframe.planarconfig == 2 else pixels.reshape(*pixels.shape[:2], -1)
+
+    def region(window: Window) -> np.ndarray:
+        if series.keyframe.is_tiled:
+            planes = [tiled_region(page, window) for page in series.pages]
+        else:
+            planes = [decoded(page)[window.within(Window(0, 0, height, width))] for page in series.pages]
+        pixels = planes[0] if len(planes) == 1 else np.concatenate(planes, axis=-1)
+        if pixels.shape[-1] == 1:
+            return np.repeat(pixels, 3, axis=-1)
+        return on_background(pixels) if pixels.shape[-1] == 4 else pixels
+
+    return Level(height, width, region)
+
+
+def _keep_open(page: TiffPage) -> None:
+    """Open a page's file; of a set of files, tifffile closed those that are not the first."""
+    if page.parent.filehandle.closed:
+        page.parent.filehandle.open()
+
+
+def tiled_region(page: TiffPage, window: Window) -> np.ndarray:
+    """Read a window of a tiled page, only the tiles that it overlaps; a tile that is left out is white.
+
+    Returns
+    -------
+    ndarray of shape (height, width, samples), uint8
+    """
+    layout, file = page.keyframe, page.parent.filehandle
+    tall, wide, samples = layout.tilelength, layout.tilewidth, layout.samplesperpixel
+    down, across = -(-layout.imagelength // tall), -(-layout.imagewidth // wide)
+    _keep_open(page)
+    region = np.full((window.height, window.width, samples), 255, np.uint8)
+    for tile, inside, target in overlapping(window, tall, wide):
+        for plane in range(samples if layout.planarconfig == 2 else 1):
+            number = (plane * down + tile.top // tall) * across + tile.left // wide
+            if page.databytecounts[number]:
+                file.seek(page.dataoffsets[number])
+                encoded = file.read(page.databytecounts[number])
+                if len(encoded) < page.databytecounts[number]:
+                    raise EOFError("the file ends within a tile")
+                pixels = layout.decode(encoded, number, jpegtables=page.jpegtables)[0][0]
+                region[(*target, slice(plane, plane + pixels.shape[-1]))] = pixels[inside]
+    return region
+
+
+# --- Scale ------------------------------------------------------------------------------------------------------------
+
+
+def _scales(file: TiffFile, series: TiffPageSeries) -> tuple[list[tuple[float, float]], str | None]:
+    """Return the pixel sizes that the file states for a series, and the magnification of the objective."""
+    page, scales, objective = series.keyframe, [], None
+    down, across = page.resolution[::-1]
+    if file.is_ome:
+        root = ElementTree.fromstring(file.ome_metadata)
+        pixels = root.findall("{*}Image")[file.series.index(series)].find("{*}Pixels")
+        sizes = [(pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "YX"]
+        scales += scale_of(*(size and float(size) * MICRONS.get(unit, 0) for size, unit in sizes))
+        lens = root.find(".//{*}Objective")
+        objective = None if lens is None else lens.get("NominalMagnification")
+    if file.is_imagej:
+        micron = MICRONS.get(file.imagej_metadata.get("unit", ""), 0)
+        scales += scale_of(down, across, lambda density: micron / density)
+    unit = TIFF_UNITS.get(page.resolutionunit, 0)
+    if (down, across) != (1, 1):  # which is what tifffile gives where the file states none
+        scales += scale_of(down, across, lambda density: unit / density)
+    return scales, objective

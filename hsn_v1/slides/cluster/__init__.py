@@ -1,0 +1,1 @@
+"""Many slides on the workers of a Dask cluster."""

@@ -1,0 +1,146 @@
+"""Writing a classifier's file of classes: complete and commented, with distinct colours, to be edited by hand."""
+
+from __future__ import annotations
+
+import colorsys
+import json
+from collections.abc import Mapping, Sequence
+
+from ..class_file import parse_taxonomy
+from ..errors import InputError
+from ..labels import BACKGROUND_RULES, Colour
+
+#: What background is called, and its colour, where a file of classes is made.
+BACKGROUND, WHITE = "Background", (255, 255, 255)
+
+#: How background can be found, by the option's name: a `BACKGROUND_RULES` each.
+BACKGROUND_OPTIONS = {"brightness": BACKGROUND_RULES[0], "grey": BACKGROUND_RULES[1]}
+
+_GOLDEN = 0.618033988749895  # hues at multiples of it never come close to each other
+
+_TEMPLATE = """\
+# Classes of {model}: everything about this classifier that its weights do not say.
+# Names, colours and label sets may be edited at any time; the order of [outputs] belongs to the weights and may not.
+# docs/own_classes.md explains every key.
+
+mpp = {mpp:.10g} # microns per pixel of the training patches
+mean = {mean} # of the training patches' pixels, of R, G and B
+std = {std}
+
+# The network's outputs in their order: code = "name in words". A dot makes a parent: TUM.LOW is a kind of TUM.
+[outputs]
+{outputs}
+
+# Label sets: classes that compete for each pixel. Each has a name, which is that of its folders and files.
+[label_sets.tissue]
+{background}
+# other = "Other"             # a class of the tissue that no other class claims; add its colour below
+# always_present = ["..."]    # classes that are localised in every tile, whatever their score
+# objects = "..."             # a class made of objects, which are counted and outlined one by one
+
+# Colours in mask files as [red, green, blue], in the order of the indices in label maps: 0, 1, 2, ...
+[label_sets.tissue.classes]
+{classes}
+
+# Colours, or indices, of ground truth that is of no class and does not count.
+[label_sets.tissue.unlabelled]
+{excluded}
+"""
+
+_BACKGROUND = """\
+background = {code}     # found by how bright a pixel is, not by the classifier
+background_rule = {rule} # "brightness" as published, "grey above 200" as benchmarks do
+bright = []                   # tissue that may be as bright as background, and wins over it
+set_aside = [{code}]    # left out of the Grad-CAM mask and of the "fore" confusion matrix"""
+
+_NO_BACKGROUND = """\
+# background = "Background"   # a class that is found by how bright a pixel is; add its colour below
+# background_rule = "brightness"
+# bright = []                 # tissue that may be as bright as background, and wins over it"""
+
+
+def class_file(
+    model: str,
+    classes: Mapping[str, Colour | None],
+    mpp: float,
+    mean: Sequence[float],
+    std: Sequence[float],
+    background: str | None = "brightness",
+) -> str:
+    """Return the text of a new file of classes, with one label set that is called ``tissue``.
+
+    Parameters
+    ----------
+    model : str
+        Name of the classifier.
+    classes : mapping of str to colour or None
+        The outputs in their order; those without a colour get one.
+    mpp : float
+        Scale of the training patches, in microns per pixel.
+    mean, std : sequence of one or three floats
+        Of the training patches' pixels, in 0..255.
+    background : {"brightness", "grey"} or None
+        How a class for background is found, which comes last; None for no such class. A class of this name that
+        the classifier has takes its place.
+
+    Returns
+    -------
+    str
+        What `class_file.parse_taxonomy` reads.
+
+    Raises
+    ------
+    InputError
+        If there can be no such file: no class, too many, or a colour twice.
+    """
+    rule = None if BACKGROUND in classes else background
+    given = [colour for colour in classes.values() if colour]
+    drawn = iter(distinct_colours(len(classes), [*given, WHITE]))
+    colours = {code: colour or next(drawn) for code, colour in classes.items()}
+    if rule:
+        colours[BACKGROUND] = WHITE
+    lines = _TEMPLATE.format(
+        model=model,
+        mpp=mpp,
+        mean=_numbers(mean),
+        std=_numbers(std),
+        outputs="\n".join(f"{_quoted(code)} = {_quoted(code)}" for code in classes),
+        classes="\n".join(f"{_quoted(code)} = {list(colour)}" for code, colour in colours.items()),
+        excluded=("# " if WHITE in colours.values() else "") + f'"white" = {list(WHITE)}\n"excluded" = {len(colours)}',
+        background=_BACKGROUND.format(code=_quoted(BACKGROUND), rule=_quoted(BACKGROUND_OPTIONS[rule]))
+        if rule
+        else _NO_BACKGROUND,
+    )
+    parse_taxonomy(lines, f"classes of {model}")
+    return lines
+
+
+def distinct_colours(count: int, taken: Sequence[Colour] = ()) -> list[Colour]:
+    """Return colours that differ from each other and from those that are taken."""
+    found: list[Colour] = []
+    number = 0
+    while len(found) < count:
+        hue, turn = number * _GOLDEN % 1, number // 8 % 4
+        rgb = colorsys.hsv_to_rgb(hue, (0.85, 0.55, 0.95, 0.7)[turn], (0.85, 0.95, 0.5, 0.7)[turn])
+        colour = tuple(round(255 * value) for value in rgb)
+        if colour not in found and colour not in taken:
+            found.append(colour)
+        number += 1
+    return found
+
+
+def parse_class(text: str) -> tuple[str, Colour | None]:
+    """Return code and colour of an option such as ``tumour`` or ``tumour=#004080``, or raise InputError."""
+    code, _, colour = text.partition("=")
+    digits = colour.removeprefix("#")
+    if not code.strip() or ("=" in text and (len(digits) != 6 or set(digits.lower()) - set("0123456789abcdef"))):
+        raise InputError(f"--classes {text}: expected a name, or a name with a colour such as tumour=#004080")
+    return code.strip(), tuple(bytes.fromhex(digits)) if digits else None
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return str([round(float(value), 4) for value in values])

@@ -1,0 +1,157 @@
+"""How well a classifier does on patches that it was not trained on: thresholds, figures of each class, curves."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..io.writing import write_bytes, write_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+LOG = "log.csv"
+
+
+def read_log(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a training's log, one for each finished epoch; none if there is no log.
+
+    An epoch stands there twice if training was killed when it was logged and not yet saved: the later row counts. What
+    is damaged is left out.
+    """
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    rows = csv.DictReader(io.StringIO(text.replace("\0", "")))
+    return list({row["epoch"]: row for row in rows if _is_whole(row)}.values())
+
+
+def _is_whole(row: dict[str, str]) -> bool:
+    try:
+        return int(row["epoch"]) >= 0 and all(math.isfinite(float(row[key])) for key in ("loss", "val_loss"))
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
+def equal_error_thresholds(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return each class's threshold: the ROC point where sensitivity and specificity are nearest to each other.
+
+    Every threshold between the score at that point and the next lower one tells these patches apart in the same way;
+    the middle is the one that others are likeliest to be told apart by.
+
+    Parameters
+    ----------
+    targets : ndarray of shape (N, K), 0 or 1
+    scores : ndarray of shape (N, K), in 0..1
+
+    Returns
+    -------
+    ndarray of shape (K,), float64, in 1/3..1
+        1 for a class that does not occur: nothing is known of when it would be present.
+    """
+    from sklearn.metrics import roc_curve
+
+    thresholds = np.ones(targets.shape[1])
+    for i, (truth, score) in enumerate(zip(targets.T, scores.T, strict=True)):
+        if truth.all():
+            thresholds[i] = score.min()
+        elif truth.any():
+            false_positives, sensitivity, at = roc_curve(truth, score)
+            point = at[np.abs(sensitivity - (1 - false_positives)).argmin()]
+            thresholds[i] = (point + score[score < point].max(initial=0)) / 2
+    return thresholds.clip(1 / 3, 1)
+
+
+def classification_report(
+    codes: Sequence[str], targets: np.ndarray, scores: np.ndarray, thresholds: np.ndarray
+) -> list[dict]:
+    """Return how well each class is told, for the classes that are neither in none nor in all of the patches.
+
+    Parameters
+    ----------
+    codes : sequence of K str
+    targets, scores : ndarray of shape (N, K)
+    thresholds : ndarray of shape (K,)
+
+    Returns
+    -------
+    list of dict
+        With the keys class, patches, AUC, sensitivity, specificity, F1 and threshold.
+    """
+    from sklearn.metrics import f1_score, recall_score, roc_auc_score
+
+    rows = []
+    for code, truth, score, threshold in zip(codes, targets.T, scores.T, thresholds, strict=True):
+        if 0 < truth.sum() < len(truth):
+            found = score >= threshold
+            rows.append(
+                {
+                    "class": code,
+                    "patches": int(truth.sum()),
+                    "AUC": roc_auc_score(truth, score),
+                    "sensitivity": recall_score(truth, found),
+                    "specificity": recall_score(truth, found, pos_label=0),
+                    "F1": f1_score(truth, found, zero_division=0),
+                    "threshold": float(threshold),
+                }
+            )
+    return rows
+
+
+def write_report(out: Path, rows: list[dict]) -> None:
+    """Write the classes' figures as ``classes.csv`` and ``classes.png``, and the learning curves as ``curves.png``."""
+    cells = ([round(value, 4) if isinstance(value, float) else value for value in row.values()] for row in rows)
+    write_table(out / "classes.csv", [list(rows[0]) if rows else ["class"], *cells])
+    _save(class_figure(rows), out / "classes.png")
+    _save(curve_figure(read_log(out / LOG)), out / "curves.png")
+
+
+def class_figure(rows: list[dict]) -> Figure:
+    """Draw each class's figures: a row for each class, with its number of patches."""
+    from matplotlib.figure import Figure  # without pyplot: needs no display, keeps no state
+
+    figure = Figure(figsize=(8, 1.6 + 0.3 * len(rows)), dpi=130, layout="constrained")
+    axes = figure.add_subplot(xlim=(-0.02, 1.02), title="Classifier on the validation patches")
+    for key, marker in (("AUC", "o"), ("sensitivity", ">"), ("specificity", "<"), ("F1", "x")):
+        axes.plot([row[key] for row in rows], range(len(rows)), marker, label=key, markersize=7)
+    axes.set_yticks(range(len(rows)), [f"{row['class']} ({row['patches']})" for row in rows])
+    axes.set_ylabel("class (patches that have it)")
+    axes.invert_yaxis()
+    axes.margins(y=0.6 / max(len(rows), 1))
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def curve_figure(log: list[dict[str, str]]) -> Figure:
+    """Draw the training's and the validation's loss over the epochs, and mark the epoch that is kept."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(8, 4.5), dpi=130, layout="constrained")
+    axes = figure.add_subplot(xlabel="epoch", ylabel="weighted cross-entropy + weight decay", title="Learning curves")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    epochs = range(1, len(log) + 1)
+    for key, label in (("loss", "training"), ("val_loss", "validation")):
+        axes.plot(epochs, [float(row[key]) for row in log], ".-", label=label)
+    if log:
+        losses = [float(row["val_loss"]) for row in log]
+        best = int(np.argmin(losses))
+        axes.plot(best + 1, losses[best], "o", fillstyle="none", markersize=12, color="black", label="kept")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> None:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    write_bytes(path, picture.getvalue())

@@ -1,0 +1,245 @@
+"""Everything that is shown of an entry, opened and kept as long as it is looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..errors import InputError
+from ..labels import LabelSet
+from ..show.figures import blend
+from .cache import Cache, stamp
+from .facts import Areas, classes_of
+from .library import Entry, Library, stage_files
+from .masks import Frame, mask_size, mask_strips
+from .pictures import THUMBNAIL, Pictures, jpeg
+from .pyramids import Pyramid, build_pyramid, read_pyramid, read_small
+from .scoring import Truth, confusion, find_truth, read_truth, scores
+
+#: Compressed label maps and ground truth in memory, and where stored label maps' tiles lie, in bytes.
+PYRAMID_BYTES = 64 << 20
+
+#: How a demo's stages are called.
+STAGE_TITLES = {"CRF": "after CRF", "Adjust": "adjusted", "GradCAM": "Grad-CAM"}
+
+#: A demo's maps of a class: what their keys begin with, their folders, and how they are called.
+MAPS = {"cam": ("gradcam_unadjusted", "Grad-CAM of"), "map": ("gradcam", "adjusted map of")}
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """What the server keeps open.
+
+    Attributes
+    ----------
+    library : Library
+    truth : Path or None
+        Folder of the user's own ground truth.
+    """
+
+    library: Library
+    truth: Path | None = None
+    pictures: Pictures = field(default_factory=Pictures)
+    areas: Areas = field(default_factory=Areas)
+    pyramids: Cache = field(default_factory=lambda: Cache(PYRAMID_BYTES, lambda pyramid: pyramid.nbytes))
+    truths: Cache = field(default_factory=lambda: Cache(PYRAMID_BYTES, lambda truth: truth.pyramid.nbytes))
+    scored: Cache = field(default_factory=lambda: Cache(4096))
+    thumbnails: Cache = field(default_factory=lambda: Cache(32 << 20, len))
+
+    # --- Layers: label maps of an entry, by a key --------------------------------------------------------------------
+
+    def layer(self, entry: Entry, label_set: LabelSet, key: str) -> Pyramid:
+        """Return a layer of a label set: "labels", a demo's stage, "truth", or a class's map: see `MAPS`.
+
+        Raises
+        ------
+        LookupError
+            If there is no such layer.
+        FileNotFoundError
+            If its file is gone.
+        InputError
+            If its file cannot be read.
+        """
+        if key == "truth":
+            return self.ground_truth(entry, label_set).pyramid
+        path = self.layer_file(entry, label_set, key)
+        if not entry.image:
+            return self.pyramids.get(stamp(path), lambda: read_pyramid(path))
+        colours = None if ":" in key else label_set
+        return self.pyramids.get((stamp(path), key), lambda: self._read_mask(path, colours))
+
+    def layer_file(self, entry: Entry, label_set: LabelSet, key: str) -> Path:
+        """Return the file of a layer that a run wrote; LookupError if there can be none."""
+        folder = entry.folder / label_set.name
+        if not entry.image:
+            if key != "labels":
+                raise LookupError(key)
+            path = folder / f"{Path(entry.title).stem}.ome.tif"
+        elif (kind := key.partition(":")[0]) in MAPS and key.removeprefix(f"{kind}:") in label_set.codes:
+            path = folder / MAPS[kind][0] / f"{Path(entry.image).stem}_h{key.removeprefix(f'{kind}:')}.png"
+        else:
+            path = stage_files(entry.folder, label_set.name, entry.image).get(key)
+        if path is None:
+            raise LookupError(key)
+        return self.library.inside(path)
+
+    @staticmethod
+    def _read_mask(path: Path, label_set: LabelSet | None) -> Pyramid:
+        height, width = mask_size(path)
+        return build_pyramid(mask_strips(path, label_set, height, width), height, width)
+
+    def main_key(self, entry: Entry, label_set: LabelSet) -> str:
+        """Return the key of the layer that is shown first."""
+        stages = stage_files(entry.folder, label_set.name, entry.image) if entry.image else ()
+        return next(iter(stages), "labels")
+
+    def frame(self, entry: Entry, size: tuple[int, int]) -> Frame:
+        """Return where a label map of a size in px lies on its slide: over all of it."""
+        return Frame(*(self.full_size(entry) or size), *size)
+
+    def full_size(self, entry: Entry) -> tuple[int, int] | None:
+        """Return height and width at full resolution, in px, of the slide itself if it can be read."""
+        try:
+            picture = self.pictures.open(self.source(entry), entry.mpp)
+            return picture.height, picture.width
+        except (OSError, InputError):
+            known = entry.record.get("height"), entry.record.get("width")
+            return known if all(known) else None
+
+    def source(self, entry: Entry) -> Path:
+        """Return an entry's slide or image; FileNotFoundError if it is not known or gone."""
+        if entry.source is None or not entry.source.is_file():
+            raise FileNotFoundError(f"{entry.source or entry.title}: not there any more, or moved")
+        return entry.source
+
+    # --- Ground truth ------------------------------------------------------------------------------------------------
+
+    def ground_truth(self, entry: Entry, label_set: LabelSet) -> Truth:
+        """Return ground truth at the scale of the label map; LookupError if there is none."""
+        path = find_truth(entry, label_set.name, self.truth)
+        if path is None:
+            raise LookupError("truth")
+        size = self.layer(entry, label_set, self.main_key(entry, label_set)).size
+        frame = self.frame(entry, size)
+        return self.truths.get((stamp(path), label_set.name, frame), lambda: read_truth(path, label_set, frame))
+
+    def score(self, entry: Entry, label_set: LabelSet, key: str) -> dict[str, Any]:
+        """Return how well a layer agrees with the ground truth, and notes; LookupError without ground truth."""
+        truth = self.ground_truth(entry, label_set)
+        path = self.layer_file(entry, label_set, key)
+        known = stamp(path), key, label_set.name, stamp(find_truth(entry, label_set.name, self.truth))
+
+        def compute() -> dict[str, Any]:
+            counts = confusion(truth.pyramid, self.layer(entry, label_set, key), label_set)
+            return scores(counts, label_set) | {"notes": list(truth.notes)}
+
+        return self.scored.get(known, compute)
+
+    # --- Pages -------------------------------------------------------------------------------------------------------
+
+    def describe(self, entry: Entry) -> dict[str, Any]:
+        """Return all that the page of an entry needs."""
+        problem, picture = "", None
+        try:
+            picture = self.pictures.open(self.source(entry), entry.mpp)
+        except (OSError, InputError) as error:
+            problem = str(error)
+        sets = [self._describe_set(entry, label_set) for label_set in entry.label_sets]
+        shown = [layer for one in sets for layer in one["layers"] if "width" in layer]
+        size = (picture.height, picture.width) if picture else self.full_size(entry)
+        if not size:
+            size = (shown[0]["height"], shown[0]["width"]) if shown else (1, 1)
+        return {
+            "id": entry.id,
+            "title": entry.title,
+            "status": entry.status,
+            "reason": entry.reason,
+            "notes": list(entry.notes),
+            "source": str(entry.source or ""),
+            "problem": problem,
+            "version": _version(entry.source),
+            "height": size[0],
+            "width": size[1],
+            "mpp": entry.mpp,
+            "sets": sets,
+        }
+
+    def _describe_set(self, entry: Entry, label_set: LabelSet) -> dict[str, Any]:
+        keys = {"labels": "segmentation"}
+        if entry.image:
+            keys = {stage: STAGE_TITLES[stage] for stage in stage_files(entry.folder, label_set.name, entry.image)}
+        layers = [self._describe_layer(entry, label_set, key, title) for key, title in keys.items()]
+        if find_truth(entry, label_set.name, self.truth):
+            layers.append(self._describe_layer(entry, label_set, "truth", "ground truth"))
+        if entry.image:
+            layers += [
+                self._describe_layer(entry, label_set, key, f"{title} {label_set.name_of(code)}")
+                for code in label_set.codes
+                for kind, (_, title) in MAPS.items()
+                if self.layer_file(entry, label_set, key := f"{kind}:{code}").is_file()
+            ]
+        return {
+            "name": label_set.name,
+            "classes": classes_of(label_set),
+            "areas": self.areas.of(entry, label_set),
+            "layers": layers,
+        }
+
+    def _describe_layer(self, entry: Entry, label_set: LabelSet, key: str, title: str) -> dict[str, Any]:
+        layer = {"key": key, "title": title}
+        try:
+            # Ground truth is not read before it is looked at: it has the size of what it is compared with.
+            shown = self.main_key(entry, label_set) if key == "truth" else key
+            pyramid = self.layer(entry, label_set, shown)
+            own = shown == key
+            path = self.layer_file(entry, label_set, key) if own else find_truth(entry, label_set.name, self.truth)
+        except (OSError, InputError, LookupError) as error:
+            return layer | {"problem": str(error)}
+        frame = self.frame(entry, pyramid.size)
+        place = {"across": frame.width, "down": frame.height}
+        return layer | {"height": frame.rows, "width": frame.columns, "version": _version(path), **place}
+
+    def thumbnail(self, entry: Entry, label_set: LabelSet | None, palette: str) -> bytes:
+        """Return a JPEG of an entry with its label map half over it; of what is left of it, if the slide is gone."""
+        source, pyramid, key = None, None, [entry.id, palette]
+        try:
+            source = self.source(entry)
+            key.append(stamp(source))
+        except FileNotFoundError:
+            if label_set is None:
+                raise
+        if label_set:
+            main = self.main_key(entry, label_set)
+            key += [label_set.name, stamp(self.layer_file(entry, label_set, main))]
+
+        def draw() -> bytes:
+            nonlocal pyramid
+            picture = self.pictures.thumbnail(source, entry.mpp) if source else None
+            if label_set is None:
+                return jpeg(picture)
+            pyramid = self.layer(entry, label_set, main)
+            return jpeg(_with_labels(picture, read_small(pyramid, THUMBNAIL), label_set, palette))
+
+        return self.thumbnails.get(tuple(key), draw)
+
+
+def _with_labels(picture: Image.Image | None, labels: np.ndarray, label_set: LabelSet, palette: str) -> Image.Image:
+    factor = THUMBNAIL / max(labels.shape)
+    height, width = (max(1, round(side * factor)) for side in labels.shape)
+    width, height = picture.size if picture else (width, height)
+    colours = np.array([*(one[palette] for one in classes_of(label_set)), (255, 255, 255)], np.uint8)
+    painted = colours[np.minimum(labels, len(label_set))]
+    painted = np.asarray(Image.fromarray(painted).resize((width, height), Image.Resampling.NEAREST))
+    return Image.fromarray(blend(painted, np.asarray(picture), 0.5) if picture else painted)
+
+
+def _version(path: Path | None) -> str:
+    """Return what changes with a file, for addresses that browsers may keep."""
+    try:
+        return "-".join(str(part) for part in stamp(path)[1:]) if path else ""
+    except OSError:
+        return ""

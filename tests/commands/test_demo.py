@@ -1,0 +1,120 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from demo_01_segment_patches import segment
+from hsn_v1.commands import defaults
+from hsn_v1.commands import demo as cli
+from hsn_v1.io import models
+from hsn_v1.io.writing import write_picture
+
+pytestmark = pytest.mark.slow
+
+REPOSITORY = Path(__file__).parents[2]
+PARAMS = {"input_name": "patches", "htt_mode": "func"}
+PUBLISHED = {"func": {"fIoU": 0.54217157, "mIoU": 0.55052868}}
+
+
+@pytest.fixture
+def demo(monkeypatch):
+    def call(*arguments, params=PARAMS, model="toy"):
+        monkeypatch.setattr(sys, "argv", ["demo", *map(str, arguments)])
+        return cli.demo("Test.", segment, params, model, PUBLISHED, ("patches", "toy"))
+
+    return call
+
+
+def test_a_run_ends_with_a_table_and_where_the_files_are(demo, root, tmp_path, capsys):
+    assert demo("--root", root, "--out", tmp_path / "there", "--workers", 2, "--grad-cams") == 0
+    out, err = capsys.readouterr()
+    assert "4 of 4 images" in out
+    assert "0.5505" in out
+    assert f"results in {tmp_path / 'there' / 'index.html'}\n" in out
+    assert "0.5505" in (tmp_path / "there" / "index.html").read_text(encoding="utf-8")
+    assert (tmp_path / "there" / "func" / "patch" / "b c.png").exists()
+    assert [*(tmp_path / "there" / "func" / "gradcam_unadjusted").iterdir()]
+    assert err == ""
+
+
+def test_objects_have_a_table_where_true_ones_are_known(demo, root, capsys):
+    for number, file in enumerate(("a#1", "ü")):
+        labels = np.eye(20, dtype=np.uint8) * (number + 1)
+        write_picture(root / "gt" / "glands" / "glas_multi_gland" / f"{file}.bmp", labels)
+    assert demo("--root", root, "--workers", 2, params={"input_name": "glands", "htt_mode": "glas"}) == 0
+    out, _ = capsys.readouterr()
+    assert "glas: objects after CRF" in out
+    assert len(re.findall(r"│ all +│ +2 │", out)) == 2
+    assert "test A" not in out
+
+
+def test_quiet_says_nothing(demo, root, capsys):
+    assert demo("--root", root, "--quiet", "--workers", 2) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_failed_image_is_told_and_makes_the_status_1(demo, root, capsys):
+    (root / "img" / "patches" / "b c.png").write_bytes(b"broken")
+    assert demo("--root", root, "--workers", 2) == 1
+    out, err = capsys.readouterr()
+    assert "3 of 4 images" in out
+    (line,) = err.splitlines()
+    assert line.startswith(f"failed: {root / 'img' / 'patches' / 'b c.png'}: not an image")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda root: (root / "img").rename(root / "moved"), "img/patches: no such folder"),
+        (lambda root: (root / "gt").rename(root / "moved"), "gt/patches/func: no such folder"),
+        (lambda root: (root / "data").rename(root / "moved"), "data: no such folder"),
+        (lambda root: (root / "data" / "toy.h5").write_bytes(b""), "toy.h5: not a file of Keras weights"),
+        (lambda root: (root / "data" / "func_optimal_pcc.npy").write_bytes(b""), "not a file of NumPy's"),
+        (lambda root: (root / "out").write_text("a file"), "out/patches: cannot be written to"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line_and_status_2(demo, root, capsys, spoil, message):
+    spoil(root)
+    assert demo("--root", root, "--quiet") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    ("script", "name"),
+    [("demo_01_segment_patches.py", "01_tuning_patch"), ("demo_02_segment_glas_patches.py", "02_glas_full")],
+)
+def test_an_official_set_that_is_not_whole_is_an_error(script, name, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "histonet_X1.7_clrdecay_5.h5").write_bytes(b"")
+    done = subprocess.run([sys.executable, REPOSITORY / script, "--root", tmp_path], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == f"error: {tmp_path / 'img' / name}: no such folder; it should hold the images\n"
+
+
+def test_without_official_data_phantoms_serve_and_the_first_line_says_so(demo, root, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(defaults, "REPOSITORY", root)
+    monkeypatch.setattr(models, "SHIPPED", root / "data")
+    elsewhere = tmp_path / "elsewhere"
+    assert demo("--root", elsewhere, "--workers", 2, params={**PARAMS, "input_name": "official"}, model="other") == 0
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{elsewhere} has no official data")
+    assert "phantoms" in first
+    assert (elsewhere / "out" / "patches" / "func" / "patch" / "b c.png").exists()
+    assert not (root / "out").exists()
+
+
+def test_importing_the_package_is_quick_and_silent():
+    code = (
+        "import sys, hsn_v1; heavy = {'tensorflow', 'keras', 'matplotlib.pyplot', 'numpy', 'cv2'} & set(sys.modules);"
+        "hsn_v1.HistoSegNetV1; heavy |= {'tensorflow', 'keras', 'matplotlib.pyplot'} & set(sys.modules); print(heavy)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
+    assert (done.stdout, done.stderr) == ("set()\n", "")

@@ -1,0 +1,112 @@
+"""What several tests make or read: a network written as published, sparse slides, pages."""
+
+import json
+import zlib
+from html.parser import HTMLParser
+from urllib.parse import unquote
+
+import h5py
+import numpy as np
+import psutil
+import tifffile
+from scipy.io import savemat
+
+#: Names that mean something elsewhere: to a browser, a spreadsheet, a shell.
+NAMES = ["a\nb", 'a"b', "<script>", "=cmd|' /C calc'!A0", "@x", "+1+1", "-2+3", "\tx", "a\udcff", "l" * 250, ".."]
+
+TILE = 32
+SIZES = {"a#1.png": (32, 32), "b c.png": (40, 70), "d.png_crop_1.png": (32, 32), "ü.PNG": (20, 33)}
+
+
+def randomise(model, seed=2):
+    rng = np.random.default_rng(seed)
+    model.set_weights([rng.normal(0.3, 0.5, w.shape) ** (2 if "variance" in w.path else 1) for w in model.weights])
+
+
+def write_published(folder, name, model, thresholds):
+    """Write a Sequential as Keras 2.2 and MATLAB did: a bare list of layers, and weights by layer name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    layers = []
+    for layer in model.layers:
+        kind = type(layer).__name__
+        layers.append({"class_name": kind, "config": {"name": layer.name, **KERAS_2[kind](layer)}})
+    layers[0]["config"]["batch_input_shape"] = [None, *model.input_shape[1:]]
+    description = {"class_name": "Sequential", "config": layers, "keras_version": "2.2.2", "backend": "tensorflow"}
+    (folder / f"{name}.json").write_text(json.dumps(description))
+    with h5py.File(folder / f"{name}.h5", "w") as file:
+        file.attrs["layer_names"] = [layer.name.encode() for layer in model.layers]
+        for layer in model.layers:
+            group = file.create_group(layer.name)
+            names = [f"{layer.name}/{weight.name}:0".encode() for weight in layer.weights]
+            group.attrs["weight_names"] = names
+            for weight, values in zip(names, layer.get_weights(), strict=True):
+                group[weight.decode()] = values
+    savemat(folder / f"{name}.mat", {"optimalScoreThresh": np.reshape(thresholds, (1, -1))})
+
+
+KERAS_2 = {
+    "Conv2D": lambda la: {"filters": la.filters, "kernel_size": [3, 3], "padding": "same", "activation": "linear"},
+    "Activation": lambda la: {"activation": la.activation.__name__},
+    "BatchNormalization": lambda la: {"axis": -1, "epsilon": 0.001, "momentum": 0.99},
+    "Dropout": lambda la: {"rate": la.rate, "noise_shape": None, "seed": None},
+    "MaxPooling2D": lambda la: {"pool_size": la.pool_size, "strides": la.strides, "padding": "valid"},
+    "Flatten": lambda la: {"data_format": "channels_last"},
+    "Dense": lambda la: {"units": la.units, "activation": "linear", "use_bias": True},
+}
+
+
+class Page(HTMLParser):
+    """What a page holds: tags with their attributes, and texts."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.texts = [], []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def links(path):
+    """Return the addresses of a page's links and pictures, and whether there is a file for them."""
+    found = {}
+    for _, attributes in Page(path).tags:
+        for attribute in ("src", "srcset", "href"):
+            address = (attributes.get(attribute) or "#").removesuffix(" 2x")
+            if not address.startswith(("#", "data:,")):
+                found[address] = (path.parent / unquote(address)).is_file()
+    assert found
+    return found
+
+
+def write_sparse(path, image, mpp):
+    """Write a slide of 512 x 512 px of which only `image`, the square from 128 to 384, was scanned."""
+    canvas = np.zeros((512, 512, 3), np.uint8)
+    canvas[128:384, 128:384] = image
+    corners = [(y, x) for y in range(0, 512, 128) for x in range(0, 512, 128)]
+    scanned = [canvas[y : y + 128, x : x + 128].tobytes() if canvas[y, x].any() else b"" for y, x in corners]
+    tifffile.imwrite(
+        path,
+        (zlib.compress(tile) if tile else b"" for tile in scanned),
+        shape=(512, 512, 3),
+        dtype=np.uint8,
+        tile=(128, 128),
+        photometric="rgb",
+        compression="zlib",
+        resolution=(10_000 / mpp,) * 2,
+        resolutionunit="CENTIMETER",
+        metadata=None,
+    )
+
+
+def left_of(marker):
+    left = []
+    for process in psutil.process_iter():
+        try:
+            left += [process] if process.environ().get("HSN_TEST_MARKER") == marker else []
+        except psutil.Error:  # ended meanwhile, or another user's
+            continue
+    return left

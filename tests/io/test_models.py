@@ -1,0 +1,105 @@
+"""Where a model's files are looked for, and what is said of those that cannot be opened."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from hsn_v1.errors import InputError
+from hsn_v1.io.models import SHIPPED, find_model, load_histonet, read_crfs, read_labels, read_thresholds, read_weights
+from hsn_v1.labels import Taxonomy
+
+MODEL = "histonet_X1.7_phantom"
+
+
+@pytest.fixture
+def not_root():
+    """Work as a user to whom permissions apply, in a folder that he can reach."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    user = os.geteuid() if hasattr(os, "geteuid") else 1
+    if user == 0:
+        os.seteuid(65534)
+    yield folder
+    if user == 0:
+        os.seteuid(0)
+    shutil.rmtree(folder)
+
+
+def closed(path):
+    """Take away all rights, as the owner."""
+    user = os.geteuid()
+    os.seteuid(os.getuid())
+    path.chmod(0)
+    os.seteuid(user)
+
+
+def written_as_owner(path, content):
+    user = os.geteuid()
+    os.seteuid(os.getuid())
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    os.seteuid(user)
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="no users")
+@pytest.mark.parametrize(
+    ("suffix", "read"),
+    [
+        (".json", lambda path: load_histonet(path.parent, MODEL)),
+        (".h5", read_weights),
+        (".mat", lambda path: read_thresholds(path, 51)),
+        (".toml", lambda path: load_histonet(path.parent, MODEL)),
+    ],
+)
+def test_files_without_permission_are_one_line(not_root, suffix, read):
+    for each in (".json", ".h5", ".mat", ".toml"):
+        written_as_owner(not_root / "data" / f"{MODEL}{each}", (SHIPPED / f"{MODEL}{each}").read_bytes())
+    path = not_root / "data" / f"{MODEL}{suffix}"
+    closed(path)
+    with pytest.raises(InputError, match=rf"{suffix}: cannot be read \(Permission denied\)"):
+        read(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="no users")
+def test_a_folder_without_permission_is_one_line(not_root):
+    written_as_owner(not_root / "data" / "x.json", b"")
+    closed(not_root / "data")
+    for call in (
+        lambda: find_model(not_root, "x"),
+        lambda: read_labels(not_root / "data", "x"),
+        lambda: load_histonet(not_root / "data", "x"),
+        lambda: read_crfs(not_root / "data", "x", (next(iter(read_labels(SHIPPED, MODEL).label_sets.values())),)),
+    ):
+        with pytest.raises(InputError, match=r"data.*: cannot be opened \(Permission denied\)"):
+            call()
+
+
+@pytest.mark.parametrize("name", ["[", "*", "", "/abs/x", "../x", "a\udcff"])
+def test_names_of_any_kind_are_looked_for(tmp_path, name):
+    assert find_model(tmp_path, name) == tmp_path / "data"
+    with pytest.raises(InputError, match="no such folder"):
+        load_histonet(tmp_path / "data", name)
+
+
+def test_names_that_are_too_long_are_one_line(tmp_path):
+    with pytest.raises(InputError, match="File name too long"):
+        find_model(tmp_path, "a" * 300)
+
+
+def test_what_is_shipped_is_found_where_nothing_else_is(tmp_path):
+    assert find_model(tmp_path, MODEL) == SHIPPED
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / f"{MODEL}.mat").write_bytes(b"")
+    assert find_model(tmp_path, MODEL) == tmp_path / "data"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [MODEL, f"{MODEL}56"])
+def test_shipped_models_are_loaded_by_us_and_described_so_that_keras_reads_them(keras, name):
+    histonet = load_histonet(SHIPPED, name)
+    theirs = keras.models.model_from_json((SHIPPED / f"{name}.json").read_text())
+    assert [weight.shape for weight in theirs.weights] == [weight.shape for weight in histonet.model.weights]
+    assert isinstance(histonet.labels, Taxonomy)

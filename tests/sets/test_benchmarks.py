@@ -1,0 +1,188 @@
+"""Data sets as they are released, and the one command from there to a table's row."""
+
+import sys
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+from invented import draw
+from PIL import Image
+
+from hsn_v1.__main__ import main
+from hsn_v1.errors import InputError
+from hsn_v1.io.masks import write_labels
+from hsn_v1.io.writing import write_picture
+from hsn_v1.labels import LabelSet
+from hsn_v1.sets.benchmarks import (
+    BENCHMARKS,
+    Part,
+    detect,
+    find_parts,
+    has_labels,
+    images_in_one_folder,
+    paper_rows,
+    sorted_into_parts,
+)
+
+pytestmark = pytest.mark.slow
+
+IMAGE = np.full((4, 6, 3), 90, np.uint8)
+NAMES = {
+    "luad": "1031280-2300-27920-[1 0 0 1].png",
+    "bcss": "TCGA-A1-A0SK-DX1_xmin45749_ymin25055_MPP-0.2500+0[1101].png",
+    "wsss4luad": "436219-9328-56427-[1, 1, 0].png",
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("train", ["train", "train/img", "1.training"])
+def test_released_layouts_are_told_by_their_labels(tmp_path, name, train):
+    write_picture(tmp_path / train / NAMES[name], IMAGE)
+    for part in ("valid", "test"):
+        write_picture(tmp_path / part / "img" / "00.png", IMAGE)
+        write_picture(tmp_path / part / "mask" / "00.png", IMAGE[..., 0] * 0)
+        write_picture(tmp_path / part / "background-mask" / "00.png", IMAGE[..., 0] * 0)
+    parts = find_parts(tmp_path)
+    assert parts == {
+        "train": Part(tmp_path / train, None),
+        "validation": Part(tmp_path / "valid" / "img", tmp_path / "valid" / "mask"),
+        "test": Part(tmp_path / "test" / "img", tmp_path / "test" / "mask"),
+    }
+    assert detect(parts) == name
+    assert has_labels(parts["train"]) and not has_labels(parts["test"])
+
+
+def test_what_cannot_be_told_is_asked_for(tmp_path):
+    with pytest.raises(InputError, match="no data set; expected folders train, val, test"):
+        find_parts(tmp_path)
+    write_picture(tmp_path / "train" / "a.png", IMAGE)
+    with pytest.raises(InputError, match=r"a\.png: not known by its labels; give --set luad\|bcss\|wsss4luad\|glas"):
+        detect(find_parts(tmp_path))
+
+
+def write_published_glas(folder):
+    """Write images, and masks of half their size in the published colours."""
+    for file in ("train_1.png", "testA_2.png", "testB_3.png"):
+        write_picture(folder / "img" / "02_glas_full" / file, IMAGE)
+        colours = np.array([(3, 155, 229), (0, 0, 128)], np.uint8)
+        write_picture(folder / "gt" / "02_glas_full" / "glas" / file, colours[np.array([[0, 1, 1], [0, 0, 1]])])
+    return [[0, 0, 1, 1, 1, 1]] * 2 + [[0, 0, 0, 0, 1, 1]] * 2
+
+
+def write_challenge_glas(folder):
+    """Write images, and masks with one label per gland."""
+    for stem in ("train_1", "testA_2", "testB_3"):
+        write_picture(folder / f"{stem}.bmp", IMAGE)
+        write_picture(folder / f"{stem}_anno.bmp", np.arange(6, dtype=np.uint8)[np.newaxis].repeat(4, axis=0) // 2)
+    return [[0, 0, 1, 1, 1, 1]] * 4
+
+
+@pytest.mark.parametrize("write", [write_published_glas, write_challenge_glas])
+def test_glas_is_sorted_into_parts(tmp_path, write):
+    expected = write(tmp_path / "glas")
+    assert len(images_in_one_folder(tmp_path / "glas")) == 3
+    assert len(list(sorted_into_parts(tmp_path / "glas", BENCHMARKS["glas"], tmp_path / "parts"))) == 3
+    parts = find_parts(tmp_path / "parts")
+    assert [path.name for path in parts["train"].images.iterdir()] == ["train_1.png"]
+    assert {path.name for path in parts["test"].truth.iterdir()} == {"testA_2.png", "testB_3.png"}
+    assert np.asarray(Image.open(parts["train"].truth / "train_1.png")).tolist() == expected
+    assert images_in_one_folder(tmp_path / "parts" / "train" / "mask" / "nowhere") == []
+
+
+def test_a_row_of_a_table():
+    nan = float("nan")
+    values = {
+        ("IoU", "T"): {"excluded": 0.25, "other": 1},
+        ("IoU", "S"): {"excluded": nan},
+        ("Dice", "T"): {"excluded": 0.4},
+        ("mIoU", ""): {"excluded": 0.25},
+    }
+    assert paper_rows(values, "excluded", "ours") == ("| excluded | T | S | mIoU |", "| ours | 0.2500 | - | 0.2500 |")
+
+
+SET = LabelSet("tissue", {"RED": (200, 0, 0), "GREEN": (0, 200, 0), "BLUE": (0, 0, 200), "none": (255, 255, 255)}, {})
+OPTIONS = "--epochs 2 --width 0.05 --tile 32 --saved-tile 32 --batch 8 --half-cycle 1"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Make a small data set of invented classes, train, tune, segment and score, and return where."""
+    root, rng = tmp_path_factory.mktemp("benchmark"), np.random.default_rng(0)
+    for i, present in enumerate([(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 3), (3, 2, 1)] * 4):
+        bits = ", ".join(str(int(c in present)) for c in range(3))
+        write_picture(root / "set" / "train" / f"{i}-[{bits}].png", draw(rng, classes=present)[0])
+    for part in ("val", "test"):
+        for i in range(3):
+            image, labels = draw(rng, 40, 48, [(0, 1, 3), (2, 1), (2, 0, 3)][i])
+            write_picture(root / "set" / part / "img" / f"{i}.png", image)
+            write_labels(root / "set" / part / "mask" / f"{i}.png", labels, SET)
+    classes = ["RED=#c80000", "GREEN=#00c800", "BLUE=#0000c8"]
+    assert benchmark(root, "--classes", *classes, "--mpp", 1, "--train-options", OPTIONS, "--trials", 1) == 0
+    return root
+
+
+def benchmark(root, *options):
+    return command("benchmark", root / "set", "--name", "mine", "--root", root, "--workers", 2, "--quiet", *options)
+
+
+def command(*arguments):
+    with mock.patch.object(sys, "argv", ["hsn-v1", *map(str, arguments)]):
+        return main()
+
+
+def test_one_command_ends_in_a_row_and_a_page(trained):
+    out = trained / "out" / "mine" / "test"
+    assert (out / "index.html").exists()
+    assert {path.name for path in (out / "tissue" / "patch").iterdir()} == {"0.png", "1.png", "2.png"}
+    excluded, background, published = (out / "score.md").read_text().split("\n\n")
+    assert excluded.splitlines()[0].startswith("| excluded | RED | GREEN | BLUE | mIoU |")
+    assert background.splitlines()[0].startswith("| background | RED | GREEN | BLUE | mIoU |")
+    assert published.splitlines()[2].startswith("| HistoSegNet, mine | ")
+    assert (trained / "data" / "mine_tissue_optimal_pcc.npy").exists()
+
+
+def test_what_is_done_is_not_done_again(trained, capsys):
+    weights = (trained / "data" / "mine.h5").stat().st_mtime_ns
+    options = ["--classes", "RED=#c80000", "GREEN=#00c800", "BLUE=#0000c8", "--mpp", 1]
+    assert benchmark(trained, *options) == 0
+    said = capsys.readouterr().out
+    assert "train: done before" in said and "tune: done before" in said and "| excluded |" in said
+    assert (trained / "data" / "mine.h5").stat().st_mtime_ns == weights
+    assert benchmark(trained, *options, "--step", "score") == 0
+    assert "segmented" not in capsys.readouterr().out
+
+
+def test_a_step_says_what_it_lacks(trained, capsys):
+    options = ["--set", "wsss4luad"]
+    assert benchmark(trained, *options, "--name", "other", "--step", "segment") == 2
+    assert "other.h5: no such model; run --step train first" in capsys.readouterr().err
+    assert benchmark(trained, *options, "--part", "validation", "--step", "score") == 2
+    assert "no masks; run --step segment first" in capsys.readouterr().err
+    assert benchmark(trained, "--set", "lung") == 2
+    assert "--set lung: expected one of luad" in capsys.readouterr().err
+    assert benchmark(trained, "--classes", "RED") == 2
+    assert "expected the masks' colours, such as tumour=#004080, and --mpp" in capsys.readouterr().err
+
+
+def segment(root, out, *options):
+    return command(
+        *("segment", root / "set" / "train", "--model", "mine", "--root", root, "--out", out, "--workers", 2),
+        *("--quiet", *options),
+    )
+
+
+def test_pseudo_masks_by_names_and_by_a_table(trained, tmp_path, capsys):
+    assert segment(trained, tmp_path / "names", "--given-labels", "names", "--write", "masks", "maps") == 0
+    assert "32 of 32 images: masks, gradcam, adjusted, crf in" in capsys.readouterr().out
+    mask = tmp_path / "names" / "masks" / "3-[1, 1, 0].png"
+    assert set(np.unique(Image.open(mask))) <= {0, 1, 3}
+    table = tmp_path / "labels.csv"
+    table.write_text('file,GREEN,BLUE\n"3-[1, 1, 0].png",0,1\n')
+    assert segment(trained, tmp_path / "table", "--given-labels", table) == 1
+    assert "no labels of it; add them" in capsys.readouterr().err
+    (written,) = Path(tmp_path / "table" / "masks").iterdir()
+    assert set(np.unique(Image.open(written))) <= {2, 3}
+    table.write_text('file,PINK\n"3-[1, 1, 0].png",1\n')
+    assert segment(trained, tmp_path / "table", "--given-labels", table) == 2
+    assert "column 'PINK' is no class of the model; expected some of RED, GREEN, BLUE" in capsys.readouterr().err

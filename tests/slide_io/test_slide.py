@@ -1,0 +1,393 @@
+"""Slides and images: the same pixels in whatever window, at whatever scale, from whatever file."""
+
+import contextlib
+from dataclasses import replace
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from hsn_v1.adp import CLASSIFIER_MPP
+from hsn_v1.errors import InputError
+from hsn_v1.slide_io.formats import open_source
+from hsn_v1.slide_io.pillow_backend import open_image
+from hsn_v1.slide_io.slide import Level, Slide, mpp_of_objective, open_slide
+from hsn_v1.tiles import Window
+
+RNG = np.random.default_rng(0)
+IMAGE = cv2.resize(RNG.integers(0, 256, (91, 123, 3), np.uint8), (803, 601), interpolation=cv2.INTER_CUBIC)
+TILED = {"tile": (128, 128), "photometric": "rgb", "compression": "deflate"}
+
+
+def smaller(image, factor):
+    height, width = (side // factor for side in image.shape[:2])
+    squares = image[: height * factor, : width * factor].reshape(height, factor, width, factor, 3)
+    return squares.mean((1, 3)).round().astype(np.uint8)
+
+
+def resampled(image, slide, mpp):
+    return np.asarray(Image.fromarray(image).resize(slide.size(mpp)[::-1], Image.Resampling.BILINEAR))
+
+
+def write_pyramid(path, image=IMAGE, factors=(1, 4, 8), mpp=0.25, unit="CENTIMETER", **options):
+    microns = {"CENTIMETER": 10_000, "INCH": 25_400, "NONE": 1}[unit]
+    with tifffile.TiffWriter(path) as file:
+        for factor in factors:
+            density = (microns / mpp / factor,) * 2
+            kind = {"subfiletype": int(factor > 1), "resolution": density, "resolutionunit": unit, "metadata": None}
+            file.write(smaller(image, factor), **{**TILED, **kind, **options})
+    return path
+
+
+def write_ome(path, axes="YXS", image=IMAGE, factors=(1, 4), metadata=None, **options):
+    metadata = {"PhysicalSizeX": 0.25, "PhysicalSizeY": 0.25} if metadata is None else metadata
+    options = {**TILED, **options}
+    if axes == "SYX":
+        options["planarconfig"] = "separate"
+    elif axes == "CYX":
+        options["photometric"] = "minisblack"
+    with tifffile.TiffWriter(path, ome=True) as file:
+        for factor in factors:
+            level = smaller(image, factor)
+            level = level if axes == "YXS" else np.ascontiguousarray(level.transpose(2, 0, 1))
+            kind = {"subfiletype": 1} if factor > 1 else {"subifds": len(factors) - 1}
+            file.write(level, metadata={"axes": axes, **metadata}, **options, **kind)
+    return path
+
+
+def write_image(path, image=IMAGE, dpi=101_600):
+    Image.fromarray(image).save(path, dpi=(dpi, dpi))
+    return path
+
+
+def in_memory(image, mpp=0.25, factors=(1,)):
+    def level(image):
+        frame = Window(0, 0, *image.shape[:2])
+        return Level(*image.shape[:2], lambda window: image[window.within(frame)])
+
+    return Slide("memory", mpp, (), tuple(level(smaller(image, factor)) for factor in factors), lambda: None)
+
+
+FILES = {
+    "openslide": lambda path: write_pyramid(path / "a.tif"),
+    "ome": lambda path: write_ome(path / "a.ome.tif"),
+    "ome planes": lambda path: write_ome(path / "a.ome.tif", "CYX"),
+    "ome separate": lambda path: write_ome(path / "a.ome.tif", "SYX"),
+    "ome untiled": lambda path: write_ome(path / "a.ome.tif", tile=None),
+    "ome planes untiled": lambda path: write_ome(path / "a.ome.tif", "CYX", tile=None),
+    "ome separate untiled": lambda path: write_ome(path / "a.ome.tif", "SYX", tile=None),
+    "png": lambda path: write_image(path / "a.png"),
+    "tiff": lambda path: write_image(path / "a.tif"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FILES)
+def test_windows_show_the_level_that_fits_resampled(tmp_path, kind):
+    with open_slide(FILES[kind](tmp_path)) as slide:
+        assert (slide.height, slide.width, slide.notes) == (601, 803, ())
+        assert slide.mpp == pytest.approx(0.25)
+        assert slide.size(1) == (150, 201)
+        for mpp in (0.25, 0.4, CLASSIFIER_MPP, 0.2):
+            factor = 4 if mpp == CLASSIFIER_MPP and len(slide.levels) > 1 else 1
+            want = resampled(smaller(IMAGE, factor), slide, mpp).astype(int)
+            whole = slide.read(slide.frame(mpp), mpp)
+            # OpenSlide interpolates between the pixels of a level that is no exact fraction of the first.
+            assert np.abs(whole - want).max() <= (8 if kind == "openslide" and factor > 1 else 1)
+            assert np.abs(whole - want).mean() < 0.4
+            part = slide.read(Window(21, 37, 90, 110), mpp)
+            assert np.abs(part - whole[21:111, 37:147].astype(int)).max() <= 1
+            beyond = slide.read(Window(-20, -30, whole.shape[0] + 25, whole.shape[1] + 45), mpp)
+            mirrored = cv2.copyMakeBorder(whole, 20, 5, 30, 15, cv2.BORDER_REFLECT)
+            np.testing.assert_array_equal(beyond, mirrored)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data(), st.floats(0.06, 8) | st.sampled_from([1 / 6, 0.75, CLASSIFIER_MPP]), st.sampled_from([0.25, 0.4]))
+def test_a_pixel_is_the_same_in_every_window(data, mpp, own):
+    slide = in_memory(IMAGE[:200, :300], own, (1, 2, 8))
+    rows, columns = slide.size(mpp)
+    whole = slide.read(slide.frame(mpp), mpp).astype(int)
+    top, left = data.draw(st.integers(0, rows - 1)), data.draw(st.integers(0, columns - 1))
+    height, width = data.draw(st.integers(1, rows - top)), data.draw(st.integers(1, columns - left))
+    part = slide.read(Window(top, left, height, width), mpp)
+    assert part.shape == (height, width, 3) and part.dtype == np.uint8
+    assert np.abs(part - whole[top : top + height, left : left + width]).max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 3), (5, 1)])
+def test_a_window_larger_than_the_slide_is_mirrored_again_and_again(shape):
+    image = RNG.integers(0, 256, (*shape, 3), np.uint8)
+    window = in_memory(image).read(Window(-7, -9, 30, 40), 0.25)
+    row = np.pad(np.arange(shape[0]), (7, 23 - shape[0]), mode="symmetric")
+    column = np.pad(np.arange(shape[1]), (9, 31 - shape[1]), mode="symmetric")
+    np.testing.assert_array_equal(window, image[np.ix_(row, column)])
+
+
+def test_a_large_window_is_read_in_pieces():
+    image, areas = IMAGE[:300, :400], []
+    level = in_memory(image).levels[0]
+
+    def region(window):
+        areas.append(window.height * window.width)
+        return level.region(window)
+
+    slide = Slide("memory", 0.25, (), (Level(300, 400, region),))
+    whole = slide.read(slide.frame(0.6), 0.6).astype(int)
+    pieces = replace(slide, piece=5000).read(slide.frame(0.6), 0.6)
+    assert np.abs(pieces - whole).max() <= 1
+    assert areas[0] == 300 * 400 and max(areas[1:]) < 10_000
+
+
+@pytest.mark.parametrize(
+    ("mpp", "height"), [(0.1, 800), (0.25, 800), (0.49, 800), (0.5, 400), (1.97, 400), (1.985, 100), (9, 100)]
+)
+def test_the_coarsest_level_that_is_fine_enough_is_read(mpp, height):
+    asked = []
+    levels = tuple(
+        Level(side, side, lambda w, side=side: (asked.append(side), np.zeros((w.height, w.width, 3), np.uint8))[1])
+        for side in (800, 400, 100)
+    )
+    Slide("memory", 0.25, (), levels, lambda: None).read(Window(3, 3, 2, 2), mpp)
+    assert asked == [height]
+
+
+def test_levels_are_read_on_a_fixed_lattice_where_openslide_interpolates(tmp_path):
+    image = RNG.integers(0, 256, (1001, 1003, 3), np.uint8)
+    with open_slide(write_pyramid(tmp_path / "a.tif", image, (1, 2, 4))) as slide:
+        assert len(slide.levels) == 3
+        level = slide.levels[2]
+        whole = level.region(Window(0, 0, level.height, level.width))
+        for top, left in ((1, 2), (3, 101), (120, 7)):
+            region = level.region(Window(top, left, 120, 133))
+            np.testing.assert_array_equal(region, whole[top : top + 120, left : left + 133])
+
+
+@pytest.mark.parametrize("name", ["a b#1.tif", "Präparat é №.tif", "スライド.tif"])
+@pytest.mark.parametrize("write", [write_pyramid, write_ome, write_image])
+def test_names_may_hold_anything(tmp_path, name, write):
+    path = write(tmp_path / name)
+    with open_slide(path) as slide:
+        np.testing.assert_array_equal(slide.read(Window(500, 700, 50, 60), slide.mpp), IMAGE[500:550, 700:760])
+
+
+def test_what_is_transparent_is_white_and_an_open_file_is_closed(monkeypatch, tmp_path):
+    openslide = pytest.importorskip("openslide")
+    closed = []
+    rgba = np.full((8, 8, 4), (10, 20, 30, 255), np.uint8)
+    rgba[:, 4:, 3] = 0
+    handle = SimpleNamespace(
+        properties={"openslide.vendor": "mirax", "openslide.mpp-x": "0.3", "openslide.mpp-y": "0.3"},
+        dimensions=(8, 8),
+        level_dimensions=[(8, 8)],
+        level_downsamples=[1.0],
+        level_count=1,
+        read_region=lambda corner, level, size: Image.fromarray(rgba).crop((*corner, *np.add(corner, size))),
+        close=lambda: closed.append(True),
+    )
+    path = tmp_path / "a.mrxs"
+    path.write_bytes(b"")
+    monkeypatch.setattr(openslide, "OpenSlide", lambda path: handle)
+    monkeypatch.setattr(openslide.OpenSlide, "detect_format", lambda path: "mirax", raising=False)
+    for background, colour in ((None, [255, 255, 255]), ("01FF03", [1, 255, 3])):
+        if background:
+            handle.properties["openslide.background-color"] = background
+        with contextlib.closing(open_source(path)) as source:
+            assert source.levels[0].region(Window(0, 0, 8, 8))[0, [3, 4]].tolist() == [[10, 20, 30], colour]
+    assert len(closed) == 2
+
+
+def mpp_of(path):
+    with open_slide(path) as slide:
+        return slide.mpp
+
+
+# --- Scale --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("unit", ["CENTIMETER", "INCH"])
+def test_scale_of_a_tiled_tiff(tmp_path, unit):
+    path = write_pyramid(tmp_path / "a.tif", mpp=0.5, unit=unit)
+    assert mpp_of(path) == pytest.approx(0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize(("unit", "size"), [(None, 0.5), ("µm", 0.5), ("nm", 500), ("mm", 0.0005)])
+def test_scale_of_an_ome_tiff(tmp_path, unit, size):
+    units = {"PhysicalSizeXUnit": unit, "PhysicalSizeYUnit": unit} if unit else {}
+    path = write_ome(tmp_path / "a.tif", metadata={"PhysicalSizeX": size, "PhysicalSizeY": size, **units})
+    assert mpp_of(path) == pytest.approx(0.5)
+
+
+def test_scale_of_an_ome_tiff_from_its_resolution(tmp_path):
+    path = write_ome(tmp_path / "a.tif", metadata={}, resolution=(20_000, 20_000), resolutionunit="CENTIMETER")
+    assert mpp_of(path) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "bmp", "tif"])
+def test_scale_of_an_image(tmp_path, ending):
+    assert mpp_of(write_image(tmp_path / f"a.{ending}", dpi=50_800)) == pytest.approx(0.5, rel=1e-3)
+
+
+def test_scale_of_an_image_that_imagej_wrote(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, IMAGE[:20, :30], imagej=True, resolution=(2, 2), metadata={"unit": "um"})
+    assert mpp_of(path) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("dpi", [72, 96, 300, 2500])
+@pytest.mark.parametrize("write", [write_pyramid, write_image])
+def test_a_printers_resolution_is_no_scale_and_named(tmp_path, write, dpi):
+    options = {"dpi": dpi} if write is write_image else {"mpp": 25_400 / dpi, "unit": "INCH"}
+    path = write(tmp_path / "a.tif", **options)
+    with pytest.raises(InputError, match=rf"a\.tif: the file states {25_400 / dpi:.4g} mpp .*implausible.*; add --mpp"):
+        open_slide(path)
+    with open_slide(path, 0.25) as slide:
+        assert slide.mpp == 0.25 and slide.notes == ()
+
+
+def test_a_file_without_a_scale_says_so(tmp_path):
+    Image.fromarray(IMAGE).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a\.png: the file does not state its scale; add --mpp .* 0\.25 for a 40x"):
+        open_slide(tmp_path / "a.png")
+
+
+def test_where_the_file_states_its_scale_the_file_counts(tmp_path):
+    path = write_pyramid(tmp_path / "a.tif")
+    with open_slide(path, 0.5) as slide:
+        assert slide.mpp == pytest.approx(0.25)
+        assert slide.notes == (f"{path}: the file states 0.25 mpp, which counts, not 0.5; see --mpp-override",)
+    with open_slide(path, 0.5, override=True) as slide:
+        assert slide.mpp == 0.5
+        assert slide.notes == (f"{path}: 0.5 mpp as given, though the file states 0.25",)
+    with open_slide(path, 0.2505, override=True) as slide:
+        assert slide.mpp == 0.2505 and slide.notes == ()
+
+
+@pytest.mark.parametrize("mpp", [0, -1, 0.01, 72, float("nan")])
+def test_an_impossible_scale_is_refused(tmp_path, mpp):
+    with pytest.raises(InputError, match=r"--mpp \S+: expected 0\.05 to 10; microns per pixel"):
+        open_slide(write_image(tmp_path / "a.png"), mpp)
+
+
+def test_pixels_that_are_not_square(tmp_path):
+    path = write_ome(tmp_path / "a.tif", metadata={"PhysicalSizeX": 0.25, "PhysicalSizeY": 0.5})
+    with pytest.raises(InputError, match=r"a\.tif: pixels of 0\.25 x 0\.5 microns"):
+        open_slide(path)
+    with open_slide(path, 0.25, override=True) as slide:
+        assert slide.mpp == 0.25
+    path = write_ome(tmp_path / "b.tif", metadata={"PhysicalSizeX": 0.25, "PhysicalSizeY": 0.251})
+    with open_slide(path) as slide:
+        assert slide.mpp == pytest.approx(0.2505)
+
+
+def test_objectives():
+    assert [mpp_of_objective(text) for text in ("20x", "40X", "10", " 2.5x")] == [0.5, 0.25, 1, 4]
+    for text in ("", "x", "0x", "-20x", "nan", "inf", "20y"):
+        with pytest.raises(InputError, match=r"--objective .*: expected a magnification, such as 20x"):
+            mpp_of_objective(text)
+
+
+# --- Files --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "axes"),
+    [((3, 64, 64), np.uint16, "CYX"), ((4, 64, 64), np.uint8, "CYX"), ((64, 64), "u1", "YX")],
+)
+def test_ome_tiff_of_other_than_rgb_is_refused(tmp_path, shape, dtype, axes):
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(path, np.zeros(shape, dtype), tile=(32, 32), photometric="minisblack", metadata={"axes": axes})
+    named = ", ".join(f"{axis}={side}" for axis, side in zip(axes, shape, strict=True))
+    with pytest.raises(
+        InputError, match=f"a.ome.tif: MINISBLACK pixels of {np.dtype(dtype)} with axes {named}; expected"
+    ):
+        open_slide(path, 0.25)
+
+
+@pytest.mark.parametrize("tile", [(32, 32), None])
+def test_16_bits_are_refused(tmp_path, tile):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((64, 64, 3), np.uint16), tile=tile, photometric="rgb")
+    with pytest.raises(InputError, match=r"a\.tif: .*(uint16|16 bits).*8-bit RGB"):
+        open_slide(tmp_path / "a.tif", 0.25)
+
+
+def test_a_tiled_single_channel_is_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", IMAGE[..., 0], tile=(128, 128))
+    with pytest.raises(InputError, match=r"a\.tif: MINISBLACK pixels of uint8 .*; expected 8-bit RGB"):
+        open_slide(tmp_path / "a.tif", 0.25)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.9])
+def test_a_file_that_is_cut_off_gives_one_line(tmp_path, kind, share, caplog):
+    path = FILES[kind](tmp_path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+
+    def read():
+        with open_slide(path, 0.25) as slide:
+            slide.read(slide.frame(0.25), 0.25)
+
+    with pytest.raises(InputError, match=r"^[^\n]*a\.(ome\.)?(tif|png): [^\n]*$"):
+        read()
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("compression", ["deflate", "jpeg", None])
+@pytest.mark.parametrize("write", [write_pyramid, write_ome])
+def test_damage_that_only_shows_when_it_is_read_gives_one_line(tmp_path, write, compression):
+    path = write(tmp_path / "a.tif", factors=(1,), compression=compression)
+    with open_slide(path) as slide:
+        slide.read(Window(0, 0, 100, 100), slide.mpp)
+        with open(path, "r+b") as file:
+            file.truncate(path.stat().st_size // 3)
+        with pytest.raises(InputError, match=r"^[^\n]*a\.tif: not a slide or image, or damaged[^\n]*$"):
+            slide.read(Window(0, 0, 601, 803), slide.mpp)
+
+
+def test_a_tile_that_is_left_out_is_white(tmp_path):
+    path = tmp_path / "a.ome.tif"
+    options = {"shape": (64, 64, 3), "dtype": "u1", "tile": (32, 32), "photometric": "rgb", "compression": "deflate"}
+    tiles = (None if number == 1 else np.full((32, 32, 3), 7, np.uint8) for number in range(4))
+    tifffile.imwrite(path, tiles, metadata={"axes": "YXS"}, **options)
+    with open_slide(path, 0.25) as slide:
+        assert slide.read(Window(0, 0, 64, 64), 0.25)[::32, ::32, 0].tolist() == [[7, 255], [7, 7]]
+
+
+def test_what_is_no_slide_at_all(tmp_path):
+    (tmp_path / "a.svs").write_text("no slide")
+    (tmp_path / "a.tif").write_text("no image")
+    for path, message in (
+        (tmp_path / "a.svs", r"a\.svs: named as a slide, but holds none .*damaged"),
+        (tmp_path / "a.tif", r"a\.tif: not a slide or image, or damaged"),
+        (tmp_path, "a folder, not a slide"),
+        (tmp_path / "b.svs", r"b\.svs: no such file"),
+    ):
+        with pytest.raises(InputError, match=message):
+            open_slide(path)
+
+
+def test_images_over_pillows_limit_are_read_up_to_a_limit(tmp_path, monkeypatch):
+    path = write_image(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with open_slide(path) as slide:
+        np.testing.assert_array_equal(slide.pixels(), IMAGE)
+    assert Image.MAX_IMAGE_PIXELS == 1000
+    with pytest.raises(InputError, match=r"a\.png: 803 x 601 px in one piece.*vips tiffsave"):
+        open_image(path, most=601 * 803 - 1)
+
+
+def test_a_large_ome_tiff_is_not_read_whole(tmp_path, monkeypatch):
+    path = write_ome(tmp_path / "a.tif", factors=(1,))
+    offsets = []
+    with contextlib.closing(open_source(path)) as source:
+        seek = tifffile.FileHandle.seek
+        monkeypatch.setattr(tifffile.FileHandle, "seek", lambda self, *at: (offsets.append(at), seek(self, *at))[1])
+        np.testing.assert_array_equal(source.levels[0].region(Window(130, 140, 100, 100)), IMAGE[130:230, 140:240])
+    assert len(offsets) == 1

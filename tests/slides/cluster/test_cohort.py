@@ -1,0 +1,146 @@
+"""A list of slides: on one machine, in shards, or on a Dask cluster, with the same results."""
+
+import contextlib
+import csv
+import json
+import os
+import signal
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from hsn_v1.__main__ import main
+from hsn_v1.io.locks import ClaimedError, claimed
+from hsn_v1.io.writing import write_picture
+from hsn_v1.slides.segment_many import once_free
+
+pytestmark = pytest.mark.slow
+
+LIST = "path,mpp,patient,name\n{a},1.2143,P1,\n{b},1.2143,P2,second\n{c},1.2143,P3,\n"
+
+
+@pytest.fixture
+def call(root, tmp_path, monkeypatch):
+    rng = np.random.default_rng(5)
+    for number, name in enumerate("ab"):
+        write_picture(tmp_path / f"{name}.png", rng.integers(0, 230, (90 + 10 * number, 120, 3), np.uint8))
+    (tmp_path / "c.png").write_text("no image")
+    (tmp_path / "list.csv").write_text(LIST.format(a="a.png", b="b.png", c="c.png"))
+
+    def call(*options):
+        arguments = ["segment", "--list", tmp_path / "list.csv", "--model", "toy", "--root", root, "--quiet", *options]
+        monkeypatch.setattr(sys, "argv", ["hsn-v1", *map(str, arguments)])
+        return main()
+
+    return call
+
+
+def rows(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def results(out):
+    return {
+        path.relative_to(out).as_posix(): path.read_bytes()
+        for path in out.rglob("*")
+        if path.is_file() and path.parent != out and path.name != "run.json"
+    }
+
+
+def test_a_list_is_done_but_for_what_fails_and_its_columns_come_back(call, tmp_path, capsys):
+    out = tmp_path / "results"
+    assert call("--out", out, "--workers", 1) == 1
+    status = {row["name"]: (row["status"], row["patient"]) for row in rows(out / "status.csv")}
+    assert status == {"a.png": ("done", "P1"), "second": ("done", "P2"), "c.png": ("failed", "P3")}
+    assert {(row["input"], row["patient"]) for row in rows(out / "areas.csv")} == {("a.png", "P1"), ("second", "P2")}
+    assert {row["patient"] for row in rows(out / "segmented.csv")} == {"P1", "P2", "P3"}
+    assert "c.png: not a slide or image" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shard", [None, "1/1"])
+def test_what_failed_is_tried_again_alone(call, tmp_path, capsys, shard):
+    out, retry = tmp_path / "results", ["--retry", "failed"]
+    assert call("--out", out, *retry) == 2
+    assert f"{out / 'status.csv'}: no such table; --retry failed goes by" in capsys.readouterr().err
+    assert call("--out", out, "--workers", 1, *(["--shard", shard] if shard else [])) == 1
+    write_picture(tmp_path / "c.png", np.full((50, 60, 3), 120, np.uint8))
+    (tmp_path / "a.png").write_text("no image any more")  # not tried again, as it was done
+    capsys.readouterr()
+    assert call("--out", out, "--workers", 1, *retry) == 0
+    assert "1 of 3 inputs failed before\n" in capsys.readouterr().out
+    status = {row["name"]: (row["status"], row["patient"], bool(row["seconds"])) for row in rows(out / "status.csv")}
+    assert status == {"a.png": ("done", "P1", True), "second": ("done", "P2", True), "c.png": ("done", "P3", True)}
+    assert call("--out", out, *retry) == 0
+    assert "0 of 3 inputs failed before: nothing to do" in capsys.readouterr().out
+
+
+def test_shards_make_the_whole(call, tmp_path):
+    statuses = [call("--out", tmp_path / "parts", "--workers", 1, "--shard", f"{number}/2") for number in (1, 2)]
+    assert statuses == [1, 0]  # what fails is in the first
+    call("--out", tmp_path / "whole", "--workers", 1)
+    assert results(tmp_path / "parts") == results(tmp_path / "whole") != {}
+    assert (tmp_path / "parts" / "status-1-of-2.csv").exists()
+
+
+def test_a_dask_cluster_gives_the_same_bytes_even_if_a_worker_dies(call, tmp_path):
+    pytest.importorskip("distributed")
+    assert call("--out", tmp_path / "here", "--workers", 1) == 1
+    killed = []
+    killer = threading.Thread(target=kill_one, args=(tmp_path / "there", killed), daemon=True)
+    killer.start()
+    assert call("--out", tmp_path / "there", "--dask", "local:2") == 1
+    killer.join()
+    assert killed
+    assert results(tmp_path / "here") == results(tmp_path / "there") != {}
+    assert not list((tmp_path / "there").rglob(".*"))
+
+
+def kill_one(out, killed):
+    """Kill the first process that has claimed a slide."""
+    deadline = time.monotonic() + 60
+    while not killed and time.monotonic() < deadline:
+        for claim in out.glob("*/.claim"):
+            with contextlib.suppress(OSError):
+                killed.append(json.loads(claim.read_text())["pid"])
+                os.kill(killed[0], signal.SIGKILL)
+                return
+        time.sleep(0.005)
+
+
+def test_a_slide_waits_for_the_claim_of_a_worker_that_died_elsewhere(tmp_path):
+    (tmp_path / ".claim").write_text(json.dumps({"owner": "them", "host": "elsewhere", "pid": 1, "began": 0}))
+    checked = []
+
+    def task():
+        with claimed(tmp_path, silence=0.5):
+            return "done"
+
+    assert once_free(task, lambda: checked.append(1), patience=30, pause=0.1) == "done"
+    assert checked  # so that a worker that has to end does not go on waiting
+    with claimed(tmp_path), pytest.raises(ClaimedError, match=f"process {os.getpid()} on"):
+        once_free(task, patience=0.3, pause=0.1)
+
+
+def test_a_list_is_checked_before_anything_starts(call, tmp_path, capsys):
+    assert call("--out", tmp_path / "out", "--check") == 0
+    with (tmp_path / "list.csv").open("a") as file:
+        file.write("none.svs,1,P4,\na.png,x,P5,\n")
+    assert call("--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert error.count("problem: ") == 2 and "2 problems; nothing was started" in error
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "list.csv").write_text("path,labels,model\na.png,glas,\nb.png,nails,\nc.png,,other\n")
+    assert call("--out", tmp_path / "out", "--check") == 2
+    error = capsys.readouterr().err
+    assert error.count("problem: ") == 2 and "b.png: nails: no label set" in error and "other" in error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "a/b", "1/0"])
+def test_a_shard_that_is_none_is_refused(call, tmp_path, capsys, shard):
+    assert call("--out", tmp_path / "out", "--shard", shard) == 2
+    assert f"--shard {shard}: expected I/N" in capsys.readouterr().err

@@ -1,0 +1,305 @@
+"""Slides on the workers of a Dask cluster: nothing is lost with a worker, and what kills every worker is given up."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+import psutil
+import pytest
+
+from hsn_v1.errors import InputError
+from hsn_v1.slides.cluster.dask_engine import cluster_client, run_on_dask
+from hsn_v1.slides.cluster.dask_workers import check_workers, telling_of_no_workers
+
+pytestmark = pytest.mark.slow
+
+pytest.importorskip("distributed")
+dask = pytest.importorskip("dask")
+
+
+@pytest.fixture(scope="module")
+def client():
+    with cluster_client("local:2", workers=1) as client:
+        yield client
+
+
+def work(folder, number, check):
+    """Square a number; 3 kills its worker at first, 4 always, 5 raises."""
+    check()
+    tried = Path(folder, f"{number}.{len(list(Path(folder).glob(f'{number}.*')))}")
+    tried.touch()
+    if number == 4 or (number == 3 and tried.name == "3.0"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if number == 5:
+        raise ValueError("not\nthis")
+    return number**2
+
+
+def test_all_is_done_or_named_whatever_dies(client, tmp_path):
+    assert check_workers(client, tmp_path) == 2
+    begun = []
+    found = dict(
+        run_on_dask(
+            client, partial(work, tmp_path), range(8), tmp_path, lambda number, where: begun.append((number, where))
+        )
+    )
+    squares = {number: number**2 for number in range(8) if number not in (4, 5)}
+    assert {number: found[number] for number in squares} == squares
+    assert found[4].startswith("its worker died 3 times") and len(list(tmp_path.glob("4.*"))) == 3
+    assert found[5] == "ValueError: not this"
+    assert {number for number, _ in begun} >= set(range(8)) - {4} and len({where for _, where in begun}) >= 3
+
+
+def test_a_worker_that_does_not_see_the_folder_is_named(client, tmp_path, monkeypatch):
+    deadline = time.monotonic() + 30
+    while len(client.scheduler_info()["workers"]) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for answer, message in (
+        (None, "does not see it; inputs and results must lie on a file sys"),
+        ("0.1", r"has hsn_v1 0\.1, here is .*: install the same everywhere"),
+    ):
+        monkeypatch.setattr("hsn_v1.slides.cluster.dask_workers._version_if_seen", lambda token, answer=answer: answer)
+        with pytest.raises(InputError, match=rf"worker tcp://.* {message}"):
+            check_workers(client, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
+    monkeypatch.setattr("hsn_v1.slides.cluster.dask_engine.ANSWER", 1.0)
+    with pytest.raises(InputError, match=r"tcp://127.0.0.1:9: no scheduler"), cluster_client("tcp://127.0.0.1:9", 1):
+        pass
+    with pytest.raises(InputError, match=r"none\.json: no such file"), cluster_client("none.json", workers=1):
+        pass
+
+
+def linger(folder, number, check):
+    """Go on until `check` says that it is enough."""
+    Path(folder, "begun").touch()
+    try:
+        while True:
+            check()
+            time.sleep(0.05)
+    finally:
+        Path(folder, "stopped").touch()
+
+
+CLIENT = """
+import sys
+from functools import partial
+from pathlib import Path
+from test_dask_engine import linger
+from hsn_v1.commands.common import exit_status
+from hsn_v1.slides.cluster.dask_engine import cluster_client, run_on_dask
+
+def command():
+    with cluster_client(sys.argv[1], 1) as client:
+        return len(list(run_on_dask(client, partial(linger, sys.argv[2]), range(2), Path(sys.argv[2]))))
+
+sys.exit(exit_status(command))
+"""
+
+
+@pytest.fixture
+def processes(tmp_path, monkeypatch):
+    """Start a scheduler, a worker and a client whose item goes on for ever, as processes of their own."""
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}:{Path(__file__).parents[3]}")
+    file, started = tmp_path / "scheduler.json", []
+
+    def start(*arguments, **options):
+        command = [sys.executable, *map(str, arguments)]
+        started.append(subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True, **options))
+        return started[-1]
+
+    options = ("--host", "127.0.0.1", "--port", 0, "--dashboard-address", "127.0.0.1:0", "--scheduler-file", file)
+    scheduler = start("-m", "distributed.cli.dask_scheduler", *options)
+    assert appears(file)
+    options = ("--nthreads", 1, "--no-dashboard", "--local-directory", tmp_path / "scratch", "--scheduler-file", file)
+    worker = start("-m", "distributed.cli.dask_worker", *options)
+    client = start("-c", CLIENT, file, tmp_path)
+    assert appears(tmp_path / "begun")
+    yield scheduler, worker, client
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def appears(path, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return path.exists()
+
+
+def test_a_scheduler_that_is_killed_ends_client_and_worker(processes, tmp_path):
+    scheduler, worker, client = processes
+    scheduler.kill()
+    _, said = client.communicate(timeout=60)
+    assert re.fullmatch(r"error: the Dask scheduler tcp://\S+ is gone; what is done is kept: .*\n", said), said
+    assert client.returncode == 2
+    assert appears(tmp_path / "stopped")
+    worker.communicate(timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "message"),
+    [(signal.SIGKILL, -9, ""), (signal.SIGTERM, 143, "terminated\n"), (signal.SIGINT, 130, "interrupted\n")],
+)
+def test_a_client_that_is_stopped_frees_its_worker(processes, tmp_path, number, status, message):
+    _, worker, client = processes
+    client.send_signal(number)
+    _, said = client.communicate(timeout=60)
+    assert (client.returncode, said) == (status, message)
+    assert appears(tmp_path / "stopped")
+    assert worker.poll() is None  # ready for the next
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "message"), [(signal.SIGKILL, -9, ""), (signal.SIGINT, 130, "interrupted\n")]
+)
+def test_a_local_cluster_ends_with_its_client(tmp_path, monkeypatch, number, status, message):
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}:{Path(__file__).parents[3]}")
+    command = [sys.executable, "-c", CLIENT, "local:1", str(tmp_path)]
+    client = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    assert appears(tmp_path / "begun")
+    (os.kill if number == signal.SIGKILL else os.killpg)(client.pid, number)  # Ctrl-C is for the whole group
+    _, said = client.communicate(timeout=60)  # until all that share its stderr are gone
+    assert (client.returncode, said) == (status, message)
+
+
+def test_a_worker_that_is_asked_to_end_stops_its_item(processes, tmp_path):
+    _, worker, client = processes
+    worker.terminate()
+    assert appears(tmp_path / "stopped")
+    worker.communicate(timeout=60)
+    assert client.poll() is None  # waits for another worker
+    assert not list(tmp_path.glob(".deaths.*/*"))
+
+
+@pytest.mark.parametrize(
+    ("preload", "reason"),
+    [
+        ("import sys; sys.modules['hsn_v1'] = None", r"cannot run hsn_v1 .*: install it there"),
+        ("import hsn_v1; hsn_v1.__version__ = '0.1'", r"has hsn_v1 0\.1, not .*: install the same everywhere"),
+        (
+            "import os.path as p; seen = p.isdir; p.isdir = lambda path: '.deaths' not in str(path) and seen(path)",
+            "does not see it; inputs and results must lie on a file system",
+        ),
+    ],
+)
+def test_a_worker_that_joins_later_and_is_not_fit_is_sent_away(processes, tmp_path, preload, reason):
+    _, worker, client = processes
+    os.killpg(worker.pid, signal.SIGKILL)
+    (tmp_path / "begun").unlink()
+    (tmp_path / "unfit.py").write_text(preload)
+    file, scratch = tmp_path / "scheduler.json", tmp_path / "scratch"
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", "--nthreads", "1", "--no-dashboard"]
+    command += ["--local-directory", str(scratch), "--scheduler-file", str(file)]
+    unfit = subprocess.Popen([*command, "--preload", str(tmp_path / "unfit.py")], stderr=subprocess.DEVNULL)
+    try:
+        unfit.wait(timeout=60)
+        assert client.poll() is None  # waits for another worker
+        fit = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+        assert appears(tmp_path / "begun")
+        os.killpg(fit.pid, signal.SIGKILL)
+        fit.wait()
+    finally:
+        unfit.kill()
+    client.kill()
+    assert re.search(rf"note: worker tcp://\S+ was ended: .*{reason}", client.stderr.read())
+
+
+def test_it_is_told_that_there_is_no_worker(capsys):
+    class Client:
+        workers: ClassVar = [{}, {}, {}, {"tcp://here": 1}, {}, {}]
+
+        def nthreads(self):
+            return self.workers.pop(0)
+
+    client = Client()
+    with telling_of_no_workers(client, alone=0.02, pause=0.01):
+        deadline = time.monotonic() + 10
+        while client.workers and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert capsys.readouterr().err == 2 * "note: there is no Dask worker; waiting for one\n"
+
+
+SBATCH = """#!/bin/sh
+job=$(mktemp "$HSN_JOBS/job.XXXXXX")
+cp "$1" "$job"
+setsid sh "$job" >>"$HSN_JOBS/log" 2>&1 &
+echo "Submitted batch job $!"
+echo $! >>"$HSN_JOBS/jobs"
+"""
+SCANCEL = """#!/bin/sh
+kill -TERM -- "-$1"
+"""
+
+
+@pytest.fixture
+def batch_system(tmp_path, monkeypatch):
+    """Put commands on the path that run jobs here, in the background, as SLURM's are called."""
+    pytest.importorskip("dask_jobqueue")  # before what it adds to Dask's settings would be taken back
+    for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
+        script = tmp_path / "bin" / name
+        script.parent.mkdir(exist_ok=True)
+        script.write_text(text)
+        script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("HSN_JOBS", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}:{Path(__file__).parents[3]}")  # for jobs to find `work`
+    settings = {"cores": 1, "processes": 1, "memory": "2GB", "local_directory": str(tmp_path / "scratch")}
+    settings = {f"jobqueue.slurm.{name.replace('_', '-')}": value for name, value in settings.items()}
+    with dask.config.set({**settings, "distributed.deploy.lost-worker-timeout": "1s"}):
+        yield tmp_path / "jobs"
+
+
+def groups(jobs):
+    """Return the process groups of jobs that run."""
+    alive = set()
+    for pid in psutil.pids():
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # it ended just now
+            alive.add(os.getpgid(pid))
+    return {int(line) for line in jobs.read_text().split()} & alive
+
+
+def test_jobs_of_a_batch_system_are_submitted_again_when_they_end(batch_system, tmp_path):
+    (tmp_path / "out").mkdir()
+    with cluster_client("slurm:2", workers=1) as client:
+        client.wait_for_workers(2, timeout=60)
+        jobs = [int(line) for line in batch_system.read_text().split()]
+        assert len(jobs) == 2
+        os.killpg(jobs[0], signal.SIGKILL)
+        found = dict(run_on_dask(client, partial(work, tmp_path / "out"), range(3), tmp_path))
+        assert found == {0: 0, 1: 1, 2: 4}
+        deadline = time.monotonic() + 60
+        while len(batch_system.read_text().split()) < 3 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert len(batch_system.read_text().split()) == 3
+        client.wait_for_workers(2, timeout=60)
+    deadline = time.monotonic() + 60
+    while groups(batch_system) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not groups(batch_system)
+
+
+def test_jobs_that_cannot_be_submitted_are_named(batch_system, tmp_path, capfd):
+    (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\necho 'invalid partition: abnormal' >&2\nexit 1\n")
+    message = r"--dask slurm: jobs cannot be submitted \(.*invalid partition: abnormal"
+    with pytest.raises(InputError, match=message), cluster_client("slurm:2", workers=1):
+        pass
+    assert set(capfd.readouterr().err.splitlines()) == {"note: a job cannot be submitted (invalid partition: abnormal)"}
+
+
+def test_a_batch_system_that_is_not_here_is_named(monkeypatch):
+    pytest.importorskip("dask_jobqueue")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(InputError, match="--dask slurm: no command sbatch here"), cluster_client("slurm", workers=1):
+        pass

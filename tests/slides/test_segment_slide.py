@@ -1,0 +1,200 @@
+import json
+import os
+
+import numpy as np
+import pytest
+import tifffile
+from helpers import write_sparse
+from PIL import Image
+
+from hsn_v1.adp import CLASSIFIER_MPP, FUNC, MORPH
+from hsn_v1.classify import classify
+from hsn_v1.densecrf import CRF
+from hsn_v1.errors import InputError
+from hsn_v1.slide_io.slide import Level, Slide, open_slide
+from hsn_v1.slides.in_memory import segment_windows
+from hsn_v1.slides.plan import FEW_TILES, Method, Plan, plan_for
+from hsn_v1.slides.results import small_picture
+from hsn_v1.slides.segment_slide import segment_slide
+from hsn_v1.tiles import Window
+
+pytestmark = pytest.mark.slow
+
+CRFS = {"morph": CRF(1, 20, 2, 40, 50), "func": CRF(3, 40, 2, 4, 25)}
+
+
+@pytest.fixture
+def image():
+    """Return noise with white parts, which the background map finds."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 230, (150, 110, 3), np.uint8)
+    image[rng.random((15, 11)).repeat(10, axis=0).repeat(10, axis=1) < 0.3] = 255
+    return image
+
+
+def windows(image, histonet, crf):
+    """Segment an image at once and window by window, at 0.6 of the classifier's scale; return maps and progress."""
+    method = Method((MORPH, FUNC), {"morph": crf, "func": crf})
+    ((_, _, tiles),) = classify([(None, image)], histonet, 0.6)
+    calls = []
+    whole = segment_windows(image, tiles, method, 1)
+    parts = segment_windows(image, tiles, method, 1, lambda *numbers: calls.append(numbers), whole=0, core=40)
+    return whole, parts, calls
+
+
+def test_windows_make_what_the_whole_is_where_pixels_hardly_see_each_other(image, toy_histonet):
+    whole, parts, calls = windows(image, toy_histonet, CRF(1, 1e-9, 1, 1, 1e-9))
+    for name, labels in whole.items():
+        assert len(np.unique(labels)) > 1
+        np.testing.assert_array_equal(parts[name], labels)
+    assert calls == [("windows", number, 12) for number in range(1, 13)]
+
+
+def test_the_margin_of_windows_leaves_no_seam(image, toy_histonet):
+    whole, parts, _ = windows(image, toy_histonet, CRF(2, 10, 3, 30, 10))
+    for name, labels in whole.items():
+        assert (parts[name] == labels).mean() > 0.99  # of noise, where many pixels are near to a tie
+
+
+@pytest.mark.parametrize(
+    ("maps", "side", "expected"),
+    [
+        ("auto", 32, Plan("image", "gradcam", 1)),
+        ("auto", 32 + 24 * (round(FEW_TILES**0.5) - 1), Plan("image", "gradcam", FEW_TILES)),
+        ("auto", 32 + 24 * round(FEW_TILES**0.5), Plan("slide", "adjusted", round(FEW_TILES**0.5 + 1) ** 2)),
+        ("adjusted", 32, Plan("slide", "adjusted", 1)),
+        ("gradcam", 32, Plan("image", "gradcam", 1)),
+        ("gradcam", 224, Plan("image", "gradcam", 81)),
+    ],
+)
+def test_the_plan_depends_on_the_number_of_tiles(toy_histonet, maps, side, expected):
+    slide = Slide("memory", CLASSIFIER_MPP, (), (Level(side, side, None),))
+    assert plan_for(slide, toy_histonet, Method((MORPH,), CRFS, maps=maps)) == expected
+
+
+@pytest.mark.parametrize(
+    ("mpp", "kind"), [(CLASSIFIER_MPP / 2, "image"), (CLASSIFIER_MPP / 2.01, "slide"), (9, "image")]
+)
+def test_the_plan_depends_on_the_scale(toy_histonet, mpp, kind):
+    slide = Slide("memory", mpp, (), (Level(10, 10, None),))
+    assert plan_for(slide, toy_histonet, Method((MORPH,), CRFS)).kind == kind
+
+
+def test_what_is_too_large_for_its_own_scale_is_a_slide(toy_histonet):
+    slide = Slide("memory", CLASSIFIER_MPP / 100, (), (Level(8001, 8001, None),))
+    assert plan_for(slide, toy_histonet, Method((MORPH,), CRFS, maps="gradcam")) == Plan("slide", "gradcam", 9)
+
+
+def save(path, image, mpp):
+    if path.suffix == ".png":
+        Image.fromarray(image).save(path, dpi=(25_400 / mpp,) * 2)
+        return
+    common = {"tile": (16, 16), "photometric": "rgb", "resolutionunit": "CENTIMETER", "compression": "zlib"}
+    with tifffile.TiffWriter(path, ome=path.name.endswith(".ome.tif")) as writer:
+        if path.name.endswith(".ome.tif"):
+            writer.write(image, metadata={"axes": "YXS", "PhysicalSizeX": mpp, "PhysicalSizeY": mpp}, **common)
+            return
+        for step in (1, 2):
+            density = (10_000 / mpp / step,) * 2
+            writer.write(image[::step, ::step], resolution=density, subfiletype=int(step > 1), metadata=None, **common)
+
+
+@pytest.mark.parametrize("maps", ["adjusted", "gradcam"])
+def test_the_same_pixels_give_the_same_labels_in_any_container(tmp_path, image, toy_histonet, maps):
+    labels = []
+    for name in ("a.png", "a.tif", "a.ome.tif"):
+        save(tmp_path / name, image, CLASSIFIER_MPP)
+        method = Method((MORPH, FUNC), CRFS, maps=maps)
+        done = segment_slide(str(tmp_path / name), toy_histonet, method, str(tmp_path / maps), workers=1)
+        assert (done.facts["maps"], done.facts["kind"]) == (maps, "image" if maps == "gradcam" else "slide")
+        labels.append(tifffile.imread(done.folder / "morph" / f"{(tmp_path / name).stem}.ome.tif"))
+    assert len(np.unique(labels[0])) > 2
+    np.testing.assert_array_equal(labels[0], labels[1])
+    np.testing.assert_array_equal(labels[0], labels[2])
+
+
+def test_outlines_count_from_the_corner_of_what_was_scanned(tmp_path, toy_histonet):
+    image = np.random.default_rng(1).integers(0, 230, (256, 256, 3), np.uint8)
+    write_sparse(tmp_path / "sparse.tif", image, CLASSIFIER_MPP)
+    save(tmp_path / "full.png", image, CLASSIFIER_MPP)
+    method = Method((FUNC,), CRFS, maps="adjusted")
+    done = [
+        segment_slide(tmp_path / name, toy_histonet, method, tmp_path / "out", workers=1)
+        for name in ("sparse.tif", "full.png")
+    ]
+    maps = [tifffile.imread(next(one.folder.glob("func/*.ome.tif"))) for one in done]
+    np.testing.assert_array_equal(maps[0], maps[1])
+    outlines = [json.loads(next(one.folder.glob("func/*.geojson")).read_text()) for one in done]
+    assert outlines[0]["features"] == outlines[1]["features"] != []
+    frame = json.loads((done[0].folder / "run.json").read_text())["frame"]
+    assert (frame["top"], frame["left"], frame["height"], frame["width"]) == (128, 128, 256, 256)
+    assert "openslide.bounds" in frame["counted from"]
+
+
+def test_the_small_picture_is_read_once_and_each_pixel_of_the_slide_once(tmp_path, image, toy_histonet):
+    read = []
+
+    def region(window):
+        read.append(window)
+        return image[window.within(Window(0, 0, 150, 110))]
+
+    picture, mpp = small_picture(Slide("memory", 1.0, (), (Level(150, 110, region),)), CLASSIFIER_MPP)
+    assert picture.shape == (150, 110, 3) and mpp == 1
+    assert sum(window.height * window.width for window in read) < 1.1 * 150 * 110
+
+
+def test_a_slide_is_opened_once(tmp_path, image, toy_histonet, monkeypatch):
+    save(tmp_path / "a.tif", image, CLASSIFIER_MPP)
+    opened = []
+    whole = open_slide
+    monkeypatch.setattr(
+        "hsn_v1.slides.segment_slide.open_slide", lambda *arguments: opened.append(arguments) or whole(*arguments)
+    )
+    segment_slide(tmp_path / "a.tif", toy_histonet, Method((FUNC,), CRFS, maps="adjusted"), tmp_path / "out", workers=1)
+    assert len(opened) == 1
+
+
+def test_a_file_that_changes_while_it_is_read_fails(tmp_path, image, toy_histonet):
+    path, method = tmp_path / "a.png", Method((FUNC,), CRFS)
+    save(path, image, CLASSIFIER_MPP)
+
+    def change(*_):
+        os.utime(path, (0, 0))
+
+    with pytest.raises(InputError, match=r"a\.png: changed while it was read"):
+        segment_slide(path, toy_histonet, method, tmp_path / "out", workers=1, progress=change)
+    assert not (tmp_path / "out" / "a.png" / "func").exists()
+    assert segment_slide(path, toy_histonet, method, tmp_path / "out", workers=1).status == "done"
+
+
+@pytest.mark.parametrize("maps", ["adjusted", "gradcam"])
+def test_what_was_not_scanned_is_no_tissue(tmp_path, toy_histonet, maps):
+    image = np.zeros((600, 600, 3), np.uint8)
+    image[:300] = np.random.default_rng(2).integers(0, 230, (300, 600, 3), np.uint8)
+    save(tmp_path / "a.png", image, CLASSIFIER_MPP / 2)
+    method = Method((MORPH,), CRFS, maps=maps)
+    done = segment_slide(tmp_path / "a.png", toy_histonet, method, tmp_path / "out", workers=1)
+    labels = tifffile.imread(done.folder / "morph" / "a.ome.tif")
+    half = len(labels) // 2
+    assert (labels[half + 1 :] == 0).all()
+    assert (labels[: half - 1] > 0).mean() > 0.9
+    assert any("not scanned" in note for note in done.notes)
+
+
+def test_what_is_missing_of_results_is_made_anew_and_said_once(tmp_path, image, toy_histonet):
+    Image.fromarray(image).save(tmp_path / "a.png")
+    method = Method((MORPH,), {"morph": CRFS["morph"]})
+    first = segment_slide(tmp_path / "a.png", toy_histonet, method, tmp_path / "out", mpp=CLASSIFIER_MPP)
+    before = {path.name: path.read_bytes() for path in (first.folder / "morph").iterdir()}
+    (first.folder / "morph" / "overview.png").unlink()
+    (first.folder / "morph" / "a.ome.tif").write_bytes(b"")
+    again = segment_slide(tmp_path / "a.png", toy_histonet, method, tmp_path / "out", mpp=CLASSIFIER_MPP)
+    assert (again.status, len(again.notes)) == ("done", len(first.notes) + 1)
+    assert again.notes[-1] == f"{first.folder / 'morph' / 'a.ome.tif'}: is missing or empty; the results were made anew"
+    assert {path.name: path.read_bytes() for path in (first.folder / "morph").iterdir()} == before
+    (first.folder / "run.json").write_text("")
+    options = {"mpp": CLASSIFIER_MPP, "force": True}
+    last = segment_slide(tmp_path / "a.png", toy_histonet, method, tmp_path / "out", **options)
+    assert last.notes[-1] == f"{first.folder / 'run.json'}: cannot be read; the results were made anew"
+    known = segment_slide(tmp_path / "a.png", toy_histonet, method, tmp_path / "out", mpp=CLASSIFIER_MPP)
+    assert (known.status, known.notes) == ("done before", first.notes)

@@ -1,0 +1,281 @@
+import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hsn_v1.adjust import BACKGROUND_REACH
+from hsn_v1.adp import CLASSIFIER_MPP, FUNC, GLAS, MORPH
+from hsn_v1.densecrf import CRF
+from hsn_v1.errors import InputError
+from hsn_v1.hsn_v1 import segment_image
+from hsn_v1.io.writing import write_picture
+from hsn_v1.slide_io.slide import open_slide
+from hsn_v1.slides.grid import SlideGrid
+from hsn_v1.slides.job import SlideJob, label_reader
+from hsn_v1.slides.tiled import _averaged_maps, read_ahead, segment_tiles, thumbnail, tile_weights, warm_up
+from hsn_v1.slides.tissue import survey, tiles_with_tissue
+from hsn_v1.tiles import Window
+
+pytestmark = pytest.mark.slow
+
+TILE = 32
+CRFS = {"morph": CRF(1, 20, 2, 40, 50), "func": CRF(3, 40, 2, 4, 25), "glas": CRF(3, 40, 2, 4, 25)}
+
+NAME = "a slide #1 ü.png"
+
+
+def textured(seed, *size):
+    return np.random.default_rng(seed).integers(0, 230, (*size, 3), np.uint8)
+
+
+@pytest.fixture
+def make_job(tmp_path, toy_histonet):
+    def make(image, *, core=64, offset=0, label_sets=(MORPH, FUNC)):
+        write_picture(tmp_path / NAME, image)
+        grid = SlideGrid(*image.shape[:2], TILE, core, offset)
+        tissue = tiles_with_tissue(grid, survey(image).tissue)
+        crfs = {label_set.name: CRFS[label_set.name] for label_set in label_sets}
+        folder = tmp_path / f"work {len(list(tmp_path.glob('work*')))}"
+        return SlideJob(grid, tissue, 3, label_sets, crfs, CLASSIFIER_MPP, toy_histonet.thresholds, folder)
+
+    return make
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def run(job, classifier, **options):
+    with open_slide(job.folder.parent / NAME, CLASSIFIER_MPP) as slide:
+        segment_tiles(job, slide, classifier, **options)
+
+
+def whole(job, label_set):
+    return label_reader(job, label_set)(job.grid.frame)
+
+
+def test_a_slide_of_one_tile_is_segmented_as_an_image(make_job, toy_histonet):
+    image = textured(0, TILE, TILE)
+    job = make_job(image, label_sets=(MORPH, FUNC, GLAS))
+    run(job, toy_histonet, workers=1)
+    expected = segment_image(image, toy_histonet, job.label_sets, CRFS)
+    for label_set in job.label_sets:
+        np.testing.assert_array_equal(whole(job, label_set), expected[label_set.name].masks["CRF"])
+
+
+def test_weights_of_tiles_that_overlap():
+    grid = SlideGrid(100, 100, TILE)
+    assert (tile_weights(grid, feather=False) == 1).all()
+    weights = tile_weights(grid, feather=True)
+    np.testing.assert_allclose(weights[16, :8], (np.arange(8) + 0.5) / 8)
+    np.testing.assert_allclose(weights[0, 0], 1 / 256)
+    total = np.zeros((2 * TILE, 2 * TILE))
+    for top in (0, grid.step):
+        for left in (0, grid.step):
+            total[top : top + TILE, left : left + TILE] += weights
+    np.testing.assert_allclose(total[8:48, 8:48], 1)
+
+
+def test_feathering_changes_only_what_tiles_share(make_job, toy_histonet):
+    plain = make_job(textured(6, TILE, 80), label_sets=(MORPH,))
+    plain = replace(plain, crfs={"morph": CRF(1, 1e-9, 1, 1, 1e-9)})  # whose pixels hardly see each other
+    feathered = replace(plain, feather=True, folder=plain.folder.with_name("feathered"))
+    for job in (plain, feathered):
+        run(job, toy_histonet, workers=1)
+    differ = whole(plain, MORPH) != whole(feathered, MORPH)
+    shared = np.isin(np.arange(80), [*range(24, 32), *range(48, 56), *range(72, 80)])
+    assert differ[:, shared].any() and not differ[:, ~shared].any()
+
+
+def test_what_exists_is_not_made_again_and_the_rest_comes_out_the_same(make_job, toy_histonet):
+    job = make_job(textured(1, 100, 150))
+    run(job, toy_histonet, workers=2)
+    first = contents(job.folder)
+    assert len(first) == job.batches + 2 * math.prod(job.grid.cores)
+    kept = job.core_file(0, MORPH)
+    made = kept.stat().st_mtime_ns
+    for lost in (job.batch_file(1), job.batch_file(job.batches - 1), job.core_file(3, FUNC), job.core_file(5, MORPH)):
+        lost.unlink()
+    run(job, toy_histonet, workers=2)
+    needed = contents(job.folder)
+    assert {file: content for file, content in first.items() if file in needed} == needed
+    assert all(file in needed for file in first if file.startswith("labels"))
+    assert kept.stat().st_mtime_ns == made
+
+
+def test_a_batch_that_no_unfinished_window_needs_is_not_classified(make_job, toy_histonet):
+    job = make_job(textured(1, 60, 400))
+    run(job, toy_histonet, workers=1)
+    for number in range(job.batches):
+        job.batch_file(number).unlink()
+    job.core_file(0, MORPH).unlink()
+    run(job, toy_histonet, workers=1)
+    needed = set((job.places(job.window(0)) // job.batch_size).tolist())
+    assert {number for number in range(job.batches) if job.batch_file(number).exists()} == needed
+    assert len(needed) < job.batches
+
+
+def test_glass_is_neither_classified_nor_tissue(make_job, toy_histonet):
+    image = np.full((120, 200, 3), 250, np.uint8)
+    image[:50, :50] = textured(2, 50, 50)
+    job = make_job(image, label_sets=(MORPH, GLAS))
+    assert 0 < len(job.tissue) < math.prod(job.grid.tiles) / 3
+    run(job, toy_histonet, workers=1)
+    assert (whole(job, MORPH)[100:, 100:] == MORPH.codes.index("Background")).all()
+    assert (whole(job, GLAS)[100:, 100:] == len(GLAS)).all()
+    assert (whole(job, GLAS)[:50, :50] < len(GLAS)).all()
+
+
+def test_windows_are_no_larger_than_what_is_classified(make_job):
+    image = np.full((120, 200, 3), 250, np.uint8)
+    image[:20, :20] = textured(2, 20, 20)
+    job = make_job(image, core=200, label_sets=(MORPH,))
+    reach = CRFS["morph"].reach
+    assert job.tissue.tolist() == [0] and job.covered(0) == Window(0, 0, TILE, TILE)
+    assert job.window(0) == Window(0, 0, TILE + reach, TILE + reach)
+
+
+def test_tiles_are_classified_as_the_cores_need_them(make_job):
+    job = make_job(textured(1, 150, 200))
+    assert sorted(job.order.tolist()) == job.tissue.tolist()
+    needed = [set(job.places(job.window(core)).tolist()) for core in range(math.prod(job.grid.cores))]
+    done = [max(set.union(*needed[: core + 1])) + 1 for core in range(len(needed))]
+    assert done == [len(set.union(*needed[: core + 1])) for core in range(len(needed))]
+    assert done[0] < len(job.tissue) / 3
+
+
+@pytest.mark.parametrize("maps", ["adjusted", "gradcam"])
+def test_what_of_a_tile_a_window_does_not_see_does_not_matter(make_job, toy_histonet, maps):
+    image = textured(5, 100, 120)
+    image[30:70, 40:90] = 245  # where the background map is not 0
+    job = replace(make_job(image), maps=maps)
+    run(job, toy_histonet, workers=1)
+    tiles = {place: job.grid.tile_window(tile) for place, tile in enumerate(job.order.tolist())}
+
+    def maps_of(window):
+        around = window.grown(BACKGROUND_REACH)
+        padded = np.pad(image, ((40, 40), (40, 40), (0, 0)), "symmetric")
+        pixels = padded[around.within(Window(-40, -40, 180, 200))]
+        touched = {
+            place: tile for place, tile in tiles.items() if tile.overlap(window).height * tile.overlap(window).width
+        }
+        return _averaged_maps(job, touched, pixels, around, window)
+
+    part = Window(21, 35, 50, 43)
+    whole, alone = maps_of(job.grid.frame), maps_of(part)
+    inner = part.grown(-BACKGROUND_REACH) if maps == "gradcam" else part
+    for name, found in alone.items():
+        expected = whole[name][(..., *inner.within(job.grid.frame))]
+        np.testing.assert_array_equal(found[(..., *inner.within(part))], expected)
+        assert expected.any()
+
+
+@pytest.mark.parametrize("crf", [True, False])
+def test_workers_warm_up(crf):
+    warm_up(crf)  # nobody asks how it went
+
+
+def test_a_slide_without_tissue_has_nothing_to_do(make_job, toy_histonet):
+    job = make_job(np.full((90, 90, 3), 255, np.uint8))
+    calls = []
+    run(job, toy_histonet, workers=1, progress=lambda *numbers: calls.append(numbers))
+    assert not len(job.tissue) and not calls and not job.folder.exists()
+    assert (whole(job, MORPH) == 0).all()
+
+
+def test_progress_counts_up_to_all_tiles(make_job, toy_histonet):
+    job = make_job(textured(3, 70, 70))
+    calls, stages = [], {}
+    run(job, toy_histonet, workers=1, progress=lambda *numbers: calls.append(numbers))
+    for stage, done, total in calls:
+        stages.setdefault(stage, []).append((done, total))
+    tiles, cores = len(job.tissue), math.prod(job.grid.cores)
+    assert stages["tiles"] == [(min(done, tiles), tiles) for done in range(0, tiles + 3, 3)]
+    assert stages["windows"] == sorted(stages["windows"]) and stages["windows"][-1] == (cores, cores)
+
+
+def test_progress_begins_with_what_an_earlier_run_did(make_job, toy_histonet):
+    job = make_job(textured(3, 70, 70))
+    run(job, toy_histonet, workers=1)
+    for number in (1, 2):
+        job.batch_file(number).unlink()
+    for core in range(math.prod(job.grid.cores)):
+        job.core_file(core, MORPH).unlink()
+    calls = []
+    run(job, toy_histonet, workers=1, progress=lambda *numbers: calls.append(numbers))
+    assert calls[0] == ("tiles", len(job.tissue) - 6, len(job.tissue))
+
+
+def test_the_reader_cuts_the_same_map_anywhere(make_job, toy_histonet):
+    job = make_job(textured(4, 130, 90), core=50)
+    run(job, toy_histonet, workers=1)
+    labels, read = whole(job, MORPH), label_reader(job, MORPH)
+    for top, left, height, width in ((0, 0, 1, 1), (49, 49, 2, 2), (30, 10, 100, 80), (129, 89, 1, 1)):
+        np.testing.assert_array_equal(
+            read(Window(top, left, height, width)), labels[top : top + height, left : left + width]
+        )
+
+
+def test_places_are_of_tiles_with_tissue_only(make_job):
+    image = np.full((100, 100, 3), 255, np.uint8)
+    image[60:, 60:] = textured(5, 40, 40)
+    job = make_job(image)
+    window = Window(0, 0, 100, 100)
+    assert job.places(window).tolist() == list(range(len(job.tissue)))
+    assert not len(job.places(Window(0, 0, 10, 10)))
+    corner = Window(90, 90, 10, 10)
+    assert set(job.tissue[job.places(corner)].tolist()) == set(job.grid.tiles_of(corner)) & set(job.tissue.tolist())
+
+
+def test_a_thumbnail_is_the_same_in_any_chunks(tmp_path):
+    write_picture(tmp_path / "a.png", textured(6, 300, 410))
+    with open_slide(tmp_path / "a.png", CLASSIFIER_MPP) as slide:
+        small, large = (thumbnail(slide, 4 * CLASSIFIER_MPP, chunk) for chunk in (16, 1000))
+    assert small.shape == (75, 102, 3)
+    assert np.abs(small.astype(int) - large).max() <= 1
+
+
+def test_reading_ahead_keeps_the_order_and_a_distance():
+    begun, lock = [], threading.Lock()
+
+    def read(number):
+        with lock:
+            begun.append(number)
+        return 10 * number
+
+    with ThreadPoolExecutor(1) as reader:
+        results = read_ahead(reader, read, range(8), depth=2)
+        assert next(results) == 0
+        assert len(begun) <= 4
+        assert list(results) == [10, 20, 30, 40, 50, 60, 70]
+
+
+def damage_nothing(path):
+    path.unlink()
+
+
+def damage_all(path):
+    path.write_bytes(b"")
+
+
+def damage_half(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("damage", [damage_nothing, damage_all, damage_half])
+@pytest.mark.parametrize("kind", ["labels/morph", "tiles"])
+def test_what_is_missing_or_damaged_is_an_error_or_made_again_and_never_no_tissue(make_job, toy_histonet, damage, kind):
+    job = make_job(textured(7, 100, 120))
+    run(job, toy_histonet, workers=1)
+    before = contents(job.folder)
+    damage(sorted((job.folder / kind).iterdir())[1])
+    if kind == "tiles":
+        damage(sorted((job.folder / "labels" / "func").iterdir())[0])  # which needs the batch
+    else:
+        with pytest.raises(InputError, match=r"000001\.png: missing or damaged .*; run the same command again"):
+            whole(job, MORPH)
+    run(job, toy_histonet, workers=1)
+    assert contents(job.folder) == before

@@ -1,0 +1,179 @@
+"""Fitting: the schedule, the loss, interruption, and what stops it."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from hsn_v1.class_file import parse_taxonomy
+from hsn_v1.errors import InputError
+from hsn_v1.training import fit as fitting
+from hsn_v1.training.augmentation import augmentation
+from hsn_v1.training.checkpoints import BEST, LAST, PREVIOUS, RECIPE
+from hsn_v1.training.fit import class_weights, cyclical_learning_rate, fit
+from hsn_v1.training.networks import build_network
+from hsn_v1.training.new_class_file import class_file
+from hsn_v1.training.recipe import Recipe
+from hsn_v1.training.training_data import LabelledPatches
+from hsn_v1.training.validation_report import LOG, read_log
+
+pytestmark = pytest.mark.slow
+
+TINY = Recipe(width=0.03, tile=32, batch=4, half_cycle=1)
+LABELS = parse_taxonomy(class_file("m", dict.fromkeys("abc"), 1, [128], [60]), "m")
+
+
+def patches(count, seed=0):
+    rng = np.random.default_rng(seed)
+    targets = np.zeros((count, 3), np.float32)
+    targets[::2, :2] = 1
+    return LabelledPatches(rng.integers(0, 256, (count, 32, 32, 3), np.uint8), targets)
+
+
+def train(out, epochs=3, recipe=TINY):
+    model = build_network(recipe, 3)
+    fit(model, patches(8), patches(4, seed=1), LABELS, recipe, epochs, out, quiet=True)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("epoch", "rate"), [(0, 0.001), (2.5, 0.0105), (5, 0.02), (7.5, 0.0105), (10, 0.001), (25, 0.0105), (45, 0.00575)]
+)
+def test_the_learning_rate_is_a_triangle_whose_height_halves(epoch, rate):
+    assert cyclical_learning_rate(epoch, Recipe()) == pytest.approx(rate)
+
+
+def test_rare_classes_weigh_more():
+    targets = np.zeros((100, 51))
+    targets[:50, 0] = 1
+    targets[:10, 1] = 1
+    weights = class_weights(targets)
+    assert weights.mean() == pytest.approx(1)
+    assert weights[1] / weights[0] == pytest.approx(5)
+    assert weights[2] == weights[0]
+
+
+def test_augmentation_keeps_what_it_must(keras):
+    images = np.full((3, 32, 32, 3), 128, np.uint8)
+    augmented = np.asarray(augmentation(0)(images))
+    assert augmented.shape == images.shape
+    for image in augmented:  # a grey patch may change its shade, as a whole
+        np.testing.assert_allclose(image, np.broadcast_to(image[0, 0], image.shape), atol=0.1)
+    assert np.ptp(augmented[:, 0, 0], axis=0).max() > 0.5
+    assert np.abs(augmented - 128.0).max() < 45
+
+
+def test_interrupted_training_goes_on_where_it_was(keras, tmp_path, monkeypatch):
+    steps, rate = [], cyclical_learning_rate
+
+    def interrupted(epoch, recipe):
+        steps.append(epoch)
+        if epoch >= 1.5:
+            raise KeyboardInterrupt
+        return rate(epoch, recipe)
+
+    monkeypatch.setattr(fitting, "cyclical_learning_rate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path)
+    assert [row["epoch"] for row in read_log(tmp_path / LOG)] == ["0"]
+    assert steps == [0, 0.5, 1, 1.5]
+
+    monkeypatch.setattr(fitting, "cyclical_learning_rate", lambda *at: steps.append(at[0]) or rate(*at))
+    model = train(tmp_path)
+    assert [row["epoch"] for row in read_log(tmp_path / LOG)] == ["0", "1", "2"]
+    assert steps[4:] == [1, 1.5, 2, 2.5]
+    trained = [weight.copy() for weight in model.get_weights()]
+    again = train(tmp_path)  # nothing is left to do
+    assert len(steps) == 8
+    for one, other in zip(trained, again.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_best_epoch_is_kept(keras, tmp_path):
+    model = train(tmp_path, 4, Recipe(width=0.03, tile=32, batch=4, half_cycle=1, high=0.5))
+    log = read_log(tmp_path / LOG)
+    weights = build_network(TINY, 3)
+    weights.compile("sgd", fitting.weighted_cross_entropy(class_weights(patches(8).targets)), jit_compile=False)
+    weights.set_weights(model.get_weights())
+    loss = weights.evaluate(fitting.batches(patches(4, seed=1), LABELS, TINY, train=False), verbose=0)
+    assert loss == pytest.approx(min(float(row["val_loss"]) for row in log), rel=1e-3)
+
+
+def test_a_broken_checkpoint_gives_way_to_the_one_before(keras, tmp_path, capsys):
+    train(tmp_path, 2)
+    (tmp_path / LAST).write_bytes((tmp_path / LAST).read_bytes()[:1000])  # as if power had failed
+    train(tmp_path, 3)
+    assert [row["epoch"] for row in read_log(tmp_path / LOG)] == ["0", "1", "2"]
+    assert f"note: {tmp_path / LAST}: checkpoint cannot be read" in capsys.readouterr().err
+
+
+def flip(path):
+    """Change one byte in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def empty(path):
+    path.write_bytes(b"\0")
+
+
+@pytest.fixture(scope="module")
+def trained(keras, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    train(folder, 2)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("names", "damage", "note"),
+    [
+        ((LAST, PREVIOUS), flip, "training begins anew"),
+        ((BEST,), flip, f"{BEST}: not there; the best epoch is chosen from those that come"),
+        ((LOG,), empty, f"{LOG}: lacks 2 epochs"),
+        ((RECIPE,), empty, f"{RECIPE}: cannot be read; training begins anew"),
+    ],
+)
+def test_damage_heals_with_a_note(trained, tmp_path, capsys, names, damage, note):
+    folder = tmp_path / "copy"
+    shutil.copytree(trained, folder)
+    for name in names:
+        damage(folder / name)
+    train(folder, 3)
+    assert note in capsys.readouterr().err
+    assert read_log(folder / LOG)[-1]["epoch"] == "2"
+    assert {path.name for path in folder.iterdir()} >= {BEST, LAST, LOG, RECIPE}
+
+
+def test_a_disk_that_is_full_at_a_checkpoint_loses_nothing(keras, tmp_path, monkeypatch):
+    """Each file in turn cannot be written; the training goes on from there once there is room."""
+    write, refused = type(tmp_path).write_bytes, []
+
+    def fill(path, content):
+        if any(f".{name}." in path.name for name in refused):
+            raise OSError(28, "No space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(type(tmp_path), "write_bytes", fill)
+    for epochs, name in enumerate((RECIPE, LOG, BEST, LAST), 1):
+        refused[:] = [name]
+        (tmp_path / BEST).unlink(missing_ok=True)
+        with pytest.raises(OSError, match="No space left") as full:
+            train(tmp_path, epochs)
+        assert full.value.filename == str(tmp_path / name)
+        refused.clear()
+        train(tmp_path, epochs)
+        assert len(read_log(tmp_path / LOG)) == epochs
+        assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_folder_holds_one_training(keras, tmp_path):
+    train(tmp_path, 1)
+    with pytest.raises(InputError, match=r"width 0\.03, not 0\.5"):
+        train(tmp_path, 1, Recipe(width=0.5, tile=32, batch=4, half_cycle=1))
+
+
+def test_divergence_stops_training_with_advice(keras, tmp_path):
+    with pytest.raises(InputError, match=r"the loss is (nan|inf) in epoch \d: .* lower --high than 1e\+30"):
+        train(tmp_path, 5, Recipe(width=0.03, tile=32, batch=4, half_cycle=1, low=1e30, high=1e30))
+    assert not (tmp_path / BEST).exists()

@@ -1,0 +1,120 @@
+"""The networks that can be trained: their shapes, their weights, and that Grad-CAM is a closed form for each."""
+
+import h5py
+import numpy as np
+import pytest
+from helpers import randomise
+
+from hsn_v1.class_file import parse_taxonomy
+from hsn_v1.errors import InputError
+from hsn_v1.gradcam import closed_form_weights, feature_layer, gradient_weights
+from hsn_v1.io.models import load_histonet, save_histonet
+from hsn_v1.training.networks import begin_with, build_histonet, build_network
+from hsn_v1.training.new_class_file import class_file
+from hsn_v1.training.recipe import NETWORKS, Recipe
+
+pytestmark = pytest.mark.slow
+
+LAST_MAPS = {
+    "histonet": ("activation_7", 16),
+    "vgg16": ("block5_conv3", 4),
+    "resnet50": ("conv5_block3_out", 2),
+    "efficientnetb0": ("top_activation", 2),
+}
+
+
+def test_the_published_network_has_its_parameters(keras):
+    assert build_histonet(51, 224).count_params() == 1_753_203
+    assert build_histonet(51, 224, width=0.5, dropout=0).count_params() < 1_753_203 / 3.5
+
+
+@pytest.mark.parametrize("pooling", ["max", "average"])
+def test_no_weight_depends_on_the_tile(keras, pooling):
+    recipe = Recipe(width=0.05, pooling=pooling, tile=16)
+    small, large = build_network(recipe, 3), build_network(recipe, 3, tile=64)
+    randomise(small)
+    large.set_weights(small.get_weights())
+    grey = np.full((1, 64, 64, 3), 0.3, np.float32)
+    assert large.output_shape == small.output_shape == (None, 3)
+    np.testing.assert_array_less(np.abs(large.predict_on_batch(grey) - 0.5), 0.51)
+
+
+def test_bfloat16_is_for_training_only(keras):
+    recipe = Recipe(width=0.05, tile=16, bfloat16=True)
+    assert build_network(recipe, 2).get_layer("conv2d_1").compute_dtype == "bfloat16"
+    assert build_network(recipe, 2).get_layer("dense_1").compute_dtype == "float32"
+    assert build_network(recipe, 2, tile=16).get_layer("conv2d_1").compute_dtype == "float32"
+    assert keras.config.dtype_policy().name == "float32"
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_network_is_saved_loaded_and_localises_by_the_closed_form(keras, network, tmp_path):
+    model = build_network(Recipe(network=network, width=0.1), 2, tile=64)
+    keras.utils.set_random_seed(0)
+    name, side = LAST_MAPS[network]
+    features = feature_layer(model)
+    assert features.name == name and features.output.shape[1:3] == (side, side)
+    closed = closed_form_weights(model)
+    tiles = np.random.default_rng(0).normal(0, 1, (2, 64, 64, 3)).astype(np.float32)
+    for weights in gradient_weights(model, tiles):
+        np.testing.assert_allclose(weights, closed, rtol=2e-3, atol=1e-7)
+
+    text = class_file("m", {"a": None, "b": None}, 1, [0], [1])
+    save_histonet(tmp_path, "m", model, np.array([0.4, 0.6]), ["a", "b"], text)
+    loaded = load_histonet(tmp_path, "m")
+    assert loaded.closed_form and loaded.labels == parse_taxonomy(text, "m")
+    scores, cams = loaded(tiles)
+    assert cams.shape == (2, 2, side, side)
+    np.testing.assert_allclose(scores, model.predict_on_batch(tiles / np.float32(1 + 1e-7)), rtol=1e-3, atol=1e-5)
+
+
+def test_imagenets_weights_get_the_channels_that_they_expect(keras):
+    """The first layer of VGG16 turns R, G, B into B, G, R; it is never trained."""
+    model = build_network(Recipe(network="vgg16"), 2, tile=32)
+    turn = model.get_layer("blue_green_red")
+    assert not turn.trainable
+    np.testing.assert_array_equal(np.asarray(turn(np.float32([[[[1, 2, 3]]]]))).ravel(), [3, 2, 1])
+
+
+def test_weights_to_begin_with(keras, tmp_path):
+    recipe = Recipe(width=0.05, tile=16)
+    before, after = build_network(recipe, 5), build_network(recipe, 2)
+    randomise(before)
+    save_histonet(tmp_path, "m", before, np.ones(5), "abcde", class_file("m", dict.fromkeys("abcde"), 1, [0], [1]))
+    message = begin_with(after, tmp_path / "m.h5", "ab")
+    assert "weights of 14 layers" in message and message.endswith("random ones in dense_1")
+    for old, new in zip(before.get_weights()[:-2], after.get_weights()[:-2], strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert "weights of 15 layers" in begin_with(build_network(recipe, 5), tmp_path / "m.h5", "abcde")
+    assert begin_with(build_network(recipe, 5), tmp_path / "m.h5", "abced").endswith("random ones in dense_1")
+    with pytest.raises(InputError, match="fits no layer of vgg16"):
+        begin_with(build_network(Recipe(network="vgg16"), 2, tile=32), tmp_path / "m.h5", "ab")
+    (tmp_path / "broken.h5").write_bytes(b"no weights")
+    for name in ("broken.h5", "none.h5"):
+        with pytest.raises(InputError, match=f"{name}: weights cannot be read"):
+            begin_with(after, tmp_path / name, "ab")
+
+
+def test_histonet_has_no_imagenet_weights():
+    with pytest.raises(InputError, match="HistoNet has no such weights"):
+        build_network(Recipe(), 2, imagenet=True)
+
+
+def test_imagenet_weights_that_cannot_be_fetched(keras, monkeypatch):
+    def fetch(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("keras.applications.VGG16", fetch)
+    with pytest.raises(InputError, match=r"cannot be fetched \(no route to host\); .* --weights FILE"):
+        build_network(Recipe(network="vgg16"), 2, tile=32, imagenet=True)
+
+
+def test_an_order_that_differs_from_the_weights_is_refused(keras, tmp_path):
+    model = build_network(Recipe(width=0.05), 2, tile=16)
+    save_histonet(tmp_path, "m", model, np.ones(2), "ab", class_file("m", dict.fromkeys("ab"), 1, [0], [1]))
+    (tmp_path / "m.toml").write_text(class_file("m", dict.fromkeys("ba"), 1, [0], [1]), encoding="utf-8")
+    with pytest.raises(InputError, match=r"m\.toml: output 1 is b, that of m\.h5 is a; .* order of the weights: a, b"):
+        load_histonet(tmp_path, "m")
+    with h5py.File(tmp_path / "m.h5", "r+") as file:
+        del file.attrs["hsn_v1_outputs"]  # as in the published file, which cannot be checked
+    assert load_histonet(tmp_path, "m").labels.codes == ("b", "a")

@@ -1,0 +1,224 @@
+"""The commands from a user's images to a trained classifier: patches, train, tune-crf."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from hsn_v1.adp import MORPH
+from hsn_v1.densecrf import CRF
+from hsn_v1.hsn_v1 import segment_image
+from hsn_v1.io.images import read_image
+from hsn_v1.io.models import load_histonet, read_crfs
+from hsn_v1.io.writing import write_picture
+from hsn_v1.phantoms.phantom_set import write_set
+
+pytestmark = pytest.mark.slow
+
+RED, GREEN = (200, 60, 60), (60, 200, 60)
+QUICK = ("--epochs", 1, "--width", 0.03, "--saved-tile", 32, "--quiet")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("set")
+    write_set("patch", 6, 50_000, folder, "few")
+    return folder
+
+
+@pytest.fixture
+def halves(tmp_path):
+    """Make images of which one half is red and one green, and their masks."""
+    rng = np.random.default_rng(0)
+    left = np.arange(64)[np.newaxis, :, np.newaxis].repeat(48, axis=0) < 32  # (48, 64, 1)
+    for i in range(4):
+        image = np.where(left, RED, GREEN)
+        write_picture(tmp_path / "img" / f"{i}.png", np.uint8(image + rng.integers(-20, 20, image.shape)))
+        write_picture(tmp_path / "gt" / f"{i}.png", np.uint8(np.where(left, (0, 0, 128), (3, 155, 229))))
+    return tmp_path
+
+
+def test_from_images_with_masks_to_a_classifier_of_new_classes(keras, halves, command):
+    """The whole way, which must learn red from green."""
+    root, cut, classes = halves / "root", halves / "cut", ("--classes", "red=#000080", "green=#039be5")
+    status, out, _ = command(
+        *("patches", "--images", halves / "img", "--truth", halves / "gt", "--size", 16, "--stride", 8, "--quiet"),
+        *("--mpp", 1, "--validation", 0.5, "--out", cut, *classes),
+    )
+    assert status == 0 and "labels.csv: 70 patches, 40 with red, 40 with green" in out
+    status, out, err = command(
+        *("train", "--name", "mine", "--root", root, "--images", cut / "train", "--validation", cut / "validation"),
+        *(*classes, "--mpp", 1, "--tile", 16, "--batch", 4, "--pooling", "average", *QUICK, "--epochs", 6),
+    )
+    assert status == 0
+    assert re.search(r"70 patches to train on, 70 to validate on.*\n  red +40 +40\n", out)
+    assert "red: only 30 patches to train on lack it" in err and "mine.toml is new" in err
+    assert float(re.search(r"mean AUC (\S+),", out)[1]) > 0.9
+    for line in re.findall("^  hsn-v1 (.*)$", out, re.MULTILINE):
+        assert f"--model mine --root {root}" in line
+    assert {path.name for path in (root / "out" / "mine").iterdir()} >= {
+        *("log.csv", "classes.csv", "classes.png", "curves.png", "best.npz"),
+    }
+    status, out, err = command(
+        *("tune-crf", "--model", "mine", "--root", root, "--images", halves / "img", "--truth", halves / "gt"),
+        *("--trials", 4, "--quiet"),
+    )
+    assert (status, err) == (0, "") and "tissue: mIoU of the present classes" in out
+    assert len((root / "out" / "mine" / "crf_tissue.csv").read_text().splitlines()) == 1 + 4
+    histonet = load_histonet(root / "data", "mine")
+    (tissue,) = histonet.labels.label_sets.values()
+    crfs, notes = read_crfs(root / "data", "mine", (tissue,))
+    assert notes == ()
+    image, _ = read_image(halves / "img" / "0.png")
+    mask = segment_image(image, histonet, [tissue], crfs)["tissue"].masks["CRF"]
+    assert (mask[:, :28] == 0).mean() > 0.8 and (mask[:, 36:] == 1).mean() > 0.8
+
+
+def test_labels_in_file_names_and_a_second_training_by_the_file_of_classes(keras, tmp_path, command):
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        colour = (RED, GREEN)[i % 2]
+        image = np.uint8(colour + rng.integers(-20, 20, (20, 28, 3)))
+        write_picture(tmp_path / "patches" / f"{i}-[{int(i % 2 == 0)}, {int(i % 2)}].png", image)
+    (tmp_path / "patches" / "broken-[1, 0].png").write_bytes(b"no image")
+    arguments = ("train", "--root", tmp_path, "--images", tmp_path / "patches", "--tile", 32, *QUICK, "--name", "mine")
+    arguments = (*arguments, "--validation", 4)
+    assert "say what they are: --classes CLASS1 CLASS2" in command(*arguments)[2]
+    assert "--mpp is missing" in command(*arguments, "--classes", "red", "green")[2]
+    status, out, err = command(*arguments, "--classes", "red", "green", "--mpp", 0.5)
+    assert status == 0 and "8 patches to train on, 4 to validate on" in out and "broken-[1, 0].png" in err
+    text = (tmp_path / "data" / "mine.toml").read_text(encoding="utf-8")
+    (tmp_path / "data" / "mine.toml").write_text(text.replace('= "red"', '= "red tissue"'), encoding="utf-8")
+    status, out, err = command(*arguments, "--mpp", 0.5, "--out", tmp_path / "again")
+    assert status == 0 and "red tissue" in out and "new" not in err
+    assert load_histonet(tmp_path / "data", "mine").labels.outputs == {"red": "red tissue", "green": "green"}
+    assert "mine.toml has red, green" in command(*arguments, "--classes", "a", "b")[2]
+
+
+def test_from_a_table_of_the_atlas_codes_to_masks(keras, images, tmp_path, command):
+    status, out, err = command(
+        *("train", "--images", images / "img" / "few", "--labels", images / "gt" / "few" / "gt_labels.csv"),
+        *("--name", "mine", "--root", tmp_path, "--validation", 3, *QUICK, "--saved-tile", 224, "--bfloat16"),
+    )
+    assert status == 0 and "mean AUC" in out and "nan" not in out
+    assert "E.T.X" in err and "transport vessel" in err and "never found" in err
+    histonet = load_histonet(tmp_path / "data", "mine")
+    assert histonet.closed_form and histonet.mpp == pytest.approx(1.2142857)
+    assert {layer.dtype_policy.name for layer in histonet.model.layers} == {"float32"}
+    image, _ = read_image(next((images / "img" / "few").iterdir()))
+    masks = segment_image(image, histonet, [MORPH], {"morph": CRF()})["morph"].masks
+    assert masks["CRF"].shape == (224, 224)
+
+
+def test_phantoms_are_trained_on_without_images(keras, tmp_path, command):
+    status, out, _ = command(
+        *("train", "--name", "mine", "--root", tmp_path, "--patches", 24, "--validation", 12, "--tile", 16, *QUICK)
+    )
+    assert status == 0 and "24 patches to train on, 12 to validate on" in out
+    assert load_histonet(tmp_path / "data", "mine").labels.caveat
+
+
+def test_label_sets_without_truth_are_skipped_and_named(keras, images, root, command):
+    truth = images / "gt" / "few"
+    status, _, err = command(
+        *("tune-crf", "--model", "toy", "--root", root, "--out", root / "trials", "--quiet"),
+        *("--images", images / "img" / "few", "--truth", truth, "--trials", 4, "--label-sets", "func", "glas"),
+    )
+    assert status == 0
+    assert err.strip() == f"note: glas is skipped: no ground truth in {truth / 'glas'}"
+    trials = (root / "trials" / "crf_func.csv").read_text().splitlines()
+    assert len(trials) == 1 + 4
+    settings = np.load(root / "data" / "toy_func_optimal_pcc.npy")
+    assert [f"{value:g}" for value in settings[0, :5]] == [f"{float(value):g}" for value in trials[1].split(",")[:5]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "--name", "x", "--epochs", "0"), "--epochs 0: expected a positive number"),
+        (("train", "--name", "x", "--tile", "100"), "--tile 100: expected a multiple of 8"),
+        (("train", "--name", "x", "--network", "vgg16", "--tile", "16"), "a multiple of 8, from 64 on"),
+        (("train", "--name", "x", "--low", "2"), "expected 0 <= low <= high"),
+        (("train", "--name", "x", "--labels", "a"), "--labels goes with --images"),
+        (("train", "--name", "x", "--images", "a", "--labels", "none.csv"), "none.csv: cannot be read"),
+        (("train", "--name", "x", "--images", "a", "--classes", "a="), "expected a name, or a name with a colour"),
+        (("train", "--name", "x", "--validation", "some"), "--validation some: expected a number of phantoms"),
+        (("tune-crf", "--model", "x", "--trials", "0"), "expected positive numbers"),
+        (("tune-crf", "--model", "x", "--truth", "a"), "--images and --truth go together"),
+        (("tune-crf", "--model", "none"), "data: no such folder"),
+        ((*("patches", "--images", "a", "--truth", "b", "--out", "c", "--mpp", "1", "--size"), "0"), "--size 0"),
+    ],
+)
+def test_options_that_cannot_be_used_are_named(tmp_path, monkeypatch, command, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    if arguments[0] == "patches":
+        arguments = (*arguments, "--classes", "a=#000000")
+    status, _, err = command(*arguments)
+    assert status == 2
+    (line,) = err.splitlines()
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"), [(("a",), "its colour in the masks is missing"), (("a=#000001",), "a: no such folder")]
+)
+def test_patches_need_colours_and_images(tmp_path, monkeypatch, command, classes, message):
+    monkeypatch.chdir(tmp_path)
+    options = ("--images", "a", "--truth", "b", "--out", "c", "--size", 8, "--mpp", 1)
+    status, _, err = command("patches", *options, "--classes", *classes)
+    assert status == 2 and message in err
+
+
+@pytest.fixture
+def coloured(tmp_path):
+    """Make red and green patches, and a function that writes a table of some of them."""
+    rng = np.random.default_rng(0)
+    for i in range(8):
+        write_picture(
+            tmp_path / "patches" / f"{i}.png", np.uint8((RED, GREEN)[i % 2] + rng.integers(-9, 9, (16, 16, 3)))
+        )
+
+    def table(*rows):
+        (tmp_path / "labels.csv").write_text("\n".join(["file,red,green", *rows]))
+        images = ("--images", tmp_path / "patches", "--labels", tmp_path / "labels.csv", "--mpp", 1)
+        return "train", "--name", "mine", "--root", tmp_path, *images, "--tile", 16, *QUICK
+
+    return table
+
+
+def test_training_that_diverges_ends_in_one_line_and_without_a_classifier(keras, tmp_path, coloured, command):
+    rows = [f"{i}.png,{1 - i % 2},{i % 2}" for i in range(8)]
+    status, _, err = command(*coloured(*rows), "--validation", 4, "--epochs", 5, "--low", 1e6, "--high", 1e6)
+    assert status == 2
+    assert re.search(r"^error: the loss is (nan|inf) in epoch \d: .* give a lower --high", err, re.MULTILINE)
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["mine.toml"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["0.png,1,0"], "patches: one patch that can be read; expected two"),
+        (["0.png,1,0", "2.png,1,0"], "no class is in some validation patches and lacking in others"),
+    ],
+)
+def test_too_few_patches_end_in_one_line(coloured, command, rows, message):
+    status, _, err = command(*coloured(*rows))
+    assert status == 2
+    assert sum(message in line for line in err.splitlines() if line.startswith("error: ")) == 1
+
+
+def test_what_cannot_be_found_or_read_is_said_once(keras, tmp_path, coloured, command):
+    """No patch has the last class, no validation patch the third."""
+    (tmp_path / "patches" / "7.png").write_bytes(b"no image")
+    rows = ["file,red,green,rare,absent", *(f"{i}.png,{1 - i % 2},{i % 2},{int(i == 3)},0" for i in range(8))]
+    arguments = coloured()
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    shutil.copytree(tmp_path / "patches", tmp_path / "validation")
+    (tmp_path / "validation" / "labels.csv").write_text("\n".join(rows[:4]))
+    status, _, err = command(*arguments, "--validation", tmp_path / "validation")
+    assert status == 0
+    (line,) = (line for line in err.splitlines() if "7.png" in line)
+    assert line.startswith(f"note: left out: {tmp_path / 'patches' / '7.png'}: not an image")
+    assert "note: in no patch at all, and therefore never found: absent" in err
+    assert "note: rare: no validation patch has it; it is in no figure, and its threshold is 1: it can never" in err

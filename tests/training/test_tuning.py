@@ -1,0 +1,88 @@
+"""The search of CRF settings: what it tries, what it keeps, and that a better setting wins."""
+
+import csv
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hsn_v1.adp import ADP, LABEL_SETS
+from hsn_v1.densecrf import CRF
+from hsn_v1.errors import InputError
+from hsn_v1.io.writing import write_picture
+from hsn_v1.show.figures import colourise
+from hsn_v1.training import tuning as tune_crf
+from hsn_v1.training.tuning import TuningImage, draw_settings, read_tuning_set, settings, truth_folder
+
+FUNC, GLAS = LABEL_SETS["func"], LABEL_SETS["glas"]
+
+
+def test_settings_are_drawn_in_range_and_again_the_same():
+    low, high = np.array(list(tune_crf.RANGES.values())).T
+    drawn = np.array([settings(crf) for crf in draw_settings(50, 1)])
+    assert (drawn >= low - 0.01).all() and (drawn <= high + 0.01).all()
+    np.testing.assert_array_equal(drawn, [settings(crf) for crf in draw_settings(50, 1)])
+    near = [settings(crf) for crf in draw_settings(50, 1, CRF())]
+    assert np.median(near, axis=0) == pytest.approx(settings(CRF()), rel=0.15)
+
+
+def test_a_few_settings_are_spread_over_the_range():
+    low, high = np.log(np.array(list(tune_crf.RANGES.values()))).T
+    share = (np.log([settings(crf) for crf in draw_settings(8, 3)]) - low) / (high - low)
+    for column in share.T:  # one in each eighth
+        np.testing.assert_array_equal(np.sort((column * 8).clip(0, 7.99).astype(int)), range(8))
+
+
+@pytest.mark.slow
+def test_the_best_of_all_trials_is_first_and_written_as_published(tmp_path):
+    """Two flat halves, whose maps are noise with a slight lean to the truth: smoothing is what helps."""
+    rng = np.random.default_rng(0)
+    truth = np.repeat([0, 1], 12)[None].repeat(24, axis=0)
+    image = np.uint8(60 + 120 * truth[..., None].repeat(3, axis=2))
+    first = np.where(truth == 0, 0.6, 0.4) + rng.normal(0, 0.15, truth.shape)
+    one = TuningImage(np.stack([first, 1 - first]).astype(np.float32).clip(0, 1), image, truth)
+    tried = tune_crf.search([one], 7, 0, quiet=True)
+    scores = [tune_crf.mean_iou_present(confusion) for _, confusion in tried]
+    assert len(tried) == 7 and scores == sorted(scores, reverse=True) and scores[0] > 0.95
+    assert tune_crf.mean_iou_present(tune_crf.without_crf([one])) < scores[0]
+    assert CRF() in [crf for crf, _ in tried]
+    again = tune_crf.try_settings(one, [tried[0][0]])[0]
+    np.testing.assert_array_equal(again, tried[0][1])
+    assert len(tune_crf.search([one], 1, 0, quiet=True)) == 1
+
+    tune_crf.write_results(tmp_path / "m_pcc.npy", tmp_path / "out" / "crf.csv", tried)
+    saved = np.load(tmp_path / "m_pcc.npy")
+    assert saved.shape == (1, 6) and saved[0, 5] == 5
+    assert replace(CRF.from_file(tmp_path / "m_pcc.npy"), iterations=5) == tried[0][0]
+    with open(tmp_path / "out" / "crf.csv") as file:
+        assert [float(row["mIoU of present classes"]) for row in csv.DictReader(file)] == pytest.approx(
+            scores, abs=1e-5
+        )
+
+
+def test_where_masks_are(tmp_path):
+    (tmp_path / "func").mkdir()
+    assert truth_folder(tmp_path, FUNC, [FUNC, GLAS]) == tmp_path / "func"
+    assert truth_folder(tmp_path, GLAS, [FUNC, GLAS]) is None
+    assert truth_folder(tmp_path, GLAS, [GLAS]) == tmp_path
+    assert truth_folder(tmp_path / "no", GLAS, [GLAS]) is None
+
+
+def test_images_without_masks_are_left_out_and_named(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        write_picture(tmp_path / "img" / f"{name}.png", rng.integers(0, 256, (8, 8, 3), np.uint8))
+    with pytest.raises(InputError, match=r"a\.png: no such ground truth"):
+        read_tuning_set(tmp_path / "img", tmp_path / "gt", GLAS)
+    truth = rng.integers(0, 2, (8, 8), np.uint8)
+    write_picture(tmp_path / "gt" / "b.png", colourise(truth, GLAS))
+    pairs, notes = read_tuning_set(tmp_path / "img", tmp_path / "gt", GLAS)
+    np.testing.assert_array_equal(pairs[0][1], truth)
+    assert len(pairs) == 1 and "a.png" in notes[0]
+
+
+def test_maps_are_those_before_the_crf(toy_histonet):
+    image = np.random.default_rng(0).integers(0, 256, (40, 33, 3), np.uint8)
+    truth = np.zeros((40, 33), np.uint8)
+    (one,) = tune_crf.adjusted([(image, truth)], toy_histonet, ADP.label_sets["morph"], 1.0)
+    assert one.maps.shape == (29, 40, 33) and one.image is image and one.truth is truth

@@ -1,0 +1,70 @@
+"""Figures of a classifier: worked by hand."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hsn_v1.training.validation_report import (
+    class_figure,
+    classification_report,
+    curve_figure,
+    equal_error_thresholds,
+    read_log,
+    write_report,
+)
+
+
+def test_thresholds_worked_by_hand():
+    targets = np.zeros((6, 5))
+    scores = np.zeros((6, 5))
+    targets[:, 0], scores[:, 0] = [0, 0, 0, 1, 1, 1], [0.1, 0.4, 0.7, 0.6, 0.8, 0.9]
+    targets[:, 1], scores[:, 1] = [0, 0, 0, 1, 1, 1], [0.01, 0.02, 0.03, 0.1, 0.2, 0.25]
+    targets[:, 2], scores[:, 2] = [0, 0, 0, 1, 1, 1], [0, 0, 0.2, 1, 1, 1]
+    targets[:, 3], scores[:, 3] = 1, [0.6, 0.5, 0.7, 0.9, 0.9, 0.9]
+    thresholds = equal_error_thresholds(targets, scores)
+    assert thresholds[0] == pytest.approx(0.65)  # from .6 to .7, sensitivity and specificity are both 2 / 3
+    assert thresholds[1] == pytest.approx(1 / 3)  # the middle of .03 and .1 separates them, but is clamped
+    assert thresholds[2] == pytest.approx(0.6)  # not 1, which the next patch may just miss
+    assert thresholds[3] == 0.5  # always there
+    assert thresholds[4] == 1  # nothing is known of a class that does not occur
+
+
+ROWS = classification_report(
+    ["a", "b", "c"],
+    np.array([[1, 1, 0], [1, 1, 0], [0, 1, 0], [0, 1, 0]]),
+    np.array([[0.9, 0.5, 0.5], [0.6, 0.5, 0.5], [0.7, 0.5, 0.5], [0.1, 0.5, 0.5]]),
+    np.full(3, 0.65),
+)
+
+
+def test_the_report_leaves_out_classes_that_tell_nothing():
+    (row,) = ROWS
+    assert row["class"] == "a" and row["patches"] == 2
+    assert row["AUC"] == pytest.approx(3 / 4)
+    assert (row["sensitivity"], row["specificity"], row["F1"]) == (0.5, 0.5, 0.5)
+
+
+def test_files_of_the_report(tmp_path):
+    (tmp_path / "log.csv").write_text("epoch,loss,val_loss\n0,0.9,0.8\n1,0.7,0.6\n1,0.6,0.5\n2,0.5,0.7\n")
+    log = read_log(tmp_path / "log.csv")
+    assert [row["val_loss"] for row in log] == ["0.8", "0.5", "0.7"]  # an epoch that was logged twice counts once
+    write_report(tmp_path, ROWS)
+    with open(tmp_path / "classes.csv", newline="") as file:
+        assert [row["AUC"] for row in csv.DictReader(file)] == ["0.75"]
+    for name in ("classes.png", "curves.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert min(picture.size) > 100
+
+
+def test_figures_show_each_class_and_the_epoch_that_is_kept():
+    many = [{**ROWS[0], "class": f"class {i}"} for i in range(40)]
+    figure = class_figure(many)
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()][39] == "class 39 (2)"
+    assert figure.get_size_inches()[1] > 40 * 0.25  # inches for each row
+    log = [{"loss": "3", "val_loss": str(loss)} for loss in (3, 1, 2)]
+    (axes,) = curve_figure(log).axes
+    kept = next(line for line in axes.lines if line.get_label() == "kept")
+    assert (kept.get_xdata()[0], kept.get_ydata()[0]) == (2, 1)

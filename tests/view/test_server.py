@@ -1,0 +1,389 @@
+"""The viewer's server: what it sends, what it refuses, and that it lives on."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.parse
+import urllib.request
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from viewing import get, get_json, running, write_results
+
+from hsn_v1.adp import FUNC, MORPH
+from hsn_v1.errors import InputError
+from hsn_v1.io.writing import write_picture
+from hsn_v1.phantoms.phantom_slide import _write_pyramid
+from hsn_v1.view import pictures
+from hsn_v1.view.guard import Guard
+from hsn_v1.view.serve import listen
+
+RNG = np.random.default_rng(16)
+WHERE = {"layer": "labels", "level": 0, "row": 0, "column": 0}
+NAMES = "a slide.png", "<b>&'\"#1 %41 ü?.png"
+
+
+def blocks_of_colour(height, width):
+    """Draw what survives JPEG: colours that change every 20 px."""
+    return np.kron(RNG.integers(0, 255, (height // 20, width // 20, 3), np.uint8), np.ones((20, 20, 1), np.uint8))
+
+
+def draw_labels(height, width, label_set):
+    blocks = RNG.integers(0, len(label_set) + 1, (-(-height // 40), -(-width // 40)), np.uint8)
+    return np.kron(blocks, np.ones((40, 40), np.uint8))[:height, :width]
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Two segmented images of 700 x 1100 px, by their names: image, and label maps."""
+    found = {}
+    for name in NAMES:
+        image = blocks_of_colour(700, 1100)
+        source = tmp_path / "slides" / name
+        write_picture(source, image)
+        labels = {label_set.name: draw_labels(700, 1100, label_set) for label_set in (MORPH, FUNC)}
+        write_results(tmp_path / "out" / "segmented" / name, source, labels)
+        found[name] = image, labels
+    return tmp_path, found
+
+
+def label_tile(port, name, set="func", layer="labels", level=0, row=0, column=0):
+    query = {"id": f"segmented/{name}", "set": set, "layer": layer, "level": level, "row": row, "column": column}
+    return get(port, "/tile/labels", query)
+
+
+def image_tile(port, name, level=11, row=0, column=0):
+    return get(port, "/tile/image", {"id": f"segmented/{name}", "level": level, "row": row, "column": column})
+
+
+def test_label_tiles_are_the_label_map_at_each_level(results):
+    folder, found = results
+    with running(folder / "out") as port:
+        for name, (_, labels) in found.items():
+            for level in (0, 1, 2):
+                expected = labels["func"][:: 2**level, :: 2**level]
+                height, width = expected.shape
+                for row in range(-(-height // 512)):
+                    for column in range(-(-width // 512)):
+                        status, headers, body = label_tile(port, name, level=level, row=row, column=column)
+                        assert status == 200 and headers["content-encoding"] == "deflate"
+                        tile = np.frombuffer(zlib.decompress(body), np.uint8).reshape(512, 512)
+                        part = expected[row * 512 : (row + 1) * 512, column * 512 : (column + 1) * 512]
+                        np.testing.assert_array_equal(tile[: part.shape[0], : part.shape[1]], part)
+            for place in ({"level": 3}, {"row": 2}, {"column": 3}, {"row": -1}, {"level": -1}, {"layer": "CRF"}):
+                assert label_tile(port, name, **place)[0] == 404
+
+
+def test_a_name_that_is_not_utf_8_is_shown_like_the_others(results):
+    folder, found = results
+    labels = found[NAMES[0]][1]
+    source = folder / "slides" / "a\udcff.png"
+    shutil.copy(folder / "slides" / NAMES[0], source)
+    write_results(folder / "out" / "segmented" / source.name, source, labels)
+    with running(folder / "out") as port:
+        rows = get_json(port, "/api/entries", collection="segmented")["entries"]
+        assert len(rows) == 3
+        (name,) = (row["title"] for row in rows if row["title"] not in NAMES)
+        assert name.startswith("a") and name.encode()  # which JavaScript can put into a link
+        assert get_json(port, "/api/entry", id=f"segmented/{name}")["problem"] == ""
+        assert label_tile(port, name)[0] == image_tile(port, name)[0] == 200
+        source.unlink()
+        status, _, body = image_tile(port, name)
+        assert status == 404 and "not there any more" in body.decode()
+
+
+def test_image_tiles_overlap_and_cover_the_image(results):
+    folder, found = results
+    image = found[NAMES[1]][0]
+    with running(folder / "out") as port:
+        status, headers, body = image_tile(port, NAMES[1], row=1, column=1)
+        assert status == 200 and headers["content-type"] == "image/jpeg"
+        tile = np.asarray(Image.open(BytesIO(body))).astype(int)
+        inner, overlap = pictures.TILE, pictures.OVERLAP
+        top = left = inner - overlap
+        assert tile.shape == (700 - top, inner + 2 * overlap, 3)
+
+        def difference(down, across):
+            rows, columns = slice(top + down, 699 + down), slice(left + across, left + across + tile.shape[1])
+            return abs(tile[:-1] - image[rows, columns]).mean()
+
+        assert difference(0, 0) < min(12, *(difference(*step) for step in ((-1, 0), (1, 0), (0, -1), (0, 1))))
+        assert Image.open(BytesIO(image_tile(port, NAMES[1], level=0)[2])).size == (1, 1)
+        assert [image_tile(port, NAMES[1], level=level)[0] for level in (-1, 12)] == [404, 404]
+        assert image_tile(port, NAMES[1], row=2)[0] == 404
+        assert image_tile(port, NAMES[1], row="x")[0] == 400
+
+
+def test_a_slide_that_openslide_reads_is_cut_into_the_same_tiles(tmp_path):
+    image = np.kron(RNG.integers(0, 255, (64, 64, 3), np.uint8), np.ones((16, 16, 1), np.uint8))
+    path = tmp_path / "slide.tif"
+    _write_pyramid(
+        path, iter([image[top : top + 256] for top in range(0, 1024, 256)]), image[::4, ::4].copy(), 1024, 0.5
+    )
+    write_picture(tmp_path / "slide.png", image)
+    shown = pictures.Pictures()
+    for level, row, column in ((10, 1, 1), (10, 2, 0), (9, 0, 1), (3, 0, 0)):
+        tiles = [
+            np.asarray(Image.open(BytesIO(shown.tile(tmp_path / name, 0.5, level, column, row)))).astype(int)
+            for name in ("slide.tif", "slide.png")
+        ]
+        assert tiles[0].shape == tiles[1].shape
+        assert abs(tiles[0] - tiles[1]).mean() < 12
+
+
+def test_facts_of_an_entry(results):
+    folder, found = results
+    with running(folder / "out") as port:
+        rows = get_json(port, "/api/entries", collection="segmented")["entries"]
+        assert [row["title"] for row in rows] == sorted(NAMES)
+        entry = get_json(port, "/api/entry", id=f"segmented/{NAMES[1]}")
+        assert (entry["height"], entry["width"], entry["problem"]) == (700, 1100, "")
+        func = next(one for one in entry["sets"] if one["name"] == "func")
+        assert [one["code"] for one in func["classes"]] == list(FUNC.codes)
+        counts = np.bincount(found[NAMES[1]][1]["func"].ravel(), minlength=6)
+        assert {code: one["pixels"] for code, one in func["areas"].items()} == dict(
+            zip(FUNC.codes, counts.tolist(), strict=False)
+        )
+        (layer,) = func["layers"]
+        assert (layer["key"], layer["height"], layer["width"]) == ("labels", 700, 1100)
+        status, _, body = get(port, "/thumbnail", {"id": f"segmented/{NAMES[1]}", "set": "func"})
+        assert status == 200 and max(Image.open(BytesIO(body)).size) == pictures.THUMBNAIL
+
+
+# --- Refused ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../server.py",
+        "/static/%2e%2e/server.py",
+        "/static/..%2fserver.py",
+        "/static//etc/passwd",
+        "/../../etc/passwd",
+        *(
+            f"/{what}?{urllib.parse.urlencode({'id': name, 'set': 'func'} | WHERE)}"
+            for what in ("api/entry", "tile/image", "tile/labels", "thumbnail")
+            for name in ("../secret", "segmented/../../secret", "/etc/passwd", "segmented//etc", "a\0b", "..", ".", "")
+        ),
+        "/api/entries?collection=../..",
+        "/api/entries?collection=/etc",
+    ],
+)
+def test_nothing_outside_is_sent(results, path):
+    folder, _ = results
+    shutil.copytree(folder / "out" / "segmented" / NAMES[0], folder / "secret")
+    with running(folder / "out") as port:
+        assert get(port, path)[0] == 404
+
+
+def test_links_that_lead_outside_are_refused(results):
+    folder, _ = results
+    inside = folder / "out" / "segmented"
+    shutil.copytree(inside / NAMES[0], folder / "secret")
+    (inside / "linked").symlink_to(folder / "secret")
+    label_map = inside / NAMES[0] / "func" / "a slide.ome.tif"
+    label_map.rename(folder / "elsewhere.tif")
+    label_map.symlink_to(folder / "elsewhere.tif")
+    (folder / "truth").mkdir()
+    (folder / "truth" / "a slide.png").symlink_to(folder / "slides" / NAMES[0])
+    with running(folder / "out", folder / "truth") as port:
+        assert get(port, "/api/entry", {"id": "segmented/linked"})[0] == 403
+        assert label_tile(port, "linked")[0] == 403
+        assert "linked" not in str(get_json(port, "/api/entries", collection="segmented"))
+        assert label_tile(port, NAMES[0])[0] == 403
+        assert label_tile(port, NAMES[0], set="morph")[0] == 200
+        assert label_tile(port, NAMES[0], set="morph", layer="truth")[0] == 404
+
+
+def test_other_sites_and_writing_are_refused(results):
+    folder, _ = results
+    with running(folder / "out") as port:
+        own, foreign = f"127.0.0.1:{port}", f"evil.example:{port}"
+        assert get(port, "/")[0] == 200
+        assert get(port, "/", Host=f"localhost:{port}", Origin=f"http://localhost:{port}")[0] == 200
+        assert [get(port, "/", Host=host)[0] for host in (foreign, "evil.example", "192.168.0.7", "x]", "")] == [
+            421
+        ] * 5
+        for origin in (f"http://{foreign}", "null", f"https://{own}", "http://127.0.0.1:1"):
+            assert get(port, "/api/collections", Host=own, Origin=origin)[0] == 403
+        assert get(port, "/api/collections", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors")[0] == 403
+        assert get(port, "/", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate")[0] == 200
+        for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
+            assert get(port, "/api/collections", method=method)[0] == 405
+        headers = get(port, "/")[1]
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+
+
+def test_a_token_is_asked_for_once(results):
+    folder, _ = results
+    with running(folder / "out", host="0.0.0.0", token="s3cret") as port:
+        assert [get(port, path)[0] for path in ("/", "/?token=wrong", "/api/collections", "/static/dom.js")] == [
+            401
+        ] * 4
+        status, headers, _ = get(port, "/slide/segmented/a%20slide.png?token=s3cret&x=1")
+        assert status == 303 and headers["location"] == "/slide/segmented/a%20slide.png?x=1"
+        cookie = headers["set-cookie"].partition(";")[0]
+        assert "HttpOnly" in headers["set-cookie"]
+        assert get(port, "/api/collections", Cookie=cookie)[0] == 200
+        assert get(port, "/api/collections", Cookie=f"{cookie}x")[0] == 401
+        assert get(port, "//evil.example/?token=s3cret")[1]["location"].startswith("/evil")
+
+
+def test_with_a_token_only_addresses_and_own_names_are_known():
+    guard = Guard(None, "slides.lab", "token")
+    assert all(map(guard.is_own_host, ("10.0.0.3:80", "[fe80::1]:80", "localhost", "slides.lab:8550")))
+    assert not any(map(guard.is_own_host, ("evil.example", "10.0.0.3.evil.example:80", "", "slides.lab.evil:1")))
+
+
+# --- It lives on ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_200_requests_at_once(results):
+    folder, _ = results
+    with running(folder / "out") as port, ThreadPoolExecutor(200) as pool:
+        asked = [
+            pool.submit(image_tile if number % 2 else label_tile, port, NAMES[number % 4 // 2], row=number % 8 // 4)
+            for number in range(200)
+        ]
+        answers = [one.result() for one in asked]
+        assert {status for status, _, _ in answers} == {200}
+        for number, (_, _, body) in enumerate(answers):
+            assert body == answers[number % 8][2]
+        assert get(port, "/")[0] == 200
+
+
+def test_damaged_and_deleted_slides(results):
+    folder, _ = results
+    source, healthy = folder / "slides" / NAMES[0], (folder / "slides" / NAMES[0]).read_bytes()
+    with running(folder / "out") as port:
+        assert image_tile(port, NAMES[0])[0] == 200
+        source.write_bytes(healthy[:5000])
+        status, _, body = image_tile(port, NAMES[0])
+        assert status == 422 and NAMES[0] in body.decode() and "\n" not in body.decode()
+        source.write_bytes(b"")
+        assert image_tile(port, NAMES[0])[0] == 422
+        source.unlink()
+        assert image_tile(port, NAMES[0])[0] == 404
+        entry = get_json(port, "/api/entry", id=f"segmented/{NAMES[0]}")
+        assert "not there" in entry["problem"] and (entry["height"], entry["width"]) == (700, 1100)
+        assert label_tile(port, NAMES[0])[0] == 200
+        assert get(port, "/thumbnail", {"id": f"segmented/{NAMES[0]}", "set": "func"})[0] == 200
+        assert get(port, "/thumbnail", {"id": f"segmented/{NAMES[0]}"})[0] == 404
+        source.write_bytes(healthy)
+        assert image_tile(port, NAMES[0])[0] == 200
+
+
+def test_a_slide_damaged_within(tmp_path):
+    image = RNG.integers(0, 255, (1024, 1024, 3), np.uint8)
+    path = tmp_path / "slide.tif"
+    _write_pyramid(
+        path, iter([image[top : top + 256] for top in range(0, 1024, 256)]), image[::4, ::4].copy(), 1024, 0.5
+    )
+    write_results(tmp_path / "out" / "segmented" / path.name, path, {"func": np.zeros((421, 421), np.uint8)})
+    healthy = path.read_bytes()
+    content = bytearray(healthy)
+    content[2000:200_000] = bytes(198_000)
+    with running(tmp_path / "out") as port:
+        assert image_tile(port, path.name, level=10)[0] == 200
+        path.write_bytes(content)
+        assert image_tile(port, path.name, level=10)[0] == 422
+        path.write_bytes(healthy)
+        os.utime(path, ns=(1, 1))
+        assert image_tile(port, path.name, level=10)[0] == 200
+
+
+def test_damaged_and_deleted_label_maps(results):
+    folder, _ = results
+    path = folder / "out" / "segmented" / NAMES[0] / "func" / "a slide.ome.tif"
+    content = path.read_bytes()
+    with running(folder / "out") as port:
+        assert label_tile(port, NAMES[0])[0] == 200
+        for damaged in (b"", content[:100], content[:600] + bytes(400), b"II*\0" + bytes(500)):
+            path.write_bytes(damaged)
+            assert label_tile(port, NAMES[0])[0] == 422
+        with tifffile.TiffFile(BytesIO(content)) as file:
+            first = file.pages[0].dataoffsets[0]
+        path.write_bytes(content[:first] + bytes(50) + content[first + 50 :])
+        assert label_tile(port, NAMES[0])[0] == 422
+        Image.fromarray(np.zeros((20, 20), np.uint8)).save(path, "TIFF")
+        assert label_tile(port, NAMES[0])[0] == 422
+        path.unlink()
+        assert label_tile(port, NAMES[0])[0] == 404
+        assert label_tile(port, NAMES[0], set="morph")[0] == 200
+        entry = get_json(port, "/api/entry", id=f"segmented/{NAMES[0]}")
+        assert [bool(one["layers"][0].get("problem")) for one in entry["sets"]] == [False, True]
+
+
+def test_a_record_that_is_no_record_hides_one_entry_only(results):
+    folder, _ = results
+    (folder / "out" / "segmented" / NAMES[0] / "run.json").write_text("[1, 2")
+    with running(folder / "out") as port:
+        assert len(get_json(port, "/api/entries", collection="segmented")["entries"]) == 1
+        assert label_tile(port, NAMES[0])[0] == 404
+
+
+# --- The command ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_command_with_one_line(results):
+    folder, _ = results
+    command = [sys.executable, "-m", "hsn_v1", "view", "--root", str(folder), "--no-browser", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        address = re.search(r"http://127.0.0.1:\d+/", process.stdout.readline())[0]
+        with urllib.request.urlopen(f"{address}api/collections") as answer:
+            assert json.load(answer) == [{"name": "segmented", "title": "segmented"}]
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (0, "view ended\n", "")
+
+
+def test_a_port_that_is_taken():
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f"--port {port}: cannot listen"):
+            listen("127.0.0.1", port)
+    with pytest.raises(InputError, match="--port 70000: expected"):
+        listen("127.0.0.1", 70000)
+    with pytest.raises(InputError, match=r"--host 203\.0\.113\.1 .*cannot listen"):
+        listen("203.0.113.1", 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere: no such folder"),
+        (["."], ".: no results in it"),
+        (["out", "--truth", "nowhere"], "--truth nowhere: no such folder"),
+    ],
+)
+def test_what_cannot_be_shown(results, monkeypatch, capsys, arguments, message):
+    from hsn_v1.__main__ import main
+
+    folder, _ = results
+    (folder / "empty").mkdir()
+    monkeypatch.chdir(folder / "empty" if arguments == ["."] else folder)
+    monkeypatch.setattr(sys, "argv", ["hsn-v1", "view", *arguments, "--no-browser"])
+    assert main() == 2
+    assert capsys.readouterr().err.startswith(f"error: {message}")
+
+
+def test_openseadragon_is_what_its_readme_says():
+    folder = Path(pictures.__file__).with_name("static") / "openseadragon"
+    for name in ("openseadragon.min.js", "LICENSE.txt"):
+        digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        assert f"`{name}` | `{digest}`" in (folder / "README.md").read_text("utf-8")
