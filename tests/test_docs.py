@@ -98,7 +98,8 @@ def test_the_readme_s_tree_names_what_is_there():
             if re.fullmatch(r"\w+\.(py|toml)|templates/", word):
                 assert (inside / word).exists(), line
     folders = {path.name for path in package.iterdir() if (path / "__init__.py").exists()}
-    assert folders == set(re.findall(r"^  (\w+)/", tree, re.MULTILINE))
+    first = re.findall(r"^  ((?:\w+/ )+)", tree, re.MULTILINE)
+    assert folders == {word.rstrip("/") for words in first for word in words.split()}
 
 
 @pytest.mark.parametrize("name", NAMES)
