@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ from ..evaluate import tissue_shares
 from ..io.writing import replacing, write_table
 from ..labels import LabelSet
 from ..tiles import Window
+from .pixel_grids import halvings, nearest
 from .tifffile_backend import tiled_region
 
 FILE_TILE = 512  #: side of a tile in the file, in px
@@ -88,7 +88,7 @@ def write_label_map(
             progress(top + rows)
             yield np.hstack(parts)
 
-    smaller = [[] for _ in range(math.ceil(math.log2(max(height, width, tile) / tile)))]
+    smaller = [[] for _ in range(halvings(max(height, width), tile))]
     common = {"dtype": np.uint8, "tile": (tile, tile), "compression": "zlib", "photometric": "minisblack"}
     with replacing(path) as temporary, tifffile.TiffWriter(temporary, bigtiff=height * width > 3e9, ome=True) as writer:
         for level, tiles in enumerate((_encode(strips(), smaller, -(-height // tile), tile), *smaller)):
@@ -167,11 +167,8 @@ def read_thumbnail(path: Path, height: int, width: int) -> np.ndarray:
         levels = file.series[0].levels
         large = [level for level in levels if level.shape[0] >= height and level.shape[1] >= width]
         pixels = (large or levels)[-1 if large else 0].asarray()
-    rows, columns = (
-        np.minimum((np.arange(side) + 0.5) * own / side, own - 1).astype(int)
-        for side, own in zip((height, width), pixels.shape, strict=True)
-    )
-    return pixels[np.ix_(rows, columns)]
+    frame = Window(0, 0, height, width)
+    return nearest(pixels, frame, frame)
 
 
 def write_areas(path: Path, counts: np.ndarray, mpp: float, label_set: LabelSet, caveat: str = "") -> None:

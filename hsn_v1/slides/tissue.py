@@ -10,6 +10,7 @@ from scipy.ndimage import binary_dilation, uniform_filter
 from skimage.filters import threshold_otsu
 from skimage.morphology import remove_small_objects
 
+from ..slide_io.pixel_grids import nearest, touched
 from ..tiles import Window
 from .grid import SlideGrid
 
@@ -152,14 +153,12 @@ def tiles_with_tissue(grid: SlideGrid, tissue: np.ndarray, least: float = TILE_T
     """
     below = np.zeros((tissue.shape[0] + 1, tissue.shape[1] + 1), np.int64)  # number of pixels above and left
     below[1:, 1:] = tissue.cumsum(axis=0).cumsum(axis=1)
-    scale = tissue.shape[0] / grid.height, tissue.shape[1] / grid.width
 
     def has_tissue(number: int) -> bool:
-        tile = grid.tile_window(number).overlap(grid.frame)
-        top, left = int(tile.top * scale[0]), int(tile.left * scale[1])
-        bottom, right = math.ceil(tile.bottom * scale[0]), math.ceil(tile.right * scale[1])
-        found = below[bottom, right] - below[top, right] - below[bottom, left] + below[top, left]
-        return found >= least * (bottom - top) * (right - left)
+        tile = touched(grid.tile_window(number).overlap(grid.frame), grid.frame, *tissue.shape)
+        above = below[tile.top, tile.right] - below[tile.top, tile.left]
+        found = below[tile.bottom, tile.right] - below[tile.bottom, tile.left] - above
+        return found >= least * tile.height * tile.width
 
     return np.array([number for number in range(math.prod(grid.tiles)) if has_tissue(number)], int)
 
@@ -182,14 +181,7 @@ def paint_blank(image: np.ndarray, window: Window, frame: Window, blank: np.ndar
     -------
     ndarray of shape (height, width), bool
     """
-    rows, columns = (
-        np.clip((np.arange(start, start + length) + 0.5) * small / side, 0, small - 1).astype(int)
-        for start, length, side, small in (
-            (window.top, window.height, frame.height, blank.shape[0]),
-            (window.left, window.width, frame.width, blank.shape[1]),
-        )
-    )
-    found = blank[np.ix_(rows, columns)]
+    found = nearest(blank, window, frame)
     if found.any():
         smooth = uniform_filter(image.mean(axis=-1, dtype=np.float32), NOISE)
         found = found & ((image <= PADDING_EDGE).all(axis=-1) | (smooth >= threshold))

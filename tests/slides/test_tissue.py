@@ -1,6 +1,12 @@
+import math
+
 import numpy as np
 import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
 
+from hsn_v1.adp import CLASSIFIER_MPP
+from hsn_v1.slide_io.slide import Level, Slide
 from hsn_v1.slides.grid import SlideGrid
 from hsn_v1.slides.tissue import Survey, paint_blank, survey, survey_notes, tiles_with_tissue
 from hsn_v1.tiles import Window
@@ -140,3 +146,30 @@ def test_a_tile_is_skipped_if_too_little_of_it_is_tissue():
     assert tiles_with_tissue(grid, mask, least=1 / 16).tolist() == [2 * columns]
     assert tiles_with_tissue(grid, mask, least=1 / 15).tolist() == []
     assert tiles_with_tissue(grid, ~mask).tolist() == list(range(rows * columns))
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.tuples(st.integers(1, 3000), st.integers(1, 3000)),
+    st.floats(0.05, 10),
+    st.sampled_from([4, 32, 224]),
+    st.integers(1, 12),
+)
+@example((1015, 1015), CLASSIFIER_MPP, 224, 8)
+@example((5977, 5977), 0.25, 224, 8)
+@example((20420, 21161), 0.25, 224, 8)
+def test_tissue_of_a_slide_of_any_size_and_scale_is_found_in_its_tiles(sides, mpp, tile, reduction):
+    slide = Slide("memory", mpp, (), (Level(*sides, None),))
+    grid = SlideGrid(*slide.size(CLASSIFIER_MPP), tile)
+    assume(max(grid.height, grid.width) < 6000 and math.prod(grid.tiles) < 2000)
+    shape = slide.size(max(mpp, reduction * CLASSIFIER_MPP))
+    every = range(math.prod(grid.tiles))
+    assert tiles_with_tissue(grid, np.ones(shape, bool)).tolist() == list(every)
+    corner = np.zeros(shape, bool)
+    corner[-1, -1] = True
+    tiles = [grid.tile_window(number) for number in every]
+    reaching = [tile.bottom * shape[0] > (shape[0] - 1) * grid.height for tile in tiles]
+    reaching &= np.array([tile.right * shape[1] > (shape[1] - 1) * grid.width for tile in tiles])
+    assert tiles_with_tissue(grid, corner, least=1e-12).tolist() == np.flatnonzero(reaching).tolist()
+    image = np.zeros((9, 9, 3), np.uint8)
+    assert paint_blank(image, Window(grid.height - 3, -2, 9, 9), grid.frame, np.ones(shape, bool), 0).all()
