@@ -28,7 +28,7 @@ from rich.table import Table
 from hsn_v1.adp import CLASSIFIER_MPP
 from hsn_v1.commands.defaults import PHANTOM_MODEL
 from hsn_v1.evaluate import confusion_matrix, mean_iou_present
-from hsn_v1.io.masks import read_truth
+from hsn_v1.io.masks import read_mask
 from hsn_v1.io.models import find_model, load_histonet, read_crfs
 from hsn_v1.io.writing import write_picture
 from hsn_v1.phantoms.phantom_slide import write_slide
@@ -122,7 +122,7 @@ def images(arguments: argparse.Namespace, ways: Ways) -> None:
     """Measure a folder of images."""
     for path in sorted(arguments.images.glob("*.png")):
         image = cv2.imread(str(path))
-        truths = {s.name: read_truth(arguments.truth / path.name, s, *image.shape[:2]).labels for s in ways.label_sets}
+        truths = {s.name: read_mask(arguments.truth / path.name, s, image.shape[:2]).labels for s in ways.label_sets}
         ways.add(str(arguments.images.name), path, truths, arguments.mpp)
 
 

@@ -34,7 +34,7 @@ DEMOS = {1: "demo_01_segment_patches", 2: "demo_02_segment_glas_patches"}
 
 #: What is timed in one process: the stage, and the functions that make it up.
 STAGES = {
-    "read": ("hsn_v1.sets.run.read_image", "hsn_v1.sets.measure.read_truth"),
+    "read": ("hsn_v1.sets.run.read_image", "hsn_v1.sets.measure.read_mask"),
     "classify": ("hsn_v1.histonet.HistoNet.__call__",),
     "localise": ("hsn_v1.hsn_v1.localise",),
     "adjust": ("hsn_v1.hsn_v1.adjust",),

@@ -1,4 +1,9 @@
-"""The one exception that the scripts turn into a one-line message."""
+"""What users are told: the one exception that the scripts turn into a one-line message, and notes on files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
 
 
 class InputError(ValueError):
@@ -7,3 +12,14 @@ class InputError(ValueError):
     The message is one line: it names the file or value, says what was expected
     and what to do about it.
     """
+
+
+def merge_notes(notes: Iterable[str]) -> list[str]:
+    """Return notes on files ("FILE: NOTE"), one for all files of which the same is said but for the numbers."""
+    merged: dict[str, list[str]] = {}
+    for note in notes:
+        merged.setdefault(re.sub(r"\d+", "0", note.partition(": ")[2]) or note, []).append(note)
+    return [
+        f"{first} ({len(more)} more file{'s' * (len(more) > 1)} likewise)" if more else first
+        for first, *more in merged.values()
+    ]

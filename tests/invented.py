@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hsn_v1.class_file import parse_taxonomy
-from hsn_v1.io.masks import write_labels
+from hsn_v1.io.masks import write_mask
 from hsn_v1.io.writing import write_picture
 from hsn_v1.labels import Taxonomy
 
@@ -59,4 +59,4 @@ def write_set(folder, files, **options):
     for file in files:
         image, labels = draw(rng, **options)
         write_picture(folder / "img" / file, image)
-        write_labels(folder / "mask" / f"{file.rpartition('.')[0]}.png", labels, TISSUE)
+        write_mask(folder / "mask" / f"{file.rpartition('.')[0]}.png", labels, TISSUE)

@@ -12,7 +12,7 @@ from hsn_v1.classify import classify
 from hsn_v1.histonet import normalise
 from hsn_v1.hsn_v1 import STAGES
 from hsn_v1.io.images import read_image
-from hsn_v1.io.masks import read_truth
+from hsn_v1.io.masks import read_mask
 from hsn_v1.io.models import load_histonet
 from hsn_v1.sets.settings import settings_from_params, with_crfs
 from hsn_v1.tiles import TileGrid
@@ -50,7 +50,7 @@ def test_masks_are_equal_at_every_stage(run):
             for file, reference in expected.items():
                 wanted = reference[f"{name}_{stage}"]
                 path = hsn.settings.out / name / f"ablative_{stage}" / file
-                shares.append(np.mean(read_truth(path, LABEL_SETS[name], *wanted.shape).labels == wanted))
+                shares.append(np.mean(read_mask(path, LABEL_SETS[name], wanted.shape).labels == wanted))
             assert np.mean(shares) >= 0.9999
 
 

@@ -1,8 +1,12 @@
-"""Masks on disk: class indices out of colours, palettes or grey values, and bitmaps of objects."""
+"""Masks on disk, whichever program wrote them: class indices out of colours, palettes or grey values; maps of objects.
+
+One rule for all: a mask is read by its colours where these are the label set's, and else by its class indices.
+"""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -20,110 +24,227 @@ from .writing import write_bytes
 #: Formats that keep each pixel as it is.
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")
 
+GREYS = tuple((value,) * 3 for value in range(256))  #: colours of the values of a mask without a palette
+BLACK_AND_WHITE = GREYS[::255]  #: palette of a bilevel mask
+
+MOST_SHOWN = 6  #: classes that a note lists
+
 
 @dataclass(frozen=True)
-class Truth:
-    """Ground truth of an image, or any other mask of it.
+class Mask:
+    """A mask as class indices.
 
     Attributes
     ----------
     labels : ndarray of shape (H, W), uint8
-        Class indices at the image's size; the number C of classes where the pixel is unlabelled.
+        Class indices; the number C of classes where the pixel is unlabelled, or has a colour of no class.
     pixels : ndarray of shape (C,), int64
         Pixels of each class in the file, at its own size.
-    strange : int
-        Pixels of the file whose colour belongs to no class at all; unlabelled, too.
+    notes : tuple of str
+        What the user should know of the file: read as indices, colours of no class, another size.
     """
 
     labels: np.ndarray
     pixels: np.ndarray
-    strange: int
+    notes: tuple[str, ...] = ()
 
 
-def read_truth(path: Path, label_set: LabelSet, height: int, width: int, resize: bool = True) -> Truth:
+@dataclass(frozen=True)
+class Decoder:
+    """How the values of a mask's pixels become class indices.
+
+    Attributes
+    ----------
+    table : ndarray of shape (256,) or (2**24,), uint8
+        Class index of each value of a single channel, or of each colour; C where it is unlabelled, C + 1 where it is
+        of no class at all.
+    note : str
+        Which index is which class; empty where colours decide.
+    """
+
+    table: np.ndarray
+    note: str = ""
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """Return the entries of the table for pixels of shape (H, W) or (H, W, 3), uint8, as (H, W), uint8."""
+        if values.ndim == 2:
+            return self.table.take(values)
+        if len(self.table) == 256:  # grey, in three channels
+            return self.table.take(values[..., 0])
+        return self.table.take(cv2.cvtColor(values, cv2.COLOR_RGB2RGBA).view("<u4")[..., 0] & 0xFFFFFF)
+
+
+def read_mask(path: Path, label_set: LabelSet, size: tuple[int, int] | None = None, resize: str = "noted") -> Mask:
     """Read a mask of an image.
 
     Parameters
     ----------
     path : Path
-        RGB in the label set's colours, with or without an alpha channel, which is ignored; or class indices as grey
-        values or in a palette file. A palette whose colours are all the label set's is read by them.
+        RGB, palette, grey or bilevel image of at most 8 bits per channel; an alpha channel is ignored. See
+        `decoder_of` for how it is read.
     label_set : LabelSet
-    height, width : int
-        Size of the image, in px.
-    resize : bool
-        Whether a mask of another size is resized, to the nearest pixels, as published; else it is an error.
+    size : (int, int), optional
+        Height and width of the image, in px; if left out, the mask keeps its own size.
+    resize : {"noted", "silently", "never"}
+        Whether a mask of another size, but the image's aspect, is resized to the nearest pixels, as published; and
+        whether a note says so.
 
     Raises
     ------
     InputError
-        If there is no such file, it is no image or cut off, it has another size, or an index is beyond the classes.
-    """
-    labels = read_labels(path, label_set)
-    if not resize and labels.shape != (height, width):
-        raise InputError(
-            f"{path}: {labels.shape[1]} x {labels.shape[0]} px, expected {width} x {height} as its image has; "
-            "masks must fit their images pixel by pixel"
-        )
-    unlabelled, strange = len(label_set), len(label_set) + 1
-    counts = np.bincount(labels.ravel(), minlength=strange + 1)
-    resized = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
-    return Truth(np.minimum(resized, unlabelled), counts[:unlabelled], int(counts[strange]))
-
-
-def read_labels(path: Path, label_set: LabelSet) -> np.ndarray:
-    """Read a mask at its own size; parameters and errors are those of `read_truth`.
-
-    Returns
-    -------
-    ndarray of shape (H, W), uint8
-        Class indices; C where the pixel is unlabelled, C + 1 where its colour is of no class.
+        If there is no such file, it is no image or cut off, it does not fit its image, or an index is beyond the
+        classes.
     """
     if not path.exists():
-        raise InputError(f"{path}: no such ground truth; add it, remove the image, or run with gt_mode off")
+        raise InputError(f"{path}: no such mask; add it, or remove its image")
     with opened(path) as image:
-        if _is_indexed(image, label_set):
-            return _by_index(np.asarray(image, np.uint8), label_set, path)
-        packed = np.asarray(image.convert("RGBA")).view("<u4")[..., 0] & 0xFFFFFF  # a pixel's 4 bytes as one number
-    unlabelled = tuple(value for value in label_set.unlabelled.values() if isinstance(value, tuple))
-    return _table(tuple(label_set.colours.values()), unlabelled).take(packed)
+        values, palette = _values(image, path)
+    decoder = decoder_of(path, label_set, [values], palette)
+    labels, unlabelled = decoder(values), len(label_set)
+    counts = np.bincount(labels.ravel(), minlength=unlabelled + 2)
+    strange, notes = int(counts[unlabelled + 1]), [f"{path}: {decoder.note}"] if decoder.note else []
+    notes += [f"{path}: {strange} pixels have a colour of no class; they count as unlabelled"] if strange else []
+    if size and size != labels.shape:
+        check_fit(path, labels.shape, size, exactly=resize == "never")
+        notes += [f"{path}: {_px(labels.shape)}, resized to its image's {_px(size)}"] if resize == "noted" else []
+        labels = cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST)
+    return Mask(np.minimum(labels, unlabelled), counts[:unlabelled], tuple(notes))
 
 
-def _is_indexed(image: Image.Image, label_set: LabelSet) -> bool:
-    """Tell whether a mask's values are class indices: of a palette that is not the label set's, or greys that fit."""
-    colours = {*label_set.colours.values(), *label_set.unlabelled.values()}
+def _values(image: Image.Image, path: Path) -> tuple[np.ndarray, Sequence[Colour] | None]:
+    """Return an image's pixels, (H, W) or (H, W, 3) uint8, and the colours that the values of one channel stand for."""
     if image.mode == "P":
-        return not _palette(image) <= colours
-    if image.mode not in ("1", "L"):
-        return False
-    greys = {(grey,) * 3 for grey in np.unique(image.convert("L")).tolist()}
-    return not greys <= colours or not _strange_indices(np.asarray(image, np.uint8), label_set)
+        channels = image.getpalette("RGB")
+        palette = list(zip(channels[::3], channels[1::3], channels[2::3], strict=True))
+        if image.format == "GIF" and {*palette} <= {*GREYS}:  # which knows grey only as a palette, in any order
+            return np.asarray(image.convert("L")), None
+        return np.asarray(image), palette
+    if image.mode in ("1", "L", "LA"):
+        grey = image.convert("L") if image.mode == "LA" else image
+        return np.asarray(grey, np.uint8), BLACK_AND_WHITE if image.mode == "1" else None
+    if image.mode in ("I", "F"):
+        numbers = np.asarray(image)
+        if not np.isin(numbers, np.arange(256)).all():
+            raise InputError(f"{path}: values beyond 0 to 255; save it with 8 bits per channel")
+        return numbers.astype(np.uint8), None
+    return np.asarray(image.convert("RGB")), None
 
 
-def _palette(image: Image.Image) -> set[Colour]:
-    """Return a palette's colours, but not the black that fills it up."""
-    values = image.getpalette("RGB")
-    colours = list(zip(values[::3], values[1::3], values[2::3], strict=True))
-    used = {colours[index] for index in np.unique(image).tolist() if index < len(colours)}
-    return used | {colour for colour in colours if any(colour)}
+def check_fit(path: Path, size: tuple[int, int], wanted: tuple[int, int], exactly: bool = False) -> None:
+    """Raise InputError if a mask's height and width do not fit its image's: in their aspect, or exactly.
+
+    Sides are whole numbers of px, so that the aspect may be off by less than one of them.
+    """
+    small, large = sorted((size, wanted))
+    scales = [((side - 1) / whole, (side + 1) / whole) for side, whole in zip(small, large, strict=True)]
+    has_aspect = max(low for low, _ in scales) < min(high for _, high in scales)
+    if exactly or not has_aspect:
+        which = "" if exactly else ", or the same aspect"
+        raise InputError(
+            f"{path}: {_px(size)}, expected {wanted[1]} x {wanted[0]} as its image has{which}; masks must fit their "
+            "images pixel by pixel"
+        )
 
 
-def _strange_indices(indices: np.ndarray, label_set: LabelSet) -> list[int]:
-    """Return the indices that are neither a class nor unlabelled."""
-    return sorted({*np.unique(indices).tolist()} - {*range(len(label_set)), *label_set.unlabelled.values()})
+def _px(size: tuple[int, int]) -> str:
+    return f"{size[1]} x {size[0]} px"
 
 
-def _by_index(indices: np.ndarray, label_set: LabelSet, path: Path) -> np.ndarray:
-    """Return the class of each index, C where it is unlabelled, or raise InputError at one that is neither."""
-    if strange := _strange_indices(indices, label_set):
+def decoder_of(
+    path: Path, label_set: LabelSet, strips: Iterable[np.ndarray], palette: Sequence[Colour] | None = None
+) -> Decoder:
+    """Find out how a mask is to be read: by colours where these are the label set's, else by class indices.
+
+    A palette is read by its colours if it has all of the label set's, or no others. Grey values are indices, unless
+    they are not, but colours; 0 and 255 stand for the two classes of a label set that has no more. The same grey in
+    three channels is a colour, unless it is none of the label set's, but an index.
+
+    Parameters
+    ----------
+    path : Path
+        The mask's file, for errors.
+    label_set : LabelSet
+    strips : iterable of ndarray of shape (H, W) or (H, W, 3), uint8
+        All pixels of the mask, in one or more pieces.
+    palette : sequence of (int, int, int), optional
+        Colours of the values of a single channel: 2 to 256.
+
+    Raises
+    ------
+    InputError
+        If it has an index beyond the classes.
+    """
+    colours, counts, is_rgb = _classes_of_colours(label_set), np.zeros(256, np.int64), False
+    for strip in strips:
+        if strip.ndim == 3:
+            is_rgb = True
+            if any((strip[..., 0] != strip[..., channel]).any() for channel in (1, 2)):
+                return Decoder(_colour_table(tuple(colours.items()), len(label_set)))
+            strip = strip[..., 0]
+        counts += np.bincount(strip.ravel(), minlength=256)
+    used, indices = {*np.flatnonzero(counts).tolist()}, _classes_of_indices(label_set)
+    if len(label_set) == 2 and palette is None and 255 not in indices and used == {0, 255}:
+        indices = {0: 0, 255: 1}
+    if palette is not None:
+        is_coloured = _is_coloured(palette, used, label_set)
+    else:
+        has_colours, has_indices = {GREYS[value] for value in used} <= colours.keys(), used <= indices.keys()
+        is_coloured = has_colours or not (has_indices and any(used)) if is_rgb else has_colours and not has_indices
+    if not is_coloured:
+        return _index_decoder(path, label_set, used, indices)
+    by_colour = {v: colours[colour] for v, colour in enumerate(palette or GREYS) if colour in colours}
+    unlabelled = {value: c for value, c in indices.items() if c == len(label_set)}
+    return Decoder(_value_table(unlabelled | by_colour, len(label_set)))
+
+
+def _is_coloured(palette: Sequence[Colour], used: set[int], label_set: LabelSet) -> bool:
+    """Return whether a palette has all colours of a label set, or none that is not the label set's."""
+    if {*label_set.colours.values()} <= {*palette}:
+        return True
+    shown = {palette[value] for value in used if value < len(palette)}
+    filling = {GREYS[0]} if list(palette).count(GREYS[0]) > 1 else set()  # black that fills it up
+    return shown | {*palette} - filling <= _classes_of_colours(label_set).keys()
+
+
+def _index_decoder(path: Path, label_set: LabelSet, used: set[int], indices: dict[int, int]) -> Decoder:
+    """Return the decoder of a mask of class indices, or raise InputError at one that is none."""
+    if strange := sorted(used - indices.keys()):
         raise InputError(
             f"{path}: index {strange[0]}, expected 0 to {len(label_set) - 1}, the classes of {label_set.name}; what is "
             f"of no class goes into the file of classes: [label_sets.{label_set.name}.unlabelled] none = {strange[0]}"
         )
-    return np.minimum(indices, len(label_set))  # an index that is unlabelled is none of the classes'
+    classes = [f"{value} = {label_set.codes[c]}" for value, c in indices.items() if c < len(label_set)]
+    shown = [*classes[:MOST_SHOWN], *(["..."] if len(classes) > MOST_SHOWN else [])]
+    return Decoder(_value_table(indices, len(label_set)), f"read as class indices: {', '.join(shown)}")
 
 
-def write_labels(path: Path, labels: np.ndarray, label_set: LabelSet) -> None:
+def _classes_of_colours(label_set: LabelSet) -> dict[Colour, int]:
+    """Return the class of each colour; C of those that are unlabelled."""
+    unlabelled = [value for value in label_set.unlabelled.values() if isinstance(value, tuple)]
+    return dict.fromkeys(unlabelled, len(label_set)) | {c: i for i, c in enumerate(label_set.colours.values())}
+
+
+def _classes_of_indices(label_set: LabelSet) -> dict[int, int]:
+    """Return the class of each index, which is itself; C of those that are unlabelled."""
+    unlabelled = [value for value in label_set.unlabelled.values() if isinstance(value, int)]
+    return {i: i for i in range(len(label_set))} | dict.fromkeys(unlabelled, len(label_set))
+
+
+def _value_table(classes: dict[int, int], unlabelled: int) -> np.ndarray:
+    table = np.full(256, unlabelled + 1, np.uint8)
+    table[[*classes]] = [*classes.values()]
+    return table
+
+
+@lru_cache(maxsize=2)  # a run has one or two label sets; 16 MiB each
+def _colour_table(classes: tuple[tuple[Colour, int], ...], unlabelled: int) -> np.ndarray:
+    table = np.full(1 << 24, unlabelled + 1, np.uint8)
+    for (red, green, blue), c in classes:
+        table[red | green << 8 | blue << 16] = c
+    return table
+
+
+def write_mask(path: Path, labels: np.ndarray, label_set: LabelSet) -> None:
     """Write class indices, uint8 of shape (H, W), as a palette PNG in the label set's colours."""
     image, content = Image.fromarray(labels), io.BytesIO()
     image.putpalette(list(chain.from_iterable(label_set.colours.values())))
@@ -131,25 +252,16 @@ def write_labels(path: Path, labels: np.ndarray, label_set: LabelSet) -> None:
     write_bytes(path, content.getvalue())
 
 
+def mask_name(image: str) -> str:
+    """Return the name of an image's mask where one is written: the image's, or with one more ending, as it is a PNG."""
+    return image if image.lower().endswith(".png") else f"{image}.png"
+
+
 def find_mask(folder: Path, image: str) -> Path:
     """Return where a folder has an image's mask, or should have it: by the image's name, with any ending of a mask."""
     stems = (image, Path(image).stem)
     files = [folder / image, *(folder / f"{stem}{suffix}" for stem in stems for suffix in MASK_SUFFIXES)]
     return next((file for file in files if file.exists()), files[0])
-
-
-@lru_cache(maxsize=2)  # a run has one or two label sets; 16 MiB each
-def _table(colours: tuple[Colour, ...], unlabelled: tuple[Colour, ...]) -> np.ndarray:
-    """Return the class of each of all colours; the last two numbers are unlabelled, and strange."""
-    table = np.full(1 << 24, len(colours) + 1, np.uint8)
-    table[[_pack(colour) for colour in colours]] = range(len(colours))
-    table[[_pack(colour) for colour in unlabelled]] = len(colours)
-    return table
-
-
-def _pack(colour: Colour) -> int:
-    red, green, blue = colour
-    return red | green << 8 | blue << 16
 
 
 def read_objects(path: Path, height: int, width: int) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..io.images import find_images, read_image
-from ..io.masks import find_mask, read_objects, read_truth, write_labels
+from ..io.masks import find_mask, read_mask, read_objects, write_mask
 from ..io.writing import write_bytes, write_picture
 from ..labels import Colour, LabelSet
 
@@ -157,9 +157,9 @@ def sorted_into_parts(folder: Path, benchmark: Benchmark, out: Path) -> Iterator
             if objects.exists():
                 labels = (read_objects(objects, *size) > 0).astype(np.uint8)
             else:
-                labels = read_truth(find_mask(_truth_of(path.parent), path.name), label_set, *size).labels
+                labels = read_mask(find_mask(_truth_of(path.parent), path.name), label_set, size).labels
             write_picture(image, pixels)
-            write_labels(mask, labels, label_set)
+            write_mask(mask, labels, label_set)
         yield path
 
 

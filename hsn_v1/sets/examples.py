@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from ..io.images import read_image
-from ..io.masks import read_truth
+from ..io.masks import mask_name, read_mask
 from ..labels import LabelSet
 from ..show.panels import Row, case
-from .outputs import mask_name
 from .settings import Settings
 
 
@@ -42,7 +41,7 @@ def read_example(settings: Settings, path: Path) -> Example:
     """
     image, _ = read_image(path)
     truths = {
-        label_set.name: read_truth(settings.truth_file(path, label_set), label_set, *image.shape[:2]).labels
+        label_set.name: read_mask(settings.truth_file(path, label_set), label_set, image.shape[:2]).labels
         for label_set in settings.label_sets
     }
     return Example(path.name, image, truths)
@@ -53,7 +52,7 @@ def written_case(settings: Settings, file: str, miou: float, label_set: LabelSet
     (path,) = (path for path in settings.images if path.name == file)
     example = read_example(settings, path)
     written = settings.out / label_set.name / "patch" / mask_name(file)
-    mask = read_truth(written, label_set, *example.image.shape[:2]).labels
+    mask = read_mask(written, label_set).labels
     return case(
         example.image, example.truths[label_set.name], {"CRF": mask}, label_set, f"{path.stem}\nmIoU {miou:.2f}"
     )

@@ -12,17 +12,17 @@ import numpy as np
 from .. import evaluate
 from ..errors import InputError
 from ..hsn_v1 import STAGES
-from ..io.masks import Truth, read_labels, read_objects, read_truth
+from ..io.masks import Mask, mask_name, read_mask, read_objects
 from ..io.writing import write_bytes
 from ..object_metrics import ObjectSums, object_sums
-from .outputs import OBJECTS, mask_name, object_mask
+from .outputs import OBJECTS, object_mask
 from .report import ImageResult
 from .settings import Settings
 
 Masks = Mapping[tuple[str, str], np.ndarray]  #: class indices (H, W) by the label set's name and stage
 
 
-def read_truths(settings: Settings, path: Path, size: tuple[int, int]) -> dict[str, Truth]:
+def read_truths(settings: Settings, path: Path, size: tuple[int, int]) -> dict[str, Mask]:
     """Return an image's ground truth by the label set's name; none where the run does without.
 
     Raises
@@ -33,13 +33,13 @@ def read_truths(settings: Settings, path: Path, size: tuple[int, int]) -> dict[s
     if not settings.truth or settings.run_level < 3:
         return {}
     return {
-        label_set.name: read_truth(settings.truth_file(path, label_set), label_set, *size, settings.resize_truth)
+        label_set.name: read_mask(settings.truth_file(path, label_set), label_set, size, settings.resize_truth)
         for label_set in settings.label_sets
     }
 
 
 def measure(
-    settings: Settings, path: Path, size: tuple[int, int], masks: Masks, truths: Mapping[str, Truth]
+    settings: Settings, path: Path, size: tuple[int, int], masks: Masks, truths: Mapping[str, Mask]
 ) -> ImageResult:
     """Compare an image's masks with its ground truth.
 
@@ -52,7 +52,7 @@ def measure(
         The image's height and width, in px.
     masks : mapping of (str, str) to ndarray of shape (H, W), uint8
         Class indices by the label set's name and stage.
-    truths : mapping of str to Truth
+    truths : mapping of str to Mask
         By the label set's name; empty without ground truth.
 
     Raises
@@ -72,12 +72,7 @@ def measure(
         },
         objects=compare_objects(settings, path, masks) if truths else {},
         pixels={name: truth.pixels for name, truth in truths.items()},
-        notes=tuple(
-            f"{settings.truth_file(path, label_set)}: {truths[label_set.name].strange} pixels have a colour of no "
-            "class; they count as unlabelled"
-            for label_set in settings.label_sets
-            if truths and truths[label_set.name].strange
-        ),
+        notes=tuple(note for truth in truths.values() for note in truth.notes),
     )
 
 
@@ -125,9 +120,9 @@ def measure_written(settings: Settings, path: Path) -> ImageResult | None:
         kept = json.loads(kept_file(settings, path).read_text(encoding="utf-8"))
         scores, silent, note = kept["scores"], kept["silent"], kept["note"]
         masks = {
-            (label_set.name, stage): read_labels(
+            (label_set.name, stage): read_mask(
                 settings.out / label_set.name / f"ablative_{stage}" / mask_name(path.name), label_set
-            )
+            ).labels
             for label_set in settings.label_sets
             for stage in STAGES
         }

@@ -98,7 +98,7 @@ def inspect(root: Path, track: Track = untracked) -> list[Finding]:
 def _inspect_set(root: Path, name: str, track: Track) -> Iterator[Finding]:
     from ..evaluate import frequency_weights
     from ..io.images import read_image
-    from ..io.masks import read_truth
+    from ..io.masks import read_mask
 
     published = IMAGE_SETS[name]
     folder = root / "img" / name
@@ -109,7 +109,7 @@ def _inspect_set(root: Path, name: str, track: Track) -> Iterator[Finding]:
         place = f"gt/{name}/{label_set}"
         truths = _files(root / place, ".png")
         both = [root / place / file for file in images if file in truths]
-        read = partial(read_truth, label_set=LABEL_SETS[label_set], height=1, width=1)
+        read = partial(read_mask, label_set=LABEL_SETS[label_set])
         read_truths, broken = _read_all(read, track(both, place))
         yield _pairs(place, images, truths, broken)
         pixels = sum(truth.pixels for truth in read_truths)

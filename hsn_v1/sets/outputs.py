@@ -17,7 +17,7 @@ from ..evaluate import PROTOCOLS, iou, named_metrics, occurring
 from ..gradcam import localise
 from ..hsn_v1 import STAGES, Segmentation
 from ..io import writing
-from ..io.masks import Truth
+from ..io.masks import Mask, mask_name
 from ..io.writing import write_bytes, write_row, write_table
 from ..labels import LabelSet
 from ..object_metrics import object_metrics, pool_groups
@@ -39,7 +39,7 @@ def write_image(
     image: np.ndarray,
     tiles: ClassifiedTiles,
     segmentations: Mapping[str, Segmentation],
-    truths: Mapping[str, Truth],
+    truths: Mapping[str, Mask],
 ) -> None:
     """Write all files of one image: those that were asked for, as far as it was segmented.
 
@@ -52,7 +52,7 @@ def write_image(
     tiles : ClassifiedTiles
     segmentations : mapping of str to Segmentation
         By the label set's name; empty at run level 1.
-    truths : mapping of str to Truth
+    truths : mapping of str to Mask
         By the label set's name; empty without ground truth.
     """
     out, save, stem = settings.out, settings.save, path.stem
@@ -76,11 +76,6 @@ def write_image(
             write_summaries(out, path.name, image, truth, segmentation, label_set)
         if label_set.objects:
             write_objects(out, stem, segmentation.masks["CRF"], label_set)
-
-
-def mask_name(file: str) -> str:
-    """Return the name of an image's masks: the image's own, or one more ending, since masks are PNG files."""
-    return file if file.lower().endswith(".png") else f"{file}.png"
 
 
 def write_confidences(

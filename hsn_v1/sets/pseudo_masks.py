@@ -19,12 +19,11 @@ from ..densecrf import CRF
 from ..errors import InputError
 from ..hsn_v1 import localise_and_adjust, winners
 from ..io.locks import alone_in
-from ..io.masks import write_labels
+from ..io.masks import mask_name, write_mask
 from ..io.reading import has_content
 from ..io.writing import remove_results_of_another_run, write_bytes
 from ..labels import LabelSet
 from ..parallel import SMALL_IMAGES, worker_pool
-from .outputs import mask_name
 from .run import MADE_WITH, ClassifiedImage, finish_images
 from .settings import Settings
 
@@ -144,7 +143,7 @@ def finish_image(
     for folder in folders:
         file = file_of(out, folder, path.name)
         if folder == MASKS:
-            write_labels(file, mask, label_set)
+            write_mask(file, mask, label_set)
         else:
             content = io.BytesIO()
             np.save(content, maps[folder].astype(np.float16))

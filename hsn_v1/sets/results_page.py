@@ -11,13 +11,13 @@ import numpy as np
 from ..evaluate import iou, mean_iou_present, occurring
 from ..hsn_v1 import STAGES
 from ..io.embedding import embedded, embedded_thumbnail
+from ..io.masks import mask_name
 from ..io.writing import write_bytes
 from ..labels import LabelSet
 from ..object_metrics import METRICS
 from ..show.figures import STAGE_TITLES
 from ..show.gallery import Card, Gallery, Layer, Legend, View, entry_of
 from ..show.html import PAGE, Table, crf_facts, link_to, render, versions
-from .outputs import mask_name
 from .report import ImageResult, Report, stages_of
 from .settings import Settings
 

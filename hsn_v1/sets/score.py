@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from .. import evaluate
-from ..errors import InputError
-from ..io.masks import MASK_SUFFIXES, read_labels, read_truth
+from ..errors import InputError, merge_notes
+from ..io.masks import MASK_SUFFIXES, Mask, check_fit, read_mask
 from ..io.run_json import RECORD
 from ..labels import LabelSet
-from ..slide_io.label_maps import read_thumbnail
+from ..slide_io.label_maps import label_map_size, read_thumbnail
 
 #: Name of the metrics of the paper, next to `evaluate.PROTOCOLS`.
 PUBLISHED = "HistoSegNet"
@@ -102,22 +102,18 @@ def score_folder(
         try:
             if name not in predictions:
                 raise InputError(f"{path}: {prediction} has no mask of this name; predict it, or take the truth away")
-            predicted = _read_prediction(predictions[name], path, label_set)
-            true = read_truth(path, label_set, *predicted.shape, resize)
+            predicted, true = _read_pair(predictions[name], path, label_set, "noted" if resize else "never")
         except InputError as error:
             failures.append(str(error))
             continue
-        confusion += evaluate.confusion_matrix(true.labels, np.minimum(predicted, side - 1), side - 1)
+        confusion += evaluate.confusion_matrix(true.labels, predicted.labels, side - 1)
         pixels += true.pixels
-        for file, strange in ((path, true.strange), (predictions[name], int((predicted == side).sum()))):
-            notes += (
-                [f"{file}: {strange} pixels have a colour of no class; they count as unlabelled"] if strange else []
-            )
+        notes += [*true.notes, *predicted.notes]
     if len(failures) == len(truths):
         raise InputError(failures[0])
     if surplus := sorted(predictions.keys() - truths.keys()):
         notes.append(f"{predictions[surplus[0]]}: no ground truth of this name; {len(surplus)} such masks do not count")
-    return Score(confusion, pixels, len(truths) - len(failures), tuple(failures), tuple(notes))
+    return Score(confusion, pixels, len(truths) - len(failures), tuple(failures), tuple(merge_notes(notes)))
 
 
 def _label_maps(folder: Path, label_set: LabelSet) -> dict[str, Path]:
@@ -126,12 +122,18 @@ def _label_maps(folder: Path, label_set: LabelSet) -> dict[str, Path]:
     return {_name(path.parents[1].name): path for path in found if (path.parents[1] / RECORD).exists()}
 
 
-def _read_prediction(path: Path, truth: Path, label_set: LabelSet) -> np.ndarray:
-    """Return class indices; C where a mask's pixel is of no class, or where a label map has no tissue."""
+def _read_pair(path: Path, truth: Path, label_set: LabelSet, resize: str) -> tuple[Mask, Mask]:
+    """Return prediction and ground truth, of the same size; a label map is of no class where it has no tissue."""
     if not path.name.endswith(LABEL_MAP):
-        return read_labels(path, label_set)
-    size = read_labels(truth, label_set).shape
-    return np.minimum(read_thumbnail(path, *size), len(label_set))
+        predicted = read_mask(path, label_set)
+        return predicted, read_mask(truth, label_set, predicted.labels.shape, resize)
+    true, size = read_mask(truth, label_set), label_map_size(path)
+    notes = ()
+    if size != true.labels.shape:
+        check_fit(truth, true.labels.shape, size)
+        notes = (f"{path}: {size[1]} x {size[0]} px, brought to the size of its ground truth",)
+    labels = np.minimum(read_thumbnail(path, *true.labels.shape), len(label_set))
+    return Mask(labels, np.bincount(labels.ravel(), minlength=len(label_set)), notes), true
 
 
 def _name(file: str) -> str:

@@ -62,8 +62,8 @@ class Settings:
         Number of worker processes.
     notes : tuple of str
         What the user should know of these settings.
-    resize_truth : bool
-        Whether ground truth may have another size than its image, as published.
+    resize_truth : str
+        Whether ground truth may have another size than its image, as published; see `read_mask`.
     resume : bool
         Whether images whose masks are written already are only measured again; needs run level 3 and masks saved.
     caveat : str
@@ -89,7 +89,7 @@ class Settings:
     save: SaveTypes = field(default_factory=SaveTypes)
     workers: int = field(default_factory=available_cores)
     notes: tuple[str, ...] = ()
-    resize_truth: bool = True
+    resize_truth: str = "silently"
     resume: bool = False
     caveat: str = ""
     self_contained: bool = False
@@ -249,7 +249,7 @@ def settings_of_folder(
     if truth and not truth.is_dir():
         raise InputError(f"{truth}: no such folder; it should hold a mask of each image, by the image's name")
     return Settings(
-        find_images(images, "any"), truth, out, label_sets, mpp=labels.mpp, **{"resize_truth": False, **more}
+        find_images(images, "any"), truth, out, label_sets, mpp=labels.mpp, **{"resize_truth": "never", **more}
     )
 
 

@@ -159,6 +159,14 @@ def read_strips(path: Path, rows: int = STRIP) -> Iterator[tuple[int, np.ndarray
                 yield top + start, tiles[start : start + rows]
 
 
+def label_map_size(path: Path) -> tuple[int, int]:
+    """Return height and width of a label map's file, in px."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        return file.pages.first.shape[:2]
+
+
 def read_thumbnail(path: Path, height: int, width: int) -> np.ndarray:
     """Read a label map's file in another size, uint8; the nearest pixels of the level that is just large enough."""
     import tifffile

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..io.images import find_images, read_image
-from ..io.masks import find_mask, read_truth
+from ..io.masks import find_mask, read_mask
 from ..io.writing import write_picture, write_table
 from ..labels import LabelSet
 from ..parallel import in_parallel
@@ -154,7 +154,7 @@ def _cut_one(
     try:
         image, _ = read_image(path)
         height, width = (round(side * cut.factor) for side in image.shape[:2])
-        truth = read_truth(mask, label_set, *image.shape[:2]).labels
+        truth = read_mask(mask, label_set, image.shape[:2]).labels
     except InputError as error:
         return [], f"left out: {error}"
     if cut.factor != 1:

@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..evaluate import confusion_matrix, mean_iou, mean_iou_present
 from ..hsn_v1 import segment, winners
 from ..io.images import find_images, read_image
-from ..io.masks import find_mask, read_truth
+from ..io.masks import find_mask, read_mask
 from ..io.writing import write_bytes, write_table
 from ..labels import LabelSet
 from ..parallel import in_parallel
@@ -72,7 +72,8 @@ def read_tuning_set(
     for path in find_images(images, "any"):
         try:
             image, _ = read_image(path)
-            pairs.append((image, read_truth(find_mask(truth, path.name), label_set, *image.shape[:2]).labels))
+            mask = read_mask(find_mask(truth, path.name), label_set, image.shape[:2])
+            pairs.append((image, mask.labels))
         except InputError as error:
             notes.append(f"left out: {error}")
     if not pairs:

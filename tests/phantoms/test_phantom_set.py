@@ -5,7 +5,7 @@ import numpy as np
 
 from hsn_v1.adp import LABEL_SETS, MORPH
 from hsn_v1.io.images import read_image
-from hsn_v1.io.masks import read_truth
+from hsn_v1.io.masks import read_mask
 from hsn_v1.phantoms import phantom, phantom_set
 
 
@@ -24,9 +24,9 @@ def test_patches_with_their_ground_truth_and_labels(tmp_path, monkeypatch):
         made, file = phantom.patch(seed, size=(40, 48)), f"phantom_{seed:06d}.png"
         np.testing.assert_array_equal(read_image(tmp_path / "img" / "a set" / file)[0], made.image)
         for name, labels in made.labels.items():
-            read = read_truth(truth / name / file, LABEL_SETS[name], 40, 48)
+            read = read_mask(truth / name / file, LABEL_SETS[name], (40, 48))
             np.testing.assert_array_equal(read.labels, labels)
-            assert read.strange == 0
+            assert not read.notes
         assert row[0] == file
         assert {code for code, cell in zip(header[1:], row[1:], strict=True) if cell == "1"} == set(
             phantom.present(made)
@@ -40,5 +40,5 @@ def test_glands_have_a_number_each(tmp_path, monkeypatch):
     numbers = cv2.imread(tmp_path / "gt" / "g" / "glas_multi_gland" / "phantom_000001.bmp", cv2.IMREAD_UNCHANGED)
     pairs = np.unique(np.stack([numbers.ravel(), made.instances.ravel()]), axis=1)
     assert pairs.shape[1] == len(np.unique(made.instances)) == numbers.max() + 1 > 3
-    read = read_truth(tmp_path / "gt" / "g" / "glas" / "phantom_000001.png", LABEL_SETS["glas"], 150, 220)
+    read = read_mask(tmp_path / "gt" / "g" / "glas" / "phantom_000001.png", LABEL_SETS["glas"], (150, 220))
     np.testing.assert_array_equal(read.labels, numbers > 0)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from hsn_v1.__main__ import main
 from hsn_v1.errors import InputError
-from hsn_v1.io.masks import write_labels
+from hsn_v1.io.masks import write_mask
 from hsn_v1.io.writing import write_picture
 from hsn_v1.labels import LabelSet
 from hsn_v1.sets.benchmarks import (
@@ -116,7 +116,7 @@ def trained(tmp_path_factory):
         for i in range(3):
             image, labels = draw(rng, 40, 48, [(0, 1, 3), (2, 1), (2, 0, 3)][i])
             write_picture(root / "set" / part / "img" / f"{i}.png", image)
-            write_labels(root / "set" / part / "mask" / f"{i}.png", labels, SET)
+            write_mask(root / "set" / part / "mask" / f"{i}.png", labels, SET)
     classes = ["RED=#c80000", "GREEN=#00c800", "BLUE=#0000c8"]
     assert benchmark(root, "--classes", *classes, "--mpp", 1, "--train-options", OPTIONS, "--trials", 1) == 0
     return root

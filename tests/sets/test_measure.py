@@ -10,7 +10,7 @@ from hsn_v1.densecrf import CRF
 from hsn_v1.errors import InputError
 from hsn_v1.evaluate import PROTOCOLS
 from hsn_v1.hsn_v1 import STAGES
-from hsn_v1.io.masks import write_labels
+from hsn_v1.io.masks import write_mask
 from hsn_v1.io.writing import write_picture
 from hsn_v1.sets.run import run
 from hsn_v1.sets.settings import settings_of_folder
@@ -79,7 +79,7 @@ def test_all_is_made_again_by_another_classifier_or_crf(settings):
 
 
 def test_masks_that_do_not_fit_fail_their_image(settings, tmp_path):
-    write_labels(tmp_path / "mask" / "b.png", np.zeros((16, 16), np.uint8), TISSUE)
+    write_mask(tmp_path / "mask" / "b.png", np.zeros((16, 16), np.uint8), TISSUE)
     write_picture(tmp_path / "mask" / "c.png", np.full((32, 32), 9, np.uint8))
     report, _ = classified(settings)
     assert report.files == FILES[:1]

@@ -11,7 +11,7 @@ from hsn_v1.adp import GLAS
 from hsn_v1.classify import ClassifiedTiles, classify
 from hsn_v1.densecrf import CRF
 from hsn_v1.errors import InputError
-from hsn_v1.io.masks import read_labels
+from hsn_v1.io.masks import read_mask
 from hsn_v1.sets.pseudo_masks import MAPS, pseudo_mask, write_pseudo_masks
 from hsn_v1.sets.settings import settings_of_folder
 from hsn_v1.tiles import TileGrid
@@ -75,14 +75,14 @@ def test_palette_masks_and_maps_are_written(settings):
     with Image.open(settings.out / "masks" / "b.jpg.png") as mask:
         assert mask.mode == "P"
         indices = np.asarray(mask)
-    np.testing.assert_array_equal(indices, read_labels(settings.out / "masks" / "b.jpg.png", TISSUE))
+    np.testing.assert_array_equal(indices, read_mask(settings.out / "masks" / "b.jpg.png", TISSUE).labels)
     assert set(np.unique(indices)) == {0, 3}
     for stage in MAPS:
         maps = np.load(settings.out / stage / "a.npy")
         assert (maps.shape, maps.dtype) == ((4, 32, 32), np.float16)
     assert (
         np.load(settings.out / "crf" / "a.npy").argmax(axis=0).tolist()
-        == read_labels(settings.out / "masks" / "a.png", TISSUE).tolist()
+        == read_mask(settings.out / "masks" / "a.png", TISSUE).labels.tolist()
     )
 
 
@@ -97,7 +97,7 @@ def test_what_is_there_is_kept_unless_labels_change(settings):
     write_pseudo_masks(settings, ChannelClassifier(), KNOWN, ["crf"])
     write_pseudo_masks(settings, ChannelClassifier(), {**KNOWN, "a.png": ["GREEN"]}, ["masks"])
     assert not (settings.out / "crf" / "a.npy").exists()  # of other labels
-    assert set(np.unique(read_labels(mask, TISSUE))) == {1, 3}
+    assert set(np.unique(read_mask(mask, TISSUE).labels)) == {1, 3}
 
 
 def test_when_no_image_has_labels_it_fails(settings):

@@ -15,10 +15,11 @@ from hsn_v1.adp import FUNC, GLAS, MORPH
 from hsn_v1.evaluate import confusion_matrix
 from hsn_v1.hsn_v1 import STAGES
 from hsn_v1.io.embedding import embedded_thumbnail
+from hsn_v1.io.masks import mask_name
 from hsn_v1.io.writing import write_picture
 from hsn_v1.object_metrics import object_sums
 from hsn_v1.sets import results_page as page
-from hsn_v1.sets.outputs import mask_name, write_confusions, write_ious, write_masks
+from hsn_v1.sets.outputs import write_confusions, write_ious, write_masks
 from hsn_v1.sets.report import ImageResult, summarise
 from hsn_v1.sets.settings import SaveTypes, Settings
 from hsn_v1.show.figures import colourise

@@ -19,7 +19,7 @@ from hsn_v1.gradcam import localise
 from hsn_v1.hsn_v1 import STAGES, segment_image
 from hsn_v1.io.images import read_image
 from hsn_v1.io.locks import ClaimedError, claimed
-from hsn_v1.io.masks import read_truth
+from hsn_v1.io.masks import read_mask
 from hsn_v1.io.writing import write_picture
 from hsn_v1.object_metrics import METRICS, object_metrics
 from hsn_v1.parallel import SMALL_IMAGES, pool_of
@@ -110,7 +110,7 @@ def test_the_tree_of_glands(root, toy_histonet):
     assert list(row) == ["", *SIZES]
     assert {file: float(row[file]) for file in SIZES} == report.scores["glas"]
     single = cv2.imread(str(root / "out" / "glands" / "glas" / "single_gland" / "b c.bmp"), cv2.IMREAD_UNCHANGED)
-    mask = read_truth(root / "out" / "glands" / "glas" / "patch" / "b c.png", GLAS, *SIZES["b c.png"]).labels
+    mask = read_mask(root / "out" / "glands" / "glas" / "patch" / "b c.png", GLAS, SIZES["b c.png"]).labels
     np.testing.assert_array_equal(single, mask)
 
 
@@ -170,7 +170,7 @@ def test_what_is_written_is_what_the_plain_functions_give(patches, toy_histonet)
         segmentations = segment_image(image, toy_histonet, [MORPH, FUNC], crfs)
         for name, segmentation in segmentations.items():
             for stage, mask in segmentation.masks.items():
-                written = read_truth(out / name / f"ablative_{stage}" / file, LABEL_SETS[name], *size).labels
+                written = read_mask(out / name / f"ablative_{stage}" / file, LABEL_SETS[name], size).labels
                 np.testing.assert_array_equal(written, mask)
             painted, _ = read_image(out / name / "patch" / file)
             overlay, _ = read_image(out / name / "overlay" / file)
@@ -265,8 +265,8 @@ def test_metrics_are_those_of_the_masks(patches):
     pixels = np.zeros(len(FUNC))
     intersection, union = np.zeros(len(FUNC)), np.zeros(len(FUNC))
     for file, size in SIZES.items():
-        truth = read_truth(root / "gt" / "patches" / "func" / file, FUNC, *size)
-        mask = read_truth(out / "func" / "patch" / file, FUNC, *size).labels
+        truth = read_mask(root / "gt" / "patches" / "func" / file, FUNC, size)
+        mask = read_mask(out / "func" / "patch" / file, FUNC, size).labels
         pixels += truth.pixels
         for c in range(len(FUNC)):
             intersection[c] += np.sum((truth.labels == c) & (mask == c))

@@ -12,7 +12,7 @@ from PIL import Image
 from hsn_v1.__main__ import main
 from hsn_v1.adp import GLAS
 from hsn_v1.errors import InputError
-from hsn_v1.io.masks import write_labels
+from hsn_v1.io.masks import write_mask
 from hsn_v1.io.writing import write_picture
 from hsn_v1.sets.score import PUBLISHED, score_folder
 from hsn_v1.show.figures import colourise
@@ -24,7 +24,7 @@ FOUND = np.array([[0, 1, 1, 0], [0, 1, 3, 3]], np.uint8)  # red 2 of 3, green 2 
 
 @pytest.fixture
 def folders(tmp_path):
-    write_labels(tmp_path / "truth" / "x.png", TRUTH, TISSUE)
+    write_mask(tmp_path / "truth" / "x.png", TRUTH, TISSUE)
     write_picture(tmp_path / "found" / "x.jpg.png", colourise(FOUND, TISSUE))
     return tmp_path / "found", tmp_path / "truth"
 
@@ -52,7 +52,7 @@ def test_indices_score_as_colours_do(folders):
 
 def test_truth_of_another_size_is_resized_if_asked(folders):
     found, truth = folders
-    write_labels(truth / "x.png", TRUTH.repeat(3, axis=0).repeat(3, axis=1), TISSUE)
+    write_mask(truth / "x.png", TRUTH.repeat(3, axis=0).repeat(3, axis=1), TISSUE)
     with pytest.raises(InputError, match=r"x\.png: 12 x 6 px, expected 4 x 2"):
         score_folder(found, truth, TISSUE)
     score = score_folder(found, truth, TISSUE, resize=True)
@@ -62,7 +62,7 @@ def test_truth_of_another_size_is_resized_if_asked(folders):
 
 def test_what_is_missing_surplus_or_strange_is_said(folders):
     found, truth = folders
-    write_labels(truth / "y.png", TRUTH, TISSUE)
+    write_mask(truth / "y.png", TRUTH, TISSUE)
     write_picture(found / "z.png", colourise(FOUND, TISSUE))
     write_picture(found / "x.jpg.png", np.where(FOUND[..., None] == 3, 77, colourise(FOUND, TISSUE)).astype(np.uint8))
     score = score_folder(found, truth, TISSUE)
@@ -108,7 +108,7 @@ def test_the_command_prints_and_writes_all_values(root, folders, capsys):
 
 def test_the_command_goes_on_without_what_it_cannot_compare(root, folders, capsys):
     found, truth = folders
-    write_labels(truth / "y.png", TRUTH, TISSUE)
+    write_mask(truth / "y.png", TRUTH, TISSUE)
     options = ["--prediction", found, "--truth", truth, "--model", "mine", "--root", root, "--quiet"]
     assert command("evaluate", *options) == 1
     assert "failed: " in capsys.readouterr().err
@@ -133,7 +133,7 @@ def test_label_maps_of_segment_are_scored_at_the_truth_s_size(tmp_path):
         read = lambda window: labels[window.top : window.bottom, window.left : window.right]  # noqa: E731
         write_label_map(folder / "glas" / f"{name[0]}.ome.tif", read, 8, 12, 1.0, ["other", "gland"])
         (folder / "run.json").write_text("{}")
-        write_labels(tmp_path / "truth" / f"{name[0]}.png", np.kron(labels % 2, np.ones((2, 2), np.uint8)), GLAS)
+        write_mask(tmp_path / "truth" / f"{name[0]}.png", np.kron(labels % 2, np.ones((2, 2), np.uint8)), GLAS)
     score = score_folder(tmp_path / "out", tmp_path / "truth", GLAS)
     assert (score.images, score.failures) == (2, ())
     assert score.confusion.tolist() == [[288, 0, 192], [0, 288, 0], [0, 0, 0]]
