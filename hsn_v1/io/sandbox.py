@@ -132,9 +132,11 @@ def _end(process: subprocess.Popen) -> None:
 
 
 @atexit.register
-def _end_all() -> None:
+def end_readers() -> None:
+    """Kill all readers: whoever waits for one gets an InputError at once."""
     for process in (*_idle, *_busy):
-        _end(process)
+        process.kill()
+        process.wait()
 
 
 if hasattr(os, "register_at_fork"):  # a child's copies serve the parent
@@ -145,6 +147,8 @@ def _requested(
     process: subprocess.Popen, path: Path, function: Callable, arguments: tuple, seconds: float
 ) -> Callable[[], Any]:
     """Send a request; return what waits for the answer."""
+    if sys.is_finalizing():  # the interpreter would wait for ever for the timer's thread to start
+        raise InputError(f"{path}: not read, as the program ends")
     number = time.monotonic_ns()
     request = [number, os.getcwd(), function.__module__, function.__name__, seconds, os.fspath(path), arguments]
     timer = threading.Timer(seconds, process.kill)

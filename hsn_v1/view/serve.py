@@ -11,6 +11,7 @@ import webbrowser
 from pathlib import Path
 
 from ..errors import InputError
+from ..io.sandbox import end_readers
 from .guard import LOCAL
 from .library import Library
 from .open_results import Shelf
@@ -67,6 +68,7 @@ def serve(folder: Path, truth: Path | None, host: str, port: int | None, open_br
         pass
     finally:
         listening.close()
+        end_readers()  # so that no thread waits for a slide that takes long
     print("view ended")
 
 

@@ -1,7 +1,6 @@
 """The viewer's server: what it sends, what it refuses, and that it lives on."""
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -9,7 +8,6 @@ import signal
 import subprocess
 import sys
 import urllib.parse
-import urllib.request
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -340,16 +338,30 @@ def test_a_record_that_is_no_record_hides_one_entry_only(results):
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_the_command_with_one_line(results):
+@pytest.mark.parametrize(
+    ("is_ignored", "way", "expected"),
+    [
+        (False, signal.SIGINT, (0, "view ended\n", "")),
+        (True, signal.SIGINT, (0, "view ended\n", "")),  # as of what a script starts with &
+        (True, signal.SIGTERM, (143, "", "terminated\n")),
+    ],
+)
+def test_the_command_ends_though_a_slide_is_open(results, is_ignored, way, expected):
     folder, _ = results
     command = [sys.executable, "-m", "hsn_v1", "view", "--root", str(folder), "--no-browser", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        address = re.search(r"http://127.0.0.1:\d+/", process.stdout.readline())[0]
-        with urllib.request.urlopen(f"{address}api/collections") as answer:
-            assert json.load(answer) == [{"name": "segmented", "title": "segmented"}]
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
-    assert (process.returncode, out, err) == (0, "view ended\n", "")
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN if is_ignored else signal.default_int_handler)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
+    with process:
+        port = int(re.search(r"http://127.0.0.1:(\d+)/", process.stdout.readline())[1])
+        assert get_json(port, "/api/collections") == [{"name": "segmented", "title": "segmented"}]
+        assert image_tile(port, NAMES[0])[0] == 200
+        process.send_signal(way)
+        try:
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert (process.returncode, out, err) == expected
 
 
 def test_a_port_that_is_taken():
