@@ -40,7 +40,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from hsn_v1.commands.defaults import PHANTOM_MODEL
+from hsn_v1.commands.common import PHANTOM_MODEL
 from hsn_v1.phantoms.phantom_slide import write_slide
 
 REPOSITORY = Path(__file__).parents[1]

@@ -26,7 +26,7 @@ from rich.progress import track
 from rich.table import Table
 
 from hsn_v1.adp import CLASSIFIER_MPP
-from hsn_v1.commands.defaults import PHANTOM_MODEL
+from hsn_v1.commands.common import PHANTOM_MODEL
 from hsn_v1.evaluate import confusion_matrix, mean_iou_present
 from hsn_v1.io.masks import read_mask
 from hsn_v1.io.models import find_model, load_histonet, read_crfs

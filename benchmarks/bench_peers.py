@@ -38,7 +38,7 @@ from bench_slide import load, make_slide
 from rich.console import Console
 from rich.table import Table
 
-from hsn_v1.commands.defaults import Source, official_or_phantoms
+from hsn_v1.commands.common import Source, official_or_phantoms
 from hsn_v1.histonet import HistoNet
 from hsn_v1.slide_io.slide import open_slide
 from hsn_v1.slides import segment_slide as own_file

@@ -45,7 +45,7 @@ from rich.table import Table
 
 from hsn_v1 import segment_image
 from hsn_v1.adp import CLASSIFIER_MPP, HTT_MODES
-from hsn_v1.commands.defaults import PHANTOM_MODEL
+from hsn_v1.commands.common import PHANTOM_MODEL
 from hsn_v1.errors import InputError
 from hsn_v1.evaluate import confusion_matrix, mean_iou_present
 from hsn_v1.histonet import HistoNet, normalise

@@ -1,4 +1,4 @@
-"""What users are told: the one exception that the scripts turn into a one-line message, and notes on files."""
+"""What the package tells who uses it: an error for what cannot be used, a warning of what to know, and notes."""
 
 from __future__ import annotations
 
@@ -23,3 +23,10 @@ def merge_notes(notes: Iterable[str]) -> list[str]:
         f"{first} ({len(more)} more file{'s' * (len(more) > 1)} likewise)" if more else first
         for first, *more in merged.values()
     ]
+
+
+class Notice(UserWarning):
+    """Something the user should know, and that stops nothing: one line, which the commands print as a note.
+
+    For what comes up in the middle of the work: ``warnings.warn(Notice(text))``. What is known at the end is returned.
+    """

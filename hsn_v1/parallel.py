@@ -207,12 +207,12 @@ def in_parallel(work: Callable[..., Result], jobs: Sequence[tuple], what: str, q
     InputError
         If a process dies.
     """
-    from rich.progress import track
+    from .progress import track
 
     chunk = max(1, min(16, len(jobs) // 8))
     try:
         results = pool_of(available_cores()).map(work, *zip(*jobs, strict=True), chunksize=chunk)
-        yield from track(results, what, len(jobs), disable=quiet)
+        yield from track(results, what, len(jobs), quiet)
     except BrokenProcessPool as error:
         raise InputError("a worker process died, probably for lack of memory; free some, and begin again") from error
 

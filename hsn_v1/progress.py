@@ -1,23 +1,45 @@
-"""Bars that show how much of a slide is done, how fast it goes, and how long the rest takes."""
+"""Bars that show how much is done, how fast it goes, and how long the rest takes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich import progress as rich
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Item = TypeVar("Item")
 
 #: ``progress(stage, done, total)``: how much of a stage of the work on an input is done, in the stage's units.
-Report = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int], None]
 
 
-def progress_bars(quiet: bool) -> Progress:
+def track(items: Iterable[Item], what: str, total: int | None = None, quiet: bool = False) -> Iterator[Item]:
+    """Yield items, while a bar shows how many of them are done; `total` is their number where they have no length."""
+    yield from items if quiet else rich.track(items, what, total)
+
+
+@contextlib.contextmanager
+def progress_bar(total: int, quiet: bool) -> Iterator[Callable[[], None]]:
+    """Show how many images are done and how long the rest takes; yields what advances it by one image."""
+    if quiet:  # a bar that is only disabled still ends its line
+        yield lambda: None
+        return
+    columns = TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with rich.Progress(*columns, TextColumn("left"), TimeRemainingColumn()) as bar:
+        task = bar.add_task("segmenting", total=total)
+        yield lambda: bar.advance(task)
+
+
+def progress_bars(quiet: bool) -> rich.Progress:
     """Return bars for inputs and for the stages of the work on large ones."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), Done(), Speed(), Left())
-    return Progress(*columns, disable=quiet, speed_estimate_period=120)
+    return rich.Progress(*columns, disable=quiet, speed_estimate_period=120)
 
 
-def reporter(bars: Progress, name: str) -> Report:
-    """Return a `Report` that shows an input's stages, one after another, in a bar.
+def reporter(bars: rich.Progress, name: str) -> Progress:
+    """Return a `Progress` that shows an input's stages, one after another, in a bar.
 
     What an earlier run did counts as done, but not for the speed.
     """
@@ -35,18 +57,18 @@ def reporter(bars: Progress, name: str) -> Report:
     return report
 
 
-class Done(ProgressColumn):
+class Done(rich.ProgressColumn):
     """How many units are done of how many, once that is known."""
 
-    def render(self, task: Task) -> str:
+    def render(self, task: rich.Task) -> str:
         """Return the column's text."""
         return "" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}"
 
 
-class Speed(ProgressColumn):
+class Speed(rich.ProgressColumn):
     """Units done in a second, or seconds for a unit; nothing before one was done."""
 
-    def render(self, task: Task) -> str:
+    def render(self, task: rich.Task) -> str:
         """Return the column's text."""
         speed, unit = task.speed, task.fields["unit"]
         if not speed:
@@ -57,6 +79,6 @@ class Speed(ProgressColumn):
 class Left(TimeRemainingColumn):
     """Time left, once it can be estimated."""
 
-    def render(self, task: Task) -> str:
+    def render(self, task: rich.Task) -> str:
         """Return the column's text."""
         return f"{super().render(task)} left" if task.speed and not task.finished else ""

@@ -45,7 +45,7 @@ def test_parents_are_implied():
 PACKAGE = Path(hsn_v1.__file__).parent
 
 #: What may know ADP: its file of classes, the phantoms, the check of the authors' download, and the defaults.
-KNOWS_ADP = ("adp.toml", "phantoms/", "sets/official.py", "commands/defaults.py")
+KNOWS_ADP = ("adp.toml", "phantoms/", "sets/official.py", "commands/common.py")
 
 #: What may also name its label sets: what shows phantoms, or knows GlaS, which is a data set, too.
 NAMES_SETS = (*KNOWS_ADP, "commands/picture.py", "sets/benchmarks.py")

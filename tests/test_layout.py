@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hsn_v1.__main__ import COMMANDS
-from hsn_v1.commands.defaults import OFFICIAL_MODEL, PHANTOM_GLAND_MODEL, PHANTOM_MODEL
+from hsn_v1.commands.common import OFFICIAL_MODEL, PHANTOM_GLAND_MODEL, PHANTOM_MODEL
 
 REPOSITORY = Path(__file__).parents[1]
 PACKAGE = REPOSITORY / "hsn_v1"

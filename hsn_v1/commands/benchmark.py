@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from .common import note, tell
 
 if TYPE_CHECKING:
     from ..labels import LabelSet, Taxonomy
@@ -137,14 +137,13 @@ def _benchmark(arguments: argparse.Namespace) -> tuple[Benchmark, str]:
 
 def _parts(arguments: argparse.Namespace, benchmark: Benchmark, out: Path) -> dict[str, Part]:
     """Find out where the data set's parts are; images of one folder are sorted into parts."""
-    from rich.progress import track
-
+    from ..progress import track
     from ..sets.benchmarks import find_parts, images_in_one_folder, sorted_into_parts
 
     folder, in_one_folder = arguments.folder, images_in_one_folder(arguments.folder)
     if in_one_folder:
         done = sorted_into_parts(folder, benchmark, out / "parts")
-        for _ in track(done, "sorting into parts", len(in_one_folder), disable=arguments.quiet):
+        for _ in track(done, "sorting into parts", len(in_one_folder), arguments.quiet):
             pass
         folder = out / "parts"
     return find_parts(folder)
@@ -210,8 +209,7 @@ def _tune(job: _Job) -> int:
         link_or_copy(mask, folder / "mask" / image.name)
     mpp = job.arguments.mpp or job.benchmark.mpp
     pairs, notes = read_tuning_set(folder / "img", folder / "mask", label_set)
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+    tell(notes)
     with claimed_name(job.data, job.name):
         thresholds, kept = tune_thresholds(pairs, load_histonet(job.data, job.name), label_set, labels.mpp / mpp)
         write_thresholds(job.data / f"{job.name}.mat", thresholds)
@@ -219,7 +217,7 @@ def _tune(job: _Job) -> int:
         "thresholds: " + ", ".join(f"{code} {value:.3f}" for code, value in zip(labels.codes, thresholds, strict=True))
     )
     for code in kept:
-        print(f"note: {code} is in all tiles to tune on, or in none, and keeps its threshold", file=sys.stderr)
+        note(f"{code} is in all tiles to tune on, or in none, and keeps its threshold")
     options = ["--images", folder / "img", "--truth", folder / "mask", "--mpp", mpp, "--trials", job.arguments.trials]
     return max(bool(notes), _call("tune-crf", ["--model", job.name, *job.common, *options, "--out", folder]))
 
@@ -239,7 +237,7 @@ def _segment(job: _Job) -> int:
 
     from ..io.models import load_histonet
     from ..parallel import SMALL_IMAGES, available_cores, start_workers
-    from ..sets.published import progress_bar
+    from ..progress import progress_bar
     from ..sets.run import run, warm_up
     from ..sets.settings import SaveTypes, settings_of_folder, with_crfs
     from ..show.html import PAGE
@@ -261,12 +259,8 @@ def _segment(job: _Job) -> int:
     start_workers(settings.workers, warm_up, SMALL_IMAGES)
     with progress_bar(len(settings.images), job.arguments.quiet) as advance:
         report = run(replace(settings, model=job.name), load_histonet(job.data, job.name), advance)
-    for note in report.notes:
-        print(f"note: {note}", file=sys.stderr)
-    for failure in report.failures.values():
-        print(f"failed: {failure}", file=sys.stderr)
     print(f"{len(report.files)} images segmented; results in {settings.out / PAGE}")
-    return 1 if report.failures else 0
+    return tell(report.notes, report.failures.values())
 
 
 def _score(job: _Job) -> int:
@@ -288,6 +282,4 @@ def _score(job: _Job) -> int:
     text = "\n\n".join("\n".join([header, "|---" * (header.count("|") - 1) + "|", row]) for header, row in lines)
     write_bytes(out / "score.md", f"{text}\n".encode())
     print(f"{text}\n\nrows in {out / 'score.md'}, all values in {out / 'score.csv'}")
-    for failure in score.failures:
-        print(f"failed: {failure}", file=sys.stderr)
-    return 1 if score.failures else 0
+    return tell(failures=score.failures)

@@ -1,4 +1,4 @@
-"""How a command ends: its exit status, and errors as one line."""
+"""What all commands share: how they end, what they say on the screen, their precision, and their default data."""
 
 from __future__ import annotations
 
@@ -8,12 +8,69 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, Notice
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+#: Folder of the phantom images that come with the repository (not with the installed package).
+REPOSITORY = Path(__file__).parents[2]
+
+#: The authors' classifier.
+OFFICIAL_MODEL = "histonet_X1.7_clrdecay_5"
+
+#: Image sets of phantoms, by their kind.
+PHANTOM_SETS = {"patch": "01_phantom_patch", "glas": "02_phantom_glas"}
+
+#: Classifiers that were trained on phantoms: the second on smaller patches, which suits glands.
+PHANTOM_MODEL, PHANTOM_GLAND_MODEL = "histonet_X1.7_phantom", "histonet_X1.7_phantom56"
+
+PHANTOM_CAVEAT = (
+    "a classifier trained on phantoms is used, which knows no real tissue: what it says of any is worth nothing"
+)
+
+
+# --- On the screen ---------------------------------------------------------------------------------------------------
+
+
+def note(text: object) -> None:
+    """Print one line on stderr about something that the user should know, and that stops nothing."""
+    _say("note", text)
+
+
+def failed(text: object) -> None:
+    """Print one line on stderr about an input that failed, while the others are done."""
+    _say("failed", text)
+
+
+def tell(notes: Iterable[object] = (), failures: Iterable[object] = ()) -> int:
+    """Print notes, then failures.
+
+    Returns
+    -------
+    int
+        Exit status: 1 if anything failed, else 0.
+    """
+    for text in notes:
+        note(text)
+    status = 0
+    for text in failures:
+        failed(text)
+        status = 1
+    return status
+
+
+def _say(kind: str, text: object) -> None:
+    print(f"{kind}: {text}", file=sys.stderr)
+
+
+# --- How a command ends ----------------------------------------------------------------------------------------------
 
 
 class Terminated(BaseException):
@@ -31,15 +88,18 @@ def exit_status(command: Callable[[], int]) -> int:
     ignore = sys.unraisablehook
     sys.unraisablehook = partial(_again, ignore)
     try:
-        return command()
+        with warnings.catch_warnings():
+            warnings.simplefilter("default", Notice)
+            warnings.showwarning = partial(_show_warning, warnings.showwarning)
+            return command()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say("error", error)
         return 2
     except OSError as error:
         if not error.filename:
             raise
         advice = "; make room there, and run the same command again" if error.errno in NO_ROOM else ""
-        print(f"error: {error.filename}: {error.strerror}{advice}", file=sys.stderr)
+        _say("error", f"{error.filename}: {error.strerror}{advice}")
         return 2
     except (KeyboardInterrupt, Terminated) as error:
         _stop()
@@ -48,6 +108,13 @@ def exit_status(command: Callable[[], int]) -> int:
         return 130 if interrupted else 143
     finally:
         sys.unraisablehook = ignore
+
+
+def _show_warning(show: Callable, message: Warning, category: type[Warning], *place) -> None:
+    if issubclass(category, Notice):
+        note(message)
+    else:
+        show(message, category, *place)
 
 
 def _terminate(*_) -> None:
@@ -71,6 +138,9 @@ def _stop() -> None:
     stop_workers()
 
 
+# --- Options and defaults --------------------------------------------------------------------------------------------
+
+
 def add_precision(parser: argparse.ArgumentParser) -> None:
     """Add the option to a parser."""
     parser.add_argument(
@@ -87,6 +157,64 @@ def usable_precision(precision: str) -> str:
     from ..keras_start import has_fast_bfloat16
 
     if precision == "bfloat16" and not has_fast_bfloat16():
-        print("note: this processor has no instructions for bfloat16: computing in float32", file=sys.stderr)
+        note("this processor has no instructions for bfloat16: computing in float32")
         return "float32"
     return precision
+
+
+def default_model(root: Path, labels: str | None) -> str:
+    """Return the official classifier where ``<root>/data`` has it, else the phantom one for a label set, and say so."""
+    if (root / "data" / f"{OFFICIAL_MODEL}.h5").exists():
+        return OFFICIAL_MODEL
+    note(f"{root / 'data'} has no {OFFICIAL_MODEL}: {PHANTOM_CAVEAT} (see the README)")
+    return PHANTOM_GLAND_MODEL if labels == "glas" else PHANTOM_MODEL
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a demo segments, with what, and where both lie.
+
+    Attributes
+    ----------
+    root : Path
+        Folder that has ``data``, ``img`` and ``gt``.
+    params : mapping
+        The published `params`; see `settings.PARAMS`.
+    model_name : str
+        Classifier in the folder ``data``.
+    published : mapping of str to mapping of str to float
+        Published metrics after the CRF, by the label set's name; empty for phantoms.
+    is_official : bool
+    """
+
+    root: Path
+    params: Mapping[str, Any]
+    model_name: str
+    published: Mapping[str, Mapping[str, float]]
+    is_official: bool = True
+
+
+def official_or_phantoms(
+    root: Path,
+    params: Mapping[str, Any],
+    model_name: str,
+    published: Mapping[str, Mapping[str, float]],
+    phantom: tuple[str, str],
+) -> Source:
+    """Choose the official data where a folder has any, and else the phantoms of this repository.
+
+    Parameters
+    ----------
+    root : Path
+        Folder that may have ``data``, ``img`` and ``gt``.
+    params, model_name, published, phantom
+        As in `demo.demo`.
+
+    Returns
+    -------
+    Source
+    """
+    if (root / "img" / params["input_name"]).exists() or any((root / "data").glob(f"{model_name}.*")):
+        return Source(root, params, model_name, published)
+    name, model_name = phantom
+    return Source(REPOSITORY, {**params, "input_name": name}, model_name, {}, is_official=False)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import add_precision, exit_status, usable_precision
-from .defaults import Source, official_or_phantoms
+from .common import Source, add_precision, exit_status, official_or_phantoms, tell, usable_precision
 
 if TYPE_CHECKING:
     from ..sets.report import Report
@@ -83,11 +81,7 @@ def _demo(segment: Callable[..., Report], source: Source, arguments: argparse.Na
     )
     if not arguments.quiet:
         _tell(report, source, out)
-    for note in report.notes:
-        print(f"note: {note}", file=sys.stderr)
-    for message in report.failures.values():
-        print(f"failed: {message}", file=sys.stderr)
-    return 1 if report.failures else 0
+    return tell(report.notes, report.failures.values())
 
 
 def _tell(report: Report, source: Source, out: Path) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from .common import tell
 
 if TYPE_CHECKING:
     from ..labels import LabelSet, Taxonomy
@@ -39,10 +39,9 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from rich.progress import track
-
     from ..evaluate import PROTOCOLS
     from ..io.models import find_model, read_labels
+    from ..progress import track
     from ..sets.score import score_folder
 
     folder = find_model(arguments.root, arguments.model)
@@ -56,17 +55,13 @@ def _run(arguments: argparse.Namespace) -> int:
         arguments.truth,
         label_set,
         arguments.resize,
-        lambda files: track(files, "comparing", disable=arguments.quiet),
+        lambda files: track(files, "comparing", quiet=arguments.quiet),
     )
     print_score(score, label_set, protocols)
     if arguments.csv:
         write_score(arguments.csv, score, label_set, protocols)
         print(f"all values in {arguments.csv}")
-    for note in score.notes:
-        print(f"note: {note}", file=sys.stderr)
-    for failure in score.failures:
-        print(f"failed: {failure}", file=sys.stderr)
-    return 1 if score.failures else 0
+    return tell(score.notes, score.failures)
 
 
 def only_label_set(labels: Taxonomy, name: str | None) -> LabelSet:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from .common import tell
 
 if TYPE_CHECKING:
     from ..labels import LabelSet
@@ -75,8 +75,7 @@ def _cut(arguments: argparse.Namespace, label_set: LabelSet, cut: Cut) -> int:
         arguments.seed,
         arguments.quiet,
     )
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+    tell(notes)
     for folder, present in labels.items():
         counts = ", ".join(f"{n} with {code}" for code, n in zip(codes, present.sum(axis=0), strict=True))
         print(f"{folder / 'labels.csv'}: {len(present)} patches, {counts}")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..errors import InputError
-from .defaults import PHANTOM_SETS
+from .common import PHANTOM_SETS
 
 
 def add_command(subparsers: argparse._SubParsersAction) -> None:

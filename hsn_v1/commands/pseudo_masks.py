@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from .common import tell
 
 if TYPE_CHECKING:
     from ..labels import Taxonomy
@@ -37,8 +37,8 @@ def run(arguments: argparse.Namespace, model: str) -> int:
     """Carry out ``segment --given-labels`` with a model."""
     from ..io.models import find_model, load_histonet, read_labels
     from ..parallel import available_cores
+    from ..progress import progress_bar
     from ..sets.pseudo_masks import MAPS, MASKS, write_pseudo_masks
-    from ..sets.published import progress_bar
     from ..sets.settings import with_crfs
     from .evaluate import only_label_set
 
@@ -52,16 +52,13 @@ def run(arguments: argparse.Namespace, model: str) -> int:
     )
     known = known_classes(settings.images, arguments.given_labels, labels)
     settings = with_crfs(settings, folder, model)
-    for note in settings.notes:
-        print(f"note: {note}", file=sys.stderr)
+    tell(settings.notes)
     folders = [*([MASKS] if "masks" in arguments.write else []), *(MAPS if "maps" in arguments.write else ())]
     with progress_bar(len(settings.images), arguments.quiet) as advance:
         failures = write_pseudo_masks(settings, load_histonet(folder, model), known, folders, advance)
     done = len(settings.images) - len(failures)
     print(f"{done} of {len(settings.images)} images: {', '.join(folders)} in {settings.out}")
-    for failure in failures.values():
-        print(f"failed: {failure}", file=sys.stderr)
-    return 1 if failures else 0
+    return tell(failures=failures.values())
 
 
 def _settings(arguments, labels, label_set):

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from . import pseudo_masks
-from .common import add_precision, usable_precision
-from .defaults import OFFICIAL_MODEL, default_model
+from .common import OFFICIAL_MODEL, add_precision, default_model, note, tell, usable_precision
 
 if TYPE_CHECKING:
     from ..slides.cluster.cohort import Job
@@ -112,8 +111,7 @@ def _entries(arguments: argparse.Namespace, job: Job) -> list[Entry]:
 
     if not arguments.list:
         files, passed = expand(arguments.inputs)
-        for note in passed:
-            print(f"note: {note}", file=sys.stderr)
+        tell(passed)
         return [Entry(file, file.name) for file in files]
     entries, problems = read_list(arguments.list)
     problems += unknown_methods(job, entries)
@@ -138,7 +136,7 @@ def _job(arguments: argparse.Namespace) -> Job:
     mpp = arguments.mpp_override if override else arguments.mpp
     if arguments.objective:
         mpp = mpp_of_objective(arguments.objective)
-        print(f"note: {arguments.objective} is taken as {mpp:.3g} mpp, which is approximate", file=sys.stderr)
+        note(f"{arguments.objective} is taken as {mpp:.3g} mpp, which is approximate")
     return Job(
         root=arguments.root.resolve(),
         out=(arguments.out or arguments.root / "out" / "segmented").absolute(),
@@ -168,8 +166,7 @@ def _here(
     for model, labels in kinds:
         classifier = classifier_of(job.root, model, job.precision, workers)
         method, notes = method_for(job.root, classifier.labels, model, labels, job.options)
-        for note in notes:
-            print(f"note: {note}", file=sys.stderr)
+        tell(notes)
         part = [one for one in entries if (one.model or job.model, one.labels or job.labels) == (model, labels)]
         options = {"force": job.force, "quiet": arguments.quiet, "on_change": on_change}
         options["patience"] = PATIENCE if arguments.shard else 0  # a batch system begins a job again where it likes
@@ -183,14 +180,13 @@ def _on_dask(
     """Segment entries on a Dask cluster."""
     from dataclasses import replace
 
-    from rich.progress import track
-
     from ..io.models import find_model, read_labels
     from ..parallel import available_cores
+    from ..progress import track
     from ..slides.cluster.cohort import method_for, segment_on_dask
 
     job = replace(job, threads=arguments.workers or 1)
     labels = read_labels(find_model(job.root, job.model), job.model)
     method, _ = method_for(job.root, labels, job.model, job.labels, job.options)
     found = segment_on_dask(entries, job, arguments.dask, available_cores(), on_change)
-    return list(track(found, "slides", len(entries), disable=arguments.quiet)), method
+    return list(track(found, "slides", len(entries), arguments.quiet)), method

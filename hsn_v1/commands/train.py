@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..training.recipe import NETWORKS, POOLINGS, TILE, Recipe
+from .common import note, tell
 
 if TYPE_CHECKING:
     from ..training.own_patches import TrainingData
@@ -118,8 +118,7 @@ def _train(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
     data = _own_patches(arguments, recipe) if arguments.images else _phantoms(arguments, recipe)
     warnings = check_classes(data.labels, data.train.targets, data.validation.targets)
     print("\n".join(describe_classes(data.labels, data.train.targets, data.validation.targets)))
-    for note in (*data.notes, *warnings):
-        print(f"note: {note}", file=sys.stderr)
+    tell([*data.notes, *warnings])
     job = Job(arguments.name, folder, out, arguments.epochs, arguments.weights, arguments.saved_tile)
     rows = train(data, recipe, job, arguments.quiet)
     _say_what_is_next(arguments, data, rows, out)
@@ -197,7 +196,7 @@ def _say_what_is_next(arguments: argparse.Namespace, data: TrainingData, rows: l
         print(f"  {row['class']}: AUC {row['AUC']:.4f}, F1 {row['F1']:.4f}, threshold {row['threshold']:.4f}")
     for row in rows:
         if row["threshold"] >= 1:
-            print(f"note: {row['class']}: its threshold is 1: it can never be found", file=sys.stderr)
+            note(f"{row['class']}: its threshold is 1: it can never be found")
     print(f"log, curves and figures of each class in {out}")
     model = f"--model {arguments.name} --root {arguments.root}"
     print("next, with images and masks that were not trained on (MPP: their microns per pixel):")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from .common import note, tell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,12 +93,11 @@ def _tuning_sets(
             f"{arguments.truth / missing[0]}: no such folder; expected masks of at least one label set there"
         )
     for name in missing:
-        print(f"note: {name} is skipped: no ground truth in {arguments.truth / name}", file=sys.stderr)
+        note(f"{name} is skipped: no ground truth in {arguments.truth / name}")
     for label_set in chosen:
         if folders[label_set.name]:
             pairs, notes = read_tuning_set(arguments.images, folders[label_set.name], label_set)
-            for note in notes:
-                print(f"note: {note}", file=sys.stderr)
+            tell(notes)
             yield label_set, pairs, arguments.mpp
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..densecrf.permutohedral import is_compiled
 from ..errors import InputError
@@ -16,6 +13,7 @@ from ..histonet import HistoNet
 from ..io.images import find_images
 from ..io.models import find_model, load_histonet, read_labels
 from ..parallel import SMALL_IMAGES, available_cores, classifier_threads, start_workers
+from ..progress import progress_bar
 from .report import Report
 from .run import run, warm_up
 from .settings import Settings, check_params, settings_from_params, with_crfs
@@ -105,15 +103,3 @@ class HistoSegNetV1:
             raise InputError("run_batch: no classifier; call load_histonet(params={'model_name': ...}) before")
         with progress_bar(len(self.settings.images), self._quiet) as advance:
             return run(self.settings, self.histonet, advance)
-
-
-@contextlib.contextmanager
-def progress_bar(total: int, quiet: bool) -> Iterator[Callable[[], None]]:
-    """Show how many images are done and how long the rest takes; yields what advances it by one image."""
-    if quiet:  # a bar that is only disabled still ends its line
-        yield lambda: None
-        return
-    columns = TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, TextColumn("left"), TimeRemainingColumn()) as progress:
-        task = progress.add_task("segmenting", total=total)
-        yield lambda: progress.advance(task)

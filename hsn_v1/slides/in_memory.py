@@ -10,7 +10,7 @@ import numpy as np
 from ..adjust import BACKGROUND_REACH
 from ..classify import ClassifiedTiles, Classifier, classify
 from ..hsn_v1 import segment
-from ..progress import Report
+from ..progress import Progress
 from ..slide_io.slide import Slide
 from ..tiles import Window
 from .grid import SlideGrid
@@ -23,7 +23,7 @@ CORE = 1024  #: side of what is kept of the windows of a larger one, in px
 
 
 def segment_whole(
-    slide: Slide, classifier: Classifier, method: Method, found: Survey, threads: int, progress: Report
+    slide: Slide, classifier: Classifier, method: Method, found: Survey, threads: int, progress: Progress
 ) -> tuple[dict[str, Callable[[Window], np.ndarray]], int]:
     """Segment an image as the demos do; return readers of its label maps, and the number of its tiles."""
     image, frame = slide.pixels(), Window(0, 0, slide.height, slide.width)
@@ -45,7 +45,7 @@ def segment_windows(
     tiles: ClassifiedTiles,
     method: Method,
     threads: int,
-    progress: Report = lambda stage, done, total: None,
+    progress: Progress = lambda stage, done, total: None,
     whole: int = WHOLE_PIXELS,
     core: int = CORE,
 ) -> dict[str, np.ndarray]:

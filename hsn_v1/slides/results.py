@@ -12,7 +12,7 @@ import numpy as np
 
 from ..io.writing import write_picture
 from ..labels import LabelSet
-from ..progress import Report
+from ..progress import Progress
 from ..show.caption import captioned
 from ..show.figures import overview
 from ..slide_io.label_maps import read_thumbnail, write_areas, write_label_map
@@ -122,7 +122,7 @@ def write_side_by_side(
     readers: Mapping[str, Callable[[Window], np.ndarray]],
     min_area: float,
     threads: int,
-    progress: Report,
+    progress: Progress,
 ) -> None:
     """Write the results of several label sets, each in one of the threads.
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import InputError
 from ..io.locks import SILENCE, ClaimedError
 from ..io.writing import write_table
-from ..progress import Report, progress_bars, reporter
+from ..progress import Progress, progress_bars, reporter
 from ..show.html import PAGE, Table
 from ..slide_io.slide import open_slide
 from .in_memory import WHOLE_PIXELS
@@ -104,7 +104,7 @@ def segment_files(
             on_change(outcome)
             bars.advance(inputs)
 
-        def segment(number: int, entry: Entry, slide: Slide, workers: int, progress: Report) -> None:
+        def segment(number: int, entry: Entry, slide: Slide, workers: int, progress: Progress) -> None:
             with slide:
                 on_change(now_running(entry, out, this_process()))
                 options = {"workers": workers, "force": force, "progress": progress, "patience": patience}

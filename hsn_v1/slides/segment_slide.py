@@ -18,7 +18,7 @@ from ..io.locks import Claim, claimed
 from ..io.run_json import record_of_label_set
 from ..io.writing import write_picture
 from ..parallel import available_cores
-from ..progress import Report
+from ..progress import Progress
 from ..slide_io.slide import Slide, open_slide
 from .grid import SlideGrid
 from .in_memory import segment_whole
@@ -82,7 +82,7 @@ def segment_opened(
     name: str | None = None,
     columns: Mapping[str, str] | None = None,
     offset: int = 0,
-    progress: Report = lambda stage, done, total: None,
+    progress: Progress = lambda stage, done, total: None,
 ) -> Outcome:
     """Do what `segment_slide` does, with a slide that is open.
 
@@ -102,7 +102,7 @@ def segment_opened(
     offset : int
         By how many px at the classifier's scale a slide's tiles begin above and left of it.
     progress : callable
-        See `progress.Report`.
+        See `progress.Progress`.
     """
     with claimed(out / (name or slide.path.name)) as held:
         return _segment_claimed(slide, classifier, method, held, workers, force, columns or {}, offset, progress)
@@ -117,7 +117,7 @@ def _segment_claimed(
     force: bool,
     columns: Mapping[str, str],
     offset: int,
-    progress: Report,
+    progress: Progress,
 ) -> Outcome:
     began, folder = time.monotonic(), held.path.parent
     plan, caveat = plan_for(slide, classifier, method), classifier.labels.caveat
@@ -152,7 +152,7 @@ def _make_results(
     folder: Path,
     workers: int,
     offset: int,
-    progress: Report,
+    progress: Progress,
 ) -> tuple[int, list[str]]:
     """Write the results of all label sets; return the number of tiles, and what the user should know."""
     describe_work(folder, source_of(slide))

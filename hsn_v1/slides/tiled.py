@@ -31,7 +31,7 @@ from ..hsn_v1 import adjust_each, localise_and_adjust, winners
 from ..io.writing import write_bytes, write_picture
 from ..labels import LabelSet
 from ..parallel import classifier_threads, outside_garbage_collection, side_by_side, worker_pool
-from ..progress import Report
+from ..progress import Progress
 from ..tiles import TileGrid, Window
 from .grid import SlideGrid
 from .job import SlideJob, no_tissue, read_batch
@@ -77,7 +77,7 @@ def segment_tiles(
     slide: Slide,
     classifier: Classifier,
     workers: int,
-    progress: Report = lambda stage, done, total: None,
+    progress: Progress = lambda stage, done, total: None,
 ) -> None:
     """Classify the tiles and refine the windows that are left to do.
 

@@ -5,12 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import pytest
 from helpers import left_of
 
-from hsn_v1.commands.common import exit_status
-from hsn_v1.errors import InputError
+from hsn_v1.commands.common import exit_status, tell
+from hsn_v1.errors import InputError, Notice
 
 BUSY = """
 import sys, time
@@ -99,6 +100,20 @@ def test_what_the_user_can_mend_is_one_line(capsys, error, line):
     assert exit_status(raising(error)) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.startswith(line) and err.count("\n") == 1
+
+
+def test_a_notice_of_a_library_module_is_a_note(capsys):
+    def command():
+        warnings.warn(Notice("a.png: odd"), stacklevel=1)
+        return 0
+
+    assert exit_status(command) == 0
+    assert capsys.readouterr() == ("", "note: a.png: odd\n")
+
+
+def test_notes_come_before_failures_which_make_the_status_1(capsys):
+    assert (tell(["a"]), tell(["b"], ["c"])) == (0, 1)
+    assert capsys.readouterr().err == "note: a\nnote: b\nfailed: c\n"
 
 
 def test_a_fault_of_ours_has_a_traceback():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from demo_01_segment_patches import segment
-from hsn_v1.commands import defaults
+from hsn_v1.commands import common
 from hsn_v1.commands import demo as cli
 from hsn_v1.io import models
 from hsn_v1.io.writing import write_picture
@@ -100,7 +100,7 @@ def test_an_official_set_that_is_not_whole_is_an_error(script, name, tmp_path):
 
 
 def test_without_official_data_phantoms_serve_and_the_first_line_says_so(demo, root, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(defaults, "REPOSITORY", root)
+    monkeypatch.setattr(common, "REPOSITORY", root)
     monkeypatch.setattr(models, "SHIPPED", root / "data")
     elsewhere = tmp_path / "elsewhere"
     assert demo("--root", elsewhere, "--workers", 2, params={**PARAMS, "input_name": "official"}, model="other") == 0
