@@ -249,7 +249,7 @@ def near_borders(grid: SlideGrid, offset: int) -> np.ndarray:
         edges = np.concatenate([starts, starts + grid.tile])
         return np.abs(np.arange(side)[:, np.newaxis] + 0.5 - edges).min(axis=1) < NEAR
 
-    shifted = SlideGrid(grid.height, grid.width, grid.tile, grid.core, offset)
+    shifted = SlideGrid(grid.height, grid.width, grid.tile, grid.block, offset)
     return near(grid.height, shifted.tiles[0])[:, np.newaxis] | near(grid.width, shifted.tiles[1])
 
 
@@ -281,9 +281,9 @@ def kills(arguments: argparse.Namespace, console: Console) -> None:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
         tiles = len(list(killed.rglob("tiles/[0-9]*")))
-        cores = len(list(killed.rglob("labels/*/[0-9]*")))
+        blocks = len(list(killed.rglob("labels/*/[0-9]*")))
         console.print(
-            f"killed after {moment:.0f} s: exit status {process.wait()}, {tiles} batches and {cores} cores done"
+            f"killed after {moment:.0f} s: exit status {process.wait()}, {tiles} batches and {blocks} blocks done"
         )
     watch(command(slide, killed))
     files = {path.relative_to(whole) for path in whole.rglob("*") if path.is_file() and path.parent != whole}

@@ -14,9 +14,9 @@ OVERLAP = 1 / 4
 
 @dataclass(frozen=True)
 class SlideGrid:
-    """Tiles and cores of a slide, both numbered in rows from the top left.
+    """Tiles and blocks of a slide, both numbered in rows from the top left.
 
-    Tiles overlap by a quarter (paper, section 4; docs/method.md, "Slides") and cover the slide; cores divide it evenly.
+    Tiles overlap by a quarter (paper, section 4; docs/method.md, "Slides") and cover it; blocks divide it evenly.
 
     Attributes
     ----------
@@ -24,8 +24,8 @@ class SlideGrid:
         Size of the slide, in px at the classifier's scale.
     tile : int
         Side of a tile, in px.
-    core : int
-        Longest side of a core, the part of a window that is kept, in px.
+    block : int
+        Longest side of a block, the part of a window that is kept, in px.
     offset : int
         By how many px the first tiles begin above and left of the slide, from 0 to less than a tile's step.
     """
@@ -33,7 +33,7 @@ class SlideGrid:
     height: int
     width: int
     tile: int = TILE
-    core: int = 768
+    block: int = 768
     offset: int = 0
 
     @property
@@ -52,23 +52,23 @@ class SlideGrid:
         return tuple(1 + -(-max(side + self.offset - self.tile, 0) // self.step) for side in (self.height, self.width))
 
     @property
-    def cores(self) -> tuple[int, int]:
-        """Numbers of rows and columns of cores."""
-        return tuple(math.ceil(side / self.core) for side in (self.height, self.width))
+    def blocks(self) -> tuple[int, int]:
+        """Numbers of rows and columns of blocks."""
+        return tuple(math.ceil(side / self.block) for side in (self.height, self.width))
 
     @property
-    def _core_sides(self) -> tuple[int, int]:
-        return tuple(-(-side // count) for side, count in zip((self.height, self.width), self.cores, strict=True))
+    def _block_sides(self) -> tuple[int, int]:
+        return tuple(-(-side // count) for side, count in zip((self.height, self.width), self.blocks, strict=True))
 
     def tile_window(self, number: int) -> Window:
         """Return where a tile lies; at the slide's edge, parts of it may lie outside."""
         row, column = divmod(number, self.tiles[1])
         return Window(row * self.step - self.offset, column * self.step - self.offset, self.tile, self.tile)
 
-    def core_window(self, number: int) -> Window:
-        """Return where a core lies, inside the slide."""
-        row, column = divmod(number, self.cores[1])
-        height, width = self._core_sides
+    def block_window(self, number: int) -> Window:
+        """Return where a block lies, inside the slide."""
+        row, column = divmod(number, self.blocks[1])
+        height, width = self._block_sides
         return Window(row * height, column * width, height, width).overlap(self.frame)
 
     def tiles_of(self, window: Window) -> Iterator[int]:
@@ -78,12 +78,12 @@ class SlideGrid:
             for column in self._touched(window.left, window.right, columns):
                 yield row * columns + column
 
-    def cores_of(self, window: Window) -> Iterator[int]:
-        """Yield the numbers of the cores that a window inside the slide touches."""
-        height, width = self._core_sides
+    def blocks_of(self, window: Window) -> Iterator[int]:
+        """Yield the numbers of the blocks that a window inside the slide touches."""
+        height, width = self._block_sides
         for row in range(window.top // height, -(-window.bottom // height)):
             for column in range(window.left // width, -(-window.right // width)):
-                yield row * self.cores[1] + column
+                yield row * self.blocks[1] + column
 
     def _touched(self, begin: int, end: int, count: int) -> range:
         first = (begin + self.offset - self.tile) // self.step + 1

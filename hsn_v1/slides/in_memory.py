@@ -19,7 +19,7 @@ from .plan import Method
 from .tissue import Survey, paint_blank
 
 WHOLE_PIXELS = 2_000_000  #: largest image that is segmented at once: maps and lattices need about 0.8 GB a megapixel
-CORE = 1024  #: side of what is kept of the windows of a larger one, in px
+BLOCK = 1024  #: side of what is kept of the windows of a larger one, in px
 
 
 def segment_whole(
@@ -47,7 +47,7 @@ def segment_windows(
     threads: int,
     progress: Progress = lambda stage, done, total: None,
     whole: int = WHOLE_PIXELS,
-    core: int = CORE,
+    block: int = BLOCK,
 ) -> dict[str, np.ndarray]:
     """Segment an image whose tiles are classified: a small one at once, a larger one window by window.
 
@@ -64,7 +64,7 @@ def segment_windows(
         Called with "windows" and the numbers of those that are done and of all.
     whole : int
         Pixels up to which it is segmented at once.
-    core : int
+    block : int
         Side of what is kept of a window, in px.
 
     Returns
@@ -73,14 +73,14 @@ def segment_windows(
         Label maps by the label set's name.
     """
     height, width = image.shape[:2]
-    grid = SlideGrid(height, width, core=core if height * width > whole else max(height, width))
+    grid = SlideGrid(height, width, block=block if height * width > whole else max(height, width))
     margin = BACKGROUND_REACH + max(crf.reach for crf in method.crfs.values())
     label_maps = {label_set.name: np.empty((height, width), np.uint8) for label_set in method.label_sets}
-    for number in range(math.prod(grid.cores)):
-        kept = grid.core_window(number)
+    for number in range(math.prod(grid.blocks)):
+        kept = grid.block_window(number)
         window = kept.grown(margin).overlap(grid.frame)
         part = np.ascontiguousarray(image[window.within(grid.frame)])
         for name, found in segment(part, tiles, method.label_sets, method.crfs, threads, window):
             label_maps[name][kept.within(grid.frame)] = found.masks["CRF"][kept.within(window)]
-        progress("windows", number + 1, math.prod(grid.cores))
+        progress("windows", number + 1, math.prod(grid.blocks))
     return label_maps

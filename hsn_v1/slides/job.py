@@ -68,9 +68,9 @@ class SlideJob:
 
     @cached_property
     def order(self) -> np.ndarray:
-        """The numbers of `tissue` in the order in which the cores, one after another, need them."""
-        cores = filter(self.has_tissue, range(math.prod(self.grid.cores)))
-        needed = chain.from_iterable(self.grid.tiles_of(self.window(core)) for core in cores)
+        """The numbers of `tissue` in the order in which the blocks, one after another, need them."""
+        blocks = filter(self.has_tissue, range(math.prod(self.grid.blocks)))
+        needed = chain.from_iterable(self.grid.tiles_of(self.window(block)) for block in blocks)
         return np.array([tile for tile in dict.fromkeys(needed) if self._tissue_tiles[tile]], int)
 
     @cached_property
@@ -92,8 +92,8 @@ class SlideJob:
         """Return where a batch's scores and coarse CAMs are kept."""
         return self.folder / "tiles" / f"{number:06d}.npz"
 
-    def core_file(self, number: int, label_set: LabelSet) -> Path:
-        """Return where the label map of a core is kept."""
+    def block_file(self, number: int, label_set: LabelSet) -> Path:
+        """Return where the label map of a block is kept."""
         return self.folder / "labels" / label_set.name / f"{number:06d}.png"
 
     @property
@@ -106,21 +106,21 @@ class SlideJob:
         return _is_whole(self.batch_file(number), read_batch)
 
     def is_refined(self, number: int) -> bool:
-        """Tell whether the label maps of a core are there and whole; what is damaged is removed, to be made again."""
-        return all(_is_whole(self.core_file(number, label_set), read_core) for label_set in self.label_sets)
+        """Tell whether the label maps of a block are there and whole; what is damaged is removed, to be made again."""
+        return all(_is_whole(self.block_file(number, label_set), read_block) for label_set in self.label_sets)
 
     def has_tissue(self, number: int) -> bool:
-        """Tell whether there is anything to refine in a core: if not, it has no file."""
-        return bool(self._tiles_in(self.grid.core_window(number)))
+        """Tell whether there is anything to refine in a block: if not, it has no file."""
+        return bool(self._tiles_in(self.grid.block_window(number)))
 
     def covered(self, number: int) -> Window:
-        """Return the smallest part of a core that holds whatever of it is classified; there must be something."""
-        core = self.grid.core_window(number)
-        first, *others = (tile.overlap(core) for tile in self._tiles_in(core))
+        """Return the smallest part of a block that holds whatever of it is classified; there must be something."""
+        block = self.grid.block_window(number)
+        first, *others = (tile.overlap(block) for tile in self._tiles_in(block))
         return first.around(others)
 
     def window(self, number: int) -> Window:
-        """Return the window that a core is refined in: what is classified, with a margin as wide as the CRF sees."""
+        """Return the window that a block is refined in: what is classified, with a margin as wide as the CRF sees."""
         reach = max(crf.reach for crf in self.crfs.values())
         reach += BACKGROUND_REACH if self.maps == "gradcam" else 0
         return self.covered(number).grown(reach).overlap(self.grid.frame)
@@ -144,8 +144,8 @@ def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return content["scores"], content["outputs"], content["cams"]
 
 
-def read_core(path: Path) -> np.ndarray:
-    """Return the label map of a core, uint8."""
+def read_block(path: Path) -> np.ndarray:
+    """Return the label map of a block, uint8."""
     with Image.open(path, formats=["PNG"]) as picture:
         return np.array(picture)
 
@@ -172,23 +172,23 @@ def label_reader(job: SlideJob, label_set: LabelSet) -> Callable[[Window], np.nd
     That raises InputError where a part of the map is missing or damaged.
     """
 
-    @lru_cache(maxsize=job.grid.cores[1] + 1)  # several rows of windows touch a row of cores
-    def core_labels(number: int) -> np.ndarray | None:
+    @lru_cache(maxsize=job.grid.blocks[1] + 1)  # several rows of windows touch a row of blocks
+    def block_labels(number: int) -> np.ndarray | None:
         if not job.has_tissue(number):
             return None
-        path = job.core_file(number, label_set)
+        path = job.block_file(number, label_set)
         try:
-            return read_core(path)
+            return read_block(path)
         except Exception as error:
             raise InputError(f"{path}: missing or damaged ({error}); run the same command again to make it") from error
 
     def read(window: Window) -> np.ndarray:
         labels = np.full((window.height, window.width), no_tissue(label_set), np.uint8)
-        for number in job.grid.cores_of(window):
-            part, core = core_labels(number), job.grid.core_window(number)
-            shared = core.overlap(window)
+        for number in job.grid.blocks_of(window):
+            part, block = block_labels(number), job.grid.block_window(number)
+            shared = block.overlap(window)
             if part is not None:
-                labels[shared.within(window)] = part[shared.within(core)]
+                labels[shared.within(window)] = part[shared.within(block)]
         return labels
 
     return read

@@ -163,7 +163,7 @@ def _make_results(
         scale = slide.mpp
     else:
         job = _job(slide, classifier, method, plan, found, folder, offset)
-        describe_work(folder, {"windows": sum(map(job.has_tissue, range(math.prod(job.grid.cores))))})
+        describe_work(folder, {"windows": sum(map(job.has_tissue, range(math.prod(job.grid.blocks))))})
         segment_tiles(job, slide, classifier, workers, progress)
         readers = {label_set.name: label_reader(job, label_set) for label_set in method.label_sets}
         tiles, scale = len(job.tissue), classifier.mpp

@@ -2,7 +2,7 @@
 
 Tiles are read and classified in batches, here; each batch leaves a file of scores and coarse CAMs. As soon as all
 tiles that a window touches are classified, a worker process gets the window's pixels, localises each tile, averages
-maps where tiles overlap, refines the window with the CRF, and writes its core as label maps. As in the paper, maps are
+maps where tiles overlap, refines the window with the CRF, and writes its block as label maps. As in the paper, maps are
 adjusted before they are averaged; by option after it, as those of images are. Every file is whole or not there, and
 depends on nothing but the slide and the settings; so whichever exist need not be made again.
 """
@@ -91,12 +91,12 @@ def segment_tiles(
     progress : callable
         Called with the numbers of tiles that are classified and of all with tissue, then with those of windows.
     """
-    waiting: dict[int, list[int]] = {}  # cores by the last batch that they need
-    needed, cores = set(), [core for core in range(math.prod(job.grid.cores)) if job.has_tissue(core)]
-    for core in cores:
-        if not job.is_refined(core):
-            batches = job.places(job.window(core)) // job.batch_size
-            waiting.setdefault(int(batches.max()), []).append(core)
+    waiting: dict[int, list[int]] = {}  # blocks by the last batch that they need
+    needed, blocks = set(), [block for block in range(math.prod(job.grid.blocks)) if job.has_tissue(block)]
+    for block in blocks:
+        if not job.is_refined(block):
+            batches = job.places(job.window(block)) // job.batch_size
+            waiting.setdefault(int(batches.max()), []).append(block)
             needed.update(batches.tolist())
     missing = {number for number in needed if not job.is_classified(number)}
     left, total = sum(len(job.batch(number)) for number in missing), len(job.tissue)
@@ -108,27 +108,27 @@ def segment_tiles(
     with refiners as pool, ThreadPoolExecutor(1, "reader") as reader:
         read = read_ahead(reader, lambda number: _read_batch(slide, job, number), sorted(missing))
 
-        def ready_cores() -> Iterator[tuple[int, Future]]:
+        def ready_blocks() -> Iterator[tuple[int, Future]]:
             nonlocal left
             for number in range(job.batches):
                 if number in missing:
                     classify_batch(job, number, next(read), classifier)
                     left -= len(job.batch(number))
                     progress("tiles", total - left, total)
-                for core in waiting.get(number, ()):
-                    yield core, reader.submit(_read, slide, job, job.window(core).grown(BACKGROUND_REACH))
+                for block in waiting.get(number, ()):
+                    yield block, reader.submit(_read, slide, job, job.window(block).grown(BACKGROUND_REACH))
 
         def refine(ready: tuple[int, Future]) -> Future:
-            core, pixels = ready
-            return pool.submit(refine_core, job, core, *pixels.result())
+            block, pixels = ready
+            return pool.submit(refine_block, job, block, *pixels.result())
 
         beside = workers - classifier_threads(workers)
-        done = len(cores) - sum(map(len, waiting.values()))
-        for _, refined in side_by_side(ready_cores(), refine, workers, beside, ahead=2 * workers):
+        done = len(blocks) - sum(map(len, waiting.values()))
+        for _, refined in side_by_side(ready_blocks(), refine, workers, beside, ahead=2 * workers):
             refined.result()
             done += 1
             if not left:
-                progress("windows", done, len(cores))
+                progress("windows", done, len(blocks))
 
 
 def read_ahead(
@@ -200,8 +200,8 @@ def _classified_tile(job: SlideJob, place: int) -> ClassifiedTiles:
     return ClassifiedTiles(TileGrid(side, side, tile=side), scores[index : index + 1], job.thresholds, coarse)
 
 
-def refine_core(job: SlideJob, number: int, image: np.ndarray, white: np.ndarray) -> None:
-    """Write the label maps of a core: maps of its tiles averaged, and refined in a window around them.
+def refine_block(job: SlideJob, number: int, image: np.ndarray, white: np.ndarray) -> None:
+    """Write the label maps of a block: maps of its tiles averaged, and refined in a window around them.
 
     Parameters
     ----------
@@ -212,7 +212,7 @@ def refine_core(job: SlideJob, number: int, image: np.ndarray, white: np.ndarray
     white : ndarray of shape (h, w), bool
         Where these are blank.
     """
-    core, kept, window = job.grid.core_window(number), job.covered(number), job.window(number)
+    block, kept, window = job.grid.block_window(number), job.covered(number), job.window(number)
     around = window.grown(BACKGROUND_REACH)
     tiles = {place: job.grid.tile_window(job.order[place]) for place in job.places(window).tolist()}
     picture = np.ascontiguousarray(image[window.within(around)])
@@ -228,9 +228,9 @@ def refine_core(job: SlideJob, number: int, image: np.ndarray, white: np.ndarray
         averaged[label_set.codes.index(label_set.background or label_set.other), ~covered] = 1
         refined = winners(job.crfs[label_set.name](averaged, picture, lattice=lattice))
         refined[blank] = no_tissue(label_set)
-        labels = np.full((core.height, core.width), no_tissue(label_set), np.uint8)
-        labels[kept.within(core)] = refined[kept.within(window)]
-        write_picture(job.core_file(number, label_set), labels)
+        labels = np.full((block.height, block.width), no_tissue(label_set), np.uint8)
+        labels[kept.within(block)] = refined[kept.within(window)]
+        write_picture(job.block_file(number, label_set), labels)
 
 
 def _averaged_maps(

@@ -11,8 +11,8 @@ from hsn_v1.tiles import Window
 @st.composite
 def grids(draw):
     tile = draw(st.sampled_from([4, 8, 20]))
-    sides, core = st.integers(1, 90), draw(st.integers(1, 100))
-    return SlideGrid(draw(sides), draw(sides), tile, core, offset=draw(st.integers(0, tile - tile // 4 - 1)))
+    sides, block = st.integers(1, 90), draw(st.integers(1, 100))
+    return SlideGrid(draw(sides), draw(sides), tile, block, offset=draw(st.integers(0, tile - tile // 4 - 1)))
 
 
 windows = st.builds(Window, st.integers(-30, 90), st.integers(-30, 90), st.integers(1, 60), st.integers(1, 60))
@@ -35,27 +35,27 @@ def test_tiles_cover_the_slide_and_none_lies_outside(grid):
 
 @settings(deadline=None)
 @given(grids())
-def test_cores_divide_the_slide(grid):
+def test_blocks_divide_the_slide(grid):
     covered = np.zeros((grid.height, grid.width), int)
-    for number in range(math.prod(grid.cores)):
-        covered[grid.core_window(number).within(grid.frame)] += 1
+    for number in range(math.prod(grid.blocks)):
+        covered[grid.block_window(number).within(grid.frame)] += 1
     assert (covered == 1).all()
 
 
 @settings(deadline=None)
 @given(grids(), windows)
-def test_cores_of_a_window_are_those_that_share_a_pixel_with_it(grid, window):
+def test_blocks_of_a_window_are_those_that_share_a_pixel_with_it(grid, window):
     window = window.overlap(grid.frame)
-    cores = range(math.prod(grid.cores))
+    blocks = range(math.prod(grid.blocks))
     if pixels(window):
-        assert list(grid.cores_of(window)) == [n for n in cores if pixels(grid.core_window(n).overlap(window))]
+        assert list(grid.blocks_of(window)) == [n for n in blocks if pixels(grid.block_window(n).overlap(window))]
 
 
-def test_cores_are_of_about_one_size_which_is_not_exceeded():
-    grid = SlideGrid(1600, 700, core=768)
-    assert grid.cores == (3, 1)
-    assert [grid.core_window(number).height for number in range(3)] == [534, 534, 532]
-    assert grid.core_window(0).width == 700
+def test_blocks_are_of_about_one_size_which_is_not_exceeded():
+    grid = SlideGrid(1600, 700, block=768)
+    assert grid.blocks == (3, 1)
+    assert [grid.block_window(number).height for number in range(3)] == [534, 534, 532]
+    assert grid.block_window(0).width == 700
 
 
 @settings(deadline=None)

@@ -38,7 +38,7 @@ def windows(image, histonet, crf):
     ((_, _, tiles),) = classify([(None, image)], histonet, 0.6)
     calls = []
     whole = segment_windows(image, tiles, method, 1)
-    parts = segment_windows(image, tiles, method, 1, lambda *numbers: calls.append(numbers), whole=0, core=40)
+    parts = segment_windows(image, tiles, method, 1, lambda *numbers: calls.append(numbers), whole=0, block=40)
     return whole, parts, calls
 
 

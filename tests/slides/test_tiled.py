@@ -33,9 +33,9 @@ def textured(seed, *size):
 
 @pytest.fixture
 def make_job(tmp_path, toy_histonet):
-    def make(image, *, core=64, offset=0, label_sets=(MORPH, FUNC)):
+    def make(image, *, block=64, offset=0, label_sets=(MORPH, FUNC)):
         write_picture(tmp_path / NAME, image)
-        grid = SlideGrid(*image.shape[:2], TILE, core, offset)
+        grid = SlideGrid(*image.shape[:2], TILE, block, offset)
         tissue = tiles_with_tissue(grid, survey(image).tissue)
         crfs = {label_set.name: CRFS[label_set.name] for label_set in label_sets}
         folder = tmp_path / f"work {len(list(tmp_path.glob('work*')))}"
@@ -94,10 +94,10 @@ def test_what_exists_is_not_made_again_and_the_rest_comes_out_the_same(make_job,
     job = make_job(textured(1, 100, 150))
     run(job, toy_histonet, workers=2)
     first = contents(job.folder)
-    assert len(first) == job.batches + 2 * math.prod(job.grid.cores)
-    kept = job.core_file(0, MORPH)
+    assert len(first) == job.batches + 2 * math.prod(job.grid.blocks)
+    kept = job.block_file(0, MORPH)
     made = kept.stat().st_mtime_ns
-    for lost in (job.batch_file(1), job.batch_file(job.batches - 1), job.core_file(3, FUNC), job.core_file(5, MORPH)):
+    for lost in (job.batch_file(1), job.batch_file(job.batches - 1), job.block_file(3, FUNC), job.block_file(5, MORPH)):
         lost.unlink()
     run(job, toy_histonet, workers=2)
     needed = contents(job.folder)
@@ -111,7 +111,7 @@ def test_a_batch_that_no_unfinished_window_needs_is_not_classified(make_job, toy
     run(job, toy_histonet, workers=1)
     for number in range(job.batches):
         job.batch_file(number).unlink()
-    job.core_file(0, MORPH).unlink()
+    job.block_file(0, MORPH).unlink()
     run(job, toy_histonet, workers=1)
     needed = set((job.places(job.window(0)) // job.batch_size).tolist())
     assert {number for number in range(job.batches) if job.batch_file(number).exists()} == needed
@@ -132,18 +132,18 @@ def test_glass_is_neither_classified_nor_tissue(make_job, toy_histonet):
 def test_windows_are_no_larger_than_what_is_classified(make_job):
     image = np.full((120, 200, 3), 250, np.uint8)
     image[:20, :20] = textured(2, 20, 20)
-    job = make_job(image, core=200, label_sets=(MORPH,))
+    job = make_job(image, block=200, label_sets=(MORPH,))
     reach = CRFS["morph"].reach
     assert job.tissue.tolist() == [0] and job.covered(0) == Window(0, 0, TILE, TILE)
     assert job.window(0) == Window(0, 0, TILE + reach, TILE + reach)
 
 
-def test_tiles_are_classified_as_the_cores_need_them(make_job):
+def test_tiles_are_classified_as_the_blocks_need_them(make_job):
     job = make_job(textured(1, 150, 200))
     assert sorted(job.order.tolist()) == job.tissue.tolist()
-    needed = [set(job.places(job.window(core)).tolist()) for core in range(math.prod(job.grid.cores))]
-    done = [max(set.union(*needed[: core + 1])) + 1 for core in range(len(needed))]
-    assert done == [len(set.union(*needed[: core + 1])) for core in range(len(needed))]
+    needed = [set(job.places(job.window(block)).tolist()) for block in range(math.prod(job.grid.blocks))]
+    done = [max(set.union(*needed[: block + 1])) + 1 for block in range(len(needed))]
+    assert done == [len(set.union(*needed[: block + 1])) for block in range(len(needed))]
     assert done[0] < len(job.tissue) / 3
 
 
@@ -192,9 +192,9 @@ def test_progress_counts_up_to_all_tiles(make_job, toy_histonet):
     run(job, toy_histonet, workers=1, progress=lambda *numbers: calls.append(numbers))
     for stage, done, total in calls:
         stages.setdefault(stage, []).append((done, total))
-    tiles, cores = len(job.tissue), math.prod(job.grid.cores)
+    tiles, blocks = len(job.tissue), math.prod(job.grid.blocks)
     assert stages["tiles"] == [(min(done, tiles), tiles) for done in range(0, tiles + 3, 3)]
-    assert stages["windows"] == sorted(stages["windows"]) and stages["windows"][-1] == (cores, cores)
+    assert stages["windows"] == sorted(stages["windows"]) and stages["windows"][-1] == (blocks, blocks)
 
 
 def test_progress_begins_with_what_an_earlier_run_did(make_job, toy_histonet):
@@ -202,15 +202,15 @@ def test_progress_begins_with_what_an_earlier_run_did(make_job, toy_histonet):
     run(job, toy_histonet, workers=1)
     for number in (1, 2):
         job.batch_file(number).unlink()
-    for core in range(math.prod(job.grid.cores)):
-        job.core_file(core, MORPH).unlink()
+    for block in range(math.prod(job.grid.blocks)):
+        job.block_file(block, MORPH).unlink()
     calls = []
     run(job, toy_histonet, workers=1, progress=lambda *numbers: calls.append(numbers))
     assert calls[0] == ("tiles", len(job.tissue) - 6, len(job.tissue))
 
 
 def test_the_reader_cuts_the_same_map_anywhere(make_job, toy_histonet):
-    job = make_job(textured(4, 130, 90), core=50)
+    job = make_job(textured(4, 130, 90), block=50)
     run(job, toy_histonet, workers=1)
     labels, read = whole(job, MORPH), label_reader(job, MORPH)
     for top, left, height, width in ((0, 0, 1, 1), (49, 49, 2, 2), (30, 10, 100, 80), (129, 89, 1, 1)):
