@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError
+from .file_names import file_name
 from .labels import BACKGROUND_RULES, MOST_CLASSES, Colour, LabelSet, Taxonomy
 
 
@@ -167,8 +168,8 @@ class _Table:
         if not parent.content:
             raise parent.error("", "has no label set", f"at least one, such as [{parent.place}.tissue]")
         for name in parent.content:
-            if not name or any(character in name for character in '/\\:*?"<>|\0') or name.startswith("."):
-                raise parent.error(name, "names folders and files", "letters and digits")
+            if file_name(name, parent.content) != name:
+                raise parent.error(ascii(name), "names folders and files", "letters and digits, a name of its own")
         return [(name, parent.table(name)) for name in parent.content]
 
     def text(self, key: str, default: Any = ...) -> str:

@@ -14,6 +14,7 @@ from skimage.measure import label
 
 from ..classify import ClassifiedTiles
 from ..evaluate import PROTOCOLS, iou, named_metrics, occurring
+from ..file_names import file_name
 from ..gradcam import localise
 from ..hsn_v1 import STAGES, Segmentation
 from ..io import writing
@@ -96,7 +97,7 @@ def write_maps(folder: Path, kind: str, stem: str, maps: np.ndarray, label_set: 
 def _write_per_class(folder: Path, stem: str, label_set: LabelSet, pictures: dict[int, np.ndarray]) -> None:
     """Write one picture per class, and remove those that an earlier run left of classes that have none now."""
     for c, code in enumerate(label_set.codes):
-        path = folder / f"{stem}_h{code}.png"
+        path = folder / f"{stem}_h{file_name(code, label_set.codes)}.png"
         if c in pictures:
             write_picture(path, pictures[c])
         else:

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError
+from ..file_names import file_name
 from ..labels import LabelSet
 from ..show.figures import blend
 from .cache import Cache, stamp
@@ -79,8 +80,8 @@ class Shelf:
             if key != "labels":
                 raise LookupError(key)
             path = folder / f"{Path(entry.title).stem}.ome.tif"
-        elif (kind := key.partition(":")[0]) in MAPS and key.removeprefix(f"{kind}:") in label_set.codes:
-            path = folder / MAPS[kind][0] / f"{Path(entry.image).stem}_h{key.removeprefix(f'{kind}:')}.png"
+        elif (kind := key.partition(":")[0]) in MAPS and (code := key.removeprefix(f"{kind}:")) in label_set.codes:
+            path = folder / MAPS[kind][0] / f"{Path(entry.image).stem}_h{file_name(code, label_set.codes)}.png"
         else:
             path = stage_files(entry.folder, label_set.name, entry.image).get(key)
         if path is None:
