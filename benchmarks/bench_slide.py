@@ -67,7 +67,7 @@ HALF = TILE // 2  # by which tiles are shifted, in px
 
 #: What is timed in one process: the stage, and the functions that make it up.
 STAGES = {
-    "find tissue": ("hsn_v1.slides.segment_slide.find_tissue", "hsn_v1.slides.segment_slide.tiles_with_tissue"),
+    "find tissue": ("hsn_v1.slides.segment_slide.survey", "hsn_v1.slides.segment_slide.tiles_with_tissue"),
     "read": ("hsn_v1.slide_io.slide.Slide.read",),
     "classify": ("hsn_v1.slides.tiled.classify_batch",),
     "localise, adjust": ("hsn_v1.slides.tiled._averaged_maps",),

@@ -126,7 +126,7 @@ def start_workers(workers: int, warm_up: Callable[[bool], None], environment: Ma
     environment : mapping of str to str
         See `pool_of`.
     """
-    from .densecrf.permutohedral import is_compiled
+    from .densecrf import is_compiled
 
     pool, compiled = pool_of(workers, environment), is_compiled()
     for worker in range(workers):

@@ -56,7 +56,6 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
         action="store_true",
         help="let a slide's tiles count less towards their borders where they overlap (default: alike, as the paper)",
     )
-    parser.add_argument("--leave-out-pen", action="store_true", help="take pen marks for glass (default: name them)")
     parser.add_argument("--self-contained", action="store_true", help="make the page one file that can be mailed")
     add_precision(parser)
     parser.add_argument("--force", action="store_true", help="begin anew where results are")
@@ -144,13 +143,7 @@ def _job(arguments: argparse.Namespace) -> Job:
         model=arguments.model or default_model(arguments.root, arguments.labels),
         labels=arguments.labels,
         scale=Scale(mpp, override),
-        options=(
-            arguments.batch_size,
-            arguments.min_area,
-            arguments.feather,
-            arguments.maps,
-            arguments.leave_out_pen,
-        ),
+        options=(arguments.batch_size, arguments.min_area, arguments.feather, arguments.maps),
         precision=usable_precision(arguments.precision),
         force=arguments.force,
     )

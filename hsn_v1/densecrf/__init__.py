@@ -8,12 +8,15 @@ Nothing here imports the rest of the package but `errors`: the folder works with
 
 from .crf import BACKENDS, CRF, LARGE, load_compiled
 from .features import (
+    compute_unary,
     create_pairwise_bilateral,
     create_pairwise_gaussian,
     image_lattice,
+    softmax_to_unary,
     unary_from_labels,
     unary_from_softmax,
 )
+from .permutohedral import is_compiled
 from .pydensecrf_api import (
     CONST_KERNEL,
     DIAG_KERNEL,
@@ -45,10 +48,13 @@ __all__ = [
     "DenseCRF2D",
     "KernelType",
     "NormalizationType",
+    "compute_unary",
     "create_pairwise_bilateral",
     "create_pairwise_gaussian",
     "image_lattice",
+    "is_compiled",
     "load_compiled",
+    "softmax_to_unary",
     "unary_from_labels",
     "unary_from_softmax",
 ]

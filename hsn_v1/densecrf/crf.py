@@ -52,6 +52,13 @@ class CRF:
         Mean-field steps.
     backend : {"numba", "pydensecrf"}
         Who computes it: this package, or the library that the published code used.
+
+    Examples
+    --------
+    >>> maps = np.array([[[0.9, 0.4, 0.4]], [[0.1, 0.6, 0.6]]], np.float32)
+    >>> image = np.array([[[200, 0, 0], [200, 0, 0], [0, 0, 200]]], np.uint8)
+    >>> CRF(gauss_compat=1)(maps, image).argmax(axis=0)
+    array([[0, 0, 1]])
     """
 
     gauss_sxy: float = 3

@@ -73,6 +73,12 @@ def unary_from_softmax(sm: np.ndarray, scale: float | None = None, clip: float |
     ------
     ValueError
         If `scale` is out of its range.
+
+    Examples
+    --------
+    >>> unary_from_softmax(np.array([[0.5, 1], [0.5, 0]])).round(2)
+    array([[ 0.69, -0.  ],
+           [ 0.69, 11.51]], dtype=float32)
     """
     if scale is not None:
         if not 0 < scale <= 1:
@@ -81,6 +87,16 @@ def unary_from_softmax(sm: np.ndarray, scale: float | None = None, clip: float |
     if clip is not None:
         sm = np.clip(sm, clip, 1)
     return -np.log(sm).reshape(len(sm), -1).astype(np.float32)
+
+
+def compute_unary(labels: np.ndarray, M: int, GT_PROB: float = 0.5) -> np.ndarray:  # noqa: N803
+    """Return `unary_from_labels` of the same arguments, by the name that older scripts know."""
+    return unary_from_labels(labels, M, GT_PROB)
+
+
+def softmax_to_unary(sm: np.ndarray, GT_PROB: float = 1) -> np.ndarray:  # noqa: N803
+    """Return `unary_from_softmax` without a least probability, by the name that older scripts know."""
+    return unary_from_softmax(sm, GT_PROB, clip=None)
 
 
 def create_pairwise_gaussian(sdims: Sequence[float], shape: Sequence[int]) -> np.ndarray:
@@ -113,8 +129,9 @@ def create_pairwise_bilateral(
     ----------
     sdims : sequence of D float
         Standard deviation along each axis, in steps of the grid.
-    schan : float or sequence of C float
-        Standard deviation of each channel's values; one number stands for all channels.
+    schan : float or sequence of float
+        Standard deviation of the values of all channels, or of each. Where a sequence is shorter, as in pydensecrf, the
+        other channels are taken as they are: ``(s,)`` is not `s`.
     img : ndarray
         D axes, and one of C channels unless there is one channel only.
     chdim : int
@@ -124,9 +141,17 @@ def create_pairwise_bilateral(
     -------
     ndarray of shape (D + C, N), float32
         Coordinates and channels, in standard deviations.
+
+    Raises
+    ------
+    ValueError
+        If there are more deviations than axes or channels.
     """
     channels = (img[np.newaxis] if chdim == -1 else np.moveaxis(img, chdim, 0)).astype(np.float32)
-    for channel, deviation in zip(channels, np.broadcast_to(schan, len(channels)).tolist(), strict=True):
+    deviations = [schan] * len(channels) if np.ndim(schan) == 0 else list(schan)
+    if len(deviations) > len(channels):
+        raise ValueError(f"schan has {len(deviations)} numbers, for {len(channels)} channels")
+    for channel, deviation in zip(channels, deviations, strict=False):
         channel /= deviation
     return np.concatenate([create_pairwise_gaussian(sdims, channels.shape[1:]), channels.reshape(len(channels), -1)])
 

@@ -1,44 +1,46 @@
-"""Loops that Numba compiles once for this machine, whose cache heals: a file that cannot be read counts as none."""
+"""Loops that Numba compiles once for this machine; no trouble with the files that it keeps of them stops a run."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
-from numba import njit
+from numba import config, njit
+from numba.core.caching import FunctionCache
 
-if TYPE_CHECKING:
-    from numba.core.caching import IndexDataCacheFile
+from ..errors import InputError
+
+
+class KernelCache(FunctionCache):
+    """A function's machine code on disk: a damaged file counts as none, and is made anew where there is room."""
+
+    def load_overload(self, sig, target_context):
+        """Return the machine code of a signature, or None."""
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # Numba raises whatever its readers do
+            with contextlib.suppress(OSError):
+                self.flush()
+
+    def save_overload(self, sig, data):
+        """Keep the machine code of a signature, if possible."""
+        with contextlib.suppress(OSError):
+            super().save_overload(sig, data)
 
 
 def kernel(function: Callable) -> Callable:
-    """Have Numba compile a function when it is first called, and keep the machine code for later runs."""
-    compiled = njit(cache=True, nogil=True)(function)
-    files = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
-    if files:
-        _heal(files)
+    """Have Numba compile a function when it is first called, and keep the machine code for later runs.
+
+    Where nothing can be written, neither beside the function nor at home, it is compiled in each run.
+    """
+    if config.DISABLE_JIT:
+        return refuse
+    compiled = njit(nogil=True)(function)
+    with contextlib.suppress(RuntimeError):  # "no locator available", of a place for the files
+        compiled._cache = KernelCache(function)
     return compiled
 
 
-def _heal(files: IndexDataCacheFile) -> None:
-    """Let no damaged file and no full disk stop a function: Numba raises what its readers and the system do."""
-    load_index, load_data, save = files._load_index, files._load_data, files.save
-
-    def index() -> dict:
-        try:
-            return load_index()
-        except Exception:
-            return {}
-
-    def data(name: str) -> Any:
-        try:
-            return load_data(name)
-        except Exception as error:
-            raise OSError(f"{name}: damaged") from error  # which Numba takes for a missing file
-
-    def save_if_possible(key: Any, content: Any) -> None:
-        with contextlib.suppress(OSError):
-            save(key, content)
-
-    files._load_index, files._load_data, files.save = index, data, save_if_possible
+def refuse(*_) -> None:
+    """Raise InputError: kernels are vectors and prefetches, which Python does not have."""
+    raise InputError("NUMBA_DISABLE_JIT is set, but the CRF has to be compiled: unset it")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import literal_unroll, njit
+from numba import literal_unroll
 
 from .kernels import kernel
 from .simd import WIDTHS, everywhere, load, prefetch, store
@@ -203,7 +203,7 @@ def _slice(vertices, offsets, weights, alphas, after, gains, out, first):
                 column += len(lanes)
 
 
-@njit(nogil=True)
+@kernel
 def _weighted_sum(vertices, offsets, weights, alphas, column, lanes):
     total, last = everywhere(np.float32(0), lanes), everywhere(alphas[1], lanes)
     for r in range(len(offsets)):

@@ -27,13 +27,15 @@ NeurIPS 2011.
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
-from .kernels import kernel
+from ..errors import Notice
+from .kernels import kernel, refuse
 from .lattice_filter import Lattice, filter_lattice
 from .threads import each, spans
 
@@ -265,5 +267,24 @@ def _link(keys, others, step, first, above, below, base, other_base, missing):
 
 
 def is_compiled() -> bool:
-    """Tell whether an earlier run left the compiled code; without it, the first filter takes many seconds."""
-    return any(Path(_embed.stats.cache_path).glob(f"{Path(__file__).stem}.*.nbi"))
+    """Tell whether an earlier run left the compiled code; without it, the first filter takes many seconds.
+
+    Raises
+    ------
+    InputError
+        If Numba is told to compile nothing.
+
+    Warns
+    -----
+    Notice
+        If there is no folder to leave it in.
+    """
+    if _embed is refuse:
+        refuse()
+    folder = _embed.stats.cache_path
+    if folder is None:
+        text = "the CRF is compiled in each process, some ten seconds each, as neither {} nor a home can be written to"
+        advice = "; set NUMBA_CACHE_DIR to a folder that keeps the code"
+        warnings.warn(Notice(text.format(Path(__file__).parent) + advice), stacklevel=2)
+        return False
+    return any(Path(folder).glob(f"{Path(__file__).stem}.*.nbi"))

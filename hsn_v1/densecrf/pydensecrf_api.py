@@ -166,6 +166,16 @@ class DenseCRF2D(DenseCRF):
         Number of classes.
     threads : int
         The result is the same for any number.
+
+    Examples
+    --------
+    >>> probabilities = np.array([[0.9, 0.4, 0.4], [0.1, 0.6, 0.6]])
+    >>> image = np.array([[[200, 0, 0], [200, 0, 0], [0, 0, 200]]], np.uint8)
+    >>> crf = DenseCRF2D(3, 1, 2)
+    >>> crf.setUnaryEnergy(-np.log(probabilities))
+    >>> crf.addPairwiseBilateral(sxy=3, srgb=20, rgbim=image, compat=5)
+    >>> crf.inference(5).argmax(axis=0)
+    array([0, 0, 1])
     """
 
     def __init__(self, w: int, h: int, nlabels: int, threads: int = 1) -> None:

@@ -16,14 +16,14 @@ from ..tiles import Window
 from .grid import SlideGrid
 from .job import no_tissue
 from .plan import Method
-from .tissue import TissueMap, paint_blank
+from .tissue import Survey, paint_blank
 
 WHOLE_PIXELS = 2_000_000  #: largest image that is segmented at once: maps and lattices need about 0.8 GB a megapixel
 BLOCK = 1024  #: side of what is kept of the windows of a larger one, in px
 
 
 def segment_whole(
-    slide: Slide, classifier: Classifier, method: Method, found: TissueMap, threads: int, progress: Progress
+    slide: Slide, classifier: Classifier, method: Method, found: Survey, threads: int, progress: Progress
 ) -> tuple[dict[str, Callable[[Window], np.ndarray]], int]:
     """Segment an image as the demos do; return readers of its label maps, and the number of its tiles."""
     image, frame = slide.pixels(), Window(0, 0, slide.height, slide.width)

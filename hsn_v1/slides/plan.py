@@ -40,8 +40,6 @@ class Method:
         A slide's tiles count less towards their borders where they overlap, not alike as in the paper.
     maps : str
         One of `MAPS`.
-    leave_out_pen : bool
-        Pen marks are no tissue; else they are only noted.
     """
 
     label_sets: tuple[LabelSet, ...]
@@ -50,7 +48,6 @@ class Method:
     min_area: float = 100.0
     feather: bool = False
     maps: str = "auto"
-    leave_out_pen: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import __version__
 from ..classify import Classifier
 from ..errors import InputError
@@ -25,7 +27,7 @@ from .plan import Method, Outcome, Plan, plan_for
 from .results import OVERVIEW, Results, shrunk, small_picture, write_side_by_side
 from .results_folder import claim, damage, describe_work, finish, give_up, results_of
 from .tiled import segment_tiles
-from .tissue import REDUCTION, TissueMap, find_tissue, tiles_with_tissue, tissue_notes
+from .tissue import REDUCTION, Survey, survey, survey_notes, tiles_with_tissue
 
 
 def segment_slide(
@@ -155,7 +157,7 @@ def _make_results(
     """Write the results of all label sets; return the number of tiles, and what the user should know."""
     describe_work(folder, source_of(slide))
     picture, mpp = small_picture(slide, classifier.mpp)
-    found = find_tissue(shrunk(picture, *slide.size(max(mpp, REDUCTION * classifier.mpp))), method.leave_out_pen)
+    found = survey(shrunk(picture, *slide.size(max(mpp, REDUCTION * classifier.mpp))))
     if plan.kind == "image":
         readers, tiles = segment_whole(slide, classifier, method, found, workers, progress)
         scale = slide.mpp
@@ -197,7 +199,6 @@ def identity(slide: Slide, classifier: Classifier, method: Method, plan: Plan) -
         "batch size": method.batch_size,
         "smallest polygon": method.min_area,
         "feather": method.feather,
-        **({"pen marks": "left out"} if method.leave_out_pen else {}),
         "version": __version__,
     }
 
@@ -222,9 +223,9 @@ def frame_of(slide: Slide) -> dict[str, Any]:
     return {**bounds, "counted from": origin}
 
 
-def input_notes(slide: Slide, classifier: Classifier, found: TissueMap, plan: Plan) -> list[str]:
+def input_notes(slide: Slide, classifier: Classifier, found: Survey, plan: Plan) -> list[str]:
     """Return what about an input may not be as the user believes."""
-    notes = tissue_notes(found, plan.tiles)
+    notes = survey_notes(found, plan.tiles)
     if slide.mpp > 2 * classifier.mpp:
         notes.append(
             f"at {slide.mpp:.3g} mpp, it is enlarged {slide.mpp / classifier.mpp:.1f} times for the classifier, which "
@@ -234,7 +235,7 @@ def input_notes(slide: Slide, classifier: Classifier, found: TissueMap, plan: Pl
 
 
 def _job(
-    slide: Slide, classifier: Classifier, method: Method, plan: Plan, found: TissueMap, folder: Path, offset: int
+    slide: Slide, classifier: Classifier, method: Method, plan: Plan, found: Survey, folder: Path, offset: int
 ) -> SlideJob:
     grid = SlideGrid(*slide.size(classifier.mpp), classifier.tile, offset=offset)
     job = SlideJob(
@@ -251,5 +252,5 @@ def _job(
         glass=found.threshold,
     )
     if found.blank.any():
-        write_picture(job.blank_file, found.blank)
+        write_picture(job.blank_file, found.blank.astype(np.uint8))
     return job

@@ -162,7 +162,7 @@ def _read(slide: Slide, job: SlideJob, window: Window) -> tuple[np.ndarray, np.n
 
 @lru_cache(maxsize=1)
 def _blank(path: Path, modified: int) -> np.ndarray:
-    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(bool)
 
 
 def classify_batch(job: SlideJob, number: int, images: np.ndarray, classifier: Classifier) -> None:

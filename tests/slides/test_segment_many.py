@@ -246,15 +246,15 @@ def test_a_file_that_never_succeeded_holds_nobodys_results(segment, tmp_path):
 def test_whatever_goes_wrong_with_an_input_is_its_failure(segment, tmp_path, capsys, monkeypatch):
     for name in ("a.png", "b.png", "c.png"):
         write_picture(tmp_path / name, tissue(1, 40, 40))
-    whole = own_file.find_tissue
+    whole = own_file.survey
     failures = iter([ZeroDivisionError("float division\nby zero"), MemoryError()])
 
-    def find_tissue(picture, leave_out_pen):
+    def survey(picture):
         if error := next(failures, None):
             raise error
-        return whole(picture, leave_out_pen)
+        return whole(picture)
 
-    monkeypatch.setattr(own_file, "find_tissue", find_tissue)
+    monkeypatch.setattr(own_file, "survey", survey)
     inputs = [tmp_path / name for name in ("a.png", "b.png", "c.png")]
     assert segment(*inputs, "--mpp", 1, "--out", tmp_path / "out", "--labels", "glas", "--workers", 1) == 1
     err = [line for line in capsys.readouterr().err.splitlines() if line.startswith("failed: ")]

@@ -16,7 +16,7 @@ from hsn_v1.slide_io.slide import open_slide
 from hsn_v1.slides.grid import SlideGrid
 from hsn_v1.slides.job import SlideJob, label_reader
 from hsn_v1.slides.tiled import _averaged_maps, read_ahead, segment_tiles, thumbnail, tile_weights, warm_up
-from hsn_v1.slides.tissue import find_tissue, tiles_with_tissue
+from hsn_v1.slides.tissue import survey, tiles_with_tissue
 from hsn_v1.tiles import Window
 
 pytestmark = pytest.mark.slow
@@ -36,7 +36,7 @@ def make_job(tmp_path, toy_histonet):
     def make(image, *, block=64, offset=0, label_sets=(MORPH, FUNC)):
         write_picture(tmp_path / NAME, image)
         grid = SlideGrid(*image.shape[:2], TILE, block, offset)
-        tissue = tiles_with_tissue(grid, find_tissue(image).tissue)
+        tissue = tiles_with_tissue(grid, survey(image).tissue)
         crfs = {label_set.name: CRFS[label_set.name] for label_set in label_sets}
         folder = tmp_path / f"work {len(list(tmp_path.glob('work*')))}"
         return SlideJob(grid, tissue, 3, label_sets, crfs, CLASSIFIER_MPP, toy_histonet.thresholds, folder)
