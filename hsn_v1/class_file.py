@@ -6,7 +6,6 @@ import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from .errors import InputError
@@ -14,25 +13,20 @@ from .file_names import file_name
 from .labels import BACKGROUND_RULES, MOST_CLASSES, Colour, LabelSet, Taxonomy
 
 
-def read_taxonomy(path: Path) -> Taxonomy:
-    """Read a classifier's file of classes.
+def parse_taxonomy(text: str, source: str) -> Taxonomy:
+    """Return the classes that the text of a file describes.
+
+    Parameters
+    ----------
+    text : str
+    source : str
+        Names the file in errors.
 
     Raises
     ------
     InputError
-        If the file cannot be read, or does not say what it should; names the key, what it holds and what is expected.
+        If the text does not say what it should; names the key, what it holds and what is expected.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text; save it as such") from error
-    return parse_taxonomy(text, str(path))
-
-
-def parse_taxonomy(text: str, source: str) -> Taxonomy:
-    """Return what the text of a file of classes says; `source` names the file in errors. See `read_taxonomy`."""
     try:
         content = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:

@@ -1,6 +1,7 @@
 """What several tests make or read: a network written as published, sparse slides, pages."""
 
 import json
+import time
 import zlib
 from html.parser import HTMLParser
 from urllib.parse import unquote
@@ -100,6 +101,11 @@ def write_sparse(path, image, mpp):
         resolutionunit="CENTIMETER",
         metadata=None,
     )
+
+
+def hang(path):
+    """Read a file without end."""
+    time.sleep(600)
 
 
 def left_of(marker):

@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from hsn_v1.io.locks import claimed, claimed_name
+from hsn_v1.io.locks import locked, locked_name
 from hsn_v1.io.writing import write_picture
 
 
@@ -57,7 +57,7 @@ def test_the_second_says_who_holds_it(root, command, name):
     arguments, folder, held = COMMANDS[name]
     arguments = [str(argument).replace("{root}", str(root)) for argument in arguments]
     before = tree(root)
-    with claimed_name(root / folder, held) if held else claimed(root / folder):
+    with locked_name(root / folder, held) if held else locked(root / folder):
         during = tree(root)
         status, out, error = command(*arguments)
         assert tree(root).keys() == during.keys()

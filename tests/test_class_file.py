@@ -2,7 +2,7 @@
 
 import pytest
 
-from hsn_v1.class_file import parse_taxonomy, read_taxonomy
+from hsn_v1.class_file import parse_taxonomy
 from hsn_v1.errors import InputError
 
 LUNG = """
@@ -139,11 +139,3 @@ def test_more_classes_than_a_label_map_has_values_are_refused():
     text = f"mpp = 1\nmean = 0\nstd = 1\n[outputs]\n{outputs}\n[label_sets.x]\n[label_sets.x.classes]\n{classes}"
     with pytest.raises(InputError, match="has 255 classes; expected 1 to 254"):
         parse_taxonomy(text, "x.toml")
-
-
-def test_a_file_that_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"none\.toml: cannot be read"):
-        read_taxonomy(tmp_path / "none.toml")
-    (tmp_path / "latin.toml").write_bytes("# größer".encode("latin-1"))
-    with pytest.raises(InputError, match=r"latin\.toml: not UTF-8 text"):
-        read_taxonomy(tmp_path / "latin.toml")

@@ -101,6 +101,7 @@ def _names_of(part: str) -> tuple[str, ...]:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from ..file_names import file_name
     from ..io.locks import alone_in
 
     for option in ("patch", "tuning", "trials", "workers", "mpp"):
@@ -109,7 +110,7 @@ def _run(arguments: argparse.Namespace) -> int:
             raise InputError(f"--{option} {value}: expected a positive number")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of several models in one process
     benchmark, name = _benchmark(arguments)
-    out = arguments.out or arguments.root / "out" / name
+    out = arguments.out or arguments.root / "out" / file_name(name)
     steps: dict[str, Callable[[_Job], int]] = {"train": _train, "tune": _tune, "segment": _segment, "score": _score}
     with alone_in(out):
         job = _Job(benchmark, _parts(arguments, benchmark, out), name, arguments, out)
@@ -159,12 +160,13 @@ def _call(command: str, options: Sequence[object]) -> int:
 
 
 def _train(job: _Job) -> int:
+    from ..io.models import model_file
     from ..sets.benchmarks import has_labels
 
     part, mpp, failed = job.parts.get("train"), job.arguments.mpp or job.benchmark.mpp, 0
     if not part:
         raise InputError(f"{job.arguments.folder}: no training part; expected one of {', '.join(_names_of('train'))}")
-    if job.is_done("train", job.data / f"{job.name}.h5"):
+    if job.is_done("train", model_file(job.data, job.name, ".h5")):
         return 0
     classes = [f"{code}=#{bytes(colour).hex()}" for code, colour in job.benchmark.classes.items()]
     images = ["--images", part.images, "--labels", "names"]
@@ -176,33 +178,33 @@ def _train(job: _Job) -> int:
             failed = _call("patches", ["--images", part.images, "--truth", truth, "--out", patches, *cut])
         images = ["--images", patches / "train", "--validation", patches / "validation"]
     model = ["--name", job.name, *job.common, "--out", job.out / "train", "--mpp", mpp]
-    if not (job.data / f"{job.name}.toml").exists():
+    if not model_file(job.data, job.name, ".toml").exists():
         model += ["--classes", *classes, "--background", job.benchmark.background]
     return max(failed, _call("train", [*images, *model, *shlex.split(job.arguments.train_options)]))
 
 
 def _model(job: _Job) -> tuple[Taxonomy, LabelSet]:
     """Return the model's classes and its only label set, or raise InputError if it is not trained yet."""
-    from ..io.models import read_labels
+    from ..io.models import model_file, read_taxonomy
     from .evaluate import only_label_set
 
-    if not (job.data / f"{job.name}.h5").exists():
+    if not model_file(job.data, job.name, ".h5").exists():
         raise InputError(f"{job.data / job.name}.h5: no such model; run --step train first, or give its --name")
-    labels = read_labels(job.data, job.name)
+    labels = read_taxonomy(job.data, job.name)
     return labels, only_label_set(labels, None)
 
 
 def _tune(job: _Job) -> int:
     """Tune thresholds and CRF, on images of the validation part or, without one, of the training part."""
-    from ..io.locks import claimed_name
-    from ..io.models import load_histonet
+    from ..io.locks import locked_name
+    from ..io.models import load_histonet, model_file
     from ..sets.benchmarks import link_or_copy
     from ..training.tune_thresholds import tune_thresholds, write_thresholds
     from ..training.tuning import read_tuning_set
 
     part, folder = job.part("validation" if "validation" in job.parts else "train"), job.out / "tuning"
     labels, label_set = _model(job)
-    if job.is_done("tune", folder / f"crf_{label_set.name}.csv", job.data / f"{job.name}.h5"):
+    if job.is_done("tune", folder / f"crf_{label_set.name}.csv", model_file(job.data, job.name, ".h5")):
         return 0
     for image, mask in tuning_pairs(part, job.arguments.tuning):
         link_or_copy(image, folder / "img" / image.name)
@@ -210,9 +212,9 @@ def _tune(job: _Job) -> int:
     mpp = job.arguments.mpp or job.benchmark.mpp
     pairs, notes = read_tuning_set(folder / "img", folder / "mask", label_set)
     tell(notes)
-    with claimed_name(job.data, job.name):
+    with locked_name(job.data, job.name):
         thresholds, kept = tune_thresholds(pairs, load_histonet(job.data, job.name), label_set, labels.mpp / mpp)
-        write_thresholds(job.data / f"{job.name}.mat", thresholds)
+        write_thresholds(model_file(job.data, job.name, ".mat"), thresholds)
     print(
         "thresholds: " + ", ".join(f"{code} {value:.3f}" for code, value in zip(labels.codes, thresholds, strict=True))
     )

@@ -85,11 +85,11 @@ def _demo(segment: Callable[..., Report], source: Source, arguments: argparse.Na
 
 
 def _tell(report: Report, source: Source, out: Path) -> None:
-    from ..io.models import find_model, read_labels
+    from ..io.models import find_model, read_taxonomy
     from ..sets.official import is_complete, reproduced
     from ..show.html import PAGE
 
-    labels = read_labels(find_model(source.root, source.model_name), source.model_name)
+    labels = read_taxonomy(find_model(source.root, source.model_name), source.model_name)
     print_table(report, source.published, labels.caveat)
     print_objects(report)
     complete = is_complete(report, source.root, source.params["input_name"], source.model_name)

@@ -84,12 +84,12 @@ def _cut(arguments: argparse.Namespace, label_set: LabelSet, cut: Cut) -> int:
 
 def _label_set(arguments: argparse.Namespace) -> LabelSet:
     """Return the label set of the masks: of a model, or of the classes that the options name."""
-    from ..io.models import find_model, read_labels
+    from ..io.models import find_model, read_taxonomy
     from ..labels import LabelSet
     from ..training.new_class_file import parse_class
 
     if arguments.model:
-        labels = read_labels(find_model(arguments.root, arguments.model), arguments.model)
+        labels = read_taxonomy(find_model(arguments.root, arguments.model), arguments.model)
         (label_set,) = (
             labels.group(arguments.label_set) if arguments.label_set else [next(iter(labels.label_sets.values()))]
         )

@@ -26,7 +26,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.count < 1 or arguments.seed < 0:
         raise InputError(f"--count {arguments.count} --seed {arguments.seed}: expected at least 1 and at least 0")
-    from ..io.locks import claimed, claimed_name
+    from ..io.locks import locked, locked_name
     from ..io.writing import remove_leftovers
 
     if arguments.kind == "slide":
@@ -34,7 +34,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
         for seed in range(arguments.seed, arguments.seed + arguments.count):
             path = arguments.out / f"phantom_slide_{seed:06d}.tif"
-            with claimed_name(arguments.out, path.name, "choose another --out"):
+            with locked_name(arguments.out, path.name, "choose another --out"):
                 remove_leftovers(arguments.out, path.stem)
                 write_slide(path, arguments.size, arguments.mpp, arguments.tissue, seed)
             print(f"{path}, ground truth in {path.stem}_morph.png and {path.stem}_func.png")
@@ -43,7 +43,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     name = arguments.name or PHANTOM_SETS[arguments.kind]
     images, truth = (arguments.out / folder / name for folder in ("img", "gt"))
-    with claimed(images):
+    with locked(images):
         remove_leftovers(images)
         remove_leftovers(truth)
         write_set(arguments.kind, arguments.count, arguments.seed, arguments.out, name)

@@ -35,7 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, model: str) -> int:
     """Carry out ``segment --given-labels`` with a model."""
-    from ..io.models import find_model, load_histonet, read_labels
+    from ..io.models import find_model, load_histonet, read_taxonomy
     from ..parallel import available_cores
     from ..progress import progress_bar
     from ..sets.pseudo_masks import MAPS, MASKS, write_pseudo_masks
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace, model: str) -> int:
     from .evaluate import only_label_set
 
     folder = find_model(arguments.root, model)
-    labels = read_labels(folder, model)
+    labels = read_taxonomy(folder, model)
     settings = replace(
         _settings(arguments, labels, only_label_set(labels, arguments.labels)),
         workers=arguments.workers or available_cores(),

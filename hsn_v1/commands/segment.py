@@ -180,13 +180,13 @@ def _on_dask(
     """Segment entries on a Dask cluster."""
     from dataclasses import replace
 
-    from ..io.models import find_model, read_labels
+    from ..io.models import find_model, read_taxonomy
     from ..parallel import available_cores
     from ..progress import track
     from ..slides.cluster.cohort import method_for, segment_on_dask
 
     job = replace(job, threads=arguments.workers or 1)
-    labels = read_labels(find_model(job.root, job.model), job.model)
+    labels = read_taxonomy(find_model(job.root, job.model), job.model)
     method, _ = method_for(job.root, labels, job.model, job.labels, job.options)
     found = segment_on_dask(entries, job, arguments.dask, available_cores(), on_change)
     return list(track(found, "slides", len(entries), arguments.quiet)), method

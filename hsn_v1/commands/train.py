@@ -99,14 +99,15 @@ HELP = {
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from ..io.locks import alone_in, claimed_name
+    from ..file_names import file_name
+    from ..io.locks import alone_in, locked_name
     from ..io.writing import check_writable, remove_leftovers
 
     _check_options(arguments)
-    folder, out = arguments.root / "data", arguments.out or arguments.root / "out" / arguments.name
-    with claimed_name(folder, arguments.name), alone_in(out):
+    folder, out = arguments.root / "data", arguments.out or arguments.root / "out" / file_name(arguments.name)
+    with locked_name(folder, arguments.name), alone_in(out):
         check_writable(folder)
-        remove_leftovers(folder, f"{arguments.name}.")
+        remove_leftovers(folder, f"{file_name(arguments.name)}.")
         return _train(arguments, folder, out)
 
 
@@ -151,6 +152,7 @@ def _own_patches(arguments: argparse.Namespace, recipe: Recipe) -> TrainingData:
     from importlib.resources import files
 
     from ..adp import ADP
+    from ..io.models import model_file
     from ..training.new_class_file import parse_class
     from ..training.own_patches import Source, read_training_data
 
@@ -164,7 +166,7 @@ def _own_patches(arguments: argparse.Namespace, recipe: Recipe) -> TrainingData:
         arguments.validation,
     )
     text = (files("hsn_v1") / "adp.toml").read_text(encoding="utf-8")
-    path = arguments.root / "data" / f"{arguments.name}.toml"
+    path = model_file(arguments.root / "data", arguments.name, ".toml")
     return read_training_data(source, path, (ADP, text), recipe, arguments.quiet)
 
 

@@ -36,28 +36,29 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from ..io.locks import alone_in, claimed_name
+    from ..file_names import file_name
+    from ..io.locks import alone_in, locked_name
     from ..io.models import find_model, model_files
     from ..io.writing import remove_leftovers
 
     _check_options(arguments)
     model_files(find_model(arguments.root, arguments.model), arguments.model)  # else nothing is made for it
-    folder, out = arguments.root / "data", arguments.out or arguments.root / "out" / arguments.model
-    with claimed_name(folder, arguments.model, "choose another --model"), alone_in(out):
-        remove_leftovers(folder, f"{arguments.model}_")
+    folder, out = arguments.root / "data", arguments.out or arguments.root / "out" / file_name(arguments.model)
+    with locked_name(folder, arguments.model, "choose another --model"), alone_in(out):
+        remove_leftovers(folder, f"{file_name(arguments.model)}_")
         return _tune(arguments, folder, out)
 
 
 def _tune(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
     from ..evaluate import mean_iou_present
-    from ..io.models import find_model, load_histonet
+    from ..io.models import find_model, load_histonet, model_file
     from ..training.tuning import adjusted, search, without_crf, write_results
 
     histonet = load_histonet(find_model(arguments.root, arguments.model), arguments.model)
     for label_set, pairs, mpp in _tuning_sets(arguments, histonet.labels):
         tuning = adjusted(pairs, histonet, label_set, histonet.mpp / (mpp or histonet.mpp))
         tried = search(tuning, arguments.trials, arguments.seed, arguments.quiet)
-        path = folder / f"{arguments.model}_{label_set.name}_optimal_pcc.npy"
+        path = model_file(folder, arguments.model, f"_{label_set.name}_optimal_pcc.npy")
         write_results(path, out / f"crf_{label_set.name}.csv", tried)
         best, confusion = tried[0]
         before, after = mean_iou_present(without_crf(tuning)), mean_iou_present(confusion)

@@ -1,22 +1,26 @@
-"""Images from disk, as RGB arrays."""
+"""Images from disk, as RGB arrays, or as addresses that hold them, for pages that are one file."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
 from ..errors import InputError
-from .reading import IMAGE_FORMATS
+from .reading import IMAGE_FORMATS, open_regular, read_bytes
 
 #: Endings of the files that are looked for, by the mode of `find_images`, and what they are called.
 SUFFIXES = {
     "patch": ((".png",), "PNG files"),
     "any": ((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"), "PNG, JPEG, TIFF or BMP files"),
 }
+
+SIDE = 400  #: longest side of an image in a page, in px
 
 
 def read_image(path: Path) -> tuple[np.ndarray, str]:
@@ -51,6 +55,7 @@ _CONVERTED = {"RGBA": "alpha channel ignored", "P": "palette image", "L": "greys
 def opened(path: Path) -> Iterator[Image.Image]:
     """Open an 8-bit image with all its pixels, or raise InputError if it is none."""
     try:
+        open_regular(path).close()  # else Pillow would wait at a pipe
         with Image.open(path, formats=IMAGE_FORMATS) as image:
             if any(";16" in str(tile[3]) for tile in image.tile):  # Pillow would drop the lower 8 of 16 bits unasked
                 raise InputError(f"{path}: 16 bits per channel; convert it to 8-bit RGB")
@@ -90,3 +95,32 @@ def find_images(folder: Path, mode: str) -> tuple[Path, ...]:
     if not images:
         raise InputError(f"{folder}: no images; expected {expected}")
     return tuple(sorted(images, key=lambda path: path.name))
+
+
+def embedded(path: Path) -> str:
+    """Return a file as an address that holds it whole; PNG and JPEG."""
+    return _address(read_bytes(path), "jpeg" if path.suffix.lower() in (".jpg", ".jpeg") else "png")
+
+
+def embedded_thumbnail(path: Path, is_mask: bool, side: int = SIDE) -> str:
+    """Return an image or a mask, reduced to a longest side in px, as an address that holds it.
+
+    An image is averaged, and compressed with loss; of a mask nearest pixels are taken, whose colours stay exact.
+
+    Raises
+    ------
+    InputError
+        If the file is no image.
+    """
+    image, _ = read_image(path)
+    scale = min(1, side / max(image.shape[:2]))
+    if scale < 1:
+        how = cv2.INTER_NEAREST if is_mask else cv2.INTER_AREA
+        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=how)
+    kind, options = ("png", [cv2.IMWRITE_PNG_COMPRESSION, 9]) if is_mask else ("jpeg", [cv2.IMWRITE_JPEG_QUALITY, 80])
+    _, content = cv2.imencode(f".{kind}", image[..., ::-1], options)
+    return _address(content.tobytes(), kind)
+
+
+def _address(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

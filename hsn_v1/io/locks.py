@@ -1,14 +1,13 @@
-"""Claims: a folder belongs to one run at a time, on one machine or on several that share a file system.
+"""Locks: a folder belongs to one run at a time, on one machine or on several that share a file system.
 
-The owner's file in the folder says who it is, and is touched every few seconds. An owner that is dead, or silent for a
-minute, loses its claim. Ages are those that the file system's own clock gives, so that machines need not agree on the
-time.
+The holder's file in the folder says who it is, and is touched every few seconds. A holder that is dead, or unresponsive
+for a minute, loses its lock. Ages are those that the file system's own clock gives, so that machines need not agree on
+the time.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import math
 import os
@@ -24,50 +23,55 @@ from pathlib import Path
 import psutil
 
 from ..errors import InputError
-from .writing import check_writable, remove_leftovers
+from ..file_names import file_name
+from .reading import read_json
+from .writing import check_writable, remove_leftovers, retried
 
 FILE = ".claim"
+LONGEST = 1 << 16  #: bytes of a lock's file
 BEAT = 10.0  #: seconds between two signs of life
-SILENCE = 60.0  #: seconds without one after which an owner on another machine counts as dead
+PATIENCE = 60.0  #: seconds without one after which a holder on another machine counts as dead
 
 
-class ClaimedError(InputError):
+class LockedError(InputError):
     """Another run works here."""
 
 
 @dataclass(frozen=True)
-class Claim:
-    """A folder that belongs to this run as long as the claim is held.
+class Lock:
+    """A folder that belongs to this run as long as the lock is held.
 
     Attributes
     ----------
     path : Path
-        The claim's file.
-    owner : str
-        Another one for each claim.
+        The lock's file.
+    key : str
+        Another one for each lock.
     lost : threading.Event
-        Set when another run was found to have taken the folder, as this one was silent for too long.
+        Set when another run was found to have taken the folder, as this one was unresponsive for too long.
     """
 
     path: Path
-    owner: str
+    key: str
     lost: threading.Event = field(default_factory=threading.Event)
 
     def check(self) -> None:
-        """Raise ClaimedError if another run has taken the folder: what is there now is that run's."""
-        if self.lost.is_set() or _read(self.path).get("owner") != self.owner:
+        """Raise LockedError if another run has taken the folder: what is there now is that run's."""
+        if self.lost.is_set() or _read(self.path).get("owner") != self.key:
             self.lost.set()
-            raise ClaimedError(f"{self.path.parent}: was taken by {_name(_read(self.path))}, as this run was silent")
+            raise LockedError(
+                f"{self.path.parent}: was taken by {_name(_read(self.path))}, as this run did not respond"
+            )
 
 
 @contextlib.contextmanager
-def claimed(
+def locked(
     folder: Path,
     beat: float = BEAT,
-    silence: float = SILENCE,
-    what: Path | None = None,
-    other: str = "choose another --out",
-) -> Iterator[Claim]:
+    patience: float = PATIENCE,
+    subject: Path | None = None,
+    advice: str = "choose another --out",
+) -> Iterator[Lock]:
     """Hold a folder until the end of the ``with`` block; it is made if need be, and removed if it is left empty.
 
     Parameters
@@ -75,102 +79,93 @@ def claimed(
     folder : Path
     beat : float
         Seconds between two signs of life.
-    silence : float
-        Seconds without one after which an owner on another machine counts as dead.
-    what : Path, optional
+    patience : float
+        Seconds without one after which a holder on another machine counts as dead.
+    subject : Path, optional
         What the folder stands for, in messages; itself, if left out.
-    other : str
+    advice : str
         What a run that finds it held can do instead of waiting.
 
     Raises
     ------
-    ClaimedError
+    LockedError
         If another run holds the folder; says which.
     """
-    claim, done = Claim(folder / FILE, uuid.uuid4().hex), threading.Event()
-    heart = threading.Thread(target=_live, args=(claim, beat, done), name="claim", daemon=True)
+    lock, done = Lock(folder / FILE, uuid.uuid4().hex), threading.Event()
+    heart = threading.Thread(target=_live, args=(lock, beat, done), name="lock", daemon=True)
     try:  # from here on: Ctrl-C may come at any moment
-        _take(claim, silence, f"{what or folder}", other)
+        _take(lock, patience, f"{subject or folder}", advice)
         heart.start()
-        yield claim
+        yield lock
     finally:
         done.set()
         if heart.ident:
             heart.join()
-        if not claim.lost.is_set():
-            _give_up(claim, silence)
+        if not lock.lost.is_set():
+            _release(lock, patience)
 
 
-def claimed_name(folder: Path, name: str, other: str = "choose another --name") -> AbstractContextManager[Claim]:
-    """Hold a name in a folder where several runs may write: a model's, a slide's.
-
-    Parameters
-    ----------
-    folder : Path
-    name : str
-    other : str
-        What a run that finds it held can do instead of waiting.
-
-    Raises
-    ------
-    ClaimedError
-        If another run holds the name; says which.
-    """
-    return claimed(folder / f".{name}.claim", what=folder / name, other=other)
+def locked_name(folder: Path, name: str, advice: str = "choose another --name") -> AbstractContextManager[Lock]:
+    """Hold a name in a folder where several runs may write, a model's or a slide's; otherwise as `locked`."""
+    return locked(folder / f".{file_name(name)}.claim", subject=folder / name, advice=advice)
 
 
 @contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[Claim]:
+def alone_in(folder: Path) -> Iterator[Lock]:
     """Hold a folder that a command writes to, once it is free of what killed runs left half-written.
 
     Raises
     ------
-    ClaimedError
+    LockedError
         If another run holds the folder; says which.
     InputError
         If nothing can be written there.
     """
-    with claimed(folder) as claim:
+    with locked(folder) as lock:
         check_writable(folder)
         remove_leftovers(folder)
-        yield claim
+        yield lock
 
 
-def is_claimed(folder: Path) -> bool:
+def is_locked(folder: Path) -> bool:
     """Tell whether a run holds a folder, as far as can be seen without writing there.
 
-    Of owners on other machines, whose clocks may differ, those count as dead that were silent for many times SILENCE.
+    Of holders on other machines, whose clocks may differ, those count as dead that showed no sign of life for many
+    times `PATIENCE`.
     """
     holder = _read(folder / FILE)
     if holder.get("host") == socket.gethostname():
         return _began(holder.get("pid")) == holder.get("began")
     with contextlib.suppress(OSError):
-        return bool(holder) and time.time() - (folder / FILE).stat().st_mtime < 10 * SILENCE
+        return bool(holder) and time.time() - (folder / FILE).stat().st_mtime < 10 * PATIENCE
     return False
 
 
-def _take(claim: Claim, silence: float, what: str, other: str) -> None:
-    while not _create(claim, what):
-        holder = _read(claim.path)
-        if holder and not _is_dead(claim.path, holder, silence):
-            raise ClaimedError(f"{what}: {_name(holder)} is working there; wait for its end, or {other}")
-        _take_away(claim.path, holder.get("owner"), silence)
+def _take(lock: Lock, patience: float, subject: str, advice: str) -> None:
+    while not _create(lock, subject):
+        holder = _read(lock.path)
+        if not holder:  # damaged, or not yet written where there are no hard links
+            time.sleep(0.1)
+            holder = _read(lock.path)
+        if holder and not _is_dead(lock.path, holder, patience):
+            raise LockedError(f"{subject}: {_name(holder)} is working there; wait for its end, or {advice}")
+        _take_away(lock.path, holder.get("owner"), patience)
 
 
-def _create(claim: Claim, what: str) -> bool:
-    """Write the claim's file whole, unless there is one."""
-    me = {"owner": claim.owner, "host": socket.gethostname(), "pid": os.getpid(), "began": _began(os.getpid())}
-    temporary = claim.path.with_name(f"{FILE}.{claim.owner}")
+def _create(lock: Lock, subject: str) -> bool:
+    """Write the lock's file whole, unless there is one."""
+    me = {"owner": lock.key, "host": socket.gethostname(), "pid": os.getpid(), "began": _began(os.getpid())}
+    temporary = lock.path.with_name(f"{FILE}.{lock.key}")
     try:
-        claim.path.parent.mkdir(parents=True, exist_ok=True)
+        lock.path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(json.dumps(me), encoding="utf-8")
-        _link(temporary, claim.path)
-    except (FileExistsError, FileNotFoundError):  # another's claim, or another that gave up the folder
-        if not claim.path.parent.is_dir() and claim.path.parent.exists():
-            raise InputError(f"{what}: is a file, expected a folder; choose another one") from None
+        _link(temporary, lock.path)
+    except (FileExistsError, FileNotFoundError):  # another's lock, or another that gave up the folder
+        if not lock.path.parent.is_dir() and lock.path.parent.exists():
+            raise InputError(f"{subject}: is a file, expected a folder; choose another one") from None
         return False
     except OSError as error:
-        raise InputError(f"{what}: cannot be written to ({error.strerror}); choose another folder") from error
+        raise InputError(f"{subject}: cannot be written to ({error.strerror}); choose another folder") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -181,26 +176,26 @@ def _link(source: Path, target: Path) -> None:
     """Give a file a second name, unless that is taken."""
     try:
         os.link(source, target)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
-            raise
-        with target.open("xb") as file:  # a file system without hard links, such as exFAT
+    except (FileExistsError, FileNotFoundError):
+        raise
+    except (OSError, AttributeError):  # without hard links, as on exFAT and shares, file systems say one thing or other
+        with target.open("xb") as file:
             file.write(source.read_bytes())
 
 
-def _live(claim: Claim, beat: float, done: threading.Event) -> None:
+def _live(lock: Lock, beat: float, done: threading.Event) -> None:
     while not done.wait(beat):
-        if _read(claim.path).get("owner") != claim.owner:
-            claim.lost.set()
+        if _read(lock.path).get("owner") != lock.key:
+            lock.lost.set()
             return
         with contextlib.suppress(OSError):
-            os.utime(claim.path)
+            os.utime(lock.path)
 
 
 def _read(path: Path) -> dict:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_json(path, LONGEST)
+    except InputError:
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -209,10 +204,10 @@ def _name(holder: dict) -> str:
     return f"another run (process {holder.get('pid', '?')} on {holder.get('host', '?')})"
 
 
-def _is_dead(path: Path, holder: dict, silence: float) -> bool:
+def _is_dead(path: Path, holder: dict, patience: float) -> bool:
     if holder.get("host") == socket.gethostname():
         return _began(holder.get("pid")) != holder.get("began")
-    return _age(path) > silence
+    return _age(path) > patience
 
 
 def _age(path: Path) -> float:
@@ -227,34 +222,34 @@ def _age(path: Path) -> float:
         clock.unlink(missing_ok=True)
 
 
-def _give_up(claim: Claim, silence: float) -> None:
-    folder = claim.path.parent
-    if _read(claim.path).get("owner") != claim.owner:
+def _release(lock: Lock, patience: float) -> None:
+    folder = lock.path.parent
+    if _read(lock.path).get("owner") != lock.key:
         return
     with contextlib.suppress(OSError):
-        latest = claim.path.stat().st_mtime - silence
+        latest = lock.path.stat().st_mtime - patience
         for stale in folder.glob(f"{FILE}.*"):  # of runs that were killed in between
             if stale.stat().st_mtime < latest:
                 stale.unlink()
-    _remove(claim.path, claim.owner)
+    _remove(lock.path, lock.key)
     with contextlib.suppress(OSError):  # it has files
         folder.rmdir()
 
 
-def _take_away(path: Path, owner: str | None, silence: float) -> None:
-    """Remove the claim of a dead owner. Of several that try, one may: else they would remove each other's claims."""
-    turn = path.with_name(f"{FILE}.over.{owner}")
+def _take_away(path: Path, key: str | None, patience: float) -> None:
+    """Remove the lock of a dead holder. Of several that try, one may: else they would remove each other's locks."""
+    turn = path.with_name(f"{FILE}.over.{file_name(str(key))}")
     try:
         turn.touch(exist_ok=False)
     except FileExistsError:
-        if _age(turn) > silence:  # who had the turn died, too
+        if _age(turn) > patience:  # who had the turn died, too
             turn.unlink(missing_ok=True)
         time.sleep(0.05)
         return
     except FileNotFoundError:  # the folder was given up meanwhile
         return
     try:
-        _remove(path, owner)
+        _remove(path, key)
     finally:
         turn.unlink(missing_ok=True)
 
@@ -262,20 +257,20 @@ def _take_away(path: Path, owner: str | None, silence: float) -> None:
 def _began(pid: object) -> float | None:
     try:
         return psutil.Process(pid).create_time()
-    except (psutil.Error, TypeError, ValueError):
+    except (psutil.Error, TypeError, ValueError, OverflowError):
         return None
 
 
-def _remove(path: Path, owner: str | None) -> None:
-    """Remove a claim's file if it is of this owner; of two that try, one does. A damaged file has no owner."""
+def _remove(path: Path, key: str | None) -> None:
+    """Remove a lock's file if it has this key; of two that try, one does. A damaged file has none."""
     taken = path.with_name(f"{FILE}.{uuid.uuid4().hex}")
-    if not path.exists() or _read(path).get("owner") != owner:
+    if not path.exists() or _read(path).get("owner") != key:
         return
     try:
-        path.rename(taken)
+        retried(path.rename, taken)
     except FileNotFoundError:
         return
-    if _read(taken).get("owner") != owner:  # a new owner's, that came in between
+    if _read(taken).get("owner") != key:  # of a new holder, that came in between
         with contextlib.suppress(FileExistsError):
             _link(taken, path)
     taken.unlink()

@@ -13,16 +13,17 @@ import h5py
 import numpy as np
 
 from ..adp import ADP
-from ..class_file import read_taxonomy
+from ..class_file import parse_taxonomy
 from ..densecrf import CRF
 from ..errors import InputError
+from ..file_names import file_name
 from ..histonet import PRECISIONS, HistoNet
 from ..keras_start import import_keras, limit_threads, quiet_start
 from ..labels import LabelSet, Taxonomy
 from ..parallel import outside_garbage_collection
 from .keras_json import build_model, portable, read_architecture
-from .reading import is_there, line_of
-from .sandbox import reading_apart
+from .reading import is_there, line_of, read_text
+from .sandbox import reading_in_sandbox
 from .weights import OUTPUTS, THRESHOLDS, Arrays, read_hdf5, read_mat
 from .writing import write_together
 
@@ -30,23 +31,47 @@ if TYPE_CHECKING:
     import keras
 
 
+ENDINGS = (".json", ".h5", ".mat", ".toml")  #: of a classifier's files
+
 #: Classifiers that come with this package: in the repository's folder `data`, or in the installed package.
 PACKAGE = Path(__file__).parents[1]
+LONGEST_CLASS_FILE = 1 << 20  #: bytes of a file of classes
+
 SHIPPED = PACKAGE / "models" if (PACKAGE / "models").is_dir() else PACKAGE.parent / "data"
 
 
 def find_model(root: Path, name: str) -> Path:
     """Return the folder of a classifier's files: ``<root>/data``, or that of the classifiers that are shipped."""
     folder = Path(root) / "data"
-    own = any(is_there(folder / f"{name}{suffix}") for suffix in (".json", ".h5", ".mat", ".toml"))
-    shipped = not own and is_there(SHIPPED / f"{name}.h5")
-    return SHIPPED if shipped else folder
+    own = any(is_there(model_file(folder, name, ending)) for ending in ENDINGS)
+    return SHIPPED if not own and is_there(model_file(SHIPPED, name, ".h5")) else folder
 
 
-def read_labels(folder: Path, name: str) -> Taxonomy:
-    """Return a classifier's classes: of ``<name>.toml`` or, without such a file, ADP's, as published."""
-    path = Path(folder) / f"{name}.toml"
-    return read_taxonomy(path) if is_there(path) else ADP
+def model_file(folder: Path, name: str, ending: str) -> Path:
+    """Return the path of a classifier's file: by its name, or by one that stands for it where that is none of a file.
+
+    Parameters
+    ----------
+    folder : Path
+    name : str
+        Any text, such as ``my model/x``.
+    ending : str
+        Such as ``.json``.
+    """
+    path, safe = Path(folder) / f"{name}{ending}", file_name(name)
+    return path if safe == name or is_there(path) else Path(folder) / f"{safe}{ending}"
+
+
+def read_taxonomy(folder: Path, name: str) -> Taxonomy:
+    """Return a classifier's classes: of ``<name>.toml`` or, without such a file, ADP's, as published.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or does not say what it should.
+    """
+    path = model_file(folder, name, ".toml")
+    return parse_taxonomy(read_text(path, LONGEST_CLASS_FILE), str(path)) if is_there(path) else ADP
 
 
 def read_crfs(
@@ -65,7 +90,8 @@ def read_crfs(
     crfs, notes = {}, []
     for label_set in label_sets:
         published = f"{label_set.name}_optimal_pcc.npy"
-        files = [path for path in (folder / f"{model_name}_{published}", folder / published) if is_there(path)]
+        tuned = model_file(folder, model_name, f"_{published}")
+        files = [path for path in (tuned, folder / published) if is_there(path)]
         crfs[label_set.name] = CRF.from_file(files[0]) if files else CRF()
         if not files:
             notes.append(f"{folder / published}: no such file; the CRF's default settings are used")
@@ -99,11 +125,11 @@ def load_histonet(folder: Path, name: str, threads: int | None = None, precision
     """
     folder = Path(folder)
     files = model_files(folder, name)
-    labels = read_labels(folder, name)
+    labels = read_taxonomy(folder, name)
     description = read_architecture(files[".json"])
     with (
-        reading_apart(read_hdf5, files[".h5"]) as weights,
-        reading_apart(read_mat, files[".mat"]) as table,
+        reading_in_sandbox(read_hdf5, files[".h5"]) as weights,
+        reading_in_sandbox(read_mat, files[".mat"]) as table,
         quiet_start(),
         outside_garbage_collection(),
     ):
@@ -123,13 +149,19 @@ def load_histonet(folder: Path, name: str, threads: int | None = None, precision
 
 def model_files(folder: Path, name: str) -> dict[str, Path]:
     """Return a classifier's files by their endings, or raise InputError if one is missing."""
-    files = {suffix: folder / f"{name}{suffix}" for suffix in (".json", ".h5", ".mat")}
     if not is_there(folder):
         raise InputError(f"{folder}: no such folder; it should hold the model's files, {name}.json, .h5 and .mat")
+    files = {ending: model_file(folder, name, ending) for ending in (".json", ".h5", ".mat")}
     for path in files.values():
-        if not is_there(path) or not path.is_file():
-            raise InputError(f"{path}: no such file; put it there, or choose another model than {name!r}")
+        if not is_there(path):
+            known = ", ".join(sorted({*models_in(folder), *models_in(SHIPPED)})) or "none"
+            raise InputError(f"{path}: no such file; put it there, or choose a model that is there: {known}")
     return files
+
+
+def models_in(folder: Path) -> list[str]:
+    """Return the names of the classifiers in a folder."""
+    return [path.stem for path in folder.glob("*.json") if path.with_suffix(".mat").exists()]
 
 
 def save_histonet(
@@ -170,7 +202,7 @@ def save_histonet(
         ".h5": weights.getvalue(),
         ".mat": table.getvalue(),
     }
-    write_together({folder / f"{name}{suffix}": content for suffix, content in contents.items()})
+    write_together({model_file(folder, name, ending): content for ending, content in contents.items()})
 
 
 def _check_outputs(path: Path, outputs: Iterable[str], labels: Taxonomy) -> None:
@@ -186,13 +218,13 @@ def _check_outputs(path: Path, outputs: Iterable[str], labels: Taxonomy) -> None
 
 def read_weights(path: Path) -> Arrays:
     """Return the weights of an ``.h5`` file by the layer's name and their own, or raise InputError."""
-    with reading_apart(read_hdf5, path) as weights:
+    with reading_in_sandbox(read_hdf5, path) as weights:
         return weights()
 
 
 def read_thresholds(path: Path, outputs: int) -> np.ndarray:
     """Return the thresholds of a ``.mat`` file, one for each output of the classifier, or raise InputError."""
-    with reading_apart(read_mat, path) as table:
+    with reading_in_sandbox(read_mat, path) as table:
         return _thresholds_of(table(), outputs, path)
 
 

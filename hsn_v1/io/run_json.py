@@ -1,16 +1,32 @@
-"""What results say of themselves in ``run.json``: the classes of a label set, so that a viewer needs no model."""
+"""``run.json``, the record of results: how they were made, and their classes, so that a viewer needs no model."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..labels import LabelSet
+from ..file_names import file_name
+from ..labels import Colour, LabelSet
+from .reading import read_json
 
 RECORD = "run.json"  #: name of the file in a results folder
+
+#: Types of what a record may hold: one that holds something else is damaged, or was not written by this package.
+FIELDS = {
+    "classes": dict,
+    "results": dict,
+    "failures": dict,
+    "facts": dict,
+    "columns": dict,
+    "files": list,
+    "notes": list,
+    "label sets": list,
+    "input": str,
+    "images": str,
+    "kind": str,
+}
 
 
 def record_of_label_set(label_set: LabelSet) -> dict[str, Any]:
@@ -30,9 +46,11 @@ def label_set_of(name: str, record: Mapping[str, Any]) -> LabelSet:
     Raises
     ------
     InputError
-        If the record is of another kind.
+        If the record is of another kind, or the name is none of a folder.
     """
     try:
+        if file_name(name) != name:
+            raise ValueError("its name is not that of a folder")
         unlabelled = {
             str(code): colour if isinstance(colour, int) else _colour(colour)
             for code, colour in record.get("unlabelled", {}).items()
@@ -47,10 +65,10 @@ def label_set_of(name: str, record: Mapping[str, Any]) -> LabelSet:
             other=record.get("other"),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{name}: no record of a label set ({error}); segment the input again") from error
+        raise InputError(f"{name!a}: no record of a label set ({error}); segment the input again") from error
 
 
-def _colour(values: Any) -> tuple[int, int, int]:
+def _colour(values: Any) -> Colour:
     red, green, blue = (int(value) for value in values)
     if not all(0 <= value <= 255 for value in (red, green, blue)):
         raise ValueError(f"colour {values}")
@@ -58,9 +76,10 @@ def _colour(values: Any) -> tuple[int, int, int]:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Return a results folder's record; empty if it has none, or one that cannot be read."""
+    """Return a results folder's record; empty if it has none, or a damaged one: not JSON, too large, of other types."""
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = read_json(folder / RECORD)
+    except InputError:
         return {}
-    return record if isinstance(record, dict) else {}
+    right = isinstance(record, dict) and all(isinstance(record.get(key, kind()), kind) for key, kind in FIELDS.items())
+    return record if right else {}

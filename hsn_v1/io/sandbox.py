@@ -40,8 +40,8 @@ _busy: set[subprocess.Popen] = set()  # of which none may be collected as garbag
 
 
 @contextlib.contextmanager
-def reader_of(path: Path) -> Iterator[Callable[..., Any]]:
-    """Start a reader for a file, and yield what calls functions in it; any thread may, one at a time has its turn.
+def sandbox_for(path: Path) -> Iterator[Callable[..., Any]]:
+    """Start a reader for a file, and yield a function that calls others in it; any thread may, one at a time.
 
     Parameters
     ----------
@@ -65,13 +65,15 @@ def reader_of(path: Path) -> Iterator[Callable[..., Any]]:
 
 
 @contextlib.contextmanager
-def reading_apart(read: Callable[[Path], Any], path: Path, seconds: float = SECONDS) -> Iterator[Callable[[], Any]]:
-    """Start to read a file, and yield what waits for its content; the reader ends with the context.
+def reading_in_sandbox(
+    read: Callable[[Path], Any], path: Path, seconds: float = SECONDS
+) -> Iterator[Callable[[], Any]]:
+    """Start to read a file, and yield a function that waits for its content; the reader ends with the context.
 
     Parameters
     ----------
     read : callable
-        See `reader_of`.
+        See `sandbox_for`.
     path : Path
     seconds : float
         For a small file.
@@ -79,7 +81,7 @@ def reading_apart(read: Callable[[Path], Any], path: Path, seconds: float = SECO
     Yields
     ------
     callable
-        Returns what `read` returns, and raises InputError as in `reader_of`.
+        Returns what `read` returns, and raises InputError as in `sandbox_for`.
     """
     seconds = _time_for(path, seconds)
     with _reader() as process:
@@ -160,19 +162,19 @@ def _requested(
 
     def answer() -> Any:
         try:
-            found = _unpacked(process.stdout)
-        except (ValueError, EOFError):
-            found = {}
+            reply = _unpacked(process.stdout)
+        except (ValueError, EOFError, RecursionError):
+            reply = {}
         late = timer.finished.is_set()
         timer.cancel()
-        if found.get("number") != number:  # or it answers what nobody waited for
+        if reply.get("number") != number:  # or it answers what nobody waited for
             _end(process)
             if late or process.returncode == -getattr(signal, "SIGXCPU", 0):
                 raise InputError(f"{path}: could not be read in {seconds:.0f} s; get the file again")
             raise InputError(f"{path}: so damaged that its reader died; get the file again")
-        if "error" in found:
-            raise InputError(found["error"])
-        return found["value"]
+        if "error" in reply:
+            raise InputError(reply["error"])
+        return reply["value"]
 
     return answer
 
@@ -197,11 +199,11 @@ def _unpacked(stream: BinaryIO) -> Any:
     return json.loads(stream.readline(), object_hook=partial(_with_array, stream))
 
 
-def _with_array(stream: BinaryIO, found: dict) -> dict | np.ndarray:
+def _with_array(stream: BinaryIO, item: dict) -> dict | np.ndarray:
     """Read the array that a stand-in stands for: the parser meets them in the order in which they were written."""
-    if list(found) != ["array"] or not isinstance(found["array"], list):
-        return found
-    kind, shape = found["array"]
+    if list(item) != ["array"] or not isinstance(item["array"], list):
+        return item
+    kind, shape = item["array"]
     array = np.empty(shape, kind)
     if array.size and stream.readinto(array.data.cast("B")) < array.nbytes:
         raise EOFError

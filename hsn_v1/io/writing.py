@@ -7,21 +7,22 @@ import csv
 import glob
 import hashlib
 import io
-import json
 import os
 import socket
 import tempfile
+import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import psutil
 
 from ..errors import InputError
+
+PAUSES = (0.05, 0.1, 0.2, 0.4)  #: seconds between tries to rename a file
 
 
 def check_writable(folder: Path) -> None:
@@ -46,7 +47,7 @@ def replacing(path: Path, flush: bool = True) -> Iterator[Path]:
             yield temporary
             if flush:
                 _flush(temporary)
-            temporary.replace(path)
+            retried(temporary.replace, path)
             if flush:
                 _flush_folder(path.parent)
         except BaseException:
@@ -79,10 +80,10 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
             with _naming(path, temporary[path]):
                 temporary[path].write_bytes(content)
                 _flush(temporary[path])
-        first.unlink(missing_ok=True)
+        retried(first.unlink, True)  # if it is there
         _flush_folder(first.parent)
         for path in (*others, first):
-            temporary[path].replace(path)
+            retried(temporary[path].replace, path)
             _flush_folder(path.parent)
     except BaseException:
         for path in temporary.values():
@@ -99,6 +100,16 @@ def _naming(path: Path, temporary: Path) -> Iterator[None]:
         if error.filename in (None, str(temporary)):
             error.filename, error.filename2 = str(path), None
         raise
+
+
+def retried(change: Callable, *arguments: object) -> None:
+    """Rename or remove a file; try for a second, as on Windows nobody may while a virus scanner reads it."""
+    for pause in PAUSES:
+        try:
+            return change(*arguments)
+        except PermissionError:
+            time.sleep(pause)
+    return change(*arguments)
 
 
 def _discard(path: Path) -> None:
@@ -163,26 +174,6 @@ def write_picture(path: Path, picture: np.ndarray, flush: bool = True) -> None:
     channels_reversed = picture[..., ::-1] if picture.ndim == 3 else picture
     _, encoded = cv2.imencode(path.suffix.lower(), channels_reversed)
     write_bytes(path, encoded.tobytes(), flush)
-
-
-def remove_results_of_another_run(record: Path, facts: dict[str, Any], results: Iterable[Path]) -> None:
-    """Make sure that what is in a folder was made in one way, so that what is there need not be made again.
-
-    Parameters
-    ----------
-    record : Path
-        JSON file of the facts that the folder's results were made with.
-    facts : dict
-        The same of the run that begins; of what JSON can hold.
-    results : iterable of Path
-        What is removed if the facts differ.
-    """
-    with contextlib.suppress(OSError, ValueError):  # a damaged record is none
-        if json.loads(record.read_text(encoding="utf-8")) == facts:
-            return
-    for path in results:
-        path.unlink(missing_ok=True)
-    write_bytes(record, json.dumps(facts, indent=1).encode())
 
 
 def write_row(path: Path, row: dict[str, float]) -> None:

@@ -13,6 +13,7 @@ from .. import evaluate
 from ..errors import InputError
 from ..hsn_v1 import STAGES
 from ..io.masks import Mask, mask_name, read_mask, read_objects
+from ..io.reading import read_json
 from ..io.writing import write_bytes
 from ..object_metrics import ObjectSums, object_sums
 from .outputs import OBJECTS, object_mask
@@ -117,7 +118,7 @@ def measure_written(settings: Settings, path: Path) -> ImageResult | None:
     Returns None if what was kept is damaged.
     """
     try:
-        kept = json.loads(kept_file(settings, path).read_text(encoding="utf-8"))
+        kept = read_json(kept_file(settings, path))
         scores, silent, note = kept["scores"], kept["silent"], kept["note"]
         masks = {
             (label_set.name, stage): read_mask(

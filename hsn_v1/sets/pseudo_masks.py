@@ -19,9 +19,10 @@ from ..densecrf import CRF
 from ..errors import InputError
 from ..hsn_v1 import localise_and_adjust, winners
 from ..io.locks import alone_in
+from ..io.made_with import forget_others
 from ..io.masks import mask_name, write_mask
 from ..io.reading import has_content
-from ..io.writing import remove_results_of_another_run, write_bytes
+from ..io.writing import write_bytes
 from ..labels import LabelSet
 from ..parallel import SMALL_IMAGES, worker_pool
 from .run import MADE_WITH, ClassifiedImage, finish_images
@@ -85,7 +86,7 @@ def _write_claimed(
     if not settings.resume:
         (settings.out / MADE_WITH).unlink(missing_ok=True)
     others = (file_of(settings.out, folder, path.name) for folder in (MASKS, *MAPS) for path in settings.images)
-    remove_results_of_another_run(settings.out / MADE_WITH, _facts(settings, classifier, known), others)
+    forget_others(settings.out / MADE_WITH, _facts(settings, classifier, known), others)
     failures = {
         path.name: f"{path}: no labels of it; add them, or take the image away"
         for path in settings.images

@@ -11,7 +11,7 @@ from ..densecrf.permutohedral import is_compiled
 from ..errors import InputError
 from ..histonet import HistoNet
 from ..io.images import find_images
-from ..io.models import find_model, load_histonet, read_labels
+from ..io.models import find_model, load_histonet, read_taxonomy
 from ..parallel import SMALL_IMAGES, available_cores, classifier_threads, start_workers
 from ..progress import progress_bar
 from .report import Report
@@ -80,7 +80,7 @@ class HistoSegNetV1:
             raise InputError(f"load_histonet: params has the keys {sorted(params)}, expected model_name alone")
         name = params["model_name"]
         folder = find_model(self.root, name)
-        labels = read_labels(folder, name)
+        labels = read_taxonomy(folder, name)
         settings = settings_from_params(self.params, labels, self.root, self.out, self.workers)
         settings = with_crfs(settings, folder, name, self.params["crf"])
         self.settings = replace(

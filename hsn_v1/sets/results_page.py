@@ -10,7 +10,7 @@ import numpy as np
 
 from ..evaluate import iou, mean_iou_present, occurring
 from ..hsn_v1 import STAGES
-from ..io.embedding import embedded, embedded_thumbnail
+from ..io.images import embedded, embedded_thumbnail
 from ..io.masks import mask_name
 from ..io.writing import write_bytes
 from ..labels import LabelSet

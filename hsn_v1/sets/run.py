@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..hsn_v1 import Segmentation, segment
 from ..io.images import read_image
 from ..io.locks import alone_in
-from ..io.writing import remove_results_of_another_run
+from ..io.made_with import forget_others
 from ..parallel import SMALL_IMAGES, outside_garbage_collection, side_by_side, worker_pool
 from ..show.charts import confusion_figure
 from .measure import keep, kept_file, measure, measure_written, read_truths
@@ -237,7 +237,7 @@ def keep_own_results(settings: Settings, classifier: Classifier) -> None:
         "version": __version__,
     }
     kept = [kept_file(settings, path) for path in settings.images]
-    remove_results_of_another_run(settings.out / MADE_WITH, facts, kept)
+    forget_others(settings.out / MADE_WITH, facts, kept)
 
 
 @cache  # a pool that is asked for again is warm

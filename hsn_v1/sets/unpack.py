@@ -18,7 +18,7 @@ from pathlib import Path, PureWindowsPath
 from typing import IO
 
 from ..errors import InputError
-from ..io.locks import claimed
+from ..io.locks import locked
 
 FOLDERS = {"data", "gt", "img"}
 RUBBISH = {".DS_Store", "Thumbs.db", "desktop.ini"}  #: what desktops leave in folders
@@ -190,7 +190,7 @@ def install(source: Path, root: Path, force: bool = False, track: Track = untrac
             if (old := [root / m.name for m in new if (root / m.name).exists()]) and not force:
                 more = f" and {len(old) - 1} more files" if len(old) > 1 else ""
                 raise InputError(f"{old[0]}{more}: not the same as in {source}; move it away, or use --force")
-            with claimed(root / BESIDE, what=root, other="choose another --root"), _emptied(root / BESIDE) as beside:
+            with locked(root / BESIDE, subject=root, advice="choose another --root"), _emptied(root / BESIDE) as beside:
                 for member in track(new, "unpacking"):
                     _unpack(member, beside / member.name)
                 for member in new:

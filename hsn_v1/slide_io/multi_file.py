@@ -7,8 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from xml.etree import ElementTree
 
+from ..errors import InputError
+from ..io.reading import opened, read_bytes
+
 #: Bytes of a DICOM file in which its header's first tags are.
 DICOM_HEADER = 1 << 16
+
+LONGEST_INDEX = 1 << 20  #: bytes of a Hamamatsu slide's index
 
 #: Kinds of DICOM images that are no slide.
 NOT_THE_SLIDE = ("LABEL", "OVERVIEW", "THUMBNAIL", "LOCALIZER")
@@ -38,7 +43,7 @@ def parts_of_slides(files: Iterable[Path]) -> dict[Path, str]:
 def _dicom_parts(files: list[Path]) -> dict[Path, str]:
     found, series = {}, {}
     for file in files:
-        header = file.read_bytes()[:DICOM_HEADER] if file.stat().st_size <= DICOM_HEADER else _begin(file)
+        header = _begin(file)
         kind = next((kind for kind in NOT_THE_SLIDE if kind in _dicom_text(header, 0x0008, 0x0008, b"CS")), "")
         if kind:
             found[file] = f"the {kind.lower()} image of a DICOM slide"
@@ -51,8 +56,11 @@ def _dicom_parts(files: list[Path]) -> dict[Path, str]:
 
 
 def _begin(file: Path) -> bytes:
-    with file.open("rb") as content:
-        return content.read(DICOM_HEADER)
+    try:
+        with opened(file) as content:
+            return content.read(DICOM_HEADER)
+    except InputError:  # which is reported where it is opened
+        return b""
 
 
 def _dicom_text(header: bytes, group: int, element: int, kind: bytes) -> str:
@@ -72,8 +80,8 @@ def _named_parts(indices: list[Path], here: list[Path]) -> dict[Path, str]:
     for index in indices:
         parser = configparser.ConfigParser(strict=False, interpolation=None)
         try:
-            parser.read_string(index.read_text(encoding="utf-8", errors="replace"))
-        except configparser.Error:
+            parser.read_string(read_bytes(index, LONGEST_INDEX).decode(errors="replace"))
+        except (configparser.Error, InputError):  # which is reported where it is opened
             continue
         named = {value.strip() for section in parser.values() for value in section.values()}
         found |= {file: f"part of the slide {index.name}" for file in here if file.name in named}

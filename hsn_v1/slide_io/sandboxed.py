@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..io.sandbox import reader_of
+from ..io.sandbox import sandbox_for
 from ..tiles import Window
 from .base import Level, Source, one_line
 from .formats import open_source
 
 
 @contextlib.contextmanager
-def opened_apart(path: Path) -> Iterator[Source]:
+def opened_in_sandbox(path: Path) -> Iterator[Source]:
     """Open a slide or image in a process of its own.
 
     Parameters
@@ -39,7 +39,7 @@ def opened_apart(path: Path) -> Iterator[Source]:
     """
     if not path.is_file():
         raise InputError(f"{path}: {'a folder, not a slide' if path.is_dir() else 'no such file'}")
-    with reader_of(path) as ask:
+    with sandbox_for(path) as ask:
 
         def level(number: int, height: int, width: int) -> Level:
             return Level(height, width, lambda window: ask(read_region, number, *astuple(window)))

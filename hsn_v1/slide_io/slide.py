@@ -14,7 +14,7 @@ from PIL import Image
 from ..errors import InputError
 from ..tiles import Window
 from .base import Level, Source
-from .sandboxed import opened_apart
+from .sandboxed import opened_in_sandbox
 
 #: Microns per pixel that a microscope or scanner can have; other figures, such as 72 dpi, are no scale.
 PLAUSIBLE_MPP = 0.05, 10.0
@@ -160,7 +160,7 @@ def open_slide(path: Path | str, mpp: float | None = None, override: bool = Fals
     if mpp is not None and not _plausible(mpp):
         raise InputError(f"--mpp {mpp:g}: expected {PLAUSIBLE_MPP[0]:g} to {PLAUSIBLE_MPP[1]:g}; {HOW_TO_FIND_MPP}")
     with contextlib.ExitStack() as stack:
-        source = stack.enter_context(opened_apart(path))
+        source = stack.enter_context(opened_in_sandbox(path))
         mpp, note = _scale(path, source, mpp, override)
         notes = (*(f"{path}: {one}" for one in source.notes), *note)
         return Slide(path, mpp, notes, source.levels, stack.pop_all().close, source.corner)

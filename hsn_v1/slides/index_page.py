@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..io.embedding import embedded
+from ..io.images import embedded
+from ..io.reading import read_table
 from ..io.writing import remove_leftovers, write_bytes, write_picture
 from ..labels import LabelSet
 from ..show.figures import colourise
@@ -151,8 +151,7 @@ def _view(out: Path, folder: Path, label_set: LabelSet, self_contained: bool) ->
 
 def _shares(path: Path, label_set: LabelSet) -> dict[str, float | None]:
     """Return the share of the tissue of each class that occurs, by its code; None for the background class."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["class"] in label_set.colours and int(row["pixels"])]
+    rows = [row for row in read_table(path) if row["class"] in label_set.colours and int(row["pixels"])]
     return {row["class"]: float(row["share_of_tissue"]) if row["share_of_tissue"] else None for row in rows}
 
 

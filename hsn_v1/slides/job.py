@@ -20,6 +20,7 @@ from PIL import Image
 from ..adjust import BACKGROUND_REACH
 from ..densecrf import CRF
 from ..errors import InputError
+from ..io.reading import open_regular
 from ..labels import LabelSet
 from ..tiles import Window
 from .grid import SlideGrid
@@ -140,13 +141,13 @@ class SlideJob:
 
 def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return a batch's scores (T, K), the outputs (N,) that have coarse CAMs, and these (T, N, h, w)."""
-    with path.open("rb") as file, np.load(file) as content:
+    with open_regular(path) as file, np.load(file) as content:
         return content["scores"], content["outputs"], content["cams"]
 
 
 def read_block(path: Path) -> np.ndarray:
     """Return the label map of a block, uint8."""
-    with Image.open(path, formats=["PNG"]) as picture:
+    with open_regular(path) as file, Image.open(file, formats=["PNG"]) as picture:
         return np.array(picture)
 
 

@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..io.locks import FILE as CLAIM
 from ..io.reading import has_content
 from ..io.run_json import RECORD, read_record
-from ..io.writing import check_writable, write_bytes
+from ..io.writing import check_writable, retried, write_bytes
 
 #: What a label set's folder holds when it is complete.
 RESULTS = ("*.ome.tif", "*.geojson", "areas.csv", "overview.png", "image.jpg", "mask.png")
@@ -133,7 +133,7 @@ def publish(folder: Path) -> None:
     for path in new:  # the record last
         if path.is_dir():
             shutil.rmtree(folder / path.name, ignore_errors=True)
-        path.replace(folder / path.name)
+        retried(path.replace, folder / path.name)
     current = read_record(folder).get("label sets", [])
     for name in old.get("label sets", []):
         if name not in current:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import InputError
-from ..io.locks import SILENCE, ClaimedError
+from ..io import locks
+from ..io.locks import LockedError
+from ..io.reading import read_table
 from ..io.writing import write_table
 from ..progress import Progress, progress_bars, reporter
 from ..show.html import PAGE, Table
@@ -37,7 +38,7 @@ Result = TypeVar("Result")
 SIDE_BY_SIDE = 4
 
 #: Seconds after which a run that died on another machine has lost its slides for sure.
-PATIENCE = 1.5 * SILENCE
+PATIENCE = 1.5 * locks.PATIENCE
 
 #: The table's columns of facts; see `Outcome`.
 FACTS = ("kind", "maps", "height", "width", "mpp", "tiles", "seconds")
@@ -186,14 +187,14 @@ def once_free(
 
     Raises
     ------
-    ClaimedError
+    LockedError
         If it stays another's.
     """
     deadline = time.monotonic() + patience
     while True:
         try:
             return task()
-        except ClaimedError:
+        except LockedError:
             if time.monotonic() > deadline:
                 raise
         check()
@@ -278,9 +279,9 @@ def write_all_areas(path: Path, outcomes: Sequence[Outcome]) -> None:
         for label_set in one.label_sets:
             areas = one.folder / label_set.name / "areas.csv"
             if areas.exists():
-                with areas.open(encoding="utf-8", newline="") as file:
-                    header, *found = csv.reader(file)
+                table = read_table(areas)
+                header = list(table[0]) if table else header
                 before, after = [one.folder.name, label_set.name], [one.columns.get(column, "") for column in own]
-                rows += [[*before, *row, *after] for row in found]
+                rows += [[*before, *row, *after] for row in (each.values() for each in table)]
     if rows:
         write_table(path, [["input", "label set", *header, *own], *rows])

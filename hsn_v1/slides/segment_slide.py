@@ -14,7 +14,7 @@ import numpy as np
 from .. import __version__
 from ..classify import Classifier
 from ..errors import InputError
-from ..io.locks import Claim, claimed
+from ..io.locks import Lock, locked
 from ..io.run_json import record_of_label_set
 from ..io.writing import write_picture
 from ..parallel import available_cores
@@ -104,7 +104,7 @@ def segment_opened(
     progress : callable
         See `progress.Progress`.
     """
-    with claimed(out / (name or slide.path.name)) as held:
+    with locked(out / (name or slide.path.name)) as held:
         return _segment_claimed(slide, classifier, method, held, workers, force, columns or {}, offset, progress)
 
 
@@ -112,7 +112,7 @@ def _segment_claimed(
     slide: Slide,
     classifier: Classifier,
     method: Method,
-    held: Claim,
+    held: Lock,
     workers: int | None,
     force: bool,
     columns: Mapping[str, str],

@@ -5,7 +5,6 @@ Checkpoints are arrays in a ``.npz``, made in memory: HDF5's library, which Kera
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError
-from ..io.reading import line_of
+from ..io.made_with import difference, read_facts
+from ..io.reading import line_of, open_regular
 from ..io.writing import write_bytes, write_table
 from .validation_report import LOG, read_log
 
@@ -34,26 +34,14 @@ def check_recipe(out: Path, recipe: dict[str, Any]) -> list[str]:
         If the folder holds a training by another recipe.
     """
     path, notes = out / RECIPE, []
-    known = recipe
-    with contextlib.suppress(FileNotFoundError):
-        known = _read_recipe(path)
-    if known is None:
+    before = read_facts(path) if path.exists() else recipe
+    if before is None:
         notes.append(f"{path}: cannot be read; training begins anew")
         forget(out)
-        known = recipe
-    changed = [f"{key} {known.get(key)}, not {value}" for key, value in recipe.items() if known.get(key) != value]
-    if changed:
-        raise InputError(f"{out}: holds a training with {changed[0]}; give the same options to go on, or another --out")
+    elif changed := difference(before, recipe):
+        raise InputError(f"{out}: holds a training with {changed}; give the same options to go on, or another --out")
     write_bytes(path, json.dumps(recipe, indent=1).encode())
     return notes
-
-
-def _read_recipe(path: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def forget(out: Path) -> None:
@@ -128,7 +116,7 @@ def _read(model: keras.Model, path: Path, notes: list[str]) -> list[np.ndarray] 
     """Return what a checkpoint holds, if it is there and fits a model; one that is damaged is removed, and noted."""
     shapes = [tuple(variable.shape) for variable in _state(model)]
     try:
-        with path.open("rb") as file, np.load(file) as content:
+        with open_regular(path) as file, np.load(file) as content:
             values = list(content.values())
         if [value.shape for value in values] != shapes:
             raise ValueError("it is of another network")

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..histonet import normalise
+from ..io.writing import retried
 from ..keras_start import import_keras
 from ..labels import Taxonomy
 from .augmentation import augmentation
@@ -149,7 +150,7 @@ def _course(recipe: Recipe, steps: int, out: Path) -> keras.callbacks.Callback:
                 self.least = logs["val_loss"]
                 keep(self.model, out / BEST)
             if (out / LAST).exists():
-                (out / LAST).replace(out / PREVIOUS)
+                retried((out / LAST).replace, out / PREVIOUS)
             keep(self.model, out / LAST)
 
         def _check(self, loss):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..io.models import save_histonet
+from ..io.models import model_file, save_histonet
+from ..io.reading import read_text
 from ..io.writing import write_bytes
 from ..keras_start import import_keras, quiet_start
 from .fit import batches, fit
@@ -56,7 +57,7 @@ def train(data: TrainingData, recipe: Recipe, job: Job, quiet: bool = False) -> 
         model = build_network(recipe, outputs, imagenet=job.weights == "imagenet")
     if job.weights not in ("none", "imagenet"):
         print(begin_with(model, Path(job.weights), data.labels.codes))
-    write_bytes(job.folder / f"{job.name}.toml", data.class_file.encode())  # from now on, it may be edited
+    write_bytes(model_file(job.folder, job.name, ".toml"), data.class_file.encode())  # from now on, it may be edited
     fit(model, data.train, data.validation, data.labels, recipe, job.epochs, job.out, quiet)
     judge = build_network(recipe, outputs, tile=data.judged.images.shape[1])
     judge.set_weights(model.get_weights())
@@ -66,6 +67,6 @@ def train(data: TrainingData, recipe: Recipe, job: Job, quiet: bool = False) -> 
     write_report(job.out, rows)
     final = build_network(recipe, outputs, tile=job.saved_tile)
     final.set_weights(model.get_weights())
-    class_file = (job.folder / f"{job.name}.toml").read_text(encoding="utf-8")
+    class_file = read_text(model_file(job.folder, job.name, ".toml"))
     save_histonet(job.folder, job.name, final, thresholds, data.labels.codes, class_file)
     return rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..evaluate import tissue_shares
+from ..io.reading import read_table
 from ..labels import LabelSet
 from .cache import Cache, stamp
 from .library import Entry
@@ -44,13 +44,12 @@ class Areas:
         path = entry.folder / label_set.name / "areas.csv"
         try:
             return self._read.get(stamp(path), lambda: _read_areas(path))
-        except (OSError, KeyError, ValueError, csv.Error):
+        except (OSError, KeyError, ValueError, TypeError):
             return {}
 
 
 def _read_areas(path: Path) -> dict[str, dict[str, float]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["class"] and int(row["pixels"])]
+    rows = [row for row in read_table(path) if row["class"] and int(row["pixels"])]
     return {
         row["class"]: {
             "pixels": int(row["pixels"]),

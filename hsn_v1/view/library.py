@@ -8,7 +8,6 @@ are asked for, so that a run in progress shows what is finished.
 from __future__ import annotations
 
 import contextlib
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +15,8 @@ from typing import Any
 
 from ..adp import LABEL_SETS
 from ..errors import InputError
-from ..io.locks import is_claimed
+from ..io.locks import is_locked
+from ..io.reading import read_table
 from ..io.run_json import RECORD, label_set_of, read_record
 from ..labels import LabelSet
 from .cache import Cache, stamp
@@ -214,9 +214,8 @@ def _written(folder: Path) -> float:
 def read_summary(folder: Path) -> list[dict[str, str]]:
     """Return the rows of the table that `segment` writes of all inputs; none if there is no table yet."""
     try:
-        with (folder / SUMMARY).open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-    except (OSError, ValueError, csv.Error):
+        return read_table(folder / SUMMARY)
+    except InputError:
         return []
 
 
@@ -259,7 +258,7 @@ def _progress(folder: Path, record: dict[str, Any]) -> tuple[str, str]:
     if isinstance(windows, int) and windows > 0 and names:
         finished = len([*(folder / "work" / "labels" / names[-1]).glob("[0-9]*.png")])
         done = f"{100 * min(1, finished / windows):.0f} % done"
-    if is_claimed(folder):
+    if is_locked(folder):
         return "in progress", done
     return "stopped", f"{done}; the same command goes on from there".removeprefix("; ")
 

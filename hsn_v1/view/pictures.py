@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError
-from ..io.sandbox import reader_of
+from ..io.sandbox import sandbox_for
 from ..slide_io.slide import Slide, open_slide
 from ..tiles import Window
 from .cache import Cache, stamp
@@ -124,7 +124,7 @@ def opened_picture(path: Path, mpp: float | None, readers: int = 1) -> Iterator[
     """Open a slide or image, with as many readers as may read it at once; InputError if it cannot be read."""
     with contextlib.ExitStack() as stack:
         free: SimpleQueue[Callable[..., Any]] = SimpleQueue()
-        free.put(stack.enter_context(reader_of(path)))
+        free.put(stack.enter_context(sandbox_for(path)))
 
         def ask(function: Callable, *arguments: int) -> Any:
             reader = free.get()
@@ -136,7 +136,7 @@ def opened_picture(path: Path, mpp: float | None, readers: int = 1) -> Iterator[
         size = ask(size_of)
         if size:
             for _ in range(1, readers):
-                free.put(stack.enter_context(reader_of(path)))
+                free.put(stack.enter_context(sandbox_for(path)))
 
             def region(level: int, column: int, row: int) -> Image.Image:
                 return Image.fromarray(ask(tile_of, level, column, row))

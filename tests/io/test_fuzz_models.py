@@ -7,8 +7,8 @@ from fuzz_models import changed_bytes, changed_json, toy_files
 from hsn_v1.densecrf import CRF
 from hsn_v1.errors import InputError
 from hsn_v1.io.keras_json import build_model, read_architecture
-from hsn_v1.io.models import read_labels
-from hsn_v1.io.sandbox import reading_apart
+from hsn_v1.io.models import read_taxonomy
+from hsn_v1.io.sandbox import reading_in_sandbox
 from hsn_v1.io.weights import read_hdf5, read_mat
 
 
@@ -21,7 +21,7 @@ def pristine(keras, tmp_path_factory):
 
 def apart(read):
     def read_it(_, path):
-        with reading_apart(read, path) as result:
+        with reading_in_sandbox(read, path) as result:
             return result()
 
     return read_it
@@ -32,7 +32,7 @@ READERS = {
     "bytes of .json": (20, changed_bytes, lambda keras, path: build_model(keras, read_architecture(path), path)),
     ".h5": (4, changed_bytes, apart(read_hdf5)),
     ".mat": (4, changed_bytes, apart(read_mat)),
-    ".toml": (100, changed_bytes, lambda _, path: read_labels(path.parent, "toy")),
+    ".toml": (100, changed_bytes, lambda _, path: read_taxonomy(path.parent, "toy")),
     ".npy": (100, changed_bytes, lambda _, path: CRF.from_file(path)),
 }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hsn_v1.errors import InputError
-from hsn_v1.io.models import SHIPPED, find_model, load_histonet, read_crfs, read_labels, read_thresholds, read_weights
+from hsn_v1.io.models import SHIPPED, find_model, load_histonet, read_crfs, read_taxonomy, read_thresholds, read_weights
 from hsn_v1.labels import Taxonomy
 
 MODEL = "histonet_X1.7_phantom"
@@ -69,9 +69,9 @@ def test_a_folder_without_permission_is_one_line(not_root):
     closed(not_root / "data")
     for call in (
         lambda: find_model(not_root, "x"),
-        lambda: read_labels(not_root / "data", "x"),
+        lambda: read_taxonomy(not_root / "data", "x"),
         lambda: load_histonet(not_root / "data", "x"),
-        lambda: read_crfs(not_root / "data", "x", (next(iter(read_labels(SHIPPED, MODEL).label_sets.values())),)),
+        lambda: read_crfs(not_root / "data", "x", (next(iter(read_taxonomy(SHIPPED, MODEL).label_sets.values())),)),
     ):
         with pytest.raises(InputError, match=r"data.*: cannot be opened \(Permission denied\)"):
             call()

@@ -8,9 +8,10 @@ import h5py
 import numpy as np
 import psutil
 import pytest
+from helpers import hang
 
 from hsn_v1.errors import InputError
-from hsn_v1.io.sandbox import reading_apart
+from hsn_v1.io.sandbox import reading_in_sandbox
 from hsn_v1.io.weights import read_hdf5
 
 KERNEL = np.arange(12, dtype=np.float32).reshape(3, 4)
@@ -129,7 +130,7 @@ def test_weights_are_read_by_layer_and_name(path):
 
 
 def test_another_process_reads_the_same(path):
-    with reading_apart(read_hdf5, path) as result:
+    with reading_in_sandbox(read_hdf5, path) as result:
         found = result()
     for layer, arrays in read_hdf5(path).items():
         for name, values in arrays.items():
@@ -160,7 +161,7 @@ def test_hostile_weights_are_refused_in_one_line(path, change, message):
 
 def test_what_another_process_refuses_is_said(path):
     spoil(path, HOSTILE["NaN"][0])
-    with reading_apart(read_hdf5, path) as result, pytest.raises(InputError, match=r"model\.h5: .* is not finite"):
+    with reading_in_sandbox(read_hdf5, path) as result, pytest.raises(InputError, match=r"model\.h5: .* is not finite"):
         result()
 
 
@@ -169,16 +170,14 @@ def test_what_another_process_refuses_is_said(path):
 def test_a_reader_that_hangs_is_ended(tmp_path):
     os.mkfifo(tmp_path / "model.h5")
     with (
-        reading_apart(read_hdf5, tmp_path / "model.h5", seconds=0.5) as result,
+        reading_in_sandbox(read_hdf5, tmp_path / "model.h5", seconds=0.5) as result,
         pytest.raises(InputError, match="could not be read"),
     ):
         result()
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes by name")
-def test_a_reader_that_dies_is_one_line(tmp_path):
-    os.mkfifo(tmp_path / "model.h5")
-    with reading_apart(read_hdf5, tmp_path / "model.h5") as result:
+def test_a_reader_that_dies_is_one_line(path):
+    with reading_in_sandbox(hang, path) as result:
         for child in psutil.Process().children():
             if any("hsn_v1.io.sandbox" in part for part in child.cmdline()):
                 child.kill()
@@ -191,9 +190,9 @@ def test_no_module_of_the_working_folder_is_taken(path, tmp_path):
     (tmp_path / "h5py.py").write_text("raise SystemExit('taken')")
     code = (
         "import sys; sys.path[:] = sys.argv.pop().splitlines()\n"
-        "from pathlib import Path\nfrom hsn_v1.io.sandbox import reading_apart\n"
+        "from pathlib import Path\nfrom hsn_v1.io.sandbox import reading_in_sandbox\n"
         "from hsn_v1.io.weights import read_hdf5\n"
-        "with reading_apart(read_hdf5, Path(sys.argv[1])) as result: print(*result())"
+        "with reading_in_sandbox(read_hdf5, Path(sys.argv[1])) as result: print(*result())"
     )
     command = [sys.executable, "-c", code, str(path), "\n".join(each for each in sys.path if each)]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -126,3 +126,24 @@ def test_an_error_names_the_file_and_not_its_temporary_name(tmp_path):
         write_bytes(tmp_path / "folder", b"x")
     assert caught.value.filename == str(tmp_path / "folder")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize("write", [lambda path: write_bytes(path, b"x"), lambda path: write_together({path: b"x"})])
+def test_files_that_a_virus_scanner_holds_are_renamed_a_little_later(tmp_path, monkeypatch, write):
+    kind, replace, refused = type(tmp_path), type(tmp_path).replace, []
+
+    def held(path, target):
+        if len(refused) < 2:
+            refused.append(target)
+            raise PermissionError(13, "The process cannot access the file", str(path))
+        return replace(path, target)
+
+    monkeypatch.setattr("hsn_v1.io.writing.PAUSES", (0, 0, 0))
+    monkeypatch.setattr(kind, "replace", held)
+    write(tmp_path / "x")
+    assert len(refused) == 2 and (tmp_path / "x").read_bytes() == b"x"
+    refused[:] = []
+    monkeypatch.setattr("hsn_v1.io.writing.PAUSES", (0,))
+    with pytest.raises(PermissionError, match="cannot access"):
+        write(tmp_path / "y")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]

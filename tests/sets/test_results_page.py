@@ -14,7 +14,7 @@ from PIL import Image
 from hsn_v1.adp import FUNC, GLAS, MORPH
 from hsn_v1.evaluate import confusion_matrix
 from hsn_v1.hsn_v1 import STAGES
-from hsn_v1.io.embedding import embedded_thumbnail
+from hsn_v1.io.images import embedded_thumbnail
 from hsn_v1.io.masks import mask_name
 from hsn_v1.io.writing import write_picture
 from hsn_v1.object_metrics import object_sums

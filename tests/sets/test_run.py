@@ -18,7 +18,7 @@ from hsn_v1.errors import InputError
 from hsn_v1.gradcam import localise
 from hsn_v1.hsn_v1 import STAGES, segment_image
 from hsn_v1.io.images import read_image
-from hsn_v1.io.locks import ClaimedError, claimed
+from hsn_v1.io.locks import LockedError, locked
 from hsn_v1.io.masks import read_mask
 from hsn_v1.io.writing import write_picture
 from hsn_v1.object_metrics import METRICS, object_metrics
@@ -387,8 +387,8 @@ def test_images_whose_maps_would_have_one_name_are_refused(root, toy_histonet):
 
 def test_a_second_run_into_the_same_folder_is_refused_and_the_folder_is_given_up(root, toy_histonet):
     with (
-        claimed(root / "out" / "patches"),
-        pytest.raises(ClaimedError, match=r"patches: another run \(process \d+ on .*\) is working there; wait"),
+        locked(root / "out" / "patches"),
+        pytest.raises(LockedError, match=r"patches: another run \(process \d+ on .*\) is working there; wait"),
     ):
         run(root, PATCHES, toy_histonet)
     assert not (root / "out" / "patches").exists()

@@ -15,7 +15,7 @@ from PIL import Image
 from hsn_v1.errors import InputError
 from hsn_v1.io import sandbox as apart
 from hsn_v1.io.memory import available_memory
-from hsn_v1.io.sandbox import reader_of
+from hsn_v1.io.sandbox import sandbox_for
 from hsn_v1.slide_io.slide import open_slide
 from hsn_v1.tiles import Window
 
@@ -67,7 +67,7 @@ def exits(path: Path):
 def test_values_and_arrays_come_back_as_they_were(tmp_path):
     (tmp_path / "a").touch()
     odd = ["ü\n\udcff", 1.5, {"array": None}, {"array": ["x"], "b": []}]
-    with reader_of(tmp_path / "a") as ask:
+    with sandbox_for(tmp_path / "a") as ask:
         found = ask(echo, odd)
     assert found["value"] == odd
     for array, expected in zip(found["arrays"], echo(None, None)["arrays"], strict=True):
@@ -87,7 +87,7 @@ def test_a_reader_that_spins_swallows_memory_or_dies_is_one_line(tmp_path, monke
     monkeypatch.setattr(apart, "SECONDS", 1.0)
     monkeypatch.setattr(apart, "_time_for", lambda path: 1.0)
     (tmp_path / "a").touch()
-    with pytest.raises(InputError, match=message) as caught, reader_of(tmp_path / "a") as ask:
+    with pytest.raises(InputError, match=message) as caught, sandbox_for(tmp_path / "a") as ask:
         ask(function)
     assert str(tmp_path / "a") in str(caught.value) and "\n" not in str(caught.value)
 

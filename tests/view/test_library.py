@@ -14,7 +14,7 @@ from viewing import GLAND, OTHER, draw_set, get, get_json, running, write_result
 
 from hsn_v1.adp import CLASSIFIER_MPP, FUNC, GLAS, LABEL_SETS, MORPH
 from hsn_v1.densecrf import CRF
-from hsn_v1.io.locks import claimed
+from hsn_v1.io.locks import locked
 from hsn_v1.io.run_json import label_set_of, record_of_label_set
 from hsn_v1.io.writing import write_picture
 from hsn_v1.sets.record import write_record
@@ -58,7 +58,7 @@ def test_a_run_in_progress_shows_what_is_finished(out):
     (out / "segmented" / "c.png" / "work").mkdir(parents=True)
     (out / "segmented" / "c.png" / "work" / "run.json").write_text('{"input": "c.png", "label sets": ["func"]}')
     library = Library.of(out)
-    with claimed(folder), claimed(out / "segmented" / "c.png"):
+    with locked(folder), locked(out / "segmented" / "c.png"):
         first, second, third = library.entries("segmented")
     assert (third.status, third.label_sets) == ("in progress", ())
     assert (first.status, [s.name for s in first.label_sets]) == ("done", ["morph", "func"])

@@ -12,7 +12,7 @@ import cv2
 from ...classify import Classifier
 from ...errors import InputError
 from ...io.memory import keep_freed_memory
-from ...io.models import find_model, load_histonet, model_files, read_crfs, read_labels
+from ...io.models import find_model, load_histonet, model_files, read_crfs, read_taxonomy
 from ...labels import Taxonomy
 from ...slide_io.slide import open_slide
 from ..plan import Method, Outcome
@@ -82,7 +82,7 @@ def unknown_methods(job: Job, entries: Sequence[Entry]) -> list[str]:
         folder = find_model(job.root, model)
         try:
             model_files(folder, model)
-            method_for(job.root, read_labels(folder, model), model, labels, job.options)
+            method_for(job.root, read_taxonomy(folder, model), model, labels, job.options)
             problems[model, labels] = ""
         except InputError as error:
             problems[model, labels] = f"{entry.name}: {error}"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from hsn_v1.__main__ import main
-from hsn_v1.io.locks import ClaimedError, claimed
+from hsn_v1.io.locks import LockedError, locked
 from hsn_v1.io.writing import write_picture
 from hsn_v1.slides.segment_many import once_free
 
@@ -116,12 +116,12 @@ def test_a_slide_waits_for_the_claim_of_a_worker_that_died_elsewhere(tmp_path):
     checked = []
 
     def task():
-        with claimed(tmp_path, silence=0.5):
+        with locked(tmp_path, silence=0.5):
             return "done"
 
     assert once_free(task, lambda: checked.append(1), patience=30, pause=0.1) == "done"
     assert checked  # so that a worker that has to end does not go on waiting
-    with claimed(tmp_path), pytest.raises(ClaimedError, match=f"process {os.getpid()} on"):
+    with locked(tmp_path), pytest.raises(LockedError, match=f"process {os.getpid()} on"):
         once_free(task, patience=0.3, pause=0.1)
 
 
