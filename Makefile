@@ -10,14 +10,14 @@
 # make clean            remove the environment, results and built files
 
 PYTHON ?= python3
-ROOT ?= .
+ROOT ?=
 BIN = .venv/bin
 READY = .venv/ready
 LOWEST = .venv/lowest
 
 demo: $(READY)
-	@$(BIN)/python demo_01_segment_patches.py --root "$(ROOT)"
-	@$(BIN)/python demo_02_segment_glas_patches.py --root "$(ROOT)"
+	@$(BIN)/python demo_01_segment_patches.py $(if $(ROOT),--root "$(ROOT)")
+	@$(BIN)/python demo_02_segment_glas_patches.py $(if $(ROOT),--root "$(ROOT)")
 
 quick: $(READY)
 	$(BIN)/python -m pytest -m "not slow" -n 2

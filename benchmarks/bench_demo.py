@@ -143,7 +143,7 @@ def main() -> None:
         runs = [run_as_command(command)[0] for _ in range(arguments.runs)]
         _, peak = run_as_command(command, watch=True)
         stages = time_stages(demo.PARAMS, demo.MODEL_NAME, root, Path(folder))
-    images = len(list((root / "img" / demo.INPUT_NAME).glob("*.[pP][nN][gG]")))
+    images = len(list((root / "img" / demo.PARAMS["input_name"]).glob("*.[pP][nN][gG]")))
     seconds = statistics.median(runs)
     figures = {
         "demo": DEMOS[arguments.demo],

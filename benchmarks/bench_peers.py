@@ -38,8 +38,8 @@ from bench_slide import load, make_slide
 from rich.console import Console
 from rich.table import Table
 
-from hsn_v1.commands.common import Source, official_or_phantoms
 from hsn_v1.histonet import HistoNet
+from hsn_v1.sets.demo_data import DemoData, choose_data
 from hsn_v1.slide_io.slide import open_slide
 from hsn_v1.slides import segment_slide as own_file
 from hsn_v1.slides import tiled as whole_slide
@@ -130,7 +130,7 @@ def slide_tiles(runs: int, python: str, size: int) -> Iterator[Row]:
         yield f"tiles of a phantom slide, {size} x {size} px, no CRF: TIAToolbox", in_turn(theirs, ours, runs)
 
 
-def published_demo(runs: int, checkout: Path, python: str, source: Source) -> Iterator[Row]:
+def published_demo(runs: int, checkout: Path, python: str, source: DemoData) -> Iterator[Row]:
     """Compare a demo's images with the published code, as whole processes."""
     with tempfile.TemporaryDirectory() as folder:
         both = [link_data(Path(folder) / name, source) for name in ("theirs", "ours")]
@@ -143,7 +143,7 @@ def published_demo(runs: int, checkout: Path, python: str, source: Source) -> It
         yield title, in_turn(theirs, ours, runs)
 
 
-def link_data(folder: Path, source: Source) -> Path:
+def link_data(folder: Path, source: DemoData) -> Path:
     """Return a folder with links to data, images and truth, and the model's CRF settings by the published names."""
     (folder / "data").mkdir(parents=True)
     for name in ("img", "gt"):
@@ -156,7 +156,7 @@ def link_data(folder: Path, source: Source) -> Path:
     return folder
 
 
-def call(python: str, folder: Path, code: Path, source: Source) -> None:
+def call(python: str, folder: Path, code: Path, source: DemoData) -> None:
     """Make the published calls in a process of its own."""
     arguments = [python, "-c", CALLS, json.dumps([dict(source.params), source.model_name])]
     environment = {**os.environ, "PYTHONPATH": str(code.resolve())}
@@ -174,12 +174,12 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=10_000, help="side of the phantom slide, in px at 0.25 mpp")
     parser.add_argument("--published", type=Path, metavar="DIR", help="checkout of the published code")
     parser.add_argument("--python", default=sys.executable, help="that of its environment (default: this one)")
-    parser.add_argument("--root", type=Path, default=REPOSITORY, help="folder with data, img and gt")
+    parser.add_argument("--root", type=Path, help="folder with data, img and gt (default: this one, or else phantoms)")
     parser.add_argument("--demo", type=int, choices=DEMOS, default=1)
     arguments = parser.parse_args()
     sys.path.insert(0, str(REPOSITORY))
     demo = importlib.import_module(DEMOS[arguments.demo])
-    source = official_or_phantoms(arguments.root, demo.PARAMS, demo.MODEL_NAME, {}, demo.PHANTOM)
+    source = choose_data(demo.PARAMS, demo.MODEL_NAME, demo.PHANTOM, arguments.root)
     peers = {
         "pydensecrf": importlib.util.find_spec("pydensecrf") and partial(dense_crf, arguments.runs),
         "TIAToolbox": arguments.tiatoolbox

@@ -14,7 +14,7 @@ from hsn_v1.hsn_v1 import STAGES
 from hsn_v1.io.images import read_image
 from hsn_v1.io.masks import read_mask
 from hsn_v1.io.models import load_histonet
-from hsn_v1.sets.settings import settings_from_params, with_crfs
+from hsn_v1.sets.settings import check_params, settings_from_params, with_crfs
 from hsn_v1.tiles import TileGrid
 
 pytestmark = pytest.mark.slow
@@ -33,7 +33,7 @@ def run(request, reference, histonet, tmp_path_factory):
     out = tmp_path_factory.mktemp(request.param)
     params = {"input_name": request.param, "htt_mode": htt_mode, "down_fac": down_fac, "verbosity": "QUIET"}
     hsn = HistoSegNetV1(params, reference / "real", out)
-    settings = settings_from_params(params, root=reference / "real", out=out)
+    settings = settings_from_params(check_params(params), root=reference / "real", out=out)
     hsn.settings = with_crfs(settings, reference / "real" / "data", "histonet_X1.7_clrdecay_5")
     hsn.histonet = histonet
     expected = {path.name[:-4]: np.load(path) for path in (reference / "reference" / request.param).glob("*.npz")}

@@ -9,11 +9,9 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from ..errors import InputError, Notice
 
@@ -168,53 +166,3 @@ def default_model(root: Path, labels: str | None) -> str:
         return OFFICIAL_MODEL
     note(f"{root / 'data'} has no {OFFICIAL_MODEL}: {PHANTOM_CAVEAT} (see the README)")
     return PHANTOM_GLAND_MODEL if labels == "glas" else PHANTOM_MODEL
-
-
-@dataclass(frozen=True)
-class Source:
-    """What a demo segments, with what, and where both lie.
-
-    Attributes
-    ----------
-    root : Path
-        Folder that has ``data``, ``img`` and ``gt``.
-    params : mapping
-        The published `params`; see `settings.PARAMS`.
-    model_name : str
-        Classifier in the folder ``data``.
-    published : mapping of str to mapping of str to float
-        Published metrics after the CRF, by the label set's name; empty for phantoms.
-    is_official : bool
-    """
-
-    root: Path
-    params: Mapping[str, Any]
-    model_name: str
-    published: Mapping[str, Mapping[str, float]]
-    is_official: bool = True
-
-
-def official_or_phantoms(
-    root: Path,
-    params: Mapping[str, Any],
-    model_name: str,
-    published: Mapping[str, Mapping[str, float]],
-    phantom: tuple[str, str],
-) -> Source:
-    """Choose the official data where a folder has any, and else the phantoms of this repository.
-
-    Parameters
-    ----------
-    root : Path
-        Folder that may have ``data``, ``img`` and ``gt``.
-    params, model_name, published, phantom
-        As in `demo.demo`.
-
-    Returns
-    -------
-    Source
-    """
-    if (root / "img" / params["input_name"]).exists() or any((root / "data").glob(f"{model_name}.*")):
-        return Source(root, params, model_name, published)
-    name, model_name = phantom
-    return Source(REPOSITORY, {**params, "input_name": name}, model_name, {}, is_official=False)

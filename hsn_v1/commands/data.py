@@ -46,20 +46,22 @@ def run(arguments: argparse.Namespace) -> int:
     findings = inspect(arguments.root, tracked)
     print_findings(findings)
     wrong = sum(not finding.ok for finding in findings)
-    print(f"{wrong} of {len(findings)} checks (✗): missing or different" if wrong else "all as published")
+    doubts = [f"{finding.subject}: {finding.doubt}" for finding in findings if finding.doubt]
+    for doubt in doubts:
+        print(f"not told (?): {doubt}")
+    as_published = "all as published, as far as can be told" if doubts else "all as published"
+    print(f"{wrong} of {len(findings)} checks (✗): missing or different" if wrong else as_published)
     return 1 if wrong else 0
 
 
 def print_findings(findings: list[Finding]) -> None:
     """Print what was found beside what the paper used."""
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
-    table = Table()
-    for heading in ("", "checked", "found", "published"):
-        table.add_column(heading, overflow="fold")
-    for finding in findings:
-        cells = "✓" if finding.ok else "✗", finding.what, finding.found, finding.expected
-        table.add_row(*map(Text, cells))  # as Text, since brackets in a file's name are no markup
-    Console().print(table)
+    from ..show.html import Table, for_terminal
+
+    rows = [
+        ("?" if f.doubt else "✓" if f.ok else "✗", f.subject, f"{f.found}\n{f.doubt}".rstrip(), f.expected)
+        for f in findings
+    ]
+    Console().print(for_terminal(Table("", ("", "checked", "found", "published"), rows, words=4)))

@@ -54,11 +54,11 @@ def _rows(root: Path, kind: str, cases: Mapping[str, float]) -> list[Row]:
     from ..hsn_v1 import segment_image
     from ..io.models import load_histonet
     from ..sets.examples import read_example
-    from ..sets.settings import settings_from_params, with_crfs
+    from ..sets.settings import check_params, settings_from_params, with_crfs
     from ..show.panels import case
 
     histonet = load_histonet(root / "data", MODELS[kind])
-    settings = with_crfs(settings_from_params(PARAMS[kind], root=root), root / "data", MODELS[kind])
+    settings = with_crfs(settings_from_params(check_params(PARAMS[kind]), root=root), root / "data", MODELS[kind])
     (label_set,) = settings.label_sets
     found = []
     for path in settings.images:

@@ -98,7 +98,13 @@ def read_crfs(
     return crfs, tuple(notes)
 
 
-def load_histonet(folder: Path, name: str, threads: int | None = None, precision: str = PRECISIONS[0]) -> HistoNet:
+def load_histonet(
+    folder: Path,
+    name: str,
+    threads: int | None = None,
+    precision: str = PRECISIONS[0],
+    labels: Taxonomy | None = None,
+) -> HistoNet:
     """Load a classifier from the three files that were published for it. None of them is trusted: see docs/security.md.
 
     Parameters
@@ -112,6 +118,8 @@ def load_histonet(folder: Path, name: str, threads: int | None = None, precision
         Threads that TensorFlow may use, from its first use in this process on; one for each core, if left out.
     precision : {"float32", "bfloat16"}
         How the convolutions compute.
+    labels : Taxonomy, optional
+        The classifier's classes, if they are read already.
 
     Returns
     -------
@@ -125,7 +133,7 @@ def load_histonet(folder: Path, name: str, threads: int | None = None, precision
     """
     folder = Path(folder)
     files = model_files(folder, name)
-    labels = read_taxonomy(folder, name)
+    labels = labels or read_taxonomy(folder, name)
     description = read_architecture(files[".json"])
     with (
         reading_in_sandbox(read_hdf5, files[".h5"]) as weights,

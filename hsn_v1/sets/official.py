@@ -1,6 +1,6 @@
-"""The authors' download: whether what is in place, and what it gives, is what the paper reports.
+"""What the paper used, and whether a folder or a run has the same.
 
-All numbers to compare with are in this file, except for the results, which the demos hold.
+All numbers to compare with are here, but for the results, which the demos hold.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,15 @@ if TYPE_CHECKING:
     import numpy as np
 
     from .report import Report
+    from .settings import Settings
 
 MODEL = "histonet_X1.7_clrdecay_5"
 PARAMETERS = 1_753_203
 THRESHOLDS = {"G.O": 0.777848, "T": 0.553801, "E": 0.720844}
+
+#: Digest of the weights' file, which nobody here has seen: other weights may have as many parameters.
+WEIGHTS_SHA256: str | None = None
+UNTOLD = "whether they are the authors' cannot be told"
 
 #: Settings of the dense CRF by label set, in the order of the fields of `CRF`.
 CRFS = {"morph": (1, 20, 10, 40, 50), "func": (3, 40, 10, 4, 25), "glas": (3, 40, 10, 4, 25)}
@@ -37,12 +43,11 @@ FIOU_WEIGHTS = {
 #: Largest difference to the published metrics that counts as reproduced.
 TOLERANCE = 1e-4
 
-
 EVERY_IMAGE = "one for every image"
 
 
 @dataclass(frozen=True)
-class ImageSet:
+class PublishedSet:
     """A published set: its number of images, its label sets, and its folder of one bitmap per image, if any."""
 
     images: int
@@ -50,39 +55,39 @@ class ImageSet:
     bitmaps: str | None = None
 
 
-IMAGE_SETS = {
-    "01_tuning_patch": ImageSet(50, ("morph", "func")),
-    "02_glas_full": ImageSet(165, ("glas",), "glas_multi_gland"),
+SETS = {
+    "01_tuning_patch": PublishedSet(50, ("morph", "func")),
+    "02_glas_full": PublishedSet(165, ("glas",), "glas_multi_gland"),
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was checked, what was found, and what the paper used, both to the digits that were published."""
+    """A check: its subject, its outcome and that of the paper, to the digits that were published.
 
-    what: str
+    `doubt` says what the check cannot tell.
+    """
+
+    subject: str
     found: str
     expected: str
+    doubt: str = ""
 
     @property
     def ok(self) -> bool:
-        """Whether it is what the paper used."""
+        """Whether it is what the paper used, as far as can be told."""
         return self.found == self.expected
 
 
 def inspect(root: Path, track: Track = untracked) -> list[Finding]:
-    """Hold what is in ROOT against what the paper used.
+    """Hold a folder's ``data``, ``gt`` and ``img`` against what the paper used.
 
     Parameters
     ----------
     root : Path
-        Folder that has ``data``, ``gt`` and ``img``.
+        Folder that has them.
     track : callable
         See `unpack.Track`.
-
-    Returns
-    -------
-    list of Finding
 
     Raises
     ------
@@ -91,8 +96,7 @@ def inspect(root: Path, track: Track = untracked) -> list[Finding]:
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected the one that has data, gt and img")
-    sets = [finding for name in IMAGE_SETS for finding in _inspect_set(root, name, track)]
-    return [*sets, *_inspect_model(root / "data")]
+    return [*(finding for name in SETS for finding in _inspect_set(root, name, track)), *_inspect_model(root / "data")]
 
 
 def _inspect_set(root: Path, name: str, track: Track) -> Iterator[Finding]:
@@ -100,7 +104,7 @@ def _inspect_set(root: Path, name: str, track: Track) -> Iterator[Finding]:
     from ..io.images import read_image
     from ..io.masks import read_mask
 
-    published = IMAGE_SETS[name]
+    published = SETS[name]
     folder = root / "img" / name
     images = _files(folder, ".png")
     _, broken = _read_all(read_image, track([folder / file for file in images], f"img/{name}"))
@@ -109,11 +113,10 @@ def _inspect_set(root: Path, name: str, track: Track) -> Iterator[Finding]:
         place = f"gt/{name}/{label_set}"
         truths = _files(root / place, ".png")
         both = [root / place / file for file in images if file in truths]
-        read = partial(read_mask, label_set=LABEL_SETS[label_set])
-        read_truths, broken = _read_all(read, track(both, place))
+        masks, broken = _read_all(partial(read_mask, label_set=LABEL_SETS[label_set]), track(both, place))
         yield _pairs(place, images, truths, broken)
-        pixels = sum(truth.pixels for truth in read_truths)
-        weights = _published_weights(label_set, frequency_weights(pixels)) if read_truths else "none"
+        pixels = sum(mask.pixels for mask in masks)
+        weights = _known_weights(label_set, frequency_weights(pixels)) if masks else "none"
         yield Finding(f"{place}: weights in fIoU", weights, _lines(FIOU_WEIGHTS[label_set]))
     if published.bitmaps:
         place = f"gt/{name}/{published.bitmaps}"
@@ -126,7 +129,9 @@ def _inspect_model(data: Path) -> Iterator[Finding]:
     from ..io.models import read_thresholds, read_weights
 
     def parameters(path: Path) -> str:
-        return f"{sum(values.size for arrays in read_weights(path).values() for values in arrays.values()):,}"
+        count = f"{sum(values.size for arrays in read_weights(path).values() for values in arrays.values()):,}"
+        is_known = WEIGHTS_SHA256 and sha256(path.read_bytes()).hexdigest() != WEIGHTS_SHA256
+        return f"{count} of other values" if is_known else count
 
     def thresholds(path: Path) -> str:
         values = read_thresholds(path, len(CLASSIFIER_CODES))
@@ -135,19 +140,20 @@ def _inspect_model(data: Path) -> Iterator[Finding]:
     def crf(path: Path) -> str:
         return _numbers(astuple(CRF.from_file(path))[:5])
 
-    yield _compare(data / f"{MODEL}.json", "architecture", lambda path: read_architecture(path) and "Keras", "Keras")
-    yield _compare(data / f"{MODEL}.h5", "parameters", parameters, f"{PARAMETERS:,}")
-    yield _compare(data / f"{MODEL}.mat", "thresholds", thresholds, _lines(THRESHOLDS))
+    def compare(file: str, subject: str, read: Callable[[Path], str], expected: str, doubt: str = "") -> Finding:
+        path = data / file
+        try:
+            found = read(path) if path.exists() else "no such file"
+        except InputError as error:
+            found = str(error)
+        return Finding(f"data/{file}: {subject}", found, expected, doubt if found == expected else "")
+
+    yield compare(f"{MODEL}.json", "architecture", lambda path: read_architecture(path) and "Keras", "Keras")
+    doubt = "" if WEIGHTS_SHA256 else UNTOLD
+    yield compare(f"{MODEL}.h5", "parameters", parameters, f"{PARAMETERS:,}", doubt)
+    yield compare(f"{MODEL}.mat", "thresholds", thresholds, _lines(THRESHOLDS))
     for name, settings in CRFS.items():
-        yield _compare(data / f"{name}_optimal_pcc.npy", "CRF settings", crf, _numbers(settings))
-
-
-def _compare(path: Path, what: str, read: Callable[[Path], str], expected: str) -> Finding:
-    try:
-        found = read(path) if path.exists() else "no such file"
-    except InputError as error:
-        found = str(error)
-    return Finding(f"data/{path.name}: {what}", found, expected)
+        yield compare(f"{name}_optimal_pcc.npy", "CRF settings", crf, _numbers(settings))
 
 
 def _files(folder: Path, suffix: str) -> list[str]:
@@ -172,8 +178,8 @@ def _pairs(place: str, wanted: list[str], found: list[str], broken: Iterable[str
     return Finding(place, "\n".join(differences) or EVERY_IMAGE, EVERY_IMAGE)
 
 
-def _published_weights(name: str, weights: np.ndarray) -> str:
-    """Return the weights whose published values are known, in words."""
+def _known_weights(name: str, weights: np.ndarray) -> str:
+    """Return those weights in fIoU whose published values are known, in words."""
     codes = LABEL_SETS[name].codes
     return _lines({code: weights[codes.index(code)] for code in FIOU_WEIGHTS[name]})
 
@@ -186,51 +192,39 @@ def _numbers(values: Iterable[float]) -> str:
     return ", ".join(f"{value:g}" for value in values)
 
 
-def is_complete(report: Report, root: Path, input_name: str, model_name: str) -> bool:
-    """Return whether a run was over a complete official set, with the official classifier and settings.
+# --- A run -----------------------------------------------------------------------------------------------------------
 
-    Parameters
-    ----------
-    report : Report
-        Its fIoU weights tell whether the ground truth is the official one.
-    root : Path
-        Folder that has ``data``.
-    input_name, model_name : str
-        The set's and the classifier's names.
+
+def obstacle(settings: Settings, report: Report) -> str:
+    """Return why a run's numbers do not compare with the published ones; empty if they do.
+
+    They do if it was over a complete official set, with the official classifier and settings.
     """
-    return (
-        model_name == MODEL
-        and input_name in IMAGE_SETS
-        and len(report.files) == IMAGE_SETS[input_name].images
-        and not report.failures
-        and all(_published_weights(name, w) == _lines(FIOU_WEIGHTS[name]) for name, w in report.weights.items())
-        and all(finding.ok for finding in _inspect_model(root / "data"))
-    )
+    folder = settings.images[0].parent
+    if folder.name not in SETS:
+        return f"{folder.name} is not the authors' set"
+    if len(report.files) != SETS[folder.name].images:
+        return f"{len(report.files)} of {SETS[folder.name].images} images"
+    if settings.model != MODEL:
+        return f"{settings.model} is not the authors' classifier"
+    for name, weights in report.weights.items():
+        if _known_weights(name, weights) != _lines(FIOU_WEIGHTS[name]):
+            return f"the ground truth of {name} is not the authors'"
+    different = [finding.subject for finding in _inspect_model(folder.parents[1] / "data") if not finding.ok]
+    return f"{different[0]} are not the authors'" if different else ""
 
 
-def reproduced(report: Report, published: Mapping[str, Mapping[str, float]], complete: bool) -> list[str]:
-    """Say of each label set whether its published metrics after the CRF were reproduced.
-
-    Parameters
-    ----------
-    report : Report
-    published : mapping of str to mapping of str to float
-        Published metrics, by the label set's name.
-    complete : bool
-        See `is_complete`; metrics of anything else compare with nothing.
-
-    Returns
-    -------
-    list of str
-        One line per label set.
-    """
+def verdicts(report: Report) -> list[str]:
+    """Return a line for each label set that compares with published metrics: whether they were reproduced."""
     from ..hsn_v1 import STAGES
 
     lines = []
-    for name in report.weights if complete else ():
-        found, known = report.metrics(name, STAGES[-1]), published.get(name, {})
-        off = {metric: found[metric] - known[metric] for metric in known}
-        numbers = ", ".join(f"{m} {found[m]:.6f} (published {known[m]:.6f}, difference {off[m]:+.6f})" for m in off)
+    for name, published in report.published.items():
+        found = report.metrics(name, STAGES[-1])
+        off = {metric: found[metric] - published[metric] for metric in published}
+        numbers = ", ".join(
+            f"{m} {found[m]:.6f} (published {published[m]:.6f}, difference {off[m]:+.6f})" for m in published
+        )
         verdict = "reproduced" if all(abs(value) <= TOLERANCE for value in off.values()) else "not reproduced"
-        lines.extend([f"{name}: {numbers}: {verdict} within 1e-4"] if off else [])
+        lines.append(f"{name}: {numbers}: {verdict} within 1e-4")
     return lines

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..densecrf.permutohedral import is_compiled
-from ..errors import InputError
+from ..errors import InputError, Notice
 from ..histonet import HistoNet
 from ..io.images import find_images
 from ..io.models import find_model, load_histonet, read_taxonomy
@@ -60,6 +61,7 @@ class HistoSegNetV1:
         grad_cams: bool = False,
     ) -> None:
         self.params = check_params(params)
+        self.images: tuple[Path, ...] = ()
         self.root, self.out, self.workers = Path(root), Path(out) if out else None, workers
         self.published, self.precision = published or {}, precision
         self.self_contained, self.grad_cams = self_contained, grad_cams
@@ -69,7 +71,8 @@ class HistoSegNetV1:
 
     def find_img(self) -> None:
         """Look up the images."""
-        find_images(self.root / "img" / self.params["input_name"], self.params["input_mode"])
+        folder = self.root.absolute() / "img" / self.params["input_name"]  # workers may have started in another folder
+        self.images = find_images(folder, self.params["input_mode"])
 
     def analyze_img(self) -> None:
         """Do nothing: the published code weighed classes here, which `run_batch` does."""
@@ -81,7 +84,7 @@ class HistoSegNetV1:
         name = params["model_name"]
         folder = find_model(self.root, name)
         labels = read_taxonomy(folder, name)
-        settings = settings_from_params(self.params, labels, self.root, self.out, self.workers)
+        settings = settings_from_params(self.params, labels, self.root, self.out, self.workers, self.images)
         settings = with_crfs(settings, folder, name, self.params["crf"])
         self.settings = replace(
             settings,
@@ -91,11 +94,10 @@ class HistoSegNetV1:
             grad_cams=self.grad_cams,
         )
         if not self._quiet and not is_compiled():
-            print("compiling the dense CRF for this machine, once: this takes some seconds more", flush=True)
-        start_workers(
-            self.settings.workers, warm_up, SMALL_IMAGES
-        )  # beside the classifier, which takes seconds to load
-        self.histonet = load_histonet(folder, name, classifier_threads(available_cores()), self.precision)
+            text = "compiling the dense CRF for this machine, once: this takes some seconds more"
+            warnings.warn(Notice(text), stacklevel=2)
+        start_workers(self.settings.workers, warm_up, SMALL_IMAGES)  # beside the classifier, which takes time to load
+        self.histonet = load_histonet(folder, name, classifier_threads(available_cores()), self.precision, labels)
 
     def run_batch(self) -> Report:
         """Segment all images, and write and measure the results."""

@@ -74,6 +74,10 @@ class Report:
     results : tuple of ImageResult
         Of each image, in the order of `files`.
     label_sets : tuple of LabelSet
+    published : mapping of str to mapping of str to float
+        Published metrics after the CRF, by the label set's name, if these compare.
+    comparison : str
+        Sentence on whether published metrics compare, for people to read; empty if there are none.
     """
 
     files: tuple[str, ...]
@@ -85,6 +89,8 @@ class Report:
     objects: dict[str, dict[str, dict[str, ObjectSums]]] = field(default_factory=dict)
     results: tuple[ImageResult, ...] = ()
     label_sets: tuple[LabelSet, ...] = ()
+    published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    comparison: str = ""
 
     def stages(self, name: str) -> dict[str, np.ndarray]:
         """Return a label set's confusion matrix after each stage."""
@@ -114,7 +120,7 @@ class Report:
         """The label sets with ground truth of which a part may not count, so that the benchmarks' protocols differ."""
         return [s for s in self.label_sets if s.name in self.weights and (s.background or s.unlabelled)]
 
-    def metric_rows(self, published: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
+    def metric_rows(self) -> list[list[str]]:
         """Return rows of label set, metric, its value after each stage and the published one, for people to read.
 
         Metrics as published; where a part of the ground truth may not count, then those of `evaluate.PROTOCOLS`.
@@ -122,7 +128,7 @@ class Report:
         rows = []
         for name in self.weights:
             stages = [self.metrics(name, stage) for stage in self.stages(name)]
-            rows += self._rows(name, stages, published.get(name, {}))
+            rows += self._rows(name, stages, self.published.get(name, {}))
         for label_set in self.with_excluded:
             for protocol in evaluate.PROTOCOLS:
                 stages = [self.protocol_metrics(label_set, protocol, stage) for stage in self.stages(label_set.name)]

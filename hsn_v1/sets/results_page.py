@@ -14,12 +14,12 @@ from ..io.images import embedded, embedded_thumbnail
 from ..io.masks import mask_name
 from ..io.writing import write_bytes
 from ..labels import LabelSet
-from ..object_metrics import METRICS
 from ..show.figures import STAGE_TITLES
 from ..show.gallery import Card, Gallery, Layer, Legend, View, entry_of
-from ..show.html import PAGE, Table, crf_facts, link_to, render, versions
+from ..show.html import PAGE, crf_facts, link_to, render, versions
 from .report import ImageResult, Report, stages_of
 from .settings import Settings
+from .tables import tables_of
 
 
 def write_page(settings: Settings, report: Report) -> None:
@@ -36,7 +36,7 @@ def write_page(settings: Settings, report: Report) -> None:
         title=settings.images[0].parent.name,
         caveat=settings.caveat,
         facts=facts(settings, report),
-        tables=[*metric_tables(report, settings.published), *object_tables(report)],
+        tables=tables_of(report),
         charts={s.name: charts(settings, report, s) for s in settings.label_sets if s.name in report.weights},
         gallery=gallery_of(settings, report),
         failures=report.failures,
@@ -57,32 +57,6 @@ def facts(settings: Settings, report: Report) -> dict[str, str]:
         **(crf_facts(settings.crfs) if settings.run_level >= 3 else {}),
         **versions(),
     }
-
-
-def metric_tables(report: Report, published: Mapping[str, Mapping[str, float]]) -> list[Table]:
-    """Return the table of metrics, if there is ground truth, with the published ones where there are any."""
-    if not report.confusions:
-        return []
-    header = ["label set", "metric", *STAGE_TITLES.values(), "published"]
-    note = (
-        "fIoU and mIoU as published: absent classes count as 0. mIoU (present): over the classes of the ground truth."
-    )
-    rows = report.metric_rows(published)
-    if any("(excluded)" in metric for _, metric, *_ in rows):
-        note += " (excluded), (background): as benchmarks score, without or with background (docs/benchmarks.md)."
-    if published:
-        note += " Published numbers: after the CRF, official weights, all images of the set."
-    return [Table("Metrics", header, rows, 2, note).without_empty_columns()]
-
-
-def object_tables(report: Report) -> list[Table]:
-    """Return a table of the object metrics of each label set that was compared with true objects."""
-    header = ["objects", "of", "images", *METRICS]
-    note = "As the GlaS challenge defines them, pooled over the images; of each image in NAME_object_metrics.csv."
-    return [
-        Table(f"Objects after CRF ({name})", header, report.object_rows(name), 2, note.replace("NAME", name))
-        for name in report.objects
-    ]
 
 
 def charts(settings: Settings, report: Report, label_set: LabelSet) -> dict[str, str]:

@@ -24,6 +24,7 @@ from ..io.locks import alone_in
 from ..io.made_with import forget_others
 from ..parallel import SMALL_IMAGES, outside_garbage_collection, side_by_side, worker_pool
 from ..show.charts import confusion_figure
+from . import official
 from .measure import keep, kept_file, measure, measure_written, read_truths
 from .outputs import (
     write_confusions,
@@ -120,9 +121,21 @@ def _run_claimed(settings: Settings, classifier: Classifier, on_image: Callable[
             raise InputError(next(iter(failures.values())))
         notes = [f"{path}: what was written of it before is damaged, and was made anew" for path in damaged]
         report = summarise(results, failures, (*settings.notes, *notes), settings.label_sets)
+        report = with_published(settings, report)
         write_report(settings, report, pool)
         write_record(settings, report)
     return report
+
+
+def with_published(settings: Settings, report: Report) -> Report:
+    """Return a report with the published metrics where these compare, and with a sentence on that."""
+    if not settings.published or not report.weights or settings.caveat:
+        return report
+    if reason := official.obstacle(settings, report):
+        return replace(report, comparison=f"Not comparable with the published numbers: {reason}.")
+    told = "" if official.WEIGHTS_SHA256 else f"; of the weights here, {official.UNTOLD}"
+    sentence = f"Published numbers: after the CRF, official weights, all images of the set{told}."
+    return replace(report, published=settings.published, comparison=sentence)
 
 
 def finish_images(

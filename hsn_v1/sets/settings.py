@@ -174,13 +174,14 @@ def settings_from_params(
     root: Path = Path(),
     out: Path | None = None,
     workers: int | None = None,
+    images: tuple[Path, ...] = (),
 ) -> Settings:
-    """Look up images, label sets and ground truth for the published `params`.
+    """Return the settings of the published `params`.
 
     Parameters
     ----------
     params : mapping
-        See `PARAMS`.
+        See `check_params`.
     labels : Taxonomy
         The classifier's, which has the label sets that ``htt_mode`` names.
     root : Path
@@ -189,18 +190,19 @@ def settings_from_params(
         Folder to write to; ``<root>/out/<input_name>``, if left out.
     workers : int, optional
         Number of worker processes; one for each core, if left out.
+    images : tuple of Path, optional
+        The images, if they are looked up already.
 
     Raises
     ------
     InputError
         If a value is of no use, or a folder or an image is missing.
     """
-    params = check_params(params)
     root = Path(root).absolute()  # worker processes may have started in another folder
     if workers is not None and not _is_count(workers):
         raise InputError(f"workers is {workers!r}; expected a positive whole number")
     name, label_sets = params["input_name"], labels.group(params["htt_mode"])
-    images = find_images(root / "img" / name, params["input_mode"])
+    images = images or find_images(root / "img" / name, params["input_mode"])
     truth = root / "gt" / name if params["gt_mode"] in ("on", True) else None
     for label_set in label_sets:
         if truth and not (truth / label_set.name).is_dir():

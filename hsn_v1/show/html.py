@@ -9,11 +9,14 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from .. import __version__
 from ..densecrf import CRF
+
+if TYPE_CHECKING:
+    import rich.table
 
 PAGE = "index.html"  #: name of the page in a run's folder
 
@@ -37,6 +40,19 @@ class Table:
         rows = [[row[i] for i in keep] for row in self.rows]
         words = sum(i < self.words for i in keep)
         return replace(self, header=[self.header[i] for i in keep], rows=rows, words=words)
+
+
+def for_terminal(table: Table, caption: str = "") -> rich.table.Table:
+    """Return a table as `rich` prints it; words to the left, numbers to the right."""
+    import rich.table
+    from rich.text import Text
+
+    shown = rich.table.Table(title=Text(table.title) if table.title else None, caption=caption)
+    for number, heading in enumerate(table.header):
+        shown.add_column(heading, justify="left" if number < table.words else "right", overflow="fold")
+    for row in table.rows:
+        shown.add_row(*map(Text, row))  # as Text, since brackets in a name are no markup
+    return shown
 
 
 def render(template: str, *, caveat: str = "", **context: Any) -> str:

@@ -6,24 +6,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from demo_01_segment_patches import segment
-from hsn_v1.commands import common
-from hsn_v1.commands import demo as cli
+import demo_01_segment_patches as script
+from hsn_v1.commands.common import exit_status
 from hsn_v1.io import models
 from hsn_v1.io.writing import write_picture
+from hsn_v1.sets import demo_data
 
 pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).parents[2]
 PARAMS = {"input_name": "patches", "htt_mode": "func"}
-PUBLISHED = {"func": {"fIoU": 0.54217157, "mIoU": 0.55052868}}
 
 
 @pytest.fixture
 def demo(monkeypatch):
     def call(*arguments, params=PARAMS, model="toy"):
         monkeypatch.setattr(sys, "argv", ["demo", *map(str, arguments)])
-        return cli.demo("Test.", segment, params, model, PUBLISHED, ("patches", "toy"))
+        monkeypatch.setattr(script, "PARAMS", params)
+        monkeypatch.setattr(script, "MODEL_NAME", model)
+        monkeypatch.setattr(script, "PHANTOM", ("patches", "toy"))
+        return exit_status(script.main)
 
     return call
 
@@ -32,9 +34,10 @@ def test_a_run_ends_with_a_table_and_where_the_files_are(demo, root, tmp_path, c
     assert demo("--root", root, "--out", tmp_path / "there", "--workers", 2, "--grad-cams") == 0
     out, err = capsys.readouterr()
     assert "4 of 4 images" in out
-    assert "0.5505" in out
+    assert "Not comparable with the published numbers: patches is not the authors' set." in " ".join(out.split())
+    assert "0.5505" not in out
     assert f"results in {tmp_path / 'there' / 'index.html'}\n" in out
-    assert "0.5505" in (tmp_path / "there" / "index.html").read_text(encoding="utf-8")
+    assert "0.5505" not in (tmp_path / "there" / "index.html").read_text(encoding="utf-8")
     assert (tmp_path / "there" / "func" / "patch" / "b c.png").exists()
     assert [*(tmp_path / "there" / "func" / "gradcam_unadjusted").iterdir()]
     assert err == ""
@@ -46,7 +49,7 @@ def test_objects_have_a_table_where_true_ones_are_known(demo, root, capsys):
         write_picture(root / "gt" / "glands" / "glas_multi_gland" / f"{file}.bmp", labels)
     assert demo("--root", root, "--workers", 2, params={"input_name": "glands", "htt_mode": "glas"}) == 0
     out, _ = capsys.readouterr()
-    assert "glas: objects after CRF" in out
+    assert "Objects after CRF (glas)" in out
     assert len(re.findall(r"│ all +│ +2 │", out)) == 2
     assert "test A" not in out
 
@@ -68,7 +71,7 @@ def test_a_failed_image_is_told_and_makes_the_status_1(demo, root, capsys):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda root: (root / "img").rename(root / "moved"), "img/patches: no such folder"),
+        (lambda root: (root / "img").rename(root / "moved"), "img: no such folder"),
         (lambda root: (root / "gt").rename(root / "moved"), "gt/patches/func: no such folder"),
         (lambda root: (root / "data").rename(root / "moved"), "data: no such folder"),
         (lambda root: (root / "data" / "toy.h5").write_bytes(b""), "toy.h5: not a file of Keras weights"),
@@ -87,27 +90,45 @@ def test_what_cannot_be_used_is_one_line_and_status_2(demo, root, capsys, spoil,
 
 
 @pytest.mark.parametrize(
-    ("script", "name"),
+    ("demo_script", "name"),
     [("demo_01_segment_patches.py", "01_tuning_patch"), ("demo_02_segment_glas_patches.py", "02_glas_full")],
 )
-def test_an_official_set_that_is_not_whole_is_an_error(script, name, tmp_path):
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "histonet_X1.7_clrdecay_5.h5").write_bytes(b"")
-    done = subprocess.run([sys.executable, REPOSITORY / script, "--root", tmp_path], capture_output=True, text=True)
+def test_an_official_set_that_is_not_whole_is_an_error(demo_script, name, tmp_path):
+    for folder in ("data", "img"):
+        (tmp_path / folder).mkdir()
+    done = subprocess.run(
+        [sys.executable, REPOSITORY / demo_script, "--root", tmp_path], capture_output=True, text=True
+    )
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == f"error: {tmp_path / 'img' / name}: no such folder; it should hold the images\n"
 
 
 def test_without_official_data_phantoms_serve_and_the_first_line_says_so(demo, root, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(common, "REPOSITORY", root)
+    monkeypatch.setattr(demo_data, "REPOSITORY", root)
     monkeypatch.setattr(models, "SHIPPED", root / "data")
-    elsewhere = tmp_path / "elsewhere"
-    assert demo("--root", elsewhere, "--workers", 2, params={**PARAMS, "input_name": "official"}, model="other") == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert demo("--workers", 2, params={**PARAMS, "input_name": "official"}, model="other") == 0
     first, *_ = capsys.readouterr().out.splitlines()
-    assert first.startswith(f"{elsewhere} has no official data")
+    assert first.startswith(f"{tmp_path / 'elsewhere'} has no official data")
     assert "phantoms" in first
-    assert (elsewhere / "out" / "patches" / "func" / "patch" / "b c.png").exists()
+    assert (tmp_path / "elsewhere" / "out" / "patches" / "func" / "patch" / "b c.png").exists()
+    assert not (root / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "near"), [("", "hsn_data"), ("hsn_dta", "hsn_data"), ("hsn_data/img", "hsn_data"), ("other/none", None)]
+)
+def test_a_root_without_data_is_an_error_that_names_what_is_near(demo, tmp_path, capsys, given, near):
+    for folder in ("data", "img"):
+        (tmp_path / "a" / "hsn_data" / folder).mkdir(parents=True)
+    root = tmp_path / "a" / given
+    assert demo("--root", root) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    advice = f"; did you mean {tmp_path / 'a' / near}?" if near else ", as in the authors' download"
+    assert err == f"error: {root / 'data'}: no such folder; expected data, img and gt in {root}{advice}\n"
     assert not (root / "out").exists()
 
 

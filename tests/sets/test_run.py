@@ -27,7 +27,7 @@ from hsn_v1.sets.measure import compare_objects
 from hsn_v1.sets.outputs import OBJECTS
 from hsn_v1.sets.run import run as run_set
 from hsn_v1.sets.run import warm_up
-from hsn_v1.sets.settings import Settings, settings_from_params, with_crfs
+from hsn_v1.sets.settings import Settings, check_params, settings_from_params, with_crfs
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +42,9 @@ def test_workers_warm_up(crf):
 
 def run(root, params, histonet, out=None):
     hsn = HistoSegNetV1(params, root, out, workers=2)
-    hsn.settings = with_crfs(settings_from_params(params, root=root, out=out, workers=2), root / "data", "toy")
+    hsn.settings = with_crfs(
+        settings_from_params(check_params(params), root=root, out=out, workers=2), root / "data", "toy"
+    )
     hsn.histonet = histonet
     return hsn.run_batch()
 
@@ -208,7 +210,7 @@ def test_run_level_2_stops_before_the_crf(root, toy_histonet):
 
 def test_grad_cams_are_written_on_request_and_else_removed(root, toy_histonet):
     params, out = {**PATCHES, "run_level": 2}, root / "out" / "patches"
-    settings = settings_from_params(params, root=root, workers=2)
+    settings = settings_from_params(check_params(params), root=root, workers=2)
     run_set(replace(settings, grad_cams=True), toy_histonet)
     image, _ = read_image(root / "img" / "patches" / "a#1.png")
     ((_, _, tiles),) = classify([(None, image)], toy_histonet)

@@ -39,7 +39,9 @@ def test_unknown_and_missing_keys_are_named():
 
 
 def test_settings_of_the_published_params(root):
-    settings = settings_from_params({**GOOD, "save_types": [1, 0, 0, 1], "down_fac": 2}, root=root, workers=3)
+    settings = settings_from_params(
+        check_params({**GOOD, "save_types": [1, 0, 0, 1], "down_fac": 2}), root=root, workers=3
+    )
     assert [path.name for path in settings.images] == ["a#1.png", "b c.png", "d.png_crop_1.png", "ü.PNG"]
     assert settings.label_sets == (MORPH, FUNC)
     assert settings.out == root / "out" / "patches"
@@ -48,7 +50,7 @@ def test_settings_of_the_published_params(root):
 
 
 def test_a_model_may_have_crf_settings_of_its_own(root):
-    settings = settings_from_params(GOOD, root=root)
+    settings = settings_from_params(check_params(GOOD), root=root)
     np.save(root / "data" / "mine_func_optimal_pcc.npy", [[1, 2, 3, 4, 5, 5]])
     crfs = with_crfs(settings, root / "data", "mine").crfs
     assert crfs == {"morph": CRF(1, 20, 10, 40, 50), "func": CRF(1, 2, 3, 4, 5)}
@@ -57,7 +59,7 @@ def test_a_model_may_have_crf_settings_of_its_own(root):
 
 def test_default_crf_settings_are_told(root):
     (root / "data" / "func_optimal_pcc.npy").unlink()
-    settings = with_crfs(settings_from_params(GOOD, root=root), root / "data", "toy")
+    settings = with_crfs(settings_from_params(check_params(GOOD), root=root), root / "data", "toy")
     assert settings.crfs["func"] == CRF(3, 30, 10, 20, 50)
     (note,) = settings.notes
     assert "func_optimal_pcc.npy: no such file" in note
@@ -66,24 +68,24 @@ def test_default_crf_settings_are_told(root):
 @pytest.mark.parametrize("workers", [0, -1, 1.5])
 def test_workers_must_be_positive(root, workers):
     with pytest.raises(InputError, match=f"workers is {workers}"):
-        settings_from_params(GOOD, root=root, workers=workers)
+        settings_from_params(check_params(GOOD), root=root, workers=workers)
 
 
 def test_missing_and_empty_folders_are_named(root):
     with pytest.raises(InputError, match="img/other: no such folder"):
-        settings_from_params({"input_name": "other"}, root=root)
+        settings_from_params(check_params({"input_name": "other"}), root=root)
     (root / "img" / "other").mkdir()
     (root / "img" / "other" / "x.jpg").write_bytes(b"")
     with pytest.raises(InputError, match="img/other: no images; expected PNG files"):
-        settings_from_params({"input_name": "other"}, root=root)
+        settings_from_params(check_params({"input_name": "other"}), root=root)
     with pytest.raises(InputError, match=r"gt/patches/glas: no such folder; .*gt_mode off"):
-        settings_from_params({**GOOD, "htt_mode": "glas"}, root=root)
-    assert settings_from_params({**GOOD, "htt_mode": "glas", "gt_mode": "off"}, root=root).truth is None
+        settings_from_params(check_params({**GOOD, "htt_mode": "glas"}), root=root)
+    assert settings_from_params(check_params({**GOOD, "htt_mode": "glas", "gt_mode": "off"}), root=root).truth is None
 
 
 def test_a_label_set_that_the_model_lacks_is_named(root):
     with pytest.raises(InputError, match="all: no label set of this classifier; it has morph, func, glas, both"):
-        settings_from_params({**GOOD, "htt_mode": "all"}, root=root)
+        settings_from_params(check_params({**GOOD, "htt_mode": "all"}), root=root)
 
 
 def test_tiles_of_a_slide_are_those_that_end_in_f1(tmp_path):

@@ -10,7 +10,6 @@ from PIL import Image
 from hsn_v1.adp import CLASSIFIER_CODES, FUNC, GLAS, MORPH
 from hsn_v1.classify import ClassifiedTiles
 from hsn_v1.commands import picture
-from hsn_v1.commands.common import REPOSITORY, official_or_phantoms
 from hsn_v1.sets.report import ImageResult, summarise
 from hsn_v1.show import panels
 from hsn_v1.show.sheets import Row, Swatch
@@ -130,17 +129,6 @@ def test_images_are_ranked_by_the_classes_that_they_have():
         ("c.png", pytest.approx(0.5)),
         ("a.png", pytest.approx(0.3)),
     ]
-
-
-def test_official_data_are_chosen_where_there_are_any(tmp_path):
-    arguments = {"input_name": "official"}, "model", {"func": {"mIoU": 0.5}}, ("phantoms", "phantom_model")
-    source = official_or_phantoms(tmp_path, *arguments)
-    assert (source.root, source.params["input_name"], source.model_name) == (REPOSITORY, "phantoms", "phantom_model")
-    assert not source.is_official and not source.published
-    (tmp_path / "img" / "official").mkdir(parents=True)
-    source = official_or_phantoms(tmp_path, *arguments)
-    assert (source.root, source.params["input_name"], source.model_name) == (tmp_path, "official", "model")
-    assert source.is_official and source.published == {"func": {"mIoU": 0.5}}
 
 
 @pytest.fixture
