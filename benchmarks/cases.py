@@ -80,7 +80,7 @@ def cases(inputs: Path) -> list[Case]:
     return [
         Case("segment slide", hsn("segment", slide, *model, "--maps", "adjusted", "--labels", "func")),
         Case("segment images", hsn("segment", few, *model, "--mpp", 1.2143, "--labels", "func")),
-        Case("demo", [str(REPOSITORY / "demo_01_segment_patches.py"), "--root", "{out}", "--quiet"]),
+        Case("demo", [str(REPOSITORY / "demo_01_segment_patches.py"), "--out", "{out}/demo", "--quiet"]),
         Case("train", hsn("train", "--name", "mine", "--root", "{out}", *phantoms, *quick, "--quiet"), repeats=False),
         Case("tune-crf", hsn("tune-crf", *model, "--label-sets", "func", "--count", 4, "--trials", 6)),
         Case("data", hsn("data", inputs / "hsn_data.zip", "--root", "{out}"), status=1),
