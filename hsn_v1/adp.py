@@ -6,7 +6,10 @@ from importlib.resources import files
 
 from .class_file import parse_taxonomy
 
-ADP = parse_taxonomy((files(__package__) / "adp.toml").read_text(encoding="utf-8"), "adp.toml")
+#: Text of the published classifier's file of classes.
+CLASS_FILE = (files(__package__) / "adp.toml").read_text(encoding="utf-8")
+
+ADP = parse_taxonomy(CLASS_FILE, "adp.toml")
 
 #: Scale at which the published classifier sees tissue, in microns per pixel.
 CLASSIFIER_MPP = ADP.mpp

@@ -38,6 +38,20 @@ def progress_bars(quiet: bool) -> rich.Progress:
     return rich.Progress(*columns, disable=quiet, speed_estimate_period=120)
 
 
+@contextlib.contextmanager
+def training_bar(quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
+    """Show how many batches are done, and a line for each epoch; yields a `training.fit.OnBatch`."""
+    with progress_bars(quiet) as bars:
+        task = bars.add_task("training", total=None, unit="batches")
+
+        def show(done: int, total: int, line: str) -> None:
+            bars.update(task, completed=done, total=total)
+            if line and not quiet:
+                bars.console.print(line, highlight=False)
+
+        yield show
+
+
 def reporter(bars: rich.Progress, name: str) -> Progress:
     """Return a `Progress` that shows an input's stages, one after another, in a bar.
 

@@ -120,13 +120,13 @@ def _run(arguments: argparse.Namespace) -> int:
 def _benchmark(arguments: argparse.Namespace) -> tuple[Benchmark, str]:
     """Find out what the data set is, and what the model is called."""
     from ..sets.benchmarks import BENCHMARKS, IN_ONE_FOLDER_SET, Benchmark, detect, find_parts, images_in_one_folder
-    from ..training.new_class_file import parse_class
+    from ..training.new_class_file import parse_classes
 
     folder, name = arguments.folder, arguments.set
     if name and name not in BENCHMARKS:
         raise InputError(f"--set {name}: expected one of {', '.join(BENCHMARKS)}")
     if arguments.classes:
-        classes = dict(parse_class(each) for each in arguments.classes)
+        classes = parse_classes(arguments.classes)
         if None in classes.values() or not arguments.mpp:
             raise InputError("--classes: expected the masks' colours, such as tumour=#004080, and --mpp")
         benchmark, name = Benchmark(classes, arguments.mpp, "grey"), name or folder.resolve().name
@@ -199,8 +199,7 @@ def _tune(job: _Job) -> int:
     from ..io.locks import locked_name
     from ..io.models import load_histonet, model_file
     from ..sets.benchmarks import link_or_copy
-    from ..training.tune_thresholds import tune_thresholds, write_thresholds
-    from ..training.tuning import read_tuning_set
+    from ..training.tuning import read_tuning_set, tune_thresholds, write_thresholds
 
     part, folder = job.part("validation" if "validation" in job.parts else "train"), job.out / "tuning"
     labels, label_set = _model(job)
@@ -210,8 +209,8 @@ def _tune(job: _Job) -> int:
         link_or_copy(image, folder / "img" / image.name)
         link_or_copy(mask, folder / "mask" / image.name)
     mpp = job.arguments.mpp or job.benchmark.mpp
-    pairs, notes = read_tuning_set(folder / "img", folder / "mask", label_set)
-    tell(notes)
+    pairs, notes, failures = read_tuning_set(folder / "img", folder / "mask", label_set)
+    status = tell(notes, failures)
     with locked_name(job.data, job.name):
         thresholds, kept = tune_thresholds(pairs, load_histonet(job.data, job.name), label_set, labels.mpp / mpp)
         write_thresholds(model_file(job.data, job.name, ".mat"), thresholds)
@@ -221,7 +220,7 @@ def _tune(job: _Job) -> int:
     for code in kept:
         note(f"{code} is in all tiles to tune on, or in none, and keeps its threshold")
     options = ["--images", folder / "img", "--truth", folder / "mask", "--mpp", mpp, "--trials", job.arguments.trials]
-    return max(bool(notes), _call("tune-crf", ["--model", job.name, *job.common, *options, "--out", folder]))
+    return max(status, _call("tune-crf", ["--model", job.name, *job.common, *options, "--out", folder]))
 
 
 def tuning_pairs(part: Part, count: int) -> list[tuple[Path, Path]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import re
 import signal
 import sys
 import threading
@@ -65,7 +66,9 @@ def tell(notes: Iterable[object] = (), failures: Iterable[object] = ()) -> int:
 
 
 def _say(kind: str, text: object) -> None:
-    print(f"{kind}: {text}", file=sys.stderr)
+    """Print a message of the library's, with its parameters, such as `model_mpp`, as the command line has them."""
+    words = re.sub(r"`([a-z][a-z_]*)`", lambda found: f"--{found[1].replace('_', '-')}", str(text))
+    print(f"{kind}: {words}", file=sys.stderr)
 
 
 # --- How a command ends ----------------------------------------------------------------------------------------------

@@ -55,46 +55,42 @@ def _run(arguments: argparse.Namespace) -> int:
             raise InputError(f"--{name} {value:g}: expected a positive number")
     if not 0 < arguments.share <= 1 or not 0 <= arguments.validation < 1 or arguments.seed < 0:
         raise InputError("--share: expected above 0, up to 1; --validation: from 0, below 1; --seed: from 0 on")
-    label_set = _label_set(arguments)
+    label_set, factor = _label_set(arguments), arguments.mpp / patch_mpp
+    cut = Cut(arguments.size, stride, factor, arguments.share, arguments.validation, arguments.seed)
     with alone_in(arguments.out):
-        return _cut(arguments, label_set, Cut(arguments.size, stride, arguments.mpp / patch_mpp, arguments.share))
+        return _cut(arguments, label_set, cut)
 
 
 def _cut(arguments: argparse.Namespace, label_set: LabelSet, cut: Cut) -> int:
     from ..training.cut_patches import cut_patches
 
-    codes = [label_set.codes[i] for i in label_set.classified]
-    labels, notes = cut_patches(
-        arguments.images,
-        arguments.truth,
-        label_set,
-        codes,
-        cut,
-        arguments.out,
-        arguments.validation,
-        arguments.seed,
-        arguments.quiet,
+    labels, notes, failures = cut_patches(
+        arguments.images, arguments.truth, label_set, cut, arguments.out, arguments.quiet
     )
-    tell(notes)
+    status = tell(notes, failures)
+    codes = [label_set.codes[i] for i in label_set.classified]
     for folder, present in labels.items():
         counts = ", ".join(f"{n} with {code}" for code, n in zip(codes, present.sum(axis=0), strict=True))
         print(f"{folder / 'labels.csv'}: {len(present)} patches, {counts}")
-    return 1 if notes else 0
+    return status
 
 
 def _label_set(arguments: argparse.Namespace) -> LabelSet:
     """Return the label set of the masks: of a model, or of the classes that the options name."""
-    from ..io.models import find_model, read_taxonomy
+    from ..io.models import find_model, model_file, model_files, read_taxonomy
     from ..labels import LabelSet
-    from ..training.new_class_file import parse_class
+    from ..training.new_class_file import parse_classes
 
     if arguments.model:
-        labels = read_taxonomy(find_model(arguments.root, arguments.model), arguments.model)
-        (label_set,) = (
-            labels.group(arguments.label_set) if arguments.label_set else [next(iter(labels.label_sets.values()))]
-        )
-        return label_set
-    classes = dict(parse_class(each) for each in arguments.classes)
+        folder = find_model(arguments.root, arguments.model)
+        if not model_file(folder, arguments.model, ".toml").exists():
+            model_files(folder, arguments.model)
+        labels = read_taxonomy(folder, arguments.model)
+        label_sets = labels.group(arguments.label_set or next(iter(labels.label_sets)))
+        if len(label_sets) > 1:
+            raise InputError(f"--label-set {arguments.label_set}: expected one, out of {', '.join(labels.label_sets)}")
+        return label_sets[0]
+    classes = parse_classes(arguments.classes)
     bare = [code for code, colour in classes.items() if colour is None]
     if bare:
         raise InputError(f"--classes {bare[0]}: its colour in the masks is missing, such as {bare[0]}=#004080")

@@ -87,12 +87,12 @@ def known_classes(images: Sequence[Path], given: str, labels: Taxonomy) -> dict[
     InputError
         If the table or a name cannot be used, or a column is no class.
     """
-    from ..training.patch_labels import read_names, read_table
+    from ..training.patch_labels import read_label_table, read_names
 
     tables = (
         [read_names(folder, labels.codes) for folder in dict.fromkeys(image.parent for image in images)]
         if given == "names"
-        else [read_table(Path(given))]
+        else [read_label_table(Path(given), images, labels.codes)]
     )
     known = {}
     for table in tables:
@@ -102,7 +102,7 @@ def known_classes(images: Sequence[Path], given: str, labels: Taxonomy) -> dict[
                 f"{table.source}: column {strange[0]!r} is no class of the model; expected some of "
                 f"{', '.join(labels.codes[:6])}"
             )
-        for name, present in zip(table.cells, table.of(table.columns), strict=True):
+        for path, present in zip(table.cells, table.of(table.columns), strict=True):
             codes = [column for column, has in zip(table.columns, present, strict=True) if has]
-            known[name] = [labels.codes[i] for i in labels.with_parents(codes)]
+            known[path.name] = [labels.codes[i] for i in labels.with_parents(codes)]
     return known

@@ -12,7 +12,7 @@ from ..training.recipe import NETWORKS, POOLINGS, TILE, Recipe
 from .common import note, tell
 
 if TYPE_CHECKING:
-    from ..training.own_patches import TrainingData
+    from ..training.training_data import TrainingData
 
 
 def add_command(subparsers: argparse._SubParsersAction) -> None:
@@ -112,16 +112,18 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
+    from ..progress import training_bar
     from ..training.classes import check_classes, describe_classes
-    from ..training.train import Job, train
+    from ..training.train import TrainingJob, train
 
     recipe = Recipe(**{field.name: getattr(arguments, field.name) for field in fields(Recipe)})
-    data = _own_patches(arguments, recipe) if arguments.images else _phantoms(arguments, recipe)
+    data = _patches(arguments, recipe) if arguments.images else _phantoms(arguments, recipe)
     warnings = check_classes(data.labels, data.train.targets, data.validation.targets)
-    print("\n".join(describe_classes(data.labels, data.train.targets, data.validation.targets)))
+    print("\n".join(describe_classes(data.labels, data.train.targets, data.validation.targets)), flush=True)
     tell([*data.notes, *warnings])
-    job = Job(arguments.name, folder, out, arguments.epochs, arguments.weights, arguments.saved_tile)
-    rows = train(data, recipe, job, arguments.quiet)
+    job = TrainingJob(arguments.name, folder, out, arguments.epochs, arguments.weights, arguments.saved_tile)
+    with training_bar(arguments.quiet) as on_batch:
+        rows = train(data, recipe, job, on_batch)
     _say_what_is_next(arguments, data, rows, out)
     return 0
 
@@ -148,45 +150,40 @@ def _check_options(arguments: argparse.Namespace) -> None:
         raise InputError(f"--{own[0].replace('_', '-')} goes with --images, a folder of patches")
 
 
-def _own_patches(arguments: argparse.Namespace, recipe: Recipe) -> TrainingData:
-    from importlib.resources import files
-
-    from ..adp import ADP
+def _patches(arguments: argparse.Namespace, recipe: Recipe) -> TrainingData:
     from ..io.models import model_file
-    from ..training.new_class_file import parse_class
-    from ..training.own_patches import Source, read_training_data
+    from ..training.new_class_file import parse_classes
+    from ..training.training_data import PatchSource, read_training_data
 
-    source = Source(
+    source = PatchSource(
         arguments.images,
         arguments.labels,
-        dict(parse_class(each) for each in arguments.classes or ()),
+        parse_classes(arguments.classes or ()),
         None if arguments.background == "none" else arguments.background,
         arguments.mpp,
         arguments.model_mpp,
         arguments.validation,
     )
-    text = (files("hsn_v1") / "adp.toml").read_text(encoding="utf-8")
     path = model_file(arguments.root / "data", arguments.name, ".toml")
-    return read_training_data(source, path, (ADP, text), recipe, arguments.quiet)
+    return read_training_data(source, path, recipe, arguments.quiet)
 
 
 def _phantoms(arguments: argparse.Namespace, recipe: Recipe) -> TrainingData:
     from ..class_file import parse_taxonomy
-    from ..phantoms import training_phantoms as purposes
-    from ..training.own_patches import TrainingData
-    from ..training.training_data import LabelledPatches
+    from ..phantoms.training_phantoms import class_file, patches
+    from ..training.training_data import LabelledPatches, TrainingData
 
     count = arguments.validation or str(max(1, arguments.patches // 8))
     if not count.isdigit() or int(count) < 1:
         raise InputError(f"--validation {count}: expected a number of phantoms")
-    text = purposes.class_file()
+    text = class_file()
     train, validation = (
-        LabelledPatches(*purposes.patches(purpose, number, recipe.tile, arguments.quiet))
+        LabelledPatches(*patches(purpose, number, recipe.tile, arguments.quiet))
         for purpose, number in (("training", arguments.patches), ("validation", int(count)))
     )
     labels, judged = parse_taxonomy(text, "phantoms"), validation
     if recipe.tile != arguments.saved_tile:  # phantoms can be had as large as the tiles that will be judged
-        judged = LabelledPatches(*purposes.patches("validation", int(count), arguments.saved_tile, arguments.quiet))
+        judged = LabelledPatches(*patches("validation", int(count), arguments.saved_tile, arguments.quiet))
     return TrainingData(labels, text, train, validation, judged, [])
 
 

@@ -97,8 +97,8 @@ def _tuning_sets(
         note(f"{name} is skipped: no ground truth in {arguments.truth / name}")
     for label_set in chosen:
         if folders[label_set.name]:
-            pairs, notes = read_tuning_set(arguments.images, folders[label_set.name], label_set)
-            tell(notes)
+            pairs, notes, failures = read_tuning_set(arguments.images, folders[label_set.name], label_set)
+            tell([*notes, *(f"left out: {failure}" for failure in failures)])
             yield label_set, pairs, arguments.mpp
 
 

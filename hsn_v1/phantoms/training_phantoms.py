@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 import numpy as np
 
-from ..adp import ADP, CLASSIFIER_MPP
+from ..adp import ADP, CLASS_FILE, CLASSIFIER_MPP
 from ..labels import LabelSet
 from ..parallel import in_parallel
 from . import phantom
@@ -24,8 +22,7 @@ CAVEAT = "Segmented by a classifier that was trained on phantoms and knows no re
 
 def class_file() -> str:
     """Return the text of the file of classes of a classifier that is trained on phantoms: ADP's, with the caveat."""
-    text = (files("hsn_v1") / "adp.toml").read_text(encoding="utf-8")
-    head, _, tail = text.partition("\n[outputs]")
+    head, _, tail = CLASS_FILE.partition("\n[outputs]")
     return f'{head.rstrip()}\ncaveat = "{CAVEAT}"\n\n[outputs]{tail}'
 
 

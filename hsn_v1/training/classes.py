@@ -1,67 +1,43 @@
-"""Which classes a set of patch labels speaks of: those of a file of classes, or new ones."""
+"""Decide which classes patch labels speak of, and warn of those that cannot be learned or judged."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import get_close_matches
-from pathlib import Path
 
 import numpy as np
 
+from ..adp import ADP
 from ..errors import InputError
 from ..labels import Taxonomy
-from .patch_labels import PatchLabels, labels_per_name, read_names, read_table
+from .patch_labels import PatchLabels
 
 #: Fewer patches with a class, or without it, teach little.
 FEW = 50
 
 
-def read_labels(folder: Path, labels: str | None, codes: Sequence[str]) -> PatchLabels:
-    """Read the labels of a folder's patches: of a table, of its ``labels.csv``, or else of its file names.
-
-    Parameters
-    ----------
-    folder : Path
-    labels : str or None
-        Path of a table, or ``names``.
-    codes : sequence of str
-        Classes in the order of the labels in file names; empty if they are not known.
-    """
-    table = None if labels == "names" else Path(labels) if labels else folder / "labels.csv"
-    if table and (labels or table.is_file()):
-        return read_table(table)
-    if not codes:
-        count = labels_per_name(folder)
-        found = f"its names carry {count} labels each" if count else "no labels.csv, and no labels in its names"
-        names = " ".join(f"CLASS{i + 1}" for i in range(count or 2))
-        hint = f"say what they are: --classes {names}" if count else "give a table by --labels CSV"
-        raise InputError(f"{folder}: {found}; {hint}")
-    return read_names(folder, codes)
-
-
 def match_columns(
-    labels: PatchLabels, classes: Sequence[str], known: Taxonomy | None, known_from: str, published: Taxonomy
+    labels: PatchLabels, classes: Sequence[str], taxonomy: Taxonomy | None, source: str
 ) -> tuple[Taxonomy | None, tuple[str, ...], list[str]]:
-    """Decide what the labels' columns are.
+    """Decide which classes the labels' columns are: the model's, new ones, or ADP's where all columns are its codes.
 
     Parameters
     ----------
     labels : PatchLabels
+        Labels of patches.
     classes : sequence of str
-        What the user calls the classes; empty if not said.
-    known : Taxonomy or None
-        Of the model's file of classes, if there is one.
-    known_from : str
-        Where it is from.
-    published : Taxonomy
-        Whose codes a table may have without saying so: ADP's.
+        Names that the user gives to the classes; empty if not said.
+    taxonomy : Taxonomy or None
+        Classes of the model, if it has a file of them.
+    source : str
+        Name of that file, for messages.
 
     Returns
     -------
     taxonomy : Taxonomy or None
-        None if the columns are new classes.
+        Classes that the columns belong to; None if they are new.
     columns : tuple of str
-        Those that count.
+        Columns that count.
     notes : list of str
         What the user may not expect.
 
@@ -71,62 +47,60 @@ def match_columns(
         If it cannot be decided.
     """
     columns = labels.columns
-    if known:
-        if classes and tuple(classes) != known.codes:
+    if taxonomy:
+        if classes and tuple(classes) != taxonomy.codes:
             raise InputError(
-                f"--classes {' '.join(classes)}: {known_from} has {', '.join(known.codes)}; leave --classes out, or "
-                "give another --name"
+                f"`classes` {' '.join(classes)}: {source} has {', '.join(taxonomy.codes)}; leave them out, or give "
+                "another `name`"
             )
-        return known, *_known_columns(labels, known, known_from)
+        return taxonomy, *_columns_of(labels, taxonomy, source)
     if classes:
         missing = [name for name in classes if name not in columns]
         if missing:
             raise InputError(f"{labels.source}: no column {missing[0]!r}; it has {', '.join(columns)}")
         unused = [name for name in columns if name not in classes]
         return None, tuple(classes), [f"columns that are left out: {', '.join(unused)}"] if unused else []
-    codes = [name for name in columns if name in published.outputs or name in published.vague]
+    strange = [name for name in columns if name not in ADP.outputs and name not in ADP.vague]
+    codes = [name for name in columns if name not in strange]
     if not codes:
         return None, columns, []
-    if len(codes) < len(columns):
-        others = [name for name in columns if name not in codes]
+    first = f"`classes` {' '.join(columns[:3])}{' ...' if len(columns) > 3 else ''}"
+    if strange:
         raise InputError(
             f"{labels.source}: {', '.join(codes[:5])} are classes of the Atlas of Digital Pathology, and "
-            f"{others[0]!r} is not{_hint(others[0], published)}; for classes of your own, name the columns that count: "
-            f"--classes {' '.join(columns[:3])} ...; for the atlas's, remove the others"
+            f"{strange[0]!r} is not{_hint(strange[0], ADP)}; for classes of your own, name the columns that count by "
+            f"{first}; for the atlas's, remove the others"
         )
-    meanings = ", ".join(f"{code} {published.outputs[code]}" for code in codes if code in published.outputs)
-    notes = [
+    meanings = ", ".join(f"{code} {ADP.outputs[code]}" for code in codes if code in ADP.outputs)
+    note = (
         f"all columns are taken for classes of the Atlas of Digital Pathology: {meanings}. If they mean something "
-        f"else, say so by --classes {' '.join(columns[:3])}{' ...' if len(columns) > 3 else ''}"
-    ]
-    return published, *_with_notes(_known_columns(labels, published, "adp.toml"), notes)
+        f"else, say so by {first}"
+    )
+    columns, notes = _columns_of(labels, ADP, "adp.toml")
+    return ADP, columns, [note, *notes]
 
 
-def _with_notes(found: tuple[tuple[str, ...], list[str]], notes: list[str]) -> tuple[tuple[str, ...], list[str]]:
-    return found[0], notes + found[1]
-
-
-def _known_columns(labels: PatchLabels, known: Taxonomy, known_from: str) -> tuple[tuple[str, ...], list[str]]:
-    """Return the columns that a taxonomy knows, and notes on the others."""
-    columns = tuple(name for name in labels.columns if name in known.outputs or name in known.vague)
+def _columns_of(labels: PatchLabels, taxonomy: Taxonomy, source: str) -> tuple[tuple[str, ...], list[str]]:
+    """Return the columns that are classes of a taxonomy, and notes on the others."""
+    columns = tuple(name for name in labels.columns if name in taxonomy.outputs or name in taxonomy.vague)
     if not columns:
         raise InputError(
-            f"{labels.source}: no column is a class of {known_from}; it has {', '.join(labels.columns[:6])}, expected "
-            f"some of {', '.join(known.codes[:6])}"
+            f"{labels.source}: no column is a class of {source}; it has {', '.join(labels.columns[:6])}, expected "
+            f"some of {', '.join(taxonomy.codes[:6])}"
         )
     notes = [
-        f"{labels.source}: column {name!r} is no class of {known_from} and is left out{_hint(name, known)}"
+        f"{labels.source}: column {name!r} is no class of {source} and is left out{_hint(name, taxonomy)}"
         for name in labels.columns
         if name not in columns
     ]
-    vague = [name for name in columns if name not in known.outputs]
+    vague = [name for name in columns if name not in taxonomy.outputs]
     if vague:
         notes.append(f"{', '.join(vague)} have no output of their own; they count for their parents")
     return columns, notes
 
 
-def _hint(column: str, known: Taxonomy) -> str:
-    close = get_close_matches(column, known.outputs, 1)
+def _hint(column: str, taxonomy: Taxonomy) -> str:
+    close = get_close_matches(column, taxonomy.outputs, 1)
     return f" (do you mean {close[0]}?)" if close else ""
 
 
@@ -136,9 +110,11 @@ def targets_of(present: np.ndarray, columns: Sequence[str], taxonomy: Taxonomy) 
     Parameters
     ----------
     present : ndarray of shape (N, len(columns)), bool
+        Labels of N patches.
     columns : sequence of str
+        Codes of the labels.
     taxonomy : Taxonomy
-        With K outputs.
+        Classes, K of which are outputs.
 
     Returns
     -------
@@ -156,7 +132,9 @@ def describe_classes(taxonomy: Taxonomy, train: np.ndarray, validation: np.ndarr
     Parameters
     ----------
     taxonomy : Taxonomy
+        Classes, K of which are outputs.
     train, validation : ndarray of shape (N, K), 0 or 1
+        Targets of the patches.
     """
     lines = [f"{len(train)} patches to train on, {len(validation)} to validate on; of these have"]
     width = max(len(code) for code in taxonomy.outputs)
@@ -169,6 +147,8 @@ def describe_classes(taxonomy: Taxonomy, train: np.ndarray, validation: np.ndarr
 
 def check_classes(taxonomy: Taxonomy, train: np.ndarray, validation: np.ndarray) -> list[str]:
     """Return warnings of classes that cannot be learned or judged, each by its name.
+
+    Parameters are those of `describe_classes`.
 
     Raises
     ------
@@ -196,6 +176,6 @@ def check_classes(taxonomy: Taxonomy, train: np.ndarray, validation: np.ndarray)
     if not any(0 < column.sum() < len(validation) for column in validation.T):
         raise InputError(
             "no class is in some validation patches and lacking in others: none can be judged; give more patches to "
-            "--validation, or patches that lack classes, such as smaller ones"
+            "`validation`, or patches that lack classes, such as smaller ones"
         )
     return notes

@@ -1,9 +1,9 @@
-"""Fit a network to patch labels (docs/method.md, "Training recipe")."""
+"""Fit a network to patch labels: loss, learning rate, augmentation, checkpoints (docs/method.md, "Training recipe")."""
 
 from __future__ import annotations
 
 import math
-import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -11,20 +11,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, Notice
 from ..histonet import normalise
 from ..io.writing import retried
 from ..keras_start import import_keras
 from ..labels import Taxonomy
-from .augmentation import augmentation
 from .checkpoints import BEST, LAST, PREVIOUS, check_recipe, go_on, keep, take_best, write_log
 from .recipe import Recipe
-from .training_data import LabelledPatches
+from .training_data import LabelledPatches, TrainingData
 from .validation_report import LOG, read_log
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
+
+#: From RGB to luma and the two chroma differences (ITU-R BT.601).
+YCBCR = np.float32([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+
+#: ``on_batch(done, total, line)``: batches done of all, and a line of losses at the end of an epoch, else no text.
+OnBatch = Callable[[int, int, str], None]
 
 
 def cyclical_learning_rate(epoch: float, recipe: Recipe) -> float:
@@ -56,6 +61,31 @@ def weighted_cross_entropy(weights: np.ndarray) -> Callable:
     return lambda targets, scores: ops.mean(weights * ops.binary_crossentropy(targets, scores), axis=-1)
 
 
+def augmentation(seed: int) -> Callable:
+    """Return what turns, mirrors, shifts and colours a batch of images (B, tile, tile, 3) at random, in 0..255."""
+    keras = import_keras()
+    import tensorflow as tf
+
+    geometry = keras.Sequential(
+        [
+            keras.layers.RandomFlip(seed=seed),
+            keras.layers.RandomRotation(0.5, fill_mode="reflect", seed=seed),
+            keras.layers.RandomTranslation(0.1, 0.1, fill_mode="reflect", seed=seed),
+        ]
+    )
+
+    def jitter(images):
+        count = tf.shape(images)[0]
+        scale = tf.random.uniform((count, 1, 3), 0.9, 1.1)
+        shift = tf.random.uniform((count, 1, 3), -6.0, 6.0)
+        # (images YCBCR^T scale + shift) YCBCR^-T in one product for each image
+        colour = tf.einsum("ij,bkj,lj->bil", YCBCR.T, scale, np.linalg.inv(YCBCR))
+        pixels = tf.reshape(images, (count, -1, 3)) @ colour + shift @ np.linalg.inv(YCBCR).T
+        return tf.clip_by_value(tf.reshape(pixels, tf.shape(images)), 0.0, 255.0)
+
+    return lambda images: jitter(geometry(tf.cast(images, tf.float32), training=True))
+
+
 def batches(patches: LabelledPatches, labels: Taxonomy, recipe: Recipe, train: bool) -> tf.data.Dataset:
     """Return batches of normalised images and targets; shuffled and augmented if they are to train on."""
     import tensorflow as tf
@@ -77,31 +107,29 @@ def batches(patches: LabelledPatches, labels: Taxonomy, recipe: Recipe, train: b
 
 
 def fit(
-    model: keras.Model,
-    train: LabelledPatches,
-    validation: LabelledPatches,
-    labels: Taxonomy,
-    recipe: Recipe,
-    epochs: int,
-    out: Path,
-    quiet: bool = False,
+    model: keras.Model, data: TrainingData, recipe: Recipe, epochs: int, out: Path, on_batch: OnBatch | None = None
 ) -> None:
     """Train a network, or go on where an interrupted training stopped; it ends with its best weights.
 
     Parameters
     ----------
     model : keras.Model
-        Of normalised patches; see `networks.build_network`.
-    train, validation : LabelledPatches
-    labels : Taxonomy
-        What the targets mean, and the mean and standard deviation to normalise by.
+        Network of normalised patches; see `networks.build_network`.
+    data : TrainingData
+        Patches to train on and to choose the best epoch by, and what to normalise them by.
     recipe : Recipe
+        How to train.
     epochs : int
         Number of epochs in all.
     out : Path
         Folder of the log, the checkpoints and the recipe. What it holds is gone on from.
-    quiet : bool
-        Show no progress.
+    on_batch : callable, optional
+        See `OnBatch`; called before the first batch, too.
+
+    Warns
+    -----
+    Notice
+        If something in the folder was damaged.
 
     Raises
     ------
@@ -109,29 +137,30 @@ def fit(
         If the folder holds a training by another recipe, or if the loss is no number any more.
     """
     keras = import_keras()
-    notes = check_recipe(out, {**asdict(recipe), "patches": len(train), "classes": list(labels.codes)})
+    facts = {**asdict(recipe), "patches": len(data.train), "classes": list(data.labels.codes)}
+    notes = check_recipe(out, facts)
     optimizer = keras.optimizers.SGD(recipe.low, momentum=0.9, nesterov=True)
     optimizer.build(model.trainable_variables)
-    model.compile(optimizer, weighted_cross_entropy(class_weights(train.targets)), jit_compile=False)
-    steps = -(-len(train) // recipe.batch)
+    model.compile(optimizer, weighted_cross_entropy(class_weights(data.train.targets)), jit_compile=False)
+    steps = -(-len(data.train) // recipe.batch)
     done, damaged = go_on(model, out, steps)
     for note in (*notes, *damaged):
-        print(f"note: {note}", file=sys.stderr)
+        warnings.warn(Notice(note), stacklevel=2)
     if done < epochs:
         model.fit(
-            batches(train, labels, recipe, train=True),
-            validation_data=batches(validation, labels, recipe, train=False),
+            batches(data.train, data.labels, recipe, train=True),
+            validation_data=batches(data.validation, data.labels, recipe, train=False),
             initial_epoch=done,
             epochs=epochs,
             shuffle=False,  # the batches are shuffled already
             verbose=0,
-            callbacks=[_course(recipe, steps, out), *([] if quiet else [_progress(steps, epochs)])],
+            callbacks=[_course(recipe, steps, out), *([_telling(on_batch, steps, epochs)] if on_batch else [])],
         )
     take_best(model, out)
 
 
 def _course(recipe: Recipe, steps: int, out: Path) -> keras.callbacks.Callback:
-    """Return what sets the learning rate, stops where the loss is no number, and keeps log and checkpoints."""
+    """Return a callback that sets the learning rate, stops at a loss that is no number, keeps log and checkpoints."""
 
     class Course(import_keras().callbacks.Callback):
         least = min((float(row["val_loss"]) for row in read_log(out / LOG)), default=math.inf)
@@ -157,33 +186,27 @@ def _course(recipe: Recipe, steps: int, out: Path) -> keras.callbacks.Callback:
             if not math.isfinite(loss):
                 raise InputError(
                     f"the loss is {loss} in epoch {int(self.model.optimizer.iterations) // steps + 1}: training has "
-                    f"diverged; give a lower --high than {recipe.high:g} and another --out (checkpoints are in {out})"
+                    f"diverged; give a lower `high` than {recipe.high:g} and another `out` (checkpoints are in {out})"
                 )
 
     return Course()
 
 
-def _progress(steps: int, epochs: int) -> keras.callbacks.Callback:
-    """Return what shows how far training is, with the time left, and a line for each epoch."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+def _telling(on_batch: OnBatch, steps: int, epochs: int) -> keras.callbacks.Callback:
+    """Return a callback that tells how far training is."""
 
-    class Bar(import_keras().callbacks.Callback):
+    class Telling(import_keras().callbacks.Callback):
+        def _tell(self, line=""):
+            on_batch(int(self.model.optimizer.iterations), epochs * steps, line)
+
         def on_train_begin(self, logs=None):
-            columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
-            self.bar = Progress(*columns, refresh_per_second=2)
-            done = int(self.model.optimizer.iterations)
-            self.task = self.bar.add_task("training", total=epochs * steps, completed=done)
-            self.bar.start()
+            self._tell()
 
         def on_train_batch_end(self, batch, logs=None):
-            self.bar.advance(self.task)
+            self._tell()
 
         def on_epoch_end(self, epoch, logs=None):
-            line = f"epoch {epoch + 1} of {epochs}: loss {logs['loss']:.4f}, validation {logs['val_loss']:.4f}"
-            self.bar.update(self.task, description=f"epoch {epoch + 2} of {epochs}")
-            self.bar.console.print(line, highlight=False)
+            losses = f"loss {logs['loss']:.4f}, validation {logs['val_loss']:.4f}"
+            self._tell(f"epoch {epoch + 1} of {epochs}: {losses}")
 
-        def on_train_end(self, logs=None):
-            self.bar.stop()
-
-    return Bar()
+    return Telling()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 from ..class_file import parse_taxonomy
@@ -129,13 +130,25 @@ def distinct_colours(count: int, taken: Sequence[Colour] = ()) -> list[Colour]:
     return found
 
 
-def parse_class(text: str) -> tuple[str, Colour | None]:
-    """Return code and colour of an option such as ``tumour`` or ``tumour=#004080``, or raise InputError."""
-    code, _, colour = text.partition("=")
-    digits = colour.removeprefix("#")
-    if not code.strip() or ("=" in text and (len(digits) != 6 or set(digits.lower()) - set("0123456789abcdef"))):
-        raise InputError(f"--classes {text}: expected a name, or a name with a colour such as tumour=#004080")
-    return code.strip(), tuple(bytes.fromhex(digits)) if digits else None
+def parse_classes(texts: Sequence[str]) -> dict[str, Colour | None]:
+    """Return the colours, or None, by the names of classes such as ``tumour`` or ``tumour=#004080``.
+
+    Raises
+    ------
+    InputError
+        If one cannot be understood, or a name or a colour comes twice.
+    """
+    classes: dict[str, Colour | None] = {}
+    for text in texts:
+        name, equals, colour = unicodedata.normalize("NFC", text).partition("=")
+        digits = colour.removeprefix("#")
+        if not name.strip() or (equals and (len(digits) != 6 or set(digits.lower()) - set("0123456789abcdef"))):
+            raise InputError(f"`classes` {text}: expected a name, or a name with a colour such as tumour=#004080")
+        value = tuple(bytes.fromhex(digits)) if digits else None
+        if name.strip() in classes or (value and value in classes.values()):
+            raise InputError(f"`classes` {text}: its name or colour is there already; give each class its own")
+        classes[name.strip()] = value
+    return classes
 
 
 def _quoted(text: str) -> str:

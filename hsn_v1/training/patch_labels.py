@@ -1,129 +1,269 @@
-"""Patch labels: from a table, or from the names of the files."""
+"""Read patch labels: which of its columns each patch has, out of a table or out of the names of the files."""
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import InputError
+from ..io.images import SUFFIXES
+from ..io.tables import find_files, read_rows
 
 #: File names that carry labels: ``x-[1 0 0 1].png``, ``x+0[1101].png``, ``x-[1, 1, 0].png``.
 IN_NAME = re.compile(r"\[([^\[\]]*)\]\.[^.\[\]]+$")
 
-PICTURES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
+#: Cells that say that a patch has a label, or has it not, in small letters; numbers that equal 1 and 0 do, too.
+YES = frozenset({"true", "t", "yes", "y", "x", "✓", "✔", "+", "present", "positive", "wahr", "ja", "vrai", "oui"})
+NO = frozenset({"false", "f", "no", "n", "-", "absent", "negative", "falsch", "nein", "faux", "non"})
 
-_BINARY = {"0": False, "0.0": False, "1": True, "1.0": True}
+#: What a column of class names is called, where other columns stand beside it.
+OF_CLASSES = frozenset({"label", "labels", "class", "classes", "category", "type", "diagnosis", "target", "tissue"})
 
 
 @dataclass(frozen=True)
 class PatchLabels:
-    """Which classes each patch contains.
+    """Which labels each patch has.
 
     Attributes
     ----------
     source : Path
         The table, or the folder whose file names carry the labels.
     columns : tuple of str
-        What the labels are called, in order.
-    cells : dict of str to (str, list of str)
-        By the patch's file name: where it stands, for messages, and what each column holds.
+        The labels, in order.
+    cells : dict of Path to (str, list of str)
+        By the patch's file: where its labels stand, for messages, and the cell of each column.
+    notes : list of str
+        What the user may not expect.
     """
 
     source: Path
     columns: tuple[str, ...]
-    cells: dict[str, tuple[str, list[str]]]
+    cells: dict[Path, tuple[str, list[str]]]
+    notes: list[str]
 
     def of(self, columns: Sequence[str]) -> np.ndarray:
         """Return whether each patch has each of some columns' labels: bool of shape (N, len(columns)).
 
+        An empty cell says no in a column whose other cells all say yes, such as one of crosses.
+
         Raises
         ------
         InputError
-            If a cell is neither 0 nor 1.
+            If a cell says neither yes nor no.
         """
-        at = [self.columns.index(column) for column in columns]
-        for where, cells in self.cells.values():
-            for i in at:
-                if cells[i] not in _BINARY:
-                    raise InputError(f"{where}: {cells[i]!r} in column {self.columns[i]!r}; expected 0 or 1")
-        return np.array([[_BINARY[cells[i]] for i in at] for _, cells in self.cells.values()], bool)
+        present = np.zeros((len(self.cells), len(columns)), bool)
+        for j, column in enumerate(columns):
+            i = self.columns.index(column)
+            said = [_binary(cells[i]) for _, cells in self.cells.values()]
+            only_yes = False not in said
+            for row, ((where, cells), yes) in enumerate(zip(self.cells.values(), said, strict=True)):
+                if yes is None and (cells[i] or not only_yes):
+                    raise InputError(f"{where}: {cells[i]!r} in column {column!r}; expected 0 or 1, or no and yes")
+                present[row, j] = bool(yes)
+        return present
 
 
-def read_table(table: Path) -> PatchLabels:
-    """Read a table of patch labels: a header, then a file name and one cell for each column.
+def _binary(cell: str) -> bool | None:
+    """Return whether a cell says yes, or None if it says neither yes nor no."""
+    try:
+        return {0.0: False, 1.0: True}.get(float(cell.replace(",", ".")))
+    except ValueError:
+        return {**dict.fromkeys(YES, True), **dict.fromkeys(NO, False)}.get(cell.casefold())
+
+
+def read_patch_labels(folder: Path, labels: str | None, classes: Sequence[str]) -> PatchLabels:
+    """Read the labels of a folder's patches: of a table, of its ``labels.csv``, or else of its file names.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the patches.
+    labels : str or None
+        Path of a table, or ``names`` for the file names; None for what the folder has.
+    classes : sequence of str
+        Classes in the order of the labels in file names; empty if they are not known.
 
     Raises
     ------
     InputError
-        If the table cannot be read, has no label, or names an image or a label twice.
+        If there are no labels, or they cannot be used.
     """
-    try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            header, *rows = [(line, row) for line, row in enumerate(csv.reader(file), 1) if any(row)] or [(1, [])]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{table}: cannot be read ({error}); expected a CSV of patch labels") from error
-    columns = tuple(cell.strip() for cell in header[1][1:])
+    table = None if labels == "names" else Path(labels) if labels else folder / "labels.csv"
+    if table and (labels or table.is_file()):
+        return read_label_table(table, images_below(folder), classes)
+    if not classes:
+        count = labels_per_name(folder)
+        found = f"its names carry {count} labels each" if count else "no labels.csv, and no labels in its names"
+        names = " ".join(f"CLASS{i + 1}" for i in range(count or 2))
+        hint = f"say what they are: `classes` {names}" if count else "give a table by `labels`"
+        raise InputError(f"{folder}: {found}; {hint}")
+    return read_names(folder, classes)
+
+
+def images_below(folder: Path) -> list[Path]:
+    """Return the images of a folder and of those in it, by name; raise InputError if there is no such folder."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; it should hold the patches")
+    files = (path for path in folder.rglob("[!.]*") if path.suffix.lower() in SUFFIXES["any"][0])
+    return sorted(files, key=lambda path: (len(path.parts), path))
+
+
+def read_label_table(table: Path, images: Sequence[Path], classes: Collection[str] = ()) -> PatchLabels:
+    """Read a table of patch labels, as people have them.
+
+    Parameters
+    ----------
+    table : Path
+        A header, then a row for each patch: its file name, and a cell for each label that says yes or no; or one cell
+        with the names of its classes. See `io.tables.read_rows` for its form.
+    images : sequence of Path
+        The patches, which the table may name in any way that `io.tables.find_files` understands.
+    classes : collection of str
+        Classes whose names may stand in a cell; empty if they are not known.
+
+    Raises
+    ------
+    InputError
+        If the table cannot be read, has no label, names an image twice in two ways, or none of the images.
+    """
+    rows = read_rows(table)
+    (_, header), *rows = rows or [(1, [])]
+    at, files = _column_of_files([row for _, row in rows], len(header), images)
+    columns = tuple(header[at + 1 :])
+    _check_header(table, columns, find_files(header[at : at + 1], images))
+    if not rows:
+        raise InputError(f"{table}: no rows below the header; expected one for each image")
+    for line, row in rows:
+        if len(row) != len(header):
+            raise InputError(
+                f"{table}, line {line}: {len(row) - at - 1} labels for {len(columns)} columns; fill the row up, remove "
+                "it, or put its names into quotes"
+            )
+    values = [row[at + 1 :] for _, row in rows]
+    names = [row[at] for _, row in rows]
+    notes = _notes_on_files(table, names, files, images)
+    chosen = _column_of_classes(columns, values, classes)
+    if chosen is not None:
+        sets = [_names_of(row[chosen], classes) for row in values]
+        note = f"{table}: column {columns[chosen]!r} holds names of classes: "
+        columns = tuple(dict.fromkeys([*classes, *sorted(set().union(*sets))]))
+        values = [[str(int(column in present)) for column in columns] for present in sets]
+        notes.append(note + ", ".join(columns))
+    cells: dict[Path, tuple[str, list[str]]] = {}
+    for (line, _), name, row in zip(rows, names, values, strict=True):
+        if name in files:
+            _add(cells, files[name], (f"{table}, line {line}", row), chosen is not None)
+    return PatchLabels(table, columns, cells, notes)
+
+
+def _column_of_files(rows: list[list[str]], width: int, images: Sequence[Path]) -> tuple[int, dict[str, Path]]:
+    """Return the column whose cells name most images, and the image of each of its cells."""
+    found = [find_files((row[i] for row in rows if i < len(row)), images) for i in range(width)]
+    at = max(range(width), key=lambda i: len(found[i]), default=0)
+    return at, found[at] if found else {}
+
+
+def _check_header(table: Path, columns: tuple[str, ...], image: dict[str, Path]) -> None:
+    example = "the first row should read: file name, tumour, stroma, ..."
     if not columns or not all(columns):
-        raise InputError(f"{table}: no label, or one without a name; the first row should read: file name, tumour, ...")
-    if all(column in _BINARY for column in columns):
-        raise InputError(f"{table}: no header; the first row should read: file name, tumour, stroma, ...")
+        raise InputError(f"{table}: no label, or one without a name; {example}")
+    if image or all(_binary(column) is not None for column in columns):
+        raise InputError(f"{table}: no header; {example}")
     twice = [column for i, column in enumerate(columns) if column in columns[:i]]
     if twice:
         raise InputError(f"{table}: column {twice[0]!r} comes twice; keep one")
-    if not rows:
-        raise InputError(f"{table}: no rows below the header; expected one for each image")
-    cells: dict[str, tuple[str, list[str]]] = {}
-    for line, row in rows:
-        name, where = row[0].strip(), f"{table}, line {line}"
-        if len(row) != len(header[1]):
-            raise InputError(
-                f"{where}: {len(row) - 1} labels for {len(columns)} columns; fill the row up, or remove it"
-            )
-        if name in cells:
-            raise InputError(f"{where}: {name!r} is in {cells[name][0]} already; keep one of the rows")
-        cells[name] = where, [cell.strip() for cell in row[1:]]
-    return PatchLabels(table, columns, cells)
+
+
+def _notes_on_files(table: Path, names: list[str], files: dict[str, Path], images: Sequence[Path]) -> list[str]:
+    """Say how many of a table's images are there, and how many that are there it lacks; InputError if it has none."""
+    wanted = list(dict.fromkeys(names))
+    missing = [name for name in wanted if name not in files]
+    if not files:
+        there = f"the images there are called such as {images[0].name!r}" if images else "there is no image"
+        raise InputError(f"{table}: none of its {len(wanted)} images is there: it names {wanted[0]!r}, {there}")
+    notes = []
+    if missing:
+        some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        notes.append(f"left out: {table}: {len(missing)} of its {len(wanted)} images are not there: {some}")
+    folders = {file.parent for file in files.values()}
+    lacking = [image for image in images if image.parent in folders and image not in set(files.values())]
+    if lacking:
+        notes.append(f"left out: {len(lacking)} images that {table} lacks, such as {lacking[0].name}")
+    return notes
+
+
+def _column_of_classes(columns: tuple[str, ...], rows: list[list[str]], classes: Collection[str]) -> int | None:
+    """Return the column whose cells are names of classes, if there is one."""
+    texts = [
+        i
+        for i, column in enumerate(columns)
+        if column not in classes and any(_binary(row[i]) is None and re.search(r"[^\W\d]", row[i]) for row in rows)
+    ]
+    known = [i for i in texts if classes and all(_names_of(row[i], classes) <= set(classes) for row in rows)]
+    called = [i for i in texts if columns[i].casefold() in OF_CLASSES]
+    chosen = known or called or (texts if len(columns) == 1 else [])
+    return chosen[0] if chosen else None
+
+
+def _names_of(cell: str, classes: Collection[str]) -> set[str]:
+    """Return the names of classes in a cell, which may be several: ``tumour;stroma``, ``['tumour', 'stroma']``."""
+    if cell in classes:
+        return {cell}
+    parts = re.split(r"[;|,]", cell.strip("[](){}"))
+    return {name for part in parts if (name := part.strip(" '\""))}
+
+
+def _add(cells: dict[Path, tuple[str, list[str]]], file: Path, row: tuple[str, list[str]], united: bool) -> None:
+    """Add a patch's row; rows that are alike count once, and the classes of a patch may stand in several rows."""
+    where, values = row
+    earlier, before = cells.setdefault(file, row)
+    if united:
+        before[:] = [max(pair) for pair in zip(before, values, strict=True)]
+    elif before != values:
+        raise InputError(f"{where}: {file.name!r} is in {earlier} already, with other labels; keep one of the rows")
 
 
 def read_names(folder: Path, classes: Sequence[str]) -> PatchLabels:
     """Read the labels that file names carry, in the order of the classes.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the patches.
+    classes : sequence of str
+        What the labels in the names are.
 
     Raises
     ------
     InputError
         If there is no such folder or image, or a name without labels or with another number of them.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; it should hold the patches")
-    names = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in PICTURES)
-    if not names:
+    files = [path for path in images_below(folder) if path.parent == folder]
+    if not files:
         raise InputError(f"{folder}: no images; expected patches whose names carry labels, such as x-[1 0 0].png")
     cells = {}
-    for name in names:
-        found = IN_NAME.search(name)
+    for path in files:
+        found = IN_NAME.search(path.name)
         bits = re.sub(r"[,\s]", "", found[1]) if found else ""
-        where = f"{folder / name}"
         if not found:
-            raise InputError(f"{where}: no labels in its name, such as [1 0 0]; rename it, or give a table by --labels")
+            raise InputError(f"{path}: no labels in its name, such as [1 0 0]; rename it, or give a table by `labels`")
         if len(bits) != len(classes):
             raise InputError(
-                f"{where}: {len(bits)} labels in its name for {len(classes)} classes ({', '.join(classes)})"
+                f"{path}: {len(bits)} labels in its name for {len(classes)} classes ({', '.join(classes)})"
             )
         if set(bits) - set("01"):
-            raise InputError(f"{where}: labels {found[1]!r} in its name; expected 0 and 1")
-        cells[name] = where, list(bits)
-    return PatchLabels(folder, tuple(classes), cells)
+            raise InputError(f"{path}: labels {found[1]!r} in its name; expected 0 and 1")
+        cells[path] = str(path), list(bits)
+    return PatchLabels(folder, tuple(classes), cells, [])
 
 
 def labels_per_name(folder: Path) -> int:
     """Return how many labels the first name of a folder's images carries; 0 if none."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        found = IN_NAME.search(path.name)
-        if found:
+        if found := IN_NAME.search(path.name):
             return len(re.sub(r"[,\s]", "", found[1]))
     return 0

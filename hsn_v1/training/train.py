@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import Notice
 from ..io.models import model_file, save_histonet
 from ..io.reading import read_text
 from ..io.writing import write_bytes
 from ..keras_start import import_keras, quiet_start
-from .fit import batches, fit
+from .fit import OnBatch, batches, fit
 from .networks import begin_with, build_network
-from .own_patches import TrainingData
 from .recipe import Recipe
+from .training_data import TrainingData
 from .validation_report import classification_report, equal_error_thresholds, write_report
 
 
 @dataclass(frozen=True)
-class Job:
-    """What a training is called, and what it begins and ends with.
+class TrainingJob:
+    """How a training is called, what it begins with, and where it writes.
 
     Attributes
     ----------
     name : str
-        Of the model.
+        Name of the model.
     folder : Path
-        Where the model's files are written: ``<root>/data``.
+        Folder of the model's files: ``<root>/data``.
     out : Path
         Folder of the log, the checkpoints and the report.
     epochs : int
+        Number of epochs in all.
     weights : str
         ``none``, ``imagenet``, or the path of a file of weights.
     saved_tile : int
@@ -43,8 +46,24 @@ class Job:
     saved_tile: int
 
 
-def train(data: TrainingData, recipe: Recipe, job: Job, quiet: bool = False) -> list[dict]:
-    """Train a classifier and write its files and report; return the classes' figures (see `report`).
+def train(data: TrainingData, recipe: Recipe, job: TrainingJob, on_batch: OnBatch | None = None) -> list[dict]:
+    """Train a classifier, and write its files and report.
+
+    Parameters
+    ----------
+    data : TrainingData
+        Patches and classes.
+    recipe : Recipe
+        How to train.
+    job : TrainingJob
+        Name, start and folders.
+    on_batch : callable, optional
+        See `fit.OnBatch`.
+
+    Returns
+    -------
+    list of dict
+        Figures of each class; see `validation_report.classification_report`.
 
     Raises
     ------
@@ -56,9 +75,9 @@ def train(data: TrainingData, recipe: Recipe, job: Job, quiet: bool = False) -> 
         import_keras().utils.set_random_seed(recipe.seed)
         model = build_network(recipe, outputs, imagenet=job.weights == "imagenet")
     if job.weights not in ("none", "imagenet"):
-        print(begin_with(model, Path(job.weights), data.labels.codes))
+        warnings.warn(Notice(begin_with(model, Path(job.weights), data.labels.codes)), stacklevel=2)
     write_bytes(model_file(job.folder, job.name, ".toml"), data.class_file.encode())  # from now on, it may be edited
-    fit(model, data.train, data.validation, data.labels, recipe, job.epochs, job.out, quiet)
+    fit(model, data, recipe, job.epochs, job.out, on_batch)
     judge = build_network(recipe, outputs, tile=data.judged.images.shape[1])
     judge.set_weights(model.get_weights())
     scores = judge.predict(batches(data.judged, data.labels, recipe, train=False), verbose=0)

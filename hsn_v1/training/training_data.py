@@ -1,26 +1,40 @@
-"""What the classifier learns from: images and patch labels, nothing else. No mask ever leaves `cut_patches`."""
+"""Read what a classifier learns from: images and patch labels, nothing else. No mask ever leaves `cut_patches`.
+
+`patch_labels` reads the labels, `classes` decides which classes they are, and this module brings images and labels
+together, to train on and to validate on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from ..adp import CLASS_FILE
+from ..class_file import parse_taxonomy
 from ..errors import InputError
 from ..io.images import read_image
+from ..io.reading import is_there, read_text
+from ..labels import Colour, Taxonomy
 from ..parallel import in_parallel
+from .classes import match_columns, targets_of
+from .networks import NORMALISATION
+from .new_class_file import class_file
+from .patch_labels import read_patch_labels
+from .recipe import Recipe
 
 
 @dataclass(frozen=True)
 class LabelledPatches:
-    """Patches and what is in them, but not where.
+    """Patches and which classes are in them, but not where.
 
     Attributes
     ----------
     images : ndarray of shape (N, tile, tile, 3), uint8
+        RGB.
     targets : ndarray of shape (N, K), float32, 0 or 1
         Which of the classifier's outputs are present, parents included.
     """
@@ -43,15 +57,158 @@ class LabelledPatches:
         """
         order = np.random.default_rng(seed).permutation(len(self))
         chosen: list[int] = []
-        each_way = np.concatenate([self.targets > 0, self.targets == 0], axis=1)[order]  # (N, 2 K)
-        numbers = each_way.sum(axis=0)
+        with_or_without = np.concatenate([self.targets > 0, self.targets == 0], axis=1)[order]  # (N, 2 K)
+        numbers = with_or_without.sum(axis=0)
         for which in np.argsort(numbers, kind="stable"):
-            if numbers[which] >= 2 and len(chosen) < count and not each_way[chosen, which].any():
-                chosen.append(int(np.flatnonzero(each_way[:, which])[0]))
-        rest = [i for i in range(len(order)) if i not in set(chosen)]
-        chosen += rest[: count - len(chosen)]
-        validation = order[np.sort(chosen)]
+            if numbers[which] >= 2 and len(chosen) < count and not with_or_without[chosen, which].any():
+                chosen.append(int(np.flatnonzero(with_or_without[:, which])[0]))
+        rest = np.setdiff1d(np.arange(len(order)), chosen)
+        validation = order[np.sort([*chosen, *rest[: count - len(chosen)]])]
         return self.take(np.setdiff1d(order, validation)), self.take(validation)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Patches to train on and to judge on, and the classes of their targets.
+
+    Attributes
+    ----------
+    labels : Taxonomy
+        Classes.
+    class_file : str
+        Text of their file.
+    train, validation : LabelledPatches
+        Patches to train on, and to choose the best epoch by.
+    judged : LabelledPatches
+        Patches of any size that tell thresholds and figures: the validation patches, as a rule.
+    notes : list of str
+        What the user should know of them.
+    """
+
+    labels: Taxonomy
+    class_file: str
+    train: LabelledPatches
+    validation: LabelledPatches
+    judged: LabelledPatches
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class PatchSource:
+    """Where a user's patches are, and what is said of them.
+
+    Attributes
+    ----------
+    images : Path
+        Folder of the patches.
+    labels : str or None
+        Path of a table, ``names``, or None for ``labels.csv`` in the folder, or else its file names.
+    classes : mapping of str to colour or None
+        Names of the classes, and their colours in masks; empty if not said.
+    background : {"brightness", "grey"} or None
+        How new classes find background.
+    mpp : float or None
+        Scale of the patches, in microns per pixel; None if each shows what a tile shows.
+    model_mpp : float or None
+        Scale that they are brought to, if the classes are new.
+    validation : str or None
+        Number of patches, or a folder like `images`.
+    """
+
+    images: Path
+    labels: str | None
+    classes: Mapping[str, Colour | None]
+    background: str | None
+    mpp: float | None
+    model_mpp: float | None
+    validation: str | None
+
+
+def read_training_data(source: PatchSource, path: Path, recipe: Recipe, quiet: bool = False) -> TrainingData:
+    """Read patches to train on and to validate on.
+
+    Parameters
+    ----------
+    source : PatchSource
+        What the user says of them.
+    path : Path
+        The model's file of classes, which need not be there.
+    recipe : Recipe
+        How to train: its tile, seed and network count here.
+    quiet : bool
+        Show no progress.
+
+    Raises
+    ------
+    InputError
+        If something is missing, cannot be read or does not fit.
+    """
+    text = read_text(path) if is_there(path) else CLASS_FILE
+    known = parse_taxonomy(text, str(path)) if is_there(path) else None
+    first = _read(source, known, str(path), recipe, quiet)
+    train, validation, notes = _with_validation(source, first, str(path), recipe, quiet)
+    taxonomy, notes = first.taxonomy, [*first.notes, *(note for note in notes if note not in first.notes)]
+    if taxonomy is None:
+        mean, std = NORMALISATION.get(recipe.network) or channel_statistics(train.images)
+        colours = {column: source.classes.get(column) for column in first.columns}
+        text = class_file(path.stem, colours, source.model_mpp or source.mpp, mean, std, source.background)
+        taxonomy = parse_taxonomy(text, str(path))
+        notes.append(f"{path} is new: the classes, their colours and names; edit these at any time")
+    train, validation = (
+        LabelledPatches(part.images, targets_of(part.targets > 0, first.columns, taxonomy))
+        for part in (train, validation)
+    )
+    return TrainingData(taxonomy, text, train, validation, validation, notes)
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """The patches of a folder, whose targets are the columns of its labels."""
+
+    taxonomy: Taxonomy | None
+    columns: tuple[str, ...]
+    patches: LabelledPatches
+    notes: list[str]
+
+
+def _read(source: PatchSource, taxonomy: Taxonomy | None, file: str, recipe: Recipe, quiet: bool) -> _Folder:
+    table = read_patch_labels(source.images, source.labels, taxonomy.codes if taxonomy else tuple(source.classes))
+    taxonomy, columns, notes = match_columns(table, tuple(source.classes), taxonomy, file)
+    if taxonomy is None and not source.mpp:
+        raise InputError("`mpp` is missing: microns per pixel of the patches, such as 0.5 at 20x; the model keeps it")
+    scale = taxonomy.mpp if taxonomy else source.model_mpp or source.mpp
+    factor = source.mpp / scale if source.mpp else None
+    patches, left_out = read_patches(list(table.cells), table.of(columns), recipe.tile, factor, quiet)
+    return _Folder(taxonomy, columns, patches, [*table.notes, *notes, *left_out])
+
+
+def _with_validation(
+    source: PatchSource, first: _Folder, file: str, recipe: Recipe, quiet: bool
+) -> tuple[LabelledPatches, LabelledPatches, list[str]]:
+    """Return the patches to train on and to validate on: some of the first, or those of a folder of their own."""
+    count = source.validation or str(max(1, len(first.patches) // 9))
+    if len(first.patches) == 1 and not source.validation:
+        raise InputError(f"{source.images}: one patch that can be read; expected two or more, to train and validate on")
+    if count.isdigit():
+        if not 0 < int(count) < len(first.patches):
+            raise InputError(f"`validation` {count}: of {len(first.patches)} patches; expected fewer, and at least 1")
+        return *first.patches.split(int(count), recipe.seed), []
+    classes = {} if first.taxonomy else dict.fromkeys(first.columns)
+    source = replace(source, images=Path(count), labels=None, classes=classes)
+    second = _read(source, first.taxonomy, file, recipe, quiet)
+    if second.columns != first.columns:
+        raise InputError(f"{count}: labels {', '.join(second.columns)}; expected {', '.join(first.columns)}")
+    return first.patches, second.patches, second.notes
+
+
+def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation of R, G and B over images (N, H, W, 3) uint8: two float64 arrays of (3,)."""
+    totals = np.zeros((2, 3))
+    for image in images:  # one at a time: as floats, all of them would take eight times the memory
+        pixels = image.reshape(-1, 3).astype(np.float64)
+        totals += pixels.mean(axis=0), (pixels**2).mean(axis=0)
+    mean, squares = totals / len(images)
+    return mean, np.sqrt(np.maximum(squares - mean**2, 1))
 
 
 def read_patches(
@@ -62,15 +219,20 @@ def read_patches(
     Parameters
     ----------
     paths : sequence of N Path
+        Files of the patches.
     targets : ndarray of shape (N, K), 0 or 1
+        Their labels.
     tile : int
         Side that they are brought to, in px; see `fit_to_tile`.
     factor : float, optional
         The patches' mpp over the classifier's; without it, a patch shows what a tile shows, whatever its size.
+    quiet : bool
+        Show no progress.
 
     Returns
     -------
     patches : LabelledPatches
+        Those that can be read.
     notes : list of str
         Which patches were left out and why, and how many had to be shrunk.
 
@@ -81,24 +243,23 @@ def read_patches(
     """
     jobs = [(path, tile, factor) for path in paths]
     images = np.empty((len(jobs), tile, tile, 3), np.uint8)
-    kept, failed, shrunk = [], [], []
+    kept, failures, shrunk = [], [], []
     for i, (image, note) in enumerate(in_parallel(_read_patch, jobs, f"reading {len(jobs)} patches", quiet)):
         if image is None:
-            failed.append(note)
+            failures.append(note)
             continue
         images[len(kept)] = image
         kept.append(i)
-        if note:
-            shrunk.append(note)
+        shrunk += [note] if note else []
     if not kept:
-        raise InputError(failed[0])
-    notes = [f"left out: {message}" for message in failed[:10]]
-    if len(failed) > 10:
-        notes.append(f"left out: {len(failed) - 10} more that cannot be read")
+        raise InputError(failures[0])
+    notes = [f"left out: {message}" for message in failures[:10]]
+    if len(failures) > 10:
+        notes.append(f"left out: {len(failures) - 10} more that cannot be read")
     if shrunk:
         notes.append(
             f"{len(shrunk)} patches are larger than a tile of {tile} px and were shrunk, such as {shrunk[0]}; to keep "
-            "their scale, cut them smaller or give a larger --tile"
+            "their scale, cut them smaller or give a larger `tile`"
         )
     return LabelledPatches(images[: len(kept)], np.asarray(targets, np.float32)[kept]), notes
 
@@ -119,6 +280,7 @@ def fit_to_tile(image: np.ndarray, tile: int, factor: float | None = None) -> np
     Parameters
     ----------
     image : ndarray of shape (H, W, 3), uint8
+        RGB.
     tile : int
         Side to reach, in px.
     factor : float, optional

@@ -1,4 +1,4 @@
-"""Search the CRF's settings for a classifier, on images with ground truth."""
+"""Tune what a classifier needs beside its weights, on images with masks: thresholds, and the CRF's settings."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.io import savemat
 
 from ..classify import Classifier, classify
 from ..densecrf import CRF
-from ..errors import InputError
+from ..errors import InputError, merge_notes
 from ..evaluate import confusion_matrix, mean_iou, mean_iou_present
 from ..hsn_v1 import segment, winners
 from ..io.images import find_images, read_image
@@ -19,6 +20,10 @@ from ..io.masks import find_mask, read_mask
 from ..io.writing import write_bytes, write_table
 from ..labels import LabelSet
 from ..parallel import in_parallel
+from ..tiles import TileGrid
+from .validation_report import equal_error_thresholds
+
+SHARE = 0.05  #: of a tile that a class covers, from which on it is there
 
 #: Least and greatest value that is tried of each setting; values are spread evenly over the logarithm.
 RANGES = {
@@ -39,6 +44,7 @@ class TuningImage:
     maps : ndarray of shape (C, H, W), float32, in 0..1
         Adjusted maps.
     image : ndarray of shape (H, W, 3), uint8
+        RGB.
     truth : ndarray of shape (H, W), uint8
         Class indices; C where the pixel is unlabelled.
     """
@@ -49,9 +55,9 @@ class TuningImage:
 
 
 def truth_folder(truth: Path, label_set: LabelSet, label_sets: Sequence[LabelSet]) -> Path | None:
-    """Return where a label set's masks are, if there are any.
+    """Return the folder of a label set's masks, if there is one.
 
-    They are in a folder of the label set's name, or in `truth` itself if the classifier has no other label set.
+    It is called like the label set, or is `truth` itself if the classifier has no other label set.
     """
     if (truth / label_set.name).is_dir():
         return truth / label_set.name
@@ -60,25 +66,110 @@ def truth_folder(truth: Path, label_set: LabelSet, label_sets: Sequence[LabelSet
 
 def read_tuning_set(
     images: Path, truth: Path, label_set: LabelSet
-) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[str]]:
-    """Return images with their label maps, and what was left out and why.
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[str], list[str]]:
+    """Read a folder of images with masks.
+
+    Parameters
+    ----------
+    images, truth : Path
+        Folders; a mask has its image's name.
+    label_set : LabelSet
+        Colours of the masks.
+
+    Returns
+    -------
+    pairs : list of (ndarray of shape (H, W, 3), ndarray of shape (H, W)), uint8
+        Images and their class indices.
+    notes : list of str
+        What the user should know of the masks.
+    failures : list of str
+        Images that were left out, and why.
 
     Raises
     ------
     InputError
         If none can be read.
     """
-    pairs, notes = [], []
+    pairs, notes, failures = [], [], []
     for path in find_images(images, "any"):
         try:
             image, _ = read_image(path)
             mask = read_mask(find_mask(truth, path.name), label_set, image.shape[:2])
-            pairs.append((image, mask.labels))
         except InputError as error:
-            notes.append(f"left out: {error}")
+            failures.append(str(error))
+            continue
+        pairs.append((image, mask.labels))
+        notes += mask.notes
     if not pairs:
-        raise InputError(notes[0].removeprefix("left out: "))
-    return pairs, notes
+        raise InputError(failures[0])
+    return pairs, merge_notes(notes), failures
+
+
+def tile_presence(grid: TileGrid, truth: np.ndarray, label_set: LabelSet, outputs: int) -> np.ndarray:
+    """Tell which classes are in an image's tiles, each cut as the classifier sees it.
+
+    Parameters
+    ----------
+    grid : TileGrid
+        The image's tiles.
+    truth : ndarray of shape (H, W), uint8
+        Class indices.
+    label_set : LabelSet
+        Classes of the indices.
+    outputs : int
+        Number K of the classifier's outputs.
+
+    Returns
+    -------
+    ndarray of shape (T, K), bool
+        False for outputs that are none of the label set's classes.
+    """
+    present = np.zeros((len(grid), outputs), bool)
+    for c in label_set.classified:
+        covered = grid.crop((truth == c).astype(np.float32))  # (T, tile, tile)
+        present[:, label_set.outputs([c])[0]] = covered.mean(axis=(1, 2)) >= SHARE
+    return present
+
+
+def tune_thresholds(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]], classifier: Classifier, label_set: LabelSet, downsample: float
+) -> tuple[np.ndarray, list[str]]:
+    """Find thresholds on images with masks.
+
+    Parameters
+    ----------
+    pairs : sequence of (ndarray of shape (H, W, 3), ndarray of shape (H, W))
+        Images with their label maps.
+    classifier : Classifier
+        Classifier whose thresholds are sought.
+    label_set : LabelSet
+        Classes of the label maps.
+    downsample : float
+        Factor between the images' scale and the classifier's.
+
+    Returns
+    -------
+    thresholds : ndarray of shape (K,), float64
+        A class that is in all tiles, or in none, keeps its threshold.
+    kept : list of str
+        Codes of these.
+    """
+    outputs = len(classifier.labels.outputs)
+    targets, scores = [], []
+    for truth, _, tiles in classify(((truth, image) for image, truth in pairs), classifier, downsample):
+        targets.append(tile_presence(tiles.grid, truth, label_set, outputs))
+        scores.append(tiles.scores)
+    targets, scores = np.concatenate(targets), np.concatenate(scores)
+    varies = targets.any(axis=0) & ~targets.all(axis=0)
+    thresholds = np.where(varies, equal_error_thresholds(targets, scores), classifier.thresholds)
+    return thresholds, [classifier.labels.codes[i] for i in np.flatnonzero(~varies)]
+
+
+def write_thresholds(path: Path, thresholds: np.ndarray) -> None:
+    """Write a classifier's thresholds, as published."""
+    content = io.BytesIO()
+    savemat(content, {"optimalScoreThresh": np.reshape(thresholds, (1, -1))})
+    write_bytes(path, content.getvalue())
 
 
 def adjusted(
@@ -109,10 +200,10 @@ def draw_settings(count: int, seed: int, around: CRF | None = None) -> list[CRF]
     return [CRF(*row) for row in np.exp(logs).round(2).tolist()]
 
 
-def try_settings(one: TuningImage, crfs: Sequence[CRF]) -> np.ndarray:
+def try_settings(image: TuningImage, crfs: Sequence[CRF]) -> np.ndarray:
     """Return the confusion matrix that each of some settings gives on an image, as (len(crfs), C + 1, C + 1)."""
-    classes = len(one.maps)
-    return np.stack([confusion_matrix(one.truth, winners(crf(one.maps, one.image)), classes) for crf in crfs])
+    refined = (winners(crf(image.maps, image.image)) for crf in crfs)
+    return np.stack([confusion_matrix(image.truth, mask, len(image.maps)) for mask in refined])
 
 
 def search(tuning: Sequence[TuningImage], trials: int, seed: int, quiet: bool = False) -> list[tuple[CRF, np.ndarray]]:
@@ -121,8 +212,11 @@ def search(tuning: Sequence[TuningImage], trials: int, seed: int, quiet: bool = 
     Parameters
     ----------
     tuning : sequence of TuningImage
+        Images with their maps.
     trials : int
+        Number of settings to try.
     seed : int
+        Seed of the settings.
     quiet : bool
         Show no progress.
 
@@ -137,7 +231,7 @@ def search(tuning: Sequence[TuningImage], trials: int, seed: int, quiet: bool = 
         if crfs is None:
             crfs = draw_settings(trials // 2, seed + 1, tried[0][0])
         if crfs:
-            jobs = [(one, crfs) for one in tuning]
+            jobs = [(image, crfs) for image in tuning]
             done = in_parallel(try_settings, jobs, f"{what}, {len(crfs)} settings", quiet)
             tried += zip(crfs, sum(done), strict=True)
             tried.sort(key=lambda pair: -mean_iou_present(pair[1]))
@@ -146,7 +240,7 @@ def search(tuning: Sequence[TuningImage], trials: int, seed: int, quiet: bool = 
 
 def without_crf(tuning: Sequence[TuningImage]) -> np.ndarray:
     """Return the confusion matrix (C + 1, C + 1) of the masks before the CRF."""
-    return sum(confusion_matrix(one.truth, winners(one.maps), len(one.maps)) for one in tuning)
+    return sum(confusion_matrix(image.truth, winners(image.maps), len(image.maps)) for image in tuning)
 
 
 def write_results(path: Path, table: Path, tried: list[tuple[CRF, np.ndarray]]) -> None:

@@ -6,9 +6,9 @@ import pytest
 from hsn_v1.adp import ADP, CLASSIFIER_CODES
 from hsn_v1.class_file import parse_taxonomy
 from hsn_v1.errors import InputError
-from hsn_v1.training.classes import check_classes, describe_classes, match_columns, read_labels, targets_of
+from hsn_v1.training.classes import check_classes, describe_classes, match_columns, targets_of
 from hsn_v1.training.new_class_file import class_file
-from hsn_v1.training.patch_labels import read_table
+from hsn_v1.training.patch_labels import read_label_table
 
 OWN = parse_taxonomy(class_file("m", {"tumour": None, "stroma": None}, 1, [0], [1]), "m.toml")
 
@@ -16,11 +16,11 @@ OWN = parse_taxonomy(class_file("m", {"tumour": None, "stroma": None}, 1, [0], [
 def table(tmp_path, *columns):
     path = tmp_path / "t.csv"
     path.write_text(f"name,{','.join(columns)}\na.png,{','.join('1' * len(columns))}\n", encoding="utf-8")
-    return read_table(path)
+    return read_label_table(path, [tmp_path / "a.png"])
 
 
 def match(labels, classes=(), known=None):
-    return match_columns(labels, classes, known, "m.toml", ADP)
+    return match_columns(labels, classes, known, "m.toml")
 
 
 def of(targets):
@@ -41,7 +41,7 @@ def test_classes_may_be_named(tmp_path):
 def test_letters_that_are_the_atlas_codes_are_listed_with_their_meaning(tmp_path):
     taxonomy, columns, notes = match(table(tmp_path, "T", "S", "N"))
     assert taxonomy is ADP and columns == ("T", "S", "N")
-    assert "T transport vessel, S skeletal, N nervous" in notes[0] and "--classes T S N" in notes[0]
+    assert "T transport vessel, S skeletal, N nervous" in notes[0] and "`classes` T S N" in notes[0]
 
 
 def test_types_that_experts_could_not_tell_apart_count_for_their_parents(tmp_path):
@@ -52,7 +52,7 @@ def test_types_that_experts_could_not_tell_apart_count_for_their_parents(tmp_pat
 
 
 def test_a_mixture_is_no_guess(tmp_path):
-    with pytest.raises(InputError, match=r"'E\.T\.V' is not \(do you mean E\.T.*--classes E\.M\.S E\.T\.V"):
+    with pytest.raises(InputError, match=r"'E\.T\.V' is not \(do you mean E\.T.*`classes` E\.M\.S E\.T\.V"):
         match(table(tmp_path, "E.M.S", "E.T.V"))
 
 
@@ -64,19 +64,6 @@ def test_a_models_own_classes(tmp_path):
         match(table(tmp_path, "a"), ("a",), OWN)
     with pytest.raises(InputError, match=r"no column is a class of m\.toml"):
         match(table(tmp_path, "a"), (), OWN)
-
-
-def test_where_labels_are_looked_for(tmp_path):
-    with pytest.raises(InputError, match="give a table by --labels"):
-        read_labels(tmp_path, None, ())
-    (tmp_path / "x-[1 0 1].png").touch()
-    with pytest.raises(InputError, match="carry 3 labels each; say what they are: --classes CLASS1 CLASS2 CLASS3"):
-        read_labels(tmp_path, None, ())
-    assert read_labels(tmp_path, None, "abc").columns == ("a", "b", "c")
-    (tmp_path / "labels.csv").write_text("name,z\nx-[1 0 1].png,1\n")
-    assert read_labels(tmp_path, None, "abc").columns == ("z",)
-    assert read_labels(tmp_path, "names", "abc").columns == ("a", "b", "c")
-    assert read_labels(tmp_path, str(tmp_path / "labels.csv"), ()).columns == ("z",)
 
 
 def test_each_class_is_described_and_warned_of():

@@ -31,9 +31,10 @@ def test_a_class_is_in_a_patch_from_its_share_on():
     truth[:, 25:] = 1
     truth[0, 25] = 2  # 51 of 100 px unlabelled
     image = np.arange(900, dtype=np.uint8).reshape(10, 30, 3)
-    found = labelled_patches(image, truth, 2, Cut(10, 10))
-    assert [(y, x, present.tolist()) for y, x, _, present in found] == [(0, 0, [True, True]), (0, 10, [True, False])]
-    np.testing.assert_array_equal(found[1][2], image[:, 10:20])
+    first, second = labelled_patches(image, truth, 2, Cut(10, 10))
+    assert (first.row, first.column, first.present.tolist()) == (0, 0, [True, True])
+    assert (second.row, second.column, second.present.tolist()) == (0, 10, [True, False])
+    np.testing.assert_array_equal(second.image, image[:, 10:20])
 
 
 @pytest.fixture
@@ -54,8 +55,8 @@ def rows(path):
 
 def test_a_folder_is_cut_and_no_mask_is_written(folders):
     out = folders / "out"
-    labels, notes = cut_patches(folders / "img", folders / "gt", LABELS, ["a", "b"], Cut(8, 8), out, quiet=True)
-    assert notes == [] and list(labels) == [out]
+    labels, notes, failures = cut_patches(folders / "img", folders / "gt", LABELS, Cut(8, 8), out, quiet=True)
+    assert (notes, failures) == ([], []) and list(labels) == [out]
     header, *table = rows(out / "labels.csv")
     assert header == ["patch", "a", "b"] and len(table) == 4 * 6
     assert {tuple(row[1:]) for row in table if row[0].endswith("_0.png")} == {("1", "0")}
@@ -66,36 +67,35 @@ def test_a_folder_is_cut_and_no_mask_is_written(folders):
 
 
 def test_images_are_kept_apart_as_a_whole(folders):
-    cut_patches(folders / "img", folders / "gt", LABELS, ["a", "b"], Cut(8, 8), folders / "out", 0.25, quiet=True)
+    cut_patches(folders / "img", folders / "gt", LABELS, Cut(8, 8, validation=0.25), folders / "out", quiet=True)
     train, validation = (
         {row[0][0] for row in rows(folders / "out" / part / "labels.csv")[1:]} for part in ("train", "validation")
     )
     assert len(train) == 3 and len(validation) == 1 and not train & validation
     with pytest.raises(InputError, match="some for both"):
-        cut_patches(folders / "img", folders / "gt", LABELS, ["a"], Cut(8, 8), folders / "o", 0.01, quiet=True)
+        cut_patches(folders / "img", folders / "gt", LABELS, Cut(8, 8, validation=0.01), folders / "o", quiet=True)
 
 
 def test_patches_may_be_of_another_scale(folders):
-    cut_patches(folders / "img", folders / "gt", LABELS, ["b"], Cut(8, 8, 0.5, 0.3), folders / "out", quiet=True)
+    cut_patches(folders / "img", folders / "gt", LABELS, Cut(8, 8, 0.5, 0.3), folders / "out", quiet=True)
     table = rows(folders / "out" / "labels.csv")
-    assert [row for row in table if row[0].startswith("0")] == [["0_0_0.png", "0"], ["0_0_4.png", "1"]]
+    assert [row for row in table if row[0].startswith("0")] == [["0_0_0.png", "1", "0"], ["0_0_4.png", "0", "1"]]
     assert read_image(folders / "out" / "0_0_4.png")[0].shape == (8, 8, 3)
 
 
 def test_what_cannot_be_cut_is_left_out_and_named(folders):
     (folders / "gt" / "0.png").unlink()
     (folders / "img" / "1.png").write_bytes(b"no image")
-    write_picture(folders / "img" / "2.png", np.zeros((5, 5, 3), np.uint8))
-    labels, notes = cut_patches(
-        folders / "img", folders / "gt", LABELS, ["a", "b"], Cut(8, 8), folders / "out", quiet=True
-    )
+    for kind in ("img", "gt"):
+        write_picture(folders / kind / "2.png", np.zeros((5, 5, 3), np.uint8))
+    labels, _, failures = cut_patches(folders / "img", folders / "gt", LABELS, Cut(8, 8), folders / "out", quiet=True)
     assert len(next(iter(labels.values()))) == 6
-    assert len(notes) == 3 and "0.png" in notes[0] and "1.png" in notes[1] and "5 x 5 px" in notes[2]
+    assert len(failures) == 3 and "0.png" in failures[0] and "1.png" in failures[1] and "5 x 5 px" in failures[2]
     with pytest.raises(InputError, match="no patch was cut"):
-        cut_patches(folders / "img", folders / "gt", LABELS, ["a"], Cut(64, 8), folders / "out2", quiet=True)
+        cut_patches(folders / "img", folders / "gt", LABELS, Cut(64, 8), folders / "out2", quiet=True)
 
 
 def test_images_of_one_name_are_refused(folders):
     (folders / "img" / "0.jpg").write_bytes((folders / "img" / "0.png").read_bytes())
     with pytest.raises(InputError, match="two images of this name"):
-        cut_patches(folders / "img", folders / "gt", LABELS, ["a"], Cut(8, 8), folders / "out", quiet=True)
+        cut_patches(folders / "img", folders / "gt", LABELS, Cut(8, 8), folders / "out", quiet=True)

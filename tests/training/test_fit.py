@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 
 from hsn_v1.class_file import parse_taxonomy
-from hsn_v1.errors import InputError
+from hsn_v1.errors import InputError, Notice
 from hsn_v1.training import fit as fitting
-from hsn_v1.training.augmentation import augmentation
 from hsn_v1.training.checkpoints import BEST, LAST, PREVIOUS, RECIPE
-from hsn_v1.training.fit import class_weights, cyclical_learning_rate, fit
+from hsn_v1.training.fit import augmentation, class_weights, cyclical_learning_rate, fit
 from hsn_v1.training.networks import build_network
 from hsn_v1.training.new_class_file import class_file
 from hsn_v1.training.recipe import Recipe
-from hsn_v1.training.training_data import LabelledPatches
+from hsn_v1.training.training_data import LabelledPatches, TrainingData
 from hsn_v1.training.validation_report import LOG, read_log
 
 pytestmark = pytest.mark.slow
@@ -30,9 +29,10 @@ def patches(count, seed=0):
     return LabelledPatches(rng.integers(0, 256, (count, 32, 32, 3), np.uint8), targets)
 
 
-def train(out, epochs=3, recipe=TINY):
-    model = build_network(recipe, 3)
-    fit(model, patches(8), patches(4, seed=1), LABELS, recipe, epochs, out, quiet=True)
+def train(out, epochs=3, recipe=TINY, on_batch=None):
+    model, validation = build_network(recipe, 3), patches(4, seed=1)
+    data = TrainingData(LABELS, "", patches(8), validation, validation, [])
+    fit(model, data, recipe, epochs, out, on_batch)
     return model
 
 
@@ -99,12 +99,23 @@ def test_the_best_epoch_is_kept(keras, tmp_path):
     assert loss == pytest.approx(min(float(row["val_loss"]) for row in log), rel=1e-3)
 
 
-def test_a_broken_checkpoint_gives_way_to_the_one_before(keras, tmp_path, capsys):
+def test_a_broken_checkpoint_gives_way_to_the_one_before(keras, tmp_path):
     train(tmp_path, 2)
     (tmp_path / LAST).write_bytes((tmp_path / LAST).read_bytes()[:1000])  # as if power had failed
-    train(tmp_path, 3)
+    with pytest.warns(Notice, match=f"{LAST}: checkpoint cannot be read"):
+        train(tmp_path, 3)
     assert [row["epoch"] for row in read_log(tmp_path / LOG)] == ["0", "1", "2"]
-    assert f"note: {tmp_path / LAST}: checkpoint cannot be read" in capsys.readouterr().err
+
+
+def test_progress_ends_with_the_last_batch_of_the_last_epoch(keras, tmp_path):
+    told = []
+    train(tmp_path, 2, on_batch=lambda *now: told.append(now))
+    assert [(done, total) for done, total, line in told if not line] == [(i, 4) for i in range(5)]
+    lines = [line for *_, line in told if line]
+    assert [line.partition(":")[0] for line in lines] == ["epoch 1 of 2", "epoch 2 of 2"]
+    told.clear()
+    train(tmp_path, 3, on_batch=lambda *now: told.append(now))  # goes on
+    assert [(done, total) for done, total, line in told if not line] == [(i, 6) for i in (4, 5, 6)]
 
 
 def flip(path):
@@ -134,17 +145,19 @@ def trained(keras, tmp_path_factory):
         ((RECIPE,), empty, f"{RECIPE}: cannot be read; training begins anew"),
     ],
 )
-def test_damage_heals_with_a_note(trained, tmp_path, capsys, names, damage, note):
+def test_damage_heals_with_a_note(trained, tmp_path, names, damage, note):
     folder = tmp_path / "copy"
     shutil.copytree(trained, folder)
     for name in names:
         damage(folder / name)
-    train(folder, 3)
-    assert note in capsys.readouterr().err
+    with pytest.warns(Notice) as notices:
+        train(folder, 3)
+    assert any(note in str(notice.message) for notice in notices)
     assert read_log(folder / LOG)[-1]["epoch"] == "2"
     assert {path.name for path in folder.iterdir()} >= {BEST, LAST, LOG, RECIPE}
 
 
+@pytest.mark.filterwarnings("ignore::hsn_v1.errors.Notice")
 def test_a_disk_that_is_full_at_a_checkpoint_loses_nothing(keras, tmp_path, monkeypatch):
     """Each file in turn cannot be written; the training goes on from there once there is room."""
     write, refused = type(tmp_path).write_bytes, []
@@ -174,6 +187,6 @@ def test_a_folder_holds_one_training(keras, tmp_path):
 
 
 def test_divergence_stops_training_with_advice(keras, tmp_path):
-    with pytest.raises(InputError, match=r"the loss is (nan|inf) in epoch \d: .* lower --high than 1e\+30"):
+    with pytest.raises(InputError, match=r"the loss is (nan|inf) in epoch \d: .* lower `high` than 1e\+30"):
         train(tmp_path, 5, Recipe(width=0.03, tile=32, batch=4, half_cycle=1, low=1e30, high=1e30))
     assert not (tmp_path / BEST).exists()

@@ -6,7 +6,7 @@ import pytest
 from hsn_v1.class_file import parse_taxonomy
 from hsn_v1.errors import InputError
 from hsn_v1.labels import BACKGROUND_RULES
-from hsn_v1.training.new_class_file import class_file, distinct_colours, parse_class
+from hsn_v1.training.new_class_file import class_file, distinct_colours, parse_classes
 
 
 def test_what_is_written_is_read():
@@ -55,13 +55,19 @@ def test_colours_are_distinct():
     [("tumour", ("tumour", None)), ("a=#004080", ("a", (0, 64, 128))), ("a b=FFFFFF", ("a b", (255, 255, 255)))],
 )
 def test_options_of_classes(text, expected):
-    assert parse_class(text) == expected
+    assert parse_classes([text]) == dict([expected])
 
 
 @pytest.mark.parametrize("text", ["", "a=", "=#004080", "a=#00408", "a=red", "a=#0040800"])
 def test_bad_options_of_classes(text):
     with pytest.raises(InputError, match="expected a name, or a name with a colour"):
-        parse_class(text)
+        parse_classes([text])
+
+
+@pytest.mark.parametrize("texts", [("a", "a"), ("a=#004080", "b=#004080"), ("e\u0301", "\xe9")])
+def test_classes_have_names_and_colours_of_their_own(texts):
+    with pytest.raises(InputError, match="is there already"):
+        parse_classes(texts)
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,31 @@
-"""The search of CRF settings: what it tries, what it keeps, and that a better setting wins."""
+"""Tuning: the search of CRF settings, which the better ones win, and thresholds."""
 
 import csv
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from invented import TISSUE, ChannelClassifier, draw
+from scipy.io import loadmat
 
 from hsn_v1.adp import ADP, LABEL_SETS
 from hsn_v1.densecrf import CRF
 from hsn_v1.errors import InputError
+from hsn_v1.io.models import read_thresholds
 from hsn_v1.io.writing import write_picture
 from hsn_v1.show.figures import colourise
+from hsn_v1.tiles import TileGrid
 from hsn_v1.training import tuning as tune_crf
-from hsn_v1.training.tuning import TuningImage, draw_settings, read_tuning_set, settings, truth_folder
+from hsn_v1.training.tuning import (
+    TuningImage,
+    draw_settings,
+    read_tuning_set,
+    settings,
+    tile_presence,
+    truth_folder,
+    tune_thresholds,
+    write_thresholds,
+)
 
 FUNC, GLAS = LABEL_SETS["func"], LABEL_SETS["glas"]
 
@@ -72,13 +85,13 @@ def test_images_without_masks_are_left_out_and_named(tmp_path):
     rng = np.random.default_rng(0)
     for name in "ab":
         write_picture(tmp_path / "img" / f"{name}.png", rng.integers(0, 256, (8, 8, 3), np.uint8))
-    with pytest.raises(InputError, match=r"a\.png: no such ground truth"):
+    with pytest.raises(InputError, match=r"a\.png: no such mask"):
         read_tuning_set(tmp_path / "img", tmp_path / "gt", GLAS)
     truth = rng.integers(0, 2, (8, 8), np.uint8)
     write_picture(tmp_path / "gt" / "b.png", colourise(truth, GLAS))
-    pairs, notes = read_tuning_set(tmp_path / "img", tmp_path / "gt", GLAS)
+    pairs, notes, failures = read_tuning_set(tmp_path / "img", tmp_path / "gt", GLAS)
     np.testing.assert_array_equal(pairs[0][1], truth)
-    assert len(pairs) == 1 and "a.png" in notes[0]
+    assert len(pairs) == len(failures) == 1 and "a.png" in failures[0] and notes == []
 
 
 def test_maps_are_those_before_the_crf(toy_histonet):
@@ -86,3 +99,28 @@ def test_maps_are_those_before_the_crf(toy_histonet):
     truth = np.zeros((40, 33), np.uint8)
     (one,) = tune_crf.adjusted([(image, truth)], toy_histonet, ADP.label_sets["morph"], 1.0)
     assert one.maps.shape == (29, 40, 33) and one.image is image and one.truth is truth
+
+
+def test_a_class_is_in_the_tiles_of_which_it_covers_a_twentieth():
+    truth = np.zeros((32, 64), np.uint8)
+    truth[:, :1] = 1  # 1 / 32 of the first tile
+    truth[:16, 60:] = 2  # 1 / 16 of the second tile
+    truth[16:, 60:] = 3  # background, which the classifier does not score
+    present = tile_presence(TileGrid(32, 64, 1, 32), truth, TISSUE, 3)
+    assert present.tolist() == [[True, False, False], [True, False, True]]
+
+
+def test_thresholds_tell_tiles_apart_and_others_are_kept():
+    rng = np.random.default_rng(1)
+    pairs = [draw(rng, classes=classes) for classes in [(0,), (1,), (0, 1), (3,)]]
+    classifier = ChannelClassifier()
+    thresholds, kept = tune_thresholds(pairs, classifier, TISSUE, 1.0)
+    assert kept == ["BLUE"] and thresholds[2] == classifier.thresholds[2]
+    scores, _ = classifier(np.stack([image for image, _ in pairs]).astype(np.float32))
+    assert (scores[:, :2] >= thresholds[:2]).tolist() == [[True, False], [False, True], [True, True], [False, False]]
+
+
+def test_thresholds_are_written_as_published(tmp_path):
+    write_thresholds(tmp_path / "m.mat", np.array([0.4, 0.6]))
+    assert loadmat(tmp_path / "m.mat")["optimalScoreThresh"].shape == (1, 2)
+    assert read_thresholds(tmp_path / "m.mat", 2) == pytest.approx([0.4, 0.6])

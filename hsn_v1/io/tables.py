@@ -1,0 +1,156 @@
+"""Tables as people have them, of any separator and encoding, and the files that their cells name."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
+
+from ..errors import InputError
+from .reading import read_bytes
+
+SEPARATORS = ",;\t|"  #: of cells, the likeliest first; spaces where there is none of these
+
+#: How files begin that are tables only to the program that wrote them.
+SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+
+#: Endings that a table may leave out or spell otherwise.
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+
+def read_rows(table: Path) -> list[tuple[int, list[str]]]:
+    """Read a table's rows that are not empty, each with the number of its last line.
+
+    Parameters
+    ----------
+    table : Path
+        Text in UTF-8, UTF-16 or else Windows-1252, with or without a byte order mark. Cells are parted by a comma,
+        semicolon, tab, bar or spaces: by what parts the header and the rows alike, or by what a first line ``sep=;``
+        says.
+
+    Returns
+    -------
+    list of (int, list of str)
+        Cells without the spaces around them, composed (NFC). Empty cells at the end of a row that the header does not
+        have are dropped, and so are columns that are empty from the header on.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or is no text.
+    """
+    lines = list(io.StringIO(_text(table), newline=""))
+    first, separator = 1, ""
+    if lines and lines[0].strip().lower().startswith("sep="):
+        first, separator = 2, lines[0].strip()[4:] or "\t"
+    lines = lines[first - 1 :]
+    reader = csv.reader(lines, delimiter=(separator or _separator(lines))[0], skipinitialspace=True)
+    try:
+        rows = [(reader.line_num + first - 1, [*map(_composed, row)]) for row in reader]
+    except csv.Error as error:
+        raise InputError(f"{table}: cannot be read ({error}); expected a table, as CSV") from error
+    rows = [(line, row) for line, row in rows if any(row)]
+    return [(line, _trimmed(row, len(_trimmed(rows[0][1])))) for line, row in rows]
+
+
+def _text(table: Path) -> str:
+    content = read_bytes(table)
+    if content.startswith(SPREADSHEETS):
+        raise InputError(f"{table}: a spreadsheet in its program's own format; save it as CSV there, and give that")
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encodings = ["utf-16"]
+    elif b"\0" in content[:2]:  # the half of a letter
+        encodings = ["utf-16-le" if content[1:2] == b"\0" else "utf-16-be"]
+    else:
+        encodings = ["utf-8-sig", "cp1252"]
+    for encoding in encodings:
+        try:
+            text = content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if "\0" not in text:
+            return text
+    raise InputError(f"{table}: cannot be read as text; expected a table: save it as CSV in UTF-8")
+
+
+def _separator(lines: list[str]) -> str:
+    """Return the separator by which most rows are as wide as the header; of several, the one that gives most cells."""
+
+    def fit(separator: str) -> tuple[float, int]:
+        widths = [len(row) for row in csv.reader(lines[:100], delimiter=separator, skipinitialspace=True) if any(row)]
+        return (widths.count(widths[0]) / len(widths), widths[0]) if widths and widths[0] > 1 else (0, 0)
+
+    fits = {separator: fit(separator) for separator in SEPARATORS}
+    best = max(fits, key=fits.get)
+    return best if fits[best] > (0, 0) or fit(" ")[0] < 1 else " "
+
+
+def _trimmed(row: list[str], least: int = 0) -> list[str]:
+    """Return a row without the empty cells at its end, but with the `least` first ones."""
+    filled = max((i + 1 for i, cell in enumerate(row) if cell), default=0)
+    return row[: max(filled, least)]
+
+
+def find_files(names: Iterable[str], files: Iterable[Path]) -> dict[str, Path]:
+    r"""Find the files that a table names.
+
+    Names may have folders, with slashes or backslashes, of another machine, too: a file's own name counts, and of
+    files of one name the one whose folders agree most, or else the one that is fewest folders down. They may differ
+    from a file's name in how accents are written, in upper and lower case, and in an image's ending.
+
+    Parameters
+    ----------
+    names : iterable of str
+    files : iterable of Path
+
+    Returns
+    -------
+    dict of str to Path
+        By the names that mean one file; the others are left out.
+    """
+    files, found = list(files), {}
+    names = list(dict.fromkeys(names))
+    for form in (_composed, _folded, _without_ending):
+        by_name: dict[str, list[tuple[tuple[str, ...], Path]]] = defaultdict(list)
+        for file in files:
+            parts = _parts(file.as_posix(), form)
+            by_name[parts[-1]].append((parts, file))
+        for name in names:
+            parts = _parts(name, form)
+            if name not in found and parts and (file := _nearest(parts, by_name.get(parts[-1], ()))):
+                found[name] = file
+    return found
+
+
+def _parts(name: str, form: Callable[[str], str]) -> tuple[str, ...]:
+    return tuple(map(form, PurePosixPath(name.replace("\\", "/")).parts))
+
+
+def _nearest(wanted: tuple[str, ...], candidates: Iterable[tuple[tuple[str, ...], Path]]) -> Path | None:
+    """Return the one file that agrees with a name in most folders, from the last one on; None where two do alike."""
+    ranked = []
+    for parts, file in candidates:
+        pairs = zip(reversed(wanted), reversed(parts), strict=False)
+        agreeing = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        ranked.append(((-agreeing, len(parts)), file))
+    best = min((rank for rank, _ in ranked), default=None)
+    nearest = [file for rank, file in ranked if rank == best]
+    return nearest[0] if len(nearest) == 1 else None
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name).strip()
+
+
+def _folded(name: str) -> str:
+    return _composed(name).strip("'").casefold()  # an apostrophe keeps a spreadsheet from taking it for a formula
+
+
+def _without_ending(name: str) -> str:
+    folded = _folded(name)
+    return next((folded.removesuffix(ending) for ending in IMAGE_ENDINGS if folded.endswith(ending)), folded)
