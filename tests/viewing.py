@@ -25,7 +25,7 @@ from hsn_v1.show.figures import colourise
 from hsn_v1.slide_io.label_maps import write_areas, write_label_map
 from hsn_v1.tiles import Window
 from hsn_v1.view.library import Library
-from hsn_v1.view.open_results import Shelf
+from hsn_v1.view.open_results import OpenResults
 from hsn_v1.view.server import make_app
 
 OTHER, GLAND = FUNC.indices(("Other", "G.O"))
@@ -64,7 +64,7 @@ def write_labels(path, labels, label_set, mpp=17 / 14):
 def running(root, truth=None, **options):
     """Serve a folder, and give the port."""
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listening:
-        app = make_app(Shelf(Library.of(root), truth), **options)
+        app = make_app(OpenResults(Library.of(root), truth), **options)
         server = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

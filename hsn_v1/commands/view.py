@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
+import secrets
+import sys
+import threading
+import webbrowser
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from .common import note
+
+if TYPE_CHECKING:
+    from ..view.library import Library
 
 
 def add_command(subparsers: argparse._SubParsersAction) -> None:
@@ -21,15 +31,55 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine alone)")
     parser.add_argument("--port", type=int, metavar="N", help="port to listen at (default: the first free from 8550)")
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=_run)
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Carry out the command ``view``, and return its exit status."""
-    folder = arguments.folder or arguments.root / "out"
+def _run(arguments: argparse.Namespace) -> int:
+    try:
+        from ..view.guard import LOCAL
+        from ..view.open_results import OpenResults
+        from ..view.server import listen, make_app, serve
+    except ModuleNotFoundError as error:
+        raise InputError(f"view needs {error.name}: pip install 'hsn_v1[view]'") from error
+    folder, truth, host = arguments.folder or arguments.root / "out", arguments.truth, arguments.host
+    library = _library(folder)
+    if truth:
+        _check_ground_truth(library, truth)
+    listening = listen(host, arguments.port)
+    port = listening.getsockname()[1]
+    token = "" if host in LOCAL else secrets.token_urlsafe(16)
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}/{f'?token={token}' if token else ''}"
+    print(f"{folder} at {address} (Ctrl-C ends)", flush=True)
+    if not arguments.no_browser and _has_display():
+        threading.Timer(0.3, webbrowser.open, [address]).start()
+    serve(make_app(OpenResults(library, truth), host, token, f"hsn_v1_{port}"), listening)
+    print("view ended")
+    return 0
+
+
+def _library(folder: Path) -> Library:
+    from ..view.library import Library
+
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected results of `hsn-v1 segment` or of a demo")
-    from ..view.serve import serve
+    library = Library.of(folder)
+    if not library.collections():
+        raise InputError(f"{folder}: no results in it; run `hsn-v1 segment` or a demo first, or name their folder")
+    return library
 
-    serve(folder, arguments.truth, arguments.host, arguments.port, not arguments.no_browser)
-    return 0
+
+def _check_ground_truth(library: Library, folder: Path) -> None:
+    """Say which files of a folder of ground truth are nobody's; InputError if there is no such folder."""
+    from ..view.ground_truth import unused_files
+
+    if not folder.is_dir():
+        raise InputError(
+            f"--truth {folder}: no such folder; expected masks or QuPath's GeoJSON, named after the slides"
+        )
+    for text in unused_files(library, folder):
+        note(text)
+
+
+def _has_display() -> bool:
+    """Whether a browser can open a window: else one in the terminal would, and take it over."""
+    return sys.platform in ("win32", "darwin") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))

@@ -91,7 +91,7 @@ def write_label_map(
     smaller = [[] for _ in range(halvings(max(height, width), tile))]
     common = {"dtype": np.uint8, "tile": (tile, tile), "compression": "zlib", "photometric": "minisblack"}
     with replacing(path) as temporary, tifffile.TiffWriter(temporary, bigtiff=height * width > 3e9, ome=True) as writer:
-        for level, tiles in enumerate((_encode(strips(), smaller, -(-height // tile), tile), *smaller)):
+        for level, tiles in enumerate((pyramid_tiles(strips(), smaller, -(-height // tile), tile), *smaller)):
             writer.write(
                 iter(tiles),
                 shape=(-(-height // 2**level), -(-width // 2**level)),
@@ -106,8 +106,25 @@ def write_label_map(
     return counts
 
 
-def _encode(strips: Iterable[np.ndarray], smaller: list[list[bytes]], count: int, tile: int) -> Iterator[bytes]:
-    """Yield the compressed tiles of the full level, and before a strip's collect what it adds to the smaller ones."""
+def pyramid_tiles(strips: Iterable[np.ndarray], smaller: list[list[bytes]], count: int, tile: int) -> Iterator[bytes]:
+    """Cut a label map into the compressed tiles of a pyramid, row by row, each filled up with zeros.
+
+    Parameters
+    ----------
+    strips : iterable of ndarray of shape (up to tile, width), uint8
+        From the top; only the last may have fewer rows.
+    smaller : list of list of bytes
+        Takes the tiles of each smaller level, halved by striding.
+    count : int
+        Number of strips.
+    tile : int
+        Side of a tile, in px.
+
+    Yields
+    ------
+    bytes
+        Tiles of the full level, those of a strip after what it adds to the smaller levels.
+    """
     parts = [[] for _ in smaller]
     for number, strip in enumerate(strips, 1):
         for level, (part, tiles) in enumerate(zip(parts, smaller, strict=True), 1):

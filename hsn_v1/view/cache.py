@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -58,6 +60,8 @@ class Cache:
 
 
 def stamp(path: Path) -> tuple[str, int, int]:
-    """Return a key that changes with a file; FileNotFoundError if it is gone."""
+    """Return a key that changes with a file; FileNotFoundError if it is gone, or no regular file."""
     status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # a pipe would never end
+        raise FileNotFoundError(errno.ENOENT, "no regular file", str(path))
     return str(path), status.st_mtime_ns, status.st_size

@@ -1,18 +1,17 @@
-"""What the pages say of results, as JSON can hold it: a row for each entry, and all about one."""
+"""Facts of results for the pages, as JSON can hold them: classes with their areas, and a row for each entry."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..evaluate import tissue_shares
-from ..io.reading import read_table
+from ..io.reading import line_of, read_table
 from ..labels import LabelSet
 from .cache import Cache, stamp
-from .library import Entry
+from .entries import ODD_RECORD, Entry, failed_entry
 from .palette import safe_colours
 
 
@@ -61,44 +60,45 @@ def _read_areas(path: Path) -> dict[str, dict[str, float]]:
 
 
 def _of_image(entry: Entry, label_set: LabelSet) -> dict[str, dict[str, float]]:
-    counts = entry.record.get("pixels", {}).get(label_set.name)
-    if not counts or len(counts) != len(label_set):
+    try:
+        counts = [int(count) for count in entry.record.get("pixels", {})[label_set.name]]
+        shares = tissue_shares(np.array(counts), label_set)
+        pixels = dict(zip(label_set.codes, counts, strict=True))
+    except ODD_RECORD:
         return {}
-    shares = tissue_shares(np.array(counts), label_set)
+    mm2 = (entry.mpp or 0) ** 2 / 1e6
     return {
-        code: {
-            "pixels": counts[index],
-            "mm2": counts[index] * (entry.mpp or 0) ** 2 / 1e6,
-            "share": shares.get(index),
-        }
-        for index, code in enumerate(label_set.codes)
-        if counts[index]
+        code: {"pixels": count, "mm2": count * mm2, "share": shares.get(index)}
+        for index, (code, count) in enumerate(pixels.items())
+        if count
     }
 
 
 def row_of(entry: Entry, areas: Areas) -> dict[str, Any]:
     """Return an entry's row of the index: shares of classes, and IoU where the run had ground truth."""
-    sets = {}
-    for label_set in entry.label_sets:
-        found = areas.of(entry, label_set)
-        shares = {code: area["share"] for code, area in found.items() if area["share"]}
-        iou = final_iou(entry.record, label_set.name)
-        sets[label_set.name] = {"shares": shares, "iou": iou} if iou else {"shares": shares}
+    try:
+        sets = {label_set.name: _set_of(entry, label_set, areas) for label_set in entry.label_sets}
+    except ODD_RECORD as error:
+        return row_of(failed_entry(entry.id, entry.title, entry.folder, line_of(error)), areas)
+    height, width = entry.size or (None, None)
     return {
         "id": entry.id,
         "title": entry.title,
         "status": entry.status,
         "reason": entry.reason,
-        "notes": list(entry.notes),
+        "notes": [*entry.notes],
         "opens": bool(entry.label_sets or (entry.source and entry.status != "failed")),
-        "width": entry.record.get("width"),
-        "height": entry.record.get("height"),
+        "width": width,
+        "height": height,
         "mpp": entry.mpp,
         "sets": sets,
     }
 
 
-def final_iou(record: Mapping[str, Any], name: str) -> dict[str, float] | None:
-    """Return a demo image's IoU of each class, and their mean as ``""``, after the last stage; None without truth."""
-    stages = record.get("iou", {}).get(name) or {}
-    return [*stages.values()][-1] if stages else None
+def _set_of(entry: Entry, label_set: LabelSet, areas: Areas) -> dict[str, Any]:
+    shares = {code: area["share"] for code, area in areas.of(entry, label_set).items() if area["share"]}
+    stages = entry.record.get("iou", {}).get(label_set.name)
+    if not stages:
+        return {"shares": shares}
+    iou = {code: float(value) for code, value in [*stages.values()][-1].items()}
+    return {"shares": shares, "iou": iou | {"": iou[""]}}  # that of all classes stands for their mean

@@ -1,4 +1,4 @@
-"""Who may see the results: this machine's own pages, or whoever has the token."""
+"""A guard in front of the server: this machine's own pages may see the results, or whoever has the token."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Guard:
         if not self.is_own_host(headers.get("host", "")):
             return Refusal(421, "this server goes by another name")
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
-        foreign = origin is not None and urlsplit(origin)[:2] != ("http", headers["host"])
+        foreign = origin is not None and origin.lower() != f"http://{headers['host'].lower()}"
         if foreign or (site not in ("none", "same-origin") and headers.get("sec-fetch-mode") != "navigate"):
             return Refusal(403, "other sites' pages may not read this")
         if self.token:
@@ -96,8 +96,9 @@ class Guard:
     def is_own_host(self, value: str) -> bool:
         """Whether the header Host names this server: no name that somebody else may have pointed to it."""
         try:
-            name = urlsplit(f"//{value}").hostname or ""
-        except ValueError:
+            parts = urlsplit(f"//{value}")
+            name = (parts.hostname or "") if parts.port is None or parts.netloc == value else ""
+        except ValueError:  # no address, or no port
             return False
         if name in LOCAL or not self.token:
             return name in LOCAL

@@ -1,4 +1,4 @@
-"""Everything that is shown of an entry, opened and kept as long as it is looked at."""
+"""Layers, scores and descriptions of entries, opened and kept as long as they are looked at."""
 
 from __future__ import annotations
 
@@ -11,29 +11,28 @@ from PIL import Image
 
 from ..errors import InputError
 from ..file_names import file_name
+from ..io.images import read_image
+from ..io.masks import read_mask
 from ..labels import LabelSet
-from ..show.figures import blend
+from ..show.figures import STAGE_TITLES, blend
 from .cache import Cache, stamp
+from .entries import Entry, stage_files
 from .facts import Areas, classes_of
-from .library import Entry, Library, stage_files
-from .masks import Frame, mask_size, mask_strips
+from .ground_truth import Frame, GroundTruth, confusion, find_ground_truth, read_ground_truth, scores
+from .library import Library
 from .pictures import THUMBNAIL, Pictures, jpeg
-from .pyramids import Pyramid, build_pyramid, read_pyramid, read_small
-from .scoring import Truth, confusion, find_truth, read_truth, scores
+from .pyramids import TILE, Pyramid, build_pyramid, read_pyramid, read_small
 
 #: Compressed label maps and ground truth in memory, and where stored label maps' tiles lie, in bytes.
 PYRAMID_BYTES = 64 << 20
-
-#: How a demo's stages are called.
-STAGE_TITLES = {"CRF": "after CRF", "Adjust": "adjusted", "GradCAM": "Grad-CAM"}
 
 #: A demo's maps of a class: what their keys begin with, their folders, and how they are called.
 MAPS = {"cam": ("gradcam_unadjusted", "Grad-CAM of"), "map": ("gradcam", "adjusted map of")}
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """What the server keeps open.
+class OpenResults:
+    """Results with all that the server keeps of them.
 
     Attributes
     ----------
@@ -68,10 +67,8 @@ class Shelf:
         if key == "truth":
             return self.ground_truth(entry, label_set).pyramid
         path = self.layer_file(entry, label_set, key)
-        if not entry.image:
-            return self.pyramids.get(stamp(path), lambda: read_pyramid(path))
-        colours = None if ":" in key else label_set
-        return self.pyramids.get((stamp(path), key), lambda: self._read_mask(path, colours))
+        read = _read_mask if entry.image else _read_label_map
+        return self.pyramids.get((stamp(path), key), lambda: read(path, None if ":" in key else label_set))
 
     def layer_file(self, entry: Entry, label_set: LabelSet, key: str) -> Path:
         """Return the file of a layer that a run wrote; LookupError if there can be none."""
@@ -88,11 +85,6 @@ class Shelf:
             raise LookupError(key)
         return self.library.inside(path)
 
-    @staticmethod
-    def _read_mask(path: Path, label_set: LabelSet | None) -> Pyramid:
-        height, width = mask_size(path)
-        return build_pyramid(mask_strips(path, label_set, height, width), height, width)
-
     def main_key(self, entry: Entry, label_set: LabelSet) -> str:
         """Return the key of the layer that is shown first."""
         stages = stage_files(entry.folder, label_set.name, entry.image) if entry.image else ()
@@ -108,8 +100,7 @@ class Shelf:
             picture = self.pictures.open(self.source(entry), entry.mpp)
             return picture.height, picture.width
         except (OSError, InputError):
-            known = entry.record.get("height"), entry.record.get("width")
-            return known if all(known) else None
+            return entry.size
 
     def source(self, entry: Entry) -> Path:
         """Return an entry's slide or image; FileNotFoundError if it is not known or gone."""
@@ -119,20 +110,20 @@ class Shelf:
 
     # --- Ground truth ------------------------------------------------------------------------------------------------
 
-    def ground_truth(self, entry: Entry, label_set: LabelSet) -> Truth:
+    def ground_truth(self, entry: Entry, label_set: LabelSet) -> GroundTruth:
         """Return ground truth at the scale of the label map; LookupError if there is none."""
-        path = find_truth(entry, label_set.name, self.truth)
+        path = find_ground_truth(entry, label_set.name, self.truth)
         if path is None:
             raise LookupError("truth")
         size = self.layer(entry, label_set, self.main_key(entry, label_set)).size
         frame = self.frame(entry, size)
-        return self.truths.get((stamp(path), label_set.name, frame), lambda: read_truth(path, label_set, frame))
+        return self.truths.get((stamp(path), label_set.name, frame), lambda: read_ground_truth(path, label_set, frame))
 
     def score(self, entry: Entry, label_set: LabelSet, key: str) -> dict[str, Any]:
         """Return how well a layer agrees with the ground truth, and notes; LookupError without ground truth."""
         truth = self.ground_truth(entry, label_set)
         path = self.layer_file(entry, label_set, key)
-        known = stamp(path), key, label_set.name, stamp(find_truth(entry, label_set.name, self.truth))
+        known = stamp(path), key, label_set.name, stamp(find_ground_truth(entry, label_set.name, self.truth))
 
         def compute() -> dict[str, Any]:
             counts = confusion(truth.pyramid, self.layer(entry, label_set, key), label_set)
@@ -150,16 +141,20 @@ class Shelf:
         except (OSError, InputError) as error:
             problem = str(error)
         sets = [self._describe_set(entry, label_set) for label_set in entry.label_sets]
-        shown = [layer for one in sets for layer in one["layers"] if "width" in layer]
+        layers = [layer for one in sets for layer in one["layers"]]
         size = (picture.height, picture.width) if picture else self.full_size(entry)
         if not size:
-            size = (shown[0]["height"], shown[0]["width"]) if shown else (1, 1)
+            size = next(((layer["height"], layer["width"]) for layer in layers if "width" in layer), (1, 1))
+        notes = [*entry.notes]
+        if self.truth and not entry.image and not any(layer["key"] == "truth" for layer in layers):
+            notes.append(f"no ground truth of {entry.title} in {self.truth}")
         return {
             "id": entry.id,
             "title": entry.title,
             "status": entry.status,
             "reason": entry.reason,
-            "notes": list(entry.notes),
+            "caveat": str(entry.record.get("caveat") or ""),
+            "notes": notes,
             "source": str(entry.source or ""),
             "problem": problem,
             "version": _version(entry.source),
@@ -174,7 +169,7 @@ class Shelf:
         if entry.image:
             keys = {stage: STAGE_TITLES[stage] for stage in stage_files(entry.folder, label_set.name, entry.image)}
         layers = [self._describe_layer(entry, label_set, key, title) for key, title in keys.items()]
-        if find_truth(entry, label_set.name, self.truth):
+        if find_ground_truth(entry, label_set.name, self.truth):
             layers.append(self._describe_layer(entry, label_set, "truth", "ground truth"))
         if entry.image:
             layers += [
@@ -197,7 +192,9 @@ class Shelf:
             shown = self.main_key(entry, label_set) if key == "truth" else key
             pyramid = self.layer(entry, label_set, shown)
             own = shown == key
-            path = self.layer_file(entry, label_set, key) if own else find_truth(entry, label_set.name, self.truth)
+            path = (
+                self.layer_file(entry, label_set, key) if own else find_ground_truth(entry, label_set.name, self.truth)
+            )
         except (OSError, InputError, LookupError) as error:
             return layer | {"problem": str(error)}
         frame = self.frame(entry, pyramid.size)
@@ -226,6 +223,16 @@ class Shelf:
             return jpeg(_with_labels(picture, read_small(pyramid, THUMBNAIL), label_set, palette))
 
         return self.thumbnails.get(tuple(key), draw)
+
+
+def _read_label_map(path: Path, label_set: LabelSet | None) -> Pyramid:
+    return read_pyramid(path)
+
+
+def _read_mask(path: Path, label_set: LabelSet | None) -> Pyramid:
+    """Read a demo's mask in the label set's colours, or the grey values of a class's map."""
+    labels = read_mask(path, label_set).labels if label_set else read_image(path)[0][..., 0]
+    return build_pyramid((labels[top : top + TILE] for top in range(0, len(labels), TILE)), *labels.shape)
 
 
 def _with_labels(picture: Image.Image | None, labels: np.ndarray, label_set: LabelSet, palette: str) -> Image.Image:

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import io
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from ..errors import InputError
+from ..io.reading import line_of
 from ..io.sandbox import sandbox_for
 from ..slide_io.slide import Slide, open_slide
+from ..slide_io.tifffile_backend import is_tiff, suits_openslide
 from ..tiles import Window
 from .cache import Cache, stamp
-from .deep_zoom import OVERLAP, TILE, forget, overview_of, size_of, tile_of
+
+if TYPE_CHECKING:
+    from openslide.deepzoom import DeepZoomGenerator
+
+TILE, OVERLAP = 510, 1  #: inner side of a tile and what it shows of each neighbour, in px
 
 QUALITY = 85  #: of JPEG
 THUMBNAIL = 320  #: longest side of a thumbnail, in px
@@ -59,17 +65,12 @@ class Picture:
     nbytes: int = FILE_BYTES
     close: Callable[[], None] = lambda: None
 
-    @property
-    def levels(self) -> int:
-        """Number of deep-zoom levels, the smallest of one pixel."""
-        return levels_of(self.height, self.width)
-
     def grid(self, level: int) -> tuple[int, int]:
         """Return the numbers of rows and columns of tiles on a level; LookupError if there is no such level."""
-        if not 0 <= level < self.levels:
+        smaller = levels_of(self.height, self.width) - 1 - level
+        if level < 0 or smaller < 0:
             raise LookupError
-        factor = 2 ** (self.levels - 1 - level)
-        return tuple(-(-math.ceil(side / factor) // TILE) for side in (self.height, self.width))
+        return tuple(-(-side // (TILE << smaller)) for side in (self.height, self.width))
 
 
 class Pictures:
@@ -156,7 +157,7 @@ def opened_picture(path: Path, mpp: float | None, readers: int = 1) -> Iterator[
 
 
 def _by_windows(slide: Slide) -> Picture:
-    """What OpenSlide does not show, read as it was segmented, by one thread at a time."""
+    """Return the picture of a file that OpenSlide does not show: read as it was segmented, by one thread at a time."""
     pixels, plain = slide.height * slide.width, len(slide.levels) == 1
     if plain and pixels > PLAIN_PIXELS:
         raise InputError(
@@ -169,7 +170,7 @@ def _by_windows(slide: Slide) -> Picture:
 
     def region(level: int, column: int, row: int) -> Image.Image:
         factor = 2 ** (levels_of(slide.height, slide.width) - 1 - level)
-        sides = math.ceil(slide.height / factor), math.ceil(slide.width / factor)
+        sides = -(-slide.height // factor), -(-slide.width // factor)
         first = [max(n * TILE - OVERLAP, 0) for n in (row, column)]
         last = [min((n + 1) * TILE + OVERLAP, side) for n, side in zip((row, column), sides, strict=True)]
         return window(*first, *np.subtract(last, first).tolist(), factor)
@@ -183,7 +184,7 @@ def _by_windows(slide: Slide) -> Picture:
 
 def levels_of(height: int, width: int) -> int:
     """Return the number of deep-zoom levels, the smallest of one pixel."""
-    return 1 + math.ceil(math.log2(max(height, width)))
+    return 1 + (max(height, width) - 1).bit_length()
 
 
 def jpeg(picture: Image.Image, quality: int = QUALITY) -> bytes:
@@ -191,3 +192,62 @@ def jpeg(picture: Image.Image, quality: int = QUALITY) -> bytes:
     content = io.BytesIO()
     picture.convert("RGB").save(content, "JPEG", quality=quality)
     return content.getvalue()
+
+
+# --- The reader's side ------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def _tiles(path: Path) -> DeepZoomGenerator:
+    from openslide import OpenSlide
+    from openslide.deepzoom import DeepZoomGenerator
+
+    # Where the file says which part was scanned, that part: label maps and outlines begin at its corner.
+    return DeepZoomGenerator(OpenSlide(path), TILE, OVERLAP, limit_bounds=True)
+
+
+def size_of(path: Path) -> tuple[int, int] | None:
+    """Open a slide and return its height and width, or None if OpenSlide does not show it as it is.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
+    import openslide
+
+    try:
+        vendor, tiff = openslide.OpenSlide.detect_format(path), is_tiff(path)
+        if not vendor or (vendor == "generic-tiff" and tiff and not suits_openslide(path)):
+            return None
+        width, height = _tiles(path).level_dimensions[-1]
+        return height, width
+    except openslide.OpenSlideError as error:
+        if tiff:
+            return None
+        raise _damaged(path, error) from error
+
+
+def tile_of(path: Path, level: int, column: int, row: int) -> np.ndarray:
+    """Return a tile, (height, width, 3) uint8."""
+    try:
+        return np.asarray(_tiles(path).get_tile(level, (column, row)).convert("RGB"))
+    except Exception as error:
+        _tiles.cache_clear()  # a handle that met damage answers with this from then on
+        raise _damaged(path, error) from error
+
+
+def overview_of(path: Path) -> np.ndarray:
+    """Return the whole slide, (height, width, 3) uint8, as large as one tile can show it."""
+    sizes = _tiles(path).level_dimensions
+    return tile_of(path, max(level for level, size in enumerate(sizes) if max(size) <= TILE), 0, 0)
+
+
+def forget(path: Path) -> None:
+    """Close the slide."""
+    _tiles.cache_clear()
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    """Return an error in one line for one that a library raised."""
+    return InputError(f"{path}: cannot be read, or damaged ({line_of(error)}); get the file again")

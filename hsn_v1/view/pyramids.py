@@ -6,46 +6,57 @@ file is neither copied nor coloured here.
 
 from __future__ import annotations
 
-import contextlib
-import math
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import InputError
+from ..io.reading import line_of, opened
+from ..slide_io.label_maps import pyramid_tiles
+from ..slide_io.pixel_grids import halvings
 
 TILE = 512  #: side of a tile, in px
-HALF = TILE // 2
 
 DEFLATE = 8, 32946  #: what TIFF calls zlib
 
-
-@dataclass(frozen=True)
-class Level:
-    """A resolution of a stored label map: its size in px, and where each tile lies in the file, in rows."""
-
-    height: int
-    width: int
-    offsets: tuple[int, ...]
-    lengths: tuple[int, ...]
+MOST_TILES = 1 << 21  #: of a level: 700,000 px square
+MOST_BYTES = TILE * TILE + (1 << 12)  #: of a tile's stream, which is longer than its content if that is noise
 
 
 @dataclass(frozen=True)
-class StoredPyramid:
-    """A label map's file, as `label_maps.write_label_map` writes it.
+class LabelLevel:
+    """A resolution of a label map.
 
     Attributes
     ----------
-    path : Path
-    levels : tuple of Level
-        Full resolution first.
+    height, width : int
+        In px.
+    tiles : sequence of bytes, or of (int, int)
+        Zlib streams of TILE by TILE class indices, row by row; or where each begins in the file, and its length.
     """
 
-    path: Path
-    levels: tuple[Level, ...]
+    height: int
+    width: int
+    tiles: Sequence[bytes] | Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """A label map in several resolutions.
+
+    Attributes
+    ----------
+    levels : tuple of LabelLevel
+        Full resolution first, each half of the one before.
+    path : Path or None
+        The file that has the tiles; None if they are in memory.
+    """
+
+    levels: tuple[LabelLevel, ...]
+    path: Path | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -55,32 +66,37 @@ class StoredPyramid:
     @property
     def nbytes(self) -> int:
         """Memory that this takes, in bytes, about."""
-        return 100 * sum(len(level.offsets) for level in self.levels)
+        return sum(150 + len(tile) for level in self.levels for tile in level.tiles)
 
     def tile(self, number: int, row: int, column: int) -> bytes:
-        """Return a tile's zlib stream, TILE by TILE class indices, by its level, row and column.
+        """Return a tile's zlib stream by its level, row and column.
 
         Raises
         ------
         LookupError
             If there is no such tile.
         InputError
-            If the file ends before it.
+            If the file cannot be read, or ends before it.
         """
-        level = self.levels[_within(number, self.levels)]
+        if not 0 <= number < len(self.levels):
+            raise LookupError
+        level = self.levels[number]
         across = -(-level.width // TILE)
         if not (0 <= row < -(-level.height // TILE) and 0 <= column < across):
             raise LookupError
-        index = row * across + column
-        with self.path.open("rb") as file:
-            file.seek(level.offsets[index])
-            content = file.read(level.lengths[index])
-        if len(content) < level.lengths[index] or not content:
-            raise InputError(f"{self.path}: the file ends within a tile; segment the slide again")
+        stored = level.tiles[row * across + column]
+        if self.path is None:
+            return stored
+        offset, length = stored
+        with opened(self.path) as file:
+            file.seek(offset)
+            content = file.read(min(length, MOST_BYTES))
+        if len(content) != length or not content:
+            raise InputError(f"{self.path}: the file ends within a tile, or is damaged; segment the slide again")
         return content
 
 
-def read_pyramid(path: Path) -> StoredPyramid:
+def read_pyramid(path: Path) -> Pyramid:
     """Read where a label map's tiles lie in its file.
 
     Raises
@@ -95,71 +111,28 @@ def read_pyramid(path: Path) -> StoredPyramid:
         with tifffile.TiffFile(path) as file:
             levels = []
             for page in (level.pages[0].aspage() for level in file.series[0].levels):
-                stored = page.dtype, page.tile, int(page.compression), page.samplesperpixel, int(page.predictor)
-                if stored != (np.uint8, (TILE, TILE), stored[2], 1, 1) or stored[2] not in DEFLATE:
+                stored = page.dtype, page.tile, page.samplesperpixel, int(page.predictor)
+                rows, columns = (-(-side // TILE) for side in page.shape)
+                if stored != (np.uint8, (TILE, TILE), 1, 1) or int(page.compression) not in DEFLATE:
                     raise InputError(f"{path}: not a label map as hsn_v1 writes it")
-                levels.append(Level(*page.shape, tuple(page.dataoffsets), tuple(page.databytecounts)))
-            return StoredPyramid(path, tuple(levels))
-    except (InputError, FileNotFoundError, MemoryError):
+                if not rows * columns == page.tags["TileOffsets"].count <= MOST_TILES:
+                    raise InputError(f"{path}: damaged; segment the slide again")
+                levels.append(LabelLevel(*page.shape, [*zip(page.dataoffsets, page.databytecounts, strict=True)]))
+    except (InputError, FileNotFoundError):
         raise
     except Exception as error:  # a damaged TIFF makes tifffile raise all sorts
-        raise InputError(f"{path}: not a label map, or damaged ({error}); segment the slide again") from error
+        raise InputError(f"{path}: not a label map, or damaged ({line_of(error)}); segment the slide again") from error
+    if [(level.height, level.width) for level in levels] != _sizes(levels[0].height, levels[0].width):
+        raise InputError(f"{path}: not a label map as hsn_v1 writes it, or damaged; segment the slide again")
+    return Pyramid(tuple(levels), path)
 
 
-@dataclass(frozen=True)
-class MemoryPyramid:
-    """A label map in memory, compressed.
-
-    Attributes
-    ----------
-    sizes : tuple of (int, int)
-        Height and width of each level, in px, full resolution first.
-    tiles : tuple of dict of (int, int) to bytes
-        Of each level, by row and column: zlib streams of TILE by TILE class indices.
-    """
-
-    sizes: tuple[tuple[int, int], ...]
-    tiles: tuple[dict[tuple[int, int], bytes], ...]
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of full resolution, in px."""
-        return self.sizes[0]
-
-    @property
-    def nbytes(self) -> int:
-        """Memory that this takes, in bytes, about."""
-        return sum(150 + len(tile) for level in self.tiles for tile in level.values())
-
-    def tile(self, number: int, row: int, column: int) -> bytes:
-        """Return a tile's zlib stream by its level, row and column; LookupError if there is none."""
-        return self.tiles[_within(number, self.tiles)][row, column]
+def _sizes(height: int, width: int) -> list[tuple[int, int]]:
+    """Return height and width of each level, in px."""
+    return [(-(-height // 2**n), -(-width // 2**n)) for n in range(1 + halvings(max(height, width), TILE))]
 
 
-def _within(number: int, levels: tuple) -> int:
-    if not 0 <= number < len(levels):
-        raise LookupError
-    return number
-
-
-Pyramid = StoredPyramid | MemoryPyramid
-
-
-def decode(tile: bytes) -> np.ndarray:
-    """Return a tile's class indices, (TILE, TILE) uint8; InputError if its stream is damaged."""
-    with _no_zlib_error():
-        return np.frombuffer(zlib.decompress(tile), np.uint8).reshape(TILE, TILE)
-
-
-@contextlib.contextmanager
-def _no_zlib_error() -> Iterator[None]:
-    try:
-        yield
-    except (zlib.error, ValueError) as error:
-        raise InputError(f"a label map's tile is damaged ({error}); segment the slide again") from error
-
-
-def build_pyramid(strips: Iterable[np.ndarray], height: int, width: int) -> MemoryPyramid:
+def build_pyramid(strips: Iterable[np.ndarray], height: int, width: int) -> Pyramid:
     """Compress a label map that comes in strips; levels are halved by striding, as those of stored label maps.
 
     Parameters
@@ -169,43 +142,25 @@ def build_pyramid(strips: Iterable[np.ndarray], height: int, width: int) -> Memo
     height, width : int
         Size of the map, in px.
     """
-    level = {}
-    for row, strip in enumerate(strips):
-        padded = np.pad(strip, ((0, TILE - len(strip)), (0, -width % TILE)))
-        for column in range(padded.shape[1] // TILE):
-            level[row, column] = _encode(padded[:, column * TILE : (column + 1) * TILE])
-    sizes, levels = [(height, width)], [level]
-    for number in range(math.ceil(math.log2(max(height, width, TILE) / TILE))):
-        sizes.append((-(-height // 2 ** (number + 1)), -(-width // 2 ** (number + 1))))
-        levels.append(_halved(levels[-1]))
-    return MemoryPyramid(tuple(sizes), tuple(levels))
+    sizes = _sizes(height, width)
+    smaller: list[list[bytes]] = [[] for _ in sizes[1:]]
+    full = [*pyramid_tiles(strips, smaller, -(-height // TILE), TILE)]
+    return Pyramid(tuple(LabelLevel(*size, tiles) for size, tiles in zip(sizes, (full, *smaller), strict=True)))
 
 
-def _halved(level: dict[tuple[int, int], bytes]) -> dict[tuple[int, int], bytes]:
-    smaller = {}
-    for row, column in {(row // 2, column // 2) for row, column in level}:
-        tile = np.zeros((TILE, TILE), np.uint8)
-        for down in (0, 1):
-            for across in (0, 1):
-                if part := level.get((2 * row + down, 2 * column + across)):
-                    top, left = down * HALF, across * HALF
-                    tile[top : top + HALF, left : left + HALF] = decode(part)[::2, ::2]
-        smaller[row, column] = _encode(tile)
-    return smaller
-
-
-def _encode(tile: np.ndarray) -> bytes:
-    return zlib.compress(np.ascontiguousarray(tile), 1)
+def decode(tile: bytes) -> np.ndarray:
+    """Return a tile's class indices, (TILE, TILE) uint8; InputError if its stream is damaged."""
+    try:
+        content = zlib.decompressobj().decompress(tile, TILE * TILE + 1)
+        return np.frombuffer(content, np.uint8).reshape(TILE, TILE)
+    except (zlib.error, ValueError) as error:
+        raise InputError(f"a label map's tile is damaged ({error}); segment the slide again") from error
 
 
 def read_small(pyramid: Pyramid, side: int) -> np.ndarray:
     """Return the smallest level of at least `side` px along its longer side, or else the largest, as (H, W) uint8."""
-    height, width = pyramid.size
-    count = len(pyramid.levels if isinstance(pyramid, StoredPyramid) else pyramid.sizes)
-    number = max((n for n in range(count) if max(height, width) / 2**n >= side), default=0)
-    rows, columns = -(-height // 2**number), -(-width // 2**number)
-    picture = np.empty((-(-rows // TILE) * TILE, -(-columns // TILE) * TILE), np.uint8)
-    for top in range(0, rows, TILE):
-        for left in range(0, columns, TILE):
-            picture[top : top + TILE, left : left + TILE] = decode(pyramid.tile(number, top // TILE, left // TILE))
-    return picture[:rows, :columns]
+    number = max((n for n, at in enumerate(pyramid.levels) if max(at.height, at.width) >= side), default=0)
+    level = pyramid.levels[number]
+    rows, columns = -(-level.height // TILE), -(-level.width // TILE)
+    tiles = [[decode(pyramid.tile(number, row, column)) for column in range(columns)] for row in range(rows)]
+    return np.block(tiles)[: level.height, : level.width]

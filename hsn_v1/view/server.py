@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import json
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from ..errors import InputError
+from ..io.sandbox import end_readers
 from ..parallel import available_cores
 from .facts import classes_of, row_of
 from .guard import Guard
 from .library import OutsideError
-from .open_results import Shelf
+from .open_results import OpenResults
 from .pyramids import decode
-from .url_names import Facts, Line, asked
+
+PORT = 8550  #: where the server listens unless told otherwise, or at the next free port after it
+TRIED = 20  #: ports that are tried
+
+SECONDS = 2  #: that requests may take to finish when the server ends
 
 STATIC = Path(__file__).with_name("static")
 
@@ -33,12 +42,12 @@ KEPT = {"cache-control": "private, max-age=86400"}
 FRESH = {"cache-control": "no-store"}
 
 
-def make_app(shelf: Shelf, host: str = "127.0.0.1", token: str = "", cookie: str = "hsn_v1") -> Guard:
+def make_app(results: OpenResults, host: str = "127.0.0.1", token: str = "", cookie: str = "hsn_v1") -> Guard:
     """Return the ASGI application.
 
     Parameters
     ----------
-    shelf : Shelf
+    results : OpenResults
     host : str
         Where the server listens.
     token : str
@@ -49,10 +58,10 @@ def make_app(shelf: Shelf, host: str = "127.0.0.1", token: str = "", cookie: str
     # The same few threads for good: each keeps memory of the tiles that it decoded.
     pool = ThreadPoolExecutor(available_cores() + 2, "view")
 
-    def answered(handle: Callable[[Shelf, Request], Response]) -> Callable:
+    def answered(handle: Callable[[OpenResults, Request], Response]) -> Callable:
         @functools.wraps(handle)
         async def endpoint(request: Request) -> Response:
-            return await asyncio.get_running_loop().run_in_executor(pool, _status, handle, shelf, request)
+            return await asyncio.get_running_loop().run_in_executor(pool, _status, handle, results, request)
 
         return endpoint
 
@@ -79,10 +88,10 @@ def _page(name: str) -> Callable:
     return endpoint
 
 
-def _status(handle: Callable[[Shelf, Request], Response], shelf: Shelf, request: Request) -> Response:
+def _status(handle: Callable[[OpenResults, Request], Response], results: OpenResults, request: Request) -> Response:
     """Answer a request, or say in one line with the right status why not."""
     try:
-        return handle(shelf, request)
+        return handle(results, request)
     except OutsideError as error:
         status, reason = 403, str(error)
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -91,6 +100,8 @@ def _status(handle: Callable[[Shelf, Request], Response], shelf: Shelf, request:
         status, reason = 404, "there is no such thing"
     except InputError as error:
         status, reason = 422, str(error)
+    except MemoryError:
+        status, reason = 503, "this takes more memory than there is"
     except OSError as error:
         status, reason = 503, f"{error.filename or 'a file'}: {error.strerror or error}"
     return Line(reason, status, headers=FRESH)
@@ -99,63 +110,63 @@ def _status(handle: Callable[[Shelf, Request], Response], shelf: Shelf, request:
 # --- Facts ----------------------------------------------------------------------------------------------------------
 
 
-def collections(shelf: Shelf, request: Request) -> Response:
+def collections(results: OpenResults, request: Request) -> Response:
     """List the collections, the newest first."""
-    names = shelf.library.collections()
-    titles = {name: shelf.library.root.name if name == "." else name for name in names}
+    names = results.library.collections()
+    titles = {name: results.library.root.name if name == "." else name for name in names}
     return Facts([{"name": name, "title": titles[name]} for name in names], headers=FRESH)
 
 
-def entries(shelf: Shelf, request: Request) -> Response:
+def entries(results: OpenResults, request: Request) -> Response:
     """List a collection's entries, with the classes of all label sets that occur."""
-    found = shelf.library.entries(asked(request, "collection"))
+    found = results.library.entries(asked(request, "collection"))
     label_sets = {one.name: one for entry in found for one in entry.label_sets}
     classes = {name: classes_of(label_set) for name, label_set in label_sets.items()}
-    rows = [row_of(entry, shelf.areas) for entry in found]
+    rows = [row_of(entry, results.areas) for entry in found]
     return Facts({"classes": classes, "entries": rows}, headers=FRESH)
 
 
-def entry(shelf: Shelf, request: Request) -> Response:
+def entry(results: OpenResults, request: Request) -> Response:
     """Tell all about an entry."""
-    return Facts(shelf.describe(_entry(shelf, request)), headers=FRESH)
+    return Facts(results.describe(_entry(results, request)), headers=FRESH)
 
 
-def score(shelf: Shelf, request: Request) -> Response:
+def score(results: OpenResults, request: Request) -> Response:
     """Compare a layer with the ground truth."""
-    found = _entry(shelf, request)
+    found = _entry(results, request)
     label_set = found.label_set(asked(request, "set"))
-    return Facts(shelf.score(found, label_set, asked(request, "layer")), headers=FRESH)
+    return Facts(results.score(found, label_set, asked(request, "layer")), headers=FRESH)
 
 
 # --- Pictures -------------------------------------------------------------------------------------------------------
 
 
-def image_tile(shelf: Shelf, request: Request) -> Response:
+def image_tile(results: OpenResults, request: Request) -> Response:
     """Send a deep-zoom tile of a slide."""
-    found, place = _entry(shelf, request), _place(request)
-    content = shelf.pictures.tile(shelf.source(found), found.mpp, place[0], place[2], place[1])
+    found, place = _entry(results, request), _place(request)
+    content = results.pictures.tile(results.source(found), found.mpp, place[0], place[2], place[1])
     return Response(content, media_type="image/jpeg", headers=KEPT)
 
 
-def label_tile(shelf: Shelf, request: Request) -> Response:
+def label_tile(results: OpenResults, request: Request) -> Response:
     """Send a tile of a layer: class indices, one byte each, which the browser inflates."""
-    found = _entry(shelf, request)
-    layer = shelf.layer(found, found.label_set(asked(request, "set")), asked(request, "layer"))
+    found = _entry(results, request)
+    layer = results.layer(found, found.label_set(asked(request, "set")), asked(request, "layer"))
     headers, tile = {**KEPT, "content-encoding": "deflate"}, layer.tile(*_place(request))
     decode(tile)  # a browser would not say what is wrong with a damaged one
     return Response(tile, media_type="application/octet-stream", headers=headers)
 
 
-def thumbnail(shelf: Shelf, request: Request) -> Response:
+def thumbnail(results: OpenResults, request: Request) -> Response:
     """Send a small picture of an entry with its label map."""
-    found, name = _entry(shelf, request), request.query_params.get("set")
+    found, name = _entry(results, request), request.query_params.get("set")
     palette = "safe" if request.query_params.get("palette") == "safe" else "published"
-    content = shelf.thumbnail(found, found.label_set(name) if name else None, palette)
+    content = results.thumbnail(found, found.label_set(name) if name else None, palette)
     return Response(content, media_type="image/jpeg", headers=KEPT)
 
 
-def _entry(shelf: Shelf, request: Request):
-    return shelf.library.entry(asked(request, "id"))
+def _entry(results: OpenResults, request: Request):
+    return results.library.entry(asked(request, "id"))
 
 
 def _place(request: Request) -> tuple[int, int, int]:
@@ -164,3 +175,71 @@ def _place(request: Request) -> tuple[int, int, int]:
     except ValueError:
         raise HTTPException(400, "level, row and column are whole numbers") from None
     return level, row, column
+
+
+# --- Names on their way to the browser and back: JavaScript and JSON have no letters for bytes that are not UTF-8 ---
+
+#: Python's letters for such bytes, and letters for private use that stand for them in the browser.
+_AWAY = {0xDC00 + byte: 0x10FF00 + byte for byte in range(0x80, 0x100)}
+_BACK = {there: here for here, there in _AWAY.items()}
+
+
+class Facts(JSONResponse):
+    """JSON that may hold names of any bytes; numbers that JSON has not are null."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the body."""
+        form = {"ensure_ascii": False, "separators": (",", ":"), "allow_nan": False}
+        try:
+            text = json.dumps(content, **form)
+        except ValueError:
+            text = json.dumps(json.loads(json.dumps(content), parse_constant=lambda _: None), **form)
+        return text.translate(_AWAY).encode()
+
+
+class Line(PlainTextResponse):
+    """A line that may hold names of any bytes."""
+
+    def render(self, content: str) -> bytes:
+        """Return the body."""
+        return content.translate(_AWAY).encode()
+
+
+def asked(request: Request, name: str) -> str:
+    """Return a parameter of a request, as names are here; KeyError if it is not there."""
+    return request.query_params[name].translate(_BACK)
+
+
+# --- Listening --------------------------------------------------------------------------------------------------------
+
+
+def listen(host: str, port: int | None) -> socket.socket:
+    """Return a listening socket; without a port, at the first free one from PORT on.
+
+    Raises
+    ------
+    InputError
+        If the address is none of this machine's, or the port is taken.
+    """
+    if port is not None and not 0 <= port <= 65535:
+        raise InputError(f"port {port}: expected 0 (any that is free) to 65535")
+    for candidate in [port] if port is not None else range(PORT, PORT + TRIED):
+        try:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            return socket.create_server((host, candidate), family=family, backlog=512)
+        except OSError as error:
+            reason = error.strerror or error
+    raise InputError(f"{host}, port {candidate}: cannot listen there ({reason}); choose another")
+
+
+def serve(app: Guard, listening: socket.socket) -> None:
+    """Answer requests until Ctrl-C or SIGTERM, and leave no thread that waits for a slide which takes long."""
+    import uvicorn
+
+    config = uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=SECONDS)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        listening.close()
+        end_readers()

@@ -22,7 +22,7 @@ from hsn_v1.slides.plan import Method
 from hsn_v1.slides.segment_slide import segment_slide
 from hsn_v1.view.cache import Cache
 from hsn_v1.view.library import Library, OutsideError
-from hsn_v1.view.open_results import Shelf
+from hsn_v1.view.open_results import OpenResults
 from hsn_v1.view.palette import differences, safe_colours
 from hsn_v1.view.pyramids import build_pyramid, decode, read_small
 
@@ -177,8 +177,8 @@ def test_a_demo_set_has_stages_maps_and_truth(tmp_path):
 )
 def test_layers_of_a_demo_set_are_what_the_run_wrote(tmp_path, layer, expected):
     write_record(*draw_set(tmp_path, {"a.png": 6}))
-    shelf = Shelf(Library.of(tmp_path / "out"))
-    tile = decode(shelf.layer(shelf.library.entry("a set/a.png"), FUNC, layer).tile(0, 0, 0))
+    results = OpenResults(Library.of(tmp_path / "out"))
+    tile = decode(results.layer(results.library.entry("a set/a.png"), FUNC, layer).tile(0, 0, 0))
     assert (tile[0, 0], tile[11, 15]) == expected
 
 
@@ -198,14 +198,12 @@ def test_a_set_that_is_not_finished_shows_the_images_that_are(tmp_path):
 def test_a_pyramid_in_memory_is_the_strided_map():
     labels = np.random.default_rng(3).integers(0, 255, (1300, 2100), np.uint8)
     pyramid = build_pyramid((labels[top : top + 512] for top in range(0, 1300, 512)), 1300, 2100)
-    assert pyramid.sizes == ((1300, 2100), (650, 1050), (325, 525), (163, 263))
-    for level, (height, width) in enumerate(pyramid.sizes):
-        whole = np.empty((-(-height // 512) * 512, -(-width // 512) * 512), np.uint8)
-        for row, column in pyramid.tiles[level]:
-            whole[row * 512 : row * 512 + 512, column * 512 : column * 512 + 512] = decode(
-                pyramid.tile(level, row, column)
-            )
-        np.testing.assert_array_equal(whole[:height, :width], labels[:: 2**level, :: 2**level])
+    sizes = [(level.height, level.width) for level in pyramid.levels]
+    assert sizes == [(1300, 2100), (650, 1050), (325, 525), (163, 263)]
+    for number, (height, width) in enumerate(sizes):
+        rows, columns = range(-(-height // 512)), range(-(-width // 512))
+        whole = np.block([[decode(pyramid.tile(number, row, column)) for column in columns] for row in rows])
+        np.testing.assert_array_equal(whole[:height, :width], labels[:: 2**number, :: 2**number])
     np.testing.assert_array_equal(read_small(pyramid, 320), labels[::4, ::4])
 
 

@@ -1,6 +1,7 @@
 """The viewer's server: what it sends, what it refuses, and that it lives on."""
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -17,15 +18,16 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from viewing import get, get_json, running, write_results
+from viewing import draw_set, get, get_json, running, write_results
 
 from hsn_v1.adp import FUNC, MORPH
 from hsn_v1.errors import InputError
 from hsn_v1.io.writing import write_picture
 from hsn_v1.phantoms.phantom_slide import _write_pyramid
+from hsn_v1.sets.record import write_record
 from hsn_v1.view import pictures
 from hsn_v1.view.guard import Guard
-from hsn_v1.view.serve import listen
+from hsn_v1.view.server import listen
 
 RNG = np.random.default_rng(16)
 WHERE = {"layer": "labels", "level": 0, "row": 0, "column": 0}
@@ -211,10 +213,27 @@ def test_other_sites_and_writing_are_refused(results):
         own, foreign = f"127.0.0.1:{port}", f"evil.example:{port}"
         assert get(port, "/")[0] == 200
         assert get(port, "/", Host=f"localhost:{port}", Origin=f"http://localhost:{port}")[0] == 200
-        assert [get(port, "/", Host=host)[0] for host in (foreign, "evil.example", "192.168.0.7", "x]", "")] == [
-            421
-        ] * 5
-        for origin in (f"http://{foreign}", "null", f"https://{own}", "http://127.0.0.1:1"):
+        for host in (
+            foreign,
+            "evil.example",
+            "192.168.0.7",
+            "x]",
+            "",
+            "http://[",
+            "[::1",
+            "127.0.0.1:x",
+            "[::1]:99999",
+        ):
+            assert get(port, "/api/collections", Host=host)[0] == 421
+        for origin in (
+            f"http://{foreign}",
+            "null",
+            f"https://{own}",
+            "http://127.0.0.1:1",
+            "http://[",
+            "http://[::1",
+            "",
+        ):
             assert get(port, "/api/collections", Host=own, Origin=origin)[0] == 403
         assert get(port, "/api/collections", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors")[0] == 403
         assert get(port, "/", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate")[0] == 200
@@ -326,12 +345,120 @@ def test_damaged_and_deleted_label_maps(results):
         assert [bool(one["layers"][0].get("problem")) for one in entry["sets"]] == [False, True]
 
 
-def test_a_record_that_is_no_record_hides_one_entry_only(results):
+def test_a_label_tile_that_claims_gigabytes(results):
     folder, _ = results
-    (folder / "out" / "segmented" / NAMES[0] / "run.json").write_text("[1, 2")
+    path = folder / "out" / "segmented" / NAMES[0] / "func" / "a slide.ome.tif"
+    content = path.read_bytes()
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        first, lengths = page.dataoffsets[0], page.tags["TileByteCounts"]
+    bomb = zlib.compress(bytes(1 << 28), 9)
     with running(folder / "out") as port:
-        assert len(get_json(port, "/api/entries", collection="segmented")["entries"]) == 1
-        assert label_tile(port, NAMES[0])[0] == 404
+        path.write_bytes(content[:first] + bomb + content[first + len(bomb) :])
+        assert label_tile(port, NAMES[0])[0] == 422
+        claims = bytearray(content)
+        claims[lengths.valueoffset : lengths.valueoffset + 4] = (1 << 31).to_bytes(4, "little")
+        path.write_bytes(claims)
+        os.truncate(path, 1 << 32)  # a hole, which takes no room
+        assert label_tile(port, NAMES[0])[0] == 422
+
+
+def test_a_map_that_is_larger_than_its_levels(results):
+    folder, _ = results
+    path = folder / "out" / "segmented" / NAMES[0] / "func" / "a slide.ome.tif"
+    tifffile.imwrite(path, np.zeros((1100, 700), np.uint8), tile=(512, 512), compression="zlib")
+    with running(folder / "out") as port:
+        assert label_tile(port, NAMES[0])[0] == 422
+        assert get(port, "/thumbnail", {"id": f"segmented/{NAMES[0]}", "set": "func"})[0] == 422
+
+
+def write_odd(path, content):
+    path.unlink()
+    if content == "pipe":
+        os.mkfifo(path)
+    elif content == "device":
+        path.symlink_to("/dev/zero")
+    elif content == "gigabytes":
+        path.touch()
+        os.truncate(path, 3 << 30)
+    else:
+        path.write_text(content)
+
+
+GOOD = '{"input": "a slide.png", "finished": true, "label sets": ["func"]'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "pipe",
+        "device",
+        "gigabytes",
+        "",
+        "[1, 2",
+        "[1, 2]",
+        "[" * 100_000,
+        '{"input": ' + "[" * 900 + "]" * 900 + ', "label sets": 3}',
+        '{"input": "a slide.png", "label sets": 7, "windows": "x"}',
+        GOOD + ', "classes": {"func": {"colours": {"a": [1, 2, 3, 4]}}}}',
+        GOOD + ', "source": ["x"]}',
+        GOOD + ', "notes": 3}',
+    ],
+    ids=lambda content: content[:60],
+)
+def test_a_bad_record_is_one_bad_row(results, content):
+    folder, _ = results
+    write_odd(folder / "out" / "segmented" / NAMES[0] / "run.json", content)
+    with running(folder / "out") as port:
+        good, bad = get_json(port, "/api/entries", collection="segmented")["entries"]
+        assert (good["status"], bad["status"], bad["title"], bad["opens"]) == ("done", "failed", NAMES[0], False)
+        assert bad["reason"].startswith("run.json: ") and "\n" not in bad["reason"]
+        assert label_tile(port, NAMES[0])[0] == 404 and label_tile(port, NAMES[1])[0] == 200
+        assert get_json(port, "/api/entry", id=f"segmented/{NAMES[0]}")["reason"] == bad["reason"]
+
+
+@pytest.mark.parametrize(
+    "numbers", ['"mpp": 1e999, "width": NaN', '"mpp": "x", "width": [5]', '"pixels": 3, "iou": null']
+)
+def test_odd_numbers_in_a_record_are_left_out(results, numbers):
+    folder, _ = results
+    write_odd(folder / "out" / "segmented" / NAMES[0] / "run.json", f"{GOOD}, {numbers}}}")
+    with running(folder / "out") as port:
+        _, row = get_json(port, "/api/entries", collection="segmented")["entries"]
+        assert (row["mpp"], row["width"]) == (None, None)
+        assert get_json(port, "/api/entry", id=f"segmented/{NAMES[0]}")["width"] == 1100
+
+
+@pytest.mark.parametrize("name", ["segmented.csv", "func/areas.csv"])
+@pytest.mark.parametrize("content", ["pipe", "device", '"' + "x" * 200_000, "a,b\n1\n1,2,3"])
+def test_tables_that_are_none(results, name, content):
+    folder, _ = results
+    path = folder / "out" / "segmented" / (name if name == "segmented.csv" else f"{NAMES[0]}/{name}")
+    path.touch()
+    write_odd(path, content)
+    with running(folder / "out") as port:
+        assert len(get_json(port, "/api/entries", collection="segmented")["entries"]) == 2
+
+
+def test_a_bad_set_is_one_bad_row(tmp_path):
+    for name in ("good", "bad"):
+        write_record(*draw_set(tmp_path / name, {"a.png": 6, "b.png": 3}))
+        shutil.copytree(tmp_path / name / "out" / "a set", tmp_path / "out" / name)
+    path = tmp_path / "out" / "bad" / "run.json"
+    record = json.loads(path.read_text())
+    with running(tmp_path / "out") as port:
+        record["results"]["a.png"]["iou"] = {"func": {"CRF": {"": "x"}}}
+        path.write_text(json.dumps(record))
+        first, second = get_json(port, "/api/entries", collection="bad")["entries"]
+        assert (first["status"], second["status"]) == ("failed", "done")
+        path.write_text(json.dumps(record | {"classes": {"func": 3}}))
+        assert get(port, "/api/entries", {"collection": "bad"})[0] == 422
+        assert get_json(port, "/api/entries", collection="good")["entries"][0]["status"] == "done"
+        path.write_text("[" * 100_000)
+        names = [row["name"] for row in get_json(port, "/api/collections")]
+        assert sorted(names) == [".", "good"]
+        (bad,) = get_json(port, "/api/entries", collection=".")["entries"]
+        assert (bad["title"], bad["status"]) == ("bad", "failed")
 
 
 # --- The command ------------------------------------------------------------------------------------------------------
@@ -367,11 +494,11 @@ def test_the_command_ends_though_a_slide_is_open(results, is_ignored, way, expec
 def test_a_port_that_is_taken():
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(InputError, match=f"--port {port}: cannot listen"):
+        with pytest.raises(InputError, match=f"port {port}: cannot listen"):
             listen("127.0.0.1", port)
-    with pytest.raises(InputError, match="--port 70000: expected"):
+    with pytest.raises(InputError, match="port 70000: expected"):
         listen("127.0.0.1", 70000)
-    with pytest.raises(InputError, match=r"--host 203\.0\.113\.1 .*cannot listen"):
+    with pytest.raises(InputError, match=r"203\.0\.113\.1, port .*cannot listen"):
         listen("203.0.113.1", 0)
 
 

@@ -1,0 +1,213 @@
+"""Entries of a collection: slides and images that were segmented, are being segmented, or failed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..adp import LABEL_SETS
+from ..errors import InputError
+from ..io.locks import is_locked
+from ..io.reading import line_of, read_table
+from ..io.run_json import RECORD, label_set_of
+from ..labels import LabelSet
+
+SUMMARY = "segmented.csv"  #: table of all inputs that `segment` wrote
+
+#: What goes wrong with a record of another form than this program's.
+ODD_RECORD = (AttributeError, LookupError, TypeError, ValueError, OverflowError, RecursionError)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A slide or image that was segmented, or that failed.
+
+    Attributes
+    ----------
+    id, title : str
+    folder : Path
+        Its results, or those of its demo set.
+    source : Path or None
+        The slide or image itself, where that is known.
+    record : mapping
+        What its ``run.json`` says.
+    label_sets : tuple of LabelSet
+        Those of which there are results.
+    image : str
+        File name within a demo set; empty for what `segment` wrote.
+    status : {"done", "in progress", "stopped", "failed"}
+    reason : str
+        Why it failed, or how much of it is done.
+    notes : tuple of str
+        What must be known of the results, and then what should be.
+    """
+
+    id: str
+    title: str
+    folder: Path
+    source: Path | None = None
+    record: dict[str, Any] = field(default_factory=dict)
+    label_sets: tuple[LabelSet, ...] = ()
+    image: str = ""
+    status: str = "done"
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def mpp(self) -> float | None:
+        """Microns per pixel at full resolution."""
+        return _positive(self.record.get("mpp"))
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width at full resolution, in px, where the record has them."""
+        height, width = (_positive(self.record.get(key)) for key in ("height", "width"))
+        return (int(height), int(width)) if height and width else None
+
+    def label_set(self, name: str) -> LabelSet:
+        """Return a label set by its name, or raise LookupError."""
+        for label_set in self.label_sets:
+            if label_set.name == name:
+                return label_set
+        raise LookupError(name)
+
+
+def _positive(value: Any) -> float | None:
+    return value if isinstance(value, int | float) and 0 < value < math.inf else None
+
+
+def entry_id(collection: str, name: str) -> str:
+    """Return the identifier of what has a name in a collection."""
+    return name if collection == "." else f"{collection}/{name}"
+
+
+def results_name(row: dict[str, str]) -> str:
+    """Return the name of the results folder that a row of the summary is about."""
+    return Path(row.get("folder") or row.get("input") or "").name
+
+
+def read_summary(folder: Path) -> list[dict[str, str]]:
+    """Return the rows of the table that `segment` writes of all inputs; none if there is no table yet."""
+    try:
+        return read_table(folder / SUMMARY)
+    except InputError:
+        return []
+
+
+def slide_entry(identifier: str, folder: Path, record: dict[str, Any], listed: str | None = None) -> Entry | None:
+    """Return what `segment` wrote to a folder, as far as it is finished; None if that is nothing.
+
+    Where the input lay is in the record; of results of an earlier version, it is `listed` in the summary. A record
+    that cannot be used is a failed entry.
+    """
+    if "input" in record:
+        return _usable(lambda _: _slide_entry(identifier, folder, record, listed), folder.name, identifier, folder)
+    if not record and (folder / RECORD).exists():
+        return failed_entry(identifier, folder.name, folder, "cannot be read")
+    return None
+
+
+def failed_entry(identifier: str, title: str, folder: Path, problem: str) -> Entry:
+    """Return an entry whose record is of no use."""
+    return Entry(identifier, title, folder, status="failed", reason=f"{RECORD}: {problem}; run the same command again")
+
+
+def _slide_entry(identifier: str, folder: Path, record: dict[str, Any], listed: str | None) -> Entry:
+    known = record.get("classes", {})
+    source = record.get("source")
+    if not source:
+        listed = listed or next(
+            (row["input"] for row in read_summary(folder.parent) if results_name(row) == folder.name), ""
+        )
+        source = str(Path(listed).resolve()) if listed and Path(listed).is_file() else ""
+    status, reason = ("done", "") if record.get("finished") else _progress(folder, record)
+    return Entry(
+        identifier,
+        str(record["input"]),
+        folder,
+        Path(source) if source else None,
+        record,
+        tuple(
+            label_set_of(name, known[name]) if name in known else LABEL_SETS[name]
+            for name in map(str, record.get("label sets", ()))
+            if (name in known or name in LABEL_SETS) and (folder / name / "overview.png").exists()  # the last to come
+        ),
+        status=status,
+        reason=reason,
+        notes=_notes(record),
+    )
+
+
+def _notes(record: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(map(str, filter(None, (record.get("caveat"), *record.get("notes", ())))))
+
+
+def _progress(folder: Path, record: dict[str, Any]) -> tuple[str, str]:
+    """Return whether a slide that is not finished is at work, and how much of it is done, by the windows' files."""
+    windows, names, done = record.get("windows"), [*map(str, record.get("label sets", ()))], ""
+    if isinstance(windows, int) and windows > 0 and names:
+        finished = len([*(folder / "work" / "labels" / names[-1]).glob("[0-9]*.png")])
+        done = f"{100 * min(1, finished / windows):.0f} % done"
+    if is_locked(folder):
+        return "in progress", done
+    return "stopped", f"{done}; the same command goes on from there".removeprefix("; ")
+
+
+def set_entries(
+    collection: str, folder: Path, record: dict[str, Any], names: Sequence[str] | None = None
+) -> list[Entry]:
+    """Return a demo set's images, or those that have the given names: segmented, to be segmented, and failed.
+
+    Raises
+    ------
+    InputError
+        If the set's record cannot be used.
+    """
+    try:
+        label_sets = tuple(label_set_of(name, known) for name, known in record.get("classes", {}).items())
+        listed, images = {*record.get("files", {})}, Path(record["images"])
+        failures, results = {**record.get("failures", {})}, {**record.get("results", {})}
+        shared = {key: record.get(key) for key in ("mpp", "truth", "caveat")}
+    except ODD_RECORD as error:
+        raise InputError(f"{folder / RECORD}: not as this program writes it ({line_of(error)})") from error
+
+    def entry(name: str) -> Entry:
+        record_of_image = {**results.get(name, {}), **shared}
+        finished = tuple(s for s in label_sets if stage_files(folder, s.name, name))
+        return Entry(
+            entry_id(collection, name),
+            name,
+            folder,
+            images / name,
+            record_of_image,
+            finished,
+            name,
+            "failed" if name in failures else "done" if finished else "in progress",
+            str(failures.get(name, "")),
+            _notes(record_of_image),
+        )
+
+    names = listed if names is None else listed.intersection(names)
+    return [
+        _usable(entry, name, entry_id(collection, name), folder)
+        for name in sorted(names)
+        if "/" not in name and name not in ("", ".", "..")
+    ]
+
+
+def _usable(make: Callable[[str], Entry], name: str, identifier: str, folder: Path) -> Entry:
+    """Return the entry that is made by a name, or a failed one if its record is of no use."""
+    try:
+        return make(name)
+    except ODD_RECORD as error:
+        return failed_entry(identifier, name, folder, f"not as this program writes it ({line_of(error)})")
+
+
+def stage_files(folder: Path, name: str, image: str) -> dict[str, Path]:
+    """Return the masks that a demo wrote of an image and label set, by stage, the last stage first."""
+    file = image if image.lower().endswith(".png") else f"{image}.png"
+    paths = {stage: folder / name / f"ablative_{stage}" / file for stage in ("CRF", "Adjust", "GradCAM")}
+    return {stage: path for stage, path in paths.items() if path.is_file()}

@@ -1,0 +1,239 @@
+"""Ground truth of slides and images, and how well a segmentation agrees with it inside the annotated regions."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..evaluate import confusion_matrix, iou, mean_iou_present, occurring
+from ..io.masks import MASK_SUFFIXES, check_fit, decoder_of, read_mask
+from ..io.reading import opened
+from ..labels import LabelSet
+from ..slide_io.annotations import GEOJSON_SUFFIXES, class_names, draw_labels, listed, read_annotations, regions_of
+from ..slide_io.pixel_grids import nearest
+from ..tiles import Window
+from .entries import Entry
+from .library import Library
+from .pyramids import TILE, Pyramid, build_pyramid, decode
+
+SUFFIXES = (".geojson", ".geojson.gz", *MASK_SUFFIXES, ".json")  #: of ground truth, the first that is there
+
+#: Pixels of a mask that are decoded at once; larger ones are read in strips, twice.
+PLAIN_PIXELS = 50_000_000
+
+#: GDAL's drivers of large masks, by the first bytes of a file.
+DRIVERS = {b"\x89PNG": "PNG", b"II*\0": "GTiff", b"MM\0*": "GTiff", b"II+\0": "GTiff", b"MM\0+": "GTiff", b"BM": "BMP"}
+
+#: GDAL keeps so many bytes of decoded blocks, and reads PNG files row by row: as a whole, it would hide damage.
+GDAL = {"GDAL_CACHEMAX": 16 << 20, "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A slide's size in px of full resolution, and that of a label map of it."""
+
+    height: float
+    width: float
+    rows: int
+    columns: int
+
+    @property
+    def strips(self) -> list[Window]:
+        """The label map in strips of `TILE` rows."""
+        tops = range(0, self.rows, TILE)
+        return [Window(top, 0, min(TILE, self.rows - top), self.columns) for top in tops]
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """Ground truth as a label map: the number of classes where nothing is annotated.
+
+    Attributes
+    ----------
+    pyramid : Pyramid
+    notes : tuple of str
+        How it was read, and what was left out.
+    """
+
+    pyramid: Pyramid
+    notes: tuple[str, ...] = ()
+
+
+# --- Files ------------------------------------------------------------------------------------------------------------
+
+
+def find_ground_truth(entry: Entry, label_set: str, folder: Path | None) -> Path | None:
+    """Return the file of an entry's ground truth for a label set, or None.
+
+    In the folder that the user names: ``<label set>/SLIDE``, ``SLIDE_<label set>`` or ``SLIDE`` with one of the
+    `SUFFIXES`, where SLIDE is the slide's file name with or without its ending. Of a demo set: the file that the run
+    compared with.
+    """
+    if entry.image:
+        folder = Path(entry.record["truth"]) if entry.record.get("truth") else None
+        names = [f"{label_set}/{entry.image}", *(f"{label_set}/{Path(entry.image).stem}{s}" for s in MASK_SUFFIXES)]
+    else:
+        stems = dict.fromkeys((entry.title, Path(entry.title).stem))
+        forms = [form for stem in stems for form in (f"{label_set}/{stem}", f"{stem}_{label_set}", stem)]
+        names = [f"{form}{suffix}" for form in forms for suffix in SUFFIXES]
+    if folder is None:
+        return None
+    for path in (folder / name for name in names):  # a link may not lead out of the folder
+        if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
+            return path
+    return None
+
+
+def unused_files(library: Library, folder: Path) -> list[str]:
+    """Return notes on a folder of ground truth: which of its files belong to no slide."""
+    entries = [entry for name in library.collections() for entry in library.entries(name) if not entry.image]
+    pairs = [(entry, label_set.name) for entry in entries for label_set in entry.label_sets]
+    used = {find_ground_truth(entry, name, folder) for entry, name in pairs}
+    folders = [folder, *(folder / name for name in dict.fromkeys(name for _, name in pairs))]
+    files = [path for place in folders if place.is_dir() for path in sorted(place.iterdir()) if path.is_file()]
+    unused = [path.relative_to(folder).as_posix() for path in files if path not in used and path.name[0] != "."]
+    notes = []
+    if used <= {None} and entries:
+        forms = f"{Path(entries[0].title).stem}.geojson, or a mask such as {Path(entries[0].title).stem}.png"
+        notes = [f"{folder}: no ground truth of any slide; expected files named after the slides: {forms}"]
+    if unused:
+        hint = "; of annotations, only GeoJSON is read" if any(name.lower().endswith(".xml") for name in unused) else ""
+        notes += [f"{folder}: {len(unused)} files are no slide's ground truth: {listed(unused)}{hint}"]
+    return notes
+
+
+def read_ground_truth(path: Path, label_set: LabelSet, frame: Frame) -> GroundTruth:
+    """Read annotations or a mask at the scale of a label map.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or a mask has another aspect than the slide.
+    """
+    notes: list[str] = []
+    read = _drawn if path.name.lower().endswith(GEOJSON_SUFFIXES) else _mask_strips
+    pyramid = build_pyramid(read(path, label_set, frame, notes), frame.rows, frame.columns)
+    return GroundTruth(pyramid, tuple(note.replace(str(path), path.name) for note in notes))
+
+
+def _drawn(path: Path, label_set: LabelSet, frame: Frame, notes: list[str]) -> Iterator[np.ndarray]:
+    """Yield annotations as strips of class indices, (up to TILE, columns) uint8."""
+    annotations, odd = read_annotations(path)
+    regions, unknown = regions_of(annotations, class_names(label_set))
+    notes += odd
+    if unknown:
+        notes.append(f"{path}: left out, of no class of {label_set.name}: {listed(unknown)}")
+    scale = frame.height / frame.rows, frame.width / frame.columns
+    is_empty = True
+    for window in frame.strips:
+        strip = draw_labels(regions, window, scale, len(label_set))
+        is_empty &= bool((strip == len(label_set)).all())
+        yield strip
+    if is_empty:
+        size = f"{frame.width:.0f} x {frame.height:.0f} px"
+        notes.append(f"{path}: no region of a class of {label_set.name} lies on the slide of {size}")
+
+
+def _mask_strips(path: Path, label_set: LabelSet, frame: Frame, notes: list[str]) -> Iterator[np.ndarray]:
+    """Yield a mask, resized to the label map's nearest pixels, as strips of class indices."""
+    with _opened_if_large(path) as file:
+        if file:
+            check_fit(path, (file.height, file.width), (round(frame.height), round(frame.width)))
+            yield from _large_mask_strips(file, path, label_set, frame, notes)
+            return
+    mask = read_mask(path, label_set)
+    check_fit(path, mask.labels.shape, (round(frame.height), round(frame.width)))
+    notes += mask.notes
+    for window in frame.strips:
+        yield nearest(mask.labels, window, Window(0, 0, frame.rows, frame.columns))
+
+
+@contextlib.contextmanager
+def _opened_if_large(path: Path) -> Iterator[Any]:
+    """Open a mask of more than `PLAIN_PIXELS` by GDAL; yield None of any other file."""
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+    with opened(path) as file:
+        begins = file.read(4)
+    driver = DRIVERS.get(begins) or DRIVERS.get(begins[:2])
+    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)  # for all threads: a mask lies nowhere on earth
+    try:
+        with rasterio.Env(**GDAL), contextlib.ExitStack() as stack:
+            file = stack.enter_context(rasterio.open(path, driver=driver)) if driver else None
+            yield file if file and file.height * file.width > PLAIN_PIXELS else None
+    except RasterioError as error:
+        raise InputError(f"{path}: not a mask, or damaged ({error}); write it again") from error
+
+
+def _large_mask_strips(
+    file: Any, path: Path, label_set: LabelSet, frame: Frame, notes: list[str]
+) -> Iterator[np.ndarray]:
+    from rasterio.enums import Resampling
+    from rasterio.windows import Window as Part
+
+    if file.dtypes[0] != "uint8" or int(file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8)) < 8:
+        raise InputError(f"{path}: {file.height * file.width / 1e6:.0f} megapixels; save it with 8 bits per channel")
+    bands = [1, 2, 3] if file.count >= 3 else 1
+    palette = None
+    if file.count < 3 and file.colorinterp[0].name == "palette":
+        colours = file.colormap(1)
+        palette = [colours.get(value, (0, 0, 0))[:3] for value in range(256)]
+
+    def read(top: float, height: float, rows: int, columns: int) -> np.ndarray:
+        shape = (rows, columns) if bands == 1 else (3, rows, columns)
+        part = Part(0, top, file.width, height)
+        values = file.read(bands, window=part, out_shape=shape, resampling=Resampling.nearest)
+        return values if bands == 1 else np.ascontiguousarray(np.moveaxis(values, 0, -1))
+
+    tops = range(0, file.height, TILE)
+    whole = (read(top, min(TILE, file.height - top), min(TILE, file.height - top), file.width) for top in tops)
+    decoder, down = decoder_of(path, label_set, whole, palette), file.height / frame.rows
+    notes += [f"{path}: {decoder.note}"] if decoder.note else []
+    for window in frame.strips:
+        labels = decoder(read(window.top * down, window.height * down, window.height, window.width))
+        yield np.minimum(labels, len(label_set))
+
+
+# --- Scores -----------------------------------------------------------------------------------------------------------
+
+
+def confusion(truth: Pyramid, prediction: Pyramid, label_set: LabelSet) -> np.ndarray:
+    """Count the annotated pixels of each pair of true and predicted class, from label maps of one size.
+
+    Returns
+    -------
+    ndarray of shape (C + 1, C + 1), int64
+        As of `evaluate.confusion_matrix`, but that pixels which are not annotated do not count, and that a prediction
+        of no tissue counts as the background class, where there is one.
+    """
+    classes, (height, width) = len(label_set), truth.size
+    counts = np.zeros((classes + 1, classes + 1), np.int64)
+    for top in range(0, height, TILE):
+        for left in range(0, width, TILE):
+            tiles = (decode(pyramid.tile(0, top // TILE, left // TILE)) for pyramid in (truth, prediction))
+            true, predicted = (np.minimum(tile[: height - top, : width - left], classes) for tile in tiles)
+            counts += confusion_matrix(true, predicted, classes)
+    counts[-1] = 0
+    if label_set.background:
+        counts[:, label_set.codes.index(label_set.background)] += counts[:, -1]
+        counts[:, -1] = 0
+    return counts
+
+
+def scores(counts: np.ndarray, label_set: LabelSet) -> dict[str, Any]:
+    """Return the IoU of each class that is annotated or predicted there, and their mean over the annotated classes."""
+    values, true = iou(counts), counts.sum(axis=1)
+    return {
+        "iou": {label_set.codes[c]: round(float(values[c]), 4) for c in occurring(counts)},
+        "pixels": {code: int(true[c]) for c, code in enumerate(label_set.codes) if true[c]},
+        "miou": round(mean_iou_present(counts), 4) if true.any() else None,
+        "correct": round(float(np.trace(counts) / max(true.sum(), 1)), 4),
+    }
