@@ -12,6 +12,8 @@ import psutil
 import tifffile
 from scipy.io import savemat
 
+from hsn_v1.io.writing import write_picture
+
 #: Names that mean something elsewhere: to a browser, a spreadsheet, a shell.
 NAMES = ["a\nb", 'a"b', "<script>", "=cmd|' /C calc'!A0", "@x", "+1+1", "-2+3", "\tx", "a\udcff", "l" * 250, ".."]
 
@@ -116,3 +118,30 @@ def left_of(marker):
         except psutil.Error:  # ended meanwhile, or another user's
             continue
     return left
+
+
+#: Kinds of label sets, by which of the two classes they have that no classifier scores.
+KINDS = ("background and other", "background", "other", "neither")
+
+
+def class_file_of_kind(kind):
+    """Return a class file of red and green tissue, with a label set of a kind."""
+    extra = {name: colour for name, colour in (("background", 255), ("other", 100)) if name in kind}
+    return "\n".join(
+        [
+            "mpp = 1\nmean = 128\nstd = 60\n[outputs]\nred = 'red'\ngreen = 'green'\n[label_sets.tissue]",
+            *(f"{name} = '{name.title()}'" for name in extra),
+            "[label_sets.tissue.classes]\nred = [200, 0, 0]\ngreen = [0, 200, 0]",
+            *(f"{name.title()} = {[grey] * 3}" for name, grey in extra.items()),
+        ]
+    )
+
+
+def write_halves(folder, count=2):
+    """Write images of 64 x 48 px in ``img``, half of it red and half green, and masks in ``mask``."""
+    rng = np.random.default_rng(0)
+    left = np.arange(64)[np.newaxis, :, np.newaxis].repeat(48, axis=0) < 32  # (48, 64, 1)
+    for i in range(count):
+        noise = rng.integers(-20, 20, (48, 64, 3))
+        write_picture(folder / "img" / f"{i}.png", np.uint8(np.where(left, (200, 60, 60), (60, 200, 60)) + noise))
+        write_picture(folder / "mask" / f"{i}.png", np.uint8(np.where(left, (200, 0, 0), (0, 200, 0))))

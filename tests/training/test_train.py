@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from helpers import KINDS, class_file_of_kind, write_halves
 
 from hsn_v1.adp import MORPH
 from hsn_v1.densecrf import CRF
@@ -30,20 +31,15 @@ def images(tmp_path_factory):
 @pytest.fixture
 def halves(tmp_path):
     """Make images of which one half is red and one green, and their masks."""
-    rng = np.random.default_rng(0)
-    left = np.arange(64)[np.newaxis, :, np.newaxis].repeat(48, axis=0) < 32  # (48, 64, 1)
-    for i in range(4):
-        image = np.where(left, RED, GREEN)
-        write_picture(tmp_path / "img" / f"{i}.png", np.uint8(image + rng.integers(-20, 20, image.shape)))
-        write_picture(tmp_path / "gt" / f"{i}.png", np.uint8(np.where(left, (0, 0, 128), (3, 155, 229))))
+    write_halves(tmp_path, 4)
     return tmp_path
 
 
 def test_from_images_with_masks_to_a_classifier_of_new_classes(keras, halves, command):
     """The whole way, which must learn red from green."""
-    root, cut, classes = halves / "root", halves / "cut", ("--classes", "red=#000080", "green=#039be5")
+    root, cut, classes = halves / "root", halves / "cut", ("--classes", "red=#c80000", "green=#00c800")
     status, out, _ = command(
-        *("patches", "--images", halves / "img", "--truth", halves / "gt", "--size", 16, "--stride", 8, "--quiet"),
+        *("patches", "--images", halves / "img", "--truth", halves / "mask", "--size", 16, "--stride", 8, "--quiet"),
         *("--mpp", 1, "--validation", 0.5, "--out", cut, *classes),
     )
     assert status == 0 and "labels.csv: 70 patches, 40 with red, 40 with green" in out
@@ -61,7 +57,7 @@ def test_from_images_with_masks_to_a_classifier_of_new_classes(keras, halves, co
         *("log.csv", "classes.csv", "classes.png", "curves.png", "best.npz"),
     }
     status, out, err = command(
-        *("tune-crf", "--model", "mine", "--root", root, "--images", halves / "img", "--truth", halves / "gt"),
+        *("tune-crf", "--model", "mine", "--root", root, "--images", halves / "img", "--truth", halves / "mask"),
         *("--trials", 4, "--quiet"),
     )
     assert (status, err) == (0, "") and "tissue: mIoU of the present classes" in out
@@ -94,6 +90,18 @@ def test_labels_in_file_names_and_a_second_training_by_the_file_of_classes(keras
     assert status == 0 and "red tissue" in out and "new" not in err
     assert load_histonet(tmp_path / "data", "mine").labels.outputs == {"red": "red tissue", "green": "green"}
     assert "mine.toml has red, green" in command(*arguments, "--classes", "a", "b")[2]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_class_files_of_each_kind(keras, tmp_path, coloured, command, kind):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.toml").write_text(class_file_of_kind(kind))
+    rows = [f"{i};{'green' if i % 2 else 'red'}" for i in range(8)]
+    arguments = coloured()
+    (tmp_path / "labels.csv").write_text("\n".join(["file;label", *rows]))
+    status, out, err = command(*arguments, "--validation", 4)
+    assert status == 0 and "mean AUC" in out and "column 'label' holds names of classes: red, green" in err
+    assert load_histonet(tmp_path / "data", "mine").labels.codes == ("red", "green")
 
 
 def test_from_a_table_of_the_atlas_codes_to_masks(keras, images, tmp_path, command):

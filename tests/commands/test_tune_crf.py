@@ -1,0 +1,53 @@
+"""The command ``tune-crf``: class files of each kind, and masks that do not fit."""
+
+import numpy as np
+import pytest
+from helpers import KINDS, class_file_of_kind, write_halves
+from PIL import Image
+
+from hsn_v1.class_file import parse_taxonomy
+from hsn_v1.io.models import save_histonet
+from hsn_v1.training.networks import build_histonet
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def tune(keras, tmp_path, command):
+    write_halves(tmp_path)
+
+    def run(kind):
+        text = class_file_of_kind(kind)
+        codes = parse_taxonomy(text, kind).codes
+        network = build_histonet(len(codes), 32, 0.03)
+        save_histonet(tmp_path / "data", "mine", network, np.full(len(codes), 1 / 3), codes, text)
+        folders = ("--images", tmp_path / "img", "--truth", tmp_path / "mask")
+        return command("tune-crf", "--model", "mine", "--root", tmp_path, *folders, "--trials", 2, "--quiet")
+
+    return run
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_class_files_of_each_kind(tmp_path, tune, kind):
+    status, out, err = tune(kind)
+    assert (status, err) == (0, "") and "tissue: mIoU of the present classes" in out
+    assert (tmp_path / "data" / "mine_tissue_optimal_pcc.npy").exists()
+
+
+def test_masks_of_another_shape_tune_nothing(tmp_path, tune):
+    def resize(name, size):
+        with Image.open(tmp_path / "mask" / name) as image:
+            image.resize(size, Image.Resampling.NEAREST).save(tmp_path / "mask" / name)
+
+    resize("0.png", (32, 24))
+    resize("1.png", (64, 64))
+    status, _, err = tune("neither")
+    assert status == 0
+    noted, left_out = err.splitlines()
+    assert noted.startswith("note: ") and "0.png: 32 x 24 px" in noted and "64 x 48 px" in noted
+    assert left_out.startswith("note: left out: ") and "1.png: 64 x 64 px, expected 64 x 48" in left_out
+    (tmp_path / "data" / "mine_tissue_optimal_pcc.npy").unlink()
+    resize("0.png", (64, 64))
+    status, _, err = tune("neither")
+    assert status == 2 and "0.png: 64 x 64 px, expected 64 x 48" in err
+    assert not (tmp_path / "data" / "mine_tissue_optimal_pcc.npy").exists()
