@@ -86,6 +86,68 @@ def subtract_classes(maps: np.ndarray, keep: int | None = None) -> np.ndarray:
     return changed
 
 
+def subtract_at_once(maps: np.ndarray, keep: int | None = None) -> np.ndarray:
+    """Subtract from each class's map the maximum of the other classes' maps, all as they were: the paper's formula.
+
+    ``(.9, .8, .1)`` gives ``(.1, 0, 0)``, whatever the order of the classes (docs/method.md, "Variants"). Parameters
+    and result are those of `subtract_classes`.
+    """
+    if len(maps) == 1:
+        return maps.clip(0, 1)
+    winner = maps.argmax(axis=0)[np.newaxis]
+    second, first = np.partition(maps, -2, axis=0)[-2:]
+    changed = np.zeros_like(maps)
+    np.put_along_axis(changed, winner, (first - second).clip(0, 1)[np.newaxis], axis=0)
+    if keep is not None:
+        changed[keep] = maps[keep]
+    return changed
+
+
+def unsubtracted_maps(
+    cams: np.ndarray,
+    image: np.ndarray,
+    label_set: LabelSet,
+    lent: np.ndarray | None = None,
+    background: Callable[[str], np.ndarray] | None = None,
+) -> np.ndarray:
+    """Add to Grad-CAMs the maps of the classes that no classifier scores: background and other.
+
+    Parameters
+    ----------
+    cams : ndarray of shape (C, H, W), float32, in 0..1
+        Grad-CAM of each class of the label set; zero for classes without one.
+    image : ndarray of shape (H, W, 3), uint8
+    label_set : LabelSet
+    lent : ndarray of shape (C', H, W), float32, optional
+        Maps of the `lender`'s classes; needed where the label set has a lender.
+    background : callable, optional
+        Gives the image's background map by a rule; `background_map` of this image, if left out. One that remembers
+        (`functools.cache`) lets label sets share the map.
+
+    Returns
+    -------
+    ndarray of shape (C, H, W), float32
+        In 0..1 where the variant clips them.
+    """
+    maps, clips = cams.copy(), label_set.variant.clips_unscored
+    if label_set.background:
+        glass = (background or partial(background_map, image))(label_set.background_rule)
+        tissue = cams[label_set.indices(label_set.bright)].max(axis=0, initial=0)
+        maps[label_set.codes.index(label_set.background)] = (glass - tissue).clip(0, 1) if clips else glass - tissue
+    if label_set.other:
+        unclaimed = OTHER_STRENGTH * (1 - maps.max(axis=0))
+        if label_set.borrowed:
+            unclaimed = np.maximum(unclaimed, lent.max(axis=0))
+        maps[label_set.codes.index(label_set.other)] = unclaimed.clip(0, 1) if clips else unclaimed
+    return maps
+
+
+def subtract(maps: np.ndarray, label_set: LabelSet) -> np.ndarray:
+    """Let the classes of a label set compete, as its variant says; the class "other" takes part and stays as it is."""
+    rule = subtract_classes if label_set.variant.adjustment == "released" else subtract_at_once
+    return rule(maps, keep=label_set.codes.index(label_set.other) if label_set.other else None)
+
+
 def adjust(
     cams: np.ndarray,
     image: np.ndarray,
@@ -95,32 +157,10 @@ def adjust(
 ) -> np.ndarray:
     """Turn Grad-CAMs into the maps whose maximum is the segmentation (paper, section 3.3; docs/method.md, stage 3).
 
-    Parameters
-    ----------
-    cams : ndarray of shape (C, H, W), float32, in 0..1
-        Grad-CAM of each class of the label set; zero for classes without one.
-    image : ndarray of shape (H, W, 3), uint8
-    label_set : LabelSet
-    lent : ndarray of shape (C', H, W), float32, optional
-        Adjusted maps of the `lender`'s classes; needed where the label set has a lender.
-    background : callable, optional
-        Gives the image's background map by a rule; `background_map` of this image, if left out. One that remembers
-        (`functools.cache`) lets label sets share the map.
+    `unsubtracted_maps`, whose parameters these are, and then `subtract`.
 
     Returns
     -------
     ndarray of shape (C, H, W), float32, in 0..1
     """
-    maps = cams.copy()
-    if label_set.background:
-        glass = (background or partial(background_map, image))(label_set.background_rule)
-        tissue = cams[label_set.indices(label_set.bright)].max(axis=0, initial=0)
-        maps[label_set.codes.index(label_set.background)] = (glass - tissue).clip(0, 1)
-    if not label_set.other:
-        return subtract_classes(maps)
-    other = label_set.codes.index(label_set.other)
-    unclaimed = OTHER_STRENGTH * (1 - maps.max(axis=0))
-    if label_set.borrowed:
-        unclaimed = np.maximum(unclaimed, lent.max(axis=0))
-    maps[other] = unclaimed.clip(0, 1)
-    return subtract_classes(maps, keep=other)
+    return subtract(unsubtracted_maps(cams, image, label_set, lent, background), label_set)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.resources import files
 from typing import Any
 
 from .errors import InputError
 from .file_names import file_name
-from .labels import BACKGROUND_RULES, MOST_CLASSES, Colour, LabelSet, Taxonomy
+from .labels import ADJUSTMENTS, BACKGROUND_RULES, MOST_CLASSES, VARIANTS, Colour, LabelSet, Taxonomy, Variant
+
+#: Files of classes that come with the package, which others may extend.
+SHIPPED = ("adp", "adp_ijcv2020", "adp_ijcv2020_vgg16")
 
 
 def parse_taxonomy(text: str, source: str) -> Taxonomy:
@@ -31,21 +35,40 @@ def parse_taxonomy(text: str, source: str) -> Taxonomy:
         content = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"{source}: not TOML ({error}); see docs/own_classes.md for an example") from error
-    top = _Table(source, "", content)
+    top = _Table(source, "", _extended(content, source))
+    variant = VARIANTS[top.one_of("variant", VARIANTS, "iccv2019")]
     outputs, parents = _outputs(top.table("outputs"))
     names = top.table("names", required=False)
     words = {**outputs, **{code: names.text(code) for code in names.content}}
     label_sets: dict[str, LabelSet] = {}
     for name, table in top.tables("label_sets"):
-        label_sets[name] = _label_set(name, table, outputs, words, label_sets)
+        label_sets[name] = _label_set(name, table, outputs, words, label_sets, variant)
     groups = {name: (label_set,) for name, label_set in label_sets.items()}
     group_table = top.table("groups", required=False)
     for name in group_table.content:
         groups[name] = tuple(label_sets[each] for each in group_table.codes(name, label_sets, "label set"))
     mean, std = top.numbers("mean", -math.inf), top.numbers("std", 0)
-    known = Taxonomy(top.number("mpp", 0), mean, std, outputs, parents, label_sets, groups, top.text("caveat", ""))
-    top.nothing_else("mpp", "mean", "std", "caveat", "outputs", "names", "label_sets", "groups")
-    return known
+    caveat = top.text("caveat", "")
+    top.nothing_else("mpp", "mean", "std", "caveat", "variant", "outputs", "names", "label_sets", "groups")
+    return Taxonomy(top.number("mpp", 0), mean, std, outputs, parents, label_sets, groups, caveat, variant)
+
+
+def _extended(content: dict[str, Any], source: str) -> dict[str, Any]:
+    """Lay a file's content over that of the shipped one that it extends: its keys, and its label sets' keys, count."""
+    name = content.pop("extends", None)
+    if name is None:
+        return content
+    if name not in SHIPPED:
+        raise InputError(f"{source}: extends is {_shown(name)}; expected one of {', '.join(SHIPPED)}")
+    below = tomllib.loads((files(__package__) / f"{name}.toml").read_text(encoding="utf-8"))
+    below = _extended(below, f"{name}.toml")
+    label_sets = content.get("label_sets", {})
+    if isinstance(label_sets, dict):
+        content["label_sets"] = below["label_sets"] | {
+            key: below["label_sets"].get(key, {}) | value if isinstance(value, dict) else value
+            for key, value in label_sets.items()
+        }
+    return below | content
 
 
 def _outputs(table: _Table) -> tuple[dict[str, str], dict[str, str]]:
@@ -82,7 +105,12 @@ class _DottedParents(dict):
 
 
 def _label_set(
-    name: str, table: _Table, outputs: Mapping[str, str], names: dict[str, str], earlier: Mapping[str, LabelSet]
+    name: str,
+    table: _Table,
+    outputs: Mapping[str, str],
+    names: dict[str, str],
+    earlier: Mapping[str, LabelSet],
+    variant: Variant,
 ) -> LabelSet:
     classes, unlabelled = table.table("classes"), table.table("unlabelled", required=False)
     background, other = table.text("background", None), table.text("other", None)
@@ -112,10 +140,11 @@ def _label_set(
         confidence_images=table.flag("confidence_images", True),
         objects=table.one_of("objects", colours, None),
         true_objects=table.text("true_objects", None),
+        variant=replace(variant, adjustment=table.one_of("adjustment", ADJUSTMENTS, variant.adjustment)),
     )
     table.nothing_else(
         *("classes", "unlabelled", "background", "background_rule", "bright", "other", "lender", "borrowed"),
-        *("always_present", "set_aside", "confidence_images", "objects", "true_objects"),
+        *("always_present", "set_aside", "confidence_images", "objects", "true_objects", "adjustment"),
     )
     return label_set
 

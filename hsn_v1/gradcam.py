@@ -131,6 +131,11 @@ def gradient_weights(model: keras.Model, tiles: np.ndarray) -> np.ndarray:
     -------
     ndarray of shape (T, K, C), float32
     """
+    return np.stack([gradient.mean(axis=(1, 2)) for gradient in _logit_gradients(model, tiles)], axis=-1)
+
+
+def _logit_gradients(model: keras.Model, tiles: np.ndarray) -> list[np.ndarray]:
+    """Return the gradient of each of C logits with respect to the activations, (T, h, w, K) float32."""
     import keras
     import tensorflow as tf
 
@@ -139,8 +144,25 @@ def gradient_weights(model: keras.Model, tiles: np.ndarray) -> np.ndarray:
     with tf.GradientTape(persistent=True) as tape:
         features, hidden = to_dense(tiles, training=False)
         logits = tf.unstack(tf.matmul(hidden, dense.kernel), axis=-1)  # a bias has no gradient
-    gradients = [tape.gradient(logit, features) for logit in logits]
-    return np.stack([tf.reduce_mean(gradient, axis=(1, 2)) for gradient in gradients], axis=-1)
+    return [tape.gradient(logit, features).numpy() for logit in logits]
+
+
+def unit_weights(model: keras.Model) -> np.ndarray:
+    """Average each logit's gradient at an all-zero tile over positions, divided by its root mean square.
+
+    As the authors' later code has it (IJCV 2020; docs/method.md, "Variants"): the same for every image.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Any Keras classifier whose last layer with weights is dense (TensorFlow backend only).
+
+    Returns
+    -------
+    ndarray of shape (K, C), float32
+    """
+    gradients = _logit_gradients(model, np.zeros((1, *model.input_shape[1:]), np.float32))  # C times (1, h, w, K)
+    return np.stack([g[0].mean(axis=(0, 1)) / (np.sqrt(np.mean(g**2)) + 1e-5) for g in gradients], axis=-1)
 
 
 def coarse_cams(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -160,7 +182,7 @@ def coarse_cams(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(cams.swapaxes(1, 2)).reshape(tiles, -1, height, width)
 
 
-def grad_cams(coarse: np.ndarray, scores: np.ndarray, size: int) -> np.ndarray:
+def grad_cams(coarse: np.ndarray, scores: np.ndarray, size: int, highest: float | None = None) -> np.ndarray:
     """Turn coarse CAMs of a tile into Grad-CAMs: resized, then rectified, divided by their maximum, times the score.
 
     Parameters
@@ -169,14 +191,16 @@ def grad_cams(coarse: np.ndarray, scores: np.ndarray, size: int) -> np.ndarray:
     scores : ndarray of shape (C,), float32, in 0..1
     size : int
         Side of the tile in px.
+    highest : float, optional
+        What all maps are divided by, at least 1e-7; if left out, each by its own maximum.
 
     Returns
     -------
     ndarray of shape (C, size, size), float32, in 0..1
     """
     cams = np.maximum(resize(coarse, size, size), 0)
-    highest = np.maximum(cams.max(axis=(1, 2), keepdims=True), 1e-7)
-    return cams / highest * scores[:, np.newaxis, np.newaxis]
+    divisor = cams.max(axis=(1, 2), keepdims=True) if highest is None else highest
+    return cams / np.maximum(divisor, 1e-7) * scores[:, np.newaxis, np.newaxis]
 
 
 def localise(tiles: ClassifiedTiles, label_set: LabelSet, window: Window | None = None) -> np.ndarray:
@@ -201,7 +225,8 @@ def localise(tiles: ClassifiedTiles, label_set: LabelSet, window: Window | None 
         cams = np.zeros((len(somewhere), side, side), np.float32)
         here = present[tile, somewhere]
         outputs = label_set.outputs(somewhere[here])
-        cams[here] = grad_cams(tiles.cams[tile, outputs], tiles.scores[tile, outputs], side)
+        highest = resize(tiles.cams[tile], side, side).max() if label_set.variant.shared_maximum else None
+        cams[here] = grad_cams(tiles.cams[tile, outputs], tiles.scores[tile, outputs], side, highest)
         return cams
 
     stitched = tiles.grid.stitch(tile_cams, window)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import InputError
-from .gradcam import closed_form_weights, coarse_cams, feature_layer, gradient_weights
+from .gradcam import closed_form_weights, coarse_cams, feature_layer, gradient_weights, unit_weights
 from .keras_start import import_keras
 from .labels import Taxonomy
 
@@ -76,6 +76,8 @@ class HistoNet:
                 f"model {model.name!r} needs gradients for its Grad-CAM, which are taken with TensorFlow only: "
                 "set KERAS_BACKEND=tensorflow, or use a model that ends in global pooling and one dense layer"
             )
+        if labels.variant.unit_gradients:
+            weights = unit_weights(clone)
         if weights is not None:  # the weighted sum of channels is a convolution of one pixel
             weigh = keras.layers.Conv2D(weights.shape[1], 1, use_bias=False, dtype="float32", name="coarse_cams")
             second = weigh(second)

@@ -12,7 +12,7 @@ from functools import cache, partial
 
 import numpy as np
 
-from .adjust import adjust, background_map
+from .adjust import background_map, subtract, unsubtracted_maps
 from .classify import ClassifiedTiles, Classifier, classify
 from .densecrf import CRF, image_lattice
 from .gradcam import localise
@@ -117,8 +117,10 @@ def adjust_each(
     background = cache(partial(background_map, image))
     for label_set in lenders_first(wanted.values()):
         cams = cams_of(label_set)  # (C, H, W)
-        maps = adjust(cams, image, label_set, lent.get(label_set.name), background)  # (C, H, W)
-        lent |= {one.name: maps[one.borrowed_indices] for one in wanted.values() if one.lender == label_set}
+        unsubtracted = unsubtracted_maps(cams, image, label_set, lent.get(label_set.name), background)  # (C, H, W)
+        maps = subtract(unsubtracted, label_set)  # (C, H, W)
+        lends = maps if label_set.variant.lends_adjusted else unsubtracted
+        lent |= {one.name: lends[one.borrowed_indices] for one in wanted.values() if one.lender == label_set}
         if label_set.name in wanted:
             yield label_set, cams, maps
 

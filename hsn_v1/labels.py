@@ -20,6 +20,43 @@ MOST_CLASSES = 254  #: of a label set: a label map is 8-bit, and has one more va
 #: How a background class is found: stage 3's brightness, or grey above 200, as benchmarks do (see `adjust`).
 BACKGROUND_RULES = ("brightness", "grey above 200")
 
+#: How classes compete in stage 3: one after the other, as released, or all at once, as the paper's formula says.
+ADJUSTMENTS = ("released", "paper")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A published form of stages 2 to 4 (docs/method.md, "Variants"); the default is that of ICCV 2019.
+
+    Attributes
+    ----------
+    adjustment : str
+        One of `ADJUSTMENTS`.
+    unit_gradients : bool
+        Whether a class's channel weights come from the gradient at an all-zero tile, divided by its root mean square.
+    shared_maximum : bool
+        Whether all Grad-CAMs of a tile are divided by the highest value of all outputs, instead of each by its own.
+    clips_unscored : bool
+        Whether the maps of background and other are kept within 0..1 before the classes compete.
+    lends_adjusted : bool
+        Whether a label set lends its maps after the subtraction, or before it.
+    file_iterations : bool
+        Whether the sixth number of a file of CRF settings counts.
+    """
+
+    adjustment: str = ADJUSTMENTS[0]
+    unit_gradients: bool = False
+    shared_maximum: bool = False
+    clips_unscored: bool = True
+    lends_adjusted: bool = True
+    file_iterations: bool = False
+
+
+VARIANTS = {
+    "iccv2019": Variant(),
+    "ijcv2020": Variant("paper", True, True, clips_unscored=False, lends_adjusted=False, file_iterations=True),
+}
+
 
 @dataclass(frozen=True)
 class LabelSet:
@@ -60,6 +97,8 @@ class LabelSet:
         Class whose connected components are written as labelled objects.
     true_objects : str or None
         Folder beside the ground truth's, of bitmaps with one label per true object of that class.
+    variant : Variant
+        Form of the method that segments it.
     """
 
     name: str
@@ -78,6 +117,7 @@ class LabelSet:
     confidence_images: bool = True
     objects: str | None = None
     true_objects: str | None = None
+    variant: Variant = Variant()
 
     def __len__(self) -> int:
         return len(self.colours)
@@ -140,6 +180,8 @@ class Taxonomy:
         Label sets by the names that they go by, alone or together: the published `htt_mode`.
     caveat : str
         What everyone who sees results of this classifier must know; empty if nothing.
+    variant : Variant
+        Form of the method that the classifier is used in; each label set has its own adjustment.
     """
 
     mpp: float
@@ -150,6 +192,7 @@ class Taxonomy:
     label_sets: dict[str, LabelSet]
     groups: dict[str, tuple[LabelSet, ...]]
     caveat: str = ""
+    variant: Variant = Variant()
 
     @cached_property
     def codes(self) -> tuple[str, ...]:

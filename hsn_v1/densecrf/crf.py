@@ -37,6 +37,7 @@ LIMITS = {
     "bilat_sxy": (0.5, 500),
     "bilat_srgb": (0.5, 1e4),
     "bilat_compat": (0, 1e4),
+    "iterations": (1, 1000),
 }
 
 
@@ -72,10 +73,14 @@ class CRF:
     backend: str = "numba"
 
     @classmethod
-    def from_file(cls, path: Path) -> CRF:
+    def from_file(cls, path: Path, file_iterations: bool = False) -> CRF:
         """Read the settings from a file of six numbers, as published: those of this class, and the iterations.
 
-        The last number is ignored, as the published loader does: there are five iterations.
+        Parameters
+        ----------
+        path : Path
+        file_iterations : bool
+            Whether the last number counts; the published loader ignores it: there are five iterations.
 
         Raises
         ------
@@ -98,7 +103,8 @@ class CRF:
                 f"{path}: holds {settings.size} values of type {settings.dtype}, expected 6 positive numbers: "
                 "gauss_sxy, gauss_compat, bilat_sxy, bilat_srgb, bilat_compat, iterations"
             )
-        crf = cls(*settings.ravel()[:5].tolist())
+        *weights, iterations = settings.ravel().tolist()
+        crf = cls(*weights, iterations=int(iterations)) if file_iterations else cls(*weights)
         crf.check(str(path))
         return crf
 

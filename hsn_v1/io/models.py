@@ -92,7 +92,7 @@ def read_crfs(
         published = f"{label_set.name}_optimal_pcc.npy"
         tuned = model_file(folder, model_name, f"_{published}")
         files = [path for path in (tuned, folder / published) if is_there(path)]
-        crfs[label_set.name] = CRF.from_file(files[0]) if files else CRF()
+        crfs[label_set.name] = CRF.from_file(files[0], label_set.variant.file_iterations) if files else CRF()
         if not files:
             notes.append(f"{folder / published}: no such file; the CRF's default settings are used")
     return crfs, tuple(notes)
