@@ -30,21 +30,15 @@ def classes_of(label_set: LabelSet) -> list[dict[str, Any]]:
     ]
 
 
-class Areas:
-    """Pixels and areas of classes, read once from the tables that a run wrote."""
-
-    def __init__(self):
-        self._read = Cache(20_000)
-
-    def of(self, entry: Entry, label_set: LabelSet) -> dict[str, dict[str, float]]:
-        """Return pixels, mm2 and share of the tissue of each class that occurs, by its code."""
+def areas_of(entry: Entry, label_set: LabelSet, tables: Cache) -> dict[str, dict[str, float]]:
+    """Return pixels, mm2 and share of the tissue of each class that occurs, by its code, from the run's own tables."""
+    path = entry.folder / label_set.name / "areas.csv"
+    try:
         if entry.image:
-            return _of_image(entry, label_set)
-        path = entry.folder / label_set.name / "areas.csv"
-        try:
-            return self._read.get(stamp(path), lambda: _read_areas(path))
-        except (OSError, KeyError, ValueError, TypeError):
-            return {}
+            return _areas_of_image(entry, label_set)
+        return tables.get(stamp(path), lambda: _read_areas(path))
+    except (OSError, *ODD_RECORD):
+        return {}
 
 
 def _read_areas(path: Path) -> dict[str, dict[str, float]]:
@@ -59,27 +53,18 @@ def _read_areas(path: Path) -> dict[str, dict[str, float]]:
     }
 
 
-def _of_image(entry: Entry, label_set: LabelSet) -> dict[str, dict[str, float]]:
-    try:
-        counts = [int(count) for count in entry.record.get("pixels", {})[label_set.name]]
-        shares = tissue_shares(np.array(counts), label_set)
-        pixels = dict(zip(label_set.codes, counts, strict=True))
-    except ODD_RECORD:
-        return {}
-    mm2 = (entry.mpp or 0) ** 2 / 1e6
+def _areas_of_image(entry: Entry, label_set: LabelSet) -> dict[str, dict[str, float]]:
+    counts = [int(count) for count in entry.record.get("pixels", {})[label_set.name]]
+    shares, mm2 = tissue_shares(np.array(counts), label_set), (entry.mpp or 0) ** 2 / 1e6
     return {
         code: {"pixels": count, "mm2": count * mm2, "share": shares.get(index)}
-        for index, (code, count) in enumerate(pixels.items())
+        for index, (code, count) in enumerate(zip(label_set.codes, counts, strict=True))
         if count
     }
 
 
-def row_of(entry: Entry, areas: Areas) -> dict[str, Any]:
-    """Return an entry's row of the index: shares of classes, and IoU where the run had ground truth."""
-    try:
-        sets = {label_set.name: _set_of(entry, label_set, areas) for label_set in entry.label_sets}
-    except ODD_RECORD as error:
-        return row_of(failed_entry(entry.id, entry.title, entry.folder, line_of(error)), areas)
+def facts_of(entry: Entry) -> dict[str, Any]:
+    """Return what all pages say of an entry."""
     height, width = entry.size or (None, None)
     return {
         "id": entry.id,
@@ -87,16 +72,24 @@ def row_of(entry: Entry, areas: Areas) -> dict[str, Any]:
         "status": entry.status,
         "reason": entry.reason,
         "notes": [*entry.notes],
-        "opens": bool(entry.label_sets or (entry.source and entry.status != "failed")),
         "width": width,
         "height": height,
         "mpp": entry.mpp,
-        "sets": sets,
     }
 
 
-def _set_of(entry: Entry, label_set: LabelSet, areas: Areas) -> dict[str, Any]:
-    shares = {code: area["share"] for code, area in areas.of(entry, label_set).items() if area["share"]}
+def row_of(entry: Entry, tables: Cache) -> dict[str, Any]:
+    """Return an entry's row of the index: shares of classes, and IoU where the run had ground truth."""
+    try:
+        sets = {label_set.name: _set_of(entry, label_set, tables) for label_set in entry.label_sets}
+    except ODD_RECORD as error:
+        return row_of(failed_entry(entry.id, entry.title, entry.folder, line_of(error)), tables)
+    opens = bool(entry.label_sets or (entry.source and entry.status != "failed"))
+    return {**facts_of(entry), "opens": opens, "sets": sets}
+
+
+def _set_of(entry: Entry, label_set: LabelSet, tables: Cache) -> dict[str, Any]:
+    shares = {code: area["share"] for code, area in areas_of(entry, label_set, tables).items() if area["share"]}
     stages = entry.record.get("iou", {}).get(label_set.name)
     if not stages:
         return {"shares": shares}

@@ -77,7 +77,7 @@ def find_ground_truth(entry: Entry, label_set: str, folder: Path | None) -> Path
     compared with.
     """
     if entry.image:
-        folder = Path(entry.record["truth"]) if entry.record.get("truth") else None
+        folder = Path(str(entry.record["truth"])) if entry.record.get("truth") else None
         names = [f"{label_set}/{entry.image}", *(f"{label_set}/{Path(entry.image).stem}{s}" for s in MASK_SUFFIXES)]
     else:
         stems = dict.fromkeys((entry.title, Path(entry.title).stem))
@@ -93,19 +93,24 @@ def find_ground_truth(entry: Entry, label_set: str, folder: Path | None) -> Path
 
 def unused_files(library: Library, folder: Path) -> list[str]:
     """Return notes on a folder of ground truth: which of its files belong to no slide."""
-    entries = [entry for name in library.collections() for entry in library.entries(name) if not entry.image]
+    entries: list[Entry] = []
+    for name in library.collections():
+        with contextlib.suppress(InputError):  # a bad record, which the page tells
+            entries += [entry for entry in library.entries(name) if not entry.image]
     pairs = [(entry, label_set.name) for entry in entries for label_set in entry.label_sets]
     used = {find_ground_truth(entry, name, folder) for entry, name in pairs}
+    slides = {entry.source for entry in entries}
     folders = [folder, *(folder / name for name in dict.fromkeys(name for _, name in pairs))]
     files = [path for place in folders if place.is_dir() for path in sorted(place.iterdir()) if path.is_file()]
-    unused = [path.relative_to(folder).as_posix() for path in files if path not in used and path.name[0] != "."]
+    files = [path for path in files if not path.name.startswith(".")]
+    unused = [path.relative_to(folder).as_posix() for path in files if not {path, path.resolve()} & (used | slides)]
     notes = []
     if used <= {None} and entries:
         forms = f"{Path(entries[0].title).stem}.geojson, or a mask such as {Path(entries[0].title).stem}.png"
         notes = [f"{folder}: no ground truth of any slide; expected files named after the slides: {forms}"]
     if unused:
         hint = "; of annotations, only GeoJSON is read" if any(name.lower().endswith(".xml") for name in unused) else ""
-        notes += [f"{folder}: {len(unused)} files are no slide's ground truth: {listed(unused)}{hint}"]
+        notes += [f"{folder}: passed over, as no slide's ground truth: {listed(unused)}{hint}"]
     return notes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from ..labels import LabelSet
 from ..show.figures import STAGE_TITLES, blend
 from .cache import Cache, stamp
 from .entries import Entry, stage_files
-from .facts import Areas, classes_of
+from .facts import areas_of, classes_of, facts_of
 from .ground_truth import Frame, GroundTruth, confusion, find_ground_truth, read_ground_truth, scores
 from .library import Library
 from .pictures import THUMBNAIL, Pictures, jpeg
@@ -44,7 +45,7 @@ class OpenResults:
     library: Library
     truth: Path | None = None
     pictures: Pictures = field(default_factory=Pictures)
-    areas: Areas = field(default_factory=Areas)
+    tables: Cache = field(default_factory=lambda: Cache(20_000))
     pyramids: Cache = field(default_factory=lambda: Cache(PYRAMID_BYTES, lambda pyramid: pyramid.nbytes))
     truths: Cache = field(default_factory=lambda: Cache(PYRAMID_BYTES, lambda truth: truth.pyramid.nbytes))
     scored: Cache = field(default_factory=lambda: Cache(4096))
@@ -67,8 +68,9 @@ class OpenResults:
         if key == "truth":
             return self.ground_truth(entry, label_set).pyramid
         path = self.layer_file(entry, label_set, key)
-        read = _read_mask if entry.image else _read_label_map
-        return self.pyramids.get((stamp(path), key), lambda: read(path, None if ":" in key else label_set))
+        if not entry.image:
+            return self.pyramids.get(stamp(path), lambda: read_pyramid(path))
+        return self.pyramids.get((stamp(path), key), lambda: _read_mask(path, None if ":" in key else label_set))
 
     def layer_file(self, entry: Entry, label_set: LabelSet, key: str) -> Path:
         """Return the file of a layer that a run wrote; LookupError if there can be none."""
@@ -135,32 +137,27 @@ class OpenResults:
 
     def describe(self, entry: Entry) -> dict[str, Any]:
         """Return all that the page of an entry needs."""
-        problem, picture = "", None
+        problem, size = "", entry.size
         try:
             picture = self.pictures.open(self.source(entry), entry.mpp)
+            size = picture.height, picture.width
         except (OSError, InputError) as error:
             problem = str(error)
         sets = [self._describe_set(entry, label_set) for label_set in entry.label_sets]
         layers = [layer for one in sets for layer in one["layers"]]
-        size = (picture.height, picture.width) if picture else self.full_size(entry)
         if not size:
             size = next(((layer["height"], layer["width"]) for layer in layers if "width" in layer), (1, 1))
         notes = [*entry.notes]
         if self.truth and not entry.image and not any(layer["key"] == "truth" for layer in layers):
             notes.append(f"no ground truth of {entry.title} in {self.truth}")
         return {
-            "id": entry.id,
-            "title": entry.title,
-            "status": entry.status,
-            "reason": entry.reason,
+            **facts_of(entry),
             "caveat": str(entry.record.get("caveat") or ""),
             "notes": notes,
-            "source": str(entry.source or ""),
             "problem": problem,
             "version": _version(entry.source),
             "height": size[0],
             "width": size[1],
-            "mpp": entry.mpp,
             "sets": sets,
         }
 
@@ -181,52 +178,42 @@ class OpenResults:
         return {
             "name": label_set.name,
             "classes": classes_of(label_set),
-            "areas": self.areas.of(entry, label_set),
+            "areas": areas_of(entry, label_set, self.tables),
             "layers": layers,
         }
 
     def _describe_layer(self, entry: Entry, label_set: LabelSet, key: str, title: str) -> dict[str, Any]:
         layer = {"key": key, "title": title}
         try:
-            # Ground truth is not read before it is looked at: it has the size of what it is compared with.
-            shown = self.main_key(entry, label_set) if key == "truth" else key
-            pyramid = self.layer(entry, label_set, shown)
-            own = shown == key
-            path = (
-                self.layer_file(entry, label_set, key) if own else find_ground_truth(entry, label_set.name, self.truth)
-            )
+            if key == "truth":  # it is not read before it is looked at: it has the size of what it is compared with
+                path = find_ground_truth(entry, label_set.name, self.truth)
+                key = self.main_key(entry, label_set)
+            else:
+                path = self.layer_file(entry, label_set, key)
+            frame = self.frame(entry, self.layer(entry, label_set, key).size)
         except (OSError, InputError, LookupError) as error:
             return layer | {"problem": str(error)}
-        frame = self.frame(entry, pyramid.size)
         place = {"across": frame.width, "down": frame.height}
         return layer | {"height": frame.rows, "width": frame.columns, "version": _version(path), **place}
 
     def thumbnail(self, entry: Entry, label_set: LabelSet | None, palette: str) -> bytes:
         """Return a JPEG of an entry with its label map half over it; of what is left of it, if the slide is gone."""
-        source, pyramid, key = None, None, [entry.id, palette]
-        try:
+        source, key = None, [entry.id, palette]
+        with contextlib.suppress(FileNotFoundError) if label_set else contextlib.nullcontext():
             source = self.source(entry)
             key.append(stamp(source))
-        except FileNotFoundError:
-            if label_set is None:
-                raise
         if label_set:
             main = self.main_key(entry, label_set)
             key += [label_set.name, stamp(self.layer_file(entry, label_set, main))]
 
         def draw() -> bytes:
-            nonlocal pyramid
             picture = self.pictures.thumbnail(source, entry.mpp) if source else None
             if label_set is None:
                 return jpeg(picture)
-            pyramid = self.layer(entry, label_set, main)
-            return jpeg(_with_labels(picture, read_small(pyramid, THUMBNAIL), label_set, palette))
+            labels = read_small(self.layer(entry, label_set, main), THUMBNAIL)
+            return jpeg(_with_labels(picture, labels, label_set, palette))
 
         return self.thumbnails.get(tuple(key), draw)
-
-
-def _read_label_map(path: Path, label_set: LabelSet | None) -> Pyramid:
-    return read_pyramid(path)
 
 
 def _read_mask(path: Path, label_set: LabelSet | None) -> Pyramid:
@@ -246,8 +233,7 @@ def _with_labels(picture: Image.Image | None, labels: np.ndarray, label_set: Lab
 
 
 def _version(path: Path | None) -> str:
-    """Return what changes with a file, for addresses that browsers may keep."""
-    try:
-        return "-".join(str(part) for part in stamp(path)[1:]) if path else ""
-    except OSError:
-        return ""
+    """Return a text that changes with a file, for addresses that browsers may keep."""
+    with contextlib.suppress(OSError):
+        return "-".join(map(str, stamp(path)[1:])) if path else ""
+    return ""

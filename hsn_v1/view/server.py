@@ -122,7 +122,7 @@ def entries(results: OpenResults, request: Request) -> Response:
     found = results.library.entries(asked(request, "collection"))
     label_sets = {one.name: one for entry in found for one in entry.label_sets}
     classes = {name: classes_of(label_set) for name, label_set in label_sets.items()}
-    rows = [row_of(entry, results.areas) for entry in found]
+    rows = [row_of(entry, results.tables) for entry in found]
     return Facts({"classes": classes, "entries": rows}, headers=FRESH)
 
 

@@ -15,6 +15,7 @@ from hsn_v1.adp import CLASSIFIER_MPP, FUNC, MORPH
 from hsn_v1.io.writing import write_picture
 from hsn_v1.phantoms.phantom_slide import write_slide
 from hsn_v1.sets.record import write_record
+from hsn_v1.show.figures import colourise
 from hsn_v1.slide_io import slide
 from hsn_v1.tiles import Window
 
@@ -54,11 +55,12 @@ def results(tmp_path_factory):
     write_slide(source, SIDE, MPP)
     labels = {"morph": blocks(MORPH), "func": blocks(FUNC)}
     changes = {"mpp": MPP, "height": SIDE, "width": SIDE, "notes": ["<script>alert(1)</script>"]}
+    changes["caveat"] = "a classifier of phantoms"
     write_results(folder / "out" / "segmented" / SLIDE, source, labels, **changes)
     for number in range(30):
         name, labels = f"other {number}.tif", {"func": blocks(FUNC) * (number % 2)}
         write_results(folder / "out" / "segmented" / name, source, labels, **changes | {"input": name})
-    write_picture(folder / "truth" / "func" / f"{source.stem}.png", blocks(FUNC, truth=True))
+    write_picture(folder / "truth" / "func" / f"{source.stem}.png", colourise(blocks(FUNC, truth=True), FUNC))
     return folder
 
 
@@ -239,7 +241,7 @@ def test_areas_shares_and_scores_are_listed(page, address):
     assert iou == "1.00"
     other = ((labels == 1) & (truth == 1)).sum() / ((labels == 1) | (truth == 1)).sum()
     assert rows[FUNC.name_of("Other")][2].strip() == f"{other:.2f}"
-    assert page.locator(".notes").inner_text().strip() == "<script>alert(1)</script>"
+    assert page.locator(".notes p").all_inner_texts() == ["a classifier of phantoms", "<script>alert(1)</script>"]
 
 
 def test_a_link_restores_the_very_view(page, address, browser):
@@ -291,6 +293,60 @@ def test_side_by_side_moves_together(page, address):
     assert page.evaluate("viewed.right.place") == pytest.approx(page.evaluate("viewed.left.place"), rel=1e-6)
     page.keyboard.press("c")
     assert page.locator("#right").is_hidden()
+
+
+def test_compared_panes_keep_one_scale_when_the_window_changes(page, address):
+    open_slide(page, address, "#set=func&compare=func|truth")
+    eventually(lambda: page.evaluate("viewed.right?.isOpen && viewed.idle"))
+    for width, height in ((900, 800), (700, 900), (1400, 500)):
+        page.set_viewport_size({"width": width, "height": height})
+        page.keyboard.press("+")
+        rest(page)
+        assert page.evaluate("viewed.right.place") == pytest.approx(page.evaluate("viewed.left.place"), rel=1e-6)
+        page.set_viewport_size({"width": width + 130, "height": height - 90})
+        rest(page)
+        assert page.evaluate("viewed.right.place") == pytest.approx(page.evaluate("viewed.left.place"), rel=1e-6)
+
+
+def test_keys_that_are_typed_with_altgr(page, address):
+    open_slide(page, address, "#set=func")
+    typed = "{key: '[', code: 'Digit8', bubbles: true, cancelable: true"
+    ways = "modifierAltGraph: true", "ctrlKey: true, altKey: true, modifierAltGraph: true", "altKey: true"
+    for way in ways:
+        page.evaluate(f"document.body.dispatchEvent(new KeyboardEvent('keydown', {typed}, {way}}}))")
+    assert values(page)["fade"] == 0.3 and values(page)["off"] == []
+    for way in ("ctrlKey: true", "metaKey: true"):
+        page.evaluate(f"document.body.dispatchEvent(new KeyboardEvent('keydown', {typed}, {way}}}))")
+    assert values(page)["fade"] == 0.3
+
+
+def test_every_tab_stop_has_a_name_and_shows_its_focus(page, address):
+    open_slide(page, address, "#set=func")
+    page.locator("#back").focus()
+    names = []
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        name = page.evaluate(
+            "(() => { const one = document.activeElement; return one === document.body ? '' : [one.role ?? '', "
+            "one.ariaLabel || one.title || one.textContent || one.labels?.[0]?.textContent].join(' '); })()"
+        )
+        names.append(name)
+        if name.startswith("application"):
+            shown = page.evaluate("getComputedStyle(document.querySelector('#left'), '::after').borderTopWidth")
+            assert shown == "3px" and SLIDE in name
+    assert len({name for name in names if name.startswith("application")}) == 1
+    assert all(name.strip() for name in names if name)
+    assert page.locator("th").count() == page.locator("th:not(:empty)").count() == 4
+
+
+def test_nothing_moves_by_itself_for_who_prefers_that(browser, address):
+    opened = browser.new_page(viewport={"width": 900, "height": 700}, reduced_motion="reduce")
+    open_slide(opened, address, "#set=func")
+    opened.keyboard.press("f")
+    frames = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 30))))"
+    opened.evaluate(frames)
+    assert opened.evaluate("viewed.left.place.scale") == pytest.approx(1, rel=1e-3)
+    opened.close()
 
 
 def test_the_rest_of_the_keyboard(page, address):
@@ -389,6 +445,8 @@ def test_a_picture_with_legend_and_scale_bar_is_saved(page, address):
     below = pixels[880:].reshape(-1, 3)
     for colour in (FUNC.colours["T"], FUNC.colours["G.O"], MORPH.colours["M.M"]):  # swatches of both legends
         assert (below == colour).all(axis=1).sum() > 100
+    lines = (pixels[-60:] == (163, 49, 42)).all(axis=-1)  # the caveat
+    assert lines.sum() > 50
 
 
 def test_the_index_sorts_filters_and_renders_rows_in_sight_only(page, address):

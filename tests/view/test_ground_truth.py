@@ -167,7 +167,7 @@ def test_files_that_are_nobodys_ground_truth_are_listed(tmp_path):
     for name in ("b.xml", "func/c.png", "d.png"):
         write_features(folder / name)
     none = f"{folder}: no ground truth of any slide; expected files named after the slides: a.geojson"
-    files = f"{folder}: 3 files are no slide's ground truth: b.xml, d.png, func/c.png; of annotations, only GeoJSON"
+    files = f"{folder}: passed over, as no slide's ground truth: b.xml, d.png, func/c.png; of annotations, only GeoJSON"
     first, second = unused_files(library, folder)
     assert first.startswith(none) and second.startswith(files)
     write_features(folder / "func" / "a.json")

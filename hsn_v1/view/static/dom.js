@@ -30,6 +30,14 @@ export function address(path, query) {
 /** The page of an entry, whose identifier is a path. */
 export const pageOf = (id) => `/slide/${id.split("/").map(encodeURIComponent).join("/")}`;
 
+/** Whether Ctrl, Alt or Meta is held to command something; AltGr, which may be reported as Ctrl or Alt, only types. */
+export function isCommand(event) {
+  const typed = event.getModifierState("AltGraph") || (event.altKey && /^[[\]{}|\\@~]$/.test(event.key));
+  return event.metaKey || ((event.ctrlKey || event.altKey) && !typed);
+}
+
+export const counted = (number, one, many) => `${number} ${number === 1 ? one : many}`;
+
 export const css = ([red, green, blue]) => `rgb(${red} ${green} ${blue})`;
 
 export const percent = (share) => (share >= 0.0995 ? (100 * share).toFixed(0) : (100 * share).toFixed(1));

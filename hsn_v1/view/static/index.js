@@ -1,6 +1,6 @@
 // The index: all entries of a collection, with thumbnails and areas as bars. Only rows in sight are in the page.
 
-import { $, address, css, debounced, el, fetchJSON, pageOf, percent, stored } from "./dom.js";
+import { $, address, css, debounced, el, fetchJSON, isCommand, pageOf, percent, stored } from "./dom.js";
 
 const ROW = 112; // px, as in style.css
 const SPARE = 4; // rows above and below those in sight
@@ -166,7 +166,7 @@ addEventListener("hashchange", () => {
   if (new URLSearchParams(location.hash.slice(1)).get("in") !== collection) location.reload();
 });
 addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select")) return;
+  if (isCommand(event) || event.target.matches("input, select")) return;
   const steps = { j: 1, ArrowDown: 1, k: -1, ArrowUp: -1 };
   if (event.key === "/") form.elements.search.focus();
   else if (event.key === "p") form.elements.safe.click();

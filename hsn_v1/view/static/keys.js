@@ -1,16 +1,17 @@
 // The keyboard: everything the slide page does has a key.
 
-import { el } from "./dom.js";
+import { el, isCommand } from "./dom.js";
 
 /** Install keys, `[keys, words, action]`; keys with a modifier, and those typed into fields, are left alone. */
 export function installKeys(table, dialog) {
   const actions = new Map(table.flatMap(([keys, , action]) => keys.map((key) => [key, action])));
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (isCommand(event)) return;
     const field = event.target.closest?.("input:not([type=checkbox]), select, textarea, dialog[open]");
     if (field && event.key !== "Escape") return;
     const digit = event.code.match(/^Digit([1-9])$/)?.[1];
-    const key = digit ? (event.shiftKey ? `shift ${digit}` : digit) : event.key;
+    const isSign = /\D/.test(event.key) && actions.has(event.key); // such as "[", by AltGr and 8
+    const key = digit && !isSign ? (event.shiftKey ? `shift ${digit}` : digit) : event.key;
     const action = actions.get(key);
     if (!action) return;
     event.preventDefault();

@@ -3,6 +3,7 @@
 import { address } from "./dom.js";
 import { LabelLayer } from "./labels.js";
 
+const STILL = matchMedia("(prefers-reduced-motion: reduce)").matches;
 const BLANK = "data:image/gif;base64,R0lGODlhAQABAIAAAP///wAAACH5BAAAAAAALAAAAAABAAEAAAICRAEAOw==";
 
 export class Pane {
@@ -14,7 +15,7 @@ export class Pane {
       drawer: "canvas",
       showNavigationControl: false,
       keyboardNavEnabled: false,
-      animationTime: 0.35,
+      animationTime: STILL ? 0.001 : 0.35, // s
       springStiffness: 9,
       maxZoomPixelRatio: 8,
       minZoomImageRatio: 0.7,
@@ -22,8 +23,10 @@ export class Pane {
       imageLoaderLimit: 4,
       maxImageCacheCount: 120,
       gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
+      gestureSettingsTouch: { flickEnabled: !STILL },
       tileSources: entry.problem ? blank(entry) : source(entry, geometry),
     });
+    this.viewer.canvas.setAttribute("role", "application");
     this.canvas = document.createElement("canvas");
     this.canvas.className = "labels";
     element.append(this.canvas);
@@ -69,6 +72,8 @@ export class Pane {
       if (this.layers.size > 4) this.layers.delete(this.layers.keys().next().value);
     }
     this.current = layer ? this.layers.get(key) : null;
+    const label = [this.entry.title, setName, layer?.title].filter(Boolean).join(", ");
+    this.viewer.canvas.setAttribute("aria-label", `${label}: arrows move, + and - zoom`);
   }
 
   paint(colours, outline, fade) {
@@ -112,8 +117,13 @@ export class Pane {
     viewport.applyConstraints(immediately);
   }
 
+  /** Show the same centre at the same scale as another pane. */
   follow(other) {
-    this.viewer.viewport.fitBounds(other.viewer.viewport.getBounds(true), true);
+    const { viewport } = this.viewer, theirs = other.viewer.viewport, centre = theirs.getCenter(true);
+    const zoom = theirs.getZoom(true) * theirs.getContainerSize().x / viewport.getContainerSize().x;
+    if (viewport.getZoom(true) === zoom && viewport.getCenter(true).equals(centre)) return;
+    viewport.zoomTo(zoom, null, true);
+    viewport.panTo(centre, true);
   }
 
   zoom(factor) {

@@ -1,6 +1,6 @@
 // The side panel: label sets, layers, fade, classes with their areas, and what there is to know.
 
-import { area, css, el, percent } from "./dom.js";
+import { area, counted, css, el, percent } from "./dom.js";
 
 export class Panel {
   /** `actions` has what the buttons do: see slide.js. */
@@ -82,9 +82,9 @@ export class Panel {
     const iou = score?.iou;
     const table = el("table", {},
       el("thead", {}, el("tr", {}, el("th", {}, "class"), el("th", { className: "number" }, "area"),
-        el("th", { className: "number", title: "share of the tissue" }, "%"), iou && el("th", { className: "number" }, "IoU"), el("th"))),
+        el("th", { className: "number", title: "share of the tissue" }, "%"), iou && el("th", { className: "number" }, "IoU"), el("td"))),
       el("tbody", {}, present.map((one, place) => this.row(set, one, place, iou))));
-    const rest = absent.length ? el("details", {}, el("summary", { className: "quiet" }, `${absent.length} classes not found here`),
+    const rest = absent.length ? el("details", {}, el("summary", { className: "quiet" }, `${counted(absent.length, "class", "classes")} not found here`),
       el("p", { className: "quiet" }, absent.map(({ name }) => name).join(", "))) : null;
     return [heading, table, rest, this.summary(set, score)].filter(Boolean);
   }
@@ -114,7 +114,7 @@ export class Panel {
     if (score.error) return el("p", { className: "quiet" }, `Ground truth: ${score.error}`);
     if (score.miou === null) return el("p", { className: "quiet" }, "The ground truth has none of these classes here.");
     return el("div", { className: "quiet score" },
-      el("p", {}, `Inside the annotated regions: mIoU ${score.miou.toFixed(2)} over their ${Object.keys(score.pixels).length} classes; ` +
+      el("p", {}, `Inside the annotated regions: mIoU ${score.miou.toFixed(2)} over ${counted(Object.keys(score.pixels).length, "class", "classes")}; ` +
         `${percent(score.correct)} % of the pixels are right.`),
       score.notes.map((note) => el("p", {}, note)));
   }

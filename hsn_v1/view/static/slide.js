@@ -111,7 +111,8 @@ class SlidePage {
 
   moved(pane) {
     const other = pane === this.left ? this.right : this.left;
-    if (pane === this.leader && other?.isOpen) other.follow(pane);
+    if (other?.isOpen && pane === this.leader) other.follow(pane);
+    else if (other?.isOpen) pane.follow(this.leader); // after a resize, each comes to a scale of its own
     if (pane === this.left) this.drawScale();
   }
 

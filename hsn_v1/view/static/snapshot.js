@@ -5,16 +5,16 @@ import { ordered } from "./panel.js";
 
 const MARGIN = 24, LINE = 26, SWATCH = 16, FONT = "system-ui, sans-serif";
 
-/** Draw panes side by side with a legend below; returns a canvas. `legends` are [title, classes, set] of each label set. */
+/** Draw panes side by side, with legends and the caveat below; returns a canvas. `legends` are of each label set. */
 export function compose(entry, panes, captions, legends, values) {
   const ratio = devicePixelRatio;
   const width = panes.reduce((sum, pane) => sum + pane.canvas.width / ratio + MARGIN, MARGIN);
   const height = Math.max(...panes.map((pane) => pane.canvas.height / ratio));
   const columns = Math.max(1, Math.floor((width - 2 * MARGIN) / 260));
   const lines = legends.reduce((sum, { classes }) => sum + 1 + Math.ceil(classes.length / columns), 0);
-  const canvas = document.createElement("canvas");
+  const canvas = document.createElement("canvas"), caveat = linesOf(canvas, entry.caveat, width - 2 * MARGIN);
   canvas.width = Math.round(width * ratio);
-  canvas.height = Math.round((3.5 * MARGIN + height + LINE + lines * LINE) * ratio);
+  canvas.height = Math.round((3.5 * MARGIN + height + LINE + (lines + caveat.length) * LINE) * ratio);
   const context = canvas.getContext("2d");
   context.scale(ratio, ratio);
   context.fillStyle = "#fff";
@@ -35,7 +35,22 @@ export function compose(entry, panes, captions, legends, values) {
   if (entry.mpp) scaleBar(context, panes[0], MARGIN, top + height, entry.mpp);
   let y = top + height + LINE + MARGIN;
   for (const legend of legends) y = drawLegend(context, legend, y, columns, (width - 2 * MARGIN) / columns, values);
+  context.fillStyle = "#a3312a";
+  context.font = `14px ${FONT}`;
+  caveat.forEach((line, i) => context.fillText(line, MARGIN, y + i * LINE, width - 2 * MARGIN));
   return canvas;
+}
+
+/** Break a text into lines of a width. */
+function linesOf(canvas, text, width) {
+  const context = canvas.getContext("2d"), lines = [];
+  context.font = `14px ${FONT}`;
+  for (const word of text.split(/\s+/).filter(Boolean)) {
+    const longer = lines.length ? `${lines.at(-1)} ${word}` : word;
+    if (lines.length && context.measureText(longer).width <= width) lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  return lines;
 }
 
 function drawPane(context, pane, left, top, ratio, values) {
