@@ -10,7 +10,7 @@ from .hatching import hatches, ink_on
 
 
 @dataclass(frozen=True)
-class Entry:
+class LegendEntry:
     """A class in a legend.
 
     Attributes
@@ -41,15 +41,15 @@ class Legend:
     ----------
     name : str
         The label set's.
-    entries : mapping of str to Entry
+    entries : mapping of str to LegendEntry
         By the class's code.
-    unlabelled : sequence of Entry
+    unlabelled : sequence of LegendEntry
         Colours of no class, in the ground truth alone.
     """
 
     name: str
-    entries: Mapping[str, Entry]
-    unlabelled: Sequence[Entry] = ()
+    entries: Mapping[str, LegendEntry]
+    unlabelled: Sequence[LegendEntry] = ()
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Gallery:
     note: str = ""
 
 
-def entry_of(label_set: LabelSet, code: str, images: int = 0) -> Entry:
+def entry_of(label_set: LabelSet, code: str, images: int = 0) -> LegendEntry:
     """Return the legend's entry of a class, or of a colour of no class."""
     colour = label_set.colours.get(code) or label_set.unlabelled[code]
-    return Entry(code, label_set.describe(code), colour, ink_on(colour), hatches(label_set)[code], images)
+    return LegendEntry(code, label_set.describe(code), colour, ink_on(colour), hatches(label_set)[code], images)
