@@ -123,8 +123,8 @@ def draw_set(folder, shares):
         write_masks(settings.out, path.name, np.zeros((12, 16, 3), np.uint8), masks, FUNC)
         maps = np.zeros((len(FUNC), 12, 16), np.float32)
         maps[GLAND] = 0.5
-        write_maps(settings.out, "gradcam", path.stem, maps, FUNC)
-        write_maps(settings.out, "gradcam_unadjusted", path.stem, maps / 2, FUNC)
+        write_maps(settings.out, "gradcam", path.name, maps, FUNC)
+        write_maps(settings.out, "gradcam_unadjusted", path.name, maps / 2, FUNC)
         confusions = {("func", stage): confusion_matrix(truth, found, len(FUNC)) for stage, found in masks.items()}
         areas = {("func", stage): np.bincount(found.ravel(), minlength=len(FUNC)) for stage, found in masks.items()}
         pixels = {"func": confusions["func", "CRF"][:-1].sum(axis=1)}

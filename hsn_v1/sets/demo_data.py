@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..io import tree
 
 #: Folder of the phantom images that come with the repository (not with the installed package).
 REPOSITORY = Path(__file__).parents[2]
@@ -63,14 +64,14 @@ def choose_data(
     here, name = root or Path(), params["input_name"]
     if root:
         check_root(root)
-    elif not (here / "img" / name).exists() and not any((here / "data").glob(f"{model_name}.*")):
+    elif not tree.images_folder(here, name).exists() and not any((here / "data").glob(f"{model_name}.*")):
         note = (
             f"{here.resolve()} has no official data (see the README): phantoms, images made by this program, are "
             "segmented instead, by a classifier trained on such"
         )
         name, model_name = phantom
-        return DemoData({**params, "input_name": name}, model_name, REPOSITORY, here / "out" / name, note)
-    return DemoData(params, model_name, here, here / "out" / name)
+        return DemoData({**params, "input_name": name}, model_name, REPOSITORY, tree.results_folder(here, name), note)
+    return DemoData(params, model_name, here, tree.results_folder(here, name))
 
 
 def check_root(root: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..io import tree
 from ..io.images import read_image
 from ..io.masks import mask_name, read_mask
 from ..labels import LabelSet
@@ -51,7 +52,7 @@ def written_case(settings: Settings, file: str, miou: float, label_set: LabelSet
     """Return a row of an image, its ground truth and the final mask that a run wrote."""
     (path,) = (path for path in settings.images if path.name == file)
     example = read_example(settings, path)
-    written = settings.out / label_set.name / "patch" / mask_name(file)
+    written = tree.final_masks(settings.out, label_set.name) / mask_name(file)
     mask = read_mask(written, label_set).labels
     return case(
         example.image, example.truths[label_set.name], {"CRF": mask}, label_set, f"{path.stem}\nmIoU {miou:.2f}"

@@ -12,7 +12,8 @@ import numpy as np
 from .. import evaluate
 from ..errors import InputError
 from ..hsn_v1 import STAGES
-from ..io.masks import Mask, mask_name, read_mask, read_objects
+from ..io import tree
+from ..io.masks import Mask, read_mask, read_objects
 from ..io.reading import read_json
 from ..io.writing import write_bytes
 from ..object_metrics import ObjectSums, object_sums
@@ -101,15 +102,10 @@ def compare_objects(settings: Settings, path: Path, masks: Masks) -> dict[tuple[
     return sums
 
 
-def kept_file(settings: Settings, path: Path) -> Path:
-    """Return the file of what a run that resumes keeps of an image beside its masks, written when these are there."""
-    return settings.out / "work" / f"{path.name}.json"
-
-
 def keep(settings: Settings, path: Path, result: ImageResult, note: str) -> None:
     """Keep what an image's masks do not say, and that they are all written."""
     kept = {"scores": result.scores, "silent": result.silent, "note": note}
-    write_bytes(kept_file(settings, path), json.dumps(kept).encode())
+    write_bytes(tree.image_record(settings.out, path.name), json.dumps(kept).encode())
 
 
 def measure_written(settings: Settings, path: Path) -> ImageResult | None:
@@ -118,11 +114,11 @@ def measure_written(settings: Settings, path: Path) -> ImageResult | None:
     Returns None if what was kept is damaged.
     """
     try:
-        kept = read_json(kept_file(settings, path))
+        kept = read_json(tree.image_record(settings.out, path.name))
         scores, silent, note = kept["scores"], kept["silent"], kept["note"]
         masks = {
             (label_set.name, stage): read_mask(
-                settings.out / label_set.name / f"ablative_{stage}" / mask_name(path.name), label_set
+                tree.stage_mask(settings.out, label_set.name, stage, path.name), label_set
             ).labels
             for label_set in settings.label_sets
             for stage in STAGES

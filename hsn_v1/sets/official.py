@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..adp import CLASSIFIER_CODES, LABEL_SETS
 from ..errors import InputError
+from ..io import tree
 from .unpack import Track, untracked
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _inspect_set(root: Path, name: str, track: Track) -> Iterator[Finding]:
     from ..io.masks import read_mask
 
     published = SETS[name]
-    folder = root / "img" / name
+    folder = tree.images_folder(root, name)
     images = _files(folder, ".png")
     _, broken = _read_all(read_image, track([folder / file for file in images], f"img/{name}"))
     yield Finding(f"img/{name}", "\n".join([f"{len(images)} images", *broken]), f"{published.images} images")

@@ -1,8 +1,8 @@
-"""The tree of files that a run writes, the published code's own (see the README, "What a run writes")."""
+"""The files that a run writes, of each image and of the set; their names are those of `io.tree`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -14,10 +14,9 @@ from skimage.measure import label
 
 from ..classify import ClassifiedTiles
 from ..evaluate import PROTOCOLS, iou, named_metrics, occurring
-from ..file_names import file_name
 from ..gradcam import localise
 from ..hsn_v1 import STAGES, Segmentation
-from ..io import writing
+from ..io import tree, writing
 from ..io.masks import Mask, mask_name
 from ..io.writing import write_bytes, write_row, write_table
 from ..labels import LabelSet
@@ -56,80 +55,61 @@ def write_image(
     truths : mapping of str to Mask
         By the label set's name; empty without ground truth.
     """
-    out, save, stem = settings.out, settings.save, path.stem
-    file = mask_name(path.name)
+    out, save, file = settings.out, settings.save, path.name
     for label_set in settings.label_sets:
         if save.confidences and label_set.confidence_images:
-            write_confidences(out, stem, tiles, label_set, settings.input_size)
+            write_confidences(out, file, tiles, label_set, settings.input_size)
         if label_set.name not in segmentations:
             continue
         segmentation = segmentations[label_set.name]
         if save.maps:
-            write_maps(out, "gradcam", stem, segmentation.maps, label_set)
+            write_maps(out, "gradcam", file, segmentation.maps, label_set)
         cams = localise(tiles, label_set) if settings.grad_cams else np.empty((0, 1, 1))  # an earlier run's go
-        write_maps(out, "gradcam_unadjusted", stem, cams, label_set)
+        write_maps(out, "gradcam_unadjusted", file, cams, label_set)
         if save.masks:
             write_masks(out, file, image, segmentation.masks, label_set)
         if "CRF" not in segmentation.masks:
             continue
         if save.summaries:
             truth = truths[label_set.name].labels if truths else None
-            write_summaries(out, path.name, image, truth, segmentation, label_set)
+            panels = summary_panels(image, truth, segmentation, label_set)
+            for direction in ("horizontal", "vertical"):
+                figure = summary(panels, vertical=direction == "vertical")
+                write_picture(tree.summary(out, label_set.name, direction, file), figure)
         if label_set.objects:
-            write_objects(out, stem, segmentation.masks["CRF"], label_set)
+            write_objects(out, file, segmentation.masks["CRF"], label_set)
 
 
-def write_confidences(
-    folder: Path, stem: str, tiles: ClassifiedTiles, label_set: LabelSet, size: tuple[int, int]
-) -> None:
+def write_confidences(out: Path, file: str, tiles: ClassifiedTiles, label_set: LabelSet, size: tuple[int, int]) -> None:
     """Write the score of each present class as an image of one grey; of several tiles, the highest score."""
     scores = tiles.present_scores(label_set)
     pictures = {c: np.full((*size, 3), round(255 * score), np.uint8) for c, score in scores.items()}
-    _write_per_class(folder / label_set.name / "patchconfidence", stem, label_set, pictures)
+    _write_per_class(tree.class_pictures(out, label_set, "patchconfidence", file), pictures)
 
 
-def write_maps(folder: Path, kind: str, stem: str, maps: np.ndarray, label_set: LabelSet) -> None:
+def write_maps(out: Path, kind: str, file: str, maps: np.ndarray, label_set: LabelSet) -> None:
     """Write the map of each class that has any mass: adjusted maps, or Grad-CAMs as they were before."""
     pictures = {c: np.rint(255 * maps[c]).astype(np.uint8) for c in np.flatnonzero(maps.any(axis=(1, 2)))}
-    _write_per_class(folder / label_set.name / kind, stem, label_set, pictures)
+    _write_per_class(tree.class_pictures(out, label_set, kind, file), pictures)
 
 
-def _write_per_class(folder: Path, stem: str, label_set: LabelSet, pictures: dict[int, np.ndarray]) -> None:
+def _write_per_class(paths: Iterable[Path], pictures: dict[int, np.ndarray]) -> None:
     """Write one picture per class, and remove those that an earlier run left of classes that have none now."""
-    for c, code in enumerate(label_set.codes):
-        path = folder / f"{stem}_h{file_name(code, label_set.codes)}.png"
+    for c, path in enumerate(paths):
         if c in pictures:
             write_picture(path, pictures[c])
         else:
             path.unlink(missing_ok=True)
 
 
-def write_masks(
-    folder: Path, file: str, image: np.ndarray, masks: Mapping[str, np.ndarray], label_set: LabelSet
-) -> None:
+def write_masks(out: Path, file: str, image: np.ndarray, masks: Mapping[str, np.ndarray], label_set: LabelSet) -> None:
     """Write each stage's mask in the set's colours; of the final one also a copy and its overlay on the image."""
-    folder = folder / label_set.name
     painted = {stage: colourise(mask, label_set) for stage, mask in masks.items()}
     for stage, picture in painted.items():
-        write_picture(folder / f"ablative_{stage}" / file, picture)
+        write_picture(tree.stage_mask(out, label_set.name, stage, file), picture)
     if "CRF" in painted:
-        write_picture(folder / "patch" / file, painted["CRF"])
-        write_picture(folder / "overlay" / file, blend(painted["CRF"], image, 0.75))
-
-
-def write_summaries(
-    folder: Path,
-    file: str,
-    image: np.ndarray,
-    truth: np.ndarray | None,
-    segmentation: Segmentation,
-    label_set: LabelSet,
-) -> None:
-    """Write an image, its ground truth and its segmentation side by side, and one below the other."""
-    panels = summary_panels(image, truth, segmentation, label_set)
-    for direction in ("horizontal", "vertical"):
-        figure = summary(panels, vertical=direction == "vertical")
-        write_picture(folder / label_set.name / direction / f"{file}.png", figure)
+        write_picture(tree.final_masks(out, label_set.name) / mask_name(file), painted["CRF"])
+        write_picture(tree.overlay(out, label_set.name, file), blend(painted["CRF"], image, 0.75))
 
 
 def summary_panels(
@@ -161,12 +141,12 @@ def summary_panels(
     ]
 
 
-def write_objects(folder: Path, stem: str, mask: np.ndarray, label_set: LabelSet) -> None:
+def write_objects(out: Path, file: str, mask: np.ndarray, label_set: LabelSet) -> None:
     """Write the mask of the class that comes in objects, and one label per object, as bitmaps."""
     objects = object_mask(mask, label_set)
-    write_picture(folder / label_set.name / "single_gland" / f"{stem}.bmp", objects)
     labels = np.minimum(separate_objects(objects), 255).astype(np.uint8)
-    write_picture(folder / label_set.name / "multi_gland" / f"{stem}.bmp", labels)
+    for kind, bitmap in (("single_gland", objects), ("multi_gland", labels)):
+        write_picture(tree.object_bitmap(out, label_set.name, kind, file), bitmap)
 
 
 def object_mask(mask: np.ndarray, label_set: LabelSet) -> np.ndarray:
@@ -250,11 +230,11 @@ def write_object_metrics(folder: Path, report: Report) -> None:
 
 def write_confusions(folder: Path, confusion: np.ndarray, label_set: LabelSet, stage: str) -> None:
     """Draw a stage's confusion matrix of the classes that occur, with all and with the foreground's ("fore")."""
-    for prefix, shown in (("", range(len(label_set))), ("fore_", label_set.foreground)):
+    for foreground, shown in ((False, range(len(label_set))), (True, label_set.foreground)):
         keep = [c for c in occurring(confusion) if c in shown]
         names = [label_set.describe(label_set.codes[c]) for c in keep]
         figure = confusion_figure(confusion, keep, names, f"{label_set.name}, {STAGE_TITLES[stage]}")
-        write_bytes(folder / f"confusion_matrix_{prefix}{label_set.name}_{stage}.png", figure)
+        write_bytes(tree.confusion_chart(folder, label_set.name, stage, foreground), figure)
 
 
 def write_ious(folder: Path, confusions: Mapping[str, np.ndarray], label_set: LabelSet) -> None:
@@ -262,4 +242,5 @@ def write_ious(folder: Path, confusions: Mapping[str, np.ndarray], label_set: La
     keep = occurring(sum(confusions.values()))
     ious = {STAGE_TITLES[stage]: iou(confusion)[keep] for stage, confusion in confusions.items()}
     names = [label_set.describe(label_set.codes[c]) for c in keep]
-    write_bytes(folder / f"IoU_{label_set.name}.png", iou_figure(ious, names, f"{label_set.name}: IoU of each class"))
+    figure = iou_figure(ious, names, f"{label_set.name}: IoU of each class")
+    write_bytes(tree.iou_chart(folder, label_set.name), figure)

@@ -7,25 +7,25 @@ import io
 import json
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import __version__
 from ..classify import ClassifiedTiles, Classifier
 from ..densecrf import CRF
 from ..errors import InputError
 from ..hsn_v1 import localise_and_adjust, winners
+from ..io import tree
 from ..io.locks import alone_in
-from ..io.made_with import forget_others
+from ..io.made_with import facts_of, forget_others
 from ..io.masks import mask_name, write_mask
 from ..io.reading import has_content
 from ..io.writing import write_bytes
 from ..labels import LabelSet
 from ..parallel import SMALL_IMAGES, worker_pool
-from .run import MADE_WITH, ClassifiedImage, finish_images
+from .run import ClassifiedImage, finish_images
 from .settings import Settings
 
 MASKS = "masks"  #: folder of the final masks
@@ -79,14 +79,11 @@ def _write_claimed(
     (label_set,) = settings.label_sets
     crf = settings.crfs[label_set.name]
     results = {path: [file_of(settings.out, folder, path.name) for folder in folders] for path in settings.images}
-    stems: dict[str, Path] = {}
-    for path in settings.images:
-        if stems.setdefault(path.stem, path) != path:
-            raise InputError(f"{path} and {stems[path.stem]} have the same name; use another --out for each")
+    tree.check_stems(settings.images)
     if not settings.resume:
-        (settings.out / MADE_WITH).unlink(missing_ok=True)
+        (settings.out / tree.MADE_WITH).unlink(missing_ok=True)
     others = (file_of(settings.out, folder, path.name) for folder in (MASKS, *MAPS) for path in settings.images)
-    forget_others(settings.out / MADE_WITH, _facts(settings, classifier, known), others)
+    forget_others(settings.out / tree.MADE_WITH, _facts(settings, classifier, known), others)
     failures = {
         path.name: f"{path}: no labels of it; add them, or take the image away"
         for path in settings.images
@@ -113,14 +110,8 @@ def _write_claimed(
 
 def _facts(settings: Settings, classifier: Classifier, known: Mapping[str, Collection[str]]) -> dict[str, Any]:
     labels = json.dumps({file: sorted(codes) for file, codes in sorted(known.items())})
-    return {
-        "classifier": classifier.identity,
-        "label sets": repr(settings.label_sets),
-        "CRF": {name: asdict(crf) for name, crf in settings.crfs.items()},
-        "downsample": settings.downsample,
-        "known classes": hashlib.sha256(labels.encode()).hexdigest(),
-        "version": __version__,
-    }
+    more = {"known classes": hashlib.sha256(labels.encode()).hexdigest(), "downsample": settings.downsample}
+    return facts_of(classifier, settings.crfs, **more, **{"label sets": repr(settings.label_sets)})
 
 
 def file_of(out: Path, folder: str, image: str) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 from ..densecrf.permutohedral import is_compiled
 from ..errors import InputError, Notice
 from ..histonet import HistoNet
+from ..io import tree
 from ..io.images import find_images
 from ..io.models import find_model, load_histonet, read_taxonomy
 from ..parallel import SMALL_IMAGES, available_cores, classifier_threads, start_workers
@@ -71,7 +72,8 @@ class HistoSegNetV1:
 
     def find_img(self) -> None:
         """Look up the images."""
-        folder = self.root.absolute() / "img" / self.params["input_name"]  # workers may have started in another folder
+        root = self.root.absolute()  # workers may have started in another folder
+        folder = tree.images_folder(root, self.params["input_name"])
         self.images = find_images(folder, self.params["input_mode"])
 
     def analyze_img(self) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 
 from ..evaluate import iou, mean_iou_present, occurring
 from ..hsn_v1 import STAGES
+from ..io import tree
 from ..io.images import embedded, embedded_thumbnail
-from ..io.masks import mask_name
 from ..io.writing import write_bytes
 from ..labels import LabelSet
 from ..show.figures import STAGE_TITLES
@@ -61,13 +61,14 @@ def facts(settings: Settings, report: Report) -> dict[str, str]:
 
 def charts(settings: Settings, report: Report, label_set: LabelSet) -> dict[str, str]:
     """Return the addresses of a label set's charts, the most telling first, by what they show."""
-    name, last_first = label_set.name, list(report.stages(label_set.name))[::-1]
-    files = {"IoU of each class": f"IoU_{name}.png"}
-    files |= {f"Confusion, {STAGE_TITLES[s]}": f"confusion_matrix_{name}_{s}.png" for s in last_first}
+    name, out, last_first = label_set.name, settings.out, list(report.stages(label_set.name))[::-1]
+    files = {"IoU of each class": tree.iou_chart(out, name)}
+    files |= {f"Confusion, {STAGE_TITLES[s]}": tree.confusion_chart(out, name, s) for s in last_first}
     if label_set.set_aside:
         without = f" without {' and '.join(map(label_set.describe, label_set.set_aside))}"
-        files |= {f"Confusion, {STAGE_TITLES[s]}{without}": f"confusion_matrix_fore_{name}_{s}.png" for s in last_first}
-    return {title: _address(settings, settings.out / file) for title, file in files.items()}
+        fore = {s: tree.confusion_chart(out, name, s, foreground=True) for s in last_first}
+        files |= {f"Confusion, {STAGE_TITLES[s]}{without}": file for s, file in fore.items()}
+    return {title: _address(settings, file) for title, file in files.items()}
 
 
 def gallery_of(settings: Settings, report: Report) -> Gallery | None:
@@ -122,7 +123,7 @@ def _view(settings: Settings, path: Path, result: ImageResult, label_set: LabelS
     if confusions:
         layers.append(Layer("ground truth", _address(settings, settings.truth_file(path, label_set), is_mask=True)))
     for stage in areas if settings.save.masks else ():
-        file = settings.out / name / f"ablative_{stage}" / mask_name(path.name)
+        file = tree.stage_mask(settings.out, name, stage, path.name)
         remark = f"mIoU {mean_iou_present(confusions[stage]):.2f}" if confusions else ""
         layers.append(Layer(STAGE_TITLES[stage], _address(settings, file, is_mask=True), remark))
     ranks, rows = _ious(confusions, label_set) if confusions else _shares(areas, label_set)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -14,18 +14,18 @@ import cv2
 import loky
 import numpy as np
 
-from .. import __version__
 from ..classify import ClassifiedTiles, Classifier, classify
 from ..densecrf import LARGE, load_compiled
 from ..errors import InputError
 from ..hsn_v1 import Segmentation, segment
+from ..io import tree
 from ..io.images import read_image
 from ..io.locks import alone_in
-from ..io.made_with import forget_others
+from ..io.made_with import facts_of, forget_others
 from ..parallel import SMALL_IMAGES, outside_garbage_collection, side_by_side, worker_pool
 from ..show.charts import confusion_figure
 from . import official
-from .measure import keep, kept_file, measure, measure_written, read_truths
+from .measure import keep, measure, measure_written, read_truths
 from .outputs import (
     write_confusions,
     write_image,
@@ -40,8 +40,6 @@ from .report import ImageResult, Report, summarise
 from .results_page import write_page
 from .settings import Settings
 
-MADE_WITH = "settings.json"  #: what the masks of a run that resumes were made with
-
 
 @dataclass(frozen=True)
 class ClassifiedImage:
@@ -51,14 +49,6 @@ class ClassifiedImage:
     image: np.ndarray
     tiles: ClassifiedTiles
     note: str
-
-
-@dataclass(frozen=True)
-class UnreadImage:
-    """An image that could not be read, and why."""
-
-    path: Path
-    reason: str
 
 
 def run(settings: Settings, classifier: Classifier, on_image: Callable[[], None] = lambda: None) -> Report:
@@ -82,26 +72,22 @@ def run(settings: Settings, classifier: Classifier, on_image: Callable[[], None]
     InputError
         If results cannot be written, another run writes there, or no image at all could be segmented.
     """
-    _check_names(settings)
+    if settings.save.confidences or settings.save.maps or any(label_set.objects for label_set in settings.label_sets):
+        tree.check_stems(settings.images)
     with alone_in(settings.out):
-        return _run_claimed(settings, classifier, on_image)
+        return _run_locked(settings, classifier, on_image)
 
 
-def _check_names(settings: Settings) -> None:
-    """Raise InputError if two images' maps would have the same name, as those of a.png and a.PNG."""
-    stems: dict[str, Path] = {}
-    by_stem = settings.save.confidences or settings.save.maps or any(each.objects for each in settings.label_sets)
-    for path in settings.images if by_stem else ():
-        if stems.setdefault(path.stem, path) != path:
-            raise InputError(f"{path} and {stems[path.stem].name}: their maps would have the same name; rename one")
-
-
-def _run_claimed(settings: Settings, classifier: Classifier, on_image: Callable[[], None]) -> Report:
+def _run_locked(settings: Settings, classifier: Classifier, on_image: Callable[[], None]) -> Report:
+    records = {path: tree.image_record(settings.out, path.name) for path in settings.images}
     if settings.resume:
-        keep_own_results(settings, classifier)
+        label_sets = {label_set.name: repr(label_set) for label_set in settings.label_sets}
+        made_with = {"label sets": label_sets, "downsample": settings.downsample}
+        facts = facts_of(classifier, settings.crfs, **made_with)
+        forget_others(settings.out / tree.MADE_WITH, facts, records.values())
     else:
-        (settings.out / MADE_WITH).unlink(missing_ok=True)
-    written = [path for path in settings.images if settings.resume and kept_file(settings, path).exists()]
+        (settings.out / tree.MADE_WITH).unlink(missing_ok=True)
+    written = [path for path in settings.images if settings.resume and records[path].exists()]
     write_record(settings)
     results: list[ImageResult] = []
     failures: dict[str, str] = {}
@@ -161,31 +147,31 @@ def finish_images(
         As they are done, in any order: from `submit`, or with the InputError of an image that cannot be read.
     """
 
-    def pass_on(item: ClassifiedImage | UnreadImage) -> Future:
+    def pass_on(item: ClassifiedImage | tuple[Path, InputError]) -> Future:
         if isinstance(item, ClassifiedImage):
             return submit(item)
         failed = Future()
-        failed.set_exception(InputError(item.reason))
+        failed.set_exception(item[1])
         return failed
 
     classified = classify_files(paths, classifier, settings.downsample, settings.batch_size)
     ahead = 2 * settings.workers
     for item, future in side_by_side(classified, pass_on, settings.workers, settings.beside, ahead):
-        yield item.path, future
+        yield item.path if isinstance(item, ClassifiedImage) else item[0], future
 
 
 def classify_files(
     paths: Sequence[Path], classifier: Classifier, downsample: float, batch_size: int
-) -> Iterator[ClassifiedImage | UnreadImage]:
-    """Read and classify images; one that cannot be read is passed on as such, and does not lose the others."""
-    unread: deque[UnreadImage] = deque()
+) -> Iterator[ClassifiedImage | tuple[Path, InputError]]:
+    """Read and classify images; one that cannot be read is passed on with its error, and does not lose the others."""
+    unread: deque[tuple[Path, InputError]] = deque()
 
     def images() -> Iterator[tuple[tuple[Path, str], np.ndarray]]:
         for path in paths:
             try:
                 image, note = read_image(path)
             except InputError as error:
-                unread.append(UnreadImage(path, str(error)))
+                unread.append((path, error))
             else:
                 yield (path, note), image
 
@@ -238,19 +224,6 @@ def write_report(settings: Settings, report: Report, pool: loky.ProcessPoolExecu
     for figure in figures:
         figure.result()
     write_page(settings, report)  # last: it may hold the figures
-
-
-def keep_own_results(settings: Settings, classifier: Classifier) -> None:
-    """Forget the images of the run's folder that another classifier or other settings finished."""
-    facts = {
-        "classifier": classifier.identity,
-        "label sets": {label_set.name: repr(label_set) for label_set in settings.label_sets},
-        "CRF": {name: asdict(crf) for name, crf in settings.crfs.items()},
-        "downsample": settings.downsample,
-        "version": __version__,
-    }
-    kept = [kept_file(settings, path) for path in settings.images]
-    forget_others(settings.out / MADE_WITH, facts, kept)
 
 
 @cache  # a pool that is asked for again is warm

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import evaluate
 from ..errors import InputError, merge_notes
+from ..io import tree
 from ..io.masks import MASK_SUFFIXES, Mask, check_fit, read_mask
 from ..io.run_json import RECORD
 from ..labels import LabelSet
@@ -92,7 +93,7 @@ def score_folder(
         If a folder is missing or has no masks, or if none could be compared.
     """
     predictions = _label_maps(prediction, label_set) or _masks(
-        prediction, [prediction / label_set.name / "patch", prediction / label_set.name, prediction]
+        prediction, [tree.final_masks(prediction, label_set.name), prediction / label_set.name, prediction]
     )
     truths = _masks(truth, [truth / label_set.name, truth])
     side = len(label_set) + 1

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ..adp import ADP
 from ..densecrf import BACKENDS, CRF
 from ..errors import InputError
+from ..io import tree
 from ..io.images import find_images
 from ..io.masks import find_mask
 from ..io.models import read_crfs
@@ -202,8 +203,8 @@ def settings_from_params(
     if workers is not None and not _is_count(workers):
         raise InputError(f"workers is {workers!r}; expected a positive whole number")
     name, label_sets = params["input_name"], labels.group(params["htt_mode"])
-    images = images or find_images(root / "img" / name, params["input_mode"])
-    truth = root / "gt" / name if params["gt_mode"] in ("on", True) else None
+    images = images or find_images(tree.images_folder(root, name), params["input_mode"])
+    truth = tree.truth_folder(root, name) if params["gt_mode"] in ("on", True) else None
     for label_set in label_sets:
         if truth and not (truth / label_set.name).is_dir():
             raise InputError(
@@ -212,7 +213,7 @@ def settings_from_params(
     return Settings(
         images=images,
         truth=truth,
-        out=out.absolute() if out else root / "out" / name,
+        out=out.absolute() if out else tree.results_folder(root, name),
         label_sets=label_sets,
         mpp=labels.mpp,
         downsample=float(params["down_fac"]),

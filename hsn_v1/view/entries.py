@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..io.locks import is_locked
 from ..io.reading import line_of, read_table
 from ..io.run_json import RECORD, label_set_of
+from ..io.tree import stage_masks
 from ..labels import LabelSet
 
 SUMMARY = "segmented.csv"  #: table of all inputs that `segment` wrote
@@ -176,7 +177,7 @@ def set_entries(
 
     def entry(name: str) -> Entry:
         record_of_image = {**results.get(name, {}), **shared}
-        finished = tuple(s for s in label_sets if stage_files(folder, s.name, name))
+        finished = tuple(s for s in label_sets if stage_masks(folder, s.name, name))
         return Entry(
             entry_id(collection, name),
             name,
@@ -204,10 +205,3 @@ def _usable(make: Callable[[str], Entry], name: str, identifier: str, folder: Pa
         return make(name)
     except ODD_RECORD as error:
         return failed_entry(identifier, name, folder, f"not as this program writes it ({line_of(error)})")
-
-
-def stage_files(folder: Path, name: str, image: str) -> dict[str, Path]:
-    """Return the masks that a demo wrote of an image and label set, by stage, the last stage first."""
-    file = image if image.lower().endswith(".png") else f"{image}.png"
-    paths = {stage: folder / name / f"ablative_{stage}" / file for stage in ("CRF", "Adjust", "GradCAM")}
-    return {stage: path for stage, path in paths.items() if path.is_file()}

@@ -11,13 +11,13 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError
-from ..file_names import file_name
+from ..io import tree
 from ..io.images import read_image
 from ..io.masks import read_mask
 from ..labels import LabelSet
 from ..show.figures import STAGE_TITLES, blend
 from .cache import Cache, stamp
-from .entries import Entry, stage_files
+from .entries import Entry
 from .facts import areas_of, classes_of, facts_of
 from .ground_truth import Frame, GroundTruth, confusion, find_ground_truth, read_ground_truth, scores
 from .library import Library
@@ -80,16 +80,17 @@ class OpenResults:
                 raise LookupError(key)
             path = folder / f"{Path(entry.title).stem}.ome.tif"
         elif (kind := key.partition(":")[0]) in MAPS and (code := key.removeprefix(f"{kind}:")) in label_set.codes:
-            path = folder / MAPS[kind][0] / f"{Path(entry.image).stem}_h{file_name(code, label_set.codes)}.png"
+            pictures = tree.class_pictures(entry.folder, label_set, MAPS[kind][0], entry.image)
+            path = dict(zip(label_set.codes, pictures, strict=True))[code]
         else:
-            path = stage_files(entry.folder, label_set.name, entry.image).get(key)
+            path = tree.stage_masks(entry.folder, label_set.name, entry.image).get(key)
         if path is None:
             raise LookupError(key)
         return self.library.inside(path)
 
     def main_key(self, entry: Entry, label_set: LabelSet) -> str:
         """Return the key of the layer that is shown first."""
-        stages = stage_files(entry.folder, label_set.name, entry.image) if entry.image else ()
+        stages = tree.stage_masks(entry.folder, label_set.name, entry.image) if entry.image else ()
         return next(iter(stages), "labels")
 
     def frame(self, entry: Entry, size: tuple[int, int]) -> Frame:
@@ -164,7 +165,7 @@ class OpenResults:
     def _describe_set(self, entry: Entry, label_set: LabelSet) -> dict[str, Any]:
         keys = {"labels": "segmentation"}
         if entry.image:
-            keys = {stage: STAGE_TITLES[stage] for stage in stage_files(entry.folder, label_set.name, entry.image)}
+            keys = {stage: STAGE_TITLES[stage] for stage in tree.stage_masks(entry.folder, label_set.name, entry.image)}
         layers = [self._describe_layer(entry, label_set, key, title) for key, title in keys.items()]
         if find_ground_truth(entry, label_set.name, self.truth):
             layers.append(self._describe_layer(entry, label_set, "truth", "ground truth"))

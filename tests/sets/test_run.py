@@ -380,7 +380,7 @@ def test_images_as_thin_as_a_line_are_segmented(root, toy_histonet, size):
 
 def test_images_whose_maps_would_have_one_name_are_refused(root, toy_histonet):
     shutil.copy(root / "img" / "patches" / "a#1.png", root / "img" / "patches" / "a#1.PNG")
-    with pytest.raises(InputError, match=r"a#1\.png and a#1\.PNG: their maps would have the same name; rename one"):
+    with pytest.raises(InputError, match=r"a#1\.png and a#1\.PNG: their results would have the same name; rename one"):
         run(root, PATCHES, toy_histonet)
     run(root, {**PATCHES, "save_types": [0, 0, 1, 0], "gt_mode": "off"}, toy_histonet)
     masks = {path.name for path in (root / "out" / "patches" / "morph" / "patch").iterdir()}

@@ -1,0 +1,93 @@
+"""The published tree of files: where a set's images and ground truth lie, and where a run writes its results.
+
+`out` is a run's folder; `name` that of a label set; `image` an image's file name, which its results bear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ..errors import InputError
+from ..file_names import file_name
+from ..hsn_v1 import STAGES
+from ..labels import LabelSet
+from .masks import mask_name
+
+MADE_WITH = "settings.json"  #: in a run's folder: settings that its masks were made with
+
+
+def images_folder(root: Path, set_name: str) -> Path:
+    """Return the folder of a set's images."""
+    return root / "img" / set_name
+
+
+def truth_folder(root: Path, set_name: str) -> Path:
+    """Return the folder of a set's ground truth, which has one for each label set's name."""
+    return root / "gt" / set_name
+
+
+def results_folder(root: Path, set_name: str) -> Path:
+    """Return the folder of a set's results, if the user names no other."""
+    return root / "out" / set_name
+
+
+def stage_mask(out: Path, name: str, stage: str, image: str) -> Path:
+    """Return the file of an image's mask after a stage."""
+    return out / name / f"ablative_{stage}" / mask_name(image)
+
+
+def stage_masks(out: Path, name: str, image: str) -> dict[str, Path]:
+    """Return the masks that a run wrote of an image, by stage, the last stage first."""
+    paths = {stage: stage_mask(out, name, stage, image) for stage in reversed(STAGES)}
+    return {stage: path for stage, path in paths.items() if path.is_file()}
+
+
+def final_masks(out: Path, name: str) -> Path:
+    """Return the folder of the final masks, each by its image's `mask_name`."""
+    return out / name / "patch"
+
+
+def overlay(out: Path, name: str, image: str) -> Path:
+    """Return the file of an image's final mask over the image."""
+    return out / name / "overlay" / mask_name(image)
+
+
+def summary(out: Path, name: str, direction: str, image: str) -> Path:
+    """Return the file of an image's summary, horizontal or vertical."""
+    return out / name / direction / f"{image}.png"
+
+
+def class_pictures(out: Path, label_set: LabelSet, kind: str, image: str) -> Iterator[Path]:
+    """Yield the file of each class's picture of an image: a confidence or a map, by the name of their folder."""
+    for code in label_set.codes:
+        name = f"{Path(image).stem}_h{file_name(code, label_set.codes)}.png"
+        yield out / label_set.name / kind / name
+
+
+def object_bitmap(out: Path, name: str, kind: str, image: str) -> Path:
+    """Return the file of an image's bitmap of objects, by the name of its folder."""
+    return out / name / kind / f"{Path(image).stem}.bmp"
+
+
+def confusion_chart(out: Path, name: str, stage: str, foreground: bool = False) -> Path:
+    """Return the file of a stage's confusion matrix, of all classes or of the foreground's."""
+    return out / f"confusion_matrix_{'fore_' * foreground}{name}_{stage}.png"
+
+
+def iou_chart(out: Path, name: str) -> Path:
+    """Return the file of the classes' IoU after each stage."""
+    return out / f"IoU_{name}.png"
+
+
+def image_record(out: Path, image: str) -> Path:
+    """Return the file of what a run that resumes keeps of an image, written when all its masks are."""
+    return out / "work" / f"{image}.json"
+
+
+def check_stems(images: Iterable[Path]) -> None:
+    """Raise InputError if two images have names that differ in their endings alone, as files without these clash."""
+    stems: dict[str, Path] = {}
+    for path in images:
+        if stems.setdefault(path.stem, path) != path:
+            raise InputError(f"{path} and {stems[path.stem].name}: their results would have the same name; rename one")
