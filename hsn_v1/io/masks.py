@@ -96,7 +96,7 @@ def read_mask(path: Path, label_set: LabelSet, size: tuple[int, int] | None = No
         classes.
     """
     if not path.exists():
-        raise InputError(f"{path}: no such mask; add it, or remove its image")
+        raise InputError(f"{path}: no such ground truth; add it, or remove the image")
     with opened(path) as image:
         values, palette = _values(image, path)
     decoder = decoder_of(path, label_set, [values], palette)

@@ -34,10 +34,11 @@ def read_truths(settings: Settings, path: Path, size: tuple[int, int]) -> dict[s
     """
     if not settings.truth or settings.run_level < 3:
         return {}
-    return {
-        label_set.name: read_mask(settings.truth_file(path, label_set), label_set, size, settings.resize_truth)
-        for label_set in settings.label_sets
-    }
+    files = {label_set.name: settings.truth_file(path, label_set) for label_set in settings.label_sets}
+    for file in files.values():
+        if settings.resize_truth == "silently" and not file.exists():  # as only the published calls have it
+            raise InputError(f"{file}: no such ground truth; add it, remove the image, or run with gt_mode off")
+    return {s.name: read_mask(files[s.name], s, size, settings.resize_truth) for s in settings.label_sets}
 
 
 def measure(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from .. import evaluate
+from ..errors import merge_notes
 from ..labels import LabelSet
 from ..object_metrics import ObjectSums, object_metrics, pool_groups
 
@@ -52,27 +55,16 @@ class ImageResult:
 
 @dataclass(frozen=True)
 class Report:
-    """Outcome of a run.
+    """Outcome of a run; see `summarise`.
 
     Attributes
     ----------
-    files : tuple of str
-        Names of the images that were segmented.
-    confusions : dict of (str, str) to ndarray of shape (C + 1, C + 1)
-        Confusion matrix of each label set's name and stage; empty without ground truth.
-    weights : dict of str to ndarray of shape (C,)
-        fIoU weights of each label set's name; empty without ground truth.
-    scores : dict of str to dict of str to float
-        Mean score of each image, by the name of the label set that has a class that is always present.
+    results : tuple of ImageResult
+        Of each image that was segmented, in the order of their names.
     failures : dict of str to str
         What went wrong with an image, by its file name.
     notes : tuple of str
         What else the user should know.
-    objects : dict of str to dict of str to dict of str to ObjectSums
-        Comparison with the true objects, by the label set's name, the kind of objects and the image's file name;
-        empty where there are no true objects.
-    results : tuple of ImageResult
-        Of each image, in the order of `files`.
     label_sets : tuple of LabelSet
     published : mapping of str to mapping of str to float
         Published metrics after the CRF, by the label set's name, if these compare.
@@ -80,17 +72,43 @@ class Report:
         Sentence on whether published metrics compare, for people to read; empty if there are none.
     """
 
-    files: tuple[str, ...]
-    confusions: dict[tuple[str, str], np.ndarray]
-    weights: dict[str, np.ndarray]
-    scores: dict[str, dict[str, float]]
+    results: tuple[ImageResult, ...]
     failures: dict[str, str]
     notes: tuple[str, ...]
-    objects: dict[str, dict[str, dict[str, ObjectSums]]] = field(default_factory=dict)
-    results: tuple[ImageResult, ...] = ()
     label_sets: tuple[LabelSet, ...] = ()
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     comparison: str = ""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the images that were segmented."""
+        return tuple(result.file for result in self.results)
+
+    @cached_property
+    def confusions(self) -> dict[tuple[str, str], np.ndarray]:
+        """Confusion matrix (C + 1, C + 1) of each label set's name and stage; empty without ground truth."""
+        return _sums(result.confusions for result in self.results)
+
+    @cached_property
+    def weights(self) -> dict[str, np.ndarray]:
+        """FIoU weights (C,) of each label set's name; empty without ground truth."""
+        pixels = _sums(result.pixels for result in self.results)
+        return {name: evaluate.frequency_weights(counts) for name, counts in pixels.items()}
+
+    @property
+    def scores(self) -> dict[str, dict[str, float]]:
+        """Mean score of each image, by the name of the label set that has a class that is always present."""
+        names = dict.fromkeys(name for result in self.results for name in result.scores)
+        return {name: {result.file: result.scores[name] for result in self.results} for name in names}
+
+    @cached_property
+    def objects(self) -> dict[str, dict[str, dict[str, ObjectSums]]]:
+        """Comparison with true objects, by the label set's name, the kind of objects and the image's file name."""
+        objects: dict[str, dict[str, dict[str, ObjectSums]]] = {}
+        for result in self.results:
+            for (name, kind), sums in result.objects.items():
+                objects.setdefault(name, {}).setdefault(kind, {})[result.file] = sums
+        return objects
 
     def stages(self, name: str) -> dict[str, np.ndarray]:
         """Return a label set's confusion matrix after each stage."""
@@ -161,35 +179,22 @@ def stages_of(values: Mapping[tuple[str, str], np.ndarray], name: str) -> dict[s
     return {stage: value for (of, stage), value in values.items() if of == name}
 
 
+def _sums(parts: Iterable[Mapping[Any, np.ndarray]]) -> dict[Any, np.ndarray]:
+    """Add up what has the same key."""
+    sums: dict[Any, np.ndarray] = {}
+    for part in parts:
+        for key, values in part.items():
+            sums[key] = sums.get(key, 0) + values
+    return sums
+
+
 def summarise(
-    results: list[ImageResult],
-    failures: dict[str, str],
+    results: Iterable[ImageResult],
+    failures: Mapping[str, str],
     notes: Iterable[str],
     label_sets: tuple[LabelSet, ...] = (),
 ) -> Report:
-    """Add up the results of a set's images."""
-    results = sorted(results, key=lambda result: result.file)
-    confusions: dict[tuple[str, str], np.ndarray] = {}
-    pixels: dict[str, np.ndarray] = {}
-    scores: dict[str, dict[str, float]] = {}
-    objects: dict[str, dict[str, dict[str, ObjectSums]]] = {}
-    for result in results:
-        for key, confusion in result.confusions.items():
-            confusions[key] = confusions.get(key, 0) + confusion
-        for name, counts in result.pixels.items():
-            pixels[name] = pixels.get(name, 0) + counts
-        for name, score in result.scores.items():
-            scores.setdefault(name, {})[result.file] = score
-        for (name, kind), sums in result.objects.items():
-            objects.setdefault(name, {}).setdefault(kind, {})[result.file] = sums
-    return Report(
-        files=tuple(result.file for result in results),
-        confusions=confusions,
-        weights={name: evaluate.frequency_weights(counts) for name, counts in pixels.items()},
-        scores=scores,
-        failures=dict(sorted(failures.items())),
-        notes=(*notes, *(note for result in results for note in result.notes)),
-        objects=objects,
-        results=tuple(results),
-        label_sets=label_sets,
-    )
+    """Return the report on a set's images, in the order of their names; the same note on many images comes once."""
+    results = tuple(sorted(results, key=lambda result: result.file))
+    notes = (*notes, *(note for result in results for note in result.notes))
+    return Report(results, dict(sorted(failures.items())), tuple(merge_notes(notes)), label_sets)

@@ -12,7 +12,7 @@ import shutil
 import stat
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PureWindowsPath
 from typing import IO
@@ -93,12 +93,7 @@ def find_members(source: zipfile.ZipFile | Path) -> tuple[list[Member], list[str
     is_archive = isinstance(source, zipfile.ZipFile)
     where = Path(source.filename) if is_archive else source
     files = [(_parts(where, member), member) for member in (_archived(source) if is_archive else _lying_in(source))]
-    files = [(parts, member) for parts, member in files if not _is_rubbish(parts)]
-    tops = {parts[0] for parts, _ in files}
-    around = {parts[0] for parts, _ in files if len(parts) > 2 and parts[1] in FOLDERS}
-    if len(around) == 1 and (around == tops or not tops & FOLDERS):  # the folder around may itself be called `data`
-        files = [(parts[1:] if parts[0] in around else parts, member) for parts, member in files]
-
+    files = _without_outer_folder([(parts, member) for parts, member in files if not _is_rubbish(parts)])
     members, seen = [], {}
     for parts, member in files:
         if parts[0] not in FOLDERS:
@@ -108,12 +103,21 @@ def find_members(source: zipfile.ZipFile | Path) -> tuple[list[Member], list[str
         if (key := "/".join(parts).casefold()) in seen:  # not all file systems tell upper from lower case
             raise InputError(f"{where}: {member.name!r} comes twice, also as {seen[key]!r}; get the authors' archive")
         seen[key] = member.name
-        members.append(Member("/".join(parts), member.size, member.open))
+        members.append(replace(member, name="/".join(parts)))
     if not members:
         raise InputError(f"{where}: no files in data, gt or img; expected the authors' hsn_data.zip, or its folder")
     if is_archive:
         _check_growth(where, members)
     return members, sorted({parts[0] for parts, _ in files} - FOLDERS)
+
+
+def _without_outer_folder(files: list[tuple[tuple[str, ...], Member]]) -> list[tuple[tuple[str, ...], Member]]:
+    """Shorten the paths of files that have one folder around all; it may itself be called `data`."""
+    tops = {parts[0] for parts, _ in files}
+    around = {parts[0] for parts, _ in files if len(parts) > 2 and parts[1] in FOLDERS}
+    if len(around) == 1 and (around == tops or not tops & FOLDERS):
+        return [(parts[1:] if parts[0] in around else parts, member) for parts, member in files]
+    return files
 
 
 def _archived(archive: zipfile.ZipFile) -> Iterator[Member]:
@@ -194,7 +198,7 @@ def install(source: Path, root: Path, force: bool = False, track: Track = untrac
                 for member in track(new, "unpacking"):
                     _unpack(member, beside / member.name)
                 for member in new:
-                    _make_way(root / member.name)
+                    (root / member.name).parent.mkdir(parents=True, exist_ok=True)
                     (beside / member.name).replace(root / member.name)
     except OSError as error:
         what = f"{error.filename or root}: {error.strerror or error}"
@@ -206,16 +210,11 @@ def install(source: Path, root: Path, force: bool = False, track: Track = untrac
 @contextlib.contextmanager
 def _emptied(folder: Path) -> Iterator[Path]:
     """Yield a folder to unpack to, without what a call that was killed left in it, and with nothing in it after."""
-
-    def clear() -> None:
+    with contextlib.ExitStack() as at_end:
         for name in FOLDERS:
             shutil.rmtree(folder / name, ignore_errors=True)
-
-    clear()
-    try:
+            at_end.callback(shutil.rmtree, folder / name, ignore_errors=True)
         yield folder
-    finally:
-        clear()
 
 
 @contextlib.contextmanager
@@ -262,12 +261,8 @@ def _is_there(member: Member, root: Path) -> bool:
         return all(chunk == file.read(len(chunk)) for chunk in _chunks(member))
 
 
-def _make_way(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-
-
 def _unpack(member: Member, path: Path) -> None:
-    _make_way(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         for chunk in _chunks(member):
             file.write(chunk)

@@ -56,7 +56,7 @@ def test_the_same_colour_may_differ_between_label_sets(tmp_path):
 
 
 def test_missing_ground_truth_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"x\.png: no such mask; add it, or remove its image"):
+    with pytest.raises(InputError, match=r"x\.png: no such ground truth; add it, or remove the image"):
         read_mask(tmp_path / "x.png", MORPH, (1, 1))
 
 

@@ -19,11 +19,10 @@ from scipy.io import savemat
 from hsn_v1.__main__ import main
 from hsn_v1.adp import CLASSIFIER_CODES, GLAS, LABEL_SETS
 from hsn_v1.errors import InputError
-from hsn_v1.evaluate import frequency_weights
 from hsn_v1.io.writing import write_picture
 from hsn_v1.sets import official, unpack
 from hsn_v1.sets.official import PublishedSet, inspect, obstacle, verdicts
-from hsn_v1.sets.report import Report
+from hsn_v1.sets.report import ImageResult, summarise
 from hsn_v1.sets.run import with_published
 from hsn_v1.sets.settings import Settings
 from hsn_v1.sets.unpack import find_members, install
@@ -409,15 +408,10 @@ PUBLISHED = {"glas": {"fIoU": 0.5, "mIoU": 0.25}}
 
 
 def report_of(files=2, pixels=(8, 8), **changes):
-    report = Report(
-        files=tuple("ab"[:files]),
-        confusions={("glas", "CRF"): np.diag([1, 1, 0])},
-        weights={"glas": frequency_weights(np.array(pixels))},
-        scores={},
-        failures={},
-        notes=(),
-    )
-    return replace(report, **changes)
+    empty = ImageResult("", (2, 4), {}, {}, {}, {})
+    confusions = {("glas", "CRF"): np.diag([1, 1, 0])}
+    first = replace(empty, file="a", confusions=confusions, pixels={"glas": np.array(pixels)})
+    return replace(summarise([first, *(replace(empty, file=f"{i}") for i in range(1, files))], {}, []), **changes)
 
 
 def settings_of(download, name="02_glas_full", model=official.MODEL):

@@ -111,11 +111,9 @@ def test_published_numbers_are_shown_where_there_are_any_and_those_of_objects_fo
     settings, report = draw_run(tmp_path, ["a.png"])
     truth = np.zeros((12, 16), int)
     truth[2:4] = 1
-    report = replace(
-        report,
-        published={"func": {"fIoU": 0.54217157}},
-        objects={"func": {"<components>": {"a.png": object_sums(truth, truth)}}},
-    )
+    objects = {("func", "<components>"): object_sums(truth, truth)}
+    results = tuple(replace(result, objects=objects) for result in report.results)
+    report = replace(report, results=results, published={"func": {"fIoU": 0.54217157}})
     texts = Page(written(settings, report)).texts
     stages = [f"{report.metrics('func', s)['fIoU']:.4f}" for s in STAGES]
     assert cells_after(texts, "fIoU", 5) == ["fIoU", *stages, "0.5422"]
