@@ -74,11 +74,10 @@ class OpenResults:
 
     def layer_file(self, entry: Entry, label_set: LabelSet, key: str) -> Path:
         """Return the file of a layer that a run wrote; LookupError if there can be none."""
-        folder = entry.folder / label_set.name
         if not entry.image:
             if key != "labels":
                 raise LookupError(key)
-            path = folder / f"{Path(entry.title).stem}.ome.tif"
+            path = entry.folder / label_set.name / f"{Path(entry.title).stem}.ome.tif"
         elif (kind := key.partition(":")[0]) in MAPS and (code := key.removeprefix(f"{kind}:")) in label_set.codes:
             pictures = tree.class_pictures(entry.folder, label_set, MAPS[kind][0], entry.image)
             path = dict(zip(label_set.codes, pictures, strict=True))[code]
