@@ -86,8 +86,8 @@ def read_mask(path: Path, label_set: LabelSet, size: tuple[int, int] | None = No
     size : (int, int), optional
         Height and width of the image, in px; if left out, the mask keeps its own size.
     resize : {"noted", "silently", "never"}
-        Whether a mask of another size, but the image's aspect, is resized to the nearest pixels, as published; and
-        whether a note says so.
+        Whether a mask of another size is resized, to the nearest pixels: only to its own aspect, and with a note;
+        or to any, as published, since all of GlaS' masks have one aspect; or not at all.
 
     Raises
     ------
@@ -105,8 +105,9 @@ def read_mask(path: Path, label_set: LabelSet, size: tuple[int, int] | None = No
     strange, notes = int(counts[unlabelled + 1]), [f"{path}: {decoder.note}"] if decoder.note else []
     notes += [f"{path}: {strange} pixels have a colour of no class; they count as unlabelled"] if strange else []
     if size and size != labels.shape:
-        check_fit(path, labels.shape, size, exactly=resize == "never")
-        notes += [f"{path}: {_px(labels.shape)}, resized to its image's {_px(size)}"] if resize == "noted" else []
+        if resize != "silently":
+            check_fit(path, labels.shape, size, exactly=resize == "never")
+            notes.append(f"{path}: {_px(labels.shape)}, resized to its image's {_px(size)}")
         labels = cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST)
     return Mask(np.minimum(labels, unlabelled), counts[:unlabelled], tuple(notes))
 

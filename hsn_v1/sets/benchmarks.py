@@ -157,7 +157,7 @@ def sorted_into_parts(folder: Path, benchmark: Benchmark, out: Path) -> Iterator
             if objects.exists():
                 labels = (read_objects(objects, *size) > 0).astype(np.uint8)
             else:
-                labels = read_mask(find_mask(_truth_of(path.parent), path.name), label_set, size).labels
+                labels = read_mask(find_mask(_truth_of(path.parent), path.name), label_set, size, "silently").labels
             write_picture(image, pixels)
             write_mask(mask, labels, label_set)
         yield path

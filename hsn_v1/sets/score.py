@@ -103,7 +103,7 @@ def score_folder(
         try:
             if name not in predictions:
                 raise InputError(f"{path}: {prediction} has no mask of this name; predict it, or take the truth away")
-            predicted, true = _read_pair(predictions[name], path, label_set, "noted" if resize else "never")
+            predicted, true = _read_pair(predictions[name], path, label_set, "silently" if resize else "never")
         except InputError as error:
             failures.append(str(error))
             continue

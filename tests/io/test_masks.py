@@ -142,6 +142,7 @@ def test_only_masks_of_their_image_s_aspect_are_resized_and_noted(tmp_path, size
     if not fits:
         with pytest.raises(InputError, match=rf"{size[1]} x {size[0]} px, expected {wanted[1]} x {wanted[0]} as "):
             read_mask(tmp_path / "x.png", TISSUE, wanted)
+        assert read_mask(tmp_path / "x.png", TISSUE, wanted, "silently").labels.shape == wanted  # as published
         return
     mask = read_mask(tmp_path / "x.png", TISSUE, wanted)
     assert (mask.labels == 1).all() and mask.labels.shape == wanted
