@@ -71,6 +71,10 @@ class _Job:
         return self.root / "data"
 
     @property
+    def mpp(self) -> float:
+        return self.arguments.mpp or self.benchmark.mpp
+
+    @property
     def common(self) -> list[str]:
         return ["--root", str(self.root), *(["--quiet"] if self.arguments.quiet else [])]
 
@@ -163,7 +167,7 @@ def _train(job: _Job) -> int:
     from ..io.models import model_file
     from ..sets.benchmarks import has_labels
 
-    part, mpp, failed = job.parts.get("train"), job.arguments.mpp or job.benchmark.mpp, 0
+    part, failed = job.parts.get("train"), 0
     if not part:
         raise InputError(f"{job.arguments.folder}: no training part; expected one of {', '.join(_names_of('train'))}")
     if job.is_done("train", model_file(job.data, job.name, ".h5")):
@@ -172,12 +176,12 @@ def _train(job: _Job) -> int:
     images = ["--images", part.images, "--labels", "names"]
     if not has_labels(part):
         patches, size = job.out / "patches", job.arguments.patch
-        cut = ["--size", size, "--stride", size // 2, "--mpp", mpp, "--validation", 0.2, "--classes", *classes]
+        cut = ["--size", size, "--stride", size // 2, "--mpp", job.mpp, "--validation", 0.2, "--classes", *classes]
         if not job.is_done("patches", patches / "train" / "labels.csv"):
             truth = job.part("train").truth
             failed = _call("patches", ["--images", part.images, "--truth", truth, "--out", patches, *cut])
         images = ["--images", patches / "train", "--validation", patches / "validation"]
-    model = ["--name", job.name, *job.common, "--out", job.out / "train", "--mpp", mpp]
+    model = ["--name", job.name, *job.common, "--out", job.out / "train", "--mpp", job.mpp]
     if not model_file(job.data, job.name, ".toml").exists():
         model += ["--classes", *classes, "--background", job.benchmark.background]
     return max(failed, _call("train", [*images, *model, *shlex.split(job.arguments.train_options)]))
@@ -208,19 +212,19 @@ def _tune(job: _Job) -> int:
     for image, mask in tuning_pairs(part, job.arguments.tuning):
         link_or_copy(image, folder / "img" / image.name)
         link_or_copy(mask, folder / "mask" / image.name)
-    mpp = job.arguments.mpp or job.benchmark.mpp
     pairs, notes, failures = read_tuning_set(folder / "img", folder / "mask", label_set)
     status = tell(notes, failures)
     with locked_name(job.data, job.name):
-        thresholds, kept = tune_thresholds(pairs, load_histonet(job.data, job.name), label_set, labels.mpp / mpp)
+        thresholds, kept = tune_thresholds(pairs, load_histonet(job.data, job.name), label_set, labels.mpp / job.mpp)
         write_thresholds(model_file(job.data, job.name, ".mat"), thresholds)
     print(
         "thresholds: " + ", ".join(f"{code} {value:.3f}" for code, value in zip(labels.codes, thresholds, strict=True))
     )
     for code in kept:
         note(f"{code} is in all tiles to tune on, or in none, and keeps its threshold")
-    options = ["--images", folder / "img", "--truth", folder / "mask", "--mpp", mpp, "--trials", job.arguments.trials]
-    return max(status, _call("tune-crf", ["--model", job.name, *job.common, *options, "--out", folder]))
+    options = ["--images", folder / "img", "--truth", folder / "mask", "--trials", job.arguments.trials]
+    options += ["--mpp", job.mpp, "--out", folder]
+    return max(status, _call("tune-crf", ["--model", job.name, *job.common, *options]))
 
 
 def tuning_pairs(part: Part, count: int) -> list[tuple[Path, Path]]:
@@ -251,7 +255,7 @@ def _segment(job: _Job) -> int:
         (label_set,),
         job.out / job.arguments.part,
         part.truth,
-        downsample=labels.mpp / (job.arguments.mpp or job.benchmark.mpp),
+        downsample=labels.mpp / job.mpp,
         save=SaveTypes(False, False, True, False),
         workers=job.arguments.workers or available_cores(),
         resume=not job.arguments.force,

@@ -75,26 +75,24 @@ def only_label_set(labels: Taxonomy, name: str | None) -> LabelSet:
 def print_score(score: Score, label_set: LabelSet, protocols: tuple[str, ...]) -> None:
     """Print all metrics, a column for each protocol."""
     from rich.console import Console
-    from rich.table import Table
 
     from ..evaluate import excluded_index
     from ..sets.score import PUBLISHED
+    from ..show.html import Table, for_terminal
 
     columns = (*protocols, PUBLISHED)
-    table = Table("metric", "class", title=f"{score.images} images, label set {label_set.name}")
-    for column in columns:
-        table.add_column(column, justify="right")
+    rows = []
     for (metric, code), values in score.table(label_set, protocols).items():
-        cells = [f"{values[column]:.4f}" if column in values else "" for column in columns]
-        table.add_row(metric, label_set.describe(code) if code else "", *(c.replace("nan", "-") for c in cells))
-    Console().print(table)
-    absent = [label_set.describe(label_set.codes[c]) for c in score.absent()]
-    if absent:
+        cells = [f"{values[column]:.4f}".replace("nan", "-") if column in values else "" for column in columns]
+        rows.append((metric, label_set.describe(code) if code else "", *cells))
+    title = f"{score.images} images, label set {label_set.name}"
+    Console().print(for_terminal(Table(title, ("metric", "class", *columns), rows, words=2)))
+    if absent := [label_set.describe(label_set.codes[c]) for c in score.absent()]:
         print(f"neither in the truth nor predicted, and left out of the first means: {', '.join(absent)}")
     excluded = excluded_index(label_set)
-    apart = label_set.describe(label_set.codes[excluded]) if excluded < len(label_set) else "unlabelled"
-    print(f"excluded: pixels whose truth is {apart} do not count")
-    print(f"background: {apart} is a class of its own, which the means leave out")
+    name = label_set.describe(label_set.codes[excluded]) if excluded < len(label_set) else "unlabelled"
+    print(f"excluded: pixels whose truth is {name} do not count")
+    print(f"background: {name} is a class of its own, which the means leave out")
     print(f"{PUBLISHED}: as in the paper, absent classes count as 0")
     print("numbers of different protocols cannot be compared")
 

@@ -12,6 +12,7 @@ from ..io.images import read_image
 from ..io.masks import mask_name, read_mask
 from ..labels import LabelSet
 from ..show.panels import Row, case
+from .measure import read_truths
 from .settings import Settings
 
 
@@ -41,11 +42,8 @@ def read_example(settings: Settings, path: Path) -> Example:
         If one of the files is missing or no image.
     """
     image, _ = read_image(path)
-    truths = {
-        label_set.name: read_mask(settings.truth_file(path, label_set), label_set, image.shape[:2]).labels
-        for label_set in settings.label_sets
-    }
-    return Example(path.name, image, truths)
+    truths = read_truths(settings, path, image.shape[:2])
+    return Example(path.name, image, {name: truth.labels for name, truth in truths.items()})
 
 
 def written_case(settings: Settings, file: str, miou: float, label_set: LabelSet) -> Row:

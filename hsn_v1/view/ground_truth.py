@@ -37,12 +37,21 @@ GDAL = {"GDAL_CACHEMAX": 16 << 20, "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
 
 @dataclass(frozen=True)
 class Frame:
-    """A slide's size in px of full resolution, and that of a label map of it."""
+    """A slide's size in px of full resolution, and that of a label map of it.
+
+    Masks of another aspect are stretched if `stretches`, as published, where it is an image of a demo's set.
+    """
 
     height: float
     width: float
     rows: int
     columns: int
+    stretches: bool = False
+
+    def check(self, path: Path, size: tuple[int, int]) -> None:
+        """Raise InputError if a mask of that height and width does not fit."""
+        if not self.stretches:
+            check_fit(path, size, (round(self.height), round(self.width)))
 
     @property
     def strips(self) -> list[Window]:
@@ -150,11 +159,11 @@ def _mask_strips(path: Path, label_set: LabelSet, frame: Frame, notes: list[str]
     """Yield a mask, resized to the label map's nearest pixels, as strips of class indices."""
     with _opened_if_large(path) as file:
         if file:
-            check_fit(path, (file.height, file.width), (round(frame.height), round(frame.width)))
+            frame.check(path, (file.height, file.width))
             yield from _large_mask_strips(file, path, label_set, frame, notes)
             return
     mask = read_mask(path, label_set)
-    check_fit(path, mask.labels.shape, (round(frame.height), round(frame.width)))
+    frame.check(path, mask.labels.shape)
     notes += mask.notes
     for window in frame.strips:
         yield nearest(mask.labels, window, Window(0, 0, frame.rows, frame.columns))

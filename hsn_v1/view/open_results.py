@@ -94,7 +94,7 @@ class OpenResults:
 
     def frame(self, entry: Entry, size: tuple[int, int]) -> Frame:
         """Return where a label map of a size in px lies on its slide: over all of it."""
-        return Frame(*(self.full_size(entry) or size), *size)
+        return Frame(*(self.full_size(entry) or size), *size, stretches=bool(entry.image))
 
     def full_size(self, entry: Entry) -> tuple[int, int] | None:
         """Return height and width at full resolution, in px, of the slide itself if it can be read."""
