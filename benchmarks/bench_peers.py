@@ -41,11 +41,11 @@ from rich.table import Table
 from hsn_v1.histonet import HistoNet
 from hsn_v1.sets.demo_data import DemoData, choose_data
 from hsn_v1.slide_io.slide import open_slide
-from hsn_v1.slides import segment_slide as own_file
-from hsn_v1.slides import tiled as whole_slide
+from hsn_v1.slides import tiled
 from hsn_v1.slides.grid import SlideGrid
 from hsn_v1.slides.job import SlideJob
 from hsn_v1.slides.plan import Method
+from hsn_v1.slides.segment_slide import segment_slide
 
 #: Images of the CRF's comparison: rows, columns and how many.
 IMAGES = {"large": (522, 775, 1), "patches": (224, 224, 8)}
@@ -90,16 +90,17 @@ class ClassifiedError(Exception):
 
 def classify_here(slide: Path, histonet: HistoNet, method: Method) -> float:
     """Find the tissue of a slide, read its tiles and classify them, as `segment` does; return the seconds per tile."""
+    segment_tiles = tiled.segment_tiles
 
     def tiles_alone(job: SlideJob, *arguments) -> None:
-        with mock.patch.object(whole_slide, "side_by_side", lambda ready, *_, **__: (core for core in ready if False)):
-            whole_slide.segment_tiles(job, *arguments)
+        with mock.patch.object(tiled, "side_by_side", lambda ready, *_, **__: (block for block in ready if False)):
+            segment_tiles(job, *arguments)
         raise ClassifiedError(len(job.tissue))
 
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(own_file, "segment_tiles", tiles_alone):
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(tiled, "segment_tiles", tiles_alone):
         try:
-            own_file.segment_slide(slide, histonet, method, folder)
+            segment_slide(slide, histonet, method, folder)
         except ClassifiedError as done:
             return (time.perf_counter() - began) / done.args[0]
     raise SystemExit(f"{slide}: has no tiles")
@@ -124,7 +125,7 @@ def classify_there(python: str, slide: Path, histonet: HistoNet, method: Method,
 def slide_tiles(runs: int, python: str, size: int) -> Iterator[Row]:
     """Compare the classification of a phantom slide's tiles with TIAToolbox."""
     with tempfile.TemporaryDirectory() as folder:
-        slide, (histonet, method) = make_slide(Path(folder), size, 0.6), load(feather=False)
+        slide, (histonet, method) = make_slide(Path(folder), size, 0.6), load()
         theirs = partial(classify_there, python, slide, histonet, method, Path(folder))
         ours = partial(classify_here, slide, histonet, method)
         yield f"tiles of a phantom slide, {size} x {size} px, no CRF: TIAToolbox", in_turn(theirs, ours, runs)

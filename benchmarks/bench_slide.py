@@ -1,20 +1,17 @@
-"""Measure the segmentation of phantom slides: time, memory, agreement with the ground truth, and seams.
+"""Measure the segmentation of phantom slides: time, memory, and agreement with the ground truth.
 
     python benchmarks/bench_slide.py cost [--sizes 10000 20000 40000] [--tissue 0.6]
     python benchmarks/bench_slide.py stages [--size 20000]
-    python benchmarks/bench_slide.py agreement [--size 20000] [--feather]
+    python benchmarks/bench_slide.py agreement [--size 20000]
     python benchmarks/bench_slide.py kills [--size 10000]
     python benchmarks/bench_slide.py forward [--size 20000] [--runs 3]
 
 ``cost`` runs the command on a slide of each size, and shows seconds, tiles per second and core, the peak memory of
 all its processes together (proportional shares). ``stages`` does the same work in one process, one thing after
 another, and shows which stages the time goes to. ``agreement`` compares a slide's label maps with the ground truth,
-single patches with theirs, and the maps with those of tiles that are shifted by half a tile: how many pixels differ,
-how many do in single patches that are shifted alike, and whether they are denser near the borders of tiles than
-elsewhere (with the standard error of this difference, by bootstrap over blocks). ``kills`` kills the command at
-random moments (kill -9) and compares what it ends with with an uninterrupted run. ``forward`` runs the command with a
-network of the published width, in turn with the bare forward pass of this network over the same tiles, on all cores.
-Slides are made in --folder, once.
+and single patches with theirs. ``kills`` kills the command at random moments (kill -9) and compares what it ends with
+with an uninterrupted run. ``forward`` runs the command with a network of the published width, in turn with the bare
+forward pass of this network over the same tiles, on all cores. Slides are made in --folder, once.
 """
 
 from __future__ import annotations
@@ -53,9 +50,7 @@ from hsn_v1.io.models import load_histonet, read_crfs, save_histonet
 from hsn_v1.parallel import available_cores
 from hsn_v1.phantoms.phantom_slide import write_slide
 from hsn_v1.slide_io.slide import Slide, open_slide
-from hsn_v1.slides import segment_slide as own_file
-from hsn_v1.slides import tiled as whole_slide
-from hsn_v1.slides.grid import SlideGrid
+from hsn_v1.slides import tiled
 from hsn_v1.slides.job import SlideJob
 from hsn_v1.slides.plan import Method
 from hsn_v1.slides.segment_slide import segment_slide
@@ -63,11 +58,10 @@ from hsn_v1.tiles import TILE, Window
 from hsn_v1.training.networks import build_histonet
 
 LABEL_SETS = HTT_MODES["both"]
-HALF = TILE // 2  # by which tiles are shifted, in px
 
 #: What is timed in one process: the stage, and the functions that make it up.
 STAGES = {
-    "find tissue": ("hsn_v1.slides.segment_slide.survey", "hsn_v1.slides.segment_slide.tiles_with_tissue"),
+    "find tissue": ("hsn_v1.slides.segment_slide.find_tissue", "hsn_v1.slides.tiled.tiles_with_tissue"),
     "read": ("hsn_v1.slide_io.slide.Slide.read",),
     "classify": ("hsn_v1.slides.tiled.classify_batch",),
     "localise, adjust": ("hsn_v1.slides.tiled._averaged_maps",),
@@ -75,8 +69,6 @@ STAGES = {
     "write label maps": ("hsn_v1.slides.results.write_label_map",),
     "write polygons": ("hsn_v1.slides.results.write_polygons",),
 }
-
-NEAR = 8  # px from a tile's border that count as near to it
 
 
 def make_slide(folder: Path, size: int, tissue: float) -> Path:
@@ -150,7 +142,7 @@ def stages(arguments: argparse.Namespace, console: Console) -> None:
     out = arguments.folder / "stages"
     subprocess.run(["rm", "-rf", str(out)], check=True)
     seconds, start = Counter(), time.perf_counter()
-    histonet, method = load(arguments.feather)
+    histonet, method = load()
     seconds["start-up"] = time.perf_counter() - start
     with (
         mock.patch("hsn_v1.slides.tiled.worker_pool", return_value=contextlib.nullcontext(SerialPool())),
@@ -170,101 +162,42 @@ def stages(arguments: argparse.Namespace, console: Console) -> None:
 
 def in_turn(classified: Iterable[int], submit: Callable[[int], Future], *_, **__) -> Iterator[tuple[int, Future]]:
     """Do what `side_by_side` does, one after another."""
-    return ((core, submit(core)) for core in classified)
+    return ((block, submit(block)) for block in classified)
 
 
-def load(feather: bool) -> tuple[HistoNet, Method]:
+def load() -> tuple[HistoNet, Method]:
     """Return the phantoms' classifier and method."""
     data = REPOSITORY / "data"
-    method = Method(LABEL_SETS, read_crfs(data, PHANTOM_MODEL, LABEL_SETS)[0], feather=feather)
+    method = Method(LABEL_SETS, read_crfs(data, PHANTOM_MODEL, LABEL_SETS)[0])
     return load_histonet(data, PHANTOM_MODEL), method
 
 
-def label_maps(slide: Path, histonet: HistoNet, method: Method, out: Path, offset: int) -> dict[str, np.ndarray]:
-    """Segment a slide, unless it is done, and return its label maps."""
-    done = segment_slide(slide, histonet, method, out, offset=offset)
-    return {s.name: tifffile.imread(done.folder / s.name / f"{slide.stem}.ome.tif") for s in LABEL_SETS}
-
-
 def agreement(arguments: argparse.Namespace, console: Console) -> None:
-    """Print how a slide's label maps agree with the ground truth, with single patches, and with shifted tiles."""
+    """Print how a slide's label maps, and single patches, agree with the ground truth."""
     path = make_slide(arguments.folder, arguments.size, arguments.tissue)
-    histonet, method = load(arguments.feather)
-    out = arguments.folder / ("feathered" if arguments.feather else "plain")
-    maps = {offset: label_maps(path, histonet, method, out / str(offset), offset) for offset in (0, HALF)}
+    histonet, method = load()
+    done = segment_slide(path, histonet, method, arguments.folder / "plain")
     truth = {s.name: cv2.imread(str(path.with_name(f"{path.stem}_{s.name}.png")), -1) for s in LABEL_SETS}
-
-    def patch(slide, top: int, left: int) -> dict[str, np.ndarray]:
-        image = slide.read(Window(top, left, TILE, TILE), CLASSIFIER_MPP)
-        return {
-            name: found.masks["CRF"] for name, found in segment_image(image, histonet, LABEL_SETS, method.crfs).items()
-        }
-
-    rng = np.random.default_rng(0)
-    confusions, differs = {s.name: 0 for s in LABEL_SETS}, {s.name: [] for s in LABEL_SETS}
+    rng, confusions = np.random.default_rng(0), {s.name: 0 for s in LABEL_SETS}
     with open_slide(path) as slide:
         height, width = slide.size(CLASSIFIER_MPP)
-        grid = SlideGrid(height, width)
-        places = rng.integers(0, (height - TILE - HALF, width - TILE - HALF), (4 * arguments.patches, 2)).tolist()
-        tissue = [(y, x) for y, x in places if truth["morph"][y : y + TILE, x : x + TILE].astype(bool).mean() > 0.5]
+        corners = rng.integers(0, (height - TILE, width - TILE), (4 * arguments.patches, 2)).tolist()
+        tissue = [(y, x) for y, x in corners if truth["morph"][y : y + TILE, x : x + TILE].astype(bool).mean() > 0.5]
         for top, left in tissue[: arguments.patches]:
-            one, other = patch(slide, top, left), patch(slide, top + HALF, left + HALF)
+            image = slide.read(Window(top, left, TILE, TILE), CLASSIFIER_MPP)
+            patch = segment_image(image, histonet, LABEL_SETS, method.crfs)
             for s in LABEL_SETS:
                 part = truth[s.name][top : top + TILE, left : left + TILE]
-                confusions[s.name] = confusions[s.name] + confusion_matrix(part, one[s.name], len(s))
-                differs[s.name].append(np.mean(one[s.name][HALF:, HALF:] != other[s.name][:-HALF, :-HALF]))
-    table = Table(
-        "label set",
-        "mIoU (present)",
-        "of patches",
-        "differ if shifted",
-        "of patches",
-        "near borders",
-        "elsewhere",
-        "standard error",
-    )
+                confusions[s.name] = confusions[s.name] + confusion_matrix(part, patch[s.name].masks["CRF"], len(s))
+    table = Table("label set", "mIoU (present)", "of patches")
     for s in LABEL_SETS:
-        ours, shifted = (maps[offset][s.name] for offset in (0, HALF))
-        covered = truth[s.name] != s.codes.index("Background")
-        wrong = ours != shifted
-        near = near_borders(grid, 0) | near_borders(grid, HALF)
+        labels = np.minimum(tifffile.imread(done.folder / s.name / f"{path.stem}.ome.tif"), len(s) - 1)
         figures = (
-            mean_iou_present(confusion_matrix(truth[s.name], np.minimum(ours, len(s) - 1), len(s))),
+            mean_iou_present(confusion_matrix(truth[s.name], labels, len(s))),
             mean_iou_present(confusions[s.name]),
-            wrong[covered].mean(),
-            np.mean(differs[s.name]),
-            wrong[covered & near].mean(),
-            wrong[covered & ~near].mean(),
-            standard_error(wrong, covered, near),
         )
         table.add_row(s.name, *(f"{figure:.4f}" for figure in figures))
     console.print(table)
-
-
-def near_borders(grid: SlideGrid, offset: int) -> np.ndarray:
-    """Tell which pixels lie near to a tile's border, as bool of the slide's size."""
-
-    def near(side: int, count: int) -> np.ndarray:
-        starts = np.arange(count) * grid.step - offset
-        edges = np.concatenate([starts, starts + grid.tile])
-        return np.abs(np.arange(side)[:, np.newaxis] + 0.5 - edges).min(axis=1) < NEAR
-
-    shifted = SlideGrid(grid.height, grid.width, grid.tile, grid.block, offset)
-    return near(grid.height, shifted.tiles[0])[:, np.newaxis] | near(grid.width, shifted.tiles[1])
-
-
-def standard_error(wrong: np.ndarray, covered: np.ndarray, near: np.ndarray, side: int = 336) -> float:
-    """Return that of the difference of the densities near borders and elsewhere, by bootstrap over blocks."""
-
-    def of_blocks(mask: np.ndarray) -> np.ndarray:
-        rows, columns = (length // side for length in mask.shape)
-        return mask[: rows * side, : columns * side].reshape(rows, side, columns, side).sum(axis=(1, 3)).ravel()
-
-    masks = (covered & near & wrong, covered & near, covered & ~near & wrong, covered & ~near)
-    counts = np.stack([of_blocks(mask) for mask in masks])
-    drawn = np.random.default_rng(0).integers(0, counts.shape[1], (2000, counts.shape[1]))
-    wrong_near, all_near, wrong_far, all_far = counts[:, drawn].sum(axis=-1)
-    return np.std(wrong_near / all_near - wrong_far / all_far)
 
 
 def kills(arguments: argparse.Namespace, console: Console) -> None:
@@ -295,14 +228,14 @@ def kills(arguments: argparse.Namespace, console: Console) -> None:
 def forward(arguments: argparse.Namespace, console: Console) -> None:
     """Print how much longer a slide takes than the forward pass of a network of the published width over its tiles."""
     slide, root = make_slide(arguments.folder, arguments.size, arguments.tissue), arguments.folder / "published width"
-    model, (_, method) = widened(root / "data"), load(feather=False)
+    model, (_, method) = widened(root / "data"), load()
     tiles: list[np.ndarray] = []
 
     def read_tiles(job: SlideJob, opened: Slide, *_) -> None:
-        tiles.extend(whole_slide._read_batch(opened, job, number).astype(np.float32) for number in range(job.batches))
+        tiles.extend(tiled._read_batch(opened, job, number).astype(np.float32) for number in range(job.batches))
         raise InputError("all tiles are read")
 
-    with mock.patch.object(own_file, "segment_tiles", read_tiles), contextlib.suppress(InputError):
+    with mock.patch.object(tiled, "segment_tiles", read_tiles), contextlib.suppress(InputError):
         segment_slide(slide, model, method, arguments.folder / "tiles")
     run, times = [*command(slide, arguments.folder / "wide"), "--root", str(root), "--force"], []
     for _ in range(1 + arguments.runs):
@@ -349,7 +282,6 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=20_000)
     parser.add_argument("--tissue", type=float, default=0.6, help="share of the slide")
     parser.add_argument("--patches", type=int, default=60, help="single patches to compare with")
-    parser.add_argument("--feather", action="store_true", help="as of the command")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of kills")
     parser.add_argument("--runs", type=int, default=3, help="of forward, after one that does not count")
     parser.add_argument("--folder", type=Path, default=REPOSITORY / "out" / "bench_slide")

@@ -15,6 +15,10 @@ Item = TypeVar("Item")
 Progress = Callable[[str, int, int], None]
 
 
+def no_progress(stage: str, done: int, total: int) -> None:
+    """Show nothing: a `Progress`."""
+
+
 def track(items: Iterable[Item], what: str, total: int | None = None, quiet: bool = False) -> Iterator[Item]:
     """Yield items, while a bar shows how many of them are done; `total` is their number where they have no length."""
     yield from items if quiet else rich.track(items, what, total)

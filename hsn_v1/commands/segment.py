@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,11 @@ from . import pseudo_masks
 from .common import OFFICIAL_MODEL, add_precision, default_model, note, tell, usable_precision
 
 if TYPE_CHECKING:
-    from ..slides.cluster.cohort import Job
-    from ..slides.plan import Method, Outcome
-    from ..slides.slide_list import Entry
+    from ..slides.inputs import Input
+    from ..slides.results_folder import Outcome
+    from ..slides.segment_many import RunOptions
+
+FEW = 3  #: inputs up to which each is named that failed for the same reason as others
 
 
 def add_command(subparsers: argparse._SubParsersAction) -> None:
@@ -29,7 +32,6 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--list", type=Path, metavar="CSV", help="a list of slides instead (docs/cluster.md)")
     parser.add_argument("--check", action="store_true", help="only say what is wrong with the list")
     parser.add_argument("--shard", metavar="I/N", help="segment part I of N of the list, as one of N jobs")
-    parser.add_argument("--retry", choices=["failed"], help="only what failed in an earlier run of the list")
     parser.add_argument(
         "--dask", "--dask-config", metavar="WHERE", help="local[:N], slurm[:N], ..., tcp://SCHEDULER or scheduler.json"
     )
@@ -51,11 +53,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--batch-size", type=int, default=8, help="tiles that are classified at once (default: 8)")
     parser.add_argument("--workers", type=int, help="worker processes (default: one for each core)")
     parser.add_argument("--min-area", type=float, default=100, help="smallest polygon in um2 (default: 100)")
-    parser.add_argument(
-        "--feather",
-        action="store_true",
-        help="let a slide's tiles count less towards their borders where they overlap (default: alike, as the paper)",
-    )
+    parser.add_argument("--leave-out-pen", action="store_true", help="take pen marks for glass (default: name them)")
     parser.add_argument("--self-contained", action="store_true", help="make the page one file that can be mailed")
     add_precision(parser)
     parser.add_argument("--force", action="store_true", help="begin anew where results are")
@@ -68,26 +66,23 @@ def _run(arguments: argparse.Namespace) -> int:
     _check_options(arguments)
     if arguments.given_labels:
         return pseudo_masks.run(arguments, arguments.model or default_model(arguments.root, arguments.labels))
-    job = _job(arguments)
-    entries = _entries(arguments, job)
+    options = _options(arguments)
+    inputs = _inputs(arguments, options)
     if arguments.check:
-        print(f"{len(entries)} inputs; nothing is wrong with the list")
+        print(f"{len(inputs)} inputs; nothing is wrong with the list")
+        return 0
+    if not inputs:
+        print(f"no inputs in shard {arguments.shard}: nothing to do")
         return 0
     from ..io.writing import check_writable
-    from ..slides.segment_many import report
-    from ..slides.status_table import failed_before, status_table, status_writer
+    from ..slides.index_page import StatusTable, status_table
 
-    before, listed = {}, entries
-    if arguments.retry:
-        entries, before = failed_before(job.out, arguments.shard, listed)
-        print(f"{len(entries)} of {len(listed)} inputs failed before{'' if entries else ': nothing to do'}")
-        if not entries:
-            return 0
-    check_writable(job.out)
-    table = status_table(job.out, arguments.shard)
-    on_change = status_writer(table, listed, before) if arguments.list else lambda outcome: None
-    outcomes, method = (_on_dask if arguments.dask else _here)(entries, job, arguments, on_change)
-    return report(outcomes, method, job.model, job.out, arguments.self_contained)
+    check_writable(options.out)
+    on_change: Callable[[Outcome], None] = lambda outcome: None  # noqa: E731
+    if arguments.list:
+        on_change = StatusTable(status_table(options.out, arguments.shard), inputs, note)
+    outcomes = (_on_dask if arguments.dask else _here)(inputs, options, arguments, on_change)
+    return _report(outcomes, options, arguments.self_contained)
 
 
 def _check_options(arguments: argparse.Namespace) -> None:
@@ -100,93 +95,114 @@ def _check_options(arguments: argparse.Namespace) -> None:
         raise InputError(f"--root {arguments.root}: no such folder; expected one that has data")
     if bool(arguments.inputs) == bool(arguments.list):
         raise InputError("segment: name inputs, or give --list CSV, one of the two")
-    if (arguments.check or arguments.shard or arguments.retry) and not arguments.list:
-        raise InputError("--check, --shard and --retry go with --list")
+    if (arguments.check or arguments.shard) and not arguments.list:
+        raise InputError("--check and --shard go with --list")
 
 
-def _entries(arguments: argparse.Namespace, job: Job) -> list[Entry]:
-    from ..slides.cluster.cohort import unknown_methods
-    from ..slides.inputs import expand
-    from ..slides.slide_list import Entry, read_list, shard
-
-    if not arguments.list:
-        files, passed = expand(arguments.inputs)
-        tell(passed)
-        return [Entry(file, file.name) for file in files]
-    entries, problems = read_list(arguments.list)
-    problems += unknown_methods(job, entries)
-    for problem in problems:
-        print(f"problem: {problem}", file=sys.stderr)
-    if problems:
-        raise InputError(f"{arguments.list}: {len(problems)} problems; nothing was started")
-    if not arguments.shard:
-        return entries
-    number, _, count = arguments.shard.partition("/")
-    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise InputError(f"--shard {arguments.shard}: expected I/N with I from 1 to N, such as 3/20")
-    return shard(entries, int(number), int(count))
-
-
-def _job(arguments: argparse.Namespace) -> Job:
+def _options(arguments: argparse.Namespace) -> RunOptions:
+    from ..parallel import available_cores
     from ..slide_io.slide import mpp_of_objective
-    from ..slides.cluster.cohort import Job
-    from ..slides.segment_many import Scale
+    from ..slides.segment_many import PATIENCE, RunOptions
 
     override = arguments.mpp_override is not None
     mpp = arguments.mpp_override if override else arguments.mpp
     if arguments.objective:
         mpp = mpp_of_objective(arguments.objective)
         note(f"{arguments.objective} is taken as {mpp:.3g} mpp, which is approximate")
-    return Job(
+    return RunOptions(
         root=arguments.root.resolve(),
         out=(arguments.out or arguments.root / "out" / "segmented").absolute(),
         model=arguments.model or default_model(arguments.root, arguments.labels),
         labels=arguments.labels,
-        scale=Scale(mpp, override),
-        options=(arguments.batch_size, arguments.min_area, arguments.feather, arguments.maps),
+        mpp=mpp,
+        override=override,
+        batch_size=arguments.batch_size,
+        min_area=arguments.min_area,
+        maps=arguments.maps,
+        leave_out_pen=arguments.leave_out_pen,
         precision=usable_precision(arguments.precision),
+        workers=arguments.workers or (1 if arguments.dask else available_cores()),
         force=arguments.force,
+        patience=PATIENCE if arguments.shard else 0,  # a batch system begins a job again where it likes
     )
 
 
-def _here(
-    entries: list[Entry], job: Job, arguments: argparse.Namespace, on_change: Callable[[Outcome], None]
-) -> tuple[list[Outcome], Method]:
-    """Segment entries in this process and its workers, those of one classifier and label set after another."""
-    from ..parallel import available_cores, start_workers
-    from ..slide_io.formats import SLIDE_ENDINGS
-    from ..slides.cluster.cohort import classifier_of, method_for
-    from ..slides.segment_many import PATIENCE, segment_files
-    from ..slides.tiled import warm_up
+def _inputs(arguments: argparse.Namespace, options: RunOptions) -> list[Input]:
+    """Return what to segment; raise InputError if a list, a classifier or a label set cannot be used."""
+    from ..slides.inputs import inputs_of, read_list, shard
+    from ..slides.segment_many import check_methods
 
-    workers, outcomes = arguments.workers or available_cores(), []
-    if any(entry.path.suffix.lower() in (*SLIDE_ENDINGS, ".tif", ".tiff") for entry in entries):
-        start_workers(workers, warm_up)  # beside the classifier, which takes seconds to load
-    kinds = dict.fromkeys((entry.model or job.model, entry.labels or job.labels) for entry in entries)
-    for model, labels in kinds:
-        classifier = classifier_of(job.root, model, job.precision, workers)
-        method, notes = method_for(job.root, classifier.labels, model, labels, job.options)
-        tell(notes)
-        part = [one for one in entries if (one.model or job.model, one.labels or job.labels) == (model, labels)]
-        options = {"force": job.force, "quiet": arguments.quiet, "on_change": on_change}
-        options["patience"] = PATIENCE if arguments.shard else 0  # a batch system begins a job again where it likes
-        outcomes += segment_files(part, classifier, method, job.out, job.scale, workers, **options)
-    return outcomes, method
+    inputs, remarks = read_list(arguments.list) if arguments.list else inputs_of(arguments.inputs)
+    problems, notes = check_methods(options, inputs)
+    if not arguments.list:
+        tell([*remarks, *notes])
+        if problems:
+            raise InputError(problems[0])
+        return inputs
+    problems = [*remarks, *problems]
+    for problem in problems:
+        print(f"problem: {problem}", file=sys.stderr)
+    if problems:
+        raise InputError(f"{arguments.list}: {len(problems)} problems; nothing was started")
+    tell(notes)
+    if not arguments.shard:
+        return inputs
+    number, _, count = arguments.shard.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise InputError(f"--shard {arguments.shard}: expected I/N with I from 1 to N, such as 3/20")
+    return shard(inputs, int(number), int(count))
+
+
+def _here(
+    inputs: list[Input], options: RunOptions, arguments: argparse.Namespace, on_change: Callable[[Outcome], None]
+) -> list[Outcome]:
+    """Segment inputs in this process and its workers."""
+    from ..slides.segment_many import segment_many
+
+    return segment_many(inputs, options, arguments.quiet, on_change)
 
 
 def _on_dask(
-    entries: list[Entry], job: Job, arguments: argparse.Namespace, on_change: Callable[[Outcome], None]
-) -> tuple[list[Outcome], Method]:
-    """Segment entries on a Dask cluster."""
-    from dataclasses import replace
-
-    from ..io.models import find_model, read_taxonomy
+    inputs: list[Input], options: RunOptions, arguments: argparse.Namespace, on_change: Callable[[Outcome], None]
+) -> list[Outcome]:
+    """Segment inputs on a Dask cluster."""
     from ..parallel import available_cores
     from ..progress import track
-    from ..slides.cluster.cohort import method_for, segment_on_dask
+    from ..slides.cluster.dask_engine import segment_on_dask
 
-    job = replace(job, threads=arguments.workers or 1)
-    labels = read_taxonomy(find_model(job.root, job.model), job.model)
-    method, _ = method_for(job.root, labels, job.model, job.labels, job.options)
-    found = segment_on_dask(entries, job, arguments.dask, available_cores(), on_change)
-    return list(track(found, "slides", len(entries), arguments.quiet)), method
+    outcomes = segment_on_dask(inputs, options, arguments.dask, available_cores(), note, on_change)
+    return list(track(outcomes, "slides", len(inputs), arguments.quiet))
+
+
+def _report(outcomes: list[Outcome], options: RunOptions, self_contained: bool) -> int:
+    """Write the index of all results, say what failed, and return the exit status."""
+    from ..io.models import find_model, read_taxonomy
+    from ..show.html import PAGE
+    from ..slides.index_page import write_index
+
+    taxonomy = read_taxonomy(find_model(options.root, options.model), options.model)
+    method, _ = options.method(taxonomy, options.model, options.labels)
+    unwritten = write_index(options.out, outcomes, options.model, method.crfs, self_contained)
+    caveats = dict.fromkeys(outcome.caveat for outcome in outcomes if outcome.caveat)
+    notes = [text for outcome in outcomes for text in outcome.notes]
+    failures = [outcome.reason for outcome in outcomes if outcome.status == "failed"]
+    tell([*unwritten, *caveats, *counted(notes, 1)], counted(failures, FEW))
+    finished = [outcome for outcome in outcomes if outcome.status != "failed"]
+    if finished:
+        print(f"{len(finished)} of {len(outcomes)} inputs segmented; results in {options.out / PAGE}")
+        print(f"a picture to look at: {next(finished[0].folder.glob('*/overview.png'))}")
+    return 0 if len(finished) == len(outcomes) else 1 if finished else 2
+
+
+def counted(lines: Iterable[str], few: int) -> list[str]:
+    """Return lines such as ``file: text``; of more than a few with the same text, but for numbers, one with a count."""
+    kinds: dict[str, list[str]] = {}
+    for line in dict.fromkeys(lines):
+        text = line.partition(": ")[2] or line
+        kinds.setdefault(re.sub(r"[0-9][0-9.]*", "0", text), []).append(line)
+    shown = []
+    for alike in kinds.values():
+        others = len(alike) - 1
+        count = f" (and the same of {others} other input{'s' * (others > 1)})"
+        shown += alike if len(alike) <= few else [alike[0] + count]
+    return shown

@@ -5,11 +5,14 @@ from __future__ import annotations
 import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ..errors import InputError
 from ..evaluate import tissue_shares
+from ..io.reading import line_of, read_table
 from ..io.writing import replacing, write_table
 from ..labels import LabelSet
 from ..tiles import Window
@@ -196,26 +199,79 @@ def read_thumbnail(path: Path, height: int, width: int) -> np.ndarray:
     return nearest(pixels, frame, frame)
 
 
+#: Columns of the table of areas.
+AREA_COLUMNS = ("class", "name", "pixels", "mm2", "share_of_tissue", "caveat")
+
+
+@dataclass(frozen=True)
+class Area:
+    """A row of the table of areas: a class, or what is no tissue.
+
+    Attributes
+    ----------
+    code, name : str
+        Of the class; no code where there is no tissue.
+    pixels : int
+        Of the label map.
+    mm2 : float
+        Area in square millimetres.
+    share : float or None
+        Of the tissue, in 0..1; None of what is none.
+    caveat : str
+        What everyone who sees the areas must know.
+    """
+
+    code: str
+    name: str
+    pixels: int
+    mm2: float
+    share: float | None
+    caveat: str = ""
+
+    def cells(self) -> tuple:
+        """Return the row's cells, in the order of `AREA_COLUMNS`."""
+        share = "" if self.share is None else f"{self.share:.6f}"
+        return self.code, self.name, self.pixels, f"{self.mm2:.6f}", share, self.caveat
+
+
 def write_areas(path: Path, counts: np.ndarray, mpp: float, label_set: LabelSet, caveat: str = "") -> None:
     """Write the area of each class in pixels and mm2, and its share of the tissue.
 
     Parameters
     ----------
     path : Path
+        The table's file.
     counts : ndarray of shape (C,) or (C + 1,), int
         Pixels of each class, and of no tissue, as `write_label_map` returns them. The background class is no
         tissue, either: both have a row, but no share.
     mpp : float
         Scale of the label map.
     label_set : LabelSet
+        The classes, in the order of their indices.
     caveat : str
         What everyone who sees the areas must know; in each row.
     """
-    shares = tissue_shares(counts, label_set)
-    rows = [("class", "name", "pixels", "mm2", "share_of_tissue", "caveat")]
-    for index, pixels in enumerate(counts.tolist()):
-        code = label_set.codes[index] if index < len(label_set) else ""
-        name = label_set.name_of(code) if code else "no tissue"
-        share = f"{shares[index]:.6f}" if index in shares else ""
-        rows.append((code, name, pixels, f"{pixels * mpp**2 / 1e6:.6f}", share, caveat))
-    write_table(path, rows)
+    shares, codes = tissue_shares(counts, label_set), [*label_set.codes, ""]
+    areas = [
+        Area(code, label_set.name_of(code) if code else "no tissue", n, n * mpp**2 / 1e6, shares.get(index), caveat)
+        for index, (code, n) in enumerate(zip(codes, counts.tolist(), strict=False))
+    ]
+    write_table(path, [AREA_COLUMNS, *(area.cells() for area in areas)])
+
+
+def read_areas(path: Path) -> list[Area]:
+    """Return the rows of a table that `write_areas` wrote.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or is no such table.
+    """
+    try:
+        rows = [[row[column] for column in AREA_COLUMNS] for row in read_table(path)]
+        return [
+            Area(code, name, int(pixels), float(mm2), float(share) if share else None, caveat)
+            for code, name, pixels, mm2, share, caveat in rows
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: no table of areas ({line_of(error)}); segment the input again") from error

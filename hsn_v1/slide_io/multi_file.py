@@ -18,6 +18,9 @@ LONGEST_INDEX = 1 << 20  #: bytes of a Hamamatsu slide's index
 #: Kinds of DICOM images that are no slide.
 NOT_THE_SLIDE = ("LABEL", "OVERVIEW", "THUMBNAIL", "LOCALIZER")
 
+#: Class of DICOM files that are tables of contents of others.
+DICOMDIR = "1.2.840.10008.1.3.10"
+
 
 def parts_of_slides(files: Iterable[Path]) -> dict[Path, str]:
     """Return the files that are not to be segmented by themselves, with the reason.
@@ -34,7 +37,7 @@ def parts_of_slides(files: Iterable[Path]) -> dict[Path, str]:
     files = sorted(files)
     for folder in sorted({file.parent for file in files}):
         here = [file for file in files if file.parent == folder]
-        found |= _dicom_parts([file for file in here if file.suffix.lower() == ".dcm"])
+        found |= _dicom_parts([file for file in here if is_dicom(file)])
         found |= _named_parts([file for file in here if file.suffix.lower() in (".vms", ".vmu")], here)
         found |= _ome_parts([file for file in here if ".ome." in file.name.lower()])
     return found
@@ -44,6 +47,9 @@ def _dicom_parts(files: list[Path]) -> dict[Path, str]:
     found, series = {}, {}
     for file in files:
         header = _begin(file)
+        if _dicom_text(header, 0x0002, 0x0002, b"UI") == DICOMDIR:
+            found[file] = "a table of contents of DICOM files"
+            continue
         kind = next((kind for kind in NOT_THE_SLIDE if kind in _dicom_text(header, 0x0008, 0x0008, b"CS")), "")
         if kind:
             found[file] = f"the {kind.lower()} image of a DICOM slide"
@@ -55,10 +61,15 @@ def _dicom_parts(files: list[Path]) -> dict[Path, str]:
     return found
 
 
-def _begin(file: Path) -> bytes:
+def is_dicom(file: Path) -> bool:
+    """Tell whether a file is DICOM, whatever its name: archives keep such files without an ending."""
+    return file.suffix.lower() == ".dcm" or _begin(file, 132)[128:] == b"DICM"
+
+
+def _begin(file: Path, count: int = DICOM_HEADER) -> bytes:
     try:
         with opened(file) as content:
-            return content.read(DICOM_HEADER)
+            return content.read(count)
     except InputError:  # which is reported where it is opened
         return b""
 

@@ -26,15 +26,12 @@ class SlideGrid:
         Side of a tile, in px.
     block : int
         Longest side of a block, the part of a window that is kept, in px.
-    offset : int
-        By how many px the first tiles begin above and left of the slide, from 0 to less than a tile's step.
     """
 
     height: int
     width: int
     tile: int = TILE
     block: int = 768
-    offset: int = 0
 
     @property
     def step(self) -> int:
@@ -49,7 +46,7 @@ class SlideGrid:
     @property
     def tiles(self) -> tuple[int, int]:
         """Numbers of rows and columns of tiles."""
-        return tuple(1 + -(-max(side + self.offset - self.tile, 0) // self.step) for side in (self.height, self.width))
+        return tuple(1 + -(-max(side - self.tile, 0) // self.step) for side in (self.height, self.width))
 
     @property
     def blocks(self) -> tuple[int, int]:
@@ -63,7 +60,7 @@ class SlideGrid:
     def tile_window(self, number: int) -> Window:
         """Return where a tile lies; at the slide's edge, parts of it may lie outside."""
         row, column = divmod(number, self.tiles[1])
-        return Window(row * self.step - self.offset, column * self.step - self.offset, self.tile, self.tile)
+        return Window(row * self.step, column * self.step, self.tile, self.tile)
 
     def block_window(self, number: int) -> Window:
         """Return where a block lies, inside the slide."""
@@ -86,6 +83,6 @@ class SlideGrid:
                 yield row * self.blocks[1] + column
 
     def _touched(self, begin: int, end: int, count: int) -> range:
-        first = (begin + self.offset - self.tile) // self.step + 1
-        stop = -(-(end + self.offset) // self.step)
+        first = (begin - self.tile) // self.step + 1
+        stop = -(-end // self.step)
         return range(max(first, 0), min(stop, count))

@@ -1,71 +1,74 @@
-"""An image at its own scale, in memory, as the demos segment it: a large one window by window."""
+"""An image at its own scale, in memory, as the demos segment it: a large one block by block."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 
 from ..adjust import BACKGROUND_REACH
-from ..classify import ClassifiedTiles, Classifier, classify
+from ..classify import ClassifiedTiles, classify
 from ..hsn_v1 import segment
-from ..progress import Progress
+from ..progress import Progress, no_progress
 from ..slide_io.slide import Slide
-from ..tiles import Window
 from .grid import SlideGrid
-from .job import no_tissue
-from .plan import Method
-from .tissue import Survey, paint_blank
+from .job import LabelMaps, no_tissue
+from .plan import Method, SlideTask
+from .tissue import TissueMap, paint_blank
 
 WHOLE_PIXELS = 2_000_000  #: largest image that is segmented at once: maps and lattices need about 0.8 GB a megapixel
-BLOCK = 1024  #: side of what is kept of the windows of a larger one, in px
+BLOCK = 1024  #: side of a block of a larger one, in px
 
 
-def segment_whole(
-    slide: Slide, classifier: Classifier, method: Method, found: Survey, threads: int, progress: Progress
-) -> tuple[dict[str, Callable[[Window], np.ndarray]], int]:
-    """Segment an image as the demos do; return readers of its label maps, and the number of its tiles."""
-    image, frame = slide.pixels(), Window(0, 0, slide.height, slide.width)
-    blank = None
-    if found.blank.any():
+def segment_whole(slide: Slide, task: SlideTask, tissue_map: TissueMap) -> LabelMaps:
+    """Segment an image as the demos do, at its own scale.
+
+    Parameters
+    ----------
+    slide : Slide
+        Opened.
+    task : SlideTask
+    tissue_map : TissueMap
+        What is not scanned, or is glass that stage 3 would not recognise, gets no class.
+    """
+    image, frame, blank = slide.pixels(), slide.frame(slide.mpp), None
+    if tissue_map.blank.any():
         image = image.copy()
-        blank = paint_blank(image, frame, frame, found.blank, found.threshold)
+        blank = paint_blank(image, frame, frame, tissue_map.blank, tissue_map.threshold)
+    classifier, method = task.classifier, task.method
     ((_, _, tiles),) = classify([(None, image)], classifier, classifier.mpp / slide.mpp, method.batch_size)
-    label_maps = segment_windows(image, tiles, method, threads, progress)
+    label_maps = segment_blocks(image, tiles, method, task.workers, task.progress)
     if blank is not None:
         for label_set in method.label_sets:
             label_maps[label_set.name][blank] = no_tissue(label_set)
     readers = {name: lambda window, labels=labels: labels[window.within(frame)] for name, labels in label_maps.items()}
-    return readers, len(tiles.scores)
+    return LabelMaps(readers, slide.mpp, len(tiles.scores))
 
 
-def segment_windows(
+def segment_blocks(
     image: np.ndarray,
     tiles: ClassifiedTiles,
     method: Method,
     threads: int,
-    progress: Progress = lambda stage, done, total: None,
-    whole: int = WHOLE_PIXELS,
-    block: int = BLOCK,
+    progress: Progress = no_progress,
+    block: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """Segment an image whose tiles are classified: a small one at once, a larger one window by window.
+    """Segment an image whose tiles are classified: a small one at once, a larger one block by block.
 
-    Windows have a margin as wide as the CRF and the background map see, so that no seam shows.
+    Blocks have a halo as wide as the CRF and the background map see, so that no seam shows.
 
     Parameters
     ----------
     image : ndarray of shape (H, W, 3), uint8
     tiles : ClassifiedTiles
+        Of the whole image.
     method : Method
     threads : int
         Threads that the CRF may use.
     progress : callable
-        Called with "windows" and the numbers of those that are done and of all.
-    whole : int
-        Pixels up to which it is segmented at once.
-    block : int
-        Side of what is kept of a window, in px.
+        Called with "windows" and the numbers of blocks that are done and of all.
+    block : int, optional
+        Side of a block, in px; if left out, `BLOCK` for images larger than `WHOLE_PIXELS`.
 
     Returns
     -------
@@ -73,14 +76,14 @@ def segment_windows(
         Label maps by the label set's name.
     """
     height, width = image.shape[:2]
-    grid = SlideGrid(height, width, block=block if height * width > whole else max(height, width))
-    margin = BACKGROUND_REACH + max(crf.reach for crf in method.crfs.values())
+    grid = SlideGrid(height, width, block=block or (BLOCK if height * width > WHOLE_PIXELS else max(height, width)))
+    halo = BACKGROUND_REACH + max(crf.reach for crf in method.crfs.values())
     label_maps = {label_set.name: np.empty((height, width), np.uint8) for label_set in method.label_sets}
     for number in range(math.prod(grid.blocks)):
         kept = grid.block_window(number)
-        window = kept.grown(margin).overlap(grid.frame)
+        window = kept.grown(halo).overlap(grid.frame)
         part = np.ascontiguousarray(image[window.within(grid.frame)])
-        for name, found in segment(part, tiles, method.label_sets, method.crfs, threads, window):
-            label_maps[name][kept.within(grid.frame)] = found.masks["CRF"][kept.within(window)]
+        for name, segmented in segment(part, tiles, method.label_sets, method.crfs, threads, window):
+            label_maps[name][kept.within(grid.frame)] = segmented.masks["CRF"][kept.within(window)]
         progress("windows", number + 1, math.prod(grid.blocks))
     return label_maps

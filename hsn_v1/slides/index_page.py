@@ -1,100 +1,238 @@
-"""The page of images and slides of the user's own: one HTML file that opens from disk."""
+"""The index of a folder of results: its tables, and its page, one HTML file that opens from disk."""
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from ..densecrf import CRF
+from ..errors import InputError
 from ..io.images import embedded
 from ..io.reading import read_table
-from ..io.writing import remove_leftovers, write_bytes, write_picture
+from ..io.writing import csv_of, remove_leftovers, write_bytes
 from ..labels import LabelSet
-from ..show.figures import colourise
 from ..show.gallery import Card, Gallery, Layer, Legend, View, entry_of
 from ..show.html import PAGE, Table, crf_facts, link_to, render, versions
+from ..slide_io.label_maps import AREA_COLUMNS, Area, read_areas
+from .results_folder import IMAGE, MASK, Outcome, records
 
 if TYPE_CHECKING:
-    from .plan import Method, Outcome
+    from .inputs import Input
 
-#: Reduced image and mask of each label set, in its folder, which the page shows.
-IMAGE, MASK = "image.jpg", "mask.png"
+TABLE = "segmented.csv"  #: name of the table of all inputs
 
-NO_TISSUE = 255  #: grey of the mask's pixels without tissue: that of glass
+#: Columns of facts in it; see `Outcome`.
+FACTS = ("kind", "maps", "height", "width", "mpp", "tiles", "seconds")
+COLUMNS = ("input", "status", "reason", *FACTS, "caveat", "folder")
+
+#: Columns of a list's table of states, before those of the list.
+STATUS = ("name", "status", "where", "reason", "seconds", "tiles", "notes", "path")
+
+AGAIN = "not segmented again: "  #: begin of the reason where earlier results stay
 
 
-def write_reduced(folder: Path, thumbnail: np.ndarray, labels: np.ndarray, label_set: LabelSet) -> None:
-    """Write what the page shows of an input: its image, and its mask in the label set's colours.
+# --- Tables -----------------------------------------------------------------------------------------------------------
+
+
+def status_table(out: Path, shard: str | None) -> Path:
+    """Return the path of a list's table of states in a folder of results: each shard, such as 3/20, has its own."""
+    return out / (f"status-{shard.replace('/', '-of-')}.csv" if shard else "status.csv")
+
+
+class StatusTable:
+    """The table of what has become of a list's inputs so far; written whole when it is called with an outcome.
 
     Parameters
     ----------
-    folder : Path
-        The label set's.
-    thumbnail : ndarray of shape (h, w, 3), uint8
-    labels : ndarray of shape (h, w), uint8
-        Class indices; C where there is no tissue.
-    label_set : LabelSet
+    path : Path
+        The table's file.
+    inputs : sequence of Input
+        All of them, which are waiting at first.
+    note : callable
+        Called, once, with what the user should know if the table cannot be replaced, as on Windows where a spreadsheet
+        has it open: work goes on, and the table is written at the next change.
     """
-    mask = colourise(labels, label_set)
-    mask[labels >= len(label_set)] = NO_TISSUE
-    write_picture(folder / IMAGE, thumbnail)
-    write_picture(folder / MASK, mask)
+
+    def __init__(self, path: Path, inputs: Sequence[Input], note: Callable[[str], None]):
+        self.path, self._note, self._noted, self._lock = path, note, False, threading.Lock()
+        names = list(dict.fromkeys(name for item in inputs for name in item.columns))
+        self._header = csv_of([[*STATUS, *names]])
+        self._ends = {item.name: [str(item.path), *(item.columns.get(name, "") for name in names)] for item in inputs}
+        self._lines = {name: csv_of([[name, "waiting", *[""] * 5, *end]]) for name, end in self._ends.items()}
+        self._where = dict.fromkeys(self._ends, "")
+        self._write()
+
+    def __call__(self, outcome: Outcome) -> None:
+        """Write down what became of an input; from any thread."""
+        name, facts = outcome.folder.name, outcome.facts
+        with self._lock:
+            self._where[name] = outcome.where or self._where[name]
+            measured = [str(facts.get("seconds", "")), str(facts.get("tiles", "")), " ".join(outcome.notes)]
+            row = [name, outcome.status, self._where[name], outcome.reason, *measured, *self._ends[name]]
+            self._lines[name] = csv_of([row])
+            self._write()
+
+    def _write(self) -> None:
+        try:
+            write_bytes(self.path, self._header + b"".join(self._lines.values()))
+        except OSError as error:
+            if not self._noted:
+                self._note(f"{self.path}: cannot be written ({error.strerror}); work goes on, see {PAGE} at its end")
+            self._noted = True
 
 
-def write_inputs_page(
-    out: Path,
-    outcomes: Sequence[Outcome],
-    table: Table,
-    method: Method,
-    model: str,
-    *,
-    caveat: str = "",
-    self_contained: bool = False,
-) -> None:
-    """Write the page that lists what was segmented.
+def all_results(out: Path, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Return the results that a folder has, of this run and earlier ones, and what failed and has no results.
+
+    Where an input failed that has results of an earlier run, these stay, with the reason; until it is tried again.
+    """
+    results = {folder: Outcome.of_record(folder, record, "done before") for folder, record in records(out).items()}
+    results |= {outcome.folder: outcome for outcome in outcomes if outcome.status != "failed"}
+    tried = {_as_read(path) for outcome in outcomes for path in (outcome.folder, outcome.source, outcome.source.parent)}
+    failures = [
+        outcome for outcome in failures_before(out) if not {_as_read(outcome.folder), _as_read(outcome.source)} & tried
+    ]
+    failures += [outcome for outcome in outcomes if outcome.status == "failed"]
+    folders, failed = {_as_read(folder): folder for folder in results}, []
+    for failure in failures:
+        folder = folders.get(_as_read(failure.folder))
+        if not folder:
+            failed.append(failure)
+        elif failure in outcomes or failure.reason.startswith(AGAIN):
+            results[folder] = replace(results[folder], reason=f"{AGAIN}{failure.reason.removeprefix(AGAIN)}")
+    return sorted([*results.values(), *failed], key=lambda outcome: outcome.folder.name)
+
+
+def failures_before(out: Path) -> list[Outcome]:
+    """Return what failed in earlier runs, by the table that the last one wrote; nothing if it cannot be read."""
+    try:
+        rows = [row for row in read_table(out / TABLE) if row["reason"]]
+        return [
+            replace(
+                Outcome(Path(row["input"]), Path(row["folder"]), row["status"], row["reason"]),
+                columns={name: cell for name, cell in row.items() if name not in COLUMNS},
+            )
+            for row in rows
+        ]
+    except (InputError, KeyError, TypeError):
+        return []
+
+
+def _as_read(path: Path) -> str:
+    """Return what a path is in a table that is read, where what is not Unicode is written in another way."""
+    return str(path).encode(errors="backslashreplace").decode()
+
+
+def table_of(outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of the table of outcomes, the columns of the user's own list last."""
+    names = list(dict.fromkeys(name for outcome in outcomes for name in outcome.columns))
+    rows = [
+        [str(outcome.source), outcome.status, outcome.reason]
+        + [str(outcome.facts.get(fact, "")) for fact in FACTS]
+        + [outcome.caveat, str(outcome.folder)]
+        + [outcome.columns.get(name, "") for name in names]
+        for outcome in outcomes
+    ]
+    return [*COLUMNS, *names], rows
+
+
+def areas_of(outcomes: Sequence[Outcome]) -> list[list[str]]:
+    """Return the rows of a table of all inputs' areas, one for each class of an input, with the list's columns."""
+    names = list(dict.fromkeys(name for outcome in outcomes for name in outcome.columns))
+    rows = [
+        [outcome.folder.name, label_set.name, *area.cells(), *(outcome.columns.get(name, "") for name in names)]
+        for outcome in outcomes
+        for label_set in outcome.label_sets
+        for area in _areas(outcome.folder / label_set.name)
+    ]
+    return [["input", "label set", *AREA_COLUMNS, *names], *rows] if rows else []
+
+
+def _areas(folder: Path) -> list[Area]:
+    path = folder / "areas.csv"
+    return read_areas(path) if path.exists() else []
+
+
+# --- Page -------------------------------------------------------------------------------------------------------------
+
+
+def write_index(
+    out: Path, outcomes: Sequence[Outcome], model: str, crfs: Mapping[str, CRF], self_contained: bool = False
+) -> list[str]:
+    """Write the tables and the page of all results in a folder.
 
     Parameters
     ----------
     out : Path
-        Folder of the page.
+        Folder of the results.
     outcomes : sequence of Outcome
-    table : Table
-        Of all inputs.
-    method : Method
+        Of this run.
     model : str
         The classifier's name.
-    caveat : str
-        What everyone who sees results of the classifier must know.
+    crfs : mapping of str to CRF
+        By the label set's name.
     self_contained : bool
         Whether the page holds thumbnails, and links to no file.
+
+    Returns
+    -------
+    list of str
+        Which tables could not be replaced, as another program holds them.
+
+    Raises
+    ------
+    InputError
+        If there is no room.
     """
-    blending = "less towards their borders" if method.feather else "alike, as in the paper"
-    facts = {"classifier": model, **crf_facts(method.crfs), "overlapping tiles count": blending, **versions()}
+    known, notes = all_results(out, outcomes), []
+    header, rows = table_of(known)
     page = render(
         "segmented.html",
         title="Segmented",
-        caveat=caveat,
-        table=table.without_empty_columns("reason", "caveat"),  # which are above it
-        gallery=_gallery(out, outcomes, self_contained),
-        failures={one.source.name: one.reason for one in outcomes if one.status == "failed"},
-        facts=facts,
+        caveat=" ".join(dict.fromkeys(outcome.caveat for outcome in known if outcome.caveat)),
+        table=Table("", header, rows, words=3).without_empty_columns("reason", "caveat"),  # which are above it
+        gallery=_gallery(out, known, self_contained),
+        failures=_failures(known),
+        facts={"classifier": model, **crf_facts(crfs), **versions()},
     )
     remove_leftovers(out, "")  # of tables and pages; those of inputs are in their folders
-    write_bytes(out / PAGE, page.encode(errors="replace"))
+    areas = areas_of(known)
+    contents = {TABLE: csv_of([header, *rows]), **({"areas.csv": csv_of(areas)} if areas else {})}
+    for name, content in {**contents, PAGE: page.encode(errors="replace")}.items():
+        try:
+            write_bytes(out / name, content)
+        except PermissionError as error:
+            notes.append(
+                f"{out / name}: cannot be replaced ({error.strerror}); close it, and run the same command again"
+            )
+        except OSError as error:
+            raise InputError(f"{out}: {error.strerror}; make room there, or choose another folder") from error
+    return notes
+
+
+def _failures(outcomes: Sequence[Outcome]) -> dict[str, str]:
+    """Return the reasons of failed inputs, by their files' names, or by their paths where two have the same name."""
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    names = Counter(outcome.source.name for outcome in failed)
+    return {
+        outcome.source.name if names[outcome.source.name] == 1 else str(outcome.source): outcome.reason
+        for outcome in failed
+    }
 
 
 def _gallery(out: Path, outcomes: Sequence[Outcome], self_contained: bool) -> Gallery | None:
-    segmented = [one for one in outcomes if one.status != "failed"]
-    titles = _titles(label_set for one in segmented for label_set in one.label_sets)
+    segmented = [outcome for outcome in outcomes if outcome.status != "failed"]
+    titles = _titles(label_set for outcome in segmented for label_set in outcome.label_sets)
     if not titles:
         return None
     cards = []
-    for one in segmented:
-        shown = {title: label_set for title, label_set in titles.items() if label_set in one.label_sets}
-        cards.append(_card(out, one, shown, self_contained))
+    for outcome in segmented:
+        shown = {title: label_set for title, label_set in titles.items() if label_set in outcome.label_sets}
+        cards.append(_card(out, outcome, shown, self_contained))
     legends = []
     for title, label_set in titles.items():
         counts = Counter(code for card in cards if title in card.views for code in card.ranks[title])
@@ -117,7 +255,7 @@ def _titles(label_sets: Iterable[LabelSet]) -> dict[str, LabelSet]:
     for label_set in label_sets:
         if label_set in titles.values():
             continue
-        same = sum(one.name == label_set.name for one in titles.values())
+        same = sum(other.name == label_set.name for other in titles.values())
         titles[f"{label_set.name} {same + 1}" if same else label_set.name] = label_set
     return titles
 
@@ -139,7 +277,8 @@ def _card(out: Path, outcome: Outcome, label_sets: Mapping[str, LabelSet], self_
 
 
 def _view(out: Path, folder: Path, label_set: LabelSet, self_contained: bool) -> View:
-    shares, mask = _shares(folder / "areas.csv", label_set), folder / MASK
+    areas, mask = _areas(folder), folder / MASK
+    shares = {area.code: area.share for area in areas if area.pixels and area.code in label_set.colours}
     files = [path for path in sorted(folder.iterdir()) if path.is_file()]
     return View(
         [Layer("segmentation", _address(mask, out, self_contained))] if mask.exists() else [],
@@ -147,12 +286,6 @@ def _view(out: Path, folder: Path, label_set: LabelSet, self_contained: bool) ->
         [(code, True, [_in_words(share)]) for code, share in shares.items()],
         files={} if self_contained else {path.name: link_to(path, out) for path in files},
     )
-
-
-def _shares(path: Path, label_set: LabelSet) -> dict[str, float | None]:
-    """Return the share of the tissue of each class that occurs, by its code; None for the background class."""
-    rows = [row for row in read_table(path) if row["class"] in label_set.colours and int(row["pixels"])]
-    return {row["class"]: float(row["share_of_tissue"]) if row["share_of_tissue"] else None for row in rows}
 
 
 def _in_words(share: float | None) -> str:

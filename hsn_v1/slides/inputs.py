@@ -1,56 +1,206 @@
-"""Which files are segmented: those given, and of folders the images and slides in them."""
+"""Which slides and images are segmented: files, those in folders, or the rows of a list; and their problems."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import csv
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import InputError
 from ..slide_io.formats import SLIDE_ENDINGS
-from ..slide_io.multi_file import parts_of_slides
+from ..slide_io.multi_file import is_dicom, parts_of_slides
+from ..slide_io.slide import PLAUSIBLE_MPP
 
 #: Endings of the files that are taken from a folder.
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".jp2", ".webp", *SLIDE_ENDINGS)
 
+#: Columns of a list that mean something here; all others belong to the user, and come back in the results.
+COLUMNS = ("path", "name", "mpp", "labels", "model")
 
-def expand(inputs: Iterable[Path]) -> tuple[list[Path], list[str]]:
-    """Return the files to segment, and what of the inputs is passed over, with the reason, a line each.
+NOT_READ = "an OME-Zarr folder, which is not read; export it as OME-TIFF"
 
-    Folders are replaced by the images and slides in them, in order of their names; of the files of a slide one stands
-    for all.
+
+@dataclass(frozen=True)
+class Input:
+    """A slide or image to segment.
+
+    Attributes
+    ----------
+    path : Path
+        Its file.
+    name : str
+        Folder of its results.
+    mpp : float or None
+        Microns per pixel at full resolution, where the file does not state it.
+    labels, model : str or None
+        Label set and classifier; None for those of the run.
+    columns : mapping of str to str
+        The list's other columns, such as patient and site.
+    problem : str
+        Why it cannot be segmented; empty if nothing is known against it.
+    """
+
+    path: Path
+    name: str
+    mpp: float | None = None
+    labels: str | None = None
+    model: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    problem: str = ""
+
+
+# --- Files and folders ------------------------------------------------------------------------------------------------
+
+
+def inputs_of(paths: Iterable[Path]) -> tuple[list[Input], list[str]]:
+    """Return the inputs that paths name, each once, and what is passed over, with the reason, a line each.
+
+    Folders stand for the images and slides in them, in order of their names; of the files of a slide one stands for
+    all. What cannot be segmented is an input with its problem, so that the others are done.
+    """
+    problems, notes = {}, []
+    for path in map(Path, paths):
+        files, passed, problem = [path], [], problem_of(path)
+        if not problem and path.is_dir():
+            files, passed, problem = _in_folder(path)
+        problems |= dict.fromkeys(files, "") | ({path: problem} if problem else {})
+        notes += passed
+    parts = parts_of_slides(path for path, problem in problems.items() if not problem)
+    if len(parts) == len(problems):  # a slide's label by itself
+        problems, parts = {path: f"{path}: {why}, and there is no slide with it" for path, why in parts.items()}, {}
+    inputs = [Input(path, path.name, problem=problem) for path, problem in problems.items() if path not in parts]
+    return inputs, [*notes, *(f"{path}: {why}" for path, why in parts.items())]
+
+
+def problem_of(path: Path) -> str:
+    """Return why a path leads to no file or folder, or nothing."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return f"{path}: no such file"
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        return f"{_shortened(path)}: cannot be reached ({reason}); expected a slide, an image, or a folder of such"
+    return ""
+
+
+def _shortened(path: Path, length: int = 200) -> str:
+    text = str(path).replace("\0", "\\0")
+    return text if len(text) <= length else f"{text[: length // 2]}...{text[-length // 2 :]}"
+
+
+def _in_folder(folder: Path) -> tuple[list[Path], list[str], str]:
+    """Return a folder's images and slides, notes on what else is in it, and what is wrong with it, or nothing."""
+    if why := _why_not_searched(folder):
+        return [], [], f"{folder}: {why}"
+    try:
+        paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        return [], [], f"{folder}: cannot be read ({error.strerror}); expected a folder of slides or images"
+    files, notes = [], []
+    for path in paths:
+        if os.path.isdir(path):  # which is False where nobody may look
+            why = _why_not_searched(path)
+            if not why and not path.with_name(f"{path.name}.mrxs").exists():  # where MIRAX keeps a slide's pixels
+                why = "a folder in a folder, which is not searched; name it to segment what it holds"
+            notes += [f"{path}: {why}"] if why else []
+        elif path.suffix.lower() in ENDINGS or is_dicom(path):
+            files.append(path)
+        else:
+            notes.append(f"{path}: no image or slide by its ending")
+    problem = "" if files else f"{folder}: no images or slides in this folder; expected {', '.join(ENDINGS)}"
+    return files, notes, problem
+
+
+def _why_not_searched(folder: Path) -> str:
+    is_zarr = folder.suffix.lower() == ".zarr" or any((folder / name).exists() for name in (".zattrs", "zarr.json"))
+    return NOT_READ if is_zarr else ""
+
+
+# --- Lists ------------------------------------------------------------------------------------------------------------
+
+
+def read_list(table: Path) -> tuple[list[Input], list[str]]:
+    """Read a list of slides.
+
+    Parameters
+    ----------
+    table : Path
+        CSV with a header; the column ``path`` must be there, its paths are relative to the table's folder. Columns
+        ``name``, ``mpp``, ``labels`` and ``model`` may be there or empty.
+
+    Returns
+    -------
+    inputs : list of Input
+        The rows that can be used.
+    problems : list of str
+        What is wrong with the others: one line each, which names the table's line.
 
     Raises
     ------
     InputError
-        If there is nothing to segment in a folder.
+        If it is no such table, or has no rows.
     """
-    files, notes = [], []
-    for path in map(Path, inputs):
-        if not path.is_dir():
-            files.append(path)
-            continue
-        found, others = _in_folder(path)
-        if not found:
-            raise InputError(f"{path}: no images or slides in this folder; expected {', '.join(ENDINGS)}")
-        files += found
-        notes += others
-    files = list(dict.fromkeys(files))
-    parts = parts_of_slides(file for file in files if file.is_file())
-    if len(parts) == len(files):
-        raise InputError(f"{files[0]}: {parts[files[0]]}, and there is no slide with it")
-    return [file for file in files if file not in parts], [*notes, *(f"{file}: {why}" for file, why in parts.items())]
-
-
-def _in_folder(folder: Path) -> tuple[list[Path], list[str]]:
-    found, notes = [], []
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if path.is_dir():
-            if not path.with_name(f"{path.name}.mrxs").exists():  # which is where MIRAX keeps a slide's pixels
-                notes.append(f"{path}: a folder in a folder, which is not searched; name it to segment what it holds")
-        elif path.suffix.lower() in ENDINGS:
-            found.append(path)
+    try:
+        with open(table, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            header = [name.strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = header
+            rows = [(reader.line_num, row) for row in reader if any(map(_text, row.values()))]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{table}: cannot be read ({error}); expected a CSV of slides, with a column path") from error
+    if "path" not in header:
+        raise InputError(f"{table}: no column 'path'; its columns are {', '.join(header) or 'none'}")
+    if not rows:
+        raise InputError(f"{table}: no rows below the header; expected one for each slide")
+    inputs, problems, lines = [], [], {}
+    for line, row in rows:
+        item = _input_of(Path(table).parent, row)
+        if not item.problem and item.name in lines:
+            clash = f"the name {item.name!r} is on line {lines[item.name]} already; give one of them another name"
+            item = replace(item, problem=clash)
+        if item.problem:
+            problems.append(f"{table}, line {line}: {item.problem}")
         else:
-            notes.append(f"{path}: no image or slide by its ending")
-    return found, notes
+            lines[item.name] = line
+            inputs.append(item)
+    return inputs, problems
+
+
+def _text(cell: object) -> str:
+    return cell.strip() if isinstance(cell, str) else ""
+
+
+def _input_of(folder: Path, row: Mapping[str, str]) -> Input:
+    """Return what a row says, with its problem, if there is one."""
+    if None in row or None in row.values():
+        return Input(folder, "", problem="more or fewer cells than the header has columns")
+    cells = {column: _text(row.get(column)) for column in COLUMNS}
+    path, mpp = (folder / cells["path"]).absolute(), None
+    name = cells["name"] or path.name
+    problem = problem_of(path) if cells["path"] else "no path"
+    if not problem and (Path(name).name != name or name in (".", "..")):
+        problem = f"the name {name!r} is not that of a folder"
+    if cells["mpp"] and not problem:
+        mpp = _number(cells["mpp"])
+        if not PLAUSIBLE_MPP[0] <= mpp <= PLAUSIBLE_MPP[1]:
+            problem = (
+                f"mpp is {cells['mpp']!r}; expected microns per pixel, {PLAUSIBLE_MPP[0]:g} to {PLAUSIBLE_MPP[1]:g}, "
+                "such as 0.25 for a 40x objective"
+            )
+    others = {column: cell for column, cell in row.items() if column not in COLUMNS}
+    return Input(path, name, mpp, cells["labels"] or None, cells["model"] or None, others, problem)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def shard(inputs: list[Input], number: int, count: int) -> list[Input]:
+    """Return the part of a list that one of `count` jobs takes (`number` from 1): every `count`-th, so all alike."""
+    return inputs[number - 1 :: count]

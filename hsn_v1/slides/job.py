@@ -27,6 +27,26 @@ from .grid import SlideGrid
 
 
 @dataclass(frozen=True)
+class LabelMaps:
+    """Label maps of a slide, which are read window by window.
+
+    Attributes
+    ----------
+    readers : mapping of str to callable
+        By the label set's name: returns a `Window` of the map, uint8; the number of classes where there is no
+        tissue.
+    mpp : float
+        Their scale, in microns per pixel.
+    tiles : int
+        Number of tiles that were classified.
+    """
+
+    readers: Mapping[str, Callable[[Window], np.ndarray]]
+    mpp: float
+    tiles: int
+
+
+@dataclass(frozen=True)
 class SlideJob:
     """What the processes that share a slide's work need to know of it.
 
@@ -47,8 +67,6 @@ class SlideJob:
         Score from which on a class is present.
     folder : Path
         Folder of the intermediate files.
-    feather : bool
-        Tiles count less towards their borders where they overlap, not alike as in the paper.
     maps : {"adjusted", "gradcam"}
         Which maps are averaged where tiles overlap: adjusted ones, as in the paper, or Grad-CAMs.
     glass : float
@@ -63,7 +81,6 @@ class SlideJob:
     scale: float
     thresholds: np.ndarray
     folder: Path
-    feather: bool = False
     maps: str = "adjusted"
     glass: float = 255.0
 
@@ -71,14 +88,14 @@ class SlideJob:
     def order(self) -> np.ndarray:
         """The numbers of `tissue` in the order in which the blocks, one after another, need them."""
         blocks = filter(self.has_tissue, range(math.prod(self.grid.blocks)))
-        needed = chain.from_iterable(self.grid.tiles_of(self.window(block)) for block in blocks)
+        needed = chain.from_iterable(self.grid.tiles_of(self.with_halo(block)) for block in blocks)
         return np.array([tile for tile in dict.fromkeys(needed) if self._tissue_tiles[tile]], int)
 
     @cached_property
-    def _place_of(self) -> np.ndarray:
-        places = np.full(math.prod(self.grid.tiles), -1)
-        places[self.order] = np.arange(len(self.order))
-        return places
+    def _position_of(self) -> np.ndarray:
+        positions = np.full(math.prod(self.grid.tiles), -1)
+        positions[self.order] = np.arange(len(self.order))
+        return positions
 
     @property
     def batches(self) -> int:
@@ -120,8 +137,8 @@ class SlideJob:
         first, *others = (tile.overlap(block) for tile in self._tiles_in(block))
         return first.around(others)
 
-    def window(self, number: int) -> Window:
-        """Return the window that a block is refined in: what is classified, with a margin as wide as the CRF sees."""
+    def with_halo(self, number: int) -> Window:
+        """Return what of a block is classified, with a halo as wide as the CRF sees: the window that is refined."""
         reach = max(crf.reach for crf in self.crfs.values())
         reach += BACKGROUND_REACH if self.maps == "gradcam" else 0
         return self.covered(number).grown(reach).overlap(self.grid.frame)
@@ -133,10 +150,10 @@ class SlideJob:
     def _tissue_tiles(self) -> np.ndarray:
         return np.isin(np.arange(math.prod(self.grid.tiles)), self.tissue)
 
-    def places(self, window: Window) -> np.ndarray:
-        """Return the places in `order` of the tiles that a window touches."""
-        places = self._place_of[list(self.grid.tiles_of(window))]
-        return places[places >= 0]
+    def positions(self, window: Window) -> np.ndarray:
+        """Return the positions in `order` of the tiles with tissue that a window touches."""
+        positions = self._position_of[list(self.grid.tiles_of(window))]
+        return positions[positions >= 0]
 
 
 def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

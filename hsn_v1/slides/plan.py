@@ -1,4 +1,4 @@
-"""How an input is segmented, and what became of it."""
+"""What is segmented and how: a slide's task, the method that is the same for all, and the plan for one slide."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ..classify import Classifier
 from ..densecrf import CRF
-from ..io.run_json import label_set_of
 from ..labels import LabelSet
+from ..progress import Progress, no_progress
 from ..slide_io.slide import Slide
 from .grid import SlideGrid
 
@@ -25,7 +24,7 @@ MAPS = ("auto", "adjusted", "gradcam")
 
 @dataclass(frozen=True)
 class Method:
-    """How classified tiles become labels, and what of these is written: the same for every input.
+    """How classified tiles become labels, and what of these is written.
 
     Attributes
     ----------
@@ -36,23 +35,69 @@ class Method:
         Number of tiles that the classifier takes at once.
     min_area : float
         Area under which a polygon is left out, in square microns.
-    feather : bool
-        A slide's tiles count less towards their borders where they overlap, not alike as in the paper.
     maps : str
         One of `MAPS`.
+    leave_out_pen : bool
+        Pen marks are no tissue; else they are only noted.
     """
 
     label_sets: tuple[LabelSet, ...]
     crfs: Mapping[str, CRF]
     batch_size: int = 8
     min_area: float = 100.0
-    feather: bool = False
     maps: str = "auto"
+    leave_out_pen: bool = False
+
+
+@dataclass(frozen=True)
+class SlideTask:
+    """A slide or image to segment, how, and where its results go.
+
+    Attributes
+    ----------
+    path : Path
+        The slide or image.
+    classifier : Classifier
+    method : Method
+    out : Path
+        Folder that gets a folder of this slide's results.
+    name : str
+        Name of that folder.
+    mpp : float or None
+        Microns per pixel at full resolution, where the file does not state it.
+    override : bool
+        `mpp` counts whatever the file states.
+    workers : int
+        Number of worker processes, or, of an image, of threads.
+    force : bool
+        Begin anew, and replace results that are there.
+    columns : mapping of str to str
+        What the user's list says of the slide, which comes back in the tables.
+    progress : callable
+        See `progress.Progress`.
+    """
+
+    path: Path
+    classifier: Classifier
+    method: Method
+    out: Path
+    name: str
+    mpp: float | None = None
+    override: bool = False
+    workers: int = 1
+    force: bool = False
+    columns: Mapping[str, str] = field(default_factory=dict)
+    progress: Progress = no_progress
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the results."""
+        return self.out / self.name
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How an input is segmented, whatever its file's format.
+    """How a slide or image is segmented, whatever its file's format.
 
     Attributes
     ----------
@@ -69,59 +114,8 @@ class Plan:
     tiles: int
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of an input.
-
-    Attributes
-    ----------
-    source, folder : Path
-        What was segmented, and where its results are.
-    status : {"running", "done", "done before", "failed"}
-    reason : str
-        Why it failed.
-    facts : mapping
-        Kind and maps (see `Plan`), height and width in px and mpp at full resolution, tiles classified, seconds.
-    notes : tuple of str
-        What the user should know.
-    caveat : str
-        What everyone who sees the results must know.
-    label_sets : tuple of LabelSet
-        Those that there are results of, as far as looking at them needs it.
-    columns : mapping of str to str
-        What the user's list says of it.
-    where : str
-        Which process works on it, while it is running.
-    """
-
-    source: Path
-    folder: Path
-    status: str
-    reason: str = ""
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    caveat: str = ""
-    label_sets: tuple[LabelSet, ...] = ()
-    columns: Mapping[str, str] = field(default_factory=dict)
-    where: str = ""
-
-    @classmethod
-    def of_record(cls, folder: Path, record: Mapping[str, Any], status: str) -> Outcome:
-        """Return the outcome that a folder's record states."""
-        return cls(
-            Path(record.get("source", record.get("input", folder.name))),
-            folder,
-            status,
-            facts=record.get("facts", {}),
-            notes=tuple(record.get("notes", ())),
-            caveat=record.get("caveat", ""),
-            label_sets=tuple(label_set_of(name, entry) for name, entry in record.get("classes", {}).items()),
-            columns=record.get("columns", {}),
-        )
-
-
 def plan_for(slide: Slide, classifier: Classifier, method: Method) -> Plan:
-    """Decide how an input is segmented: by size and scale alone, so that no format makes a difference."""
+    """Decide how a slide or image is segmented: by size and scale alone, so that no format makes a difference."""
     height, width = slide.size(classifier.mpp)
     tiles = math.prod(SlideGrid(height, width, classifier.tile).tiles)
     as_demos = tiles <= FEW_TILES and slide.mpp >= FINEST * classifier.mpp

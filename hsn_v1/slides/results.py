@@ -1,8 +1,8 @@
-"""What is written of a segmented slide or image: label map, outlines, areas and an overview of each label set."""
+"""What is written of a segmented slide or image: label map, outlines, areas and overview of each label set."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,30 +14,40 @@ from ..io.writing import write_picture
 from ..labels import LabelSet
 from ..progress import Progress
 from ..show.caption import captioned
-from ..show.figures import overview
+from ..show.figures import colourise, overview
 from ..slide_io.label_maps import read_thumbnail, write_areas, write_label_map
 from ..slide_io.polygons import write_polygons
 from ..slide_io.slide import Slide
 from ..tiles import Window
-from .index_page import write_reduced
-from .tiled import thumbnail
+from .job import LabelMaps
+from .results_folder import IMAGE, MASK
 from .tissue import REDUCTION
 
 OVERVIEW = 800  #: longest side of the overview's picture, in px
+NO_TISSUE = 255  #: grey of the mask's pixels without tissue: that of glass
 
 
-def small_picture(slide: Slide, mpp: float) -> tuple[np.ndarray, float]:
-    """Read a slide once, as small as suffices to find tissue and to draw an overview; return it and its mpp.
+def small_pictures(slide: Slide, mpp: float) -> tuple[np.ndarray, np.ndarray]:
+    """Read a slide once, and return it in two sizes: to find tissue in, and for the overview.
 
     Parameters
     ----------
     slide : Slide
+        Opened.
     mpp : float
         The classifier's scale.
+
+    Returns
+    -------
+    ndarray of shape (h, w, 3), uint8
+        At `REDUCTION` times the classifier's mpp, or at the slide's own scale if that is coarser.
+    ndarray of shape (h, w, 3), uint8
+        Whose longest side is `OVERVIEW` px, or the slide's if that is shorter.
     """
-    longest = max(slide.height, slide.width)
-    small = max(slide.mpp, min(REDUCTION * mpp, slide.mpp * longest / OVERVIEW))
-    return thumbnail(slide, small), small
+    scales = REDUCTION * mpp, slide.mpp * max(slide.height, slide.width) / OVERVIEW
+    finest = max(slide.mpp, min(scales))
+    picture = thumbnail(slide, finest)
+    return tuple(shrunk(picture, *slide.size(max(finest, scale))) for scale in scales)
 
 
 def shrunk(picture: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -47,110 +57,138 @@ def shrunk(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
 
 
+def thumbnail(slide: Slide, mpp: float, chunk: int = 128) -> np.ndarray:
+    """Read a whole slide at a small scale, a chunk at a time, since it may have no small level.
+
+    Parameters
+    ----------
+    slide : Slide
+    mpp : float
+    chunk : int
+        Side of what is read at once, in px at `mpp`.
+
+    Returns
+    -------
+    ndarray of shape (H, W, 3), uint8
+    """
+    frame = Window(0, 0, *slide.size(mpp))
+    picture = np.empty((frame.height, frame.width, 3), np.uint8)
+    for top in range(0, frame.height, chunk):
+        for left in range(0, frame.width, chunk):
+            part = Window(top, left, chunk, chunk).overlap(frame)
+            picture[part.within(frame)] = slide.read(part, mpp)
+    return picture
+
+
+def write_reduced(folder: Path, thumbnail: np.ndarray, labels: np.ndarray, label_set: LabelSet) -> None:
+    """Write what the page shows of an input: its image, and its mask in the label set's colours.
+
+    Parameters
+    ----------
+    folder : Path
+        The label set's.
+    thumbnail : ndarray of shape (h, w, 3), uint8
+    labels : ndarray of shape (h, w), uint8
+        Class indices; C where there is no tissue.
+    label_set : LabelSet
+    """
+    mask = colourise(labels, label_set)
+    mask[labels >= len(label_set)] = NO_TISSUE
+    write_picture(folder / IMAGE, thumbnail)
+    write_picture(folder / MASK, mask)
+
+
 @dataclass(frozen=True)
 class Results:
-    """Where and how a label set's results are written.
+    """A slide's label maps, and all that is written with them.
 
     Attributes
     ----------
     folder : Path
-        Gets a folder with the label set's name.
+        Gets a folder for each label set.
     slide : Slide
-    mpp : float
-        Scale of the label map, in microns per pixel.
+        Opened.
+    label_maps : LabelMaps
     picture : ndarray of shape (h, w, 3), uint8
         The whole slide, as the overview shows it.
+    min_area : float
+        Area under which a polygon is left out, in square microns.
     caveat : str
         What everyone who sees the results must know.
-    label_set : LabelSet
     """
 
     folder: Path
     slide: Slide
-    mpp: float
+    label_maps: LabelMaps
     picture: np.ndarray
+    min_area: float
     caveat: str
-    label_set: LabelSet
 
     @property
     def rows(self) -> int:
-        """Number of rows to write and to read again."""
-        return 2 * self.slide.size(self.mpp)[0]
+        """Number of rows of a label map, to write and to read again."""
+        return 2 * self.slide.size(self.label_maps.mpp)[0]
 
-    def write(self, read: Callable[[Window], np.ndarray], min_area: float, step: Callable[[int], None]) -> None:
+    def write(self, label_set: LabelSet, step: Callable[[int], None]) -> None:
         """Write a label set's label map, polygons, areas and overview, unless they are there.
 
         Parameters
         ----------
-        read : callable
-            Gives a window of the label map, as uint8.
-        min_area : float
-            Area under which a polygon is left out, in square microns.
+        label_set : LabelSet
         step : callable
             Called with the number of rows that are done.
         """
-        label_set, folder, stem = self.label_set, self.folder / self.label_set.name, self.slide.path.stem
+        folder, slide, mpp, caveat = self.folder / label_set.name, self.slide, self.label_maps.mpp, self.caveat
         if (folder / "overview.png").exists():  # the last to be written, before the run was killed
             return
-        height, width = self.slide.size(self.mpp)
+        (height, width), stem = slide.size(mpp), slide.path.stem
         label_map, names = folder / f"{stem}.ome.tif", list(map(label_set.describe, label_set.codes))
-        title = f"{stem} {label_set.name}"
-        counts = write_label_map(
-            label_map, read, height, width, self.mpp, names, title, caveat=self.caveat, progress=step
-        )
-        scale = np.array([self.slide.width / width, self.slide.height / height])  # to whole pixels of the slide
+        read, title = self.label_maps.readers[label_set.name], f"{stem} {label_set.name}"
+        counts = write_label_map(label_map, read, height, width, mpp, names, title, caveat=caveat, progress=step)
         write_polygons(
             folder / f"{stem}.geojson",
             label_map,
             label_set,
-            scale,
-            self.mpp,
-            min_area,
-            caveat=self.caveat,
+            np.array([slide.width / width, slide.height / height]),  # to whole pixels of the slide
+            mpp,
+            self.min_area,
+            caveat=caveat,
             progress=lambda rows: step(height + rows),
         )
-        write_areas(folder / "areas.csv", counts, self.mpp, label_set, self.caveat)
+        write_areas(folder / "areas.csv", counts, mpp, label_set, caveat)
         labels = read_thumbnail(label_map, *self.picture.shape[:2])
-        small = self.slide.mpp * self.slide.width / self.picture.shape[1]
         write_reduced(folder, self.picture, labels, label_set)
-        sheet = overview(self.picture, labels, label_set, small, self.slide.path.name, counts)
-        write_picture(folder / "overview.png", captioned(sheet, self.caveat))
+        small = slide.mpp * slide.width / self.picture.shape[1]
+        sheet = overview(self.picture, labels, label_set, small, slide.path.name, counts)
+        write_picture(folder / "overview.png", captioned(sheet, caveat))
 
 
-def write_side_by_side(
-    each: Sequence[Results],
-    readers: Mapping[str, Callable[[Window], np.ndarray]],
-    min_area: float,
-    threads: int,
-    progress: Progress,
-) -> None:
+def write_results(results: Results, label_sets: Sequence[LabelSet], threads: int, progress: Progress) -> None:
     """Write the results of several label sets, each in one of the threads.
 
     Parameters
     ----------
-    each : sequence of Results
-    readers : mapping of str to callable
-        By the label set's name, what gives a window of the label map, as uint8.
-    min_area : float
-        See `Results.write`.
+    results : Results
+    label_sets : sequence of LabelSet
     threads : int
+        Threads to write with.
     progress : callable
         Called with the numbers of rows that are written and read, and of those to write and to read, of all label sets.
     """
-    rows, going_on = dict.fromkeys(readers, 0), True
+    rows, total, going_on = {label_set.name: 0 for label_set in label_sets}, results.rows * len(label_sets), True
 
-    def write(one: Results) -> None:
+    def write(label_set: LabelSet) -> None:
         def step(done: int) -> None:
             if not going_on:
                 raise InterruptedError
-            rows[one.label_set.name] = done
-            progress("rows", sum(rows.values()), sum(other.rows for other in each))
+            rows[label_set.name] = done
+            progress("rows", sum(rows.values()), total)
 
-        one.write(readers[one.label_set.name], min_area, step)
+        results.write(label_set, step)
 
-    with ThreadPoolExecutor(min(threads, len(each)), "results") as pool:
+    with ThreadPoolExecutor(min(threads, len(label_sets)), "results") as pool:
         try:
-            for written in as_completed([pool.submit(write, one) for one in each]):
+            for written in as_completed([pool.submit(write, label_set) for label_set in label_sets]):
                 written.result()
         finally:
             going_on = False  # Ctrl-C, or a full disk

@@ -9,17 +9,74 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
 from ..io.locks import FILE as CLAIM
+from ..io.made_with import difference
 from ..io.reading import has_content
-from ..io.run_json import RECORD, read_record
+from ..io.run_json import RECORD, label_set_of, read_record
 from ..io.writing import check_writable, retried, write_bytes
+from ..labels import LabelSet
+
+#: Reduced image and mask of each label set, in its folder, which the page shows.
+IMAGE, MASK = "image.jpg", "mask.png"
 
 #: What a label set's folder holds when it is complete.
-RESULTS = ("*.ome.tif", "*.geojson", "areas.csv", "overview.png", "image.jpg", "mask.png")
+RESULTS = ("*.ome.tif", "*.geojson", "areas.csv", "overview.png", IMAGE, MASK)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an input.
+
+    Attributes
+    ----------
+    source, folder : Path
+        What was segmented, and where its results are.
+    status : {"running", "done", "done before", "failed"}
+    reason : str
+        Why it failed.
+    facts : mapping
+        Kind and maps (see `plan.Plan`), height and width in px and mpp at full resolution, tiles classified, seconds.
+    notes : tuple of str
+        What the user should know.
+    caveat : str
+        What everyone who sees the results must know.
+    label_sets : tuple of LabelSet
+        Those that there are results of, as far as looking at them needs it.
+    columns : mapping of str to str
+        What the user's list says of it.
+    where : str
+        Which process works on it, while it is running.
+    """
+
+    source: Path
+    folder: Path
+    status: str
+    reason: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    caveat: str = ""
+    label_sets: tuple[LabelSet, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
+    where: str = ""
+
+    @classmethod
+    def of_record(cls, folder: Path, record: Mapping[str, Any], status: str) -> Outcome:
+        """Return the outcome that a folder's record states."""
+        return cls(
+            Path(record.get("source", record.get("input", folder.name))),
+            folder,
+            status,
+            facts=record.get("facts", {}),
+            notes=tuple(record.get("notes", ())),
+            caveat=record.get("caveat", ""),
+            label_sets=tuple(label_set_of(name, classes) for name, classes in record.get("classes", {}).items()),
+            columns=record.get("columns", {}),
+        )
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
@@ -29,18 +86,23 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     write_bytes(folder / RECORD, text.encode(errors="backslashreplace"))
 
 
+def work_of(folder: Path) -> Path:
+    """Return where a run keeps its intermediate files."""
+    return folder / "work"
+
+
 def results_of(folder: Path) -> Path:
     """Return where a run puts its results until they are complete."""
-    return folder / "work" / "results"
+    return work_of(folder) / "results"
 
 
-def claim(folder: Path, run: Mapping[str, Any], force: bool) -> dict[str, Any] | None:
-    """Take a folder for a run; return the record of the results if it has them already, and undamaged.
+def take_up(folder: Path, facts: Mapping[str, Any], force: bool) -> dict[str, Any] | None:
+    """Begin a run in a folder, or go on where it was killed; where its results are there, return their record.
 
     Parameters
     ----------
     folder : Path
-    run : mapping
+    facts : mapping
         All that the results depend on, as JSON can hold it.
     force : bool
         Begin anew, and replace results that are there once the new ones are complete.
@@ -50,32 +112,30 @@ def claim(folder: Path, run: Mapping[str, Any], force: bool) -> dict[str, Any] |
     InputError
         If the folder has results of another run, or files of no run, or cannot be written to.
     """
-    work = folder / "work"
+    work = work_of(folder)
     begun = read_record(work)
     if begun.get("complete"):  # killed while its results moved up
         publish(folder)
         begun = {}
     known = read_record(folder)
-    resumed = bool(begun) and not force and not _changed(begun, run)
+    resumed = bool(begun) and not force and not difference(begun, facts)
     if known.get("finished") and not force and not resumed:
-        changed = _changed(known, run)
-        if changed:
+        if changed := difference(known, facts):
             raise InputError(
-                f"{folder}: holds results of another run ({changed}: {known.get(changed)}, now {run[changed]}); "
-                "give --force to replace them, or another --out"
+                f"{folder}: holds results of another run ({changed}); replace them by force, or choose another folder"
             )
         if not damage(folder):
             shutil.rmtree(work, ignore_errors=True)
             return known
     if not known and not begun and not is_ours(folder):
-        raise InputError(f"{folder}: has files that are no results; move them away, or choose another --out")
+        raise InputError(f"{folder}: has files that are no results; move them away, or choose another folder")
     if not resumed:
         shutil.rmtree(work, ignore_errors=True)
     check_writable(work)
     for part in work.rglob(".*.part"):  # of a run that was killed while it wrote
         part.unlink()
     if not resumed:
-        write_record(work, run)
+        write_record(work, facts)
     return None
 
 
@@ -94,7 +154,7 @@ def damage(folder: Path) -> str:
     known = read_record(folder)
     if not known:
         return f"{folder / RECORD}: cannot be read" if (folder / RECORD).exists() else ""
-    if not known.get("finished") or read_record(folder / "work").get("complete"):  # what moves up now may be missing
+    if not known.get("finished") or read_record(work_of(folder)).get("complete"):  # what moves up now may be missing
         return ""
     missing = [path for name in known.get("label sets", ()) for path in _missing(folder / name)]
     return f"{missing[0]}: is missing or empty" if missing else ""
@@ -102,26 +162,21 @@ def damage(folder: Path) -> str:
 
 def _missing(folder: Path) -> list[Path]:
     """Return what a label set's results lack, of the files that each has."""
-    found = [next(iter(folder.glob(pattern)), folder / pattern) for pattern in RESULTS]
-    return [path for path in found if not has_content(path)]
+    paths = [next(iter(folder.glob(pattern)), folder / pattern) for pattern in RESULTS]
+    return [path for path in paths if not has_content(path)]
 
 
 def describe_work(folder: Path, about: Mapping[str, Any]) -> None:
     """Tell in the record of a run at work what those who look on should know of it."""
-    work = folder / "work"
+    work = work_of(folder)
     write_record(work, {**read_record(work), **about})
-
-
-def _changed(known: Mapping[str, Any], run: Mapping[str, Any]) -> str:
-    """Return the first thing in which a record differs from a run, or nothing."""
-    return next((key for key in run if known.get(key) != run[key]), "")
 
 
 def finish(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     """Put complete results in their place, with their record, and remove the intermediate files."""
     record = {**record, "finished": True}
     write_record(results_of(folder), record)
-    write_record(folder / "work", {**record, "complete": True})
+    write_record(work_of(folder), {**record, "complete": True})
     publish(folder)
     return record
 
@@ -138,12 +193,12 @@ def publish(folder: Path) -> None:
     for name in old.get("label sets", []):
         if name not in current:
             shutil.rmtree(folder / name, ignore_errors=True)
-    shutil.rmtree(folder / "work")
+    shutil.rmtree(work_of(folder))
 
 
 def give_up(folder: Path) -> None:
     """Remove a folder that a run claimed and left without anything worth resuming."""
-    work = folder / "work"
+    work = work_of(folder)
     if {path.name for path in work.glob("*")} <= {RECORD}:
         shutil.rmtree(work, ignore_errors=True)
         if folder.is_dir() and not any(folder.iterdir()):
@@ -152,5 +207,5 @@ def give_up(folder: Path) -> None:
 
 def records(out: Path) -> dict[Path, dict[str, Any]]:
     """Return the records of all complete results in a folder, by their folders, in order of their names."""
-    found = {path.parent: read_record(path.parent) for path in sorted(out.glob(f"*/{RECORD}"))}
-    return {folder: record for folder, record in found.items() if record.get("finished")}
+    read = {path.parent: read_record(path.parent) for path in sorted(out.glob(f"*/{RECORD}"))}
+    return {folder: record for folder, record in read.items() if record.get("finished")}

@@ -1,36 +1,36 @@
-"""Many images and slides in one run: side by side where they are small, and a table and a page of all results."""
+"""Many slides and images in one run: images side by side, slides one after another; a failure stops no other."""
 
 from __future__ import annotations
 
-import sys
+import os
+import socket
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import InputError
 from ..io import locks
 from ..io.locks import LockedError
-from ..io.reading import read_table
-from ..io.writing import write_table
-from ..progress import Progress, progress_bars, reporter
-from ..show.html import PAGE, Table
+from ..io.models import find_model, load_histonet, model_files, read_crfs, read_taxonomy
+from ..parallel import start_workers
+from ..progress import Progress, no_progress, progress_bars, reporter
+from ..slide_io.formats import SLIDE_ENDINGS
 from ..slide_io.slide import open_slide
 from .in_memory import WHOLE_PIXELS
-from .index_page import write_inputs_page
-from .plan import Outcome, Plan, plan_for
-from .results_folder import records
+from .inputs import Input
+from .plan import Method, SlideTask, plan_for
+from .results_folder import Outcome
 from .segment_slide import segment_opened
-from .slide_list import Entry
-from .status_table import this_process
+from .tiled import warm_up
 
 if TYPE_CHECKING:
     from ..classify import Classifier
+    from ..labels import Taxonomy
     from ..slide_io.slide import Slide
-    from .plan import Method
 
 Result = TypeVar("Result")
 
@@ -40,146 +40,216 @@ SIDE_BY_SIDE = 4
 #: Seconds after which a run that died on another machine has lost its slides for sure.
 PATIENCE = 1.5 * locks.PATIENCE
 
-#: The table's columns of facts; see `Outcome`.
-FACTS = ("kind", "maps", "height", "width", "mpp", "tiles", "seconds")
-
 
 @dataclass(frozen=True)
-class Scale:
-    """What the user says about the inputs' scale.
+class RunOptions:
+    """How all inputs of a run are segmented; workers on other machines get it, so that all paths are absolute.
 
     Attributes
     ----------
+    root : Path
+        Folder that has ``data``.
+    out : Path
+        Folder that gets a folder for each input.
+    model : str
+        Classifier of inputs that name none.
+    labels : str or None
+        Label set of inputs that name none; None for the classifier's default.
     mpp : float or None
-        Microns per pixel at full resolution.
+        Microns per pixel of inputs that say nothing of it.
     override : bool
-        It counts also where a file states another one.
+        `mpp` counts whatever a file states.
+    batch_size, min_area, maps, leave_out_pen
+        See `plan.Method`.
+    precision : str
+        See `load_histonet`.
+    workers : int
+        Worker processes of a slide, or threads of an image.
+    force : bool
+        Begin anew, and replace results that are there.
+    patience : float
+        Seconds to wait for a slide that another run holds; see `once_free`.
     """
 
+    root: Path
+    out: Path
+    model: str
+    labels: str | None = None
     mpp: float | None = None
     override: bool = False
+    batch_size: int = 8
+    min_area: float = 100.0
+    maps: str = "auto"
+    leave_out_pen: bool = False
+    precision: str = "float32"
+    workers: int = 1
+    force: bool = False
+    patience: float = 0.0
+
+    def kind_of(self, item: Input) -> tuple[str, str | None]:
+        """Return the classifier and the label set of an input."""
+        return item.model or self.model, item.labels or self.labels
+
+    def method(self, taxonomy: Taxonomy, model: str, labels: str | None) -> tuple[Method, tuple[str, ...]]:
+        """Return how a label set, or the classifier's default, is segmented, and what the user should know."""
+        label_sets = taxonomy.group(labels or taxonomy.default_group)
+        crfs, notes = read_crfs(find_model(self.root, model), model, label_sets)
+        return Method(label_sets, crfs, self.batch_size, self.min_area, self.maps, self.leave_out_pen), notes
+
+    def task(self, item: Input, progress: Progress = no_progress) -> SlideTask:
+        """Return an input's task; its classifier is loaded once in a process."""
+        model, labels = self.kind_of(item)
+        classifier = classifier_of(self.root, model, self.precision, self.workers)
+        method, _ = self.method(classifier.labels, model, labels)
+        mpp = item.mpp or self.mpp
+        task = SlideTask(item.path, classifier, method, self.out, item.name, mpp, self.override, self.workers)
+        return replace(task, force=self.force, columns=item.columns, progress=progress)
 
 
-def segment_files(
-    entries: Sequence[Entry],
-    classifier: Classifier,
-    method: Method,
-    out: Path,
-    scale: Scale,
-    workers: int,
-    force: bool = False,
+@lru_cache(maxsize=2)
+def classifier_of(root: Path, model: str, precision: str, threads: int) -> Classifier:
+    """Return a classifier, loaded once in a process."""
+    return load_histonet(find_model(root, model), model, threads, precision)
+
+
+def check_methods(options: RunOptions, inputs: Sequence[Input]) -> tuple[list[str], list[str]]:
+    """Return problems of the classifiers and label sets that inputs name, and notes on the others, a line each."""
+    problems, notes = [], []
+    for model, labels in dict.fromkeys(map(options.kind_of, inputs)):
+        try:
+            model_files(find_model(options.root, model), model)
+            taxonomy = read_taxonomy(find_model(options.root, model), model)
+            notes += options.method(taxonomy, model, labels)[1]
+        except InputError as error:
+            first = next(item for item in inputs if options.kind_of(item) == (model, labels))
+            problems.append(f"{first.name}: {error}")
+    return problems, notes
+
+
+def segment_many(
+    inputs: Sequence[Input],
+    options: RunOptions,
     quiet: bool = False,
-    patience: float = 0.0,
     on_change: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
-    """Segment images side by side, and slides one after another; what fails does not stop the rest.
+    """Segment inputs in this process and its workers, those of one classifier and label set after another.
 
     Parameters
     ----------
-    entries : sequence of Entry
-    classifier, method, out
-        See `own_file.segment_slide`.
-    scale : Scale
-        Of entries that say nothing of it.
-    workers, force
-        See `own_file.segment_opened`.
+    inputs : sequence of Input
+    options : RunOptions
     quiet : bool
         No progress bars.
-    patience : float
-        Seconds to wait for an input that another run holds; see `once_free`.
     on_change : callable
         Called with each outcome as an input begins to run and as it ends, from several threads.
 
     Returns
     -------
     list of Outcome
-        In the order of the entries.
+        One for each input.
     """
-    outcomes: dict[int, Outcome] = {}
-    side_by_side = max(1, min(workers, SIDE_BY_SIDE, len(entries)))
-    with progress_bars(quiet) as bars, ThreadPoolExecutor(side_by_side) as pool:
-        inputs, running = bars.add_task("inputs", total=len(entries), unit="inputs"), set()
+    if any(item.path.suffix.lower() in (*SLIDE_ENDINGS, ".tif", ".tiff") for item in inputs):
+        start_workers(options.workers, warm_up)  # beside the classifier, which takes seconds to load
+    outcomes: list[Outcome] = []
+    beside = max(1, min(options.workers, SIDE_BY_SIDE, len(inputs)))
+    with progress_bars(quiet) as bars, ThreadPoolExecutor(beside) as pool:
+        counted, running = bars.add_task("inputs", total=len(inputs), unit="inputs"), set()
 
-        def done(number: int, outcome: Outcome) -> None:
-            outcomes[number] = outcome
+        def done(outcome: Outcome) -> None:
+            outcomes.append(outcome)
             on_change(outcome)
-            bars.advance(inputs)
+            bars.advance(counted)
 
-        def segment(number: int, entry: Entry, slide: Slide, workers: int, progress: Progress) -> None:
+        def segment(item: Input, slide: Slide, task: SlideTask) -> None:
             with slide:
-                on_change(now_running(entry, out, this_process()))
-                options = {"workers": workers, "force": force, "progress": progress, "patience": patience}
-                done(number, segment_entry(entry, slide, classifier, method, out, **options))
+                on_change(now_running(item, options.out, this_process()))
+                work = partial(once_free, partial(segment_opened, slide, task), patience=options.patience)
+                done(attempt(item, options.out, work))
 
-        named: dict[str, Entry] = {}
-        for number, entry in enumerate(entries):
-            opened = attempt(entry, out, lambda entry=entry: _open(entry, scale, classifier, method, named))
+        for item, opened in _opened(inputs, options):
             if isinstance(opened, Outcome):
-                done(number, opened)
+                done(opened)
                 continue
-            slide, plan = opened
-            small = plan.kind == "image" and slide.height * slide.width <= WHOLE_PIXELS
-            progress = (lambda stage, done, total: None) if small else reporter(bars, entry.name)
-            if plan.kind == "image":
-                if len(running) >= side_by_side:
-                    running = wait(running, return_when=FIRST_COMPLETED).not_done
-                running.add(pool.submit(segment, number, entry, slide, max(1, workers // side_by_side), progress))
+            slide, task = opened
+            if plan_for(slide, task.classifier, task.method).kind == "image":
+                if slide.height * slide.width > WHOLE_PIXELS:
+                    task = replace(task, progress=reporter(bars, item.name))
+                if len(running) >= beside:
+                    running = _wait_for(running, FIRST_COMPLETED)
+                running.add(pool.submit(segment, item, slide, replace(task, workers=max(1, task.workers // beside))))
             else:
-                wait(running)
-                segment(number, entry, slide, workers, progress)
-    return [outcomes[number] for number in range(len(entries))]
+                running = _wait_for(running)
+                segment(item, slide, replace(task, progress=reporter(bars, item.name)))
+        _wait_for(running)
+    return outcomes
 
 
-def _open(
-    entry: Entry, scale: Scale, classifier: Classifier, method: Method, named: dict[str, Entry]
-) -> tuple[Slide, Plan]:
-    if named.setdefault(entry.name, entry) != entry:
-        raise InputError(f"{entry.path}: has the same name as {named[entry.name].path}; give it another --out")
-    slide = open_slide(entry.path, entry.mpp or scale.mpp, scale.override)
-    return slide, plan_for(slide, classifier, method)
+def _wait_for(running: set[Future], until: str = "ALL_COMPLETED") -> set[Future]:
+    done, left = wait(running, return_when=until)
+    for future in done:
+        future.result()
+    return left
 
 
-def now_running(entry: Entry, out: Path, where: str) -> Outcome:
-    """Return the outcome, for now, of an entry that is worked on."""
-    return Outcome(entry.path, out / entry.name, "running", where=where)
+def _opened(inputs: Sequence[Input], options: RunOptions) -> Iterator[tuple[Input, tuple[Slide, SlideTask] | Outcome]]:
+    """Yield each input with its slide, opened, and its task, or with its failed outcome."""
+    named: dict[str, Input] = {}
+    kinds = list(dict.fromkeys(map(options.kind_of, inputs)))
+
+    def opened(item: Input) -> tuple[Slide, SlideTask]:
+        if item.problem:
+            raise InputError(item.problem)
+        if named.setdefault(item.name, item) != item:
+            raise InputError(
+                f"{item.path}: has the same name as {named[item.name].path}; segment it into another folder"
+            )
+        task = options.task(item)
+        return open_slide(task.path, task.mpp, task.override), task
+
+    for item in sorted(inputs, key=lambda item: kinds.index(options.kind_of(item))):
+        if len(kinds) == 1 and not item.problem:
+            options.task(item)  # what is wrong with the only classifier ends the run
+        yield item, attempt(item, options.out, partial(opened, item))
 
 
-def segment_entry(
-    entry: Entry, slide: Slide, classifier: Classifier, method: Method, out: Path, patience: float = 0.0, **options: Any
-) -> Outcome:
-    """Segment an entry whose slide is open; whatever goes wrong with it is its failed outcome."""
-    options |= {"name": entry.name, "columns": entry.columns}
-    task = partial(segment_opened, slide, classifier, method, out, **options)
-    return attempt(entry, out, lambda: once_free(task, patience=patience))
+def now_running(item: Input, out: Path, where: str) -> Outcome:
+    """Return the outcome, for now, of an input that is worked on."""
+    return Outcome(item.path, out / item.name, "running", where=where)
 
 
-def attempt(entry: Entry, out: Path, task: Callable[[], Result]) -> Result | Outcome:
-    """Return what a task returns, or a failed outcome with the reason, whatever went wrong."""
-    file, folder = entry.path, out / entry.name
+def this_process() -> str:
+    """Return what to call the place where a slide is worked on."""
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def attempt(item: Input, out: Path, work: Callable[[], Result]) -> Result | Outcome:
+    """Return what a function returns, or a failed outcome with the reason, whatever went wrong."""
+    file, folder = item.path, out / item.name
     try:
-        return task()
+        return work()
     except InputError as error:
         reason = str(error)
     except MemoryError:
-        reason = f"{file}: not enough memory; free some, or segment it by itself with --workers 1"
+        reason = f"{file}: not enough memory; free some, or segment it by itself with one worker"
     except OSError as error:
-        reason = f"{error.filename or folder}: {error.strerror or error}; make room, or choose another --out"
+        reason = f"{error.filename or folder}: {error.strerror or error}; make room, or choose another folder"
     except Exception as error:
         reason = f"{file}: {type(error).__name__}: {' '.join(str(error).split())}; please report this"
-    return Outcome(file, folder, "failed", reason, columns=entry.columns)
+    return Outcome(file, folder, "failed", reason, columns=item.columns)
 
 
 def once_free(
-    task: Callable[[], Outcome],
+    work: Callable[[], Outcome],
     check: Callable[[], None] = lambda: None,
     patience: float = PATIENCE,
     pause: float = 1.0,
 ) -> Outcome:
-    """Carry out a task as soon as its folder is free: a worker that died elsewhere holds its claim for a minute.
+    """Call a function as soon as its folder is free: a worker that died elsewhere holds its lock for a minute.
 
     Parameters
     ----------
-    task : callable
+    work : callable
+        Raises LockedError as long as the folder is another run's.
     check : callable
         Called while it waits; what it raises ends the work.
     patience, pause : float
@@ -188,100 +258,14 @@ def once_free(
     Raises
     ------
     LockedError
-        If it stays another's.
+        If it stays another run's.
     """
     deadline = time.monotonic() + patience
     while True:
         try:
-            return task()
+            return work()
         except LockedError:
             if time.monotonic() > deadline:
                 raise
         check()
         time.sleep(pause)
-
-
-def report(outcomes: list[Outcome], method: Method, model: str, out: Path, self_contained: bool = False) -> int:
-    """Write the table and the page of all results in a folder, say what failed; return the exit status.
-
-    Parameters
-    ----------
-    outcomes : list of Outcome
-        Of this run.
-    method : Method
-    model : str
-        The classifier's name.
-    out : Path
-    self_contained : bool
-        Whether the page holds thumbnails, and links to no file.
-    """
-    known = all_results(out, outcomes)
-    header, rows = table_of(known)
-    label_sets = {label_set.name: label_set for one in known for label_set in one.label_sets}
-    shown = replace(method, label_sets=tuple(label_sets.values()))
-    try:
-        write_table(out / "segmented.csv", [header, *rows])
-        write_all_areas(out / "areas.csv", known)
-        caveat = " ".join(dict.fromkeys(one.caveat for one in known if one.caveat))
-        table = Table("", header, rows, words=3)
-        write_inputs_page(out, known, table, shown, model, caveat=caveat, self_contained=self_contained)
-    except OSError as error:
-        raise InputError(f"{out}: {error.strerror}; make room there, or choose another --out") from error
-    for note in dict.fromkeys(note for one in outcomes for note in (one.caveat, *one.notes) if note):
-        print(f"note: {note}", file=sys.stderr)
-    for one in outcomes:
-        if one.status == "failed":
-            print(f"failed: {one.reason}", file=sys.stderr)
-    finished = [one for one in outcomes if one.status != "failed"]
-    if finished:
-        print(f"{len(finished)} of {len(outcomes)} inputs segmented; results in {out / PAGE}")
-        print(f"a picture to look at: {next(finished[0].folder.glob('*/overview.png'))}")
-    return 0 if len(finished) == len(outcomes) else 1 if finished else 2
-
-
-def all_results(out: Path, outcomes: list[Outcome]) -> list[Outcome]:
-    """Return the results that a folder has, of this run and earlier ones, and what failed in this one.
-
-    Where an input failed that has results of an earlier run, these stay, with the reason.
-    """
-    found = {folder: Outcome.of_record(folder, record, "done before") for folder, record in records(out).items()}
-    found |= {one.folder: one for one in outcomes if one.status != "failed"}
-    others = []
-    for one in outcomes:
-        if one.status != "failed":
-            continue
-        if one.folder in found:
-            found[one.folder] = replace(found[one.folder], reason=f"not segmented again: {one.reason}")
-        else:
-            others.append(one)
-    return sorted([*found.values(), *others], key=lambda one: one.folder.name)
-
-
-def table_of(outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of the table of outcomes, the columns of the user's own list last."""
-    own = list(dict.fromkeys(column for one in outcomes for column in one.columns))
-    rows = [
-        [str(one.source), one.status, one.reason]
-        + [str(one.facts.get(fact, "")) for fact in FACTS]
-        + [one.caveat, str(one.folder)]
-        + [one.columns.get(column, "") for column in own]
-        for one in outcomes
-    ]
-    return ["input", "status", "reason", *FACTS, "caveat", "folder", *own], rows
-
-
-def write_all_areas(path: Path, outcomes: Sequence[Outcome]) -> None:
-    """Join the areas of all inputs into one table: a row for each class of an input, with the list's columns."""
-    own = list(dict.fromkeys(column for one in outcomes for column in one.columns))
-    rows: list[list[str]] = []
-    header: list[str] = []
-    for one in outcomes:
-        for label_set in one.label_sets:
-            areas = one.folder / label_set.name / "areas.csv"
-            if areas.exists():
-                table = read_table(areas)
-                header = list(table[0]) if table else header
-                before, after = [one.folder.name, label_set.name], [one.columns.get(column, "") for column in own]
-                rows += [[*before, *row, *after] for row in (each.values() for each in table)]
-    if rows:
-        write_table(path, [["input", "label set", *header, *own], *rows])

@@ -1,33 +1,27 @@
-"""An image or slide of the user's own: segmented at whatever scale it has, and written to a folder of its own."""
+"""A slide or an image of any size, segmented: the whole story, from the file to its results."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from .. import __version__
 from ..classify import Classifier
 from ..errors import InputError
-from ..io.locks import Lock, locked
+from ..io.locks import locked
+from ..io.made_with import facts_of
 from ..io.run_json import record_of_label_set
-from ..io.writing import write_picture
 from ..parallel import available_cores
-from ..progress import Progress
+from ..progress import Progress, no_progress
 from ..slide_io.slide import Slide, open_slide
-from .grid import SlideGrid
 from .in_memory import segment_whole
-from .job import SlideJob, label_reader
-from .plan import Method, Outcome, Plan, plan_for
-from .results import OVERVIEW, Results, shrunk, small_picture, write_side_by_side
-from .results_folder import claim, damage, describe_work, finish, give_up, results_of
-from .tiled import segment_tiles
-from .tissue import REDUCTION, Survey, survey, survey_notes, tiles_with_tissue
+from .plan import Method, Plan, SlideTask, plan_for
+from .results import Results, small_pictures, write_results
+from .results_folder import Outcome, damage, describe_work, finish, give_up, results_of, take_up
+from .tiled import segment_by_tiles
+from .tissue import TissueMap, find_tissue, tissue_notes
 
 
 def segment_slide(
@@ -38,7 +32,11 @@ def segment_slide(
     *,
     mpp: float | None = None,
     override: bool = False,
-    **options: Any,
+    workers: int | None = None,
+    force: bool = False,
+    name: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    progress: Progress = no_progress,
 ) -> Outcome:
     """Segment a slide or an image of any size; write label maps, polygons, areas and an overview of each label set.
 
@@ -47,16 +45,27 @@ def segment_slide(
     Parameters
     ----------
     path : Path or str
+        The slide or image.
     classifier : Classifier
+        Such as `load_histonet` returns.
     method : Method
+        Label sets, their CRFs, and how they are applied.
     out : Path or str
-        Folder that gets a folder with the file's name.
+        Folder that gets a folder of the results.
     mpp : float, optional
         Microns per pixel at full resolution, where the file does not state it.
     override : bool
         `mpp` counts whatever the file states.
-    **options
-        Those of `segment_opened`.
+    workers : int, optional
+        Number of worker processes, or, of an image, of threads; one for each core, if left out.
+    force : bool
+        Begin anew, and replace results that are there.
+    name : str, optional
+        Name of the folder of results; the file's, if left out.
+    columns : mapping of str to str, optional
+        What a list says of the slide, which comes back in the tables.
+    progress : callable
+        See `progress.Progress`.
 
     Returns
     -------
@@ -67,140 +76,80 @@ def segment_slide(
     InputError
         If the slide cannot be read, results cannot be written, or the folder has results of another input or method.
     """
-    with open_slide(path, mpp, override) as slide:
-        return segment_opened(slide, classifier, method, Path(out), **options)
+    path, workers = Path(path), workers or available_cores()
+    task = SlideTask(
+        path, classifier, method, Path(out), name or path.name, mpp, override, workers, force, columns or {}, progress
+    )
+    with open_slide(task.path, task.mpp, task.override) as slide:
+        return segment_opened(slide, task)
 
 
-def segment_opened(
-    slide: Slide,
-    classifier: Classifier,
-    method: Method,
-    out: Path,
-    *,
-    workers: int | None = None,
-    force: bool = False,
-    name: str | None = None,
-    columns: Mapping[str, str] | None = None,
-    offset: int = 0,
-    progress: Progress = lambda stage, done, total: None,
-) -> Outcome:
-    """Do what `segment_slide` does, with a slide that is open.
+def segment_opened(slide: Slide, task: SlideTask) -> Outcome:
+    """Segment a slide that is open: lock its folder, plan, find tissue, classify and refine, write, publish."""
+    began, folder, method, caveat = time.monotonic(), task.folder, task.method, task.classifier.labels.caveat
+    with locked(folder) as lock:
+        plan = plan_for(slide, task.classifier, method)
+        facts, damaged = made_with(slide, task, plan), damage(folder)
+        if record := take_up(folder, facts, task.force):
+            return Outcome.of_record(folder, record, "done before")
+        try:
+            describe_work(folder, place_of(slide))
+            for_tissue, for_overview = small_pictures(slide, task.classifier.mpp)
+            tissue_map = find_tissue(for_tissue, method.leave_out_pen)
 
-    Parameters
-    ----------
-    slide : Slide
-    classifier, method, out
-        See `segment_slide`.
-    workers : int, optional
-        Number of worker processes, or, of an image, of threads; one for each core, if left out.
-    force : bool
-        Begin anew, and replace results that are there.
-    name : str, optional
-        Name of the folder of results; the file's, if left out.
-    columns : mapping of str to str, optional
-        What the user's list says of it, which comes back in the tables.
-    offset : int
-        By how many px at the classifier's scale a slide's tiles begin above and left of it.
-    progress : callable
-        See `progress.Progress`.
+            if plan.kind == "image":
+                label_maps = segment_whole(slide, task, tissue_map)
+            else:
+                label_maps = segment_by_tiles(slide, task, plan, tissue_map)
+
+            results = Results(results_of(folder), slide, label_maps, for_overview, method.min_area, caveat)
+            write_results(results, method.label_sets, task.workers, task.progress)
+            check_unchanged(slide, facts)
+        except BaseException:
+            give_up(folder)
+            raise
+        lock.check()  # that no other run took the folder while this one was unresponsive
+        size = {"height": slide.height, "width": slide.width, "mpp": slide.mpp, "tiles": label_maps.tiles}
+        about = {
+            "classes": {label_set.name: record_of_label_set(label_set) for label_set in method.label_sets},
+            "facts": {"kind": plan.kind, "maps": plan.maps, **size, "seconds": round(time.monotonic() - began, 1)},
+            "columns": dict(task.columns),
+            "notes": [*slide.notes, *input_notes(slide, task.classifier, tissue_map, plan)],
+            "caveat": caveat,
+        }
+        record = finish(folder, {**facts, **place_of(slide), **about})
+        outcome = Outcome.of_record(folder, record, "done")
+        healed = (f"{damaged}; the results were made anew",) if damaged else ()
+        return replace(outcome, notes=(*outcome.notes, *healed))
+
+
+def place_of(slide: Slide) -> dict[str, Any]:
+    """Return where a slide lies, and which part of the file's full resolution is segmented: outlines count from there.
+
+    As JSON can hold it.
     """
-    with locked(out / (name or slide.path.name)) as held:
-        return _segment_claimed(slide, classifier, method, held, workers, force, columns or {}, offset, progress)
+    top, left = slide.corner
+    bounds = {"height": slide.height, "width": slide.width}
+    origin = "the scanned part (openslide.bounds), as QuPath shows it" if top or left else "the file's corner"
+    frame = {"top": top, "left": left, **bounds, "counted from": origin}
+    return {"source": str(slide.path.absolute()), **bounds, "frame": frame}
 
 
-def _segment_claimed(
-    slide: Slide,
-    classifier: Classifier,
-    method: Method,
-    held: Lock,
-    workers: int | None,
-    force: bool,
-    columns: Mapping[str, str],
-    offset: int,
-    progress: Progress,
-) -> Outcome:
-    began, folder = time.monotonic(), held.path.parent
-    plan, caveat = plan_for(slide, classifier, method), classifier.labels.caveat
-    run = identity(slide, classifier, method, plan) | {"offset": offset}
-    damaged = damage(folder)
-    known = claim(folder, run, force)
-    if known:
-        return Outcome.of_record(folder, known, "done before")
-    try:
-        tiles, notes = _make_results(
-            slide, classifier, method, plan, folder, workers or available_cores(), offset, progress
-        )
-        check_unchanged(slide, run)
-    except BaseException:
-        give_up(folder)
-        raise
-    facts = {"kind": plan.kind, "maps": plan.maps, "height": slide.height, "width": slide.width, "mpp": slide.mpp}
-    facts |= {"tiles": tiles, "seconds": round(time.monotonic() - began, 1)}
-    about = {"facts": facts, "columns": dict(columns), "notes": [*slide.notes, *notes], "caveat": caveat}
-    held.check()  # that no other run took the folder while this one was silent
-    record = finish(folder, {**run, **source_of(slide), **classes_of(method), **about})
-    outcome = Outcome.of_record(folder, record, "done")
-    healed = (f"{damaged}; the results were made anew",) if damaged else ()
-    return replace(outcome, notes=(*outcome.notes, *healed))
-
-
-def _make_results(
-    slide: Slide,
-    classifier: Classifier,
-    method: Method,
-    plan: Plan,
-    folder: Path,
-    workers: int,
-    offset: int,
-    progress: Progress,
-) -> tuple[int, list[str]]:
-    """Write the results of all label sets; return the number of tiles, and what the user should know."""
-    describe_work(folder, source_of(slide))
-    picture, mpp = small_picture(slide, classifier.mpp)
-    found = survey(shrunk(picture, *slide.size(max(mpp, REDUCTION * classifier.mpp))))
-    if plan.kind == "image":
-        readers, tiles = segment_whole(slide, classifier, method, found, workers, progress)
-        scale = slide.mpp
-    else:
-        job = _job(slide, classifier, method, plan, found, folder, offset)
-        describe_work(folder, {"windows": sum(map(job.has_tissue, range(math.prod(job.grid.blocks))))})
-        segment_tiles(job, slide, classifier, workers, progress)
-        readers = {label_set.name: label_reader(job, label_set) for label_set in method.label_sets}
-        tiles, scale = len(job.tissue), classifier.mpp
-    overviews = shrunk(picture, *slide.size(max(mpp, slide.mpp * max(slide.height, slide.width) / OVERVIEW)))
-    about = results_of(folder), slide, scale, overviews, classifier.labels.caveat
-    results = [Results(*about, label_set) for label_set in method.label_sets]
-    write_side_by_side(results, readers, method.min_area, workers, progress)
-    return tiles, [f"{slide.path}: {note}" for note in input_notes(slide, classifier, found, plan)]
-
-
-def source_of(slide: Slide) -> dict[str, Any]:
-    """Return where a slide lies, and what of it is segmented."""
-    place = {"source": str(slide.path.absolute()), "height": slide.height, "width": slide.width}
-    return {**place, "frame": frame_of(slide)}
-
-
-def classes_of(method: Method) -> dict[str, Any]:
-    """Return the label sets, as far as looking at results needs them."""
-    return {"classes": {label_set.name: record_of_label_set(label_set) for label_set in method.label_sets}}
-
-
-def identity(slide: Slide, classifier: Classifier, method: Method, plan: Plan) -> dict[str, Any]:
+def made_with(slide: Slide, task: SlideTask, plan: Plan) -> dict[str, Any]:
     """Return all that the results depend on, as JSON can hold it."""
-    return {
+    method = task.method
+    facts = {
         "input": slide.path.name,
         **version_of(slide),
         "mpp": slide.mpp,
-        "classifier": classifier.identity,
         "label sets": [label_set.name for label_set in method.label_sets],
-        "CRF": {name: asdict(crf) for name, crf in method.crfs.items()},
         "kind": plan.kind,
         "maps": plan.maps,
         "batch size": method.batch_size,
         "smallest polygon": method.min_area,
-        "feather": method.feather,
-        "version": __version__,
+        **({"pen marks": "left out"} if method.leave_out_pen else {}),
     }
+    return {**facts, **facts_of(task.classifier, method.crfs)}
 
 
 def version_of(slide: Slide) -> dict[str, int]:
@@ -209,48 +158,18 @@ def version_of(slide: Slide) -> dict[str, int]:
     return {"bytes": file.st_size, "modified": file.st_mtime_ns}
 
 
-def check_unchanged(slide: Slide, run: Mapping[str, Any]) -> None:
+def check_unchanged(slide: Slide, facts: Mapping[str, Any]) -> None:
     """Raise InputError if a file is not the one any more that a run began with."""
-    if not version_of(slide).items() <= run.items():
+    if not version_of(slide).items() <= facts.items():
         raise InputError(f"{slide.path}: changed while it was read; run the same command again once it is complete")
 
 
-def frame_of(slide: Slide) -> dict[str, Any]:
-    """Return which part of the file's full resolution is segmented: outlines count from its corner."""
-    top, left = slide.corner
-    bounds = {"top": top, "left": left, "height": slide.height, "width": slide.width}
-    origin = "the scanned part (openslide.bounds), as QuPath shows it" if top or left else "the file's corner"
-    return {**bounds, "counted from": origin}
-
-
-def input_notes(slide: Slide, classifier: Classifier, found: Survey, plan: Plan) -> list[str]:
+def input_notes(slide: Slide, classifier: Classifier, tissue_map: TissueMap, plan: Plan) -> list[str]:
     """Return what about an input may not be as the user believes."""
-    notes = survey_notes(found, plan.tiles)
+    notes = tissue_notes(tissue_map, plan.tiles)
     if slide.mpp > 2 * classifier.mpp:
         notes.append(
             f"at {slide.mpp:.3g} mpp, it is enlarged {slide.mpp / classifier.mpp:.1f} times for the classifier, which "
             f"was trained at {classifier.mpp:.2f} mpp: expect little of it"
         )
-    return notes
-
-
-def _job(
-    slide: Slide, classifier: Classifier, method: Method, plan: Plan, found: Survey, folder: Path, offset: int
-) -> SlideJob:
-    grid = SlideGrid(*slide.size(classifier.mpp), classifier.tile, offset=offset)
-    job = SlideJob(
-        grid=grid,
-        tissue=tiles_with_tissue(grid, found.tissue),
-        batch_size=method.batch_size,
-        label_sets=method.label_sets,
-        crfs=method.crfs,
-        scale=classifier.mpp,
-        thresholds=classifier.thresholds,
-        folder=folder / "work",
-        feather=method.feather,
-        maps=plan.maps,
-        glass=found.threshold,
-    )
-    if found.blank.any():
-        write_picture(job.blank_file, found.blank.astype(np.uint8))
-    return job
+    return [f"{slide.path}: {note}" for note in notes]

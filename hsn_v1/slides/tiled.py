@@ -31,45 +31,59 @@ from ..hsn_v1 import adjust_each, localise_and_adjust, winners
 from ..io.writing import write_bytes, write_picture
 from ..labels import LabelSet
 from ..parallel import classifier_threads, outside_garbage_collection, side_by_side, worker_pool
-from ..progress import Progress
+from ..progress import Progress, no_progress
 from ..tiles import TileGrid, Window
 from .grid import SlideGrid
-from .job import SlideJob, no_tissue, read_batch
-from .tissue import paint_blank
+from .job import LabelMaps, SlideJob, label_reader, no_tissue, read_batch
+from .results_folder import describe_work, work_of
+from .tissue import paint_blank, tiles_with_tissue
 
 if TYPE_CHECKING:
     from ..slide_io.slide import Slide
-
-
-def thumbnail(slide: Slide, mpp: float, chunk: int = 128) -> np.ndarray:
-    """Read a whole slide at a small scale, a chunk at a time, since it may have no small level.
-
-    Parameters
-    ----------
-    slide : Slide
-    mpp : float
-    chunk : int
-        Side of what is read at once, in px at `mpp`.
-
-    Returns
-    -------
-    ndarray of shape (H, W, 3), uint8
-    """
-    frame = Window(0, 0, *slide.size(mpp))
-    picture = np.empty((frame.height, frame.width, 3), np.uint8)
-    for top in range(0, frame.height, chunk):
-        for left in range(0, frame.width, chunk):
-            part = Window(top, left, chunk, chunk).overlap(frame)
-            picture[part.within(frame)] = slide.read(part, mpp)
-    return picture
+    from .plan import Plan, SlideTask
+    from .tissue import TissueMap
 
 
 def warm_up(crf: bool) -> None:
-    """Load what refines windows, in a worker; see `workers.start_workers`."""
+    """Load what refines windows, in a worker; see `parallel.start_workers`."""
     cv2.setNumThreads(1)  # there is a process for each core
     if crf:
         with outside_garbage_collection():
             load_compiled()
+
+
+def segment_by_tiles(slide: Slide, task: SlideTask, plan: Plan, tissue_map: TissueMap) -> LabelMaps:
+    """Segment a slide at the classifier's scale, or go on where an earlier run was killed.
+
+    Parameters
+    ----------
+    slide : Slide
+        Opened.
+    task : SlideTask
+    plan : Plan
+    tissue_map : TissueMap
+        Only tiles with tissue are classified; what else is blank is painted white.
+    """
+    classifier, method = task.classifier, task.method
+    grid = SlideGrid(*slide.size(classifier.mpp), classifier.tile)
+    job = SlideJob(
+        grid=grid,
+        tissue=tiles_with_tissue(grid, tissue_map.tissue),
+        batch_size=method.batch_size,
+        label_sets=method.label_sets,
+        crfs=method.crfs,
+        scale=classifier.mpp,
+        thresholds=classifier.thresholds,
+        folder=work_of(task.folder),
+        maps=plan.maps,
+        glass=tissue_map.threshold,
+    )
+    if tissue_map.blank.any():
+        write_picture(job.blank_file, tissue_map.blank)
+    describe_work(task.folder, {"windows": sum(map(job.has_tissue, range(math.prod(grid.blocks))))})
+    segment_tiles(job, slide, classifier, task.workers, task.progress)
+    readers = {label_set.name: label_reader(job, label_set) for label_set in method.label_sets}
+    return LabelMaps(readers, classifier.mpp, len(job.tissue))
 
 
 def segment_tiles(
@@ -77,7 +91,7 @@ def segment_tiles(
     slide: Slide,
     classifier: Classifier,
     workers: int,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = no_progress,
 ) -> None:
     """Classify the tiles and refine the windows that are left to do.
 
@@ -95,7 +109,7 @@ def segment_tiles(
     needed, blocks = set(), [block for block in range(math.prod(job.grid.blocks)) if job.has_tissue(block)]
     for block in blocks:
         if not job.is_refined(block):
-            batches = job.places(job.window(block)) // job.batch_size
+            batches = job.positions(job.with_halo(block)) // job.batch_size
             waiting.setdefault(int(batches.max()), []).append(block)
             needed.update(batches.tolist())
     missing = {number for number in needed if not job.is_classified(number)}
@@ -116,7 +130,7 @@ def segment_tiles(
                     left -= len(job.batch(number))
                     progress("tiles", total - left, total)
                 for block in waiting.get(number, ()):
-                    yield block, reader.submit(_read, slide, job, job.window(block).grown(BACKGROUND_REACH))
+                    yield block, reader.submit(_read, slide, job, job.with_halo(block).grown(BACKGROUND_REACH))
 
         def refine(ready: tuple[int, Future]) -> Future:
             block, pixels = ready
@@ -162,7 +176,7 @@ def _read(slide: Slide, job: SlideJob, window: Window) -> tuple[np.ndarray, np.n
 
 @lru_cache(maxsize=1)
 def _blank(path: Path, modified: int) -> np.ndarray:
-    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(bool)
+    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
 
 
 def classify_batch(job: SlideJob, number: int, images: np.ndarray, classifier: Classifier) -> None:
@@ -190,8 +204,8 @@ def _read_batch_once(path: Path, modified: int) -> tuple[np.ndarray, np.ndarray,
     return read_batch(path)
 
 
-def _classified_tile(job: SlideJob, place: int) -> ClassifiedTiles:
-    number, index = divmod(place, job.batch_size)
+def _classified_tile(job: SlideJob, position: int) -> ClassifiedTiles:
+    number, index = divmod(position, job.batch_size)
     file = job.batch_file(number)
     scores, outputs, cams = _read_batch_once(file, file.stat().st_mtime_ns)
     coarse = np.zeros((1, scores.shape[1], *cams.shape[2:]), np.float32)
@@ -212,9 +226,9 @@ def refine_block(job: SlideJob, number: int, image: np.ndarray, white: np.ndarra
     white : ndarray of shape (h, w), bool
         Where these are blank.
     """
-    block, kept, window = job.grid.block_window(number), job.covered(number), job.window(number)
+    block, kept, window = job.grid.block_window(number), job.covered(number), job.with_halo(number)
     around = window.grown(BACKGROUND_REACH)
-    tiles = {place: job.grid.tile_window(job.order[place]) for place in job.places(window).tolist()}
+    tiles = {position: job.grid.tile_window(job.order[position]) for position in job.positions(window).tolist()}
     picture = np.ascontiguousarray(image[window.within(around)])
 
     covered = np.zeros(picture.shape[:2], bool)
@@ -225,7 +239,8 @@ def refine_block(job: SlideJob, number: int, image: np.ndarray, white: np.ndarra
     blank = ~covered | white[window.within(around)]
     for label_set in job.label_sets:
         averaged = maps.pop(label_set.name)
-        averaged[label_set.codes.index(label_set.background or label_set.other), ~covered] = 1
+        if stand_in := label_set.background or label_set.other:  # without either, no class is likelier there
+            averaged[label_set.codes.index(stand_in), ~covered] = 1
         refined = winners(job.crfs[label_set.name](averaged, picture, lattice=lattice))
         refined[blank] = no_tissue(label_set)
         labels = np.full((block.height, block.width), no_tissue(label_set), np.uint8)
@@ -237,11 +252,11 @@ def _averaged_maps(
     job: SlideJob, tiles: Mapping[int, Window], image: np.ndarray, around: Window, window: Window
 ) -> dict[str, np.ndarray]:
     """Return the adjusted maps of each label set in a window, averaged before or after the adjustment."""
-    weights, seen = tile_weights(job.grid, job.feather), {place: around.overlap(tile) for place, tile in tiles.items()}
-    weight = np.zeros((1, window.height, window.width), np.float32)
+    seen = {position: around.overlap(tile) for position, tile in tiles.items()}
+    times = np.zeros((window.height, window.width), np.float32)  # that a pixel is in a tile
     for tile in tiles.values():
-        add_tile(weight, weights[np.newaxis], tile, window)
-    weight[weight == 0] = 1
+        times[tile.overlap(window).within(window)] += 1
+    times[times == 0] = 1
 
     def blank(label_set: LabelSet) -> np.ndarray:
         return np.zeros((len(label_set), window.height, window.width), np.float32)
@@ -250,24 +265,24 @@ def _averaged_maps(
 
         def average_cams(label_set: LabelSet) -> np.ndarray:
             total = blank(label_set)
-            for place, tile in tiles.items():
-                cams = localise(_classified_tile(job, place), label_set, seen[place].relative_to(tile))
-                cams *= weights[seen[place].within(tile)]
-                add_tile(total, cams, seen[place], window)
-            return total / weight
+            for position, tile in tiles.items():
+                part = seen[position]
+                add_tile(
+                    total, localise(_classified_tile(job, position), label_set, part.relative_to(tile)), part, window
+                )
+            return total / times
 
         picture = np.ascontiguousarray(image[window.within(around)])
         return {label_set.name: maps for label_set, _, maps in adjust_each(picture, job.label_sets, average_cams)}
     totals = {label_set.name: blank(label_set) for label_set in job.label_sets}
-    for place, tile in tiles.items():
-        part, picture = seen[place], np.ascontiguousarray(image[seen[place].within(around)])
-        classified = _classified_tile(job, place)
+    for position, tile in tiles.items():
+        part = seen[position]
+        picture, classified = np.ascontiguousarray(image[part.within(around)]), _classified_tile(job, position)
         for label_set, _, adjusted in localise_and_adjust(picture, classified, job.label_sets, part.relative_to(tile)):
-            adjusted *= weights[part.within(tile)]
             add_tile(totals[label_set.name], adjusted, part, window)
-    for each in chain.from_iterable(totals.values()):
-        if each.any():  # most classes have no mass, and their memory need not even be there
-            each /= weight[0]
+    for total in chain.from_iterable(totals.values()):
+        if total.any():  # most classes have no mass, and their memory need not even be there
+            total /= times
     return totals
 
 
@@ -276,23 +291,3 @@ def add_tile(total: np.ndarray, maps: np.ndarray, tile: Window, window: Window) 
     shared = tile.overlap(window)
     for c in np.flatnonzero(maps.max(axis=(1, 2))):  # most classes have no mass
         total[(c, *shared.within(window))] += maps[(c, *shared.within(tile))]
-
-
-def tile_weights(grid: SlideGrid, feather: bool) -> np.ndarray:
-    """Return how much each pixel of a tile counts where tiles overlap.
-
-    Parameters
-    ----------
-    grid : SlideGrid
-    feather : bool
-        Falling linearly towards the borders, over as much as neighbours overlap; else all alike.
-
-    Returns
-    -------
-    ndarray of shape (tile, tile), float32, above 0 and at most 1
-    """
-    if not feather:
-        return np.ones((grid.tile, grid.tile), np.float32)
-    ramp = np.minimum(1, (np.arange(grid.tile) + 0.5) / (grid.tile - grid.step))
-    side = np.minimum(ramp, ramp[::-1])
-    return np.outer(side, side).astype(np.float32)

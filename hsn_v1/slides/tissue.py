@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import binary_dilation, uniform_filter
@@ -13,6 +13,7 @@ from skimage.morphology import remove_small_objects
 from ..slide_io.pixel_grids import nearest, touched
 from ..tiles import Window
 from .grid import SlideGrid
+from .pen_marks import PenMarks, find_pen_marks
 
 REDUCTION = 8  #: how many times smaller than the classifier's scale the picture is in which tissue is sought
 GLASS = 240  #: mean of R, G and B that is bare glass in any slide: the brightness of `adjust.background_map`
@@ -32,9 +33,13 @@ MANY_TILES = 9  #: tiles from which on an input is expected to show some glass
 DARK = 50  #: brightness that most of a slide in bright field exceeds
 
 
+#: Values of `TissueMap.blank`: seen as it is; white where it is bright as glass, or black; white.
+SEEN, BARE, LEFT_OUT = 0, 1, 2
+
+
 @dataclass(frozen=True)
-class Survey:
-    """What a small picture shows of a slide.
+class TissueMap:
+    """Where a slide has tissue, found in a small picture of it.
 
     Attributes
     ----------
@@ -45,12 +50,18 @@ class Survey:
         Brightness of bare glass, in 0..255, if there is enough to measure it.
     brightness : float
         Median over what was scanned.
+    pen : PenMarks or None
+        Marks on the slide; None if there are none.
+    pen_left_out : bool
+        Whether these are no tissue.
     """
 
     tissue: np.ndarray
     padding: np.ndarray
     glass: float | None
     brightness: float
+    pen: PenMarks | None = None
+    pen_left_out: bool = False
 
     @property
     def threshold(self) -> float:
@@ -64,12 +75,15 @@ class Survey:
 
     @property
     def blank(self) -> np.ndarray:
-        """What is neither tissue nor recognised as background by stage 3, (h, w) bool: see `paint_blank`."""
-        return ~self.tissue if self.glass_is_dark else self.padding
+        """What is to be painted white, (h, w) uint8, as stage 3 would not take it for background: see `paint_blank`."""
+        blank = np.where(~self.tissue if self.glass_is_dark else self.padding, np.uint8(BARE), np.uint8(SEEN))
+        if self.pen and self.pen_left_out:
+            blank[self.pen.where] = LEFT_OUT
+        return blank
 
 
-def survey(picture: np.ndarray) -> Survey:
-    """Find tissue, bare glass, and what was not scanned.
+def find_tissue(picture: np.ndarray, leave_out_pen: bool = False) -> TissueMap:
+    """Find tissue, bare glass, pen marks, and what was not scanned.
 
     Where in doubt it is tissue, as what is skipped is lost: tissue is all that is darker than glass, but for specks.
     Glass is brighter than 240, as in stage 3, or than the slide's own glass less a margin. That is the median of what
@@ -80,16 +94,21 @@ def survey(picture: np.ndarray) -> Survey:
     ----------
     picture : ndarray of shape (h, w, 3), uint8
         At `REDUCTION` times the classifier's mpp.
+    leave_out_pen : bool
+        Take pen marks for no tissue.
     """
     padding = _padding(picture)
     brightness = picture.mean(axis=-1, dtype=np.float32)
     scanned = brightness[~padding]
     median = float(np.median(scanned)) if scanned.size else 255.0
-    found = Survey(np.zeros_like(padding), padding, _glass(picture, brightness, padding), median)
-    tissue = (brightness < found.threshold) & ~padding
+    bare = TissueMap(np.zeros_like(padding), padding, _glass(picture, brightness, padding), median)
+    tissue = (brightness < bare.threshold) & ~padding
     if not tissue.all() and tissue.size >= 4 * SPECK:
         tissue = remove_small_objects(tissue, max_size=SPECK - 1, connectivity=2)
-    return Survey(tissue, padding, found.glass, median)
+    pen = find_pen_marks(picture, tissue) if median >= DARK else None
+    if not (pen and pen.colours):
+        return replace(bare, tissue=tissue)
+    return replace(bare, tissue=tissue & ~pen.where if leave_out_pen else tissue, pen=pen, pen_left_out=leave_out_pen)
 
 
 def _padding(picture: np.ndarray) -> np.ndarray:
@@ -115,7 +134,7 @@ def _glass(picture: np.ndarray, brightness: np.ndarray, padding: np.ndarray) -> 
     return float(np.median(brightness[glass])) if glass.sum() >= LEAST_GLASS * scanned.sum() else None
 
 
-def survey_notes(found: Survey, tiles: int) -> list[str]:
+def tissue_notes(found: TissueMap, tiles: int) -> list[str]:
     """Return what about an input of so many tiles may not be as the user believes."""
     notes, scanned = [], max(1, (~found.padding).sum())
     share = found.tissue.sum() / scanned
@@ -129,8 +148,14 @@ def survey_notes(found: Survey, tiles: int) -> list[str]:
         notes.append(f"{100 * share:.1f} % of it counts as tissue: if it has bare glass, that was not recognised")
     if found.glass_is_dark:
         notes.append(
-            f"its bare glass has a brightness of {found.glass:.0f}, less than {GLASS}: what is at least "
-            f"{found.threshold:.0f} counts as glass"
+            f"its bare glass has a brightness of {found.glass:.4g}, less than {GLASS}: what is at least "
+            f"{found.threshold:.4g} counts as glass"
+        )
+    if found.pen:
+        fate = "left out" if found.pen_left_out else "taken for tissue, unless pen marks are to be left out"
+        notes.append(
+            f"flat {' and '.join(found.pen.colours)} areas look like pen marks, {100 * found.pen.share:.1f} % of what "
+            f"is darker than glass: they are {fate}"
         )
     return notes
 
@@ -164,7 +189,7 @@ def tiles_with_tissue(grid: SlideGrid, tissue: np.ndarray, least: float = TILE_T
 
 
 def paint_blank(image: np.ndarray, window: Window, frame: Window, blank: np.ndarray, threshold: float) -> np.ndarray:
-    """Paint white, in place, what was not scanned and glass that stage 3 would not recognise; tell where that is.
+    """Paint white, in place, what stage 3 would not take for background though it is none of the tissue; return where.
 
     Parameters
     ----------
@@ -172,18 +197,19 @@ def paint_blank(image: np.ndarray, window: Window, frame: Window, blank: np.ndar
         What a window shows.
     window, frame : Window
         The window, which may reach beyond the frame, and the frame that `blank` covers.
-    blank : ndarray of shape (h, w), bool
-        `Survey.blank`, which is coarse.
+    blank : ndarray of shape (h, w), uint8
+        `TissueMap.blank`, which is coarse.
     threshold : float
-        `Survey.threshold`: where `blank` is true, only pixels as bright as this, or black, are painted.
+        `TissueMap.threshold`: where `blank` is `BARE`, only pixels as bright as this, or black, are painted.
 
     Returns
     -------
     ndarray of shape (height, width), bool
     """
-    found = nearest(blank, window, frame)
-    if found.any():
+    blank = nearest(blank, window, frame)
+    white = blank == LEFT_OUT
+    if blank.any():
         smooth = uniform_filter(image.mean(axis=-1, dtype=np.float32), NOISE)
-        found = found & ((image <= PADDING_EDGE).all(axis=-1) | (smooth >= threshold))
-        image[found] = 255
-    return found
+        white |= (blank == BARE) & ((image <= PADDING_EDGE).all(axis=-1) | (smooth >= threshold))
+        image[white] = 255
+    return white

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..evaluate import tissue_shares
-from ..io.reading import line_of, read_table
+from ..io.reading import line_of
 from ..labels import LabelSet
+from ..slide_io.label_maps import read_areas
 from .cache import Cache, stamp
 from .entries import ODD_RECORD, Entry, failed_entry
 from .palette import safe_colours
@@ -42,15 +43,8 @@ def areas_of(entry: Entry, label_set: LabelSet, tables: Cache) -> dict[str, dict
 
 
 def _read_areas(path: Path) -> dict[str, dict[str, float]]:
-    rows = [row for row in read_table(path) if row["class"] and int(row["pixels"])]
-    return {
-        row["class"]: {
-            "pixels": int(row["pixels"]),
-            "mm2": float(row["mm2"]),
-            "share": float(row["share_of_tissue"]) if row["share_of_tissue"] else None,
-        }
-        for row in rows
-    }
+    areas = [area for area in read_areas(path) if area.code and area.pixels]
+    return {area.code: {"pixels": area.pixels, "mm2": area.mm2, "share": area.share} for area in areas}
 
 
 def _areas_of_image(entry: Entry, label_set: LabelSet) -> dict[str, dict[str, float]]:

@@ -1,37 +1,52 @@
-"""The page of the user's own images and slides."""
+"""The index of a folder of results: its page and its tables."""
 
+import csv
 import json
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from helpers import Page, links
 
 from hsn_v1.adp import FUNC, GLAS
 from hsn_v1.densecrf import CRF
 from hsn_v1.io.images import read_image
-from hsn_v1.show.html import Table
+from hsn_v1.io.run_json import record_of_label_set
 from hsn_v1.slide_io.label_maps import write_areas
-from hsn_v1.slides.index_page import write_inputs_page, write_reduced
-from hsn_v1.slides.plan import Method, Outcome
+from hsn_v1.slides import index_page
+from hsn_v1.slides.index_page import StatusTable, write_index
+from hsn_v1.slides.inputs import Input
+from hsn_v1.slides.results import write_reduced
+from hsn_v1.slides.results_folder import Outcome, write_record
 
 OTHER, GLAND = FUNC.indices(("Other", "G.O"))
 
 
 def segmented(out, name, labels, label_set=FUNC, reduced=True):
-    """Write what the page needs of an input's results, and return its outcome."""
+    """Write an input's results, as far as the index needs them, and return its outcome."""
     folder = out / name / label_set.name
     folder.mkdir(parents=True)
     write_areas(folder / "areas.csv", np.bincount(labels.ravel(), minlength=len(label_set) + 1), 0.5, label_set)
     if reduced:
         write_reduced(folder, np.full((*labels.shape, 3), 120, np.uint8), labels, label_set)
     facts = {"height": 40 * labels.shape[0], "width": 40 * labels.shape[1]}
+    record = {"source": str(out / name), "facts": facts, "notes": [f"note on {name}"], "finished": True}
+    write_record(out / name, {**record, "classes": {label_set.name: record_of_label_set(label_set)}})
     return Outcome(out / name, out / name, "done", "", facts, (f"note on {name}",), label_sets=(label_set,))
 
 
+def failed(out, name, reason, **options):
+    return Outcome(out / name, out / name, "failed", reason, **options)
+
+
 def page_of(out, outcomes, **options):
-    table = Table("", ["input", "reason"], [[one.source.name, one.reason] for one in outcomes], words=2)
-    write_inputs_page(out, outcomes, table, Method((FUNC,), {FUNC.name: CRF()}), "toy", **options)
+    assert write_index(out, outcomes, "toy", {FUNC.name: CRF()}, **options) == []
     return out / "index.html"
+
+
+def rows(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def cards(path):
@@ -41,8 +56,8 @@ def cards(path):
 def test_inputs_have_their_image_mask_shares_and_files(tmp_path):
     labels = np.full((6, 8), GLAND, np.uint8)
     labels[:, :4], labels[0] = OTHER, len(FUNC)  # the first row has no tissue
-    failed = Outcome(tmp_path / "<b>.svs", tmp_path / "<b>.svs", "failed", "<b>.svs: cut off")
-    path = page_of(tmp_path, [segmented(tmp_path, "a #1.svs", labels), failed], caveat="<i>no result</i>")
+    outcome = replace(segmented(tmp_path, "a #1.svs", labels), caveat="<i>no result</i>")
+    path = page_of(tmp_path, [outcome, failed(tmp_path, "<b>.svs", "<b>.svs: cut off")])
     assert all(links(path).values())
     assert {"a%20%231.svs/func/image.jpg", "a%20%231.svs/func/mask.png", "a%20%231.svs/func/areas.csv"} <= set(
         links(path)
@@ -75,7 +90,7 @@ def test_results_of_other_classifiers_have_their_own_classes(tmp_path):
 
 
 def test_without_results_there_is_no_gallery(tmp_path):
-    path = page_of(tmp_path, [Outcome(tmp_path / "a.svs", tmp_path / "a.svs", "failed", "a.svs: cut off")])
+    path = page_of(tmp_path, [failed(tmp_path, "a.svs", "a.svs: cut off")])
     found = Page(path)
     assert not [tag for tag, attributes in found.tags if attributes.get("class") == "gallery"]
     assert "Images" not in found.texts and "a.svs: cut off" in found.texts
@@ -95,3 +110,96 @@ def test_pixels_without_tissue_are_white_in_the_mask(tmp_path):
     write_reduced(tmp_path, np.zeros((6, 8, 3), np.uint8), labels, FUNC)
     mask, _ = read_image(tmp_path / "mask.png")
     assert (mask[0] == FUNC.colours["G.O"]).all() and (mask[1:] == 255).all()
+
+
+# --- Tables -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["b.svs", "d\udcff.svs", "=b, c", "new\nline.svs"])
+def test_failures_stay_until_the_input_is_tried_again(tmp_path, name):
+    labels = np.full((6, 8), GLAND, np.uint8)
+    page_of(tmp_path, [failed(tmp_path, name, "cut off", columns={"patient": "P1"})])
+    page_of(tmp_path, [segmented(tmp_path, "a.svs", labels)])
+    page = Page(page_of(tmp_path, []))
+    found = [(row["status"], row["reason"], row["patient"]) for row in rows(tmp_path / "segmented.csv")]
+    assert sorted(found) == [("done before", "", ""), ("failed", "cut off", "P1")]
+    assert any("cut off" in text for text in page.texts)
+    page_of(tmp_path, [failed(tmp_path, name, "still cut off")])
+    assert sorted(row["reason"] for row in rows(tmp_path / "segmented.csv")) == ["", "still cut off"]
+    page_of(tmp_path, [segmented(tmp_path, name, labels)])
+    page_of(tmp_path, [])
+    assert [row["reason"] for row in rows(tmp_path / "segmented.csv")] == ["", ""]
+
+
+def test_results_that_could_not_be_made_again_say_so_until_they_are(tmp_path):
+    outcome = segmented(tmp_path, "a.svs", np.full((6, 8), GLAND, np.uint8))
+    for outcomes in ([failed(tmp_path, "a.svs", "cut off")], []):
+        page_of(tmp_path, outcomes)
+        (row,) = rows(tmp_path / "segmented.csv")
+        assert (row["status"], row["reason"]) == ("done before", "not segmented again: cut off")
+    page_of(tmp_path, [outcome])
+    assert rows(tmp_path / "segmented.csv")[0]["reason"] == ""
+
+
+def test_a_folder_that_was_empty_is_no_failure_once_it_has_images(tmp_path):
+    page_of(tmp_path, [failed(tmp_path, "slides", "no images")])
+    page_of(tmp_path, [replace(failed(tmp_path, "a.svs", "cut off"), source=tmp_path / "slides" / "a.svs")])
+    assert [row["reason"] for row in rows(tmp_path / "segmented.csv")] == ["cut off"]
+
+
+@pytest.mark.parametrize("content", [b"input,other\na,b\n", b"\xff\xfe", b"", b"input;reason\na;b\n"])
+def test_a_table_of_something_else_is_replaced(tmp_path, content):
+    (tmp_path / "segmented.csv").write_bytes(content)
+    page_of(tmp_path, [failed(tmp_path, "a.svs", "cut off")])
+    assert [row["reason"] for row in rows(tmp_path / "segmented.csv")] == ["cut off"]
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """Let tables be held by another program, as on Windows; return the names of those that are."""
+    names, write = set(), index_page.write_bytes
+
+    def refused(path, content):
+        if path.name in names:
+            raise PermissionError(13, "Permission denied", str(path))
+        write(path, content)
+
+    monkeypatch.setattr(index_page, "write_bytes", refused)
+    return names
+
+
+def test_a_table_that_another_program_holds_is_noted_and_the_page_is_written(tmp_path, held):
+    held.add("segmented.csv")
+    (note,) = write_index(tmp_path, [failed(tmp_path, "a.svs", "cut off")], "toy", {})
+    assert note.startswith(f"{tmp_path / 'segmented.csv'}: cannot be replaced (Permission denied); close it")
+    assert (tmp_path / "index.html").exists()
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    names = ["a.svs", "=b, c", "d\ud800.svs", "e"]  # a formula, to a spreadsheet; and no Unicode
+    return [Input(tmp_path / name, name, columns={"patient": f"P{i}"}) for i, name in enumerate(names)]
+
+
+def test_each_change_is_in_the_table_of_states_at_once(inputs, tmp_path):
+    table = StatusTable(tmp_path / "status.csv", inputs, pytest.fail)
+    assert [row["status"] for row in rows(table.path)] == ["waiting"] * 4
+    item = inputs[1]
+    table(Outcome(item.path, tmp_path / item.name, "running", where="process 1 on node1"))
+    row = rows(table.path)[1]
+    assert (row["status"], row["where"], row["patient"]) == ("running", "process 1 on node1", "P1")
+    table(Outcome(item.path, tmp_path / item.name, "failed", "damaged", {"tiles": 7}, ("a", "b")))
+    row = rows(table.path)[1]
+    assert row["where"] == "process 1 on node1" and row["reason"] == "damaged" and row["path"] == str(item.path)
+    assert (row["tiles"], row["notes"]) == ("7", "a b")
+
+
+def test_work_goes_on_while_another_program_holds_the_table_of_states(inputs, tmp_path, held):
+    held.add("status.csv")
+    notes = []
+    table = StatusTable(tmp_path / "status.csv", inputs, notes.append)
+    table(Outcome(inputs[0].path, tmp_path / inputs[0].name, "done"))
+    assert len(notes) == 1 and notes[0].startswith(f"{table.path}: cannot be written (Permission denied)")
+    held.clear()
+    table(Outcome(inputs[3].path, tmp_path / inputs[3].name, "done"))
+    assert [row["status"] for row in rows(table.path)] == ["done", "waiting", "waiting", "done"]

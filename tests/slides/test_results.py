@@ -242,22 +242,27 @@ def test_label_sets_are_outlined_side_by_side(tmp_path):
 
 def test_results_are_written_side_by_side_and_all_stop_where_one_fails():
     class Stub:
-        def __init__(self, label_set, write):
-            self.label_set, self.rows, self.write = label_set, 10, write
+        rows = 10
+
+        def __init__(self, writes):
+            self.writes = dict(zip(("morph", "func"), writes, strict=True))
+
+        def write(self, label_set, step):
+            self.writes[label_set.name](step)
 
     def write(*writes, threads=2):
-        each, calls = [Stub(*one) for one in zip((MORPH, FUNC), writes, strict=True)], []
-        results.write_side_by_side(each, {"morph": "m", "func": "f"}, 0, threads, lambda *call: calls.append(call))
+        calls = []
+        results.write_results(Stub(writes), (MORPH, FUNC), threads, lambda *call: calls.append(call))
         return calls
 
-    def four(read, area, step):
+    def four(step):
         step(4)
 
-    def on_and_on(read, area, step):
+    def on_and_on(step):
         while True:
             step(1)
 
-    def fail(read, area, step):
+    def fail(step):
         raise InputError("no room")
 
     assert sorted(write(four, four)) == [("rows", 4, 20), ("rows", 8, 20)] == write(four, four, threads=1)

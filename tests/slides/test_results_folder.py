@@ -2,7 +2,6 @@ import pytest
 
 from hsn_v1.errors import InputError
 from hsn_v1.slides.results_folder import (
-    claim,
     damage,
     finish,
     give_up,
@@ -10,6 +9,7 @@ from hsn_v1.slides.results_folder import (
     read_record,
     records,
     results_of,
+    take_up,
     write_record,
 )
 
@@ -25,7 +25,7 @@ def write_results(folder, text):
 
 
 def complete(folder, run, text):
-    assert claim(folder, run, force=True) is None
+    assert take_up(folder, run, force=True) is None
     for name in run["label sets"]:
         write_results(results_of(folder) / name, text)
     finish(folder, {**run, "notes": []})
@@ -37,11 +37,11 @@ def contents(folder):
 
 def test_results_are_there_once_they_are_complete(tmp_path):
     folder = tmp_path / "a.png"
-    assert claim(folder, RUN, force=False) is None
+    assert take_up(folder, RUN, force=False) is None
     assert records(tmp_path) == {}
     complete(folder, RUN, "new")
     assert sorted(path.name for path in folder.iterdir()) == ["morph", "run.json"]
-    assert claim(folder, RUN, force=False) == {**RUN, "notes": [], "finished": True} == records(tmp_path)[folder]
+    assert take_up(folder, RUN, force=False) == {**RUN, "notes": [], "finished": True} == records(tmp_path)[folder]
 
 
 def test_results_of_another_run_stay_unless_they_are_replaced_by_complete_ones(tmp_path):
@@ -49,9 +49,9 @@ def test_results_of_another_run_stay_unless_they_are_replaced_by_complete_ones(t
     complete(folder, RUN, "old")
     before = contents(folder)
     with pytest.raises(InputError, match=r"holds results of another run \(mpp: 0\.5, now 0\.25\)"):
-        claim(folder, OTHER, force=False)
+        take_up(folder, OTHER, force=False)
     assert contents(folder) == before
-    assert claim(folder, OTHER, force=True) is None
+    assert take_up(folder, OTHER, force=True) is None
     assert {name: text for name, text in contents(folder).items() if not name.startswith("work")} == before
     complete(folder, OTHER, "new")
     assert contents(folder)["func/areas.csv"] == "new" and "morph/areas.csv" not in contents(folder)
@@ -59,24 +59,24 @@ def test_results_of_another_run_stay_unless_they_are_replaced_by_complete_ones(t
 
 def test_a_run_that_was_killed_is_resumed_by_the_same_and_begun_anew_by_another(tmp_path):
     folder = tmp_path / "a.png"
-    claim(folder, RUN, force=False)
+    take_up(folder, RUN, force=False)
     tile = folder / "work" / "tiles" / "000000.npz"
     for run, force, kept in ((RUN, False, True), (OTHER, False, False), (OTHER, True, False)):
         tile.parent.mkdir(exist_ok=True, parents=True)
         tile.write_text("scores")
         (tile.parent / ".1.npz.2.part").write_text("half of it")
-        assert claim(folder, run, force) is None
+        assert take_up(folder, run, force) is None
         assert tile.exists() == kept and not list(folder.rglob("*.part"))
 
 
 def test_a_replacement_that_was_killed_is_resumed(tmp_path):
     folder = tmp_path / "a.png"
     complete(folder, RUN, "old")
-    claim(folder, OTHER, force=True)
+    take_up(folder, OTHER, force=True)
     (folder / "work" / "tile").write_text("scores")
-    assert claim(folder, OTHER, force=False) is None
+    assert take_up(folder, OTHER, force=False) is None
     assert (folder / "work" / "tile").exists()
-    assert claim(folder, RUN, force=False)["finished"]
+    assert take_up(folder, RUN, force=False)["finished"]
     assert not (folder / "work").exists()
 
 
@@ -84,33 +84,33 @@ def test_a_replacement_that_was_killed_is_resumed(tmp_path):
 def test_results_that_were_moving_up_go_on_moving(tmp_path, moved):
     folder = tmp_path / "a.png"
     complete(folder, RUN, "old")
-    claim(folder, OTHER, force=True)
+    take_up(folder, OTHER, force=True)
     write_results(results_of(folder) / "func", "new")
     write_record(results_of(folder), {**OTHER, "finished": True})
     write_record(folder / "work", {**OTHER, "complete": True})
     if moved:
         (results_of(folder) / "func").rename(folder / "func")
-    assert claim(folder, OTHER, force=False)["mpp"] == 0.25
+    assert take_up(folder, OTHER, force=False)["mpp"] == 0.25
     assert contents(folder)["func/areas.csv"] == "new" and "morph/areas.csv" not in contents(folder)
 
 
 def test_what_never_succeeded_holds_nobodys_results(tmp_path):
     folder = tmp_path / "a.png"
-    claim(folder, RUN, force=False)
+    take_up(folder, RUN, force=False)
     give_up(folder)
     assert not folder.exists()
-    claim(folder, RUN, force=False)
+    take_up(folder, RUN, force=False)
     (folder / "work" / "tile").write_text("scores")
     give_up(folder)
     assert (folder / "work" / "tile").exists()
-    assert claim(folder, OTHER, force=False) is None
+    assert take_up(folder, OTHER, force=False) is None
 
 
 def test_giving_up_leaves_earlier_results(tmp_path):
     folder = tmp_path / "a.png"
     complete(folder, RUN, "old")
     before = contents(folder)
-    claim(folder, OTHER, force=True)
+    take_up(folder, OTHER, force=True)
     give_up(folder)
     assert contents(folder) == before
 
@@ -125,12 +125,12 @@ def test_results_that_lack_a_file_are_made_anew(tmp_path, name, damaging):
     file.unlink() if damaging == "unlink" else file.write_text("")
     assert damage(folder).endswith("is missing or empty")
     with pytest.raises(InputError, match="holds results of another run"):
-        claim(folder, OTHER, force=False)
-    assert claim(folder, RUN, force=False) is None
+        take_up(folder, OTHER, force=False)
+    assert take_up(folder, RUN, force=False) is None
     write_results(results_of(folder) / "morph", "new")
     finish(folder, RUN)
     assert damage(folder) == "" and contents(folder)["morph/areas.csv"] == "new"
-    assert claim(folder, RUN, force=False)["finished"]
+    assert take_up(folder, RUN, force=False)["finished"]
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -140,20 +140,20 @@ def test_results_whose_record_is_damaged_are_made_anew(tmp_path, force):
     (folder / "run.json").write_text("")
     (folder / ".run.json.0.1.part").write_text("{")
     assert damage(folder) == f"{folder / 'run.json'}: cannot be read"
-    assert claim(folder, OTHER, force) is None
+    assert take_up(folder, OTHER, force) is None
 
 
 def test_leftovers_of_runs_are_not_files_of_somebody_else(tmp_path):
     for name in (".claim.1", ".run.json.0.1.part"):
         (tmp_path / name).touch()
-    assert claim(tmp_path, RUN, force=False) is None
+    assert take_up(tmp_path, RUN, force=False) is None
 
 
 def test_a_folder_with_other_files_is_not_touched(tmp_path):
     (tmp_path / "precious.txt").write_text("mine")
     for force in (False, True):
         with pytest.raises(InputError, match="has files that are no results"):
-            claim(tmp_path, RUN, force)
+            take_up(tmp_path, RUN, force)
     assert contents(tmp_path) == {"precious.txt": "mine"}
 
 

@@ -20,10 +20,12 @@ from PIL import Image
 from hsn_v1.__main__ import main
 from hsn_v1.adp import CLASSIFIER_MPP, FUNC, GLAS, MORPH
 from hsn_v1.hsn_v1 import segment_image
+from hsn_v1.io.locks import LockedError, locked
 from hsn_v1.io.writing import write_picture
 from hsn_v1.sets.settings import read_crfs
 from hsn_v1.slides import results
-from hsn_v1.slides import segment_slide as own_file
+from hsn_v1.slides import segment_slide as story
+from hsn_v1.slides.segment_many import once_free
 
 pytestmark = pytest.mark.slow
 
@@ -246,15 +248,15 @@ def test_a_file_that_never_succeeded_holds_nobodys_results(segment, tmp_path):
 def test_whatever_goes_wrong_with_an_input_is_its_failure(segment, tmp_path, capsys, monkeypatch):
     for name in ("a.png", "b.png", "c.png"):
         write_picture(tmp_path / name, tissue(1, 40, 40))
-    whole = own_file.survey
+    whole = story.find_tissue
     failures = iter([ZeroDivisionError("float division\nby zero"), MemoryError()])
 
-    def survey(picture):
+    def find_tissue(picture, leave_out_pen):
         if error := next(failures, None):
             raise error
-        return whole(picture)
+        return whole(picture, leave_out_pen)
 
-    monkeypatch.setattr(own_file, "survey", survey)
+    monkeypatch.setattr(story, "find_tissue", find_tissue)
     inputs = [tmp_path / name for name in ("a.png", "b.png", "c.png")]
     assert segment(*inputs, "--mpp", 1, "--out", tmp_path / "out", "--labels", "glas", "--workers", 1) == 1
     err = [line for line in capsys.readouterr().err.splitlines() if line.startswith("failed: ")]
@@ -393,3 +395,17 @@ def test_one_class_alone_covers_all_of_it(segment, tmp_path):
     write_picture(tmp_path / "a.png", np.full((40, 40, 3), 250, np.uint8))
     assert segment(tmp_path / "a.png", "--mpp", CLASSIFIER_MPP, "--out", tmp_path / "out", "--labels", "glas") == 0
     assert set(np.unique(label_map(tmp_path / "out" / "a.png", "glas", "a")).tolist()) <= set(range(len(GLAS)))
+
+
+def test_a_slide_waits_for_the_lock_of_a_worker_that_died_elsewhere(tmp_path):
+    (tmp_path / ".claim").write_text(json.dumps({"owner": "them", "host": "elsewhere", "pid": 1, "began": 0}))
+    checked = []
+
+    def task():
+        with locked(tmp_path, patience=0.5):
+            return "done"
+
+    assert once_free(task, lambda: checked.append(1), patience=30, pause=0.1) == "done"
+    assert checked  # so that a worker that has to end does not go on waiting
+    with locked(tmp_path), pytest.raises(LockedError, match=f"process {os.getpid()} on"):
+        once_free(task, patience=0.3, pause=0.1)

@@ -12,9 +12,9 @@ from hsn_v1.classify import classify
 from hsn_v1.densecrf import CRF
 from hsn_v1.errors import InputError
 from hsn_v1.slide_io.slide import Level, Slide, open_slide
-from hsn_v1.slides.in_memory import segment_windows
+from hsn_v1.slides.in_memory import segment_blocks
 from hsn_v1.slides.plan import FEW_TILES, Method, Plan, plan_for
-from hsn_v1.slides.results import small_picture
+from hsn_v1.slides.results import small_pictures, thumbnail
 from hsn_v1.slides.segment_slide import segment_slide
 from hsn_v1.tiles import Window
 
@@ -32,26 +32,26 @@ def image():
     return image
 
 
-def windows(image, histonet, crf):
-    """Segment an image at once and window by window, at 0.6 of the classifier's scale; return maps and progress."""
+def blocks(image, histonet, crf):
+    """Segment an image at once and block by block, at 0.6 of the classifier's scale; return maps and progress."""
     method = Method((MORPH, FUNC), {"morph": crf, "func": crf})
     ((_, _, tiles),) = classify([(None, image)], histonet, 0.6)
     calls = []
-    whole = segment_windows(image, tiles, method, 1)
-    parts = segment_windows(image, tiles, method, 1, lambda *numbers: calls.append(numbers), whole=0, block=40)
+    whole = segment_blocks(image, tiles, method, 1)
+    parts = segment_blocks(image, tiles, method, 1, lambda *numbers: calls.append(numbers), block=40)
     return whole, parts, calls
 
 
-def test_windows_make_what_the_whole_is_where_pixels_hardly_see_each_other(image, toy_histonet):
-    whole, parts, calls = windows(image, toy_histonet, CRF(1, 1e-9, 1, 1, 1e-9))
+def test_blocks_make_what_the_whole_is_where_pixels_hardly_see_each_other(image, toy_histonet):
+    whole, parts, calls = blocks(image, toy_histonet, CRF(1, 1e-9, 1, 1, 1e-9))
     for name, labels in whole.items():
         assert len(np.unique(labels)) > 1
         np.testing.assert_array_equal(parts[name], labels)
     assert calls == [("windows", number, 12) for number in range(1, 13)]
 
 
-def test_the_margin_of_windows_leaves_no_seam(image, toy_histonet):
-    whole, parts, _ = windows(image, toy_histonet, CRF(2, 10, 3, 30, 10))
+def test_the_halo_of_blocks_leaves_no_seam(image, toy_histonet):
+    whole, parts, _ = blocks(image, toy_histonet, CRF(2, 10, 3, 30, 10))
     for name, labels in whole.items():
         assert (parts[name] == labels).mean() > 0.99  # of noise, where many pixels are near to a tie
 
@@ -131,16 +131,24 @@ def test_outlines_count_from_the_corner_of_what_was_scanned(tmp_path, toy_histon
     assert "openslide.bounds" in frame["counted from"]
 
 
-def test_the_small_picture_is_read_once_and_each_pixel_of_the_slide_once(tmp_path, image, toy_histonet):
+def test_small_pictures_read_each_pixel_of_the_slide_once(tmp_path, image, toy_histonet):
     read = []
 
     def region(window):
         read.append(window)
         return image[window.within(Window(0, 0, 150, 110))]
 
-    picture, mpp = small_picture(Slide("memory", 1.0, (), (Level(150, 110, region),)), CLASSIFIER_MPP)
-    assert picture.shape == (150, 110, 3) and mpp == 1
+    pictures = small_pictures(Slide("memory", 1.0, (), (Level(150, 110, region),)), CLASSIFIER_MPP)
+    assert [picture.shape for picture in pictures] == [(15, 11, 3), (150, 110, 3)]
     assert sum(window.height * window.width for window in read) < 1.1 * 150 * 110
+
+
+def test_a_thumbnail_is_the_same_in_any_chunks(tmp_path):
+    Image.fromarray(np.random.default_rng(6).integers(0, 230, (300, 410, 3), np.uint8)).save(tmp_path / "a.png")
+    with open_slide(tmp_path / "a.png", CLASSIFIER_MPP) as slide:
+        small, large = (thumbnail(slide, 4 * CLASSIFIER_MPP, chunk) for chunk in (16, 1000))
+    assert small.shape == (75, 102, 3)
+    assert np.abs(small.astype(int) - large).max() <= 1
 
 
 def test_a_slide_is_opened_once(tmp_path, image, toy_histonet, monkeypatch):

@@ -15,8 +15,8 @@ from hsn_v1.io.writing import write_picture
 from hsn_v1.slide_io.slide import open_slide
 from hsn_v1.slides.grid import SlideGrid
 from hsn_v1.slides.job import SlideJob, label_reader
-from hsn_v1.slides.tiled import _averaged_maps, read_ahead, segment_tiles, thumbnail, tile_weights, warm_up
-from hsn_v1.slides.tissue import survey, tiles_with_tissue
+from hsn_v1.slides.tiled import _averaged_maps, read_ahead, segment_tiles, warm_up
+from hsn_v1.slides.tissue import find_tissue, tiles_with_tissue
 from hsn_v1.tiles import Window
 
 pytestmark = pytest.mark.slow
@@ -33,10 +33,10 @@ def textured(seed, *size):
 
 @pytest.fixture
 def make_job(tmp_path, toy_histonet):
-    def make(image, *, block=64, offset=0, label_sets=(MORPH, FUNC)):
+    def make(image, *, block=64, label_sets=(MORPH, FUNC)):
         write_picture(tmp_path / NAME, image)
-        grid = SlideGrid(*image.shape[:2], TILE, block, offset)
-        tissue = tiles_with_tissue(grid, survey(image).tissue)
+        grid = SlideGrid(*image.shape[:2], TILE, block)
+        tissue = tiles_with_tissue(grid, find_tissue(image).tissue)
         crfs = {label_set.name: CRFS[label_set.name] for label_set in label_sets}
         folder = tmp_path / f"work {len(list(tmp_path.glob('work*')))}"
         return SlideJob(grid, tissue, 3, label_sets, crfs, CLASSIFIER_MPP, toy_histonet.thresholds, folder)
@@ -66,30 +66,6 @@ def test_a_slide_of_one_tile_is_segmented_as_an_image(make_job, toy_histonet):
         np.testing.assert_array_equal(whole(job, label_set), expected[label_set.name].masks["CRF"])
 
 
-def test_weights_of_tiles_that_overlap():
-    grid = SlideGrid(100, 100, TILE)
-    assert (tile_weights(grid, feather=False) == 1).all()
-    weights = tile_weights(grid, feather=True)
-    np.testing.assert_allclose(weights[16, :8], (np.arange(8) + 0.5) / 8)
-    np.testing.assert_allclose(weights[0, 0], 1 / 256)
-    total = np.zeros((2 * TILE, 2 * TILE))
-    for top in (0, grid.step):
-        for left in (0, grid.step):
-            total[top : top + TILE, left : left + TILE] += weights
-    np.testing.assert_allclose(total[8:48, 8:48], 1)
-
-
-def test_feathering_changes_only_what_tiles_share(make_job, toy_histonet):
-    plain = make_job(textured(6, TILE, 80), label_sets=(MORPH,))
-    plain = replace(plain, crfs={"morph": CRF(1, 1e-9, 1, 1, 1e-9)})  # whose pixels hardly see each other
-    feathered = replace(plain, feather=True, folder=plain.folder.with_name("feathered"))
-    for job in (plain, feathered):
-        run(job, toy_histonet, workers=1)
-    differ = whole(plain, MORPH) != whole(feathered, MORPH)
-    shared = np.isin(np.arange(80), [*range(24, 32), *range(48, 56), *range(72, 80)])
-    assert differ[:, shared].any() and not differ[:, ~shared].any()
-
-
 def test_what_exists_is_not_made_again_and_the_rest_comes_out_the_same(make_job, toy_histonet):
     job = make_job(textured(1, 100, 150))
     run(job, toy_histonet, workers=2)
@@ -113,7 +89,7 @@ def test_a_batch_that_no_unfinished_window_needs_is_not_classified(make_job, toy
         job.batch_file(number).unlink()
     job.block_file(0, MORPH).unlink()
     run(job, toy_histonet, workers=1)
-    needed = set((job.places(job.window(0)) // job.batch_size).tolist())
+    needed = set((job.positions(job.with_halo(0)) // job.batch_size).tolist())
     assert {number for number in range(job.batches) if job.batch_file(number).exists()} == needed
     assert len(needed) < job.batches
 
@@ -135,13 +111,13 @@ def test_windows_are_no_larger_than_what_is_classified(make_job):
     job = make_job(image, block=200, label_sets=(MORPH,))
     reach = CRFS["morph"].reach
     assert job.tissue.tolist() == [0] and job.covered(0) == Window(0, 0, TILE, TILE)
-    assert job.window(0) == Window(0, 0, TILE + reach, TILE + reach)
+    assert job.with_halo(0) == Window(0, 0, TILE + reach, TILE + reach)
 
 
 def test_tiles_are_classified_as_the_blocks_need_them(make_job):
     job = make_job(textured(1, 150, 200))
     assert sorted(job.order.tolist()) == job.tissue.tolist()
-    needed = [set(job.places(job.window(block)).tolist()) for block in range(math.prod(job.grid.blocks))]
+    needed = [set(job.positions(job.with_halo(block)).tolist()) for block in range(math.prod(job.grid.blocks))]
     done = [max(set.union(*needed[: block + 1])) + 1 for block in range(len(needed))]
     assert done == [len(set.union(*needed[: block + 1])) for block in range(len(needed))]
     assert done[0] < len(job.tissue) / 3
@@ -219,23 +195,15 @@ def test_the_reader_cuts_the_same_map_anywhere(make_job, toy_histonet):
         )
 
 
-def test_places_are_of_tiles_with_tissue_only(make_job):
+def test_positions_are_of_tiles_with_tissue_only(make_job):
     image = np.full((100, 100, 3), 255, np.uint8)
     image[60:, 60:] = textured(5, 40, 40)
     job = make_job(image)
     window = Window(0, 0, 100, 100)
-    assert job.places(window).tolist() == list(range(len(job.tissue)))
-    assert not len(job.places(Window(0, 0, 10, 10)))
+    assert job.positions(window).tolist() == list(range(len(job.tissue)))
+    assert not len(job.positions(Window(0, 0, 10, 10)))
     corner = Window(90, 90, 10, 10)
-    assert set(job.tissue[job.places(corner)].tolist()) == set(job.grid.tiles_of(corner)) & set(job.tissue.tolist())
-
-
-def test_a_thumbnail_is_the_same_in_any_chunks(tmp_path):
-    write_picture(tmp_path / "a.png", textured(6, 300, 410))
-    with open_slide(tmp_path / "a.png", CLASSIFIER_MPP) as slide:
-        small, large = (thumbnail(slide, 4 * CLASSIFIER_MPP, chunk) for chunk in (16, 1000))
-    assert small.shape == (75, 102, 3)
-    assert np.abs(small.astype(int) - large).max() <= 1
+    assert set(job.tissue[job.positions(corner)].tolist()) == set(job.grid.tiles_of(corner)) & set(job.tissue.tolist())
 
 
 def test_reading_ahead_keeps_the_order_and_a_distance():

@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 from hsn_v1.adp import CLASSIFIER_MPP
 from hsn_v1.slide_io.slide import Level, Slide
 from hsn_v1.slides.grid import SlideGrid
-from hsn_v1.slides.tissue import Survey, paint_blank, survey, survey_notes, tiles_with_tissue
+from hsn_v1.slides.tissue import (
+    BARE,
+    LEFT_OUT,
+    SEEN,
+    TissueMap,
+    find_tissue,
+    paint_blank,
+    tiles_with_tissue,
+    tissue_notes,
+)
 from hsn_v1.tiles import Window
 
 RNG = np.random.default_rng(0)
@@ -32,29 +41,29 @@ def test_tissue_is_what_is_darker_than_glass_but_for_specks():
     small[40:43, 40:43] = 10
     expected = np.zeros((60, 60), bool)
     expected[5:20, 5:20] = True
-    np.testing.assert_array_equal(survey(small).tissue, expected)
+    np.testing.assert_array_equal(find_tissue(small).tissue, expected)
 
 
 @pytest.mark.parametrize("glass", [180, 205, 225, 245])
 @pytest.mark.parametrize("deviation", [0, 1, 1.5])
 def test_glass_of_any_brightness_is_told_from_tissue(glass, deviation):
-    found = survey(picture(glass, deviation))
+    found = find_tissue(picture(glass, deviation))
     assert found.glass == pytest.approx(glass, abs=1)
     assert found.threshold == pytest.approx(min(240, glass - 6), abs=1)
     assert (found.tissue == WHERE).mean() > 0.99
     assert found.glass_is_dark == (glass < 240)
-    (note, *_), expected = (*survey_notes(found, 1), ""), f"brightness of {found.glass:.0f}" if glass < 240 else ""
+    (note, *_), expected = (*tissue_notes(found, 1), ""), f"brightness of {found.glass:.4g}" if glass < 240 else ""
     assert expected in note
 
 
 def test_glass_with_a_tint_is_glass():
     tinted = picture(215)
     tinted[~WHERE] = (220, 215, 205)
-    assert (survey(tinted).tissue == WHERE).mean() > 0.99
+    assert (find_tissue(tinted).tissue == WHERE).mean() > 0.99
 
 
 def test_tissue_alone_has_no_glass():
-    found = survey(stained((120, 120)))
+    found = find_tissue(stained((120, 120)))
     assert found.glass is None and found.threshold == 240
     assert found.tissue.all() and not found.blank.any()
 
@@ -63,28 +72,28 @@ def test_tissue_alone_has_no_glass():
 def test_large_areas_of_black_and_white_were_not_scanned(padding):
     padded = np.full((200, 200, 3), padding, np.uint8)
     padded[50:150, 50:150] = picture(245)
-    found = survey(padded)
+    found = find_tissue(padded)
     scanned = np.zeros((200, 200), bool)
     scanned[50:150, 50:150] = True
     assert found.padding[:48].all() and not found.padding[53:147, 53:147].any()
     assert not found.tissue[~scanned].any() and found.tissue[70:110, 80:130].mean() > 0.99
-    assert "not scanned" in survey_notes(found, 1)[0]
+    assert "not scanned" in tissue_notes(found, 1)[0]
 
 
 def test_what_is_grey_and_dark_is_no_glass():
-    found = survey(np.full((100, 100, 3), 120, np.uint8))
+    found = find_tissue(np.full((100, 100, 3), 120, np.uint8))
     assert found.glass is None and found.tissue.all()
 
 
 def test_a_small_black_area_is_tissue():
     inked = picture(245)
     inked[30:40, 40:50] = 0
-    found = survey(inked)
+    found = find_tissue(inked)
     assert not found.padding.any() and found.tissue[30:40, 40:50].all()
 
 
 def test_a_slide_of_nothing_but_padding_has_no_tissue():
-    found = survey(np.zeros((100, 100, 3), np.uint8))
+    found = find_tissue(np.zeros((100, 100, 3), np.uint8))
     assert not found.tissue.any()
 
 
@@ -101,19 +110,19 @@ def test_a_slide_of_nothing_but_padding_has_no_tissue():
 def test_the_user_is_warned_where_almost_nothing_or_all_is_tissue(share, brightness, tiles, expected):
     tissue = np.zeros(1000, bool)
     tissue[: round(1000 * share)] = True
-    notes = survey_notes(Survey(tissue.reshape(10, 100), np.zeros((10, 100), bool), None, brightness), tiles)
+    notes = tissue_notes(TissueMap(tissue.reshape(10, 100), np.zeros((10, 100), bool), None, brightness), tiles)
     assert [expected in note for note in notes] == ([True] if expected else [])
 
 
 def test_fluorescence_is_dark():
     dark = RNG.poisson(6, (100, 100, 3)).astype(np.uint8)
     dark[40:60, 40:60, 2] = 200
-    (note,) = survey_notes(survey(dark), 1)
+    (note,) = tissue_notes(find_tissue(dark), 1)
     assert "fluorescence" in note
 
 
 def test_what_is_blank_is_painted_white_to_the_pixel():
-    blank = np.array([[True, False]])
+    blank = np.array([[BARE, SEEN]], np.uint8)
     image = np.full((40, 80, 3), 100, np.uint8)
     image[:, :20] = 205
     image[:10, :20] = 3
@@ -129,8 +138,20 @@ def test_what_is_blank_is_painted_white_to_the_pixel():
     assert (image[found] == 255).all() and (image[:, 20:] == 100).all()
 
 
+def test_what_is_left_out_is_painted_whatever_it_shows():
+    image = stained((20, 20))
+    frame = Window(0, 0, 20, 20)
+    white = paint_blank(image, frame, frame, np.array([[LEFT_OUT, SEEN]], np.uint8), 240)
+    assert white[:, :10].all() and not white[:, 10:].any() and (image[white] == 255).all()
+
+
+def test_glass_that_is_hardly_too_dark_is_told_in_numbers_that_differ():
+    (note,) = tissue_notes(TissueMap(np.eye(9, dtype=bool), np.zeros((9, 9), bool), 239 + 2 / 3, 240), 1)
+    assert "brightness of 239.7, less than 240: what is at least 233.7 counts as glass" in note
+
+
 def test_a_window_beyond_the_frame_continues_its_edge():
-    blank = np.array([[True], [False]])
+    blank = np.array([[BARE], [SEEN]], np.uint8)
     image = np.zeros((30, 5, 3), np.uint8)
     found = paint_blank(image, Window(-10, 0, 30, 5), Window(0, 0, 20, 5), blank, 200)
     assert found[:20].all() and not found[20:].any()
@@ -172,4 +193,4 @@ def test_tissue_of_a_slide_of_any_size_and_scale_is_found_in_its_tiles(sides, mp
     reaching &= np.array([tile.right * shape[1] > (shape[1] - 1) * grid.width for tile in tiles])
     assert tiles_with_tissue(grid, corner, least=1e-12).tolist() == np.flatnonzero(reaching).tolist()
     image = np.zeros((9, 9, 3), np.uint8)
-    assert paint_blank(image, Window(grid.height - 3, -2, 9, 9), grid.frame, np.ones(shape, bool), 0).all()
+    assert paint_blank(image, Window(grid.height - 3, -2, 9, 9), grid.frame, np.full(shape, BARE, np.uint8), 0).all()

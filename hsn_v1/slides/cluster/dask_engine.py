@@ -1,4 +1,4 @@
-"""Slides side by side on the workers of a Dask cluster: on this machine, on several, or under a batch system.
+"""Slides side by side on the workers of a Dask cluster, each of which segments a slide at a time.
 
 Dask gives each slide to a worker, and to another one if that worker dies. What a worker finishes lies on the file
 system that all share; nothing but names and outcomes travels over the network. Whoever is left alone, a worker by its
@@ -7,249 +7,247 @@ scheduler or its client, a client by its scheduler, notices and ends.
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import shutil
-import signal
-import sys
-import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ...errors import InputError
-from ...parallel import quiet_tracker
-from ..status_table import this_process
-from .dask_workers import lost, tell_of_unfit, where_fit
+import cv2
+
+from ... import __version__
+from ...io.memory import keep_freed_memory
+from ...slide_io.slide import open_slide
+from ..inputs import Input
+from ..results_folder import Outcome
+from ..segment_many import RunOptions, attempt, now_running, once_free, this_process
+from ..segment_slide import segment_opened
+from .connect import UNSEEN, Note, check_workers, cluster_client, lost, telling_of_no_workers
 
 if TYPE_CHECKING:
-    from dask_jobqueue.core import JobQueueCluster
     from distributed import Client, Worker
 
-Item = TypeVar("Item")
-Outcome = TypeVar("Outcome")
-
-#: Batch systems that ``dask-jobqueue`` knows, by the name of the option, with its class for each.
-BATCH_SYSTEMS = {
-    "slurm": "SLURMCluster",
-    "pbs": "PBSCluster",
-    "sge": "SGECluster",
-    "lsf": "LSFCluster",
-    "moab": "MoabCluster",
-    "oar": "OARCluster",
-    "htcondor": "HTCondorCluster",
-}
-
 DAY = 86400.0
-ANSWER = 10.0  #: seconds that a scheduler has to answer
 DEATHS = 3  #: workers that one slide may kill before it is given up
-NO_DASHBOARD = "127.0.0.1:0"  #: Dask has none turned off: one that no other machine sees, on whichever port is free
-BEGUN = "hsn_v1-begun"  #: topic of the events that tell which worker begins an item
+BEGUN = "hsn_v1-begun"  #: topic of the events that tell which worker begins an input; see `Begun`
+UNFIT = "hsn_v1-unfit"  #: topic of the events that tell which worker was sent away; see `Unfit`
+
+GIVEN_UP = f"its worker died {DEATHS} times, probably for lack of memory: give workers more, or leave it out"
+
+#: ``segment(item, check)`` segments an input on a worker; it calls ``check()`` at least every few seconds, which raises
+#: `Unwanted` if it has to stop. It must not raise for what is wrong with the input.
+Segment = Callable[[Input, Callable[[], None]], Outcome]
 
 
 class Unwanted(BaseException):
     """Nobody waits any more for what a worker is doing: not an Exception, so that nothing takes it for a failure."""
 
 
-@contextlib.contextmanager
-def cluster_client(where: str, workers: int) -> Iterator[Client]:
-    """Connect to a Dask scheduler, which is started if need be, and ended with what was started.
+@dataclass(frozen=True)
+class Begun:
+    """A process begins with an input: the run's name, the input's number in it, and the process."""
+
+    run: str
+    number: int
+    where: str
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """A worker was sent away: its run's folder of marks, its address, and the reason."""
+
+    marks: str
+    worker: str
+    reason: str
+
+
+Message = TypeVar("Message", Begun, Unfit)
+
+
+def segment_on_dask(
+    inputs: Sequence[Input],
+    options: RunOptions,
+    where: str,
+    workers: int,
+    note: Note,
+    on_change: Callable[[Outcome], None] = lambda outcome: None,
+) -> Iterator[Outcome]:
+    """Segment inputs on a Dask cluster; yield outcomes as they are done.
 
     Parameters
     ----------
+    inputs : sequence of Input
+    options : RunOptions
+        Its `workers` are the threads that a slide may use on a worker.
     where : str
-        ``local`` or ``local:N`` (N processes of one thread on this machine), a batch system as ``dask-jobqueue`` is
-        configured for it, with the number of jobs (``slurm:20``), the address of a scheduler that runs
-        (``tcp://host:8786``), or the path of its scheduler file (``*.json``).
+        See `connect.cluster_client`.
     workers : int
         Number of workers where `where` names none.
-
-    Raises
-    ------
-    InputError
-        If the libraries are missing, or there is no such scheduler.
+    note : callable
+        Called, from other threads too, with what the user should know.
+    on_change : callable
+        Called with each outcome as an input begins to run and as it ends, from several threads.
     """
-    try:
-        import dask
-        from distributed import Client, LocalCluster
-    except ImportError as error:
-        raise InputError("--dask needs Dask, which is not installed: pip install 'hsn_v1[cluster]'") from error
-    for name in [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]:
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what has to be told is told in a line of ours
-    kind, _, number = where.partition(":")
-    count = int(number) if number.isdecimal() else workers
-    with contextlib.ExitStack() as stack:
-        if kind == "local":
-            # One slide at a time: what only waits on a worker that dies would be blamed for its death.
-            stack.enter_context(dask.config.set({"distributed.scheduler.worker-saturation": 1.0}))
-            options = {"dashboard_address": NO_DASHBOARD, "silence_logs": logging.CRITICAL, "preload": [__name__]}
-            with quiet_tracker():
-                cluster = LocalCluster(n_workers=count, threads_per_worker=1, **options)
-            yield stack.enter_context(Client(stack.enter_context(cluster)))
-        elif kind in BATCH_SYSTEMS:
-            outcomes: list[str] = []
-            cluster = stack.enter_context(_batch_cluster(kind, outcomes))
-            cluster.adapt(minimum_jobs=count, maximum_jobs=count)  # also when jobs end at their time limit
-            _wait_for_jobs(kind, outcomes)
-            yield stack.enter_context(Client(cluster))
-        else:
-            yield stack.enter_context(_client_of(where))
+    with cluster_client(where, workers, note) as client:
+        check_workers(client, options.out, note)
+
+        def begun(item: Input, place: str) -> None:
+            on_change(now_running(item, options.out, place))
+
+        with telling_of_no_workers(client, note):
+            run = DaskRun(client, partial(segment_on_worker, options), options.out)
+            for outcome in run.outcomes(inputs, begun, note):
+                on_change(outcome)
+                yield outcome
 
 
-def dask_setup(_: Worker) -> None:
-    """Leave Ctrl-C, which the whole process group gets, to the client. Dask calls this in workers of local clusters."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def segment_on_worker(options: RunOptions, item: Input, check: Callable[[], None] = lambda: None) -> Outcome:
+    """Segment an input in this process; whatever goes wrong with it is its failed outcome.
+
+    Parameters
+    ----------
+    options : RunOptions
+    item : Input
+    check : callable
+        Called every now and then; what it raises ends the work.
+    """
+    keep_freed_memory()
+    cv2.setNumThreads(1)  # the declared threads are those of the classifier and of the CRF
+
+    def segment() -> Outcome:
+        task = options.task(item, lambda stage, done, total: check())
+        with open_slide(task.path, task.mpp, task.override) as slide:
+            return segment_opened(slide, task)
+
+    return attempt(item, options.out, lambda: once_free(segment, check))
 
 
-def _client_of(where: str) -> Client:
-    from distributed import Client
-
-    is_file = "://" not in where and (where.endswith(".json") or Path(where).is_file())
-    if is_file and not Path(where).is_file():
-        raise InputError(f"{where}: no such file; start a scheduler: dask scheduler --scheduler-file {where}")
-    place = {"scheduler_file": where} if is_file else {"address": where}
-    try:
-        return Client(**place, timeout=ANSWER)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{where}: no scheduler answers there ({error}); start one: dask scheduler") from error
-
-
-def _batch_cluster(kind: str, outcomes: list[str]) -> JobQueueCluster:
-    try:
-        import dask_jobqueue
-    except ImportError as error:
-        raise InputError(f"--dask {kind} needs dask-jobqueue: pip install 'hsn_v1[cluster]'") from error
-    cluster = getattr(dask_jobqueue, BATCH_SYSTEMS[kind])
-    submit = cluster.job_cls.submit_command.split()[0]
-    if not shutil.which(submit):
-        raise InputError(f"--dask {kind}: no command {submit} here; run it where jobs can be submitted")
-    try:
-        job_cls = _telling(cluster.job_cls, outcomes)
-        return cluster(job_cls=job_cls, scheduler_options={"dashboard_address": NO_DASHBOARD})
-    except (ValueError, TypeError) as error:
-        raise InputError(f"--dask {kind}: {error}; see docs/cluster.md on how dask-jobqueue is configured") from error
-
-
-def _telling(job_cls: type, outcomes: list[str]) -> type:
-    """Return a class of jobs that note how they were submitted, "" or what went wrong: Dask's own only log it."""
-    from distributed.core import Status
-
-    class Job(job_cls):
-        async def start(self) -> None:
-            try:
-                await super().start()
-            except (RuntimeError, OSError, ValueError) as error:
-                said = " ".join(str(error).split("stderr:")[-1].split())
-                outcomes.append(said or type(error).__name__)
-                print(f"note: a job cannot be submitted ({outcomes[-1]})", file=sys.stderr)
-                self.status = Status.running  # else it is tried again at once, and for ever
-            else:
-                outcomes.append("")
-
-    return Job
-
-
-def _wait_for_jobs(kind: str, outcomes: list[str], patience: float = 60) -> None:
-    """Wait until a job is submitted, and raise InputError if it cannot be."""
-    deadline = time.monotonic() + patience
-    while not outcomes and time.monotonic() < deadline:
-        time.sleep(0.1)
-    if outcomes and outcomes[0]:
-        raise InputError(f"--dask {kind}: jobs cannot be submitted ({outcomes[0]}); see docs/cluster.md")
-
-
-def run_on_dask(
-    client: Client,
-    function: Callable[[Item, Callable[[], None]], Outcome],
-    items: Iterable[Item],
-    folder: Path,
-    on_begin: Callable[[Item, str], None] = lambda item, where: None,
-) -> Iterator[tuple[Item, Outcome | str]]:
-    """Call a function of each item on the cluster's workers, as many at a time as they have threads.
+class DaskRun:
+    """Inputs that are segmented on a cluster's workers, as many at a time as they have threads.
 
     Parameters
     ----------
     client : Client
-    function : callable
-        ``function(item, check)`` returns an outcome; must not raise for what is wrong with the item. It calls
-        ``check()`` at least every few seconds, which raises `Unwanted` if it has to stop.
-    items : iterable
-    folder : Path
-        Folder that all workers share, where it is counted how many workers an item has killed.
-    on_begin : callable
-        Called, from another thread, with each item as it begins, and with the process that works on it.
-
-    Yields
-    ------
-    (item, outcome)
-        As they are done, in any order; instead of the outcome, the reason in words if there is none.
-
-    Raises
-    ------
-    InputError
-        If the scheduler is gone.
+    segment : callable
+        See `Segment`.
+    out : Path
+        Folder that all workers share; there it is counted, in a folder of marks, how many workers an input has killed.
     """
-    from distributed import CancelledError, KilledWorker, as_completed
 
-    run, items = uuid.uuid4().hex[:8], list(items)
-    marks = Path(folder).resolve() / f".deaths.{run}"
-    marks.mkdir(parents=True)
-    for old in marks.parent.glob(".deaths.*"):  # of clients that were killed
-        if old.stat().st_mtime < marks.stat().st_mtime - DAY:
-            shutil.rmtree(old, ignore_errors=True)
-    address = client.scheduler.address
+    def __init__(self, client: Client, segment: Segment, out: Path):
+        self.client, self.segment, self.out = client, segment, out
+        self.name = uuid.uuid4().hex[:8]
+        self.marks = Path(out).resolve() / f".deaths.{self.name}"
 
-    def submit(number: int, item: Item):
+    def outcomes(
+        self, inputs: Sequence[Input], on_begin: Callable[[Input, str], None], note: Note
+    ) -> Iterator[Outcome]:
+        """Yield outcomes as they are done, in any order.
+
+        Parameters
+        ----------
+        inputs : sequence of Input
+        on_begin : callable
+            Called, from another thread, with each input as it begins, and with the process that works on it.
+        note : callable
+            Called, from another thread, with which workers were sent away, once for each reason.
+
+        Raises
+        ------
+        InputError
+            If the scheduler is gone.
+        """
+        from distributed import CancelledError, KilledWorker, as_completed
+
+        self._make_marks()
+        self._listen(inputs, on_begin, note)
+        address = self.client.scheduler.address
+        try:
+            futures = {self._submit(number, item): (number, item) for number, item in enumerate(inputs)}
+            done = as_completed(list(futures))
+            for future in done:
+                number, item = futures.pop(future)
+                try:
+                    outcome = future.result() or self._failed(item, GIVEN_UP)
+                except KilledWorker:  # Dask also blames what only waited on a worker that died
+                    outcome = self._failed(item, GIVEN_UP) if deaths(self.marks / str(number)) >= DEATHS else None
+                except CancelledError as error:
+                    raise lost(address) from error
+                except Exception as error:
+                    outcome = self._failed(item, " ".join(f"{type(error).__name__}: {error}".split()))
+                future.release()
+                if outcome:
+                    yield outcome
+                else:
+                    again = self._submit(number, item)
+                    futures[again] = number, item
+                    done.add(again)
+        finally:
+            shutil.rmtree(self.marks, ignore_errors=True)
+
+    def _make_marks(self) -> None:
+        self.marks.mkdir(parents=True)
+        for old in self.marks.parent.glob(".deaths.*"):  # of clients that were killed
+            if old.stat().st_mtime < self.marks.stat().st_mtime - DAY:
+                shutil.rmtree(old, ignore_errors=True)
+
+    def _listen(self, inputs: Sequence[Input], on_begin: Callable[[Input, str], None], note: Note) -> None:
+        told = set()
+
+        def begun(event: tuple[float, dict[str, Any]]) -> None:
+            message = _message(Begun, event)
+            if message.run == self.name:
+                on_begin(inputs[message.number], message.where)
+
+        def unfit(event: tuple[float, dict[str, Any]]) -> None:
+            message = _message(Unfit, event)
+            if message.marks == str(self.marks) and message.reason not in told:
+                told.add(message.reason)
+                note(f"worker {message.worker} was ended: {message.reason}")
+
+        self.client.subscribe_topic(BEGUN, begun)
+        self.client.subscribe_topic(UNFIT, unfit)
+
+    def _submit(self, number: int, item: Input):
+        begun = Begun(self.name, number, "")
+        work = partial(_begin, self.segment, item, begun, self.marks / str(number))
         key = f"slide-{number}-{uuid.uuid4().hex}"
-        task = partial(_begin, function, item, marks / str(number), run)
-        return client.submit(where_fit(marks, task), key=key, pure=False)
+        return self.client.submit(where_fit(self.marks, work), key=key, pure=False)
 
-    def begun(event: tuple[float, dict]) -> None:
-        if event[1]["run"] == run:
-            on_begin(items[event[1]["number"]], event[1]["where"])
-
-    client.subscribe_topic(BEGUN, begun)
-    tell_of_unfit(client, marks)
-    try:
-        futures = {submit(number, item): (number, item) for number, item in enumerate(items)}
-        done = as_completed(list(futures))
-        for future in done:
-            number, item = futures.pop(future)
-            try:
-                outcome = future.result()
-            except KilledWorker:  # Dask also blames what only waited on a worker that died
-                outcome = _given_up() if _deaths(marks / str(number)) >= DEATHS else None
-            except CancelledError as error:
-                raise lost(address) from error
-            except Exception as error:
-                outcome = " ".join(f"{type(error).__name__}: {error}".split())
-            future.release()
-            if outcome is None:
-                again = submit(number, item)
-                futures[again] = number, item
-                done.add(again)
-            else:
-                yield item, outcome
-    finally:
-        shutil.rmtree(marks, ignore_errors=True)
+    def _failed(self, item: Input, reason: str) -> Outcome:
+        return Outcome(item.path, self.out / item.name, "failed", reason, columns=item.columns)
 
 
-def _begin(function: Callable[[Item, Callable[[], None]], Outcome], item: Item, mark: Path, run: str) -> Outcome | str:
+def _message(kind: type[Message], event: tuple[float, dict[str, Any]]) -> Message:
+    """Return what an event says; Dask adds facts of its own."""
+    return kind(**{field.name: event[1][field.name] for field in fields(kind)})
+
+
+def deaths(mark: Path) -> int:
+    """Return how many workers an input has killed."""
+    return len(list(mark.parent.glob(f"{mark.name}.*")))
+
+
+# --- On a worker ------------------------------------------------------------------------------------------------------
+
+
+def _begin(segment: Segment, item: Input, begun: Begun, mark: Path) -> Outcome | None:
+    """Segment an input on a worker; return None if it has killed too many."""
     from distributed import Reschedule, get_worker
 
-    if _deaths(mark) >= DEATHS:
-        return _given_up()
-    worker, own = get_worker(), mark.with_name(f"{mark.name}.{uuid.uuid4().hex}")
-    own.touch()
-    worker.log_event(BEGUN, {"run": run, "number": int(mark.name), "where": this_process()})
+    if deaths(mark) >= DEATHS:
+        return None
+    worker, attempt_mark = get_worker(), mark.with_name(f"{mark.name}.{uuid.uuid4().hex}")
+    attempt_mark.touch()
+    worker.log_event(BEGUN, {**asdict(begun), "where": this_process()})
     try:
-        return function(item, partial(_check, worker, worker.get_current_task()))
+        return segment(item, partial(_check, worker, worker.get_current_task()))
     except Unwanted:
         raise Reschedule from None
     finally:
-        own.unlink(missing_ok=True)  # what is left of those that end otherwise is of workers that died
+        attempt_mark.unlink(missing_ok=True)  # what is left of those that end otherwise is of workers that died
 
 
 def _check(worker: Worker, key: str) -> None:
@@ -259,9 +257,52 @@ def _check(worker: Worker, key: str) -> None:
         raise Unwanted
 
 
-def _deaths(mark: Path) -> int:
-    return len(list(mark.parent.glob(f"{mark.name}.*")))
+def where_fit(marks: Path, work: Callable[[], Any]) -> Callable[[], Any]:
+    """Return a function for any worker, also one without this package: a worker that is not fit tells so, and ends.
 
+    Workers may join at any time, and what they cannot do would fail there, slide after slide.
 
-def _given_up() -> str:
-    return f"its worker died {DEATHS} times, probably for lack of memory: give workers more, or leave it out"
+    Parameters
+    ----------
+    marks : Path
+        Folder that is there as long as somebody waits, for workers that see it.
+    work : callable
+        Without arguments.
+    """
+    from distributed.protocol import pickle
+
+    # All that `begin` refers to is bytes and text, so that a worker can read it, whatever it lacks.
+    seen, expected, topic, unseen, content = str(marks), __version__, UNFIT, UNSEEN, pickle.dumps(work)
+
+    def begin() -> Any:
+        import os
+        import time
+
+        from distributed import Reschedule, get_worker
+        from distributed.protocol import pickle
+
+        worker = get_worker()
+        try:
+            from hsn_v1 import __version__ as version
+        except ImportError as error:
+            reason = f"cannot run hsn_v1 {expected} ({error}): install it there"
+        else:
+            same = version == expected
+            reason = "" if same else f"has hsn_v1 {version}, not {expected}: install the same everywhere"
+        if not reason and not os.path.isdir(seen):
+            time.sleep(2)  # if the client just ended, it took the folder with it, and soon the task
+            here = worker.state.tasks.get(worker.get_current_task())
+            if here is None or here.state != "executing":
+                raise Reschedule
+            reason = f"{os.path.dirname(seen)}: {unseen}"
+        if not reason:
+            return pickle.loads(content)()
+        worker.log_event(topic, {"marks": seen, "worker": worker.address, "reason": reason})  # an `Unfit`
+        worker.loop.add_callback(worker.close_gracefully, reason="hsn_v1: not fit")
+        for _ in range(100):
+            if worker.status.name != "running":
+                break
+            time.sleep(0.1)
+        raise Reschedule
+
+    return begin

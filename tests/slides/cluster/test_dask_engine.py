@@ -15,10 +15,14 @@ import psutil
 import pytest
 
 from hsn_v1.errors import InputError
-from hsn_v1.slides.cluster.dask_engine import cluster_client, run_on_dask
-from hsn_v1.slides.cluster.dask_workers import check_workers, telling_of_no_workers
+from hsn_v1.slides.cluster.connect import check_workers, cluster_client, telling_of_no_workers
+from hsn_v1.slides.cluster.dask_engine import DaskRun
+from hsn_v1.slides.inputs import Input
+from hsn_v1.slides.results_folder import Outcome
 
 pytestmark = pytest.mark.slow
+
+REPOSITORY = Path(__file__).parents[3]
 
 pytest.importorskip("distributed")
 dask = pytest.importorskip("dask")
@@ -26,32 +30,41 @@ dask = pytest.importorskip("dask")
 
 @pytest.fixture(scope="module")
 def client():
-    with cluster_client("local:2", workers=1) as client:
+    with cluster_client("local:2", 1, pytest.fail) as client:
         yield client
 
 
-def work(folder, number, check):
-    """Square a number; 3 kills its worker at first, 4 always, 5 raises."""
+def numbered(count):
+    """Return inputs whose names are numbers."""
+    return [Input(Path(f"/in/{number}"), str(number)) for number in range(count)]
+
+
+def outcomes(client, segment, count, folder, on_begin=lambda item, where: None):
+    """Return what comes of numbered inputs, by their numbers."""
+    done = DaskRun(client, segment, folder).outcomes(numbered(count), on_begin, pytest.fail)
+    return {int(outcome.folder.name): outcome.reason or outcome.status for outcome in done}
+
+
+def work(folder, item, check):
+    """Be done with a number; 3 kills its worker at first, 4 always, 5 raises."""
     check()
+    number = int(item.name)
     tried = Path(folder, f"{number}.{len(list(Path(folder).glob(f'{number}.*')))}")
     tried.touch()
     if number == 4 or (number == 3 and tried.name == "3.0"):
         os.kill(os.getpid(), signal.SIGKILL)
     if number == 5:
         raise ValueError("not\nthis")
-    return number**2
+    return Outcome(item.path, Path(folder) / item.name, "done")
 
 
 def test_all_is_done_or_named_whatever_dies(client, tmp_path):
-    assert check_workers(client, tmp_path) == 2
+    assert check_workers(client, tmp_path, pytest.fail) == 2
     begun = []
-    found = dict(
-        run_on_dask(
-            client, partial(work, tmp_path), range(8), tmp_path, lambda number, where: begun.append((number, where))
-        )
+    found = outcomes(
+        client, partial(work, tmp_path), 8, tmp_path, lambda item, where: begun.append((int(item.name), where))
     )
-    squares = {number: number**2 for number in range(8) if number not in (4, 5)}
-    assert {number: found[number] for number in squares} == squares
+    assert {number for number, status in found.items() if status == "done"} == {*range(8)} - {4, 5}
     assert found[4].startswith("its worker died 3 times") and len(list(tmp_path.glob("4.*"))) == 3
     assert found[5] == "ValueError: not this"
     assert {number for number, _ in begun} >= set(range(8)) - {4} and len({where for _, where in begun}) >= 3
@@ -65,21 +78,53 @@ def test_a_worker_that_does_not_see_the_folder_is_named(client, tmp_path, monkey
         (None, "does not see it; inputs and results must lie on a file sys"),
         ("0.1", r"has hsn_v1 0\.1, here is .*: install the same everywhere"),
     ):
-        monkeypatch.setattr("hsn_v1.slides.cluster.dask_workers._version_if_seen", lambda token, answer=answer: answer)
+        monkeypatch.setattr("hsn_v1.slides.cluster.connect._version_if_seen", lambda token, answer=answer: answer)
         with pytest.raises(InputError, match=rf"worker tcp://.* {message}"):
-            check_workers(client, tmp_path)
+            check_workers(client, tmp_path, pytest.fail)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
-    monkeypatch.setattr("hsn_v1.slides.cluster.dask_engine.ANSWER", 1.0)
-    with pytest.raises(InputError, match=r"tcp://127.0.0.1:9: no scheduler"), cluster_client("tcp://127.0.0.1:9", 1):
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("tcp://127.0.0.1:9", r"tcp://127.0.0.1:9: no scheduler answers there"),
+        ("tls://127.0.0.1:9", r"tls://127.0.0.1:9: no scheduler answers there \(.*TLS"),
+        ("ucx://127.0.0.1:9", r"ucx://127.0.0.1:9: no scheduler answers there"),
+        ("nonsense://x", r"nonsense://x: no scheduler answers there"),
+        ("nonsense", r"nonsense: no scheduler answers there"),
+        ("tcp://127.0.0.1:port", r"tcp://127.0.0.1:port: no scheduler answers there"),
+        ("none.json", r"none\.json: no such file; start a scheduler"),
+        ("list.json", r"list\.json: no scheduler file, which is the JSON that"),
+        ("dask.yaml", r"dask\.yaml: no scheduler file, which is the JSON that"),
+        ("folder.json", r"folder\.json: no scheduler file"),
+        ("local:0", "local:0: expected local or local:N, with a number of workers from 1"),
+        ("local:abc", "local:abc: expected local or local:N"),
+        ("local:", "local:: expected local or local:N"),
+        ("local:-1", "local:-1: expected local or local:N"),
+        ("slurm:0", "slurm:0: expected slurm or slurm:N"),
+        ("slurm:2x", "slurm:2x: expected slurm or slurm:N"),
+    ],
+)
+def test_what_is_no_scheduler_is_one_line(tmp_path, monkeypatch, where, message):
+    monkeypatch.setattr("hsn_v1.slides.cluster.connect.ANSWER", 1.0)
+    monkeypatch.chdir(tmp_path)
+    Path("dask.yaml").write_text("distributed:\n  comm: tcp\n")
+    Path("list.json").write_text("[1]")
+    Path("folder.json").mkdir()
+    with pytest.raises(InputError, match=message) as raised, cluster_client(where, 1, pytest.fail):
         pass
-    with pytest.raises(InputError, match=r"none\.json: no such file"), cluster_client("none.json", workers=1):
-        pass
+    assert "\n" not in str(raised.value)
 
 
-def linger(folder, number, check):
+def test_settings_of_dask_that_cannot_be_read_are_one_line(tmp_path, monkeypatch):
+    (tmp_path / "dask.yaml").write_text("a: [1\nb: : c")
+    monkeypatch.setenv("DASK_CONFIG", str(tmp_path))
+    program = "from hsn_v1.slides.cluster.connect import cluster_client as c\nwith c('local', 1, print): pass"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    assert re.search(r"InputError: Dask's settings cannot be read \(.*dask\.yaml.*\); mend them", done.stderr)
+
+
+def linger(folder, item, check):
     """Go on until `check` says that it is enough."""
     Path(folder, "begun").touch()
     try:
@@ -94,13 +139,15 @@ CLIENT = """
 import sys
 from functools import partial
 from pathlib import Path
-from test_dask_engine import linger
-from hsn_v1.commands.common import exit_status
-from hsn_v1.slides.cluster.dask_engine import cluster_client, run_on_dask
+from test_dask_engine import linger, numbered
+from hsn_v1.commands.common import exit_status, note
+from hsn_v1.slides.cluster.connect import cluster_client
+from hsn_v1.slides.cluster.dask_engine import DaskRun
 
 def command():
-    with cluster_client(sys.argv[1], 1) as client:
-        return len(list(run_on_dask(client, partial(linger, sys.argv[2]), range(2), Path(sys.argv[2]))))
+    with cluster_client(sys.argv[1], 1, note) as client:
+        run = DaskRun(client, partial(linger, sys.argv[2]), Path(sys.argv[2]))
+        return len(list(run.outcomes(numbered(2), lambda item, where: None, note)))
 
 sys.exit(exit_status(command))
 """
@@ -109,7 +156,7 @@ sys.exit(exit_status(command))
 @pytest.fixture
 def processes(tmp_path, monkeypatch):
     """Start a scheduler, a worker and a client whose item goes on for ever, as processes of their own."""
-    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}:{Path(__file__).parents[3]}")
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}:{REPOSITORY}")
     file, started = tmp_path / "scheduler.json", []
 
     def start(*arguments, **options):
@@ -165,7 +212,7 @@ def test_a_client_that_is_stopped_frees_its_worker(processes, tmp_path, number, 
     ("number", "status", "message"), [(signal.SIGKILL, -9, ""), (signal.SIGINT, 130, "interrupted\n")]
 )
 def test_a_local_cluster_ends_with_its_client(tmp_path, monkeypatch, number, status, message):
-    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}:{Path(__file__).parents[3]}")
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}:{REPOSITORY}")
     command = [sys.executable, "-c", CLIENT, "local:1", str(tmp_path)]
     client = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
     assert appears(tmp_path / "begun")
@@ -216,19 +263,19 @@ def test_a_worker_that_joins_later_and_is_not_fit_is_sent_away(processes, tmp_pa
     assert re.search(rf"note: worker tcp://\S+ was ended: .*{reason}", client.stderr.read())
 
 
-def test_it_is_told_that_there_is_no_worker(capsys):
+def test_it_is_told_that_there_is_no_worker():
     class Client:
         workers: ClassVar = [{}, {}, {}, {"tcp://here": 1}, {}, {}]
 
         def nthreads(self):
             return self.workers.pop(0)
 
-    client = Client()
-    with telling_of_no_workers(client, alone=0.02, pause=0.01):
+    client, notes = Client(), []
+    with telling_of_no_workers(client, notes.append, alone=0.02, pause=0.01):
         deadline = time.monotonic() + 10
         while client.workers and time.monotonic() < deadline:
             time.sleep(0.01)
-    assert capsys.readouterr().err == 2 * "note: there is no Dask worker; waiting for one\n"
+    assert notes == 2 * ["there is no Dask worker; waiting for one"]
 
 
 SBATCH = """#!/bin/sh
@@ -254,7 +301,7 @@ def batch_system(tmp_path, monkeypatch):
         script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setenv("HSN_JOBS", str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}:{Path(__file__).parents[3]}")  # for jobs to find `work`
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}:{REPOSITORY}")  # for jobs to find `work`
     settings = {"cores": 1, "processes": 1, "memory": "2GB", "local_directory": str(tmp_path / "scratch")}
     settings = {f"jobqueue.slurm.{name.replace('_', '-')}": value for name, value in settings.items()}
     with dask.config.set({**settings, "distributed.deploy.lost-worker-timeout": "1s"}):
@@ -272,13 +319,13 @@ def groups(jobs):
 
 def test_jobs_of_a_batch_system_are_submitted_again_when_they_end(batch_system, tmp_path):
     (tmp_path / "out").mkdir()
-    with cluster_client("slurm:2", workers=1) as client:
+    with cluster_client("slurm:2", 1, pytest.fail) as client:
         client.wait_for_workers(2, timeout=60)
         jobs = [int(line) for line in batch_system.read_text().split()]
         assert len(jobs) == 2
         os.killpg(jobs[0], signal.SIGKILL)
-        found = dict(run_on_dask(client, partial(work, tmp_path / "out"), range(3), tmp_path))
-        assert found == {0: 0, 1: 1, 2: 4}
+        found = outcomes(client, partial(work, tmp_path / "out"), 3, tmp_path)
+        assert found == dict.fromkeys(range(3), "done")
         deadline = time.monotonic() + 60
         while len(batch_system.read_text().split()) < 3 and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -290,16 +337,28 @@ def test_jobs_of_a_batch_system_are_submitted_again_when_they_end(batch_system, 
     assert not groups(batch_system)
 
 
-def test_jobs_that_cannot_be_submitted_are_named(batch_system, tmp_path, capfd):
+def test_jobs_that_cannot_be_submitted_are_named(batch_system, tmp_path):
     (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\necho 'invalid partition: abnormal' >&2\nexit 1\n")
-    message = r"--dask slurm: jobs cannot be submitted \(.*invalid partition: abnormal"
-    with pytest.raises(InputError, match=message), cluster_client("slurm:2", workers=1):
+    message, notes = r"Dask on slurm: jobs cannot be submitted \(.*invalid partition: abnormal", []
+    with pytest.raises(InputError, match=message), cluster_client("slurm:2", 1, notes.append):
         pass
-    assert set(capfd.readouterr().err.splitlines()) == {"note: a job cannot be submitted (invalid partition: abnormal)"}
+    assert set(notes) == {"a job cannot be submitted (invalid partition: abnormal)"}
+
+
+def test_a_network_that_is_not_there_is_one_line(batch_system):
+    with (
+        dask.config.set({"jobqueue.slurm.interface": "ib0"}),
+        pytest.raises(InputError, match=r"slurm:1: cannot be started \(.*ib0.*\); see docs/cluster\.md"),
+        cluster_client("slurm:1", 1, pytest.fail),
+    ):
+        pass
 
 
 def test_a_batch_system_that_is_not_here_is_named(monkeypatch):
     pytest.importorskip("dask_jobqueue")
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(InputError, match="--dask slurm: no command sbatch here"), cluster_client("slurm", workers=1):
+    with (
+        pytest.raises(InputError, match="Dask on slurm: no command sbatch here"),
+        cluster_client("slurm", 1, pytest.fail),
+    ):
         pass

@@ -1,4 +1,4 @@
-"""A list of slides: on one machine, in shards, or on a Dask cluster, with the same results."""
+"""The command: a list of slides on one machine, in shards, or on a Dask cluster, with the same results; bad inputs."""
 
 import contextlib
 import csv
@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 
 from hsn_v1.__main__ import main
-from hsn_v1.io.locks import LockedError, locked
+from hsn_v1.commands.segment import counted
 from hsn_v1.io.writing import write_picture
-from hsn_v1.slides.segment_many import once_free
 
 pytestmark = pytest.mark.slow
 
@@ -61,21 +60,12 @@ def test_a_list_is_done_but_for_what_fails_and_its_columns_come_back(call, tmp_p
     assert "c.png: not a slide or image" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("shard", [None, "1/1"])
-def test_what_failed_is_tried_again_alone(call, tmp_path, capsys, shard):
-    out, retry = tmp_path / "results", ["--retry", "failed"]
-    assert call("--out", out, *retry) == 2
-    assert f"{out / 'status.csv'}: no such table; --retry failed goes by" in capsys.readouterr().err
-    assert call("--out", out, "--workers", 1, *(["--shard", shard] if shard else [])) == 1
+def test_what_failed_is_tried_again_by_the_same_command(call, tmp_path, capsys):
+    out = tmp_path / "results"
+    assert call("--out", out, "--workers", 1) == 1
     write_picture(tmp_path / "c.png", np.full((50, 60, 3), 120, np.uint8))
-    (tmp_path / "a.png").write_text("no image any more")  # not tried again, as it was done
-    capsys.readouterr()
-    assert call("--out", out, "--workers", 1, *retry) == 0
-    assert "1 of 3 inputs failed before\n" in capsys.readouterr().out
-    status = {row["name"]: (row["status"], row["patient"], bool(row["seconds"])) for row in rows(out / "status.csv")}
-    assert status == {"a.png": ("done", "P1", True), "second": ("done", "P2", True), "c.png": ("done", "P3", True)}
-    assert call("--out", out, *retry) == 0
-    assert "0 of 3 inputs failed before: nothing to do" in capsys.readouterr().out
+    assert call("--out", out, "--workers", 1) == 0
+    assert [row["status"] for row in rows(out / "status.csv")] == ["done before", "done before", "done"]
 
 
 def test_shards_make_the_whole(call, tmp_path):
@@ -101,7 +91,7 @@ def test_a_dask_cluster_gives_the_same_bytes_even_if_a_worker_dies(call, tmp_pat
 
 def kill_one(out, killed):
     """Kill the first process that has claimed a slide."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not killed and time.monotonic() < deadline:
         for claim in out.glob("*/.claim"):
             with contextlib.suppress(OSError):
@@ -109,20 +99,6 @@ def kill_one(out, killed):
                 os.kill(killed[0], signal.SIGKILL)
                 return
         time.sleep(0.005)
-
-
-def test_a_slide_waits_for_the_claim_of_a_worker_that_died_elsewhere(tmp_path):
-    (tmp_path / ".claim").write_text(json.dumps({"owner": "them", "host": "elsewhere", "pid": 1, "began": 0}))
-    checked = []
-
-    def task():
-        with locked(tmp_path, silence=0.5):
-            return "done"
-
-    assert once_free(task, lambda: checked.append(1), patience=30, pause=0.1) == "done"
-    assert checked  # so that a worker that has to end does not go on waiting
-    with locked(tmp_path), pytest.raises(LockedError, match=f"process {os.getpid()} on"):
-        once_free(task, patience=0.3, pause=0.1)
 
 
 def test_a_list_is_checked_before_anything_starts(call, tmp_path, capsys):
@@ -144,3 +120,30 @@ def test_a_list_is_checked_before_anything_starts(call, tmp_path, capsys):
 def test_a_shard_that_is_none_is_refused(call, tmp_path, capsys, shard):
     assert call("--out", tmp_path / "out", "--shard", shard) == 2
     assert f"--shard {shard}: expected I/N" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dask", [(), ("--dask", "local:2")])
+def test_an_empty_shard_is_a_line_and_no_error(call, tmp_path, capsys, dask):
+    assert call("--out", tmp_path / "out", "--shard", "7/20", *dask) == 0
+    assert capsys.readouterr().out == "no inputs in shard 7/20: nothing to do\n"
+
+
+def test_one_bad_input_does_not_end_the_others(root, command, tmp_path):
+    write_picture(tmp_path / "a.png", np.full((50, 60, 3), 120, np.uint8))
+    (tmp_path / "empty").mkdir()
+    bad = ["l" * 300, "x/" * 2500, tmp_path / "empty", tmp_path / "nowhere.png"]
+    options = ("--mpp", 1, "--model", "toy", "--root", root, "--out", tmp_path / "out", "--quiet", "--labels", "glas")
+    status, out, error = command("segment", *bad, tmp_path / "a.png", *options)
+    assert status == 1 and "1 of 5 inputs segmented" in out
+    assert error.count("failed: ") == 4 and "no images or slides in this folder" in error
+    assert len(rows(tmp_path / "out" / "segmented.csv")) == 5
+    status, _, error = command("segment", *bad, *options)
+    assert (status, error.count("failed: ")) == (2, 4)
+
+
+def test_the_same_of_many_inputs_is_said_once_with_a_count():
+    lines = [f"{n}.png: {90 + n}.0 % of it counts as tissue" for n in range(9)] + ["a.png: grey", "b.png: dark"]
+    first = "0.png: 90.0 % of it counts as tissue"
+    assert counted(lines, 1) == [f"{first} (and the same of 8 other inputs)", "a.png: grey", "b.png: dark"]
+    assert counted(lines, 9) == lines
+    assert counted(lines[:2], 1) == [f"{first} (and the same of 1 other input)"]

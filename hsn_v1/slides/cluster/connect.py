@@ -1,0 +1,268 @@
+"""A Dask cluster: its client, on this machine, on several, or under a batch system, and whether its workers are fit."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import shutil
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ... import __version__
+from ...errors import InputError
+from ...io.writing import write_bytes
+from ...parallel import quiet_tracker
+
+if TYPE_CHECKING:
+    from dask_jobqueue.core import JobQueueCluster
+    from distributed import Client, Worker
+
+#: Batch systems that ``dask-jobqueue`` knows, by the name of the option, with its class for each.
+BATCH_SYSTEMS = {
+    "slurm": "SLURMCluster",
+    "pbs": "PBSCluster",
+    "sge": "SGECluster",
+    "lsf": "LSFCluster",
+    "moab": "MoabCluster",
+    "oar": "OARCluster",
+    "htcondor": "HTCondorCluster",
+}
+
+ANSWER = 10.0  #: seconds that a scheduler has to answer
+ALONE = 30.0  #: seconds without any worker after which the user is told
+PAUSE = 5.0  #: seconds between two looks for workers
+LONGEST_FILE = 1 << 20  #: bytes of a scheduler's file
+NO_DASHBOARD = "127.0.0.1:0"  #: Dask has none turned off: one that no other machine sees, on whichever port is free
+
+UNSEEN = "does not see it; inputs and results must lie on a file system that all workers share under the same path"
+
+Note = Callable[[str], None]  #: called with what the user should know, one line
+
+
+# --- Client -----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def cluster_client(where: str, workers: int, note: Note) -> Iterator[Client]:
+    """Connect to a Dask scheduler, which is started if need be, and ended with what was started.
+
+    Parameters
+    ----------
+    where : str
+        ``local`` or ``local:N`` (N processes of one thread on this machine), a batch system as ``dask-jobqueue`` is
+        configured for it, with the number of jobs (``slurm:20``), the address of a scheduler that runs
+        (``tcp://host:8786``), or the path of its scheduler file (``*.json``).
+    workers : int
+        Number of workers where `where` names none.
+    note : callable
+        Called, from other threads too, with what the user should know.
+
+    Raises
+    ------
+    InputError
+        If the libraries are missing or wrongly configured, or there is no such scheduler.
+    """
+    kind, colon, number = where.partition(":")
+    starts = kind == "local" or kind in BATCH_SYSTEMS
+    if starts and colon and not (number.isdecimal() and int(number) > 0):
+        raise InputError(f"Dask, {where}: expected {kind} or {kind}:N, with a number of workers from 1, as {kind}:4")
+    count = int(number) if starts and colon else workers
+    dask = _dask()
+    with contextlib.ExitStack() as stack:
+        if kind == "local":
+            # One slide at a time: what only waits on a worker that dies would be blamed for its death.
+            stack.enter_context(dask.config.set({"distributed.scheduler.worker-saturation": 1.0}))
+        try:
+            client = stack.enter_context(_client(kind, where, count, stack, note))
+        except InputError:
+            raise
+        except Exception as error:  # Dask has its own for each library that it connects with
+            advice = "see docs/cluster.md on how Dask is configured" if starts else "start one: dask scheduler"
+            what = "cannot be started" if starts else "no scheduler answers there"
+            raise InputError(f"{where}: {what} ({_line(error)}); {advice}") from error
+        yield client
+
+
+def _dask():
+    """Import Dask, and keep its log off the screen: what has to be told is told in a line of ours."""
+    try:
+        import dask
+        import distributed  # noqa: F401
+    except ImportError as error:
+        raise InputError("a Dask cluster needs Dask, which is not installed: pip install 'hsn_v1[cluster]'") from error
+    except Exception as error:  # it reads its settings, whatever is in them
+        raise InputError(f"Dask's settings cannot be read ({_line(error)}); mend them, in ~/.config/dask") from error
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    return dask
+
+
+def _client(kind: str, where: str, count: int, stack: contextlib.ExitStack, note: Note) -> Client:
+    from distributed import Client, LocalCluster
+
+    if kind == "local":
+        options = {"dashboard_address": NO_DASHBOARD, "silence_logs": logging.CRITICAL, "preload": [__name__]}
+        with quiet_tracker():
+            return Client(stack.enter_context(LocalCluster(n_workers=count, threads_per_worker=1, **options)))
+    if kind in BATCH_SYSTEMS:
+        submitted: list[str] = []
+        cluster = stack.enter_context(_batch_cluster(kind, submitted, note))
+        cluster.adapt(minimum_jobs=count, maximum_jobs=count)  # also when jobs end at their time limit
+        _wait_for_jobs(kind, submitted)
+        return Client(cluster)
+    if "://" in where or not (where.endswith(".json") or Path(where).is_file()):
+        return Client(where, timeout=ANSWER)
+    return Client(_address_in(Path(where)), timeout=ANSWER)
+
+
+def _address_in(file: Path) -> str:
+    """Return a scheduler's address out of the file that it wrote."""
+    try:
+        with file.open("rb") as content:
+            address = json.loads(content.read(LONGEST_FILE))["address"]
+    except FileNotFoundError as error:
+        raise InputError(f"{file}: no such file; start a scheduler: dask scheduler --scheduler-file {file}") from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(
+            f"{file}: no scheduler file, which is the JSON that `dask scheduler --scheduler-file {file}` writes; "
+            "Dask's own settings, which are YAML, belong into ~/.config/dask"
+        ) from error
+    return str(address)
+
+
+def dask_setup(_: Worker) -> None:
+    """Leave Ctrl-C, which the whole process group gets, to the client. Dask calls this in workers of local clusters."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _batch_cluster(kind: str, submitted: list[str], note: Note) -> JobQueueCluster:
+    try:
+        import dask_jobqueue
+    except ImportError as error:
+        raise InputError(f"Dask on {kind} needs dask-jobqueue: pip install 'hsn_v1[cluster]'") from error
+    cluster = getattr(dask_jobqueue, BATCH_SYSTEMS[kind])
+    submit = cluster.job_cls.submit_command.split()[0]
+    if not shutil.which(submit):
+        raise InputError(f"Dask on {kind}: no command {submit} here; run it where jobs can be submitted")
+    job_cls = _telling(cluster.job_cls, submitted, note)
+    return cluster(job_cls=job_cls, scheduler_options={"dashboard_address": NO_DASHBOARD})
+
+
+def _telling(job_cls: type, submitted: list[str], note: Note) -> type:
+    """Return a class of jobs that note how they were submitted, "" or what went wrong: Dask's own only log it."""
+    from distributed.core import Status
+
+    class TellingJob(job_cls):
+        async def start(self) -> None:
+            try:
+                await super().start()
+            except (RuntimeError, OSError, ValueError) as error:
+                submitted.append(" ".join(str(error).split("stderr:")[-1].split()) or type(error).__name__)
+                note(f"a job cannot be submitted ({submitted[-1]})")
+                self.status = Status.running  # else it is tried again at once, and for ever
+            else:
+                submitted.append("")
+
+    return TellingJob
+
+
+def _wait_for_jobs(kind: str, submitted: list[str], patience: float = 60) -> None:
+    """Wait until a job is submitted, and raise InputError if it cannot be."""
+    deadline = time.monotonic() + patience
+    while not submitted and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if submitted and submitted[0]:
+        raise InputError(f"Dask on {kind}: jobs cannot be submitted ({submitted[0]}); see docs/cluster.md")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(f"{error}".split()) or type(error).__name__
+
+
+# --- Workers ----------------------------------------------------------------------------------------------------------
+
+
+def check_workers(client: Client, folder: Path, note: Note, timeout: float = 300) -> int:
+    """Wait for the first worker, and make sure that all see what is written to a folder; return their number.
+
+    A batch system's jobs may wait in its queue for as long as they do.
+
+    Raises
+    ------
+    InputError
+        If the scheduler is gone, there is no worker, or one that does not see the folder or lacks this version: named,
+        before anything is computed.
+    """
+    from distributed.comm import CommClosedError
+
+    address = client.scheduler.address
+    try:
+        with telling_of_no_workers(client, note):
+            client.wait_for_workers(1, timeout=None if client.cluster else timeout)
+    except CommClosedError as error:
+        raise lost(address) from error
+    except TimeoutError as error:
+        raise InputError(
+            f"no Dask worker within {timeout:g} s; start some: dask worker ADDRESS --nthreads 1"
+        ) from error
+    token = Path(folder).resolve() / f".seen.{uuid.uuid4().hex}"
+    write_bytes(token, token.name.encode())
+    try:
+        versions = client.run(_version_if_seen, str(token), on_error="return")
+    finally:
+        token.unlink()
+    for worker, version in versions.items():
+        if isinstance(version, CommClosedError):  # it died just now
+            continue
+        if isinstance(version, Exception):
+            raise InputError(f"worker {worker} cannot run hsn_v1 {__version__} ({version}): install it there")
+        if version is None:
+            raise InputError(f"{folder}: worker {worker} {UNSEEN}")
+        if version != __version__:
+            raise InputError(
+                f"worker {worker} has hsn_v1 {version}, here is {__version__}: install the same everywhere"
+            )
+    return len(versions)
+
+
+def _version_if_seen(token: str) -> str | None:
+    path = Path(token)
+    return __version__ if path.is_file() and path.read_text() == path.name else None
+
+
+def lost(address: str) -> InputError:
+    """Return the error of a scheduler that is gone."""
+    return InputError(
+        f"the Dask scheduler {address} is gone; what is done is kept: run the same command again once "
+        "there is a scheduler"
+    )
+
+
+@contextlib.contextmanager
+def telling_of_no_workers(client: Client, note: Note, alone: float = ALONE, pause: float = PAUSE) -> Iterator[None]:
+    """Note if there is no worker for a while: the command waits for one, and nothing else tells."""
+    done = threading.Event()
+
+    def watch() -> None:
+        waited = 0.0
+        while not done.wait(pause):
+            try:
+                workers = client.nthreads()
+            except Exception:  # the client is closed, or its scheduler gone, which ends the command
+                return
+            before, waited = waited, 0.0 if workers else waited + pause
+            if before < alone <= waited:
+                note("there is no Dask worker; waiting for one")
+
+    thread = threading.Thread(target=watch, name="workers", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
