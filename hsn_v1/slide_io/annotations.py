@@ -180,7 +180,8 @@ def _region_of(geometry: Any) -> Polygon | MultiPolygon:
     if not polygons:
         raise ValueError("no region, as points and lines")
     try:
-        whole = shapely.union_all([shapely.make_valid(_polygon(rings)) for rings in polygons])
+        shapes = [shapely.make_valid(_polygon(rings)) for rings in polygons]
+        whole = shapely.union_all(shapes) if len(shapes) > 1 else shapes[0]
     except shapely.errors.ShapelyError as error:
         raise ValueError("damaged coordinates") from error
     parts = [part for part in shapely.get_parts(shapely.get_parts(whole)) if part.area]
@@ -200,9 +201,12 @@ def _polygon(rings: Any) -> Polygon:
     if not all((np.abs(ring) < FARTHEST).all() for ring in points):  # nor NaN
         raise ValueError("damaged coordinates")
     shell, *holes = points
-    if len(np.unique(shell, axis=0)) < 3:
-        return shapely.Polygon()
-    return shapely.Polygon(shell, [hole for hole in holes if len(np.unique(hole, axis=0)) > 2])
+    return shapely.Polygon(shell, [*filter(_is_outline, holes)]) if _is_outline(shell) else shapely.Polygon()
+
+
+def _is_outline(ring: np.ndarray) -> bool:
+    """Return whether a ring has at least three points, without the last if it is the first again."""
+    return len(ring) > 2 + (ring[:1] == ring[-1:]).all()
 
 
 # --- Label maps -------------------------------------------------------------------------------------------------------
