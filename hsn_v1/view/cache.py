@@ -1,4 +1,4 @@
-"""What is expensive to open or compute, kept while it is used: bounded, and renewed when its file has changed."""
+"""A bounded cache of opened files and computed values, renewed when their files change."""
 
 from __future__ import annotations
 

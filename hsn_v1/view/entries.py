@@ -18,7 +18,7 @@ from ..labels import LabelSet
 
 SUMMARY = "segmented.csv"  #: table of all inputs that `segment` wrote
 
-#: What goes wrong with a record of another form than this program's.
+#: Errors that a record of another form than this program's leads to.
 ODD_RECORD = (AttributeError, LookupError, TypeError, ValueError, OverflowError, RecursionError)
 
 

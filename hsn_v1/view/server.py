@@ -23,7 +23,9 @@ from starlette.staticfiles import StaticFiles
 
 from ..errors import InputError
 from ..io.sandbox import end_readers
+from ..labels import LabelSet
 from ..parallel import available_cores
+from .entries import Entry
 from .facts import classes_of, row_of
 from .guard import Guard
 from .library import OutsideError
@@ -68,13 +70,13 @@ def make_app(results: OpenResults, host: str = "127.0.0.1", token: str = "", coo
     routes = [
         Route("/", _page("index.html")),
         Route("/slide/{id:path}", _page("slide.html")),
-        Route("/api/collections", answered(collections)),
-        Route("/api/entries", answered(entries)),
-        Route("/api/entry", answered(entry)),
-        Route("/api/score", answered(score)),
-        Route("/tile/image", answered(image_tile)),
-        Route("/tile/labels", answered(label_tile)),
-        Route("/thumbnail", answered(thumbnail)),
+        Route("/api/collections", answered(list_collections)),
+        Route("/api/entries", answered(list_entries)),
+        Route("/api/entry", answered(describe_entry)),
+        Route("/api/score", answered(score_layer)),
+        Route("/tile/image", answered(send_image_tile)),
+        Route("/tile/labels", answered(send_label_tile)),
+        Route("/thumbnail", answered(send_thumbnail)),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
     app = Starlette(routes=routes, middleware=[Middleware(GZipMiddleware, minimum_size=2048)])
@@ -110,63 +112,66 @@ def _status(handle: Callable[[OpenResults, Request], Response], results: OpenRes
 # --- Facts ----------------------------------------------------------------------------------------------------------
 
 
-def collections(results: OpenResults, request: Request) -> Response:
+def list_collections(results: OpenResults, request: Request) -> Response:
     """List the collections, the newest first."""
     names = results.library.collections()
     titles = {name: results.library.root.name if name == "." else name for name in names}
     return Facts([{"name": name, "title": titles[name]} for name in names], headers=FRESH)
 
 
-def entries(results: OpenResults, request: Request) -> Response:
+def list_entries(results: OpenResults, request: Request) -> Response:
     """List a collection's entries, with the classes of all label sets that occur."""
-    found = results.library.entries(asked(request, "collection"))
-    label_sets = {one.name: one for entry in found for one in entry.label_sets}
+    entries = results.library.entries(parameter(request, "collection"))
+    label_sets = {label_set.name: label_set for entry in entries for label_set in entry.label_sets}
     classes = {name: classes_of(label_set) for name, label_set in label_sets.items()}
-    rows = [row_of(entry, results.tables) for entry in found]
+    rows = [row_of(entry, results.tables) for entry in entries]
     return Facts({"classes": classes, "entries": rows}, headers=FRESH)
 
 
-def entry(results: OpenResults, request: Request) -> Response:
+def describe_entry(results: OpenResults, request: Request) -> Response:
     """Tell all about an entry."""
     return Facts(results.describe(_entry(results, request)), headers=FRESH)
 
 
-def score(results: OpenResults, request: Request) -> Response:
+def score_layer(results: OpenResults, request: Request) -> Response:
     """Compare a layer with the ground truth."""
-    found = _entry(results, request)
-    label_set = found.label_set(asked(request, "set"))
-    return Facts(results.score(found, label_set, asked(request, "layer")), headers=FRESH)
+    entry = _entry(results, request)
+    return Facts(results.score(entry, *_layer(entry, request)), headers=FRESH)
 
 
 # --- Pictures -------------------------------------------------------------------------------------------------------
 
 
-def image_tile(results: OpenResults, request: Request) -> Response:
+def send_image_tile(results: OpenResults, request: Request) -> Response:
     """Send a deep-zoom tile of a slide."""
-    found, place = _entry(results, request), _place(request)
-    content = results.pictures.tile(results.source(found), found.mpp, place[0], place[2], place[1])
+    entry, (level, row, column) = _entry(results, request), _place(request)
+    content = results.pictures.tile(results.source(entry), entry.mpp, level, column, row)
     return Response(content, media_type="image/jpeg", headers=KEPT)
 
 
-def label_tile(results: OpenResults, request: Request) -> Response:
+def send_label_tile(results: OpenResults, request: Request) -> Response:
     """Send a tile of a layer: class indices, one byte each, which the browser inflates."""
-    found = _entry(results, request)
-    layer = results.layer(found, found.label_set(asked(request, "set")), asked(request, "layer"))
-    headers, tile = {**KEPT, "content-encoding": "deflate"}, layer.tile(*_place(request))
+    entry = _entry(results, request)
+    tile = results.layer(entry, *_layer(entry, request)).tile(*_place(request))
     decode(tile)  # a browser would not say what is wrong with a damaged one
+    headers = {**KEPT, "content-encoding": "deflate"}
     return Response(tile, media_type="application/octet-stream", headers=headers)
 
 
-def thumbnail(results: OpenResults, request: Request) -> Response:
+def send_thumbnail(results: OpenResults, request: Request) -> Response:
     """Send a small picture of an entry with its label map."""
-    found, name = _entry(results, request), request.query_params.get("set")
+    entry, name = _entry(results, request), request.query_params.get("set")
     palette = "safe" if request.query_params.get("palette") == "safe" else "published"
-    content = results.thumbnail(found, found.label_set(name) if name else None, palette)
+    content = results.thumbnail(entry, entry.label_set(name) if name else None, palette)
     return Response(content, media_type="image/jpeg", headers=KEPT)
 
 
-def _entry(results: OpenResults, request: Request):
-    return results.library.entry(asked(request, "id"))
+def _entry(results: OpenResults, request: Request) -> Entry:
+    return results.library.entry(parameter(request, "id"))
+
+
+def _layer(entry: Entry, request: Request) -> tuple[LabelSet, str]:
+    return entry.label_set(parameter(request, "set")), parameter(request, "layer")
 
 
 def _place(request: Request) -> tuple[int, int, int]:
@@ -205,8 +210,8 @@ class Line(PlainTextResponse):
         return content.translate(_AWAY).encode()
 
 
-def asked(request: Request, name: str) -> str:
-    """Return a parameter of a request, as names are here; KeyError if it is not there."""
+def parameter(request: Request, name: str) -> str:
+    """Return a parameter of a request, in Python's letters; KeyError if it is not there."""
     return request.query_params[name].translate(_BACK)
 
 
