@@ -6,8 +6,11 @@ import ipaddress
 import secrets
 import socket
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import cookie_parser
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
@@ -27,12 +30,8 @@ HEADERS = {
 }
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """Why a request is not answered."""
-
-    status: int
-    reason: str
+#: Header of what may not be kept.
+FRESH = {"cache-control": "no-store"}
 
 
 @dataclass(frozen=True)
@@ -65,40 +64,38 @@ class Guard:
 
         async def send_guarded(message):
             if message["type"] == "http.response.start":
-                added = [(key.lower().encode(), value.encode()) for key, value in HEADERS.items()]
-                message = {**message, "headers": [*message["headers"], *added]}
+                MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        if refusal := self.refusal(scope["method"], headers, given):
-            return await _answer(send_guarded, refusal.status, refusal.reason)
-        if given is not None and self.token:
+        answer = self.refusal(scope["method"], headers, given) or self.app
+        if answer is self.app and given is not None and self.token:
             location = "/" + quote(scope["path"].lstrip("/")) + (f"?{urlencode(query)}" if query else "")
-            cookie = f"{self.cookie}={self.token}; HttpOnly; SameSite=Lax; Path=/"
-            return await _answer(send_guarded, 303, "", {"location": location, "set-cookie": cookie})
-        return await self.app(scope, receive, send_guarded)
+            answer = RedirectResponse(location, 303, FRESH)
+            answer.set_cookie(self.cookie, self.token, httponly=True, samesite="lax")
+        return await answer(scope, receive, send_guarded)
 
-    def refusal(self, method: str, headers: dict[str, str], given: str | None) -> Refusal | None:
-        """Return why a request is refused, or None."""
+    def refusal(self, method: str, headers: dict[str, str], given: str | None) -> Response | None:
+        """Return the answer to a request that is refused, else None."""
         if method not in ("GET", "HEAD"):
-            return Refusal(405, "read only: nothing but GET")
+            return PlainTextResponse("read only: nothing but GET", 405, FRESH)
         if not self.is_own_host(headers.get("host", "")):
-            return Refusal(421, "this server goes by another name")
+            return PlainTextResponse("this server goes by another name", 421, FRESH)
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
         foreign = origin is not None and origin.lower() != f"http://{headers['host'].lower()}"
         if foreign or (site not in ("none", "same-origin") and headers.get("sec-fetch-mode") != "navigate"):
-            return Refusal(403, "other sites' pages may not read this")
+            return PlainTextResponse("other sites' pages may not read this", 403, FRESH)
         if self.token:
-            known = given if given is not None else _cookies(headers.get("cookie", "")).get(self.cookie, "")
+            known = given if given is not None else cookie_parser(headers.get("cookie", "")).get(self.cookie, "")
             if not secrets.compare_digest(known.encode(), self.token.encode()):
-                return Refusal(401, "open the address with the token that hsn-v1 view printed")
+                return PlainTextResponse("open the address with the token that hsn-v1 view printed", 401, FRESH)
         return None
 
     def is_own_host(self, value: str) -> bool:
         """Whether the header Host names this server: no name that somebody else may have pointed to it."""
         try:
             parts = urlsplit(f"//{value}")
-            name = (parts.hostname or "") if parts.port is None or parts.netloc == value else ""
-        except ValueError:  # no address, or no port
+            name, _ = parts.hostname or "", parts.port
+        except ValueError:  # one of them is none
             return False
         if name in LOCAL or not self.token:
             return name in LOCAL
@@ -106,17 +103,3 @@ class Guard:
             return bool(ipaddress.ip_address(name))
         except ValueError:
             return name in {self.host.lower(), socket.gethostname().lower(), socket.getfqdn().lower()}
-
-
-def _cookies(header: str) -> dict[str, str]:
-    try:
-        return {name: morsel.value for name, morsel in SimpleCookie(header).items()}
-    except CookieError:
-        return {}
-
-
-async def _answer(send, status: int, text: str, headers: dict[str, str] | None = None) -> None:
-    lines = {"content-type": "text/plain; charset=utf-8", "cache-control": "no-store", **(headers or {})}
-    encoded = [(key.encode(), value.encode()) for key, value in lines.items()]
-    await send({"type": "http.response.start", "status": status, "headers": encoded})
-    await send({"type": "http.response.body", "body": text.encode()})

@@ -27,7 +27,7 @@ from ..labels import LabelSet
 from ..parallel import available_cores
 from .entries import Entry
 from .facts import classes_of, row_of
-from .guard import Guard
+from .guard import FRESH, Guard
 from .library import OutsideError
 from .open_results import OpenResults
 from .pyramids import decode
@@ -41,7 +41,6 @@ STATIC = Path(__file__).with_name("static")
 
 #: Tiles and facts have addresses that change with their files.
 KEPT = {"cache-control": "private, max-age=86400"}
-FRESH = {"cache-control": "no-store"}
 
 
 def make_app(results: OpenResults, host: str = "127.0.0.1", token: str = "", cookie: str = "hsn_v1") -> Guard:
