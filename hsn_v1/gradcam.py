@@ -35,19 +35,24 @@ PASSING = frozenset(
     }
 )
 
+#: Layers that may follow the logits.
+SCORING = frozenset({"Activation", "Dropout", "Reshape"})
+
 
 def feature_layer(model: keras.Model) -> keras.Layer:
     """Return the layer whose output Grad-CAM weighs: the last one with positions that does more than pass them on.
 
-    It is found from the last dense layer backwards, through batch norm, dropout, pooling and flattening; what comes
-    before it may branch at will.
+    It is found from the layer that gives the logits backwards, through batch norm, dropout, pooling and flattening;
+    what comes before it may branch at will.
 
     Raises
     ------
     ValueError
         If the model has no layer with a two-dimensional map as output.
     """
-    layer = next((each for each in reversed(model.layers) if _kind(each) == "Dense"), model.layers[-1])
+    layer = logit_layer(model) or model.layers[-1]
+    if _kind(layer) == "Conv2D":
+        layer = _before(layer)
     while layer and (_kind(layer) in PASSING or not _has_positions(layer)):
         layer = _before(layer)
     if layer is None or _kind(layer) == "InputLayer":
@@ -55,6 +60,20 @@ def feature_layer(model: keras.Model) -> keras.Layer:
             f"model {model.name!r} has no layer with a map as output: Grad-CAM needs a convolutional network"
         )
     return layer
+
+
+def logit_layer(model: keras.Model) -> keras.Layer | None:
+    """Return the layer that gives the logits: the last dense one or, in a CAM network, a convolution of one pixel."""
+    with_weights = [layer for layer in model.layers if _kind(layer) == "Dense" or _is_class_convolution(model, layer)]
+    return with_weights[-1] if with_weights else None
+
+
+def _is_class_convolution(model: keras.Model, layer: keras.Layer) -> bool:
+    """Tell whether a layer is a convolution of one pixel that gives a map for each output, and only pooling follows."""
+    if _kind(layer) != "Conv2D" or layer.kernel_size != (1, 1) or layer.filters != model.output_shape[-1]:
+        return False
+    after = [_kind(each) for each in _chain(model, layer)[1:]]
+    return layer.activation.__name__ == "linear" and bool(after) and not set(after) - PASSING - SCORING
 
 
 def closed_form_weights(model: keras.Model) -> np.ndarray | None:
@@ -73,14 +92,15 @@ def closed_form_weights(model: keras.Model) -> np.ndarray | None:
     """
     features = feature_layer(model)
     head = _chain(model, features)
-    kinds = [_kind(layer) for layer in head]
-    if kinds.count("Dense") != 1:
+    kinds, logits = [_kind(layer) for layer in head], logit_layer(model)
+    if logits not in head or kinds.count("Dense") > 1:
         return None
-    end = kinds.index("Dense")
+    end = head.index(logits)
     height, width, channels = features.output.shape[1:]
-    kernel = _weights(head[end])["kernel"]
+    kernel = _weights(logits)["kernel"].reshape(-1, model.output_shape[-1])
+    after = SCORING if kinds[end] == "Dense" else SCORING | PASSING - {"BatchNormalization"}
     one_position = len(kernel) == channels
-    if not one_position or set(kinds[:end]) - PASSING or set(kinds[end + 1 :]) - {"Activation", "Dropout"}:
+    if not one_position or set(kinds[:end]) - PASSING or set(kinds[end + 1 :]) - after:
         return None
     scale = np.ones(channels)
     for norm in (layer for layer in head[:end] if _kind(layer) == "BatchNormalization"):

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import InputError
-from .gradcam import closed_form_weights, coarse_cams, feature_layer, gradient_weights, unit_weights
+from .gradcam import (
+    closed_form_weights,
+    coarse_cams,
+    feature_layer,
+    gradient_weights,
+    logit_layer,
+    unit_weights,
+)
 from .keras_start import import_keras
 from .labels import Taxonomy
 
@@ -64,12 +71,12 @@ class HistoNet:
         lower = _in_bfloat16 if precision == "bfloat16" else None
         # A Sequential that grew by `add` has no definite tensors, but its clone has.
         clone = keras.models.clone_model(model, clone_function=lower)
-        clone.set_weights(model.get_weights())
+        copy_weights(model, clone)
         try:
             second, weights = feature_layer(clone).output, closed_form_weights(clone)
         except ValueError as error:
             raise InputError(str(error)) from error
-        if weights is None and not any(type(layer).__name__ == "Dense" for layer in clone.layers):
+        if weights is None and type(logit_layer(clone)).__name__ != "Dense":
             raise InputError(f"model {model.name!r} has no dense layer: Grad-CAM needs the logits that one gives")
         if weights is None and keras.backend.backend() != "tensorflow":
             raise InputError(
@@ -124,6 +131,7 @@ class HistoNet:
         """
         tiles = normalise(tiles, self.labels)
         scores, second = self.network.predict_on_batch(tiles)
+        scores = scores.astype(np.float32)  # a network may compute in half precision
         if self.closed_form:
             cams = np.ascontiguousarray(second.transpose(0, 3, 1, 2))
         else:
@@ -134,6 +142,19 @@ class HistoNet:
                 "small; train it again, or use another"
             )
         return scores, cams
+
+
+def copy_weights(source: keras.Model, target: keras.Model) -> None:
+    """Give a model the weights of another one of the same layers."""
+    target.set_weights(source.get_weights())
+    finish_weights(target)
+
+
+def finish_weights(model: keras.Model) -> None:
+    """Make a model compute by the weights that it was given: `Normalization` takes its statistics when told to."""
+    for layer in model.layers:
+        if hasattr(layer, "finalize_state"):
+            layer.finalize_state()
 
 
 def _in_bfloat16(layer: keras.Layer) -> keras.Layer:

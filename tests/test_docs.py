@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from hsn_v1.__main__ import build_parser
+from hsn_v1.io import keras_json, locks, sandbox, weights
+from hsn_v1.io.keras_layers import LAYERS
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), REPOSITORY / "data" / "README.md"])
@@ -145,3 +147,19 @@ def test_python_runs_as_it_is_printed(name, tmp_path, monkeypatch, capsys):
         assert len(counts) > 2
     else:
         assert len(list((tmp_path / "out/01_phantom_patch/morph/patch").glob("*.png"))) == 40
+
+
+def test_the_limits_and_layers_that_the_document_on_security_names_are_the_code_s():
+    text = (REPOSITORY / "docs/security.md").read_text(encoding="utf-8")
+    limits = {
+        f"processor time ({sandbox.SECONDS:.0f} s, and 1 s for each 20 MB)",
+        f"memory ({sandbox.MEMORY >> 30} GB",
+        f"more than {weights.MOST_VALUES // 10**6} million values, or {weights.MOST_PACKED} for each byte",
+        f"above {keras_json.MOST_LAYERS:,} layers, {keras_json.MOST_WEIGHTS // 10**6} million weights",
+        f"more than {keras_json.LONGEST >> 20} MB",
+        f"touched every {locks.BEAT:.0f} s",
+    }
+    words = " ".join(text.split())
+    assert {limit for limit in limits if limit not in words} == set()
+    listed = words.partition("of other convolutional networks: ")[2].partition(".")[0]
+    assert sorted(listed.split(", ")) == sorted(LAYERS)

@@ -1,22 +1,25 @@
 """A classifier's architecture: from JSON, as Keras 2 or 3 writes it, to a Keras model, layer by layer.
 
-Keras' own readers are not used: they build whatever a file names. See `layers` for what may be built.
+Keras' own readers are not used: they build whatever a file names. See `keras_layers` for what may be built. Models
+within models are laid out flat, so that Grad-CAM finds their layers.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..errors import InputError
-from .keras_layers import LAYERS, arguments_of, check_class, check_name, cost, shown
-from .reading import line_of, read_bytes
+from .keras_graph import REVERSED, Call, call_of, end_of, is_entry, name_of, operation_of
+from .keras_layers import INACTIVE, LAYERS, arguments_of, check_class, check_name, cost, shown
+from .reading import line_of, read_json
 
 if TYPE_CHECKING:
     import keras
@@ -31,19 +34,36 @@ DEEPEST = 4  #: models within models
 MODELS = ("Sequential", "Functional", "Model")  #: the last is Keras 2's name of the second
 
 
+@dataclass(frozen=True)
+class Network:
+    """A model that was built from a file's description, without the file's weights.
+
+    Attributes
+    ----------
+    model : keras.Model
+        Flat, with random weights, one input and one output.
+    groups : mapping of str to list of (str, Layer)
+        For each layer of the description, in its order, what was built of it, and that layer's name in the file: one
+        layer, those of a model within the model, or none of what does nothing at inference.
+    """
+
+    model: keras.Model
+    groups: Mapping[str, list[tuple[str, keras.Layer]]]
+
+
 def read_architecture(path: Path) -> dict[str, Any]:
     """Return what a ``.json`` file says of a Keras model, or raise InputError."""
-    content = read_bytes(path, LONGEST)
-    try:
-        description = json.loads(content.decode())
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not a JSON file ({line_of(error)}); get the file again") from error
+    return check_architecture(read_json(path, LONGEST), path)
+
+
+def check_architecture(description: Any, source: Path) -> dict[str, Any]:
+    """Return a description if it may be one of a Keras model, or raise InputError."""
     if not isinstance(description, dict) or not isinstance(description.get("config"), (dict, list)):
-        raise InputError(f"{path}: not the architecture of a Keras model; expected what model.to_json() writes")
+        raise InputError(f"{source}: not the architecture of a Keras model; expected what model.to_json() writes")
     return description
 
 
-def build_model(keras: ModuleType, description: Mapping[str, Any], source: Path) -> keras.Model:
+def network_of(keras: ModuleType, description: Mapping[str, Any], source: Path) -> Network:
     """Build a model from what `read_architecture` returns.
 
     Parameters
@@ -55,33 +75,29 @@ def build_model(keras: ModuleType, description: Mapping[str, Any], source: Path)
     source : Path
         Names the file in errors.
 
-    Returns
-    -------
-    keras.Model
-        With random weights, one input and one output.
-
     Raises
     ------
     InputError
         If a layer or argument is not allowed, if the model would need too much memory or time, or if it cannot be
         built for any other reason.
     """
-    return _Builder(keras, str(source)).model({"name": "histonet", **description}, str(source), depth=1)
+    builder = _Builder(keras, str(source), is_keras_2=str(description.get("keras_version", "3"))[:1] in "12")
+    start, end = builder.model({"name": "histonet", **description}, str(source))
+    return Network(keras.Model(start, end, name="histonet"), builder.groups)
 
 
 def portable(description: Mapping[str, Any], source: str = "model") -> dict[str, Any]:
-    """Return a description with nothing but what `build_model` needs, so that every version of Keras 3 can read it."""
+    """Return a flat description with nothing but what `network_of` needs, for every version of Keras 3 to read."""
     config = description["config"]
     layers = []
     for entry in config["layers"]:
         inner, where = entry["config"], f"{source}: layer {shown(entry['config'].get('name'))}"
-        if entry["class_name"] in MODELS:
-            slim = portable(entry, where)
-        elif entry["class_name"] == "InputLayer":
-            slim = {**_class_of(entry), "config": {key: inner[key] for key in ("name", "batch_shape")}}
+        if entry["class_name"] == "InputLayer":
+            arguments = {key: inner[key] for key in ("name", "batch_shape")}
         else:
-            slim = {**_class_of(entry), "config": arguments_of(where, entry["class_name"], inner)}
-        layers.append({**slim, **{key: entry[key] for key in ("name", "inbound_nodes") if key in entry}})
+            arguments = arguments_of(where, entry["class_name"], inner)
+        kept = {key: entry[key] for key in ("name", "inbound_nodes") if key in entry}
+        layers.append({**_class_of(entry), "config": arguments, **kept})
     ends = {key: config[key] for key in ("input_layers", "output_layers") if key in config}
     return {**_class_of(description), "config": {"name": config["name"], "layers": layers, **ends}}
 
@@ -92,68 +108,82 @@ def _class_of(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class _Builder:
-    """Builds a model and those within it, and counts what they need together."""
+    """Builds a model's layers and those of the models within, and counts what they need together."""
 
     keras: ModuleType
     source: str
+    is_keras_2: bool
+    names: set[str] = field(default_factory=set)
+    groups: dict[str, list[tuple[str, keras.Layer]]] = field(default_factory=dict)
     layers: int = 0
     weights: int = 0
     products: int = 0
 
-    def model(self, entry: Mapping[str, Any], where: str, depth: int) -> keras.Model:
-        """Build a model; `depth` counts the models around it."""
-        if depth > DEEPEST:
+    def model(self, entry: Mapping[str, Any], where: str, path: tuple[str, ...] = (), tensor: Any = None) -> tuple:
+        """Build a model's layers on a tensor, or on an input of its own; return what it begins and ends with.
+
+        Parameters
+        ----------
+        entry : mapping
+        where : str
+            Names it in errors.
+        path : tuple of str
+            Names of the models around it, and its own.
+        tensor : KerasTensor, optional
+        """
+        if len(path) >= DEEPEST:
             raise InputError(f"{where}: {DEEPEST} models within each other; expected fewer")
         kind, config = check_class(where, entry, MODELS), entry["config"]
         if isinstance(config, list):
             config = {"layers": config}
         entries = config.get("layers")
-        if not isinstance(entries, list) or not entries or not all(map(_is_entry, entries)):
+        if not isinstance(entries, list) or not entries or not all(is_entry(each, MODELS) for each in entries):
             raise InputError(f"{where}: has no list of layers with class_name and config")
         self.spend(where, layers=len(entries))
-        if kind == "Sequential":
-            start, end = self.sequential(entries, config, where, depth)
-        else:
-            start, end = self.functional(entries, config, where, depth)
-        return self.keras.Model(start, end, name=check_name(where, config.get("name", entry.get("name"))))
+        names = [check_name(f"{where}: a layer", name_of(each)) for each in entries]
+        twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+        if twice is not None:
+            raise InputError(f"{where}: two layers have the name {shown(twice)}")
+        if not path:
+            self.groups.update((name, []) for name in names)
+        build = self.sequential if kind == "Sequential" else self.functional
+        return build(dict(zip(names, entries, strict=True)), config, where, path, tensor)
 
-    def sequential(self, entries: list, config: Mapping, where: str, depth: int) -> tuple:
+    def sequential(self, entries: Mapping, config: Mapping, where: str, path: tuple[str, ...], tensor: Any) -> tuple:
         """Chain layers; the tiles' shape is that of an InputLayer or, in Keras 2, of the first layer."""
-        first = entries[0]["config"]
-        shape = first.get("batch_shape", first.get("batch_input_shape", config.get("build_input_shape")))
-        if entries[0]["class_name"] == "InputLayer":
-            entries = entries[1:]
-        start = tensor = self.entrance(shape, where)
-        names = set()
-        for entry in entries:
-            name = self.name_of(entry, where)
-            if name in names:
-                raise InputError(f"{where}: two layers have the name {shown(name)}")
-            names.add(name)
-            tensor = self.applied(entry, [tensor], name, depth)
+        first = next(iter(entries.values()))
+        inner = first["config"] if isinstance(first["config"], dict) else {}
+        shape = inner.get("batch_shape", inner.get("batch_input_shape", config.get("build_input_shape")))
+        start = tensor = self.entrance(shape, where) if tensor is None else tensor
+        for name, entry in entries.items():
+            if entry["class_name"] != "InputLayer":
+                tensor = self.applied(entry, Call([name]), [tensor], (*path, name))
         return start, tensor
 
-    def functional(self, entries: list, config: Mapping, where: str, depth: int) -> tuple:
+    def functional(self, entries: Mapping, config: Mapping, where: str, path: tuple[str, ...], tensor: Any) -> tuple:
         """Connect layers as their inbound nodes say."""
         waiting, tensors = {}, {}
-        for entry in entries:
-            name = self.name_of(entry, where)
-            if name in waiting or name in tensors:
-                raise InputError(f"{where}: two layers have the name {shown(name)}")
+        for name, entry in entries.items():
             if entry["class_name"] == "InputLayer":
                 inner = entry["config"]
-                tensors[name] = self.entrance(inner.get("batch_shape", inner.get("batch_input_shape")), where)
+                shape = inner.get("batch_shape", inner.get("batch_input_shape"))
+                tensors[name] = self.entrance(shape, where) if tensor is None else tensor
             else:
-                waiting[name] = entry, _inbound(f"{where}: layer {shown(name)}", entry.get("inbound_nodes"))
+                is_active = entry["class_name"] not in INACTIVE
+                waiting[name] = call_of(f"{where}: layer {shown(name)}", entry.get("inbound_nodes"), is_active)
+        if tensor is not None and len(tensors) != 1:
+            raise InputError(f"{where}: has {len(tensors)} inputs; expected one")
         while waiting:
-            ready = [name for name, (_, inputs) in waiting.items() if tensors.keys() >= set(inputs)]
-            if not ready:
+            before = len(waiting)
+            for name, call in [*waiting.items()]:
+                if tensors.keys() >= {*call.inputs}:
+                    inputs = [tensors[each] for each in call.inputs]
+                    tensors[name] = self.applied(entries[name], call, inputs, (*path, name))
+                    del waiting[name]
+            if len(waiting) == before:
                 raise InputError(f"{where}: layer {shown(next(iter(waiting)))} has inputs that no layer gives")
-            for name in ready:
-                entry, inputs = waiting.pop(name)
-                tensors[name] = self.applied(entry, [tensors[each] for each in inputs], name, depth)
         return tuple(
-            tensors[_end(f"{where}: {key}", config.get(key), tensors)] for key in ("input_layers", "output_layers")
+            tensors[end_of(f"{where}: {key}", config.get(key), tensors)] for key in ("input_layers", "output_layers")
         )
 
     def entrance(self, shape: Any, where: str) -> keras.KerasTensor:
@@ -163,35 +193,76 @@ class _Builder:
         self.spend(where, values=math.prod(shape[1:]))
         return self.keras.Input(shape[1:])
 
-    def name_of(self, entry: Mapping[str, Any], where: str) -> str:
-        """Return the name of a layer."""
-        return check_name(f"{where}: a layer", entry.get("name", entry["config"].get("name")))
+    def applied(self, entry: Mapping[str, Any], call: Call, inputs: list, path: tuple[str, ...]) -> keras.KerasTensor:
+        """Build a layer, or the layers of a model, and apply them to its inputs."""
+        where = f"{self.source}: layer {shown(path[-1])}"
+        if (operation := operation_of(where, entry, call)) is not None:
+            kind, arguments = operation
+            if kind == REVERSED:
+                return self.reversed_channels(inputs[0], path, where)
+        else:
+            if call.constants:
+                raise InputError(f"{where} has the inputs {shown(call.constants)}; expected outputs of layers alone")
+            kind = check_class(where, entry, (*LAYERS, *INACTIVE, *MODELS))
+            if len(inputs) == 1 and kind in INACTIVE:
+                return inputs[0]
+            if len(inputs) == 1 and kind in MODELS:
+                return self.model({**entry, "name": path[-1]}, where, path, inputs[0])[1]
+            if kind not in LAYERS:
+                raise InputError(f"{where} has {len(inputs)} inputs; expected one")
+            arguments = arguments_of(where, kind, entry["config"])
+            if entry["class_name"] == "RandomCrop":  # at inference
+                arguments["crop_to_aspect_ratio"] = True
+        after = []
+        if self.is_keras_2 and arguments.get("activation") == "hard_sigmoid":  # Keras 3 computes another one
+            arguments["activation"] = "linear"
+            after = [("Rescaling", {"scale": 0.2, "offset": 0.5}), ("ReLU", {"max_value": 1.0})]
+        tensor = self.layer(kind, arguments, inputs, path, where)
+        for kind, arguments in after:
+            tensor = self.layer(kind, arguments, [tensor], (*path[:-1], f"{path[-1]}_{kind.lower()}"), where)
+        return tensor
 
-    def applied(self, entry: Mapping[str, Any], inputs: list, name: str, depth: int) -> keras.KerasTensor:
-        """Build a layer and apply it to its inputs."""
-        where = f"{self.source}: layer {shown(name)}"
-        kind = check_class(where, entry, (*LAYERS, *MODELS))
+    def layer(self, kind: str, arguments: dict, inputs: list, path: tuple[str, ...], where: str) -> keras.KerasTensor:
+        """Build a layer whose arguments are checked, and apply it."""
         try:
             inside = inputs[0] if len(inputs) == 1 else inputs
-            if kind in MODELS:
-                return self.model({**entry, "name": name}, where, depth + 1)(inside)
-            arguments = arguments_of(where, kind, entry["config"])
-            layer = self.class_of(kind)(**{**arguments, "name": name})
+            layer = self.class_of(kind)(**{**arguments, "name": self.free_name(path)})
             shapes = [tuple(each.shape) for each in inputs]
-            output = (
-                shapes[0]
-                if kind == "LayerScale"
-                else layer.compute_output_shape(shapes[0] if inside is not inputs else shapes)
-            )
+            if kind == "LayerScale":
+                output = shapes[0]
+            else:
+                output = layer.compute_output_shape(shapes[0] if len(inputs) == 1 else shapes)
             if None in output[1:]:
                 raise InputError(f"{where}: the size of its output is not fixed")
             weights, products = cost(kind, arguments, shapes[0][-1], output[1:])
             self.spend(where, values=math.prod(output[1:]), weights=weights, products=products)
-            return layer(inside)
+            tensor = layer(inside)
         except InputError:
             raise
         except Exception as error:  # Keras raises whatever its layers' constructors do
             raise InputError(f"{where}: Keras cannot build this {kind} ({line_of(error)})") from error
+        if layer.weights:
+            self.groups[path[0]].append(("/".join(path), layer))
+        return tensor
+
+    def reversed_channels(self, tensor: keras.KerasTensor, path: tuple[str, ...], where: str) -> keras.KerasTensor:
+        """Turn R, G, B into B, G, R, by a convolution of one pixel."""
+        if tensor.shape[-1] != 3:
+            raise InputError(f"{where}: reverses {tensor.shape[-1]} channels; expected 3")
+        turn = self.keras.layers.Conv2D(3, 1, use_bias=False, name=self.free_name(path))
+        turned = turn(tensor)
+        turn.set_weights([np.eye(3, dtype=np.float32)[np.newaxis, np.newaxis, ::-1]])
+        return turned
+
+    def free_name(self, path: tuple[str, ...]) -> str:
+        """Return a name that no other layer has, and Keras 3 allows: the layer's own, if possible."""
+        name = path[-1].replace("/", "_")
+        if name in self.names:
+            name = "_".join(path).replace("/", "_")
+        while name in self.names:
+            name += "_"
+        self.names.add(name)
+        return name
 
     def class_of(self, kind: str) -> type[keras.layers.Layer]:
         """Return a layer class of `LAYERS`."""
@@ -204,66 +275,11 @@ class _Builder:
         self.layers += layers
         self.weights += weights
         self.products += products
-        for what, needed, most in (
+        for unit, needed, most in (
             ("layers", self.layers, MOST_LAYERS),
             ("weights", self.weights, MOST_WEIGHTS),
             ("values for one tile", values, MOST_VALUES),
             ("multiplications for one tile", self.products, MOST_PRODUCTS),
         ):
             if needed > most:
-                raise InputError(f"{where}: needs {needed:,} {what}, more than {most:,}; use a smaller network or tile")
-
-
-def _is_entry(entry: Any) -> bool:
-    if not isinstance(entry, dict) or not isinstance(entry.get("class_name"), str):
-        return False
-    config = entry.get("config")
-    return isinstance(config, dict) or (isinstance(config, list) and entry["class_name"] in MODELS)
-
-
-def _inbound(where: str, nodes: Any) -> list[str]:
-    """Return the names of the layers whose outputs a layer takes."""
-    if not isinstance(nodes, list) or len(nodes) != 1:
-        raise InputError(f"{where} has the inbound nodes {shown(nodes)}; expected that it is used once")
-    node = nodes[0]
-    if isinstance(node, dict):  # Keras 3
-        names, options = _histories(node.get("args")), [node.get("kwargs")]
-    else:  # Keras 2
-        names = [_history(each) for each in node] if isinstance(node, list) else []
-        options = [each[3] for each in node if len(each) > 3] if all(names) else []
-    if not names or not all(names) or not all(map(_is_plain_call, options)):
-        raise InputError(f"{where} has the inbound node {shown(node)}; expected outputs of layers alone")
-    return names
-
-
-def _histories(arguments: Any, depth: int = 0) -> list[str | None]:
-    """Return the names in the arguments of a call in Keras 3: tensors, or a list of them."""
-    if isinstance(arguments, dict) and arguments.get("class_name") == "__keras_tensor__":
-        config = arguments.get("config")
-        return [_history(config.get("keras_history"))] if isinstance(config, dict) else [None]
-    if isinstance(arguments, list) and depth < 2:
-        return [name for each in arguments for name in _histories(each, depth + 1)]
-    return [None]
-
-
-def _history(value: Any) -> str | None:
-    """Return the layer's name of [name, node, tensor, ...]: each layer has one node, and that one tensor."""
-    right = isinstance(value, list) and len(value) >= 3 and isinstance(value[0], str) and value[2] == 0
-    return value[0] if right else None
-
-
-def _is_plain_call(options: Any) -> bool:
-    if options is None:
-        return True
-    return isinstance(options, dict) and all(
-        key in ("training", "mask") and value in (None, False) for key, value in options.items()
-    )
-
-
-def _end(where: str, value: Any, tensors: Mapping[str, Any]) -> str:
-    """Return the name of the one layer that a model begins or ends with."""
-    one = value[0] if isinstance(value, list) and len(value) == 1 else value
-    name = _history(one)
-    if name not in tensors:
-        raise InputError(f"{where} is {shown(value)}; expected one layer of this model")
-    return name
+                raise InputError(f"{where}: needs {needed:,} {unit}, more than {most:,}; use a smaller network or tile")

@@ -1,8 +1,8 @@
 """The layers that a classifier's file may ask for, with the arguments that it may give them: an allow-list.
 
 A model file is untrusted. Keras would build from it whatever it names, and some layers run code (``Lambda``) or read
-files (``StringLookup``). Here stand the layers of HistoNet and of the networks in ``keras.applications``, none of
-which do either, and of each the arguments that change what it computes from a tile.
+files (``StringLookup``). Here stand the layers of HistoNet, of the networks in ``keras.applications`` and of other
+convolutional networks, none of which do either, and of each the arguments that change what it computes from a tile.
 """
 
 from __future__ import annotations
@@ -13,18 +13,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ..errors import InputError
 
 ACTIVATIONS = (
     *("linear", "relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "silu", "swish", "hard_silu", "hard_swish"),
-    *("tanh", "sigmoid", "hard_sigmoid", "softmax", "softplus", "softsign"),
+    *("tanh", "sigmoid", "hard_sigmoid", "softmax", "softplus", "softsign", "exponential", "mish"),
 )
 DTYPES = ("float32", "bfloat16", "float16", "mixed_bfloat16", "mixed_float16")
 
 #: Arguments that matter in training alone: passed over.
 TRAINING = re.compile(
-    r".*_(initializer|regularizer|constraint)|trainable|seed|noise_shape|momentum|renorm_momentum|synchronized"
-    r"|batch_input_shape|batch_shape|input_axes|output_axes"
+    r".*_(initializer|regularizer|constraint)|trainable|seed|noise_shape|momentum|renorm_momentum|renorm_clipping"
+    r"|synchronized|fused|batch_input_shape|batch_shape|input_axes|output_axes|autocast|dynamic"
 )
 
 
@@ -56,6 +58,10 @@ def _is_list(value: Any, test: Callable[[Any], bool], lengths: Sequence[int] = r
     return isinstance(value, list) and len(value) in lengths and all(map(test, value))
 
 
+def _is_numbers(value: Any, depth: int = 4) -> bool:
+    return _is_number(value) or (depth > 0 and _is_list(value, lambda each: _is_numbers(each, depth - 1)))
+
+
 def _is_padding(value: Any) -> bool:
     def side(each: Any) -> bool:
         return _is_whole(each, 0)
@@ -71,7 +77,7 @@ COUNT = Kind("a positive whole number", _is_whole)
 PAIR = Kind("a positive whole number, or two", lambda v: _is_whole(v) or _is_list(v, _is_whole, (2,)))
 FLAG = Kind("true or false", lambda v: type(v) is bool)
 NUMBER = Kind("a finite number", _is_number)
-NUMBERS = Kind("a finite number, or a list of such", lambda v: _is_number(v) or _is_list(v, _is_number))
+NUMBERS = Kind("a finite number, or a list of such", lambda v: _is_numbers(v))
 EPSILON = Kind("a number above 0, at most 1", lambda v: _is_number(v) and 0 < v <= 1)
 RATE = Kind("a number from 0, below 1", lambda v: _is_number(v) and 0 <= v < 1)
 AXIS = Kind("an axis", lambda v: _is_whole(v, -4, 4) or _is_list(v, lambda each: _is_whole(each, -4, 4), range(1, 4)))
@@ -87,54 +93,105 @@ _CONVOLUTION = {"kernel_size": PAIR, "dilation_rate": PAIR, **_WINDOW, **_OUT}
 _POOLING = {"pool_size": PAIR, **_WINDOW}
 _GLOBAL = {"data_format": FORMAT, "keepdims": FLAG}
 _NORM = {"axis": AXIS, "epsilon": EPSILON, "center": FLAG, "scale": FLAG}
+_SIZE = {"height": COUNT, "width": COUNT, "data_format": FORMAT}
+
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "area", "lanczos3", "lanczos5")
 
 #: Arguments of each layer class that may be built. `name` and `dtype` go with all.
 LAYERS: Mapping[str, Mapping[str, Kind]] = {
     "Activation": {"activation": ACTIVATION},
     "Add": {},
+    "Average": {},
     "AveragePooling2D": _POOLING,
     "BatchNormalization": _NORM,
+    "CenterCrop": _SIZE,
     "Concatenate": {"axis": AXIS},
     "Conv2D": {"filters": COUNT, "groups": COUNT, **_CONVOLUTION},
+    "Conv2DTranspose": {"filters": COUNT, "groups": COUNT, "output_padding": _optional(MARGIN), **_CONVOLUTION},
+    "Cropping2D": {"cropping": MARGIN, "data_format": FORMAT},
     "Dense": {"units": COUNT, **_OUT},
     "DepthwiseConv2D": {"depth_multiplier": COUNT, **_CONVOLUTION},
     "Dropout": {"rate": RATE},
+    "ELU": {"alpha": NUMBER},
     "Flatten": {"data_format": FORMAT},
     "GlobalAveragePooling2D": _GLOBAL,
     "GlobalMaxPooling2D": _GLOBAL,
-    "LayerNormalization": _NORM,
+    "GroupNormalization": {"groups": Kind("a whole number", lambda v: _is_whole(v, -1) and v != 0), **_NORM},
+    "LayerNormalization": {**_NORM, "rms_scaling": FLAG},
     "LayerScale": {"init_values": NUMBER, "projection_dim": COUNT},
-    "LeakyReLU": {"negative_slope": NUMBER, "alpha": NUMBER},
+    "LeakyReLU": {"negative_slope": NUMBER},
     "MaxPooling2D": _POOLING,
+    "Maximum": {},
+    "Minimum": {},
     "Multiply": {},
     "Normalization": {"axis": _optional(AXIS), "mean": _optional(NUMBERS), "variance": _optional(NUMBERS)},
+    "PReLU": {"shared_axes": _optional(AXIS)},
+    "Permute": {"dims": SHAPE},
     "ReLU": {"max_value": _optional(NUMBER), "negative_slope": NUMBER, "threshold": NUMBER},
     "Rescaling": {"scale": NUMBERS, "offset": NUMBERS},
     "Reshape": {"target_shape": SHAPE},
+    "Resizing": {
+        "interpolation": Kind("bilinear, nearest, ...", lambda v: v in INTERPOLATIONS),
+        "crop_to_aspect_ratio": FLAG,
+        "pad_to_aspect_ratio": FLAG,
+        "antialias": FLAG,
+        "fill_mode": Kind("constant", lambda v: v == "constant"),
+        "fill_value": NUMBER,
+        **_SIZE,
+    },
     "SeparableConv2D": {"filters": COUNT, "depth_multiplier": COUNT, **_CONVOLUTION},
     "Softmax": {"axis": AXIS},
     "SpatialDropout2D": {"rate": RATE, "data_format": FORMAT},
+    "Subtract": {},
+    "UnitNormalization": {"axis": AXIS},
+    "UpSampling2D": {
+        "size": PAIR,
+        "interpolation": Kind("nearest or bilinear", lambda v: v in INTERPOLATIONS),
+        "data_format": FORMAT,
+    },
     "ZeroPadding2D": {"padding": MARGIN, "data_format": FORMAT},
 }
 
 
+#: Layers that do nothing at inference: noise, augmentation, penalties.
+INACTIVE = (
+    *("ActivityRegularization", "AlphaDropout", "AugMix", "CutMix", "GaussianDropout", "GaussianNoise", "Identity"),
+    *("MixUp", "RandAugment", "RandomBrightness", "RandomColorDegeneration", "RandomColorJitter", "RandomContrast"),
+    *("RandomElasticTransform", "RandomErasing", "RandomFlip", "RandomGaussianBlur", "RandomGrayscale", "RandomHeight"),
+    *("RandomHue", "RandomInvert", "RandomPerspective", "RandomPosterization", "RandomRotation", "RandomSaturation"),
+    *("RandomSharpness", "RandomShear", "RandomTranslation", "RandomWidth", "RandomZoom", "SpatialDropout1D"),
+)
+
+#: Other names of the same layers, and of their arguments.
+ALIASES = {
+    **dict.fromkeys(("BatchNormalizationV1", "BatchNormalizationV2", "SyncBatchNormalization"), "BatchNormalization"),
+    **{"Convolution2D": "Conv2D", "MaxPool2D": "MaxPooling2D", "AvgPool2D": "AveragePooling2D"},
+    **{"Convolution2DTranspose": "Conv2DTranspose", "SeparableConvolution2D": "SeparableConv2D"},
+    **{"GlobalAvgPool2D": "GlobalAveragePooling2D", "GlobalMaxPool2D": "GlobalMaxPooling2D"},
+    "ThresholdedReLU": "ReLU",
+    "RandomCrop": "Resizing",
+}
+RENAMED = {("LeakyReLU", "alpha"): "negative_slope", ("ReLU", "theta"): "threshold"}
+
+
 def check_class(where: str, entry: Mapping[str, Any], among: Sequence[str]) -> str:
     """Return the class that an entry of an architecture names, or raise InputError."""
-    kind, module, registered = (entry.get(key) for key in ("class_name", "module", "registered_name"))
+    named, module, registered = (entry.get(key) for key in ("class_name", "module", "registered_name"))
+    kind = ALIASES.get(named, named) if isinstance(named, str) else named
     if not isinstance(kind, str) or kind not in among:
         raise InputError(
             f"{where} is a {shown(kind)}, which is not built from a file; see docs/security.md for those that are"
         )
-    if module is not None and (not isinstance(module, str) or module.partition(".")[0] != "keras"):
+    if module is not None and (not isinstance(module, str) or module.partition(".")[0] not in ("keras", "tf_keras")):
         raise InputError(f"{where} is of the module {shown(module)}; expected Keras' own layers")
-    if registered not in (None, kind):
+    if registered not in (None, named):
         raise InputError(f"{where} is registered as {shown(registered)}; expected Keras' own layers")
     return kind
 
 
 def check_name(where: str, name: Any) -> str:
     """Return the name of a layer, or raise InputError."""
-    if not isinstance(name, str) or not 0 < len(name) <= 200 or not name.isprintable() or "/" in name:
+    if not isinstance(name, str) or not 0 < len(name) <= 200 or not name.isprintable():
         raise InputError(f"{where} has the name {shown(name)}; expected letters and digits")
     return name
 
@@ -157,23 +214,34 @@ def arguments_of(where: str, kind: str, config: Mapping[str, Any]) -> dict[str, 
     InputError
         If an argument is none of its class's, or has a value that is not allowed.
     """
-    known, found = LAYERS[kind], {}
+    allowed, arguments = LAYERS[kind], {}
     for key, value in config.items():
-        if key in known:
-            if not known[key].allows(value):
-                raise InputError(f"{where}: {key} is {shown(value)}; expected {known[key].expected}")
-            found[key] = value
+        key, value = RENAMED.get((kind, key), key), _unwrapped(value)
+        if key in allowed:
+            if not allowed[key].allows(value):
+                raise InputError(f"{where}: {key} is {shown(value)}; expected {allowed[key].expected}")
+            if key in ("mean", "variance") and isinstance(value, list):  # of any shape that fits the pixels
+                value = np.ravel(value).tolist()
+            single = key == "axis" and isinstance(value, list) and len(value) == 1  # as tf.keras 2 writes it
+            arguments[key] = value[0] if single else value
         elif key == "name":
-            found[key] = check_name(where, value)
+            arguments[key] = check_name(where, value)
         elif key == "dtype":
-            found[key] = _dtype(where, value)
-        elif not (value is None or value is False or TRAINING.fullmatch(key)):
+            arguments[key] = _dtype(where, value)
+        elif not (key == "groups" and value == 1) and not (value is None or value is False or TRAINING.fullmatch(key)):
             raise InputError(f"{where}: {shown(key)} is {shown(value)}, which is not taken from a file; remove it")
-    return found
+    return arguments
+
+
+def _unwrapped(value: Any) -> Any:
+    """Return the number that tf.keras 2 wraps where an argument was one of NumPy's."""
+    if isinstance(value, dict) and value.get("class_name") == "__numpy__" and isinstance(value.get("config"), dict):
+        return value["config"].get("value")
+    return value
 
 
 def _dtype(where: str, value: Any) -> str:
-    policy = isinstance(value, dict) and value.get("class_name") == "DTypePolicy"
+    policy = isinstance(value, dict) and value.get("class_name") in ("DTypePolicy", "Policy", "PolicyV1")
     name = value["config"].get("name") if policy and isinstance(value.get("config"), dict) else value
     if not isinstance(name, str) or name not in DTYPES:
         raise InputError(f"{where}: dtype is {shown(value)}; expected one of {', '.join(DTYPES)}")
@@ -195,12 +263,14 @@ def cost(kind: str, arguments: Mapping[str, Any], channels: int, output: Sequenc
     """
     filters, depth = arguments.get("filters", 1), arguments.get("depth_multiplier", 1)
     taps = math.prod(_pair(arguments.get("kernel_size", arguments.get("pool_size", 1))))
-    if kind == "Conv2D":
+    if kind in ("Conv2D", "Conv2DTranspose"):
         weights = taps * channels * filters // arguments.get("groups", 1)
     elif kind in ("DepthwiseConv2D", "SeparableConv2D"):
         weights = channels * depth * (taps + filters)
     elif kind == "Dense":
         weights = channels * arguments["units"]
+    elif kind == "PReLU":
+        return math.prod(output), math.prod(output)
     else:
         return 4 * channels, taps * math.prod(output)
     return weights, weights * math.prod(output[:-1])

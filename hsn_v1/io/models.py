@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -21,17 +22,18 @@ from ..histonet import PRECISIONS, HistoNet
 from ..keras_start import import_keras, limit_threads, quiet_start
 from ..labels import LabelSet, Taxonomy
 from ..parallel import outside_garbage_collection
-from .keras_json import build_model, portable, read_architecture
-from .reading import is_there, line_of, read_text
+from .keras_json import check_architecture, network_of, portable, read_architecture
+from .reading import is_there, line_of, parse_json, read_text
 from .sandbox import reading_in_sandbox
-from .weights import OUTPUTS, THRESHOLDS, Arrays, read_hdf5, read_mat
+from .weights import OUTPUTS, TEXTS, THRESHOLDS, Arrays, read_hdf5, read_keras, read_mat
+from .weights_by_layer import by_layer, fill
 from .writing import write_together
 
 if TYPE_CHECKING:
     import keras
 
 
-ENDINGS = (".json", ".h5", ".mat", ".toml")  #: of a classifier's files
+ENDINGS = (".json", ".h5", ".mat", ".toml", ".keras")  #: of a classifier's files
 
 #: Classifiers that come with this package: in the repository's folder `data`, or in the installed package.
 PACKAGE = Path(__file__).parents[1]
@@ -59,7 +61,8 @@ def model_file(folder: Path, name: str, ending: str) -> Path:
         Such as ``.json``.
     """
     path, safe = Path(folder) / f"{name}{ending}", file_name(name)
-    return path if safe == name or is_there(path) else Path(folder) / f"{safe}{ending}"
+    outside = ".." in Path(name).parts or Path(name).is_absolute()
+    return path if safe == name or (not outside and is_there(path)) else Path(folder) / f"{safe}{ending}"
 
 
 def read_taxonomy(folder: Path, name: str) -> Taxonomy:
@@ -111,7 +114,8 @@ def load_histonet(
     ----------
     folder : Path
         Folder of ``<name>.json`` (architecture, as Keras 2 or 3 writes it), ``<name>.h5`` (weights)
-        and ``<name>.mat`` (``optimalScoreThresh``); ``<name>.toml`` (classes) may be there, too.
+        and ``<name>.mat`` (``optimalScoreThresh``); ``<name>.toml`` (classes) may be there, too. ``<name>.keras``
+        may stand for the first two.
     name : str
         Name of the model.
     threads : int, optional
@@ -134,9 +138,10 @@ def load_histonet(
     folder = Path(folder)
     files = model_files(folder, name)
     labels = labels or read_taxonomy(folder, name)
-    description = read_architecture(files[".json"])
+    described = files[".json"]
+    description = read_architecture(described) if described.suffix == ".json" else {}
     with (
-        reading_in_sandbox(read_hdf5, files[".h5"]) as weights,
+        reading_in_sandbox(read_keras if not description else read_hdf5, files[".h5"]) as weights,
         reading_in_sandbox(read_mat, files[".mat"]) as table,
         quiet_start(),
         outside_garbage_collection(),
@@ -145,14 +150,25 @@ def load_histonet(
         if threads and keras.backend.backend() == "tensorflow":
             limit_threads(threads)
         thresholds = _thresholds_of(table(), len(labels.outputs), files[".mat"])
-        model = build_model(keras, description, files[".json"])
-        _check_ends(model, files[".json"], labels)
-        arrays = dict(weights())
+        if not description:
+            content = weights()
+            description = _description_of(content, described)
+            weights = partial(content.get, "weights")
+        network = network_of(keras, description, described)
+        _check_ends(network.model, described, labels)
+        arrays = dict(by_layer(description, weights()))
         _check_outputs(files[".h5"], arrays.pop(OUTPUTS, labels.codes), labels)
-        _fill(model, arrays, files)
-        histonet = HistoNet.of(model, thresholds, labels, precision)
-        _check_scores(histonet, files[".json"])  # builds the graph, with its messages
+        fill(network, arrays, files[".h5"], described)
+        histonet = HistoNet.of(network.model, thresholds, labels, precision)
+        _check_scores(histonet, described)  # builds the graph, with its messages
     return histonet
+
+
+def _description_of(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return the architecture that a ``.keras`` file holds, with the version of Keras that wrote it."""
+    config, metadata = (parse_json(content[name], path) for name in TEXTS)
+    version = metadata.get("keras_version") if isinstance(metadata, dict) else None
+    return {**check_architecture(config, path), "keras_version": str(version)}
 
 
 def model_files(folder: Path, name: str) -> dict[str, Path]:
@@ -160,6 +176,9 @@ def model_files(folder: Path, name: str) -> dict[str, Path]:
     if not is_there(folder):
         raise InputError(f"{folder}: no such folder; it should hold the model's files, {name}.json, .h5 and .mat")
     files = {ending: model_file(folder, name, ending) for ending in (".json", ".h5", ".mat")}
+    whole = model_file(folder, name, ".keras")
+    if not is_there(files[".json"]) and is_there(whole):
+        files |= {".json": whole, ".h5": whole}
     for path in files.values():
         if not is_there(path):
             known = ", ".join(sorted({*models_in(folder), *models_in(SHIPPED)})) or "none"
@@ -169,7 +188,8 @@ def model_files(folder: Path, name: str) -> dict[str, Path]:
 
 def models_in(folder: Path) -> list[str]:
     """Return the names of the classifiers in a folder."""
-    return [path.stem for path in folder.glob("*.json") if path.with_suffix(".mat").exists()]
+    files = [*folder.glob("*.json"), *folder.glob("*.keras")]
+    return [path.stem for path in files if path.with_suffix(".mat").exists()]
 
 
 def save_histonet(
@@ -252,36 +272,6 @@ def _thresholds_of(found: Arrays, outputs: int, path: Path) -> np.ndarray:
     return thresholds.astype(np.float64)
 
 
-def _fill(model: keras.Model, weights: Arrays, files: Mapping[str, Path]) -> None:
-    """Give a model its weights, or raise InputError that names the first layer in which they do not fit."""
-    layers = [(layer.name, layer.weights) for layer in model.layers if layer.weights]
-    for (layer, wanted), (name, arrays) in zip_longest(layers, weights.items(), fillvalue=("(none)", {})):
-        values = _in_order(wanted, arrays)
-        if [tuple(weight.shape) for weight in wanted] != [array.shape for array in values]:
-            raise InputError(
-                f"{files['.h5']} does not fit {files['.json'].name}: layer {layer} of the architecture has weights of "
-                f"shape {_shapes(wanted)}, layer {name} of the file {_shapes(values)}; "
-                "both files must come from the same model"
-            )
-        for weight, array in zip(wanted, values, strict=True):
-            if "variance" in weight.name and array.min(initial=0) < 0:
-                raise InputError(f"{files['.h5']}: {weight.name} of layer {name} is negative; get the file again")
-            weight.assign(array)
-
-
-def _in_order(wanted: list, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """Return a layer's arrays in the order of its weights: by name where it is a model, as Keras changed that order."""
-
-    def end(name: str) -> tuple[str, ...]:
-        return tuple(name.removesuffix(":0").replace("/depthwise_kernel", "/kernel").split("/")[-2:])
-
-    places = [end(weight.path) for weight in wanted]
-    if len({layer for layer, *_ in places}) > 1:
-        by_place = {end(name): array for name, array in arrays.items()}
-        return [by_place[place] for place in places if place in by_place]
-    return list(arrays.values())
-
-
 def _check_ends(model: keras.Model, path: Path, labels: Taxonomy) -> None:
     """Raise InputError if a model does not map tiles to a score for each class."""
     labels_file = "adp.toml" if labels is ADP else path.with_suffix(".toml").name
@@ -308,7 +298,3 @@ def _check_scores(histonet: HistoNet, path: Path) -> None:
             f"{path}: gives scores of {scores.min():.3g} to {scores.max():.3g}, expected 0 to 1; "
             "the network should end in sigmoids"
         )
-
-
-def _shapes(arrays: list) -> str:
-    return ", ".join(" x ".join(map(str, array.shape)) for array in arrays) or "none"

@@ -86,11 +86,15 @@ def read_text(path: Path, most: int = LONGEST, encoding: str = "utf-8") -> str:
 
 def read_json(path: Path, most: int = LONGEST) -> Any:
     """Return what a JSON file holds; errors are those of `read_bytes`, and what is no JSON, or nested too deeply."""
-    content = read_bytes(path, most)
+    return parse_json(read_bytes(path, most), path)
+
+
+def parse_json(content: bytes | str, source: Path) -> Any:
+    """Return what a JSON text holds; raise InputError, which names the source, if it is none, or nested too deeply."""
     try:
-        return json.loads(content.decode())
+        return json.loads(content if isinstance(content, str) else content.decode())
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not a JSON file ({line_of(error)}); get the file again") from error
+        raise InputError(f"{source}: not a JSON file ({line_of(error)}); get the file again") from error
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

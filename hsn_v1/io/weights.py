@@ -1,24 +1,32 @@
 """A classifier's numbers: weights in HDF5 as Keras 2 writes them, and thresholds as MATLAB does.
 
-Both readers belong in a process of their own (see `apart`), as their libraries may crash or spin on a damaged file.
+The readers belong in a process of their own (see `sandbox`), as their libraries may crash or spin on a damaged file.
 """
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+import os
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
 from ..errors import InputError
-from .reading import line_of, read_bytes
+from .reading import line_of, opened, read_bytes
 
 MOST_VALUES = 200_000_000
+MOST_PACKED = 8  #: values for each byte of a file: trained weights are hardly smaller when packed, nothings are
 LONGEST_MAT = 16 << 20  #: bytes of a .mat file
 FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32"}  #: by their number in HDF5; others may load libraries
+
+#: Of files as Keras 3 writes them: texts and weights in an archive; where a model's layers are; how deep, how many.
+TEXTS, WEIGHTS, LONGEST_TEXT = ("config.json", "metadata.json"), "model.weights.h5", 16 << 20
+PLACES, DEEPEST, MOST_GROUPS = ("layers", "_layer_checkpoint_dependencies"), 12, 10_000
 
 #: Numbers by two names, in the file's order.
 Arrays = Mapping[str, Mapping[str, np.ndarray]]
@@ -47,33 +55,74 @@ def read_mat(path: Path) -> Arrays:
 def read_hdf5(path: Path) -> Arrays:
     """Read weights, float32 and finite, by the layer's name and their own.
 
-    As `OUTPUTS` come the codes of the outputs, with no numbers, if the file has them.
+    As `OUTPUTS` come the codes of the outputs, with no numbers, if the file has them. Where Keras 3 wrote the weights
+    alone, layers are named by their places, such as ``layers/conv2d_1``; see `keras_json.by_layer`.
     """
+    with opened(path) as file:
+        return _read_hdf5(path, file, os.fstat(file.fileno()).st_size)
+
+
+def read_keras(path: Path) -> dict[str, Any]:
+    """Read a ``.keras`` file: its texts ``config.json`` and ``metadata.json``, and weights by their layers' places."""
+    with opened(path) as file:
+        try:
+            with ZipFile(file) as archive:
+                members = {name: archive.getinfo(name) for name in (*TEXTS, WEIGHTS)}
+                for name, most in ((TEXTS[0], LONGEST_TEXT), (TEXTS[1], LONGEST_TEXT), (WEIGHTS, 5 * MOST_VALUES)):
+                    if members[name].file_size > most:
+                        raise InputError(f"{path}: {name} is larger than {most:,} bytes; get the file again")
+                texts = {name: archive.read(name).decode() for name in TEXTS}
+                content = archive.read(WEIGHTS)
+        except (BadZipFile, KeyError, NotImplementedError, RuntimeError, ValueError, zlib.error) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{path}: not a .keras file, or cut off ({line_of(error)}); get it again") from error
+    return {**texts, "weights": _read_hdf5(path, io.BytesIO(content), len(content))}
+
+
+def _read_hdf5(path: Path, stream: BinaryIO, size: int) -> Arrays:
     import h5py
 
     try:
-        with h5py.File(path) as file:
+        with h5py.File(stream, "r") as file:
             top = _member(path, file, "model_weights") if "model_weights" in file else file
             weights: dict[str, dict[str, np.ndarray]] = {}
             if OUTPUTS in file.attrs:
                 weights[OUTPUTS] = dict.fromkeys(_names(path, file, OUTPUTS), np.zeros(0, np.float32))
-            for layer in _names(path, top, "layer_names"):
-                group = _member(path, top, layer)
-                names = _names(path, group, "weight_names")
-                arrays = {
-                    name: _values(f"{path}: {name} of layer {layer}", _member(path, group, name)) for name in names
-                }
+            left = MOST_VALUES, MOST_PACKED * size
+            for layer, group, names in _groups(path, top):
+                arrays: dict[str, np.ndarray] = {}
+                for name in names:
+                    arrays[name] = _values(f"{path}: {name} of layer {layer}", _member(path, group, name), min(left))
+                    left = tuple(each - arrays[name].size for each in left)
                 if arrays:
                     weights[layer] = arrays
-                if sum(values.size for each in weights.values() for values in each.values()) > MOST_VALUES:
-                    raise InputError(f"{path}: more than {MOST_VALUES:,} weights; use a smaller network")
             return weights
     except InputError:
         raise
-    except PermissionError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except Exception as error:  # h5py raises whatever it meets in a broken file
         raise InputError(f"{path}: not a file of Keras weights, or cut off ({line_of(error)}); get it again") from error
+
+
+def _groups(path: Path, top: Any) -> Iterator[tuple[str, Any, list[str]]]:
+    """Yield each layer's name, or place, with its group and the names of its arrays."""
+    import h5py
+
+    place = next((place for place in PLACES if place in top and "layer_names" not in top.attrs), None)
+    if place is None:
+        for layer in _names(path, top, "layer_names"):
+            group = _member(path, top, layer)
+            yield layer, group, _names(path, group, "weight_names")
+        return
+    waiting = [place]
+    for layer in waiting:  # which grows
+        if layer.count("/") > DEEPEST or len(waiting) > MOST_GROUPS:
+            raise InputError(f"{path}: more groups within each other than a model has layers; get the file again")
+        group = _member(path, top, layer)
+        if layer.endswith("/vars"):
+            yield layer.removesuffix("/vars"), group, sorted(group, key=lambda name: (len(name), name))
+        else:
+            waiting += [f"{layer}/{name}" for name in group if isinstance(group.get(name), h5py.Group)]
 
 
 def _names(path: Path, group: Any, key: str) -> list[str]:
@@ -106,8 +155,8 @@ def _member(path: Path, group: Any, name: str) -> Any:
     return group
 
 
-def _values(where: str, dataset: Any) -> np.ndarray:
-    """Return a data set's values, float32, if they are real and finite."""
+def _values(where: str, dataset: Any, most: int) -> np.ndarray:
+    """Return a data set's values, float32, if they are real and finite, and not more than so many."""
     import h5py
 
     if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
@@ -121,8 +170,10 @@ def _values(where: str, dataset: Any) -> np.ndarray:
     if unknown:
         raise InputError(f"{where} is packed by HDF5's filter {min(unknown)}; expected {', '.join(FILTERS.values())}")
     chunk = math.prod(dataset.chunks or (0,))  # read whole, even if the values are few
-    if dataset.size > MOST_VALUES or chunk > max(dataset.size, 1 << 24):
-        raise InputError(f"{where} claims {max(dataset.size, chunk):,} values; expected at most {MOST_VALUES:,}")
+    if dataset.size > most or chunk > max(dataset.size, 1 << 24):
+        raise InputError(
+            f"{where} claims {max(dataset.size, chunk):,} values; expected at most {most:,} in such a file"
+        )
     with np.errstate(over="ignore"):
         values = dataset[()].astype(np.float32)
     if not np.isfinite(values).all():

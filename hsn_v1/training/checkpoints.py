@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError
+from ..histonet import finish_weights
 from ..io.made_with import difference, read_facts
 from ..io.reading import line_of, open_regular
 from ..io.writing import write_bytes, write_table
@@ -73,6 +74,7 @@ def go_on(model: keras.Model, out: Path, steps: int) -> tuple[int, list[str]]:
         forget(out)  # of a first epoch that was never saved
         return 0, notes + (["training begins anew"] if notes else [])
     _assign(_state(model), values)
+    finish_weights(model)
     done = int(model.optimizer.iterations) // steps
     rows = [row for row in read_log(out / LOG) if int(row["epoch"]) < done]  # others were logged and never saved
     write_log(out, rows)
@@ -95,6 +97,7 @@ def take_best(model: keras.Model, out: Path) -> None:
     values = _read(model, out / BEST, [])
     if values is not None:
         _assign(model.weights, values[: len(model.weights)])
+        finish_weights(model)
 
 
 def write_log(out: Path, rows: list[dict[str, Any]]) -> None:

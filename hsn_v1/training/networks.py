@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError
-from ..io.models import OUTPUTS
+from ..histonet import copy_weights, finish_weights
+from ..io.models import read_weights
+from ..io.weights import OUTPUTS
 from ..keras_start import import_keras
 from .recipe import Recipe
 
@@ -31,17 +34,15 @@ NORMALISATION = {
 APPLICATIONS = {"vgg16": ("VGG16", True), "resnet50": ("ResNet50", True), "efficientnetb0": ("EfficientNetB0", False)}
 
 
-def build_network(recipe: Recipe, outputs: int, tile: int | None = None, imagenet: bool = False) -> keras.Model:
+def build_network(recipe: Recipe, outputs: int, imagenet: bool = False) -> keras.Model:
     """Return a network with random weights, or with those of ImageNet below its dense layer.
 
     Parameters
     ----------
     recipe : Recipe
-        Of which `network`, `pooling`, `width`, `dropout` and `bfloat16` count.
+        Of which `network`, `tile`, `pooling`, `width`, `dropout` and `bfloat16` count.
     outputs : int
         Number K of classes.
-    tile : int, optional
-        Side of the tiles, in px, a multiple of 8; the recipe's, in float32, if given.
     imagenet : bool
         Fetch weights, or take them from Keras's cache.
 
@@ -55,12 +56,39 @@ def build_network(recipe: Recipe, outputs: int, tile: int | None = None, imagene
     InputError
         If the weights cannot be had.
     """
-    dtype = "mixed_bfloat16" if recipe.bfloat16 and tile is None else "float32"
+    dtype = "mixed_bfloat16" if recipe.bfloat16 else "float32"
     if recipe.network == "histonet":
         if imagenet:
-            raise InputError("--weights imagenet: HistoNet has no such weights; expected none or a file")
-        return build_histonet(outputs, tile or recipe.tile, recipe.width, recipe.dropout, dtype, recipe.pooling)
-    return _application(recipe.network, outputs, tile or recipe.tile, recipe.dropout, dtype, imagenet)
+            raise InputError("weights imagenet: HistoNet has no such weights; expected none or a file")
+        return build_histonet(outputs, recipe.tile, recipe.width, recipe.dropout, dtype, recipe.pooling)
+    return _application(recipe, outputs, dtype, imagenet)
+
+
+def for_tiles(model: keras.Model, tile: int) -> keras.Model:
+    """Clone a trained network, with its weights, for tiles of another size and to compute in float32.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Of those that `build_network` returns, layer by layer as it was trained.
+    tile : int
+        Side of the tiles, in px.
+    """
+    keras, side = import_keras(), model.input_shape[1]
+
+    def clone(layer: keras.Layer) -> keras.Layer:
+        config = {**layer.get_config(), "dtype": "float32"}
+        if layer.name.endswith("_pooling2d_4"):  # of HistoNet: pools the last maps whole
+            config["pool_size"] = config["strides"] = (tile // 8, tile // 8)
+        elif layer.name.endswith("conv_pad"):  # of EfficientNet: one side gets less where the maps' side is even
+            halved = round(math.log2(side / layer.input.shape[1]))
+            most = config["padding"][0][1]
+            config["padding"] = [(most - (1 - -(-tile >> halved) % 2), most)] * 2
+        return type(layer).from_config(config)
+
+    twin = keras.models.clone_model(model, input_tensors=keras.Input((tile, tile, 3)), clone_function=clone)
+    copy_weights(model, twin)
+    return twin
 
 
 def build_histonet(
@@ -102,10 +130,10 @@ def build_histonet(
     return import_keras().Sequential(stack, name="histonet")
 
 
-def _application(network: str, outputs: int, tile: int, dropout: float, dtype: str, imagenet: bool) -> keras.Model:
+def _application(recipe: Recipe, outputs: int, dtype: str, imagenet: bool) -> keras.Model:
     keras = import_keras()
-    name, reversed_channels = APPLICATIONS[network]
-    tiles = keras.Input((tile, tile, 3))
+    name, reversed_channels = APPLICATIONS[recipe.network]
+    tiles = keras.Input((recipe.tile, recipe.tile, 3))
     with _policy(dtype):
         first = tiles
         if reversed_channels:  # as a convolution of one pixel, which every version of Keras can load
@@ -119,14 +147,14 @@ def _application(network: str, outputs: int, tile: int, dropout: float, dtype: s
             if not imagenet:
                 raise
             raise InputError(
-                f"--weights imagenet: cannot be fetched ({' '.join(str(error).split())[:120]}); fetch them elsewhere "
-                "and give the file by --weights FILE, or train from scratch by --weights none"
+                f"weights imagenet: cannot be fetched ({' '.join(str(error).split())[:120]}); fetch them elsewhere "
+                "and give the file as weights, or train from scratch with weights none"
             ) from error
         pooled = keras.layers.GlobalAveragePooling2D(name="global_average_pooling2d_1")(base.output)
-        dropped = keras.layers.Dropout(min(0.2 * dropout, 0.9), name="dropout_1")(pooled)
+        dropped = keras.layers.Dropout(min(0.2 * recipe.dropout, 0.9), name="dropout_1")(pooled)
     logits = keras.layers.Dense(outputs, dtype="float32", name="dense_1")(dropped)
     scores = keras.layers.Activation("sigmoid", dtype="float32", name="scores")(logits)
-    return keras.Model(base.inputs[0], scores, name=network)
+    return keras.Model(base.inputs[0], scores, name=recipe.network)
 
 
 @contextlib.contextmanager
@@ -151,19 +179,10 @@ def begin_with(model: keras.Model, path: Path, codes: Sequence[str]) -> str:
     InputError
         If the file cannot be read, or fits no layer.
     """
-    import h5py
-
-    try:
-        with h5py.File(path) as file:
-            group, outputs = file.get("model_weights", file), file.attrs.get(OUTPUTS)
-            stored = {
-                name: [np.asarray(group[name][weight]) for weight in group[name].attrs["weight_names"]]
-                for name in group
-                if "weight_names" in group[name].attrs
-            }
-    except (OSError, KeyError) as error:
-        raise InputError(f"{path}: weights cannot be read ({error}); expected an .h5 file of Keras weights") from error
-    if outputs is not None and list(codes) != [code.decode() if isinstance(code, bytes) else code for code in outputs]:
+    weights = {**read_weights(path)}
+    outputs = weights.pop(OUTPUTS, codes)
+    stored = {name: [*arrays.values()] for name, arrays in weights.items()}
+    if list(codes) != list(outputs):
         stored.pop(model.layers[-2].name, None)  # the dense layer, before its activation
     with_weights = [layer for layer in model.layers if layer.weights]
     fitting = [
@@ -175,5 +194,6 @@ def begin_with(model: keras.Model, path: Path, codes: Sequence[str]) -> str:
         raise InputError(f"{path}: fits no layer of {model.name}; expected weights of such a network")
     for layer in fitting:
         layer.set_weights(stored[layer.name])
+    finish_weights(model)
     rest = [layer.name for layer in with_weights if layer not in fitting]
     return f"{path}: weights of {len(fitting)} layers" + (f"; random ones in {', '.join(rest)}" if rest else "")

@@ -12,7 +12,7 @@ from ..io.reading import read_text
 from ..io.writing import write_bytes
 from ..keras_start import import_keras, quiet_start
 from .fit import OnBatch, batches, fit
-from .networks import begin_with, build_network
+from .networks import begin_with, build_network, for_tiles
 from .recipe import Recipe
 from .training_data import TrainingData
 from .validation_report import classification_report, equal_error_thresholds, write_report
@@ -78,14 +78,11 @@ def train(data: TrainingData, recipe: Recipe, job: TrainingJob, on_batch: OnBatc
         warnings.warn(Notice(begin_with(model, Path(job.weights), data.labels.codes)), stacklevel=2)
     write_bytes(model_file(job.folder, job.name, ".toml"), data.class_file.encode())  # from now on, it may be edited
     fit(model, data, recipe, job.epochs, job.out, on_batch)
-    judge = build_network(recipe, outputs, tile=data.judged.images.shape[1])
-    judge.set_weights(model.get_weights())
+    judge = for_tiles(model, data.judged.images.shape[1])
     scores = judge.predict(batches(data.judged, data.labels, recipe, train=False), verbose=0)
     thresholds = equal_error_thresholds(data.judged.targets, scores)
     rows = classification_report(data.labels.codes, data.judged.targets, scores, thresholds)
     write_report(job.out, rows)
-    final = build_network(recipe, outputs, tile=job.saved_tile)
-    final.set_weights(model.get_weights())
     class_file = read_text(model_file(job.folder, job.name, ".toml"))
-    save_histonet(job.folder, job.name, final, thresholds, data.labels.codes, class_file)
+    save_histonet(job.folder, job.name, for_tiles(model, job.saved_tile), thresholds, data.labels.codes, class_file)
     return rows

@@ -6,7 +6,7 @@ from fuzz_models import changed_bytes, changed_json, toy_files
 
 from hsn_v1.densecrf import CRF
 from hsn_v1.errors import InputError
-from hsn_v1.io.keras_json import build_model, read_architecture
+from hsn_v1.io.keras_json import network_of, read_architecture
 from hsn_v1.io.models import read_taxonomy
 from hsn_v1.io.sandbox import reading_in_sandbox
 from hsn_v1.io.weights import read_hdf5, read_mat
@@ -28,8 +28,8 @@ def apart(read):
 
 
 READERS = {
-    ".json": (60, changed_json, lambda keras, path: build_model(keras, read_architecture(path), path)),
-    "bytes of .json": (20, changed_bytes, lambda keras, path: build_model(keras, read_architecture(path), path)),
+    ".json": (60, changed_json, lambda keras, path: network_of(keras, read_architecture(path), path)),
+    "bytes of .json": (20, changed_bytes, lambda keras, path: network_of(keras, read_architecture(path), path)),
     ".h5": (4, changed_bytes, apart(read_hdf5)),
     ".mat": (4, changed_bytes, apart(read_mat)),
     ".toml": (100, changed_bytes, lambda _, path: read_taxonomy(path.parent, "toy")),

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from hsn_v1.errors import InputError
-from hsn_v1.io.keras_json import build_model, portable, read_architecture
+from hsn_v1.io.keras_graph import REVERSAL
+from hsn_v1.io.keras_json import network_of, portable, read_architecture
 
 SOURCE = Path("model.json")
 SIZE = 16
@@ -86,7 +87,7 @@ NOT_BUILT = {
 @pytest.mark.parametrize(("layer", "message"), NOT_BUILT.values(), ids=NOT_BUILT)
 def test_what_is_not_allowed_is_refused_by_name(keras, form, layer, message):
     with pytest.raises(InputError, match=message) as caught:
-        build_model(keras, form(sequential(("ReLU", {}), layer)), SOURCE)
+        network_of(keras, form(sequential(("ReLU", {}), layer)), SOURCE)
     assert str(caught.value).startswith("model.json: ")
     assert "\n" not in str(caught.value)
 
@@ -96,7 +97,7 @@ def test_layers_of_other_modules_are_refused(keras, mark):
     description = as_keras_3(sequential(CONV))
     description["config"]["layers"][1].update(mark)
     with pytest.raises(InputError, match=r"layer 'layer_0' is .*expected Keras' own layers"):
-        build_model(keras, description, SOURCE)
+        network_of(keras, description, SOURCE)
 
 
 TOO_LARGE = {
@@ -115,7 +116,7 @@ TOO_LARGE = {
 @pytest.mark.parametrize(("description", "message"), TOO_LARGE.values(), ids=TOO_LARGE)
 def test_what_needs_too_much_is_refused_before_it_is_built(keras, description, message):
     with pytest.raises(InputError, match=message):
-        build_model(keras, description, SOURCE)
+        network_of(keras, description, SOURCE)
 
 
 def test_models_within_each_other_have_an_end(keras):
@@ -123,7 +124,7 @@ def test_models_within_each_other_have_an_end(keras):
     for _ in range(6):
         layers = [layers[0], {"class_name": "Sequential", "config": {"name": "inner", "layers": layers}}]
     with pytest.raises(InputError, match="models within each other"):
-        build_model(keras, {"class_name": "Sequential", "config": {"name": "net", "layers": layers}}, SOURCE)
+        network_of(keras, {"class_name": "Sequential", "config": {"name": "net", "layers": layers}}, SOURCE)
 
 
 GRAPHS = {
@@ -142,7 +143,7 @@ def test_graphs_that_are_none_are_refused(keras, nodes, message):
     description = as_functional(sequential(CONV, ("ReLU", {})))
     description["config"]["layers"][1]["inbound_nodes"] = nodes
     with pytest.raises(InputError, match=message):
-        build_model(keras, description, SOURCE)
+        network_of(keras, description, SOURCE)
 
 
 @pytest.mark.parametrize(
@@ -171,13 +172,13 @@ def test_what_is_no_architecture_is_named(tmp_path, text, message):
 )
 def test_what_has_no_layers_is_named(keras, config):
     with pytest.raises(InputError, match="has no list of layers"):
-        build_model(keras, {"class_name": "Sequential", "config": config}, SOURCE)
+        network_of(keras, {"class_name": "Sequential", "config": config}, SOURCE)
 
 
 @pytest.mark.parametrize("shape", [None, [], [None, None, None, 3], [None, -1, 8, 3], "x", [None, 8.0, 8, 3]])
 def test_tiles_have_a_size(keras, shape):
     with pytest.raises(InputError, match="the shape of its input is"):
-        build_model(keras, sequential(CONV, batch_input_shape=shape), SOURCE)
+        network_of(keras, sequential(CONV, batch_input_shape=shape), SOURCE)
 
 
 def branched(keras):
@@ -197,19 +198,21 @@ def branched(keras):
 def test_what_is_built_computes_what_was_described(keras):
     model = branched(keras)
     description = json.loads(model.to_json())
+    flat = json.loads(network_of(keras, description, SOURCE).model.to_json())
     tiles = np.random.default_rng(0).random((2, SIZE, SIZE, 3), np.float32)
     expected = model.predict_on_batch(tiles)
     for twin in (
-        build_model(keras, description, SOURCE),
-        build_model(keras, portable(description), SOURCE),
-        keras.models.model_from_json(json.dumps(portable(description))),
+        network_of(keras, description, SOURCE).model,
+        network_of(keras, portable(flat), SOURCE).model,
+        keras.models.model_from_json(json.dumps(portable(flat))),
     ):
         twin.set_weights(model.get_weights())
         np.testing.assert_allclose(twin.predict_on_batch(tiles), expected, rtol=1e-5)
 
 
 def test_what_is_portable_holds_no_more_than_is_needed(keras):
-    description = portable(json.loads(branched(keras).to_json()))
+    flat = network_of(keras, json.loads(branched(keras).to_json()), SOURCE).model
+    description = portable(json.loads(flat.to_json()))
     convolution = next(layer for layer in description["config"]["layers"] if layer["class_name"] == "Conv2D")
     assert convolution["config"]["activation"] == "gelu"
     assert not [key for key in convolution["config"] if key.endswith(("izer", "constraint"))]
@@ -217,6 +220,125 @@ def test_what_is_portable_holds_no_more_than_is_needed(keras):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_forms_of_a_sequential_are_one_network(keras, form):
-    model = build_model(keras, form(sequential(CONV, ("MaxPooling2D", {"pool_size": 2}), ("Flatten", {}))), SOURCE)
+    model = network_of(keras, form(sequential(CONV, ("MaxPooling2D", {"pool_size": 2}), ("Flatten", {}))), SOURCE).model
     assert model.output_shape == (None, (SIZE // 2) ** 2 * 4)
     assert model.count_params() == 3 * 3 * 3 * 4 + 4
+
+
+def tf_keras(kind, name, before, **arguments):
+    """Describe a layer as tf.keras 2.15 does, with arguments that Keras 3 lacks."""
+    config = {"name": name, "trainable": True, "dtype": "float32", "activity_regularizer": None, **arguments}
+    entry = {"module": "keras.layers", "class_name": kind, "config": config, "registered_name": None, "name": name}
+    return {**entry, "build_config": {"input_shape": [None, 8, 8, 3]}, "inbound_nodes": [[[before, 0, 0, {}]]]}
+
+
+def tf_keras_model(*layers):
+    """Describe a chain of (class, arguments) as tf.keras 2.15 does."""
+    entrance = {"batch_input_shape": [None, SIZE, SIZE, 3], "dtype": "float32", "sparse": False, "ragged": False}
+    entries = [{"class_name": "InputLayer", "config": {**entrance, "name": "in"}, "name": "in", "inbound_nodes": []}]
+    for i, (kind, arguments) in enumerate(layers):
+        entries.append(tf_keras(kind, arguments.pop("name", f"block/{i}"), entries[-1]["name"], **arguments))
+    config = {"name": "model", "layers": entries, "input_layers": [["in", 0, 0]]}
+    config["output_layers"] = [[entries[-1]["name"], 0, 0]]
+    return {"class_name": "Functional", "config": config, "keras_version": "2.15.0", "backend": "tensorflow"}
+
+
+HALF = {"module": "keras.mixed_precision", "class_name": "Policy", "config": {"name": "mixed_float16"}}
+TF_KERAS = {
+    "an axis in a list": (("BatchNormalization", {"axis": [3], "fused": True, "momentum": 0.9}), "BatchNormalization"),
+    "one group": (("DepthwiseConv2D", {"kernel_size": [3, 3], "groups": 1}), "DepthwiseConv2D"),
+    "groups of a separable one": (("SeparableConv2D", {"filters": 2, "kernel_size": [3, 3], "groups": 1}), "Separable"),
+    "a policy": (("Conv2D", {"filters": 2, "kernel_size": [1, 1], "dtype": HALF}), "Conv2D"),
+    "an alpha": (("LeakyReLU", {"alpha": 0.3}), "LeakyReLU"),
+    "a number of NumPy's": (("ReLU", {"max_value": {"class_name": "__numpy__", "config": {"value": 6.0}}}), "ReLU"),
+    "a threshold": (("ThresholdedReLU", {"theta": 1.0}), "ReLU"),
+    "synchronised": (("SyncBatchNormalization", {"axis": [3]}), "BatchNormalization"),
+    "another activation": (("PReLU", {"shared_axes": [1, 2]}), "PReLU"),
+    "cropped": (("Cropping2D", {"cropping": [[1, 1], [1, 1]]}), "Cropping2D"),
+    "larger": (("UpSampling2D", {"size": [2, 2], "interpolation": "bilinear"}), "UpSampling2D"),
+    "transposed": (
+        ("Conv2DTranspose", {"filters": 2, "kernel_size": [2, 2], "output_padding": None}),
+        "Conv2DTranspose",
+    ),
+    "groups of channels": (("GroupNormalization", {"groups": 3, "axis": -1, "epsilon": 0.001}), "GroupNormalization"),
+    "nested statistics": (
+        ("Normalization", {"mean": [[[[1.0, 2, 3]]]], "variance": [[[[1.0, 4, 9]]]]}),
+        "Normalization",
+    ),
+}
+
+
+@pytest.mark.parametrize(("layer", "kind"), TF_KERAS.values(), ids=TF_KERAS)
+def test_models_of_tf_keras_are_built(keras, layer, kind):
+    network = network_of(keras, tf_keras_model((layer[0], dict(layer[1]))), SOURCE)
+    assert type(network.model.layers[-1]).__name__.startswith(kind) and network.model.layers[-1].name == "block_0"
+    assert list(network.groups) == ["in", "block/0"]
+    assert np.isfinite(network.model.predict_on_batch(np.ones((1, SIZE, SIZE, 3)))).all()
+
+
+@pytest.mark.parametrize(
+    "kind", ["RandomFlip", "RandomRotation", "RandomZoom", "RandomContrast", "GaussianNoise", "ActivityRegularization"]
+)
+def test_what_does_nothing_at_inference_is_passed_over(keras, kind):
+    network = network_of(keras, tf_keras_model((kind, {"factor": 0.1}), ("ReLU", {})), SOURCE)
+    assert [type(layer).__name__ for layer in network.model.layers] == ["InputLayer", "ReLU"]
+
+
+def operation(function, **constants):
+    entry = tf_keras("TFOpLambda", function, "in", function=function)
+    return {**entry, "inbound_nodes": [["in", 0, 0, {**constants, "name": None}]]}
+
+
+OPERATIONS = {
+    "truediv": (operation("math.truediv", y=127.5), lambda x: x / 127.5),
+    "subtract": (operation("math.subtract", y=1.0), lambda x: x - 1),
+    "multiply": (operation("math.multiply", y=[1.0, 2.0, 3.0]), lambda x: x * np.float32([1, 2, 3])),
+    "bias_add": (operation("nn.bias_add", bias=[-1.0, -2.0, -3.0]), lambda x: x - np.float32([1, 2, 3])),
+    "relu": (operation("nn.relu"), lambda x: np.maximum(x, 0)),
+    "cast": (operation("cast", dtype="float32"), lambda x: x),
+    "reversed": (
+        {
+            **tf_keras("SlicingOpLambda", "flip", "in", function="__operators__.getitem"),
+            "inbound_nodes": [["in", 0, 0, {"slice_spec": [{"class_name": "__ellipsis__"}, {**REVERSAL[1]}]}]],
+        },
+        lambda x: x[..., ::-1],
+    ),
+}
+
+
+@pytest.mark.parametrize(("entry", "expected"), OPERATIONS.values(), ids=OPERATIONS)
+def test_arithmetic_between_layers_is_computed(keras, entry, expected):
+    description = tf_keras_model(("ReLU", {"name": entry["name"]}))
+    description["config"]["layers"][1] = entry
+    tiles = np.random.default_rng(0).normal(0, 100, (2, SIZE, SIZE, 3)).astype(np.float32)
+    result = network_of(keras, description, SOURCE).model.predict_on_batch(tiles)
+    np.testing.assert_allclose(result, expected(tiles), rtol=1e-6)
+
+
+def test_other_operations_are_refused(keras):
+    for function, constants in (("math.truediv", {"y": 0}), ("io.read_file", {}), (None, {}), ("math.add", {"y": "x"})):
+        description = tf_keras_model(("ReLU", {"name": str(function)}))
+        description["config"]["layers"][1] = {**operation(function, **constants), "name": str(function)}
+        with pytest.raises(InputError, match=r"is the operation .* not built from a file"):
+            network_of(keras, description, SOURCE)
+
+
+def test_keras_2_has_a_hard_sigmoid_of_its_own(keras):
+    tiles = np.linspace(-4, 4, SIZE * SIZE * 3, dtype=np.float32).reshape(1, SIZE, SIZE, 3)
+    for version, expected in (("2.15.0", np.clip(0.2 * tiles + 0.5, 0, 1)), ("3.1.0", np.clip(tiles / 6 + 0.5, 0, 1))):
+        description = tf_keras_model(("Activation", {"activation": "hard_sigmoid"}))
+        model = network_of(keras, {**description, "keras_version": version}, SOURCE).model
+        np.testing.assert_allclose(model.predict_on_batch(tiles), expected, atol=1e-6)
+
+
+def test_models_within_models_are_laid_out_flat(keras):
+    layers = keras.layers
+    inner = keras.Sequential(
+        [keras.Input((SIZE, SIZE, 3)), layers.Conv2D(4, 3, name="conv"), layers.ReLU()], name="inner"
+    )
+    tile = keras.Input((SIZE, SIZE, 3))
+    model = keras.Model(tile, layers.Conv2D(2, 1, name="conv")(inner(layers.RandomFlip(name="flip")(tile))))
+    network = network_of(keras, json.loads(model.to_json()), SOURCE)
+    assert [layer.name for layer in network.model.layers if layer.weights] == ["conv", "conv_"]
+    names = [[name for name, _ in group] for group in network.groups.values()]
+    assert names == [[], [], [f"{inner.name}/conv"], ["conv"]]

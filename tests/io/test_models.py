@@ -3,12 +3,25 @@
 import os
 import shutil
 import tempfile
+from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from hsn_v1.adp import ADP
 from hsn_v1.errors import InputError
-from hsn_v1.io.models import SHIPPED, find_model, load_histonet, read_crfs, read_taxonomy, read_thresholds, read_weights
+from hsn_v1.io.models import (
+    SHIPPED,
+    find_model,
+    load_histonet,
+    model_file,
+    read_crfs,
+    read_taxonomy,
+    read_thresholds,
+    read_weights,
+    save_histonet,
+)
 from hsn_v1.labels import Taxonomy
 
 MODEL = "histonet_X1.7_phantom"
@@ -103,3 +116,28 @@ def test_shipped_models_are_loaded_by_us_and_described_so_that_keras_reads_them(
     theirs = keras.models.model_from_json((SHIPPED / f"{name}.json").read_text())
     assert [weight.shape for weight in theirs.weights] == [weight.shape for weight in histonet.model.weights]
     assert isinstance(histonet.labels, Taxonomy)
+
+
+def test_a_file_of_classes_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "latin.toml").write_bytes("# größer".encode("latin-1"))
+    with pytest.raises(InputError, match=r"latin\.toml: not UTF-8 text"):
+        read_taxonomy(tmp_path, "latin")
+    assert read_taxonomy(tmp_path, "none") is ADP
+
+
+def test_an_unknown_model_is_told_which_there_are(tmp_path):
+    (tmp_path / "data").mkdir()
+    for name in ("mine.json", "mine.mat", "half.json"):
+        (tmp_path / "data" / name).write_bytes(b"")
+    with pytest.raises(InputError, match=rf"choose a model that is there: {MODEL}, {MODEL}56, mine$"):
+        load_histonet(tmp_path / "data", "mien")
+
+
+@pytest.mark.parametrize("name", ["my model/x", "../x", "a:b", "CON"])
+def test_models_of_any_name_are_saved_inside_the_folder_and_found(tmp_path, toy_model, name):
+    text = (files("hsn_v1") / "adp.toml").read_text(encoding="utf-8")
+    save_histonet(tmp_path / "data", name, toy_model, np.full(51, 0.5), ADP.codes, text)
+    assert {path.parent for path in tmp_path.rglob("*") if path.is_file()} == {tmp_path / "data"}
+    assert find_model(tmp_path, name) == tmp_path / "data"
+    assert model_file(tmp_path / "data", name, ".h5").is_file()
+    assert read_taxonomy(tmp_path / "data", name).codes == ADP.codes

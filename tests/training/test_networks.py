@@ -8,8 +8,9 @@ from helpers import randomise
 from hsn_v1.class_file import parse_taxonomy
 from hsn_v1.errors import InputError
 from hsn_v1.gradcam import closed_form_weights, feature_layer, gradient_weights
+from hsn_v1.histonet import finish_weights
 from hsn_v1.io.models import load_histonet, save_histonet
-from hsn_v1.training.networks import begin_with, build_histonet, build_network
+from hsn_v1.training.networks import APPLICATIONS, begin_with, build_histonet, build_network, for_tiles
 from hsn_v1.training.new_class_file import class_file
 from hsn_v1.training.recipe import NETWORKS, Recipe
 
@@ -31,9 +32,9 @@ def test_the_published_network_has_its_parameters(keras):
 @pytest.mark.parametrize("pooling", ["max", "average"])
 def test_no_weight_depends_on_the_tile(keras, pooling):
     recipe = Recipe(width=0.05, pooling=pooling, tile=16)
-    small, large = build_network(recipe, 3), build_network(recipe, 3, tile=64)
+    small = build_network(recipe, 3)
     randomise(small)
-    large.set_weights(small.get_weights())
+    large = for_tiles(small, 64)
     grey = np.full((1, 64, 64, 3), 0.3, np.float32)
     assert large.output_shape == small.output_shape == (None, 3)
     np.testing.assert_array_less(np.abs(large.predict_on_batch(grey) - 0.5), 0.51)
@@ -43,13 +44,13 @@ def test_bfloat16_is_for_training_only(keras):
     recipe = Recipe(width=0.05, tile=16, bfloat16=True)
     assert build_network(recipe, 2).get_layer("conv2d_1").compute_dtype == "bfloat16"
     assert build_network(recipe, 2).get_layer("dense_1").compute_dtype == "float32"
-    assert build_network(recipe, 2, tile=16).get_layer("conv2d_1").compute_dtype == "float32"
+    assert for_tiles(build_network(recipe, 2), 16).get_layer("conv2d_1").compute_dtype == "float32"
     assert keras.config.dtype_policy().name == "float32"
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_every_network_is_saved_loaded_and_localises_by_the_closed_form(keras, network, tmp_path):
-    model = build_network(Recipe(network=network, width=0.1), 2, tile=64)
+    model = build_network(Recipe(network=network, width=0.1, tile=64), 2)
     keras.utils.set_random_seed(0)
     name, side = LAST_MAPS[network]
     features = feature_layer(model)
@@ -68,9 +69,48 @@ def test_every_network_is_saved_loaded_and_localises_by_the_closed_form(keras, n
     np.testing.assert_allclose(scores, model.predict_on_batch(tiles / np.float32(1 + 1e-7)), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("layers_of_its_own", [False, True])
+def test_what_is_judged_saved_and_loaded_is_what_was_trained(keras, network, layers_of_its_own, tmp_path, monkeypatch):
+    """With statistics that are not trivial, and where ImageNet's weights come with layers that others have not."""
+    if layers_of_its_own:
+        if network == "histonet":
+            pytest.skip("has no weights of ImageNet")
+        make = getattr(keras.applications, APPLICATIONS[network][0])
+
+        def fetched(weights, include_top, input_tensor):
+            base = make(weights=None, include_top=include_top, input_tensor=input_tensor)
+            return keras.Model(base.inputs, _scaled(keras, base))
+
+        monkeypatch.setattr(f"keras.applications.{APPLICATIONS[network][0]}", fetched)
+    trained = build_network(Recipe(network=network, width=0.1, tile=64), 2, imagenet=layers_of_its_own)
+    rng = np.random.default_rng(0)
+    for layer in trained.layers:
+        layer.set_weights([w * rng.uniform(0.9, 1.1, w.shape) + (w.ndim < 2) * 0.05 for w in layer.get_weights()])
+    finish_weights(trained)
+    text = class_file("m", {"a": None, "b": None}, 1, [0], [1])
+    save_histonet(tmp_path, "m", for_tiles(trained, 64), np.array([0.4, 0.6]), ["a", "b"], text)
+    tiles = rng.normal(0, 1, (3, 64, 64, 3)).astype(np.float32)
+    expected = trained.predict_on_batch(tiles)
+    assert 0.01 < expected.min() < expected.max() < 0.99 and np.ptp(expected, axis=0).min() > 1e-5
+    for judged in (for_tiles(trained, 64), for_tiles(for_tiles(trained, 88), 64), load_histonet(tmp_path, "m").model):
+        np.testing.assert_allclose(judged.predict_on_batch(tiles), expected, rtol=1e-4, atol=1e-6)
+
+
+def _scaled(keras, base):
+    return keras.layers.Rescaling([0.5] * base.output.shape[-1], name="rescaling_of_imagenet")(base.output)
+
+
+@pytest.mark.parametrize("tile", [64, 72, 88])
+def test_efficientnet_pads_for_tiles_of_any_size(keras, tile):
+    clone = for_tiles(build_network(Recipe(network="efficientnetb0", tile=64), 2), tile)
+    anew = build_network(Recipe(network="efficientnetb0", tile=tile), 2)
+    assert [layer.output.shape for layer in clone.layers] == [layer.output.shape for layer in anew.layers]
+
+
 def test_imagenets_weights_get_the_channels_that_they_expect(keras):
     """The first layer of VGG16 turns R, G, B into B, G, R; it is never trained."""
-    model = build_network(Recipe(network="vgg16"), 2, tile=32)
+    model = build_network(Recipe(network="vgg16", tile=32), 2)
     turn = model.get_layer("blue_green_red")
     assert not turn.trainable
     np.testing.assert_array_equal(np.asarray(turn(np.float32([[[[1, 2, 3]]]]))).ravel(), [3, 2, 1])
@@ -88,10 +128,10 @@ def test_weights_to_begin_with(keras, tmp_path):
     assert "weights of 15 layers" in begin_with(build_network(recipe, 5), tmp_path / "m.h5", "abcde")
     assert begin_with(build_network(recipe, 5), tmp_path / "m.h5", "abced").endswith("random ones in dense_1")
     with pytest.raises(InputError, match="fits no layer of vgg16"):
-        begin_with(build_network(Recipe(network="vgg16"), 2, tile=32), tmp_path / "m.h5", "ab")
+        begin_with(build_network(Recipe(network="vgg16", tile=32), 2), tmp_path / "m.h5", "ab")
     (tmp_path / "broken.h5").write_bytes(b"no weights")
     for name in ("broken.h5", "none.h5"):
-        with pytest.raises(InputError, match=f"{name}: weights cannot be read"):
+        with pytest.raises(InputError, match=f"{name}: "):
             begin_with(after, tmp_path / name, "ab")
 
 
@@ -105,12 +145,12 @@ def test_imagenet_weights_that_cannot_be_fetched(keras, monkeypatch):
         raise OSError("no route to host")
 
     monkeypatch.setattr("keras.applications.VGG16", fetch)
-    with pytest.raises(InputError, match=r"cannot be fetched \(no route to host\); .* --weights FILE"):
-        build_network(Recipe(network="vgg16"), 2, tile=32, imagenet=True)
+    with pytest.raises(InputError, match=r"cannot be fetched \(no route to host\); .* give the file as weights"):
+        build_network(Recipe(network="vgg16", tile=32), 2, imagenet=True)
 
 
 def test_an_order_that_differs_from_the_weights_is_refused(keras, tmp_path):
-    model = build_network(Recipe(width=0.05), 2, tile=16)
+    model = build_network(Recipe(width=0.05, tile=16), 2)
     save_histonet(tmp_path, "m", model, np.ones(2), "ab", class_file("m", dict.fromkeys("ab"), 1, [0], [1]))
     (tmp_path / "m.toml").write_text(class_file("m", dict.fromkeys("ba"), 1, [0], [1]), encoding="utf-8")
     with pytest.raises(InputError, match=r"m\.toml: output 1 is b, that of m\.h5 is a; .* order of the weights: a, b"):
