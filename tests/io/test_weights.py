@@ -166,11 +166,9 @@ def test_what_another_process_refuses_is_said(path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes by name")
-def test_a_reader_that_hangs_is_ended(tmp_path):
-    os.mkfifo(tmp_path / "model.h5")
+def test_a_reader_that_hangs_is_ended(path):
     with (
-        reading_in_sandbox(read_hdf5, tmp_path / "model.h5", seconds=0.5) as result,
+        reading_in_sandbox(hang, path, seconds=0.5) as result,
         pytest.raises(InputError, match="could not be read"),
     ):
         result()
