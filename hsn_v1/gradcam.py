@@ -97,7 +97,8 @@ def closed_form_weights(model: keras.Model) -> np.ndarray | None:
         return None
     end = head.index(logits)
     height, width, channels = features.output.shape[1:]
-    kernel = _weights(logits)["kernel"].reshape(-1, model.output_shape[-1])
+    kernel = _weights(logits)["kernel"]
+    kernel = kernel.reshape(-1, kernel.shape[-1])
     after = SCORING if kinds[end] == "Dense" else SCORING | PASSING - {"BatchNormalization"}
     one_position = len(kernel) == channels
     if not one_position or set(kinds[:end]) - PASSING or set(kinds[end + 1 :]) - after:
@@ -163,7 +164,7 @@ def _logit_gradients(model: keras.Model, tiles: np.ndarray) -> list[np.ndarray]:
     to_dense = keras.Model(model.inputs[0], [feature_layer(model).output, dense.input])
     with tf.GradientTape(persistent=True) as tape:
         features, hidden = to_dense(tiles, training=False)
-        logits = tf.unstack(tf.matmul(hidden, dense.kernel), axis=-1)  # a bias has no gradient
+        logits = tf.unstack(tf.matmul(tf.cast(hidden, tf.float32), dense.kernel), axis=-1)  # a bias has no gradient
     return [tape.gradient(logit, features).numpy() for logit in logits]
 
 
