@@ -37,7 +37,7 @@ STAGES = {
     "read": ("hsn_v1.sets.run.read_image", "hsn_v1.sets.measure.read_mask"),
     "classify": ("hsn_v1.histonet.HistoNet.__call__",),
     "localise": ("hsn_v1.hsn_v1.localise",),
-    "adjust": ("hsn_v1.hsn_v1.adjust",),
+    "adjust": ("hsn_v1.hsn_v1.unsubtracted_maps", "hsn_v1.hsn_v1.subtract"),
     "refine": ("hsn_v1.densecrf.CRF.__call__",),
     "evaluate": ("hsn_v1.evaluate.confusion_matrix", "hsn_v1.sets.run.summarise"),
     "write": (

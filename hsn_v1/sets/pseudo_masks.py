@@ -66,10 +66,10 @@ def write_pseudo_masks(
         one name.
     """
     with alone_in(settings.out):
-        return _write_claimed(settings, classifier, known, folders, on_image)
+        return _write_locked(settings, classifier, known, folders, on_image)
 
 
-def _write_claimed(
+def _write_locked(
     settings: Settings,
     classifier: Classifier,
     known: Mapping[str, Collection[str]],
