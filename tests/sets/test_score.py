@@ -137,3 +137,9 @@ def test_label_maps_of_segment_are_scored_at_the_truth_s_size(tmp_path):
     score = score_folder(tmp_path / "out", tmp_path / "truth", GLAS)
     assert (score.images, score.failures) == (2, ())
     assert score.confusion.tolist() == [[288, 0, 192], [0, 288, 0], [0, 0, 0]]
+    (note,) = score.notes
+    assert "a.ome.tif: 12 x 8 px, brought to the size of its ground truth (1 more file likewise)" in note
+    write_mask(tmp_path / "truth" / "b.png", np.zeros((16, 16), np.uint8), GLAS)
+    score = score_folder(tmp_path / "out", tmp_path / "truth", GLAS)
+    assert score.images == 1
+    assert "b.png: 16 x 16 px, expected 12 x 8 as its image has, or the same aspect" in score.failures[0]
