@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..training.recipe import NETWORKS, POOLINGS, TILE, Recipe
+from ..training.recipe import TILE, Recipe
 from .common import note, tell
 
 if TYPE_CHECKING:
@@ -40,10 +40,9 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     )
     for field in fields(Recipe):
         option, kind = f"--{field.name.replace('_', '-')}", type(field.default)
-        how = {"action": "store_true"} if kind is bool else {"type": kind, "default": field.default}
-        if field.name in CHOICES:
-            how["choices"] = CHOICES[field.name]
-        network.add_argument(option, help=f"{HELP[field.name]} (default: {field.default})", **how)
+        how = {"type": kind, "default": field.default, "choices": field.metadata["choices"]}
+        how = {"action": "store_true"} if kind is bool else how
+        network.add_argument(option, help=f"{field.metadata['help']} (default: {field.default})", **how)
     parser.set_defaults(run=_run)
 
 
@@ -52,8 +51,8 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--labels",
         metavar="CSV",
-        help="their labels: a file name, then 0 or 1 for each class; or names, for labels in the file names, such as "
-        "x-[1 0 0].png (default: DIR/labels.csv, or else the names)",
+        help="a table of their labels: a file name, then 0 or 1 for each class, or the names of its classes; or names, "
+        "for labels in the file names, such as x-[1 0 0].png (default: DIR/labels.csv, or else the names)",
     )
     group.add_argument(
         "--classes",
@@ -78,24 +77,6 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         help="patches to validate on: a number of them, drawn at random, or a folder like --images (default: 1 in 9)",
     )
     group.add_argument("--patches", type=int, default=4000, help="phantoms to train on (default: 4000)")
-
-
-CHOICES = {"network": tuple(NETWORKS), "pooling": POOLINGS}
-
-HELP = {
-    "network": "network",
-    "pooling": "how HistoNet pools its last maps",
-    "width": "factor of HistoNet's numbers of filters",
-    "dropout": "factor of the dropout rates",
-    "tile": "side of the patches trained on, in px",
-    "batch": "patches in a step",
-    "low": "least learning rate",
-    "high": "greatest learning rate",
-    "half_cycle": "epochs in which the learning rate rises, and in which it falls",
-    "session": "epochs after which the learning rate's amplitude is halved",
-    "bfloat16": "compute in bfloat16",
-    "seed": "of the first weights, order and augmentation",
-}
 
 
 def _run(arguments: argparse.Namespace) -> int:

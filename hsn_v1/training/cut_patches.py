@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,26 +43,6 @@ class Cut:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Patch:
-    """A patch of an image.
-
-    Attributes
-    ----------
-    row, column : int
-        Place of its upper left pixel.
-    image : ndarray of shape (size, size, 3), uint8
-        RGB.
-    present : ndarray of shape (C,), bool
-        Which of the label set's classes are in it.
-    """
-
-    row: int
-    column: int
-    image: np.ndarray
-    present: np.ndarray
-
-
 def patch_starts(length: int, size: int, stride: int) -> list[int]:
     """Return where patches start along an axis: every `stride` px, the last one flush with the far edge."""
     if length < size:
@@ -70,13 +50,11 @@ def patch_starts(length: int, size: int, stride: int) -> list[int]:
     return sorted({*range(0, length - size + 1, stride), length - size})
 
 
-def labelled_patches(image: np.ndarray, truth: np.ndarray, classes: int, cut: Cut) -> Iterator[Patch]:
-    """Cut an image, and tell which classes are in each patch.
+def classes_by_place(truth: np.ndarray, classes: int, cut: Cut) -> dict[tuple[int, int], np.ndarray]:
+    """Tell which classes are in each patch of an image.
 
     Parameters
     ----------
-    image : ndarray of shape (H, W, 3), uint8
-        RGB.
     truth : ndarray of shape (H, W), uint8
         Class indices; `classes` where the pixel is unlabelled.
     classes : int
@@ -84,18 +62,21 @@ def labelled_patches(image: np.ndarray, truth: np.ndarray, classes: int, cut: Cu
     cut : Cut
         How to cut; its factor is not applied here.
 
-    Yields
-    ------
-    Patch
-        Patches without any class, or of which more than half is unlabelled, are left out.
+    Returns
+    -------
+    dict of (int, int) to ndarray of shape (C,), bool
+        By the row and the column of a patch's first pixel. Patches without any class, or of which more than half is
+        unlabelled, are left out.
     """
-    for y in patch_starts(image.shape[0], cut.size, cut.stride):
-        for x in patch_starts(image.shape[1], cut.size, cut.stride):
-            window = np.s_[y : y + cut.size, x : x + cut.size]
-            area = np.bincount(truth[window].ravel(), minlength=classes + 1) / cut.size**2
+    labels = {}
+    for y in patch_starts(truth.shape[0], cut.size, cut.stride):
+        for x in patch_starts(truth.shape[1], cut.size, cut.stride):
+            patch = truth[y : y + cut.size, x : x + cut.size]
+            area = np.bincount(patch.ravel(), minlength=classes + 1) / cut.size**2
             present = area[:classes] >= cut.share
             if present.any() and area[classes] <= 0.5:
-                yield Patch(y, x, image[window], present)
+                labels[y, x] = present
+    return labels
 
 
 def cut_patches(
@@ -181,9 +162,9 @@ def _cut_image(
         image = cv2.resize(image, (width, height), interpolation=how)
         labels = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
     rows = []
-    for patch in labelled_patches(image, labels, len(label_set), cut):
-        name = f"{path.stem}_{patch.row}_{patch.column}.png"
-        write_picture(out / name, patch.image)
-        rows.append([name, *patch.present[label_set.classified].astype(int).tolist()])
+    for (y, x), present in classes_by_place(labels, len(label_set), cut).items():
+        name = f"{path.stem}_{y}_{x}.png"
+        write_picture(out / name, image[y : y + cut.size, x : x + cut.size])
+        rows.append([name, *present[label_set.classified].astype(int).tolist()])
     failure = "" if rows else f"{path}: {width} x {height} px give no patch of {cut.size} px with a class"
     return rows, truth.notes, failure

@@ -13,7 +13,6 @@ import numpy as np
 
 from ..errors import InputError, Notice
 from ..histonet import normalise
-from ..io.writing import retried
 from ..keras_start import import_keras
 from ..labels import Taxonomy
 from .checkpoints import BEST, LAST, PREVIOUS, check_recipe, go_on, keep, take_best, write_log
@@ -154,16 +153,19 @@ def fit(
             epochs=epochs,
             shuffle=False,  # the batches are shuffled already
             verbose=0,
-            callbacks=[_course(recipe, steps, out), *([_telling(on_batch, steps, epochs)] if on_batch else [])],
+            callbacks=[_course(recipe, steps, epochs, out, on_batch or (lambda *_: None))],
         )
     take_best(model, out)
 
 
-def _course(recipe: Recipe, steps: int, out: Path) -> keras.callbacks.Callback:
-    """Return a callback that sets the learning rate, stops at a loss that is no number, keeps log and checkpoints."""
+def _course(recipe: Recipe, steps: int, epochs: int, out: Path, on_batch: OnBatch) -> keras.callbacks.Callback:
+    """Return a callback that sets the rate, stops at a loss that is no number, keeps log and checkpoints, and tells."""
 
     class Course(import_keras().callbacks.Callback):
         least = min((float(row["val_loss"]) for row in read_log(out / LOG)), default=math.inf)
+
+        def on_train_begin(self, logs=None):
+            self._tell()
 
         def on_train_batch_begin(self, batch, logs=None):
             optimizer = self.model.optimizer
@@ -171,6 +173,7 @@ def _course(recipe: Recipe, steps: int, out: Path) -> keras.callbacks.Callback:
 
         def on_train_batch_end(self, batch, logs=None):
             self._check(logs["loss"])
+            self._tell()
 
         def on_epoch_end(self, epoch, logs=None):
             self._check(logs["val_loss"])
@@ -179,8 +182,13 @@ def _course(recipe: Recipe, steps: int, out: Path) -> keras.callbacks.Callback:
                 self.least = logs["val_loss"]
                 keep(self.model, out / BEST)
             if (out / LAST).exists():
-                retried((out / LAST).replace, out / PREVIOUS)
+                (out / LAST).replace(out / PREVIOUS)
             keep(self.model, out / LAST)
+            losses = f"loss {logs['loss']:.4f}, validation {logs['val_loss']:.4f}"
+            self._tell(f"epoch {epoch + 1} of {epochs}: {losses}")
+
+        def _tell(self, line=""):
+            on_batch(int(self.model.optimizer.iterations), epochs * steps, line)
 
         def _check(self, loss):
             if not math.isfinite(loss):
@@ -190,23 +198,3 @@ def _course(recipe: Recipe, steps: int, out: Path) -> keras.callbacks.Callback:
                 )
 
     return Course()
-
-
-def _telling(on_batch: OnBatch, steps: int, epochs: int) -> keras.callbacks.Callback:
-    """Return a callback that tells how far training is."""
-
-    class Telling(import_keras().callbacks.Callback):
-        def _tell(self, line=""):
-            on_batch(int(self.model.optimizer.iterations), epochs * steps, line)
-
-        def on_train_begin(self, logs=None):
-            self._tell()
-
-        def on_train_batch_end(self, batch, logs=None):
-            self._tell()
-
-        def on_epoch_end(self, epoch, logs=None):
-            losses = f"loss {logs['loss']:.4f}, validation {logs['val_loss']:.4f}"
-            self._tell(f"epoch {epoch + 1} of {epochs}: {losses}")
-
-    return Telling()

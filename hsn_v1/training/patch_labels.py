@@ -96,7 +96,7 @@ def read_patch_labels(folder: Path, labels: str | None, classes: Sequence[str]) 
     if table and (labels or table.is_file()):
         return read_label_table(table, images_below(folder), classes)
     if not classes:
-        count = labels_per_name(folder)
+        count = next((len(labels) for image in images_below(folder) if (labels := labels_in_name(image.name))), 0)
         found = f"its names carry {count} labels each" if count else "no labels.csv, and no labels in its names"
         names = " ".join(f"CLASS{i + 1}" for i in range(count or 2))
         hint = f"say what they are: `classes` {names}" if count else "give a table by `labels`"
@@ -143,20 +143,24 @@ def read_label_table(table: Path, images: Sequence[Path], classes: Collection[st
                 f"{table}, line {line}: {len(row) - at - 1} labels for {len(columns)} columns; fill the row up, remove "
                 "it, or put its names into quotes"
             )
+    notes = _notes_on_files(table, [row[at] for _, row in rows], files, images)
     values = [row[at + 1 :] for _, row in rows]
-    names = [row[at] for _, row in rows]
-    notes = _notes_on_files(table, names, files, images)
     chosen = _column_of_classes(columns, values, classes)
     if chosen is not None:
         sets = [_names_of(row[chosen], classes) for row in values]
-        note = f"{table}: column {columns[chosen]!r} holds names of classes: "
-        columns = tuple(dict.fromkeys([*classes, *sorted(set().union(*sets))]))
+        name, columns = columns[chosen], tuple(dict.fromkeys([*classes, *sorted(set().union(*sets))]))
         values = [[str(int(column in present)) for column in columns] for present in sets]
-        notes.append(note + ", ".join(columns))
+        notes.append(f"{table}: column {name!r} holds names of classes: {', '.join(columns)}")
     cells: dict[Path, tuple[str, list[str]]] = {}
-    for (line, _), name, row in zip(rows, names, values, strict=True):
-        if name in files:
-            _add(cells, files[name], (f"{table}, line {line}", row), chosen is not None)
+    for (line, row), labels in zip(rows, values, strict=True):
+        if file := files.get(row[at]):
+            where, earlier = cells.setdefault(file, (f"{table}, line {line}", labels))
+            if chosen is not None:  # the classes of a patch may stand in several rows
+                earlier[:] = map(max, earlier, labels)
+            elif earlier != labels:
+                raise InputError(
+                    f"{table}, line {line}: {file.name!r} is in {where} already, with other labels; keep one of them"
+                )
     return PatchLabels(table, columns, cells, notes)
 
 
@@ -217,16 +221,6 @@ def _names_of(cell: str, classes: Collection[str]) -> set[str]:
     return {name for part in parts if (name := part.strip(" '\""))}
 
 
-def _add(cells: dict[Path, tuple[str, list[str]]], file: Path, row: tuple[str, list[str]], united: bool) -> None:
-    """Add a patch's row; rows that are alike count once, and the classes of a patch may stand in several rows."""
-    where, values = row
-    earlier, before = cells.setdefault(file, row)
-    if united:
-        before[:] = [max(pair) for pair in zip(before, values, strict=True)]
-    elif before != values:
-        raise InputError(f"{where}: {file.name!r} is in {earlier} already, with other labels; keep one of the rows")
-
-
 def read_names(folder: Path, classes: Sequence[str]) -> PatchLabels:
     """Read the labels that file names carry, in the order of the classes.
 
@@ -247,23 +241,20 @@ def read_names(folder: Path, classes: Sequence[str]) -> PatchLabels:
         raise InputError(f"{folder}: no images; expected patches whose names carry labels, such as x-[1 0 0].png")
     cells = {}
     for path in files:
-        found = IN_NAME.search(path.name)
-        bits = re.sub(r"[,\s]", "", found[1]) if found else ""
-        if not found:
+        bits = labels_in_name(path.name)
+        if bits is None:
             raise InputError(f"{path}: no labels in its name, such as [1 0 0]; rename it, or give a table by `labels`")
         if len(bits) != len(classes):
             raise InputError(
                 f"{path}: {len(bits)} labels in its name for {len(classes)} classes ({', '.join(classes)})"
             )
         if set(bits) - set("01"):
-            raise InputError(f"{path}: labels {found[1]!r} in its name; expected 0 and 1")
+            raise InputError(f"{path}: labels {' '.join(bits)!r} in its name; expected 0 and 1")
         cells[path] = str(path), list(bits)
     return PatchLabels(folder, tuple(classes), cells, [])
 
 
-def labels_per_name(folder: Path) -> int:
-    """Return how many labels the first name of a folder's images carries; 0 if none."""
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if found := IN_NAME.search(path.name):
-            return len(re.sub(r"[,\s]", "", found[1]))
-    return 0
+def labels_in_name(name: str) -> str | None:
+    """Return the labels that a file's name carries, such as ``100`` for ``x-[1, 0, 0].png``, or None."""
+    found = IN_NAME.search(name)
+    return re.sub(r"[,\s]", "", found[1]) if found else None

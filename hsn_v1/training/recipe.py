@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
 
 TILE = 224  #: side of the published classifier's tiles, in px
 
@@ -18,46 +20,27 @@ NETWORKS = {
 POOLINGS = ("max", "average")
 
 
+def _option(default: Any, words: str, choices: Iterable[str] | None = None) -> Any:
+    return field(default=default, metadata={"help": words, "choices": choices and tuple(choices)})
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """How to train; the defaults are the published recipe's.
+    """How to train: by default as published. What each field is stands beside it, and in the help of ``train``.
 
-    Attributes
-    ----------
-    network : str
-        One of `NETWORKS`.
-    pooling : str
-        One of `POOLINGS`; HistoNet's only, the others take the average.
-    width : float
-        Factor of the published numbers of filters (HistoNet only).
-    dropout : float
-        Factor of the published dropout rates.
-    tile : int
-        Side of the patches trained on, in px. No network has a weight that depends on it: smaller patches say more
-        closely where a label comes from, and the classifier is saved for larger tiles.
-    batch : int
-        Patches in a step.
-    low, high : float
-        Least and greatest learning rate of the first cycle.
-    half_cycle : int
-        Epochs in which the learning rate rises, and in which it falls again.
-    session : int
-        Epochs after which the amplitude of the cycles is halved.
-    bfloat16 : bool
-        Compute in bfloat16, keep the weights in float32.
-    seed : int
-        Of the first weights, the order of the patches and their augmentation.
+    No network has a weight that depends on the tile's side: smaller patches say more closely where a label comes from,
+    and the classifier is saved for larger tiles.
     """
 
-    network: str = "histonet"
-    pooling: str = "max"
-    width: float = 1.0
-    dropout: float = 1.0
-    tile: int = TILE
-    batch: int = 16
-    low: float = 0.001
-    high: float = 0.02
-    half_cycle: int = 5
-    session: int = 20
-    bfloat16: bool = False
-    seed: int = 0
+    network: str = _option("histonet", "network", NETWORKS)
+    pooling: str = _option("max", "how HistoNet pools its last maps; the other networks average them", POOLINGS)
+    width: float = _option(1.0, "factor of HistoNet's numbers of filters")
+    dropout: float = _option(1.0, "factor of the dropout rates")
+    tile: int = _option(TILE, "side of the patches trained on, in px")
+    batch: int = _option(16, "patches in a step")
+    low: float = _option(0.001, "least learning rate")
+    high: float = _option(0.02, "greatest learning rate")
+    half_cycle: int = _option(5, "epochs in which the learning rate rises, and in which it falls again")
+    session: int = _option(20, "epochs after which the amplitude of the learning rate is halved")
+    bfloat16: bool = _option(False, "compute in bfloat16, with weights in float32")
+    seed: int = _option(0, "seed of the first weights, the order of the patches and their augmentation")
