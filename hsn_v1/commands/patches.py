@@ -62,6 +62,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _cut(arguments: argparse.Namespace, label_set: LabelSet, cut: Cut) -> int:
+    from ..training.classes import mixture_of
     from ..training.cut_patches import cut_patches
 
     labels, notes, failures = cut_patches(
@@ -71,7 +72,9 @@ def _cut(arguments: argparse.Namespace, label_set: LabelSet, cut: Cut) -> int:
     codes = [label_set.codes[i] for i in label_set.classified]
     for folder, present in labels.items():
         counts = ", ".join(f"{n} with {code}" for code, n in zip(codes, present.sum(axis=0), strict=True))
-        print(f"{folder / 'labels.csv'}: {len(present)} patches, {counts}")
+        mixture = mixture_of(codes, present)
+        print(f"{folder / 'labels.csv'}: {len(present)} patches, {counts}; {mixture}")
+        tell(mixture.warnings(cut.size))
     return status
 
 

@@ -94,14 +94,15 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
     from ..progress import training_bar
-    from ..training.classes import check_classes, describe_classes
+    from ..training.classes import check_classes, describe_classes, mixture_of
     from ..training.train import TrainingJob, train
 
     recipe = Recipe(**{field.name: getattr(arguments, field.name) for field in fields(Recipe)})
     data = _patches(arguments, recipe) if arguments.images else _phantoms(arguments, recipe)
     warnings = check_classes(data.labels, data.train.targets, data.validation.targets)
     print("\n".join(describe_classes(data.labels, data.train.targets, data.validation.targets)), flush=True)
-    tell([*data.notes, *warnings])
+    mixture = mixture_of(data.labels.codes, data.train.targets > 0, data.labels)
+    tell([*data.notes, *warnings, *mixture.warnings(recipe.tile)])
     job = TrainingJob(arguments.name, folder, out, arguments.epochs, arguments.weights, arguments.saved_tile)
     with training_bar(arguments.quiet) as on_batch:
         rows = train(data, recipe, job, on_batch)

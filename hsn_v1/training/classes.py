@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import combinations
 
 import numpy as np
 
@@ -14,6 +16,9 @@ from .patch_labels import PatchLabels
 
 #: Fewer patches with a class, or without it, teach little.
 FEW = 50
+
+NEARLY = 0.95  #: share of the patches with one of two classes that have both, from which on these come together
+MOST_FULL = 0.5  #: share of patches with every class, above which they teach little
 
 
 def match_columns(
@@ -127,7 +132,7 @@ def targets_of(present: np.ndarray, columns: Sequence[str], taxonomy: Taxonomy) 
 
 
 def describe_classes(taxonomy: Taxonomy, train: np.ndarray, validation: np.ndarray) -> list[str]:
-    """Return a line for each class that occurs: how many patches have it, of those to train on and to validate on.
+    """Return a line for each class: how many patches to train on and to validate on have it; and one of their mixture.
 
     Parameters
     ----------
@@ -141,8 +146,9 @@ def describe_classes(taxonomy: Taxonomy, train: np.ndarray, validation: np.ndarr
     for i, (code, name) in enumerate(taxonomy.outputs.items()):
         if train[:, i].any() or validation[:, i].any():
             words = "" if name == code else f"  {name}"
-            lines.append(f"  {code:{width}} {train[:, i].sum():7.0f} {validation[:, i].sum():7.0f}{words}")
-    return lines
+            share = f"{train[:, i].mean():5.0%}"
+            lines.append(f"  {code:{width}} {train[:, i].sum():7.0f} {validation[:, i].sum():7.0f} {share}{words}")
+    return [*lines, str(mixture_of(taxonomy.codes, train > 0, taxonomy))]
 
 
 def check_classes(taxonomy: Taxonomy, train: np.ndarray, validation: np.ndarray) -> list[str]:
@@ -179,3 +185,63 @@ def check_classes(taxonomy: Taxonomy, train: np.ndarray, validation: np.ndarray)
             "`validation`, or patches that lack classes, such as smaller ones"
         )
     return notes
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How far patches mix their classes: labels teach where a class is only by patches that have one and lack another.
+
+    Attributes
+    ----------
+    full : float
+        Share of the patches that have every class, in 0..1.
+    always, never : list of (str, str)
+        Classes that come together in nearly all patches that have one of them, and in none.
+    """
+
+    full: float
+    always: list[tuple[str, str]]
+    never: list[tuple[str, str]]
+
+    def __str__(self) -> str:
+        always, never = (", ".join(" + ".join(pair) for pair in pairs[:5]) for pairs in (self.always, self.never))
+        return f"{self.full:.0%} of them have every class; always together: {always or '-'}; never: {never or '-'}"
+
+    def warnings(self, side: int) -> list[str]:
+        """Return what cannot be learned from patches of such a mixture, whose side is so many px."""
+        advice = f"cut smaller patches, such as of {max(side // 2, 8)} px, or ask for a larger share of each class"
+        notes = [
+            f"{one} and {other} nearly always come together: labels cannot tell which is where; {advice}"
+            for one, other in self.always
+        ]
+        if self.full > MOST_FULL:
+            notes.append(f"{self.full:.0%} of the patches have every class, and cannot teach where each is; {advice}")
+        return notes
+
+
+def mixture_of(codes: Sequence[str], present: np.ndarray, taxonomy: Taxonomy | None = None) -> Mixture:
+    """Find out how far patches mix their classes; those that no patch has are left out.
+
+    Parameters
+    ----------
+    codes : sequence of K str
+        Names of the classes.
+    present : ndarray of shape (N, K), bool
+        Which patch has which class.
+    taxonomy : Taxonomy, optional
+        Tells kinds from their parents, which always come together.
+    """
+    there = np.flatnonzero(present.any(axis=0))
+    present = present[:, there].astype(np.int64)
+    together, numbers = present.T @ present, present.sum(axis=0)
+    always, never = [], []
+    for i, j in combinations(range(len(there)), 2):
+        pair = codes[there[i]], codes[there[j]]
+        if taxonomy and any(taxonomy.codes.index(b) in taxonomy.with_parents([a]) for a, b in (pair, pair[::-1])):
+            continue
+        if together[i, j] >= NEARLY * (numbers[i] + numbers[j] - together[i, j]):
+            always.append(pair)
+        elif not together[i, j]:
+            never.append(pair)
+    full = float(present.all(axis=1).mean()) if len(there) > 1 else 0.0
+    return Mixture(full, always, never)

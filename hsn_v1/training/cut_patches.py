@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import InputError, merge_notes
 from ..io.images import find_images, read_image
 from ..io.masks import find_mask, read_mask
+from ..io.tree import check_stems
 from ..io.writing import write_picture, write_table
 from ..labels import LabelSet
 from ..parallel import in_parallel
@@ -112,10 +113,7 @@ def cut_patches(
         If no image can be cut.
     """
     paths = find_images(images, "any")
-    stems = [path.stem for path in paths]
-    twice = next((stem for i, stem in enumerate(stems) if stem in stems[:i]), None)
-    if twice is not None:
-        raise InputError(f"{images / twice}.*: two images of this name, whose patches would overwrite each other")
+    check_stems(paths)
     folders = _folders(len(paths), cut, out)
     jobs = [
         (path, find_mask(truth, path.name), label_set, cut, folder) for path, folder in zip(paths, folders, strict=True)

@@ -6,7 +6,7 @@ import pytest
 from hsn_v1.adp import ADP, CLASSIFIER_CODES
 from hsn_v1.class_file import parse_taxonomy
 from hsn_v1.errors import InputError
-from hsn_v1.training.classes import check_classes, describe_classes, match_columns, targets_of
+from hsn_v1.training.classes import check_classes, describe_classes, match_columns, mixture_of, targets_of
 from hsn_v1.training.new_class_file import class_file
 from hsn_v1.training.patch_labels import read_label_table
 
@@ -73,7 +73,8 @@ def test_each_class_is_described_and_warned_of():
     validation = np.zeros((10, 5), np.float32)
     validation[:5, 0], validation[:, 1], validation[:5, 2], validation[:, 4] = 1, 1, 1, 1
     lines = describe_classes(three, train, validation)
-    assert [line.split()[:3] for line in lines[1:]] == [
+    assert lines[1].split() == ["a", "100", "5", "50%"]
+    assert [line.split()[:3] for line in lines[1:-1]] == [
         *(["a", "100", "5"], ["b", "200", "10"], ["c", "10", "5"], ["e", "100", "10"])
     ]
     notes = check_classes(three, train, validation)
@@ -87,3 +88,25 @@ def test_each_class_is_described_and_warned_of():
 def test_training_that_nothing_can_judge_is_refused():
     with pytest.raises(InputError, match="none can be judged"):
         check_classes(OWN, np.ones((9, 2)), np.ones((3, 2)))
+
+
+@pytest.mark.parametrize(
+    ("rows", "shown", "notes"),
+    [
+        (["110", "110", "001"], "0% of them have every class; always together: a + b; never: a + c, b + c", 1),
+        (["111", "111", "101"], "67% of them have every class; always together: a + c; never: -", 2),
+        (["100", "010", "011"], "0% of them have every class; always together: -; never: a + b, a + c", 0),
+        (["100", "100"], "0% of them have every class; always together: -; never: -", 0),
+    ],
+)
+def test_how_far_patches_mix_their_classes(rows, shown, notes):
+    mixture = mixture_of("abc", np.array([[bit == "1" for bit in row] for row in rows]))
+    assert str(mixture) == shown
+    warnings = mixture.warnings(48)
+    assert len(warnings) == notes and all("such as of 24 px" in warning for warning in warnings)
+
+
+def test_a_kind_and_its_parent_are_no_mixture():
+    targets = targets_of(np.ones((4, 1), bool), ["E.M.S"], ADP) > 0
+    mixture = mixture_of(ADP.codes, targets, ADP)
+    assert mixture.always == [] and mixture.full == 1

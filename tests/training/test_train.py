@@ -48,7 +48,7 @@ def test_from_images_with_masks_to_a_classifier_of_new_classes(keras, halves, co
         *(*classes, "--mpp", 1, "--tile", 16, "--batch", 4, "--pooling", "average", *QUICK, "--epochs", 6),
     )
     assert status == 0
-    assert re.search(r"70 patches to train on, 70 to validate on.*\n  red +40 +40\n", out)
+    assert re.search(r"70 patches to train on, 70 to validate on.*\n  red +40 +40 +57%\n", out)
     assert "red: only 30 patches to train on lack it" in err and "mine.toml is new" in err
     assert float(re.search(r"mean AUC (\S+),", out)[1]) > 0.9
     for line in re.findall("^  hsn-v1 (.*)$", out, re.MULTILINE):
