@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..evaluate import confusion_matrix, iou, mean_iou_present, occurring
-from ..io.masks import MASK_SUFFIXES, check_fit, decoder_of, read_mask
+from ..io.masks import BLACK_AND_WHITE, MASK_SUFFIXES, check_fit, decoder_of, read_mask
 from ..io.reading import opened
 from ..labels import LabelSet
 from ..slide_io.annotations import GEOJSON_SUFFIXES, class_names, draw_labels, listed, read_annotations, regions_of
@@ -193,13 +193,14 @@ def _large_mask_strips(
     from rasterio.enums import Resampling
     from rasterio.windows import Window as Part
 
-    if file.dtypes[0] != "uint8" or int(file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8)) < 8:
+    bits, is_coloured = int(file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8)), file.colorinterp[0].name == "palette"
+    if file.dtypes[0] != "uint8" or (1 < bits < 8 and not is_coloured):
         raise InputError(f"{path}: {file.height * file.width / 1e6:.0f} megapixels; save it with 8 bits per channel")
     bands = [1, 2, 3] if file.count >= 3 else 1
-    palette = None
-    if file.count < 3 and file.colorinterp[0].name == "palette":
+    palette = BLACK_AND_WHITE if bits == 1 else None
+    if is_coloured:
         colours = file.colormap(1)
-        palette = [colours.get(value, (0, 0, 0))[:3] for value in range(256)]
+        palette = [colours[value][:3] for value in range(2**bits) if value in colours]
 
     def read(top: float, height: float, rows: int, columns: int) -> np.ndarray:
         shape = (rows, columns) if bands == 1 else (3, rows, columns)
