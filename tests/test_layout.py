@@ -150,6 +150,12 @@ def test_workers_for_slides_load_no_pages_or_figures():
     assert not {name for name in modules if name.startswith(("hsn_v1.show", "hsn_v1.sets"))}
 
 
+def test_slides_are_segmented_without_the_dask_engine():
+    modules = loaded("import hsn_v1.slides.segment_many, hsn_v1.slides.index_page, hsn_v1.commands.segment")
+    assert "hsn_v1.slides.segment_slide" in modules
+    assert not {name for name in modules if name.startswith(("hsn_v1.slides.cluster", "distributed", "dask"))}
+
+
 # --- What is installed -----------------------------------------------------------------------------------------------
 
 

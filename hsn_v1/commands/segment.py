@@ -137,13 +137,13 @@ def _inputs(arguments: argparse.Namespace, options: RunOptions) -> list[Input]:
     if not arguments.list:
         tell([*remarks, *notes])
         if problems:
-            raise InputError(problems[0])
+            raise InputError(next(iter(problems.values())))
         return inputs
-    problems = [*remarks, *problems]
-    for problem in problems:
-        print(f"problem: {problem}", file=sys.stderr)
-    if problems:
-        raise InputError(f"{arguments.list}: {len(problems)} problems; nothing was started")
+    lines = [*remarks, *(f"{name}: {problem}" for name, problem in problems.items())]
+    for line in lines:
+        print(f"problem: {line}", file=sys.stderr)
+    if lines:
+        raise InputError(f"{arguments.list}: {len(lines)} problems; nothing was started")
     tell(notes)
     if not arguments.shard:
         return inputs

@@ -112,9 +112,9 @@ def classifier_of(root: Path, model: str, precision: str, threads: int) -> Class
     return load_histonet(find_model(root, model), model, threads, precision)
 
 
-def check_methods(options: RunOptions, inputs: Sequence[Input]) -> tuple[list[str], list[str]]:
-    """Return problems of the classifiers and label sets that inputs name, and notes on the others, a line each."""
-    problems, notes = [], []
+def check_methods(options: RunOptions, inputs: Sequence[Input]) -> tuple[dict[str, str], list[str]]:
+    """Return problems of classifiers and label sets, by the first input that names them, and notes on the others."""
+    problems, notes = {}, []
     for model, labels in dict.fromkeys(map(options.kind_of, inputs)):
         try:
             model_files(find_model(options.root, model), model)
@@ -122,7 +122,7 @@ def check_methods(options: RunOptions, inputs: Sequence[Input]) -> tuple[list[st
             notes += options.method(taxonomy, model, labels)[1]
         except InputError as error:
             first = next(item for item in inputs if options.kind_of(item) == (model, labels))
-            problems.append(f"{first.name}: {error}")
+            problems[first.name] = str(error)
     return problems, notes
 
 

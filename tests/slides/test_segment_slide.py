@@ -11,6 +11,7 @@ from hsn_v1.adp import CLASSIFIER_MPP, FUNC, MORPH
 from hsn_v1.classify import classify
 from hsn_v1.densecrf import CRF
 from hsn_v1.errors import InputError
+from hsn_v1.labels import LabelSet
 from hsn_v1.slide_io.slide import Level, Slide, open_slide
 from hsn_v1.slides.in_memory import segment_blocks
 from hsn_v1.slides.plan import FEW_TILES, Method, Plan, plan_for
@@ -206,3 +207,26 @@ def test_what_is_missing_of_results_is_made_anew_and_said_once(tmp_path, image, 
     assert last.notes[-1] == f"{first.folder / 'run.json'}: cannot be read; the results were made anew"
     known = segment_slide(tmp_path / "a.png", toy_histonet, method, tmp_path / "out", mpp=CLASSIFIER_MPP)
     assert (known.status, known.notes) == ("done before", first.notes)
+
+
+@pytest.mark.parametrize("maps", ["adjusted", "gradcam"])
+@pytest.mark.parametrize("plain", [(), ("Background",), ("Other",), ("Background", "Other")])
+def test_classes_need_neither_a_background_nor_another(tmp_path, toy_histonet, maps, plain):
+    codes = [code for code in FUNC.codes if code not in (FUNC.background, FUNC.other)]
+    label_set = LabelSet(
+        "tissue",
+        {code: FUNC.colours[code] for code in (*plain, *codes)},
+        {code: FUNC.outputs_of[code] for code in codes},
+        background="Background" if "Background" in plain else None,
+        other="Other" if "Other" in plain else None,
+    )
+    image = np.full((80, 120, 3), 255, np.uint8)
+    image[:40, :40] = np.random.default_rng(2).integers(0, 230, (40, 40, 3), np.uint8)
+    save(tmp_path / "a.png", image, CLASSIFIER_MPP)
+    method = Method((label_set,), {"tissue": CRFS["func"]}, maps=maps)
+    done = segment_slide(tmp_path / "a.png", toy_histonet, method, tmp_path / "out", workers=1)
+    labels = tifffile.imread(done.folder / "tissue" / "a.ome.tif")
+    assert labels[:30, :30].max() < len(label_set)
+    if maps == "adjusted":  # where nothing is classified
+        assert (labels[70:, 90:] == (0 if "Background" in plain else len(label_set))).all()
+    assert (done.folder / "tissue" / "areas.csv").read_text("utf-8").count("\n") == len(label_set) + 2
