@@ -1,6 +1,8 @@
 """What several tests make or read: a network written as published, sparse slides, pages."""
 
 import json
+import re
+import shlex
 import time
 import zlib
 from html.parser import HTMLParser
@@ -145,3 +147,22 @@ def write_halves(folder, count=2):
         noise = rng.integers(-20, 20, (48, 64, 3))
         write_picture(folder / "img" / f"{i}.png", np.uint8(np.where(left, (200, 60, 60), (60, 200, 60)) + noise))
         write_picture(folder / "mask" / f"{i}.png", np.uint8(np.where(left, (200, 0, 0), (0, 200, 0))))
+
+
+def blocks_of(page, language):
+    """Return a document's code blocks of a language."""
+    text = page.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def commands_of(page):
+    """Return the command lines of a document's shell blocks, as lists of words."""
+    for block in blocks_of(page, "sh"):
+        for line in block.replace("\\\n", " ").splitlines():
+            line = re.sub(r"\$\([^)]*\)|\$\{?\w+\}?", "1", line)  # what a shell would put there
+            line = re.sub(r"\[(--[^\]]*)\]", r"\1", line)  # an option that may be left out
+            line = re.sub(r"(\w)(\|\w+)+", r"\1", line)  # the first of several choices
+            line = re.sub(r"\b(MPP|N)\b", "1", line)  # what stands for a number
+            words = shlex.split(re.sub(r"(^|\s)#.*", "", line))
+            if words:
+                yield words

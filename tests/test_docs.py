@@ -2,10 +2,10 @@
 
 import ast
 import re
-import shlex
 from pathlib import Path
 
 import pytest
+from helpers import blocks_of, commands_of
 
 from hsn_v1.__main__ import build_parser
 from hsn_v1.io import keras_json, locks, sandbox, weights
@@ -18,11 +18,6 @@ NAMES = [page.relative_to(REPOSITORY).as_posix() for page in PAGES]
 
 def text_of(name):
     return (REPOSITORY / name).read_text(encoding="utf-8")
-
-
-def blocks(name, language):
-    """Return a document's code blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", text_of(name), re.MULTILINE | re.DOTALL)
 
 
 def anchors(name):
@@ -40,19 +35,6 @@ def links(name):
             path, _, anchor = target.partition("#")
             file = (REPOSITORY / name).parent / path if path else REPOSITORY / name
             yield file.resolve().relative_to(REPOSITORY).as_posix(), anchor
-
-
-def commands(name):
-    """Return the command lines of a document's shell blocks, as lists of words."""
-    for block in blocks(name, "sh"):
-        for line in block.replace("\\\n", " ").splitlines():
-            line = re.sub(r"\$\([^)]*\)|\$\{?\w+\}?", "1", line)  # what a shell would put there
-            line = re.sub(r"\[(--[^\]]*)\]", r"\1", line)  # an option that may be left out
-            line = re.sub(r"(\w)(\|\w+)+", r"\1", line)  # the first of several choices
-            line = re.sub(r"\b(MPP|N)\b", "1", line)  # what stands for a number
-            words = shlex.split(re.sub(r"(^|\s)#.*", "", line))
-            if words:
-                yield words
 
 
 def test_the_readme_is_at_most_150_lines():
@@ -108,7 +90,7 @@ def test_the_readme_s_tree_names_what_is_there():
 def test_commands_parse(name):
     parser = build_parser()
     targets = set(re.findall(r"^([a-z]+):", text_of("Makefile"), re.MULTILINE))
-    for words in commands(name):
+    for words in commands_of(REPOSITORY / name):
         program, *arguments = words
         if program == "hsn-v1" or words[1:3] == ["-m", "hsn_v1"]:
             parser.parse_args(arguments if program == "hsn-v1" else words[3:])  # exits where it cannot
@@ -126,7 +108,7 @@ def test_a_command_that_does_not_parse_would_be_found(capsys):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_python_is_python(name):
-    for block in blocks(name, "python"):
+    for block in blocks_of(REPOSITORY / name, "python"):
         ast.parse(block)
 
 
@@ -137,7 +119,7 @@ def test_python_runs_as_it_is_printed(name, tmp_path, monkeypatch, capsys):
     for folder in ("data", "img", "gt"):
         (tmp_path / folder).symlink_to(REPOSITORY / folder)
     monkeypatch.chdir(tmp_path)
-    printed = blocks(name, "python")
+    printed = blocks_of(REPOSITORY / name, "python")
     assert printed
     for block in printed:
         exec(compile(block, name, "exec"), {"__name__": "__main__"})

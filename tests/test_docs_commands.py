@@ -1,0 +1,106 @@
+"""The documents' commands do what is printed: page by page, in order, in one folder, on small inputs."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import commands_of
+
+from hsn_v1.io.writing import write_picture
+from hsn_v1.phantoms.phantom_slide import write_slide
+
+REPOSITORY = Path(__file__).parents[1]
+
+#: Options that make a command quick. They come after the printed ones, and count instead of them.
+QUICKER = {
+    "train": "--epochs 1 --width 0.05 --tile 32 --saved-tile 32 --batch 16",
+    "tune-crf": "--trials 1",
+    "--dask": "--dask local:1",
+}
+
+#: What people fill in, and what needs more than one machine.
+NOT_RUN = {"tcp://node1:8786", "--dask-config", "slurm:20", "DIR", "make"}
+
+CLASSES = {"tumour": "#004080", "stroma": "#408000", "normal": "#f39800"}
+GLANDS = {"other": "#039be5", "gland": "#000080"}
+
+
+def draw(rng, side, present):
+    """Return an image in vertical stripes of some of three tissues, and the stripes' numbers."""
+    labels = np.array(present)[np.arange(side) * len(present) // side][np.newaxis].repeat(side, axis=0)
+    image = np.array([(150, 60, 150), (220, 150, 190), (190, 200, 220)])[labels] + rng.integers(
+        -20, 21, (side, side, 3)
+    )
+    return image.clip(0, 255).astype(np.uint8), labels
+
+
+def write_pairs(rng, images, masks, colours, side=96, count=3):
+    """Write images, and their masks in colours."""
+    table = np.array([[int(colour[place : place + 2], 16) for place in (1, 3, 5)] for colour in colours], np.uint8)
+    for number in range(count):
+        image, labels = draw(rng, side, range(len(colours)))
+        write_picture(images / f"{number}.png", image)
+        write_picture(masks / f"{number}.png", table[labels])
+
+
+def write_patches(rng, folder, count=90):
+    """Write patches with one or two of three classes, and the table of their labels."""
+    rows = []
+    for number in range(count):
+        present = sorted({number % 3, (number // 3) % 3})
+        write_picture(folder / f"{number:04d}.png", draw(rng, 32, present)[0])
+        rows.append([f"{number:04d}.png", *(int(index in present) for index in range(3))])
+    with open(folder / "labels.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["patch", *CLASSES], *rows])
+
+
+def write_own_classes(folder):
+    rng = np.random.default_rng(0)
+    write_patches(rng, folder / "patches")
+    for part in ("validation", "test"):
+        write_pairs(rng, folder / part / "img", folder / part / "mask", CLASSES.values())
+    write_pairs(rng, folder / "img", folder / "mask", GLANDS.values(), side=240, count=8)
+
+
+def write_slides(folder):
+    for number, name in enumerate(("slides/a.tif", "slides/b.tif")):
+        write_slide(folder / name, 1000, 0.5, 0.6, number)
+    for mask in (folder / "slides").glob("*.png"):
+        mask.unlink()
+    shutil.copy(folder / "slides/a.tif", folder / "slide.svs")
+    (folder / "slides.csv").write_text("path,site\nslides/a.tif,x\nslides/b.tif,y\n")
+    for file in sorted((REPOSITORY / "img/01_phantom_patch").glob("*.png"))[:2]:
+        (folder / "photos").mkdir(exist_ok=True)
+        shutil.copy(file, folder / "photos")
+
+
+def write_a_set(folder):
+    for file in sorted((REPOSITORY / "img/01_phantom_patch").glob("*.png"))[:3]:
+        (folder / "img/01_phantom_patch").mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, folder / "img/01_phantom_patch")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("page", "write_inputs"),
+    [
+        ("README.md", write_a_set),
+        ("docs/own_classes.md", write_own_classes),
+        ("docs/slides.md", write_slides),
+        ("docs/cluster.md", write_slides),
+    ],
+)
+def test_commands_do_what_the_page_says(page, write_inputs, tmp_path, monkeypatch, command):
+    write_inputs(tmp_path)
+    shutil.copytree(REPOSITORY / "data", tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    done = 0
+    for words in commands_of(REPOSITORY / page):
+        if words[0] == "hsn-v1" and not NOT_RUN & set(words):
+            quicker = [option for word in words for option in QUICKER.get(word, "").split()]
+            status, _, errors = command(*words[1:], *quicker)
+            assert status == 0, f"{' '.join(words)}: {errors}"
+            done += 1
+    assert done
