@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+from rich import get_console
 from rich import progress as rich
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -22,6 +23,12 @@ def no_progress(stage: str, done: int, total: int) -> None:
 def track(items: Iterable[Item], what: str, total: int | None = None, quiet: bool = False) -> Iterator[Item]:
     """Yield items, while a bar shows how many of them are done; `total` is their number where they have no length."""
     yield from items if quiet else rich.track(items, what, total)
+
+
+def announce(text: str, quiet: bool) -> None:
+    """Say, where a bar would be, why it takes longer until there is one."""
+    if not quiet:
+        get_console().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

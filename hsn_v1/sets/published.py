@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..densecrf.permutohedral import is_compiled
-from ..errors import InputError, Notice
+from ..errors import InputError
 from ..histonet import HistoNet
 from ..io import tree
 from ..io.images import find_images
 from ..io.models import find_model, load_histonet, read_taxonomy
 from ..parallel import SMALL_IMAGES, available_cores, classifier_threads, start_workers
-from ..progress import progress_bar
+from ..progress import announce, progress_bar
 from .report import Report
 from .run import run, warm_up
 from .settings import Settings, check_params, settings_from_params, with_crfs
@@ -95,9 +94,8 @@ class HistoSegNetV1:
             self_contained=self.self_contained,
             grad_cams=self.grad_cams,
         )
-        if not self._quiet and not is_compiled():
-            text = "compiling the dense CRF for this machine, once: this takes some seconds more"
-            warnings.warn(Notice(text), stacklevel=2)
+        if not is_compiled():
+            announce("compiling the dense CRF for this machine, once: this takes some seconds more", self._quiet)
         start_workers(self.settings.workers, warm_up, SMALL_IMAGES)  # beside the classifier, which takes time to load
         self.histonet = load_histonet(folder, name, classifier_threads(available_cores()), self.precision, labels)
 
