@@ -156,6 +156,7 @@ def fit(
             callbacks=[_course(recipe, steps, epochs, out, on_batch or (lambda *_: None))],
         )
     take_best(model, out)
+    model.compiled = False  # else a clone of it would be compiled, too, by a loss that cannot be written down
 
 
 def _course(recipe: Recipe, steps: int, epochs: int, out: Path, on_batch: OnBatch) -> keras.callbacks.Callback:

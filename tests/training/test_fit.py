@@ -10,7 +10,7 @@ from hsn_v1.errors import InputError, Notice
 from hsn_v1.training import fit as fitting
 from hsn_v1.training.checkpoints import BEST, LAST, PREVIOUS, RECIPE
 from hsn_v1.training.fit import augmentation, class_weights, cyclical_learning_rate, fit
-from hsn_v1.training.networks import build_network
+from hsn_v1.training.networks import build_network, for_tiles
 from hsn_v1.training.new_class_file import class_file
 from hsn_v1.training.recipe import Recipe
 from hsn_v1.training.training_data import LabelledPatches, TrainingData
@@ -83,6 +83,8 @@ def test_interrupted_training_goes_on_where_it_was(keras, tmp_path, monkeypatch)
     assert [row["epoch"] for row in read_log(tmp_path / LOG)] == ["0", "1", "2"]
     assert steps[4:] == [1, 1.5, 2, 2.5]
     trained = [weight.copy() for weight in model.get_weights()]
+    twin = for_tiles(model, 64)
+    assert all((ours == its).all() for ours, its in zip(trained, twin.get_weights(), strict=True))
     again = train(tmp_path)  # nothing is left to do
     assert len(steps) == 8
     for one, other in zip(trained, again.get_weights(), strict=True):
@@ -182,7 +184,7 @@ def test_a_disk_that_is_full_at_a_checkpoint_loses_nothing(keras, tmp_path, monk
 
 def test_a_folder_holds_one_training(keras, tmp_path):
     train(tmp_path, 1)
-    with pytest.raises(InputError, match=r"width 0\.03, not 0\.5"):
+    with pytest.raises(InputError, match=r"width: 0\.03, now 0\.5"):
         train(tmp_path, 1, Recipe(width=0.5, tile=32, batch=4, half_cycle=1))
 
 
