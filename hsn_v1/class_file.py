@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from .errors import InputError
 from .file_names import file_name
 from .labels import ADJUSTMENTS, BACKGROUND_RULES, MOST_CLASSES, VARIANTS, Colour, LabelSet, Taxonomy, Variant
+from .views import Views
 
 #: Files of classes that come with the package, which others may extend.
 SHIPPED = ("adp", "adp_ijcv2020", "adp_ijcv2020_vgg16")
@@ -48,9 +49,9 @@ def parse_taxonomy(text: str, source: str) -> Taxonomy:
     for name in group_table.content:
         groups[name] = tuple(label_sets[each] for each in group_table.codes(name, label_sets, "label set"))
     mean, std = top.numbers("mean", -math.inf), top.numbers("std", 0)
-    caveat = top.text("caveat", "")
-    top.nothing_else("mpp", "mean", "std", "caveat", "variant", "outputs", "names", "label_sets", "groups")
-    return Taxonomy(top.number("mpp", 0), mean, std, outputs, parents, label_sets, groups, caveat, variant)
+    caveat, views = top.text("caveat", ""), _views(top.table("views", required=False))
+    top.nothing_else("mpp", "mean", "std", "caveat", "variant", "views", "outputs", "names", "label_sets", "groups")
+    return Taxonomy(top.number("mpp", 0), mean, std, outputs, parents, label_sets, groups, caveat, variant, views)
 
 
 def _extended(content: dict[str, Any], source: str) -> dict[str, Any]:
@@ -69,6 +70,15 @@ def _extended(content: dict[str, Any], source: str) -> dict[str, Any]:
             for key, value in label_sets.items()
         }
     return below | content
+
+
+def _views(table: _Table) -> Views:
+    """Return how often each place is looked at."""
+    stride, window = (int(table.number(key, 0)) if key in table.content else None for key in ("stride", "window"))
+    scales = table.numbers("scales", 0.2, range(1, 9), "up to eight") if "scales" in table.content else (1.0,)
+    views = Views(stride, table.flag("flips", False), scales, window)
+    table.nothing_else("stride", "flips", "scales", "window")
+    return views
 
 
 def _outputs(table: _Table) -> tuple[dict[str, str], dict[str, str]]:
@@ -204,12 +214,14 @@ class _Table:
     def number(self, key: str, above: float) -> float:
         return float(self._get(key, lambda v: _is_number(v, above), f"a number above {above:g}"))
 
-    def numbers(self, key: str, above: float) -> tuple[float, ...]:
+    def numbers(
+        self, key: str, above: float, lengths: Sequence[int] = (1, 3), more: str = "three for R, G and B"
+    ) -> tuple[float, ...]:
         def test(value: Any) -> bool:
             values = value if isinstance(value, list) else [value]
-            return len(values) in (1, 3) and all(_is_number(each, above) for each in values)
+            return len(values) in lengths and all(_is_number(each, above) for each in values)
 
-        value = self._get(key, test, f"a number{f' above {above:g}' if above >= 0 else ''}, or three for R, G and B")
+        value = self._get(key, test, f"a number{f' above {above:g}' if above >= 0 else ''}, or {more}")
         return tuple(map(float, value if isinstance(value, list) else [value]))
 
     def codes(self, key: str, among: Iterable[str], what: str = "class") -> tuple[str, ...]:

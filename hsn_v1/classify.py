@@ -121,7 +121,7 @@ def classify(
             yield key, image, ClassifiedTiles(grid, np.stack(scores), classifier.thresholds, np.stack(cams))
 
     for key, image in images:
-        grid = TileGrid(*image.shape[:2], downsample, classifier.tile)
+        grid = TileGrid(*image.shape[:2], downsample, classifier.tile, classifier.labels.views.stride)
         waiting.append((key, image, grid))
         crops.extend(grid.crop(image))
         while len(crops) >= batch_size:

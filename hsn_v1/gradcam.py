@@ -14,6 +14,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.ndimage import maximum_filter, uniform_filter
+from scipy.special import expit
 
 from .classify import ClassifiedTiles
 from .labels import LabelSet
@@ -110,6 +112,27 @@ def closed_form_weights(model: keras.Model) -> np.ndarray | None:
     return (scale[:, np.newaxis] * kernel / (height * width)).astype(np.float32)
 
 
+def logit_weights(model: keras.Model) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the weights that turn a position's activations into logits whose mean over the tile is the tile's logit.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Classifier of images of shape (height, width, 3).
+
+    Returns
+    -------
+    (ndarray of shape (K, C), ndarray of shape (C,)), float32, or None
+        Weights and constants; None where other layers than global average pooling and one dense layer follow the
+        activations.
+    """
+    head = [layer for layer in _chain(model, feature_layer(model)) if _kind(layer) not in ("Dropout", "Activation")]
+    if [_kind(layer) for layer in head] != ["GlobalAveragePooling2D", "Dense"]:
+        return None
+    weights = _weights(head[1])
+    return weights["kernel"], weights.get("bias", np.zeros(weights["kernel"].shape[1], np.float32))
+
+
 def _kind(layer: keras.Layer) -> str:
     return type(layer).__name__
 
@@ -201,6 +224,32 @@ def coarse_cams(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
     tiles, height, width, channels = features.shape
     cams = features.reshape(tiles, height * width, channels) @ weights  # (T, h * w, C)
     return np.ascontiguousarray(cams.swapaxes(1, 2)).reshape(tiles, -1, height, width)
+
+
+def window_cams(logits: np.ndarray, thresholds: np.ndarray, cells: int) -> np.ndarray:
+    """Return the mean of the Grad-CAMs of all windows around each position, from the logits of the positions.
+
+    Pooling by the average makes a window's logit the mean of its positions' logits: so one look at a tile gives the
+    scores and Grad-CAMs of windows that begin at each position, as if each were a tile that sees what is around it.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (T, h, w, K), float32
+        See `logit_weights`.
+    thresholds : ndarray of shape (K,)
+        Score from which on a class is present in a window.
+    cells : int
+        Side of the windows, in positions.
+
+    Returns
+    -------
+    ndarray of shape (T, h, w, K), float32, in 0..1
+    """
+    size = (1, cells, cells, 1)
+    scores = expit(uniform_filter(logits, size, mode="nearest"))
+    positive = np.maximum(logits, 0)
+    highest = np.maximum(maximum_filter(positive, size, mode="nearest"), 1e-3)
+    return positive * uniform_filter(np.where(scores >= thresholds, scores, 0) / highest, size, mode="nearest")
 
 
 def grad_cams(coarse: np.ndarray, scores: np.ndarray, size: int, highest: float | None = None) -> np.ndarray:

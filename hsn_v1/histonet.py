@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from .errors import InputError
@@ -16,10 +17,13 @@ from .gradcam import (
     feature_layer,
     gradient_weights,
     logit_layer,
+    logit_weights,
     unit_weights,
+    window_cams,
 )
 from .keras_start import import_keras
 from .labels import Taxonomy
+from .tiles import resize
 
 if TYPE_CHECKING:
     import keras
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 
 #: How the network's convolutions compute; weights, scores and maps are float32 in any case.
 PRECISIONS = ("float32", "bfloat16")
+
+SOMEWHERE = 1e-4  #: score of a tile from which on some window in it has a class
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,8 @@ class HistoNet:
         What the outputs mean, and the training patches' scale, mean and standard deviation.
     precision : str
         One of `PRECISIONS`.
+    window_thresholds : ndarray of shape (K,), float64, optional
+        Score from which on a class is present in a window, where a tile's windows are localised (see `views.Views`).
     """
 
     model: keras.Model
@@ -55,6 +63,7 @@ class HistoNet:
     thresholds: np.ndarray
     labels: Taxonomy
     precision: str = PRECISIONS[0]
+    window_thresholds: np.ndarray | None = None
 
     @classmethod
     def of(
@@ -85,13 +94,18 @@ class HistoNet:
             )
         if labels.variant.unit_gradients:
             weights = unit_weights(clone)
+        constants = []
+        if labels.views.window:
+            weights, *constants = _local_weights(clone)
         if weights is not None:  # the weighted sum of channels is a convolution of one pixel
-            weigh = keras.layers.Conv2D(weights.shape[1], 1, use_bias=False, dtype="float32", name="coarse_cams")
+            options = {"use_bias": bool(constants), "dtype": "float32", "name": "coarse_cams"}
+            weigh = keras.layers.Conv2D(weights.shape[1], 1, **options)
             second = weigh(second)
-            weigh.set_weights([weights[np.newaxis, np.newaxis]])
+            weigh.set_weights([weights[np.newaxis, np.newaxis], *constants])
         network = keras.Model(clone.inputs[0], [clone.outputs[0], second])
         network.compile(jit_compile=False)  # compiling by XLA takes longer than a run
-        return cls(clone, network, weights is not None, thresholds, labels, precision)
+        present = np.full(len(thresholds), SOMEWHERE) if labels.views.window else thresholds
+        return cls(clone, network, weights is not None, present, labels, precision, thresholds)
 
     @property
     def tile(self) -> int:
@@ -109,11 +123,15 @@ class HistoNet:
         digest = hashlib.sha256(self.thresholds.tobytes())
         for weights in self.model.get_weights():
             digest.update(weights.tobytes())
+        if self.labels.views.window:
+            digest.update(self.window_thresholds.tobytes())
         digest.update(repr((self.labels, self.precision)).encode())
         return digest.hexdigest()
 
     def __call__(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Score tiles, and weigh their activations into a coarse CAM per class.
+        """Score tiles, and weigh their activations into a coarse CAM per class, averaged over all views.
+
+        Where the windows of a tile are localised, the CAM's maximum is the tile's score.
 
         Parameters
         ----------
@@ -130,18 +148,86 @@ class HistoNet:
             If a score or CAM is not finite: no mask may come of it.
         """
         tiles = normalise(tiles, self.labels)
-        scores, second = self.network.predict_on_batch(tiles)
-        scores = scores.astype(np.float32)  # a network may compute in half precision
-        if self.closed_form:
-            cams = np.ascontiguousarray(second.transpose(0, 3, 1, 2))
-        else:
-            cams = coarse_cams(second.astype(np.float32), gradient_weights(self.model, tiles))
+        scores, cams = self._look(tiles) if self.labels.views.once else self._look_often(tiles)
+        if self.labels.views.window:
+            scores = cams.max(axis=(2, 3))
         if not (np.isfinite(scores).all() and np.isfinite(cams).all()):
             raise InputError(
                 f"model {self.model.name!r} gives scores or maps that are not finite: its weights are too large or too "
                 "small; train it again, or use another"
             )
         return scores, cams
+
+    def _look(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return scores and coarse CAMs of normalised tiles of any side."""
+        network = self.network if tiles.shape[1] == self.tile else self._network_of(tiles.shape[1])
+        scores, second = network.predict_on_batch(tiles)
+        scores = scores.astype(np.float32)  # a network may compute in half precision
+        if self.labels.views.window:
+            cells = max(round(self.labels.views.window * second.shape[1] / tiles.shape[1]), 1)
+            second = window_cams(second, self.window_thresholds, cells)
+        if self.closed_form:
+            return scores, np.ascontiguousarray(second.transpose(0, 3, 1, 2))
+        return scores, coarse_cams(second.astype(np.float32), gradient_weights(self.model, tiles))
+
+    def _look_often(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the means of scores and coarse CAMs over all views; the CAMs are as fine as those of the finest."""
+        views, cell = self.labels.views, self.tile // self.network.output_shape[1][1]
+        sides = views.sides(self.tile, cell)
+        finest = max(sides) // cell
+        scores, cams = np.float32(0), np.float32(0)
+        for side in sides:
+            scaled = resized_tiles(tiles, side)
+            maps = np.float32(0)
+            for turn, turn_back in views.turns():
+                score, coarse = self._look(np.ascontiguousarray(turn(scaled)))
+                scores = scores + score / views.count
+                maps = maps + turn_back(coarse.transpose(0, 2, 3, 1)) / views.count
+            cams = cams + np.stack([resize(each, finest, finest) for each in maps.transpose(0, 3, 1, 2)])
+        return scores, cams
+
+    @cached_property
+    def _networks(self) -> dict[int, keras.Model]:
+        return {}
+
+    def _network_of(self, side: int) -> keras.Model:
+        """Return the network for tiles of another side."""
+        if side not in self._networks:
+            self._networks[side] = network_of(self.network, side)
+        return self._networks[side]
+
+
+def network_of(network: keras.Model, side: int) -> keras.Model:
+    """Return a network with the same weights for tiles of another side, or raise InputError."""
+    keras = import_keras()
+    if network.input_shape[1] != side and any(type(layer).__name__ == "Flatten" for layer in network.layers):
+        raise InputError(
+            f"model {network.name!r} sees tiles at one scale only: its pooling is for {network.input_shape[1]} px; "
+            "give 1 as the only one of `scales`, or use a model with global pooling"
+        )
+    other = keras.models.clone_model(network, input_tensors=keras.Input((side, side, 3)))
+    copy_weights(network, other)
+    other.compile(jit_compile=False)
+    return other
+
+
+def resized_tiles(tiles: np.ndarray, side: int) -> np.ndarray:
+    """Return tiles (T, h, w, 3) at another scale, (T, side, side, 3)."""
+    if tiles.shape[1] == side:
+        return tiles
+    how = cv2.INTER_AREA if side < tiles.shape[1] else cv2.INTER_LINEAR
+    return np.stack([cv2.resize(tile, (side, side), interpolation=how) for tile in tiles])
+
+
+def _local_weights(model: keras.Model) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weights that give each position's logits, or raise InputError."""
+    weights = logit_weights(model)
+    if weights is None:
+        raise InputError(
+            f"model {model.name!r} has no score for each place of a tile: `window` needs a network that ends in global "
+            "average pooling and one dense layer; remove it from the class file's [views]"
+        )
+    return weights
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from .errors import InputError
+from .views import ONCE, Views
 
 Colour = tuple[int, int, int]
 
@@ -182,6 +183,8 @@ class Taxonomy:
         What everyone who sees results of this classifier must know; empty if nothing.
     variant : Variant
         Form of the method that the classifier is used in; each label set has its own adjustment.
+    views : Views
+        How often each place is looked at.
     """
 
     mpp: float
@@ -193,6 +196,7 @@ class Taxonomy:
     groups: dict[str, tuple[LabelSet, ...]]
     caveat: str = ""
     variant: Variant = Variant()
+    views: Views = ONCE
 
     @cached_property
     def codes(self) -> tuple[str, ...]:

@@ -97,6 +97,24 @@ class Window:
         )
 
 
+def overlap_ramp(length: int, overlap: float) -> np.ndarray:
+    """Return how much the pixels of a tile count along an axis: less towards its ends, where they lack context.
+
+    Parameters
+    ----------
+    length : int
+        Length of the tile, in px.
+    overlap : float
+        By how many px neighbours overlap; 0 if all pixels count alike.
+
+    Returns
+    -------
+    ndarray of shape (length,), float32, above 0 and at most 1
+    """
+    ramp = np.minimum(1, (np.arange(length) + 0.5) / max(overlap, 0.5))
+    return np.minimum(ramp, ramp[::-1]).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class Axis:
     """Tiles along one axis of an image (docs/method.md, "Input" and stage 2).
@@ -111,12 +129,15 @@ class Axis:
         Length of a tile as the classifier sees it, in px.
     pad_to_crop : bool
         Whether the image is padded before it is downsampled.
+    stride : int
+        Greatest distance of neighbouring tiles, in px.
     """
 
     side: int
     downsample: float
     tile: int
     pad_to_crop: bool
+    stride: int
 
     @property
     def pad(self) -> int:
@@ -131,12 +152,17 @@ class Axis:
     @property
     def count(self) -> int:
         """Number of tiles."""
-        return math.ceil(self.reduced / self.tile)
+        return math.ceil((self.reduced - self.tile) / self.stride) + 1
 
     @property
     def footprint(self) -> int:
         """Length of a tile in the image's own px; enough that `count` tiles reach the image's end."""
         return max(round(self.tile * self.downsample), math.ceil((self.side + self.pad) / self.count))
+
+    @property
+    def weights(self) -> np.ndarray:
+        """How much the pixels of a tile count where tiles overlap, in the image's own px."""
+        return overlap_ramp(self.footprint, self.footprint * (1 - self.stride / self.tile))
 
     @property
     def crop_starts(self) -> list[int]:
@@ -168,18 +194,22 @@ class TileGrid:
         Factor d between the image's scale and the classifier's.
     tile : int
         Side of a tile as the classifier sees it, in px.
+    stride : int, optional
+        Greatest distance of neighbouring tiles, in px at the classifier's scale; the tile's side, if left out.
     """
 
     height: int
     width: int
     downsample: float = 1.0
     tile: int = TILE
+    stride: int | None = None
 
     @property
     def axes(self) -> tuple[Axis, Axis]:
         """The grid along the rows and along the columns."""
         too_small = min(round(side / self.downsample) for side in (self.height, self.width)) < self.tile
-        return tuple(Axis(side, self.downsample, self.tile, too_small) for side in (self.height, self.width))
+        stride = min(self.stride or self.tile, self.tile)
+        return tuple(Axis(side, self.downsample, self.tile, too_small, stride) for side in (self.height, self.width))
 
     def __len__(self) -> int:
         """Return the number of tiles."""
@@ -209,6 +239,8 @@ class TileGrid:
     def stitch(self, maps_of: Callable[[int], np.ndarray], window: Window | None = None) -> np.ndarray:
         """Put the tiles' maps together at the image's own scale, averaged where tiles overlap.
 
+        All pixels of a tile count alike, unless tiles overlap by a stride: then less towards its borders.
+
         Parameters
         ----------
         maps_of : callable
@@ -226,6 +258,7 @@ class TileGrid:
         window = window or Window(0, 0, self.height, self.width)
         frame = Window(window.top + rows.pad, window.left + columns.pad, window.height, window.width)
         total, times = None, np.zeros((frame.height, frame.width), np.float32)
+        weights = np.outer(rows.weights, columns.weights)
         for number, (y, x) in enumerate(product(rows.stitch_starts, columns.stitch_starts)):
             tile = Window(y, x, rows.footprint, columns.footprint)
             shared = tile.overlap(frame)
@@ -233,7 +266,8 @@ class TileGrid:
                 maps = resize(maps_of(number), rows.footprint, columns.footprint)
                 if total is None:
                     total = np.zeros((len(maps), *times.shape), np.float32)
-                total[(..., *shared.within(frame))] += maps[(..., *shared.within(tile))]
-                times[shared.within(frame)] += 1
+                weight = weights[shared.within(tile)]
+                total[(..., *shared.within(frame))] += maps[(..., *shared.within(tile))] * weight
+                times[shared.within(frame)] += weight
         total /= times
         return total

@@ -105,3 +105,23 @@ def test_a_window_is_stitched_as_the_whole_from_the_tiles_it_touches(height, wid
 def test_resize_interpolates_between_pixel_centres():
     assert resize(np.array([[[0, 4]]], np.float32), 1, 4).tolist() == [[[0, 1, 3, 4]]]
     assert resize(np.zeros((0, 2, 2), np.float32), 4, 4).shape == (0, 4, 4)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 90), st.integers(1, 90), st.floats(0.3, 4), st.integers(1, 16))
+def test_tiles_by_a_stride_cover_every_pixel_and_lie_no_further_apart(height, width, downsample, stride):
+    grid = TileGrid(height, width, downsample, tile=16, stride=stride)
+    tiles = grid.crop(np.full((height, width, 3), 7, np.uint8))
+    assert tiles.shape == (len(grid), 16, 16, 3)
+    for axis in grid.axes:
+        assert np.diff([*axis.crop_starts]).max(initial=0) <= stride
+        assert axis.crop_starts[-1] + 16 == axis.reduced
+    stitched = grid.stitch(lambda number: tiles[number, :, :, 0][np.newaxis])
+    np.testing.assert_allclose(stitched, np.full((1, height, width), 7), rtol=1e-3)
+
+
+def test_where_tiles_overlap_by_a_stride_the_nearer_one_counts_more():
+    grid = TileGrid(8, 12, tile=8, stride=4)
+    stitched = grid.stitch(lambda number: np.full((1, 8, 8), number, np.float32))[0, 4]
+    np.testing.assert_allclose(stitched, [0, 0, 0, 0, 0.125, 0.375, 0.625, 0.875, 1, 1, 1, 1], atol=1e-6)
+    assert TileGrid(8, 12, tile=8).stitch(lambda number: np.full((1, 8, 8), number, np.float32))[0, 4, 5] == 0.5

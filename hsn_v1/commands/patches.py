@@ -27,6 +27,13 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write patches and labels.csv into")
     parser.add_argument("--size", type=int, required=True, metavar="PX", help="side of the patches")
     parser.add_argument("--stride", type=int, metavar="PX", help="from one to the next (default: the size)")
+    parser.add_argument(
+        "--context",
+        type=int,
+        default=0,
+        metavar="PX",
+        help="margin around a patch that is seen, not labelled (default: 0)",
+    )
     parser.add_argument("--mpp", type=float, required=True, help="microns per pixel of the images")
     parser.add_argument("--patch-mpp", type=float, help="scale of the patches (default: the images')")
     parser.add_argument("--share", type=float, default=0.05, help="least share that a class covers (default: 0.05)")
@@ -56,7 +63,11 @@ def _run(arguments: argparse.Namespace) -> int:
     if not 0 < arguments.share <= 1 or not 0 <= arguments.validation < 1 or arguments.seed < 0:
         raise InputError("--share: expected above 0, up to 1; --validation: from 0, below 1; --seed: from 0 on")
     label_set, factor = _label_set(arguments), arguments.mpp / patch_mpp
-    cut = Cut(arguments.size, stride, factor, arguments.share, arguments.validation, arguments.seed)
+    if not 0 <= arguments.context <= 512:
+        raise InputError(f"--context {arguments.context}: expected from 0 to 512")
+    cut = Cut(
+        *(arguments.size, stride, factor, arguments.share, arguments.validation, arguments.seed, arguments.context)
+    )
     with alone_in(arguments.out):
         return _cut(arguments, label_set, cut)
 

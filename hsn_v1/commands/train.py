@@ -42,7 +42,10 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
         option, kind = f"--{field.name.replace('_', '-')}", type(field.default)
         how = {"type": kind, "default": field.default, "choices": field.metadata["choices"]}
         how = {"action": "store_true"} if kind is bool else how
-        network.add_argument(option, help=f"{field.metadata['help']} (default: {field.default})", **how)
+        if field.name in DERIVED:
+            how = {"default": None, **({"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind})}
+        default = DERIVED.get(field.name, field.default)
+        network.add_argument(option, help=f"{field.metadata['help']} (default: {default})", **how)
     parser.set_defaults(run=_run)
 
 
@@ -79,11 +82,19 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--patches", type=int, default=4000, help="phantoms to train on (default: 4000)")
 
 
+#: Options whose defaults depend on others, and how.
+DERIVED = {
+    "tile": f"the patches', if they have context, else {TILE}",
+    "frozen": "yes for efficientnet-lite0",
+}
+
+
 def _run(arguments: argparse.Namespace) -> int:
     from ..file_names import file_name
     from ..io.locks import alone_in, locked_name
     from ..io.writing import check_writable, remove_leftovers
 
+    _complete(arguments)
     _check_options(arguments)
     folder, out = arguments.root / "data", arguments.out or arguments.root / "out" / file_name(arguments.name)
     with locked_name(folder, arguments.name), alone_in(out):
@@ -108,6 +119,18 @@ def _train(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
         rows = train(data, recipe, job, on_batch)
     _say_what_is_next(arguments, data, rows, out)
     return 0
+
+
+def _complete(arguments: argparse.Namespace) -> None:
+    """Fill in the options that depend on others."""
+    from ..training.cut_patches import read_context
+
+    if arguments.frozen is None:
+        arguments.frozen = arguments.network == "efficientnet-lite0"
+    if arguments.tile is None:
+        size, context = (arguments.images and read_context(arguments.images)) or (TILE, 0)
+        factor = arguments.mpp / arguments.model_mpp if arguments.mpp and arguments.model_mpp else 1
+        arguments.tile = -(-round((size + 2 * context) * factor) // 16) * 16 if context else TILE
 
 
 def _check_options(arguments: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,11 @@ from ..errors import InputError, merge_notes
 from ..io.images import find_images, read_image
 from ..io.masks import find_mask, read_mask
 from ..io.tree import check_stems
-from ..io.writing import write_picture, write_table
+from ..io.writing import write_bytes, write_picture, write_table
 from ..labels import LabelSet
 from ..parallel import in_parallel
+
+CONTEXT = "context.json"  #: file beside patches with a margin: the side of what their labels tell of, and the margin
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Cut:
         Share of the images whose patches are kept for validation; 0 for none.
     seed : int
         Seed of the choice of these images.
+    context : int
+        Width of a margin around each patch, in px at its own scale, which is seen and of which its labels do not tell.
     """
 
     size: int
@@ -42,6 +47,7 @@ class Cut:
     share: float = 0.05
     validation: float = 0.0
     seed: int = 0
+    context: int = 0
 
 
 def patch_starts(length: int, size: int, stride: int) -> list[int]:
@@ -129,9 +135,29 @@ def cut_patches(
         raise InputError(f"{failures[0]}; no patch was cut")
     codes = [label_set.codes[i] for i in label_set.classified]
     for folder, rows in tables.items():
+        if cut.context:
+            write_bytes(folder / CONTEXT, json.dumps({"size": cut.size, "context": cut.context}).encode())
         write_table(folder / "labels.csv", [["patch", *codes], *rows])
     labels = {folder: np.array([row[1:] for row in rows], bool) for folder, rows in tables.items()}
     return labels, merge_notes(notes), failures
+
+
+def read_context(folder: Path) -> tuple[int, int] | None:
+    """Return the side of what a folder's patches have labels of, and the width of the margin around it, in px.
+
+    None if the folder does not say so: then the patches have no margin.
+    """
+    path = folder / CONTEXT
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        size, context = content["size"], content["context"]
+    except (OSError, ValueError, KeyError, TypeError):
+        size = context = None
+    if not all(type(value) is int and 0 < value <= 4096 for value in (size, context)):
+        raise InputError(f'{path}: cannot be read; expected {{"size": 48, "context": 32}}, in px')
+    return size, context
 
 
 def _folders(count: int, cut: Cut, out: Path) -> list[Path]:
@@ -159,10 +185,11 @@ def _cut_image(
         how = cv2.INTER_AREA if cut.factor < 1 else cv2.INTER_LINEAR
         image = cv2.resize(image, (width, height), interpolation=how)
         labels = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
-    rows = []
+    rows, side = [], cut.size + 2 * cut.context
+    image = cv2.copyMakeBorder(image, *[cut.context] * 4, cv2.BORDER_REFLECT)
     for (y, x), present in classes_by_place(labels, len(label_set), cut).items():
         name = f"{path.stem}_{y}_{x}.png"
-        write_picture(out / name, image[y : y + cut.size, x : x + cut.size])
+        write_picture(out / name, image[y : y + side, x : x + side])
         rows.append([name, *present[label_set.classified].astype(int).tolist()])
     failure = "" if rows else f"{path}: {width} x {height} px give no patch of {cut.size} px with a class"
     return rows, truth.notes, failure

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..histonet import normalise
+from ..gradcam import feature_layer
+from ..histonet import network_of, normalise, resized_tiles
 from ..keras_start import import_keras
 from ..labels import Taxonomy
 
 if TYPE_CHECKING:
     import keras
 
-STRENGTHS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  #: inverses of the regularisation's weight that are tried
+    from .training_data import LabelledPatches, TrainingData
+
+STRENGTHS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1)  #: of the fit that are tried, until one tells less
 
 
 @dataclass(frozen=True)
@@ -30,25 +33,30 @@ class LinearLayer:
     kernel: np.ndarray
     bias: np.ndarray
 
+    @classmethod
+    def blank(cls, features: int, classes: int) -> LinearLayer:
+        """Return a layer that gives each class the score 0.5."""
+        return cls(np.zeros((features, classes), np.float32), np.zeros(classes, np.float32))
+
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """Return the scores, (N, K) float32 in 0..1, of features (N, K')."""
         return 1 / (1 + np.exp(-(features @ self.kernel + self.bias)))
 
 
 def pooled_features(
-    encoder: keras.Model, images: np.ndarray, labels: Taxonomy, context: int = 0, batch: int = 32
+    encoder: keras.Model, images: np.ndarray, labels: Taxonomy, context: float = 0, batch: int = 32
 ) -> np.ndarray:
     """Return the encoder's activations, averaged over each patch but its margin.
 
     Parameters
     ----------
     encoder : keras.Model
-        Normalised patches (N, side, side, 3) to activations (N, h, w, K').
+        Normalised patches (N, S, S, 3) to activations (N, h, w, K'); images of another side are resized to S.
     images : ndarray of shape (N, side, side, 3), uint8
     labels : Taxonomy
         Whose mean and standard deviation normalise the patches.
-    context : int
-        Width of the margin that is seen and not averaged over, in px.
+    context : float
+        Width of the margin that is seen and not averaged over, in px of the encoder's input.
     batch : int
         Patches in a step.
 
@@ -56,10 +64,11 @@ def pooled_features(
     -------
     ndarray of shape (N, K'), float32
     """
-    margin = context * encoder.output_shape[1] // images.shape[1]
+    margin = round(context * encoder.output_shape[1] / encoder.input_shape[1])
     inside = slice(margin, encoder.output_shape[1] - margin)
     steps = (images[start : start + batch] for start in range(0, len(images), batch))
-    activations = (encoder.predict_on_batch(normalise(step.astype(np.float32), labels)) for step in steps)
+    tiles = (resized_tiles(normalise(step.astype(np.float32), labels), encoder.input_shape[1]) for step in steps)
+    activations = map(encoder.predict_on_batch, tiles)
     return np.concatenate([maps[:, inside, inside].mean(axis=(1, 2)) for maps in activations])
 
 
@@ -88,6 +97,41 @@ def fit_linear_layer(train: tuple[np.ndarray, np.ndarray], validation: tuple[np.
     return LinearLayer(kernel.astype(np.float32), bias.astype(np.float32))
 
 
+def fit_dense(model: keras.Model, data: TrainingData) -> np.ndarray:
+    """Fit the dense layer of a network whose other layers stay as they are; return the scores of the judged patches.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Ends in global average pooling and one dense layer; gets the layer's weights.
+    data : TrainingData
+        Patches, whose margin is seen and not averaged over.
+
+    Returns
+    -------
+    ndarray of shape (N, K), float32, in 0..1
+    """
+    encoder = import_keras().Model(model.inputs[0], feature_layer(model).output)
+    side = encoder.input_shape[1]
+    sides = data.labels.views.sides(side, side // encoder.output_shape[1])
+    encoders = [network_of(encoder, each) for each in sides]
+
+    def features(part: LabelledPatches) -> tuple[np.ndarray, np.ndarray]:
+        """Return the features of the patches at each scale, one scale after another, with their targets."""
+        contexts = [data.context * each / side for each in sides]
+        found = [
+            pooled_features(each, part.images, data.labels, context)
+            for each, context in zip(encoders, contexts, strict=True)
+        ]
+        return np.concatenate(found), np.concatenate([part.targets] * len(encoders))
+
+    validation = features(data.validation)
+    layer = fit_linear_layer(features(data.train), validation)
+    dense = next(each for each in model.layers if type(each).__name__ == "Dense")
+    dense.set_weights([layer.kernel, layer.bias])
+    return layer(validation[0]).reshape(len(encoders), len(data.validation), -1).mean(axis=0)
+
+
 def _fit_class(
     features: np.ndarray, target: np.ndarray, judged: np.ndarray, truth: np.ndarray
 ) -> tuple[np.ndarray, float]:
@@ -102,8 +146,9 @@ def _fit_class(
         model = LogisticRegression(C=strength, class_weight="balanced", max_iter=500).fit(features, target)
         logits = judged @ model.coef_[0] + model.intercept_[0]
         loss = float((weights * np.logaddexp(0, np.where(truth, -logits, logits))).mean())
-        if loss < least:
-            best, least = (model.coef_[0], float(model.intercept_[0])), loss
+        if loss > least:
+            break
+        best, least = (model.coef_[0], float(model.intercept_[0])), loss
     return best
 
 

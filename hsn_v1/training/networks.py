@@ -15,6 +15,8 @@ from ..histonet import copy_weights, finish_weights
 from ..io.models import read_weights
 from ..io.weights import OUTPUTS
 from ..keras_start import import_keras
+from . import efficientnet_lite0
+from .linear_probe import LinearLayer, with_linear_layer
 from .recipe import Recipe
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ NORMALISATION = {
     "vgg16": ((123.68, 116.779, 103.939), (1.0, 1.0, 1.0)),
     "resnet50": ((123.68, 116.779, 103.939), (1.0, 1.0, 1.0)),
     "efficientnetb0": ((0.0,), (1.0,)),  # it has layers of its own for this
+    "efficientnet-lite0": (efficientnet_lite0.MEAN, efficientnet_lite0.STD),
 }
 
 #: Networks of keras.applications by their names there, and whether their ImageNet weights expect B, G, R.
@@ -56,6 +59,9 @@ def build_network(recipe: Recipe, outputs: int, imagenet: bool = False) -> keras
     InputError
         If the weights cannot be had.
     """
+    if recipe.network == "efficientnet-lite0":
+        encoder = efficientnet_lite0.build_encoder(recipe.tile, efficientnet_lite0.read_weights())
+        return with_linear_layer(encoder, LinearLayer.blank(encoder.output_shape[-1], outputs))
     dtype = "mixed_bfloat16" if recipe.bfloat16 else "float32"
     if recipe.network == "histonet":
         if imagenet:

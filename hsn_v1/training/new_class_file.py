@@ -27,13 +27,14 @@ _TEMPLATE = """\
 mpp = {mpp:.10g} # microns per pixel of the training patches
 mean = {mean} # of the training patches' pixels, of R, G and B
 std = {std}
-
+{views}
 # The network's outputs in their order: code = "name in words". A dot makes a parent: TUM.LOW is a kind of TUM.
 [outputs]
 {outputs}
 
 # Label sets: classes that compete for each pixel. Each has a name, which is that of its folders and files.
 [label_sets.tissue]
+adjustment = "paper"          # a class's map less the highest of the others; "released" as the published code does
 {background}
 # other = "Other"             # a class of the tissue that no other class claims; add its colour below
 # always_present = ["..."]    # classes that are localised in every tile, whatever their score
@@ -46,6 +47,16 @@ std = {std}
 # Colours, or indices, of ground truth that is of no class and does not count.
 [label_sets.tissue.unlabelled]
 {excluded}
+"""
+
+#: How a network with average pooling that saw small patches is used best.
+VIEWS = """
+# How often each place is looked at. Without this table: once, as published.
+[views]
+stride = 160 # px from one tile to the next
+flips = true # 8 turns and mirror images
+scales = [0.7, 1, 1.4]
+window = 48 # px: windows that are localised as tiles are, from one look at the tile around them
 """
 
 _BACKGROUND = """\
@@ -67,6 +78,7 @@ def class_file(
     mean: Sequence[float],
     std: Sequence[float],
     background: str | None = "brightness",
+    views: str = "",
 ) -> str:
     """Return the text of a new file of classes, with one label set that is called ``tissue``.
 
@@ -83,6 +95,8 @@ def class_file(
     background : {"brightness", "grey"} or None
         How a class for background is found, which comes last; None for no such class. A class of this name that
         the classifier has takes its place.
+    views : str
+        Table of views, such as `VIEWS`.
 
     Returns
     -------
@@ -105,6 +119,7 @@ def class_file(
         mpp=mpp,
         mean=_numbers(mean),
         std=_numbers(std),
+        views=views,
         outputs="\n".join(f"{_quoted(code)} = {_quoted(code)}" for code in classes),
         classes="\n".join(f"{_quoted(code)} = {list(colour)}" for code, colour in colours.items()),
         excluded=("# " if WHITE in colours.values() else "") + f'"white" = {list(WHITE)}\n"excluded" = {len(colours)}',

@@ -14,6 +14,7 @@ NETWORKS = {
     "vgg16": "VGG16 (Simonyan and Zisserman, 2015)",
     "resnet50": "ResNet50 (He et al., 2016)",
     "efficientnetb0": "EfficientNet-B0 (Tan and Le, 2019)",
+    "efficientnet-lite0": "EfficientNet-Lite0's first blocks, which begin with ImageNet's weights",
 }
 
 #: How HistoNet pools its last maps: as published, or by their average, which makes every place of a patch count.
@@ -44,3 +45,4 @@ class Recipe:
     session: int = _option(20, "epochs after which the amplitude of the learning rate is halved")
     bfloat16: bool = _option(False, "compute in bfloat16, with weights in float32")
     seed: int = _option(0, "seed of the first weights, the order of the patches and their augmentation")
+    frozen: bool = _option(False, "fit the last layer alone, in seconds, to what the pretrained network sees")

@@ -21,8 +21,9 @@ from ..io.reading import is_there, read_text
 from ..labels import Colour, Taxonomy
 from ..parallel import in_parallel
 from .classes import match_columns, targets_of
+from .cut_patches import read_context
 from .networks import NORMALISATION
-from .new_class_file import class_file
+from .new_class_file import VIEWS, class_file
 from .patch_labels import read_patch_labels
 from .recipe import Recipe
 
@@ -83,6 +84,8 @@ class TrainingData:
         Patches of any size that tell thresholds and figures: the validation patches, as a rule.
     notes : list of str
         What the user should know of them.
+    context : int
+        Width of the margin of each patch that its labels do not tell of, in px.
     """
 
     labels: Taxonomy
@@ -91,6 +94,7 @@ class TrainingData:
     validation: LabelledPatches
     judged: LabelledPatches
     notes: list[str]
+    context: int = 0
 
 
 @dataclass(frozen=True)
@@ -151,14 +155,19 @@ def read_training_data(source: PatchSource, path: Path, recipe: Recipe, quiet: b
     if taxonomy is None:
         mean, std = NORMALISATION.get(recipe.network) or channel_statistics(train.images)
         colours = {column: source.classes.get(column) for column in first.columns}
-        text = class_file(path.stem, colours, source.model_mpp or source.mpp, mean, std, source.background)
+        views = VIEWS if recipe.frozen else ""
+        text = class_file(path.stem, colours, source.model_mpp or source.mpp, mean, std, source.background, views)
         taxonomy = parse_taxonomy(text, str(path))
         notes.append(f"{path} is new: the classes, their colours and names; edit these at any time")
     train, validation = (
         LabelledPatches(part.images, targets_of(part.targets > 0, first.columns, taxonomy))
         for part in (train, validation)
     )
-    return TrainingData(taxonomy, text, train, validation, validation, notes)
+    _, margin = read_context(source.images) or (0, 0)
+    context = round(margin * (source.mpp / taxonomy.mpp if source.mpp else 1))
+    if context and not recipe.frozen:
+        raise InputError(f"{source.images}: patches with context, from which only a `frozen` network learns")
+    return TrainingData(taxonomy, text, train, validation, validation, notes, context)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from hsn_v1.errors import InputError
 from hsn_v1.io.images import read_image
 from hsn_v1.io.writing import write_picture
 from hsn_v1.labels import LabelSet
-from hsn_v1.training.cut_patches import Cut, classes_by_place, cut_patches, patch_starts
+from hsn_v1.training.cut_patches import CONTEXT, Cut, classes_by_place, cut_patches, patch_starts, read_context
 
 COLOURS = {"a": (255, 0, 0), "b": (0, 255, 0)}
 LABELS = LabelSet("masks", COLOURS, {"a": 0, "b": 1})
@@ -32,6 +32,24 @@ def test_a_class_is_in_a_patch_from_its_share_on():
     truth[0, 25] = 2  # 51 of 100 px unlabelled
     present = {place: classes.tolist() for place, classes in classes_by_place(truth, 2, Cut(10, 10)).items()}
     assert present == {(0, 0): [True, True], (0, 10): [True, False]}
+
+
+def test_a_margin_is_seen_and_has_no_label(folders):
+    cut_patches(folders / "img", folders / "gt", LABELS, Cut(8, 8, context=2), folders / "out", quiet=True)
+    image, patch = read_image(folders / "img" / "0.png")[0], read_image(folders / "out" / "0_0_8.png")[0]
+    np.testing.assert_array_equal(patch[2:], image[:10, 6:18])
+    np.testing.assert_array_equal(patch[1::-1], image[:2, 6:18])  # mirrored at the image's edge
+    assert rows(folders / "out" / "labels.csv")[1:4:2] == [["0_0_0.png", "1", "0"], ["0_0_16.png", "0", "1"]]
+
+
+def test_a_folder_says_its_patches_context(folders):
+    out = folders / "out"
+    cut_patches(folders / "img", folders / "gt", LABELS, Cut(8, 8, context=4), out, quiet=True)
+    assert read_image(next(out.glob("*.png")))[0].shape == (16, 16, 3)
+    assert read_context(out) == (8, 4) and read_context(folders) is None
+    (out / CONTEXT).write_text('{"size": 8, "context": -4}')
+    with pytest.raises(InputError, match=r"context\.json: cannot be read; expected"):
+        read_context(out)
 
 
 @pytest.fixture

@@ -1,0 +1,73 @@
+"""A linear layer on frozen features."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from helpers import TILE, randomise
+
+from hsn_v1.class_file import parse_taxonomy
+from hsn_v1.training.linear_probe import LinearLayer, fit_dense, fit_linear_layer, pooled_features, with_linear_layer
+from hsn_v1.training.new_class_file import VIEWS, class_file
+from hsn_v1.training.training_data import LabelledPatches
+
+LABELS = parse_taxonomy(class_file("m", {"a": None, "b": None}, 1, [100], [50], views=VIEWS), "m.toml")
+
+
+@pytest.fixture(scope="module")
+def encoder(keras):
+    """Make a network that gives the mean colour of each 4 x 4 px."""
+    tiles = keras.Input((TILE, TILE, 3))
+    return keras.Model(tiles, keras.layers.AveragePooling2D(4)(tiles), name="encoder")
+
+
+def problem(count, seed):
+    rng = np.random.default_rng(seed)
+    features = rng.normal(5, [1, 2, 100], (count, 3)).astype(np.float32)
+    return features, np.stack([features[:, 0] > 5.5, features[:, 1] > 3], axis=1).astype(np.float32)
+
+
+def test_classes_are_told_by_the_features_that_tell_them():
+    layer = fit_linear_layer(problem(600, 0), problem(200, 1))
+    features, targets = problem(400, 2)
+    assert ((layer(features) > 0.5) == targets).mean(axis=0).min() > 0.95
+    assert layer.kernel.shape == (3, 2) and layer.kernel.dtype == layer.bias.dtype == np.float32
+
+
+def test_a_class_that_all_or_none_has_is_constant():
+    features, targets = problem(50, 0)
+    targets[:, 0], targets[:, 1] = 1, 0
+    layer = fit_linear_layer((features, targets), (features, targets))
+    assert (layer(features)[:, 0] > 0.9).all() and (layer(features)[:, 1] < 0.1).all()
+
+
+def test_the_margin_is_not_averaged_over(keras, encoder):
+    patch = np.full((1, TILE, TILE, 3), 200, np.uint8)
+    patch[:, 8:-8, 8:-8] = 150
+    np.testing.assert_allclose(pooled_features(encoder, patch, LABELS, context=8), [[1, 1, 1]], rtol=1e-5)
+    whole = 1 + (1 - 0.25)  # a quarter is inside
+    np.testing.assert_allclose(pooled_features(encoder, patch, LABELS), [[whole] * 3], rtol=1e-5)
+
+
+def test_a_networks_dense_layer_is_fitted_to_what_its_other_layers_give(keras):
+    tiles = keras.Input((TILE, TILE, 3))
+    model = with_linear_layer(
+        keras.Model(tiles, keras.layers.Conv2D(8, 4, strides=4, activation="relu")(tiles), name="m"),
+        LinearLayer.blank(8, 2),
+    )
+    randomise(model)
+    rng = np.random.default_rng(0)
+    levels = rng.integers(40, 200, (90, 1, 1, 3))
+    images = np.broadcast_to(levels, (90, TILE, TILE, 3)).astype(np.uint8)
+    targets = np.concatenate([levels[:, 0, 0, :1] > 110, levels[:, 0, 0, :1] <= 110], axis=1).astype(np.float32)
+    patches = LabelledPatches(images, targets)
+    before = model.layers[1].get_weights()
+    data = SimpleNamespace(train=patches.take(np.arange(60)), validation=patches.take(np.arange(60, 90)), labels=LABELS)
+    data.context = 8
+    scores = fit_dense(model, data)
+    for kept, now in zip(before, model.layers[1].get_weights(), strict=True):
+        np.testing.assert_array_equal(now, kept)
+    np.testing.assert_allclose(
+        model.predict_on_batch((images[60:].astype(np.float32) - 100) / np.float32(50 + 1e-7)), scores, atol=1e-3
+    )
+    assert ((scores[:, 0] > 0.5) == targets[60:, 0]).mean() > 0.8
