@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -202,9 +203,9 @@ def _say_what_is_next(arguments: argparse.Namespace, data: TrainingData, rows: l
         if row["threshold"] >= 1:
             note(f"{row['class']}: its threshold is 1: it can never be found")
     print(f"log, curves and figures of each class in {out}")
-    model = f"--model {arguments.name} --root {arguments.root}"
+    model = shlex.join(["--model", arguments.name, "--root", str(arguments.root)])
     print("next, with images and masks that were not trained on (MPP: their microns per pixel):")
     print(f"  hsn-v1 tune-crf {model} --images IMAGES --truth MASKS --mpp MPP")
-    print(f"  hsn-v1 segment IMAGES {model} --labels {next(iter(data.labels.label_sets))} --mpp MPP")
-    results = arguments.root / "out" / "segmented"
+    print(f"  hsn-v1 segment IMAGES {model} --labels {shlex.quote(next(iter(data.labels.label_sets)))} --mpp MPP")
+    results = shlex.quote(str(arguments.root / "out" / "segmented"))
     print(f"  hsn-v1 evaluate {model} --prediction {results} --truth TRUTH")

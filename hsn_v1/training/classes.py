@@ -204,19 +204,26 @@ class Mixture:
     never: list[tuple[str, str]]
 
     def __str__(self) -> str:
-        always, never = (", ".join(" + ".join(pair) for pair in pairs[:5]) for pairs in (self.always, self.never))
-        return f"{self.full:.0%} of them have every class; always together: {always or '-'}; never: {never or '-'}"
+        return (
+            f"{self.full:.0%} of them have every class; always together: {_shown(self.always)}; never: "
+            f"{_shown(self.never)}"
+        )
 
     def warnings(self, side: int) -> list[str]:
         """Return what cannot be learned from patches of such a mixture, whose side is so many px."""
         advice = f"cut smaller patches, such as of {max(side // 2, 8)} px, or ask for a larger share of each class"
-        notes = [
-            f"{one} and {other} nearly always come together: labels cannot tell which is where; {advice}"
-            for one, other in self.always
-        ]
+        notes = []
+        if self.always:
+            pairs = _shown(self.always)
+            notes.append(f"{pairs}: nearly always come together, so that labels cannot tell which is where; {advice}")
         if self.full > MOST_FULL:
             notes.append(f"{self.full:.0%} of the patches have every class, and cannot teach where each is; {advice}")
         return notes
+
+
+def _shown(pairs: list[tuple[str, str]]) -> str:
+    more = [f"and {len(pairs) - 5} more"] if len(pairs) > 5 else []
+    return ", ".join([*(" + ".join(pair) for pair in pairs[:5]), *more]) or "-"
 
 
 def mixture_of(codes: Sequence[str], present: np.ndarray, taxonomy: Taxonomy | None = None) -> Mixture:
