@@ -77,10 +77,9 @@ class HistoNet:
             If Grad-CAM cannot be taken of it.
         """
         keras = import_keras()
-        lower = _in_bfloat16 if precision == "bfloat16" else None
+        lower = in_bfloat16 if precision == "bfloat16" else None
         # A Sequential that grew by `add` has no definite tensors, but its clone has.
-        clone = keras.models.clone_model(model, clone_function=lower)
-        copy_weights(model, clone)
+        clone = clone_with_weights(model, clone_function=lower)
         try:
             second, weights = feature_layer(clone).output, closed_form_weights(clone)
         except ValueError as error:
@@ -205,8 +204,7 @@ def network_of(network: keras.Model, side: int) -> keras.Model:
             f"model {network.name!r} sees tiles at one scale only: its pooling is for {network.input_shape[1]} px; "
             "give 1 as the only one of `scales`, or use a model with global pooling"
         )
-    other = keras.models.clone_model(network, input_tensors=keras.Input((side, side, 3)))
-    copy_weights(network, other)
+    other = clone_with_weights(network, input_tensors=keras.Input((side, side, 3)))
     other.compile(jit_compile=False)
     return other
 
@@ -230,10 +228,12 @@ def _local_weights(model: keras.Model) -> tuple[np.ndarray, np.ndarray]:
     return weights
 
 
-def copy_weights(source: keras.Model, target: keras.Model) -> None:
-    """Give a model the weights of another one of the same layers."""
-    target.set_weights(source.get_weights())
-    finish_weights(target)
+def clone_with_weights(model: keras.Model, **options: object) -> keras.Model:
+    """Clone a model with its weights; the options are those of ``keras.models.clone_model``."""
+    clone = import_keras().models.clone_model(model, **options)
+    clone.set_weights(model.get_weights())
+    finish_weights(clone)
+    return clone
 
 
 def finish_weights(model: keras.Model) -> None:
@@ -243,7 +243,7 @@ def finish_weights(model: keras.Model) -> None:
             layer.finalize_state()
 
 
-def _in_bfloat16(layer: keras.Layer) -> keras.Layer:
+def in_bfloat16(layer: keras.Layer) -> keras.Layer:
     """Return a layer that computes in bfloat16, unless it is of the head: logits and scores need float32."""
     head = type(layer).__name__ in ("Dense", "InputLayer") or len(layer.output.shape) == 2
     return type(layer).from_config({**layer.get_config(), "dtype": "float32" if head else "mixed_bfloat16"})

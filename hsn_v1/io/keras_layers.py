@@ -230,6 +230,8 @@ def arguments_of(where: str, kind: str, config: Mapping[str, Any]) -> dict[str, 
             arguments[key] = _dtype(where, value)
         elif not (key == "groups" and value == 1) and not (value is None or value is False or TRAINING.fullmatch(key)):
             raise InputError(f"{where}: {shown(key)} is {shown(value)}, which is not taken from a file; remove it")
+    if "data_format" in allowed:  # else a setting of Keras' on this machine would tell
+        arguments["data_format"] = "channels_last"
     return arguments
 
 

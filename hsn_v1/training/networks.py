@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import InputError
-from ..histonet import copy_weights, finish_weights
+from ..histonet import clone_with_weights, finish_weights, in_bfloat16
 from ..io.models import read_weights
 from ..io.weights import OUTPUTS
 from ..keras_start import import_keras
@@ -62,12 +61,13 @@ def build_network(recipe: Recipe, outputs: int, imagenet: bool = False) -> keras
     if recipe.network == "efficientnet-lite0":
         encoder = efficientnet_lite0.build_encoder(recipe.tile, efficientnet_lite0.read_weights())
         return with_linear_layer(encoder, LinearLayer.blank(encoder.output_shape[-1], outputs))
-    dtype = "mixed_bfloat16" if recipe.bfloat16 else "float32"
-    if recipe.network == "histonet":
-        if imagenet:
-            raise InputError("weights imagenet: HistoNet has no such weights; expected none or a file")
-        return build_histonet(outputs, recipe.tile, recipe.width, recipe.dropout, dtype, recipe.pooling)
-    return _application(recipe, outputs, dtype, imagenet)
+    if recipe.network != "histonet":
+        model = _application(recipe, outputs, imagenet)
+    elif imagenet:
+        raise InputError("weights imagenet: HistoNet has no such weights; expected none or a file")
+    else:
+        model = build_histonet(outputs, recipe.tile, recipe.width, recipe.dropout, recipe.pooling)
+    return clone_with_weights(model, clone_function=in_bfloat16) if recipe.bfloat16 else model
 
 
 def for_tiles(model: keras.Model, tile: int) -> keras.Model:
@@ -92,18 +92,11 @@ def for_tiles(model: keras.Model, tile: int) -> keras.Model:
             config["padding"] = [(most - (1 - -(-tile >> halved) % 2), most)] * 2
         return type(layer).from_config(config)
 
-    twin = keras.models.clone_model(model, input_tensors=keras.Input((tile, tile, 3)), clone_function=clone)
-    copy_weights(model, twin)
-    return twin
+    return clone_with_weights(model, input_tensors=keras.Input((tile, tile, 3)), clone_function=clone)
 
 
 def build_histonet(
-    outputs: int,
-    tile: int,
-    width: float = 1.0,
-    dropout: float = 1.0,
-    dtype: str = "float32",
-    pooling: str = "max",
+    outputs: int, tile: int, width: float = 1.0, dropout: float = 1.0, pooling: str = "max"
 ) -> keras.Model:
     """Return HistoNet X1.7 with random weights; `width` and `dropout` are factors of the published numbers."""
     layers = import_keras().layers
@@ -118,61 +111,47 @@ def build_histonet(
                     3,
                     padding="same",
                     kernel_regularizer=import_keras().regularizers.L2(5e-4),
-                    dtype=dtype,
                     name=f"conv2d_{count}",
                 ),
-                layers.Activation("relu", dtype=dtype, name=f"activation_{count}"),
-                layers.BatchNormalization(dtype=dtype, name=f"batch_normalization_{count}"),
+                layers.Activation("relu", name=f"activation_{count}"),
+                layers.BatchNormalization(name=f"batch_normalization_{count}"),
             ]
             if rate * dropout:
-                stack.append(layers.Dropout(rate * dropout, dtype=dtype, name=f"dropout_{count}"))
-        stack.append(layers.MaxPooling2D(2, dtype=dtype, name=f"max_pooling2d_{block}"))
+                stack.append(layers.Dropout(rate * dropout, name=f"dropout_{count}"))
+        stack.append(layers.MaxPooling2D(2, name=f"max_pooling2d_{block}"))
     stack += [
-        pool(tile // 8, dtype=dtype, name=f"{pooling}_pooling2d_4"),
-        layers.Flatten(dtype=dtype, name="flatten_1"),
-        layers.Dense(outputs, dtype="float32", name="dense_1"),
-        layers.Activation("sigmoid", dtype="float32", name=f"activation_{count + 1}"),
+        pool(tile // 8, name=f"{pooling}_pooling2d_4"),
+        layers.Flatten(name="flatten_1"),
+        layers.Dense(outputs, name="dense_1"),
+        layers.Activation("sigmoid", name=f"activation_{count + 1}"),
     ]
     return import_keras().Sequential(stack, name="histonet")
 
 
-def _application(recipe: Recipe, outputs: int, dtype: str, imagenet: bool) -> keras.Model:
+def _application(recipe: Recipe, outputs: int, imagenet: bool) -> keras.Model:
     keras = import_keras()
     name, reversed_channels = APPLICATIONS[recipe.network]
     tiles = keras.Input((recipe.tile, recipe.tile, 3))
-    with _policy(dtype):
-        first = tiles
-        if reversed_channels:  # as a convolution of one pixel, which every version of Keras can load
-            reverse = keras.layers.Conv2D(3, 1, use_bias=False, trainable=False, name="blue_green_red")
-            first = reverse(tiles)
-            reverse.set_weights([np.eye(3, dtype=np.float32)[np.newaxis, np.newaxis, ::-1]])
-        try:
-            make = getattr(keras.applications, name)
-            base = make(include_top=False, weights="imagenet" if imagenet else None, input_tensor=first)
-        except Exception as error:  # Keras and urllib raise whatever the network gives
-            if not imagenet:
-                raise
-            raise InputError(
-                f"weights imagenet: cannot be fetched ({' '.join(str(error).split())[:120]}); fetch them elsewhere "
-                "and give the file as weights, or train from scratch with weights none"
-            ) from error
-        pooled = keras.layers.GlobalAveragePooling2D(name="global_average_pooling2d_1")(base.output)
-        dropped = keras.layers.Dropout(min(0.2 * recipe.dropout, 0.9), name="dropout_1")(pooled)
-    logits = keras.layers.Dense(outputs, dtype="float32", name="dense_1")(dropped)
-    scores = keras.layers.Activation("sigmoid", dtype="float32", name="scores")(logits)
-    return keras.Model(base.inputs[0], scores, name=recipe.network)
-
-
-@contextlib.contextmanager
-def _policy(dtype: str) -> Iterator[None]:
-    """Let layers that are made inside compute by a policy: those of keras.applications take none."""
-    config = import_keras().config
-    before = config.dtype_policy()
-    config.set_dtype_policy(dtype)
+    first = tiles
+    if reversed_channels:  # as a convolution of one pixel, which every version of Keras can load
+        reverse = keras.layers.Conv2D(3, 1, use_bias=False, trainable=False, name="blue_green_red")
+        first = reverse(tiles)
+        reverse.set_weights([np.eye(3, dtype=np.float32)[np.newaxis, np.newaxis, ::-1]])
     try:
-        yield
-    finally:
-        config.set_dtype_policy(before)
+        make = getattr(keras.applications, name)
+        base = make(include_top=False, weights="imagenet" if imagenet else None, input_tensor=first)
+    except Exception as error:  # Keras and urllib raise whatever the network gives
+        if not imagenet:
+            raise
+        raise InputError(
+            f"weights imagenet: cannot be fetched ({' '.join(str(error).split())[:120]}); fetch them elsewhere "
+            "and give the file as weights, or train from scratch with weights none"
+        ) from error
+    pooled = keras.layers.GlobalAveragePooling2D(name="global_average_pooling2d_1")(base.output)
+    dropped = keras.layers.Dropout(min(0.2 * recipe.dropout, 0.9), name="dropout_1")(pooled)
+    logits = keras.layers.Dense(outputs, name="dense_1")(dropped)
+    scores = keras.layers.Activation("sigmoid", name="scores")(logits)
+    return keras.Model(base.inputs[0], scores, name=recipe.network)
 
 
 def begin_with(model: keras.Model, path: Path, codes: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from hsn_v1.histonet import finish_weights
 from hsn_v1.io.models import load_histonet, save_histonet
 from hsn_v1.training.networks import APPLICATIONS, begin_with, build_histonet, build_network, for_tiles
 from hsn_v1.training.new_class_file import class_file
-from hsn_v1.training.recipe import NETWORKS, Recipe
+from hsn_v1.training.recipe import Recipe
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +48,7 @@ def test_bfloat16_is_for_training_only(keras):
     assert keras.config.dtype_policy().name == "float32"
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", LAST_MAPS)
 def test_every_network_is_saved_loaded_and_localises_by_the_closed_form(keras, network, tmp_path):
     model = build_network(Recipe(network=network, width=0.1, tile=64), 2)
     keras.utils.set_random_seed(0)
@@ -69,7 +69,7 @@ def test_every_network_is_saved_loaded_and_localises_by_the_closed_form(keras, n
     np.testing.assert_allclose(scores, model.predict_on_batch(tiles / np.float32(1 + 1e-7)), rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", LAST_MAPS)
 @pytest.mark.parametrize("layers_of_its_own", [False, True])
 def test_what_is_judged_saved_and_loaded_is_what_was_trained(keras, network, layers_of_its_own, tmp_path, monkeypatch):
     """With statistics that are not trivial, and where ImageNet's weights come with layers that others have not."""
