@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from importlib import import_module
 
-from . import __version__
-from .commands.common import exit_status
+
+def _tell_interrupt(kind: type[BaseException], error: BaseException, trace: object) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _tell_interrupt  # until `exit_status` is at work
+
+import argparse  # noqa: E402
+from importlib import import_module  # noqa: E402
+
+from . import __version__  # noqa: E402
+from .commands.common import exit_status  # noqa: E402
 
 #: Modules of `commands` whose `add_command(subparsers)` adds one; its parser's default `run` carries it out. They
 #: import what they need when they are carried out, not before.
@@ -26,8 +37,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     """Carry out the command line, and return its exit status."""
+    return exit_status(_run)
+
+
+def _run() -> int:
     arguments = build_parser().parse_args()
-    return exit_status(lambda: arguments.run(arguments))
+    return arguments.run(arguments)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How Keras starts: quietly, on few threads, and with what this processor is fast at."""
+"""How Keras starts: on TensorFlow, quietly, on few threads, as published whatever the user's settings of Keras say."""
 
 from __future__ import annotations
 
@@ -7,24 +7,90 @@ import importlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
 from .errors import InputError
 
+#: Bytes of address space that TensorFlow, its threads and a first classifier take, though they touch a third of them.
+ADDRESS_SPACE = 4_000_000_000
+
+#: What the environment may tell Keras, and what holds here: the last three would change or shorten what it computes.
+ENVIRONMENT = {
+    "KERAS_BACKEND": "tensorflow",
+    "KERAS_NNX_ENABLED": "false",
+    "KERAS_MAX_EPOCHS": None,
+    "KERAS_MAX_STEPS_PER_EPOCH": None,
+}
+
 
 def import_keras() -> ModuleType:
-    """Import Keras, on first use and without TensorFlow's start-up messages."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    """Import Keras, on first use and without TensorFlow's start-up messages.
+
+    It computes with TensorFlow, in float32 and with channels last, whatever KERAS_BACKEND and ``~/.keras/keras.json``
+    say: classifiers are described for these.
+
+    Raises
+    ------
+    InputError
+        If TensorFlow cannot be loaded, or Keras' own settings cannot be read, or it runs on another backend already.
+    """
+    if "keras" not in sys.modules:
+        _check_machine()
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Keras imports these, if it can, for wrappers and plots that nobody needs here: most of a second.
     unwanted = {"sklearn", "matplotlib"} - set(sys.modules)
     sys.modules.update(dict.fromkeys(unwanted))
     try:
-        return importlib.import_module("keras")
+        with environment(ENVIRONMENT):
+            keras = importlib.import_module("keras")
+    except ValueError as error:
+        raise InputError(f"keras.json in ~/.keras or KERAS_HOME: {error}; correct or remove it") from error
+    except (ImportError, MemoryError) as error:
+        raise InputError(f"TensorFlow cannot be loaded: {error}") from error
     finally:
         for name in unwanted:
             del sys.modules[name]
+    if keras.config.backend() != "tensorflow":
+        raise InputError(f"Keras runs on {keras.config.backend()} in this process: set KERAS_BACKEND=tensorflow before")
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
+    return keras
+
+
+def _check_machine() -> None:
+    """Raise InputError where TensorFlow would end the process without a word."""
+    if sys.platform == "linux" and not Path("/proc/self").exists():
+        raise InputError("TensorFlow needs /proc, which is not there: mount it")
+    with contextlib.suppress(ImportError):  # Windows has no such limits
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if 0 <= limit < ADDRESS_SPACE:
+            raise InputError(
+                f"TensorFlow takes about {ADDRESS_SPACE / 1e9:.0f} GB of address space, and this process may have "
+                f"{limit / 1e9:.1f} GB: raise the limit (ulimit -v)"
+            )
+
+
+@contextlib.contextmanager
+def environment(changes: Mapping[str, str | None]) -> Iterator[None]:
+    """Set variables of the environment, or take them out (None), and put them back as they were."""
+    before = {name: os.environ.get(name) for name in changes}
+    _set(changes)
+    try:
+        yield
+    finally:
+        _set(before)
+
+
+def _set(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
 
 
 @contextlib.contextmanager

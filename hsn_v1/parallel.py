@@ -22,6 +22,7 @@ from typing import TypeVar
 import loky
 
 from .errors import InputError
+from .keras_start import environment
 
 Image = TypeVar("Image")
 Result = TypeVar("Result")
@@ -102,7 +103,7 @@ def side_by_side(
                     yield running.pop(future), future
 
 
-def pool_of(workers: int, environment: Mapping[str, str] = ENVIRONMENT) -> loky.ProcessPoolExecutor:
+def pool_of(workers: int, variables: Mapping[str, str] = ENVIRONMENT) -> loky.ProcessPoolExecutor:
     """Return the pool of worker processes, the same as long as their number and environment are.
 
     Workers end within seconds if this process does, however it ends, and leave Ctrl-C to it.
@@ -110,12 +111,27 @@ def pool_of(workers: int, environment: Mapping[str, str] = ENVIRONMENT) -> loky.
     global _pool
     with quiet_tracker():
         _pool = loky.get_reusable_executor(
-            workers, timeout=300, env=dict(environment), initializer=follow, initargs=(os.getpid(),)
+            workers, timeout=300, env=dict(variables), initializer=follow, initargs=(os.getpid(),)
         )
+        with interrupts_held():
+            _pool.submit(int)  # which starts all of them
     return _pool
 
 
-def start_workers(workers: int, warm_up: Callable[[bool], None], environment: Mapping[str, str] = ENVIRONMENT) -> None:
+@contextlib.contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Start processes that Ctrl-C does not reach before they `follow`; it reaches this one when they are started."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def start_workers(workers: int, warm_up: Callable[[bool], None], variables: Mapping[str, str] = ENVIRONMENT) -> None:
     """Start worker processes, beside whatever this process does next.
 
     Parameters
@@ -123,12 +139,12 @@ def start_workers(workers: int, warm_up: Callable[[bool], None], environment: Ma
     workers : int
     warm_up : callable
         Called in each of them, with whether to load the CRF's compiled code: not while another worker compiles it.
-    environment : mapping of str to str
-        See `pool_of`.
+    variables : mapping of str to str
+        Of their environment.
     """
     from .densecrf import is_compiled
 
-    pool, compiled = pool_of(workers, environment), is_compiled()
+    pool, compiled = pool_of(workers, variables), is_compiled()
     for worker in range(workers):
         pool.submit(warm_up, compiled or worker == 0)
 
@@ -137,14 +153,8 @@ def start_workers(workers: int, warm_up: Callable[[bool], None], environment: Ma
 def quiet_tracker() -> Iterator[None]:
     """Start processes whose tracker, which outlives this one if that is killed, tells the screen of no semaphores."""
     before = os.environ.get("PYTHONWARNINGS")
-    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [before, "ignore:resource_tracker"]))
-    try:
+    with environment({"PYTHONWARNINGS": ",".join(filter(None, [before, "ignore:resource_tracker"]))}):
         yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONWARNINGS"]
-        else:
-            os.environ["PYTHONWARNINGS"] = before
 
 
 _pool: loky.ProcessPoolExecutor | None = None
@@ -168,10 +178,10 @@ def _kill(pool: loky.ProcessPoolExecutor) -> None:
 
 @contextlib.contextmanager
 def worker_pool(
-    workers: int, out: Path, environment: Mapping[str, str] = ENVIRONMENT
+    workers: int, out: Path, variables: Mapping[str, str] = ENVIRONMENT
 ) -> Iterator[loky.ProcessPoolExecutor]:
     """Yield worker processes that write to a folder; if that breaks, say so in one line and leave no worker busy."""
-    pool = pool_of(workers, environment)
+    pool = pool_of(workers, variables)
     try:
         yield pool
     except BaseException as error:
@@ -220,10 +230,25 @@ def in_parallel(work: Callable[..., Result], jobs: Sequence[tuple], what: str, q
 def follow(parent: int) -> None:
     """End this process when its parent is gone; at Ctrl-C, which the whole process group gets, the parent decides."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    is_there = presence_of(parent)
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while is_there():
             time.sleep(1)
         os._exit(1)
 
     threading.Thread(target=watch, name="follow the parent", daemon=True).start()
+
+
+def presence_of(parent: int) -> Callable[[], bool]:
+    """Return what tells whether this process' parent is still there."""
+    if os.name != "nt":
+        return lambda: os.getppid() == parent  # else it is the child of another
+    import psutil
+
+    # Windows goes on to tell the number of a parent that is gone, which a new process may have: its time of creation
+    # is another one.
+    try:
+        return psutil.Process(parent).is_running
+    except psutil.NoSuchProcess:
+        return lambda: False

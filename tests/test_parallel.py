@@ -1,13 +1,17 @@
 import os
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
+import psutil
 import pytest
 
+from hsn_v1 import parallel
 from hsn_v1.errors import InputError
-from hsn_v1.parallel import classifier_threads, in_parallel, side_by_side
+from hsn_v1.parallel import classifier_threads, in_parallel, presence_of, side_by_side
 from hsn_v1.sets import settings
 from hsn_v1.sets.settings import Settings
 
@@ -94,3 +98,15 @@ def test_a_worker_that_dies_is_one_line_and_the_next_work_is_done():
     with pytest.raises(InputError, match="a worker process died, probably for lack of memory; free some, and begin"):
         list(in_parallel(die, [(i,) for i in range(4)], "dying", quiet=True))
     assert list(in_parallel(abs, [(-1,), (2,)], "working", quiet=True)) == [1, 2]
+
+
+def test_on_windows_a_parent_is_gone_when_another_process_has_its_number(monkeypatch):
+    """There, getppid tells the number of a parent that is gone, too."""
+    monkeypatch.setattr(parallel.os, "name", "nt")
+    parent = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    is_there = presence_of(parent.pid)
+    assert is_there()
+    monkeypatch.setattr(psutil.Process, "create_time", lambda _: 0)  # another one's
+    parent.communicate()
+    assert not is_there()
+    assert not presence_of(parent.pid)()

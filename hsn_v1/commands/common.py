@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import os
 import re
 import signal
@@ -82,33 +83,55 @@ def exit_status(command: Callable[[], int]) -> int:
     """Run a command to its end, and return its exit status.
 
     What the user can mend is one line on stderr and status 2. Ctrl-C and SIGTERM are one line and status 130 or 143,
-    and leave no worker process.
+    and leave no worker process. Output that nobody reads, or that has no room, stops nothing; the latter is status 1.
     """
+    _guard_output()
+    signals: list[int] = []  # that came: a library may turn what is raised into an error of its own
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
+        _catch_signals(signals)
     ignore = sys.unraisablehook
     sys.unraisablehook = partial(_again, ignore)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("default", Notice)
             warnings.showwarning = partial(_show_warning, warnings.showwarning)
-            return command()
-    except InputError as error:
-        _say("error", error)
-        return 2
-    except OSError as error:
-        if not error.filename:
-            raise
-        advice = "; make room there, and run the same command again" if error.errno in NO_ROOM else ""
-        _say("error", f"{error.filename}: {error.strerror}{advice}")
-        return 2
-    except (KeyboardInterrupt, Terminated) as error:
-        _stop()
-        interrupted = isinstance(error, KeyboardInterrupt)
-        print("interrupted" if interrupted else "terminated", file=sys.stderr)
-        return 130 if interrupted else 143
+            _check_working_folder()
+            status = command()
+    except BaseException as error:
+        status = _status_of(error, signals)
     finally:
         sys.unraisablehook = ignore
+    return status or _lost_output()
+
+
+def _status_of(error: BaseException, signals: list[int]) -> int:
+    """Say in one line why a command ended, if the user can mend it or wanted it, and return its exit status."""
+    if isinstance(error, KeyboardInterrupt) or signals:
+        number = signals[-1] if signals else signal.SIGINT
+        _stop()
+        exec("")  # where an exec was interrupted, Python would end itself by SIGINT after all
+        print("terminated" if number == signal.SIGTERM else "interrupted", file=sys.stderr)
+        return 128 + number
+    if isinstance(error, InputError):
+        _say("error", error)
+    elif isinstance(error, OSError) and error.filename:
+        advice = "; make room there, and run the same command again" if error.errno in NO_ROOM else ""
+        _say("error", f"{error.filename}: {error.strerror}{advice}")
+    else:
+        raise error
+    return 2
+
+
+def _catch_signals(came: list[int]) -> None:
+    """Raise KeyboardInterrupt or Terminated when a signal comes, and remember it; not where it is ignored (nohup)."""
+
+    def catch(number: int, _: object) -> None:
+        came.append(number)
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, catch)
 
 
 def _show_warning(show: Callable, message: Warning, category: type[Warning], *place) -> None:
@@ -118,25 +141,83 @@ def _show_warning(show: Callable, message: Warning, category: type[Warning], *pl
         show(message, category, *place)
 
 
-def _terminate(*_) -> None:
-    raise Terminated
-
-
 def _again(ignore: Callable, ignored: sys.UnraisableHookArgs) -> None:
     """Send a signal once more that came where Python ignores exceptions, such as when it collects garbage."""
     numbers = {KeyboardInterrupt: signal.SIGINT, Terminated: signal.SIGTERM}
     if ignored.exc_type in numbers:
-        threading.Timer(0.05, os.kill, (os.getpid(), numbers[ignored.exc_type])).start()
+        # On Windows, os.kill ends a process.
+        send = signal.raise_signal if os.name == "nt" else partial(os.kill, os.getpid())
+        threading.Timer(0.05, send, (numbers[ignored.exc_type],)).start()
     else:
         ignore(ignored)
 
 
 def _stop() -> None:
-    from ..parallel import stop_workers
-
     for number in (signal.SIGINT, signal.SIGTERM):  # a second one would interrupt the cleaning up
         signal.signal(number, signal.SIG_IGN)
-    stop_workers()
+    if parallel := sys.modules.get(f"{__package__.partition('.')[0]}.parallel"):
+        parallel.stop_workers()
+
+
+def _check_working_folder() -> None:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise InputError("the working folder was deleted: change to another one") from None
+
+
+class _Output(io.RawIOBase):
+    """Where stdout or stderr goes, as long as it can be written to; then what is written is lost."""
+
+    def __init__(self, stream: io.TextIOWrapper) -> None:
+        self.stream, self.error = stream, None  # the stream would close its file if it were collected as garbage
+        self.target = getattr(stream.buffer, "raw", stream.buffer)
+
+    def writable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return self.target.isatty()
+
+    def fileno(self) -> int:
+        return self.target.fileno()
+
+    def write(self, data: bytes) -> int:
+        if not self.error:
+            try:
+                return self.target.write(data)
+            except OSError as error:
+                self.error = error
+        return len(data)
+
+
+def _guard_output() -> None:
+    """Let no letter that the screen lacks, and no end of stdout and stderr, stop a command."""
+    for number in range(3):  # one that is closed would be the next file that is opened
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not getattr(sys, f"__{name}__"):  # another one's, such as a test's
+            continue
+        stream = stream or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        stream.flush()
+        output = _Output(stream)
+        buffer, lines = io.BufferedWriter(output), output.isatty() or name == "stderr"
+        guarded = io.TextIOWrapper(buffer, stream.encoding, "backslashreplace", line_buffering=lines)
+        setattr(sys, name, guarded)
+
+
+def _lost_output() -> int:
+    """Flush stdout; say if there was no room for it, and return 1, or 0 if all is well or the reader went away."""
+    sys.stdout.flush()
+    error = getattr(getattr(getattr(sys.stdout, "buffer", None), "raw", None), "error", None)
+    if not error or error.errno in (errno.EPIPE, errno.EINVAL):  # the latter on Windows
+        return 0
+    _say("error", f"what was to be printed is lost: {error.strerror}")
+    return 1
 
 
 # --- Options and defaults --------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -28,7 +29,11 @@ def available_memory(groups: str = "/proc/self/cgroup", root: str = "/sys/fs/cgr
     groups, root : str
         Where Linux tells which groups of processes this one belongs to, and what these may use.
     """
-    return max(0, min([psutil.virtual_memory().available, *_left(Path(groups), Path(root))]))
+    try:
+        free = psutil.virtual_memory().available
+    except OSError:  # no /proc
+        free = sys.maxsize
+    return max(0, min([free, *_left(Path(groups), Path(root))]))
 
 
 def _left(groups: Path, root: Path) -> Iterator[int]:

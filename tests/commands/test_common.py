@@ -1,17 +1,24 @@
 """However a command ends, it says so in one line, and nothing of it is left."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 import warnings
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers import left_of
+from PIL import Image
 
+from hsn_v1.commands import common
 from hsn_v1.commands.common import exit_status, tell
 from hsn_v1.errors import InputError, Notice
+
+REPOSITORY = Path(__file__).parents[2]
 
 BUSY = """
 import sys, time
@@ -67,6 +74,57 @@ def test_a_busy_command_that_is_stopped_leaves_no_process_and_no_noise(tmp_path,
     assert not left_of(str(tmp_path))
 
 
+LIBRARY = """
+import sys, time
+from hsn_v1.commands.common import exit_status
+
+def work():
+    try:
+        print("importing", flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        raise ImportError("initialization failed")  # as libraries do that are interrupted while they load
+
+sys.exit(exit_status(work))
+"""
+
+
+def test_an_interrupt_that_a_library_takes_for_an_error_is_one():
+    command = subprocess.Popen(
+        [sys.executable, "-c", LIBRARY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert command.stdout.readline() == "importing\n"
+    command.send_signal(signal.SIGINT)
+    _, error = command.communicate(timeout=30)
+    assert (command.returncode, error) == (130, "interrupted\n")
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_a_command_starts_is_one_line(tmp_path):
+    """As a terminal sends it: to the command, its workers and readers."""
+    Image.new("RGB", (64, 64), "pink").save(tmp_path / "a.png")
+    command = [sys.executable, "-m", "hsn_v1", "segment", tmp_path / "a.png", "--mpp", "1", "--out", tmp_path / "out"]
+    for seconds in (0.5, 1.5, 3):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=REPOSITORY)
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+        lines = [line for line in error.splitlines() if not line.startswith("note: ")]
+        assert lines == ["interrupted"] and process.returncode in (130, -signal.SIGINT)
+
+
+def test_on_windows_a_signal_is_sent_again_within_the_process(monkeypatch):
+    sent = []
+    monkeypatch.setattr(common.os, "name", "nt")
+    monkeypatch.setattr(common.signal, "raise_signal", sent.append)
+    monkeypatch.setattr(common.os, "kill", lambda *_: sent.append("ended"))
+    monkeypatch.setattr(
+        common.threading, "Timer", lambda _, send, arguments: SimpleNamespace(start=lambda: send(*arguments))
+    )
+    common._again(sent.append, SimpleNamespace(exc_type=KeyboardInterrupt))
+    assert sent == [signal.SIGINT]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "status", "message"), [(signal.SIGINT, 130, "interrupted\n"), (signal.SIGTERM, 143, "terminated\n")]
@@ -79,6 +137,50 @@ def test_a_signal_that_comes_where_python_ignores_exceptions_is_not_lost(number,
     command.send_signal(number)
     _, error = command.communicate(timeout=30)
     assert (command.returncode, error) == (status, message)
+
+
+PRINTING = """
+import sys
+from hsn_v1.commands.common import exit_status, note
+
+def work():
+    note("\u75c5.png")
+    for number in range(20000):
+        print(number, "\u75c5")
+    open(sys.argv[1], "w").write("done")
+    return 0
+
+sys.exit(exit_status(work))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="redirections of a shell")
+@pytest.mark.parametrize(
+    ("redirection", "status", "message"),
+    [
+        ("| head -1", 0, "note: \\u75c5.png\n"),
+        (">&-", 0, "note: \\u75c5.png\n"),
+        ("<&- >&- 2>&-", 0, ""),
+        ("> /dev/null 2> /dev/full", 0, ""),
+        ("> /dev/full", 1, "note: \\u75c5.png\nerror: what was to be printed is lost: No space left on device\n"),
+    ],
+)
+def test_no_letter_and_no_end_of_the_output_stops_the_work(tmp_path, redirection, status, message):
+    shell = f"({shlex.join([sys.executable, '-c', PRINTING, 'done'])}; echo $? > status) {redirection}"
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(["sh", "-c", shell], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ((tmp_path / "status").exists() or redirection.startswith("<")) and done.stderr == message
+    assert (tmp_path / "done").read_text() == "done"
+    if (tmp_path / "status").exists():
+        assert (tmp_path / "status").read_text() == f"{status}\n"
+
+
+def test_a_working_folder_that_was_deleted_is_a_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert exit_status(lambda: 0) == 2
+    assert capsys.readouterr().err == "error: the working folder was deleted: change to another one\n"
 
 
 def raising(error):
