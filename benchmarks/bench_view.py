@@ -35,7 +35,7 @@ from hsn_v1.adp import CLASSIFIER_MPP, HTT_MODES
 from hsn_v1.io.run_json import RECORD, record_of_label_set
 from hsn_v1.io.writing import write_bytes
 from hsn_v1.phantoms.phantom_slide import write_slide
-from hsn_v1.slide_io.label_maps import write_areas, write_label_map
+from hsn_v1.slide_io.label_maps import LabelMapInfo, write_areas, write_label_map
 from hsn_v1.tiles import Window
 
 LABEL_SETS = HTT_MODES["both"]
@@ -59,10 +59,10 @@ def make_results(folder: Path, size: int, mpp: float) -> Path:
         def read(window: Window, labels: np.ndarray = labels) -> np.ndarray:
             return labels[window.within(Window(0, 0, *labels.shape))]
 
-        names = list(map(label_set.describe, label_set.codes))
+        info = LabelMapInfo(*labels.shape, CLASSIFIER_MPP, label_set)
         path = results / label_set.name / f"{slide.stem}.ome.tif"
-        counts = write_label_map(path, read, *labels.shape, CLASSIFIER_MPP, names)
-        write_areas(path.with_name("areas.csv"), counts, CLASSIFIER_MPP, label_set)
+        counts = write_label_map(path, read, info)
+        write_areas(path.with_name("areas.csv"), counts, info)
         write_bytes(path.with_name("overview.png"), b"")
     record = {
         "input": slide.name,

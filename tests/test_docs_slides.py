@@ -10,7 +10,7 @@ import pytest
 from hsn_v1.adp import CLASSIFIER_MPP
 from hsn_v1.commands.segment import add_command
 from hsn_v1.slide_io.formats import SLIDE_ENDINGS
-from hsn_v1.slide_io.slide import PLAUSIBLE_MPP
+from hsn_v1.slide_io.scale import PLAUSIBLE_MPP
 from hsn_v1.slides.plan import FEW_TILES, FINEST, MAPS
 from hsn_v1.slides.tissue import GLASS, GLASS_MARGIN, REDUCTION, TILE_TISSUE
 

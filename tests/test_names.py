@@ -12,7 +12,7 @@ from helpers import NAMES, Page
 from hsn_v1.adp import FUNC
 from hsn_v1.show.gallery import Card, Entry, Gallery, Layer, Legend, View
 from hsn_v1.show.html import Table, link_to, render
-from hsn_v1.slide_io.label_maps import write_areas, write_label_map
+from hsn_v1.slide_io.label_maps import LabelMapInfo, write_areas, write_label_map
 from hsn_v1.slide_io.polygons import write_polygons
 from hsn_v1.tiles import Window
 
@@ -61,13 +61,11 @@ def test_polygons_and_areas_hold_classes_of_any_name(tmp_path, name):
     labels = np.zeros((8, 8), np.uint8)
     label_set = replace(FUNC, names={FUNC.codes[1]: name}, background=None)
     labels[2:5, 2:5] = 1
-    names = [label_set.describe(code) for code in label_set.codes]
-    pixels = write_label_map(
-        tmp_path / "x.ome.tif", lambda window: labels[window.within(Window(0, 0, 8, 8))], 8, 8, 1.0, names
-    )
-    dropped = write_polygons(tmp_path / "x.geojson", tmp_path / "x.ome.tif", label_set, 1, 1.0, 0)
+    info = LabelMapInfo(8, 8, 1.0, label_set)
+    pixels = write_label_map(tmp_path / "x.ome.tif", lambda window: labels[window.within(Window(0, 0, 8, 8))], info)
+    dropped = write_polygons(tmp_path / "x.geojson", tmp_path / "x.ome.tif", info, 1, 0)
     features = json.loads((tmp_path / "x.geojson").read_text("utf-8"))["features"]
     assert label_set.describe(FUNC.codes[1]) in {each["properties"]["classification"]["name"] for each in features}
     assert not dropped.any()
-    write_areas(tmp_path / "x.csv", pixels, 1.0, label_set)
+    write_areas(tmp_path / "x.csv", pixels, info)
     assert b"\n=" not in (tmp_path / "x.csv").read_bytes()

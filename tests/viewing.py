@@ -22,7 +22,7 @@ from hsn_v1.sets.outputs import write_maps, write_masks
 from hsn_v1.sets.report import ImageResult, summarise
 from hsn_v1.sets.settings import Settings
 from hsn_v1.show.figures import colourise
-from hsn_v1.slide_io.label_maps import write_areas, write_label_map
+from hsn_v1.slide_io.label_maps import LabelMapInfo, write_areas, write_label_map
 from hsn_v1.tiles import Window
 from hsn_v1.view.library import Library
 from hsn_v1.view.open_results import OpenResults
@@ -55,9 +55,9 @@ def write_results(folder, source, labels, finished=True, mpp=1.2143, **changes):
 
 
 def write_labels(path, labels, label_set, mpp=17 / 14):
-    frame, names = Window(0, 0, *labels.shape), list(map(label_set.describe, label_set.codes))
-    counts = write_label_map(path, lambda window: labels[window.within(frame)], *labels.shape, mpp, names)
-    write_areas(path.parent / "areas.csv", counts, mpp, label_set)
+    frame, info = Window(0, 0, *labels.shape), LabelMapInfo(*labels.shape, mpp, label_set)
+    counts = write_label_map(path, lambda window: labels[window.within(frame)], info)
+    write_areas(path.parent / "areas.csv", counts, info)
 
 
 @contextlib.contextmanager

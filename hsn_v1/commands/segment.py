@@ -101,7 +101,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
 
 def _options(arguments: argparse.Namespace) -> RunOptions:
     from ..parallel import available_cores
-    from ..slide_io.slide import mpp_of_objective
+    from ..slide_io.scale import mpp_of_objective
     from ..slides.segment_many import PATIENCE, RunOptions
 
     override = arguments.mpp_override is not None

@@ -1,4 +1,4 @@
-"""What every reader of slides and images gives: levels of RGB pixels, and the scale that the file states."""
+"""What every backend gives of a slide or image: levels of RGB pixels, and the scale that the file states."""
 
 from __future__ import annotations
 
@@ -12,15 +12,10 @@ import numpy as np
 from ..errors import InputError
 from ..io.memory import available_memory
 from ..tiles import Window
+from .scale import Mpp
 
 #: Pixels up to which an image is decoded as a whole, and the bytes that each may take while it is.
 DECODED_PIXELS, DECODED_BYTES = 400_000_000, 8
-
-#: Microns in each unit of length that OME-TIFF and ImageJ may name.
-MICRONS = {"nm": 1e-3, "µm": 1, "μm": 1, "um": 1, "micron": 1, "\\u00B5m": 1, "mm": 1e3, "cm": 1e4, "m": 1e6}
-
-#: Microns in the units of a TIFF's resolution.
-TIFF_UNITS = {2: 25_400, 3: 10_000}
 
 CONVERT = "convert it to a tiled, pyramidal TIFF, such as by: vips tiffsave IN OUT.tif --tile --pyramid"
 
@@ -43,14 +38,14 @@ class Level:
 
 
 @dataclass(frozen=True)
-class Source:
-    """An opened file, as its reader finds it.
+class SlideFile:
+    """An opened file, as its backend reads it.
 
     Attributes
     ----------
     levels : tuple of Level
         The first one is full resolution.
-    scales : tuple of (float, float)
+    mpp : tuple of (float, float)
         Height and width of a pixel in microns, plausible or not, wherever the file states it; the best place first.
     objective : str or None
         Magnification that the file names.
@@ -62,20 +57,11 @@ class Source:
     """
 
     levels: tuple[Level, ...]
-    scales: tuple[tuple[float, float], ...]
+    mpp: tuple[Mpp, ...]
     objective: str | None = None
     notes: tuple[str, ...] = ()
     corner: tuple[int, int] = (0, 0)
     close: Callable[[], None] = lambda: None
-
-
-def scale_of(vertical: object, horizontal: object, microns: Callable[[float], float] = float) -> list:
-    """Return a list of the height and width of a pixel in microns, empty if what a file states is no number above 0."""
-    try:
-        pair = microns(float(vertical)), microns(float(horizontal))
-    except (TypeError, ValueError, ZeroDivisionError):
-        return []
-    return [pair] if min(pair) > 0 and max(pair) < float("inf") else []
 
 
 def on_background(rgba: np.ndarray, background: tuple[int, int, int] = (255, 255, 255)) -> np.ndarray:
@@ -84,7 +70,8 @@ def on_background(rgba: np.ndarray, background: tuple[int, int, int] = (255, 255
     Parameters
     ----------
     rgba : ndarray of shape (H, W, 4), uint8
-    background : tuple of int
+    background : (int, int, int)
+        R, G and B, in 0..255.
 
     Returns
     -------
@@ -104,11 +91,11 @@ def orientation_notes(orientation: int | None) -> list[str]:
     return [f"its orientation tag ({orientation}) is not applied: pixels are taken as they are stored, as QuPath does"]
 
 
-def overlapping(window: Window, tall: int, wide: int) -> Iterator[tuple[Window, tuple, tuple]]:
-    """Yield the tiles of `tall` by `wide` px that a window overlaps, and what overlaps, in the tile and the window."""
-    for y in range(window.top - window.top % tall, window.bottom, tall):
-        for x in range(window.left - window.left % wide, window.right, wide):
-            tile = Window(y, x, tall, wide)
+def overlapping(window: Window, height: int, width: int) -> Iterator[tuple[Window, tuple, tuple]]:
+    """Yield the tiles of `height` by `width` px that a window overlaps, and what overlaps, in tile and in window."""
+    for top in range(window.top - window.top % height, window.bottom, height):
+        for left in range(window.left - window.left % width, window.right, width):
+            tile = Window(top, left, height, width)
             shared = tile.overlap(window)
             yield tile, shared.within(tile), shared.within(window)
 
@@ -125,7 +112,7 @@ def check_size(path: Path, height: int, width: int, most: int = DECODED_PIXELS) 
 
 
 @contextlib.contextmanager
-def one_line(path: Path) -> Iterator[None]:
+def decoding(path: Path) -> Iterator[None]:
     """Turn what decoders raise, which is all sorts of exceptions, into an InputError."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""Slides and other images, opened with the library that reads them best."""
+"""Which backend opens a file: the library that reads its format best."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..tiles import Window
-from .base import Source, one_line
+from .base import SlideFile, decoding
 from .openslide_backend import open_with_openslide
-from .pillow_backend import open_image
-from .tifffile_backend import is_tiff, open_tiff, suits_openslide
+from .pillow_backend import open_with_pillow
+from .tifffile_backend import is_tiff, open_with_tifffile, suits_openslide
 
 #: Endings of formats that only slides have: such a file without a slide inside is damaged, not a plain image.
 SLIDE_ENDINGS = (
@@ -18,12 +18,8 @@ SLIDE_ENDINGS = (
 )
 
 
-def open_source(path: Path) -> Source:
-    """Open a file with the library that reads it best.
-
-    Parameters
-    ----------
-    path : Path
+def open_slide_file(path: Path) -> SlideFile:
+    """Open a file with the backend that reads it best.
 
     Raises
     ------
@@ -32,35 +28,36 @@ def open_source(path: Path) -> Source:
     """
     import openslide
 
-    with one_line(path):
+    with decoding(path):
         vendor, tiff = openslide.OpenSlide.detect_format(path), is_tiff(path)
         if tiff and (not vendor or (vendor == "generic-tiff" and not suits_openslide(path))):
-            return open_tiff(path)
+            return open_with_tifffile(path)
         if vendor:
-            return _openslide_or_tiff(path, tiff)
+            return _open_scanners_file(path, tiff)
         if path.suffix.lower() in SLIDE_ENDINGS:
             raise InputError(
                 f"{path}: named as a slide, but holds none that can be read: damaged or cut off (get the file again), "
                 "or of a variety that is not supported (export it as OME-TIFF)"
             )
-        return open_image(path)
+        return open_with_pillow(path)
 
 
-def _openslide_or_tiff(path: Path, tiff: bool) -> Source:
+def _open_scanners_file(path: Path, tiff: bool) -> SlideFile:
     """Open a slide with OpenSlide; where it fails on a TIFF that is whole, as with some codecs, with tifffile."""
     import openslide
 
     try:
-        source = open_with_openslide(path)
-        source.levels[0].region(Window(source.levels[0].height // 2, source.levels[0].width // 2, 1, 1))
-        return source
+        file = open_with_openslide(path)
+        full = file.levels[0]
+        full.region(Window(full.height // 2, full.width // 2, 1, 1))
+        return file
     except openslide.OpenSlideError as error:
         reason = " ".join(str(error).split())[:200]
         if not tiff:
             raise InputError(f"{path}: a slide that cannot be read, or damaged ({reason})") from error
         try:
-            return open_tiff(path)
-        except Exception as other:
-            if isinstance(other, InputError) and "damaged" not in str(other):
+            return open_with_tifffile(path)
+        except Exception as second:
+            if isinstance(second, InputError) and "damaged" not in str(second):
                 raise
             raise InputError(f"{path}: a slide that is damaged ({reason}); get the file again") from error

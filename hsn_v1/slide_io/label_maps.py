@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,23 +16,45 @@ from ..io.reading import line_of, read_table
 from ..io.writing import replacing, write_table
 from ..labels import LabelSet
 from ..tiles import Window
-from .pixel_grids import halvings, nearest
+from .pixel_grids import nearest
+from .scale import density_tags
 from .tifffile_backend import tiled_region
+from .tiling import halvings, pyramid_tiles
 
 FILE_TILE = 512  #: side of a tile in the file, in px
 STRIP = 128  #: height of the strip of a map that is in memory while the file is read, in px
 
 
+@dataclass(frozen=True)
+class LabelMapInfo:
+    """What the files of a label map say of it.
+
+    Attributes
+    ----------
+    height, width : int
+        Size of the map, in px.
+    mpp : float
+        Scale of the map, in microns per pixel.
+    label_set : LabelSet
+    title : str
+        What viewers call the image.
+    caveat : str
+        What everyone who sees the map must know.
+    """
+
+    height: int
+    width: int
+    mpp: float
+    label_set: LabelSet
+    title: str = "label map"
+    caveat: str = ""
+
+
 def write_label_map(
     path: Path,
     read: Callable[[Window], np.ndarray],
-    height: int,
-    width: int,
-    mpp: float,
-    names: Sequence[str],
-    title: str = "label map",
+    info: LabelMapInfo,
     *,
-    caveat: str = "",
     tile: int = FILE_TILE,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> np.ndarray:
@@ -50,16 +72,7 @@ def write_label_map(
     read : callable
         Returns the class indices of a `Window` inside the map, uint8; the number of classes where there is no
         tissue. Called once for each tile, in rows from the top left.
-    height, width : int
-        Size of the map, in px.
-    mpp : float
-        Scale of the map.
-    names : sequence of str
-        What the classes are called, in the order of their indices.
-    title : str
-        What viewers call the image.
-    caveat : str
-        What everyone who sees the map must know; its description.
+    info : LabelMapInfo
     tile : int
         Side of the file's tiles, in px: a multiple of 16.
     progress : callable
@@ -67,8 +80,8 @@ def write_label_map(
 
     Returns
     -------
-    ndarray of shape (len(names) + 1,), int64
-        Pixels of each class, and of no tissue.
+    ndarray of shape (C + 1,), int64
+        Pixels of each of the C classes, and of no tissue.
 
     Raises
     ------
@@ -77,93 +90,53 @@ def write_label_map(
     """
     import tifffile
 
-    counts = np.zeros(len(names) + 1, np.int64)
+    height, width, classes = info.height, info.width, len(info.label_set)
+    counts = np.zeros(classes + 1, np.int64)
+    smaller: list[list[bytes]] = [[] for _ in range(halvings(max(height, width), tile))]
 
     def strips() -> Iterator[np.ndarray]:
         for top in range(0, height, tile):
             rows = min(tile, height - top)
-            parts = [read(Window(top, left, rows, min(tile, width - left))) for left in range(0, width, tile)]
-            for part in parts:
-                found = np.bincount(part.ravel(), minlength=len(counts))
-                if len(found) > len(counts):
-                    raise ValueError(f"class index {len(found) - 1} in a label map of {len(names)} classes")
-                np.add(counts, found, out=counts)
+            strip = np.hstack([read(Window(top, x, rows, min(tile, width - x))) for x in range(0, width, tile)])
+            found = np.bincount(strip.ravel(), minlength=len(counts))
+            if len(found) > len(counts):
+                raise ValueError(f"class index {len(found) - 1} in a label map of {classes} classes")
+            np.add(counts, found, out=counts)
             progress(top + rows)
-            yield np.hstack(parts)
+            yield strip
 
-    smaller = [[] for _ in range(halvings(max(height, width), tile))]
     common = {"dtype": np.uint8, "tile": (tile, tile), "compression": "zlib", "photometric": "minisblack"}
     with replacing(path) as temporary, tifffile.TiffWriter(temporary, bigtiff=height * width > 3e9, ome=True) as writer:
-        for level, tiles in enumerate((pyramid_tiles(strips(), smaller, -(-height // tile), tile), *smaller)):
+        for level, tiles in enumerate((pyramid_tiles(strips(), smaller, tile, zlib.compress), *smaller)):
             writer.write(
                 iter(tiles),
                 shape=(-(-height // 2**level), -(-width // 2**level)),
-                resolution=(1e4 / (mpp * 2**level),) * 2,
-                resolutionunit="CENTIMETER",
                 software="hsn_v1",
                 subifds=None if level else len(smaller),
                 subfiletype=int(level > 0),
-                metadata=None if level else _ome(title, height, width, mpp, names, caveat),
+                metadata=None if level else _ome(info),
+                **density_tags(info.mpp * 2**level),
                 **common,
             )
     return counts
 
 
-def pyramid_tiles(strips: Iterable[np.ndarray], smaller: list[list[bytes]], count: int, tile: int) -> Iterator[bytes]:
-    """Cut a label map into the compressed tiles of a pyramid, row by row, each filled up with zeros.
-
-    Parameters
-    ----------
-    strips : iterable of ndarray of shape (up to tile, width), uint8
-        From the top; only the last may have fewer rows.
-    smaller : list of list of bytes
-        Takes the tiles of each smaller level, halved by striding.
-    count : int
-        Number of strips.
-    tile : int
-        Side of a tile, in px.
-
-    Yields
-    ------
-    bytes
-        Tiles of the full level, those of a strip after what it adds to the smaller levels.
-    """
-    parts = [[] for _ in smaller]
-    for number, strip in enumerate(strips, 1):
-        for level, (part, tiles) in enumerate(zip(parts, smaller, strict=True), 1):
-            part.append(strip[:: 2**level, :: 2**level].copy())
-            if len(part) == 2**level or number == count:
-                tiles.extend(_tiles(np.vstack(part), tile))
-                part.clear()
-        yield from _tiles(strip, tile)
-
-
-def _tiles(strip: np.ndarray, tile: int) -> Iterator[bytes]:
-    """Cut a strip into compressed tiles, filled up with zeros."""
-    height, width = strip.shape
-    padded = np.pad(strip, ((0, tile - height), (0, -width % tile)))
-    for left in range(0, width, tile):
-        yield zlib.compress(padded[:, left : left + tile].tobytes())
-
-
-def _ome(title: str, height: int, width: int, mpp: float, names: Sequence[str], caveat: str) -> dict:
+def _ome(info: LabelMapInfo) -> dict:
+    names = map(info.label_set.describe, info.label_set.codes)
     metadata = {
         "Creator": "hsn_v1",
-        "Name": "".join(letter if letter.isprintable() else "?" for letter in title),  # XML cannot hold all
-        **({"Description": caveat} if caveat else {}),
-        "PhysicalSizeX": mpp,
+        "Name": "".join(letter if letter.isprintable() else "?" for letter in info.title),  # XML cannot hold all
+        **({"Description": info.caveat} if info.caveat else {}),
+        "PhysicalSizeX": info.mpp,
         "PhysicalSizeXUnit": "µm",
-        "PhysicalSizeY": mpp,
+        "PhysicalSizeY": info.mpp,
         "PhysicalSizeYUnit": "µm",
         "Plane": {"PositionX": 0.0, "PositionXUnit": "µm", "PositionY": 0.0, "PositionYUnit": "µm"},
         "Channel": {"Name": "class index"},
-        "MapAnnotation": {
-            **{str(index): name for index, name in enumerate(names)},
-            str(len(names)): "no tissue",
-        },
+        "MapAnnotation": {str(index): name for index, name in enumerate([*names, "no tissue"])},
     }
     # Made from what is written, as a random one would differ each time.
-    return {**metadata, "UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, repr((height, width, metadata))))}
+    return {**metadata, "UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, repr((info.height, info.width, metadata))))}
 
 
 def read_strips(path: Path, rows: int = STRIP) -> Iterator[tuple[int, np.ndarray]]:
@@ -234,7 +207,7 @@ class Area:
         return self.code, self.name, self.pixels, f"{self.mm2:.6f}", share, self.caveat
 
 
-def write_areas(path: Path, counts: np.ndarray, mpp: float, label_set: LabelSet, caveat: str = "") -> None:
+def write_areas(path: Path, counts: np.ndarray, info: LabelMapInfo) -> None:
     """Write the area of each class in pixels and mm2, and its share of the tissue.
 
     Parameters
@@ -244,17 +217,15 @@ def write_areas(path: Path, counts: np.ndarray, mpp: float, label_set: LabelSet,
     counts : ndarray of shape (C,) or (C + 1,), int
         Pixels of each class, and of no tissue, as `write_label_map` returns them. The background class is no
         tissue, either: both have a row, but no share.
-    mpp : float
-        Scale of the label map.
-    label_set : LabelSet
-        The classes, in the order of their indices.
-    caveat : str
-        What everyone who sees the areas must know; in each row.
+    info : LabelMapInfo
+        Its caveat is in each row.
     """
+    label_set = info.label_set
     shares, codes = tissue_shares(counts, label_set), [*label_set.codes, ""]
+    names = [*map(label_set.name_of, label_set.codes), "no tissue"]
     areas = [
-        Area(code, label_set.name_of(code) if code else "no tissue", n, n * mpp**2 / 1e6, shares.get(index), caveat)
-        for index, (code, n) in enumerate(zip(codes, counts.tolist(), strict=False))
+        Area(code, name, pixels, pixels * info.mpp**2 / 1e6, shares.get(index), info.caveat)
+        for index, (code, name, pixels) in enumerate(zip(codes, names, counts.tolist(), strict=False))
     ]
     write_table(path, [AREA_COLUMNS, *(area.cells() for area in areas)])
 

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import ImageColor
 
 from ..tiles import Window
-from .base import Level, Source, on_background, overlapping, scale_of
+from .base import Level, SlideFile, on_background, overlapping
+from .scale import mpp_of_density, mpp_of_size, stated
+
+if TYPE_CHECKING:
+    from openslide import OpenSlide
 
 #: Side of the blocks that a level is read in where OpenSlide interpolates, in px.
 BLOCK = 256
 
 
-def open_with_openslide(path: Path) -> Source:
+def open_with_openslide(path: Path) -> SlideFile:
     """Open a slide, in the frame that viewers show: only the part that was scanned, where the file says which.
-
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    Source
 
     Raises
     ------
@@ -32,51 +30,48 @@ def open_with_openslide(path: Path) -> Source:
     """
     import openslide
 
-    handle = openslide.OpenSlide(path)
-    known = handle.properties
-    frame = _frame(known, *reversed(handle.dimensions))
-    white = ImageColor.getrgb("#" + known.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, "FFFFFF"))
-
-    def level(number: int) -> Level:
-        downsample = handle.level_downsamples[number]
-
-        def block(window: Window) -> np.ndarray:
-            corner = frame.left + round(window.left * downsample), frame.top + round(window.top * downsample)
-            region = handle.read_region(corner, number, (window.width, window.height))
-            return on_background(np.asarray(region), white)
-
-        def blocks(window: Window) -> np.ndarray:
-            region = np.empty((window.height, window.width, 3), np.uint8)
-            for tile, inside, target in overlapping(window, BLOCK, BLOCK):
-                region[target] = block(tile)[inside]
-            return region
-
-        width, height = handle.level_dimensions[number]
-        if frame.height < handle.dimensions[1] or frame.width < handle.dimensions[0]:
-            height, width = (max(1, round(side / downsample)) for side in (frame.height, frame.width))
-        # OpenSlide takes a corner in whole px of full resolution. Where that is no whole px of the level, it
-        # interpolates, another way for each corner: only blocks with the same corners always give the same pixels.
-        return Level(height, width, block if downsample.is_integer() else blocks)
-
-    scales = scale_of(known.get(openslide.PROPERTY_NAME_MPP_Y), known.get(openslide.PROPERTY_NAME_MPP_X))
-    unit = {"inch": 25_400, "centimeter": 10_000}.get(known.get("tiff.ResolutionUnit"))
-    if unit:
-        scales += scale_of(known.get("tiff.YResolution"), known.get("tiff.XResolution"), lambda density: unit / density)
-    return Source(
-        tuple(map(level, range(handle.level_count))),
-        tuple(scales),
-        known.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER),
+    slide = openslide.OpenSlide(path)
+    stated_by = slide.properties.get
+    frame = _scanned(slide.properties, Window(0, 0, *slide.dimensions[::-1]))
+    unit = stated_by("tiff.ResolutionUnit")
+    return SlideFile(
+        levels=tuple(_level(slide, number, frame) for number in range(slide.level_count)),
+        mpp=stated(
+            (mpp_of_size(stated_by("openslide.mpp-y")), mpp_of_size(stated_by("openslide.mpp-x"))),
+            (mpp_of_density(stated_by("tiff.YResolution"), unit), mpp_of_density(stated_by("tiff.XResolution"), unit)),
+        ),
+        objective=stated_by("openslide.objective-power"),
         corner=(frame.top, frame.left),
-        close=handle.close,
+        close=slide.close,
     )
 
 
-def _frame(known: dict[str, str], height: int, width: int) -> Window:
+def _scanned(properties: Mapping[str, str], whole: Window) -> Window:
     """Return the part of a slide that its file says was scanned, inside the slide, or all of it."""
     names = ("y", "x", "height", "width")
     try:
-        bounds = Window(*(int(known[f"openslide.bounds-{name}"]) for name in names))
+        frame = Window(*(int(properties[f"openslide.bounds-{name}"]) for name in names)).overlap(whole)
     except (KeyError, ValueError):
-        return Window(0, 0, height, width)
-    frame = bounds.overlap(Window(0, 0, height, width))
-    return frame if frame.height and frame.width else Window(0, 0, height, width)
+        return whole
+    return frame if frame.height and frame.width else whole
+
+
+def _level(slide: OpenSlide, number: int, frame: Window) -> Level:
+    downsample, (width, height) = slide.level_downsamples[number], slide.level_dimensions[number]
+    white = ImageColor.getrgb("#" + slide.properties.get("openslide.background-color", "FFFFFF"))
+    if (frame.width, frame.height) != slide.dimensions:
+        height, width = (max(1, round(side / downsample)) for side in (frame.height, frame.width))
+
+    def block(window: Window) -> np.ndarray:
+        corner = frame.left + round(window.left * downsample), frame.top + round(window.top * downsample)
+        return on_background(np.asarray(slide.read_region(corner, number, (window.width, window.height))), white)
+
+    def blocks(window: Window) -> np.ndarray:
+        region = np.empty((window.height, window.width, 3), np.uint8)
+        for tile, inside, target in overlapping(window, BLOCK, BLOCK):
+            region[target] = block(tile)[inside]
+        return region
+
+    # OpenSlide takes a corner in whole px of full resolution. Where that is no whole px of the level, it
+    # interpolates, another way for each corner: only blocks with the same corners always give the same pixels.
+    return Level(height, width, block if downsample.is_integer() else blocks)

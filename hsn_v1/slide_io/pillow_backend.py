@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -14,7 +13,8 @@ from PIL import ExifTags, Image
 from ..errors import InputError
 from ..io.reading import IMAGE_FORMATS
 from ..tiles import Window
-from .base import DECODED_PIXELS, MICRONS, Level, Source, check_size, on_background, orientation_notes, scale_of
+from .base import DECODED_PIXELS, Level, SlideFile, check_size, on_background, orientation_notes
+from .scale import Mpp, mpp_of_density, stated
 
 #: Pixels that are converted to RGB: by Pillow's name, what the user is told.
 CONVERTED = {
@@ -25,10 +25,8 @@ CONVERTED = {
     "PA": "a palette image",
 }
 
-_LIMIT = threading.RLock()  # the limit is one for all threads: two that lift it at once would not put it back
 
-
-def open_image(path: Path, page: int | None = None, most: int = DECODED_PIXELS) -> Source:
+def open_with_pillow(path: Path, page: int | None = None, most: int = DECODED_PIXELS) -> SlideFile:
     """Open a plain image, and decode it when its pixels are first asked for.
 
     Parameters
@@ -45,7 +43,7 @@ def open_image(path: Path, page: int | None = None, most: int = DECODED_PIXELS) 
         If its pixels are not 8-bit grey, palette or RGB, there are several pages, or it is too large to decode.
     """
     with _opened(path, page) as image:
-        height, width = image.height, image.width
+        height, width, mpp = image.height, image.width, _stated_mpp(image)
         orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)  # a PNG's own would decode it
         if image.format == "TIFF" and orientation not in (None, 1):  # Pillow turns it, not always right
             raise InputError(f"{path}: {image.mode} pixels with an orientation tag; convert it to 8-bit RGB")
@@ -54,7 +52,6 @@ def open_image(path: Path, page: int | None = None, most: int = DECODED_PIXELS) 
             notes.append(f"{CONVERTED[image.mode]}, converted to RGB")
         if image.has_transparency_data:
             notes.append("transparent pixels are taken as white")
-        scales = _scales(image)
     check_size(path, height, width, most)
 
     @cache
@@ -69,14 +66,12 @@ def open_image(path: Path, page: int | None = None, most: int = DECODED_PIXELS) 
             return on_background(np.asarray(part.convert("RGBA")))
         return np.array(part.convert("RGB"))
 
-    return Source((Level(height, width, region),), tuple(scales), notes=tuple(notes))
+    return SlideFile((Level(height, width, region),), mpp, notes=tuple(notes))
 
 
 @contextlib.contextmanager
 def _opened(path: Path, page: int | None) -> Iterator[Image.Image]:
-    with contextlib.ExitStack() as stack:
-        with _unlimited():
-            image = stack.enter_context(Image.open(path, formats=IMAGE_FORMATS))
+    with Image.open(path, formats=IMAGE_FORMATS) as image:
         pages = getattr(image, "n_frames", 1)
         if page is not None:
             image.seek(page)
@@ -89,20 +84,11 @@ def _opened(path: Path, page: int | None) -> Iterator[Image.Image]:
         yield image
 
 
-def _scales(image: Image.Image) -> list[tuple[float, float]]:
+def _stated_mpp(image: Image.Image) -> tuple[Mpp, ...]:
     if image.format == "TIFF" and "resolution" in image.info:  # no unit by the standard: ImageJ names it elsewhere
         description = str(image.tag_v2.get(ExifTags.Base.ImageDescription, ""))
         unit = dict(line.partition("=")[::2] for line in description.splitlines()).get("unit", "")
-        return scale_of(*image.info["resolution"][::-1], lambda density: MICRONS.get(unit, 0) / density)
-    return scale_of(*image.info.get("dpi", (0, 0))[::-1], lambda density: 25_400 / density)
-
-
-@contextlib.contextmanager
-def _unlimited() -> Iterator[None]:
-    """Let Pillow open images of any size; `check_size` has the last word."""
-    with _LIMIT:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
+        (horizontal, vertical) = image.info["resolution"]
+    else:
+        (horizontal, vertical), unit = image.info.get("dpi", (0, 0)), "inch"
+    return stated((mpp_of_density(vertical, unit), mpp_of_density(horizontal, unit)))

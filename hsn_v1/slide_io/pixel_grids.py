@@ -53,8 +53,3 @@ def nearest(picture: np.ndarray, window: Window, frame: Window) -> np.ndarray:
 def _under(start: int, length: int, side: int, other: int) -> np.ndarray:
     """Where the centres of pixels lie in a grid of `other` px, of an axis that has `side` px."""
     return np.clip((2 * np.arange(start, start + length) + 1) * other // (2 * side), 0, other - 1)
-
-
-def halvings(side: int, tile: int) -> int:
-    """Return how often a side is halved, rounded up, until a tile holds it: the levels of a pyramid below the first."""
-    return ((side - 1) // tile).bit_length()

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..io.writing import replacing
 from ..labels import LabelSet
-from .label_maps import STRIP, read_strips
+from .label_maps import STRIP, LabelMapInfo, read_strips
 
 #: Rasterio hides GDAL's warnings that arrays lie nowhere on earth by ways that threads take from each other.
 POLYGONIZING = threading.Lock()
@@ -26,12 +26,10 @@ FUSED = 10_000
 def write_polygons(
     path: Path,
     label_map: Path,
-    label_set: LabelSet,
+    info: LabelMapInfo,
     scale: float | np.ndarray,
-    mpp: float,
     min_area: float,
     *,
-    caveat: str = "",
     progress: Callable[[int], None] = lambda rows: None,
 ) -> np.ndarray:
     """Write a label map's regions as a GeoJSON FeatureCollection in full-resolution px, one region on a line.
@@ -48,16 +46,13 @@ def write_polygons(
     path : Path
     label_map : Path
         A file of `label_maps.write_label_map`.
-    label_set : LabelSet
-        Its background class, and pixels without tissue, get no polygons.
+    info : LabelMapInfo
+        Its label set's background class, and pixels without tissue, get no polygons; its caveat is a member of the
+        collection.
     scale : float or ndarray of shape (2,)
         Full-resolution px to a px of the label map, along x and y.
-    mpp : float
-        Scale of the label map.
     min_area : float
         Regions of fewer square microns are dropped.
-    caveat : str
-        What everyone who sees the outlines must know; a member of the collection.
     progress : callable
         Called with the number of rows that are read.
 
@@ -66,20 +61,21 @@ def write_polygons(
     ndarray of shape (C,), int64
         Pixels of each class in dropped regions: what its polygons lack of its area in the label map.
     """
+    label_set, pixel_area = info.label_set, info.mpp**2
     classes = {index for index, code in enumerate(label_set.codes) if code != label_set.background}
     dropped = np.zeros(len(label_set), np.int64)
-    least = math.ceil(round(min_area / mpp**2, 6))  # rounded, so that an area of just so many pixels is kept
+    least = math.ceil(round(min_area / pixel_area, 6))  # rounded, so that an area of just so many pixels is kept
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write('{"type":"FeatureCollection",')
-        if caveat:
-            file.write(f'"caveat":{_compact(caveat)},')
+        if info.caveat:
+            file.write(f'"caveat":{_compact(info.caveat)},')
         file.write('"features":[')
         separator = "\n"
         for region in regions(label_map, classes, least, progress=progress):
             if region.pixels < least:
                 dropped[region.index] += region.pixels
                 continue
-            properties = _compact(_properties(label_set, region.index, region.pixels * mpp**2))
+            properties = _compact(_properties(label_set, region.index, region.pixels * pixel_area))
             file.write(f'{separator}{{"type":"Feature","properties":{properties},"geometry":')
             file.write('{"type":"Polygon","coordinates":[')
             for number, ring in enumerate(region.rings()):

@@ -13,22 +13,15 @@ from PIL import Image
 
 from ..errors import InputError
 from ..tiles import Window
-from .base import Level, Source
+from .base import Level
 from .sandboxed import opened_in_sandbox
-
-#: Microns per pixel that a microscope or scanner can have; other figures, such as 72 dpi, are no scale.
-PLAUSIBLE_MPP = 0.05, 10.0
+from .scale import HOW_TO_FIND_MPP, PLAUSIBLE_MPP, choose_mpp, is_plausible
 
 #: Pixels of a level that are resampled at once.
 PIECE_PIXELS = 1 << 24
 
 #: A level may be this much coarser than asked for.
 TOLERANCE = 1.01
-
-HOW_TO_FIND_MPP = (
-    "microns per pixel, from the scanner's or microscope's documentation, typically 0.25 for a 40x and 0.5 for a 20x "
-    "objective"
-)
 
 
 @dataclass(frozen=True)
@@ -157,66 +150,16 @@ def open_slide(path: Path | str, mpp: float | None = None, override: bool = Fals
         If the file cannot be read, or there is no plausible scale.
     """
     path = Path(path)
-    if mpp is not None and not _plausible(mpp):
-        raise InputError(f"--mpp {mpp:g}: expected {PLAUSIBLE_MPP[0]:g} to {PLAUSIBLE_MPP[1]:g}; {HOW_TO_FIND_MPP}")
+    if mpp is not None and not is_plausible(mpp):
+        raise InputError(f"mpp {mpp:g}: expected {PLAUSIBLE_MPP[0]:g} to {PLAUSIBLE_MPP[1]:g}; {HOW_TO_FIND_MPP}")
     with contextlib.ExitStack() as stack:
-        source = stack.enter_context(opened_in_sandbox(path))
-        mpp, note = _scale(path, source, mpp, override)
-        notes = (*(f"{path}: {one}" for one in source.notes), *note)
-        return Slide(path, mpp, notes, source.levels, stack.pop_all().close, source.corner)
-
-
-def mpp_of_objective(text: str) -> float:
-    """Return the approximate microns per pixel of an objective such as "20x": 10 um by its magnification.
-
-    Raises
-    ------
-    InputError
-        If `text` is no magnification from 1 to 200.
-    """
-    try:
-        magnification = float(text.strip().lower().rstrip("x"))
-    except ValueError:
-        magnification = math.nan
-    if not 1 <= magnification <= 200:
-        raise InputError(f"--objective {text}: expected a magnification, such as 20x")
-    return 10 / magnification
-
-
-# --- Scale ------------------------------------------------------------------------------------------------------------
-
-
-def _plausible(*mpp: float) -> bool:
-    return all(PLAUSIBLE_MPP[0] <= one <= PLAUSIBLE_MPP[1] for one in mpp)
-
-
-def _scale(path: Path, source: Source, given: float | None, override: bool) -> tuple[float, list[str]]:
-    """Return the scale that counts, and a note where the file and the user disagree."""
-    stated = next((pair for pair in source.scales if _plausible(*pair)), None)
-    mean = stated and (stated[0] + stated[1]) / 2
-    differs = stated and given and abs(mean / given - 1) > 0.01
-    if given and (override or not stated):
-        return given, [f"{path}: {given:g} mpp as given, though the file states {mean:.4g}"] if differs else []
-    if not stated:
-        raise InputError(f"{path}: {_unknown(source)}; add --mpp ({HOW_TO_FIND_MPP}), or roughly --objective 20x")
-    if abs(stated[0] - stated[1]) > 0.01 * mean:
-        raise InputError(
-            f"{path}: pixels of {stated[1]:.4g} x {stated[0]:.4g} microns; resample it to square pixels, or give "
-            "--mpp-override if the file is wrong"
-        )
-    unused = f"{path}: the file states {mean:.4g} mpp, which counts, not {given or 0:g}; see --mpp-override"
-    return mean, [unused] if differs else []
-
-
-def _unknown(source: Source) -> str:
-    lens = f" (it names a {source.objective}x objective)" if source.objective else ""
-    if not source.scales:
-        return f"the file does not state its scale{lens}"
-    vertical, horizontal = source.scales[0]
-    size = f"{vertical:.4g}" if vertical == horizontal else f"{horizontal:.4g} x {vertical:.4g}"
-    low, high = PLAUSIBLE_MPP
-    dpi = f" ({25_400 / vertical:.4g} dpi)" if vertical > high else ""
-    return f"the file states {size} mpp{dpi}, which is implausible (expected {low:g} to {high:g}){lens}"
+        file = stack.enter_context(opened_in_sandbox(path))
+        try:
+            mpp, notes = choose_mpp(file.mpp, file.objective, mpp, override)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        notes = tuple(f"{path}: {note}" for note in (*file.notes, *notes))
+        return Slide(path, mpp, notes, file.levels, stack.pop_all().close, file.corner)
 
 
 # --- Windows ----------------------------------------------------------------------------------------------------------

@@ -13,19 +13,9 @@ import numpy as np
 
 from ..errors import InputError
 from ..tiles import Window
-from .base import (
-    CONVERT,
-    MICRONS,
-    TIFF_UNITS,
-    Level,
-    Source,
-    check_size,
-    on_background,
-    orientation_notes,
-    overlapping,
-    scale_of,
-)
-from .pillow_backend import open_image
+from .base import CONVERT, Level, SlideFile, check_size, on_background, orientation_notes, overlapping
+from .pillow_backend import open_with_pillow
+from .scale import Mpp, mpp_of_density, mpp_of_size, stated
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
@@ -55,7 +45,7 @@ def suits_openslide(path: Path) -> bool:
         )
 
 
-def open_tiff(path: Path) -> Source:
+def open_with_tifffile(path: Path) -> SlideFile:
     """Open the largest image of a TIFF.
 
     Parameters
@@ -74,28 +64,31 @@ def open_tiff(path: Path) -> Source:
         if not len(file.pages):
             raise InputError(f"{path}: a TIFF without an image, or damaged; get the file again")
         _check_chain(path, file)
-        _check_others(path, file)
-        series = max(file.series, key=lambda one: _side(one, "Y") * _side(one, "X"))
+        _check_companions(path, file)
+        series = max(file.series, key=lambda series: _side(series, "Y") * _side(series, "X"))
         notes = [] if len(file.series) == 1 else _other_images(file, series)
         _check_planes(path, series)
         _check_complete(path, series)
         notes += orientation_notes(series.keyframe.tags.valueof(274, 1))
-        grey = _is_grey(series)
-        if grey:
+        if _is_grey(series):
             notes.append("greyscale, converted to RGB")
         elif not _is_rgb(series):
             if series.keyframe.is_tiled or file.is_ome:
                 raise InputError(f"{path}: {_pixels(series)}; expected 8-bit RGB: convert it")
-            source = open_image(path, series.keyframe.index)
-            return replace(source, notes=(*notes, *source.notes))
+            image = open_with_pillow(path, series.keyframe.index)
+            return replace(image, notes=(*notes, *image.notes))
         _check_codec(path, series)
         if series.keyframe.samplesperpixel == 4:
             notes.append("transparent pixels are taken as white")
         for page in (page for level in series.levels for page in level.pages):
             stack.callback(page.parent.filehandle.close)
-        levels = tuple(_level(path, level) for level in series.levels)
-        scales, objective = _scales(file, series)
-        return Source(levels, tuple(scales), objective, tuple(notes), close=stack.pop_all().close)
+        return SlideFile(
+            levels=tuple(_level(path, level) for level in series.levels),
+            mpp=_stated_mpp(file, series),
+            objective=_objective(file),
+            notes=tuple(notes),
+            close=stack.pop_all().close,
+        )
 
 
 def _tiff(path: Path) -> TiffFile:
@@ -130,7 +123,7 @@ def _check_chain(path: Path, file: TiffFile) -> None:
         raise InputError(f"{path}: damaged: it ends before its last page; get the file again")
 
 
-def _check_others(path: Path, file: TiffFile) -> None:
+def _check_companions(path: Path, file: TiffFile) -> None:
     """Raise InputError if an OME-TIFF names other files than those of its own folder, or a pipe or device."""
     if not file.is_ome:
         return
@@ -260,21 +253,24 @@ def tiled_region(page: TiffPage, window: Window) -> np.ndarray:
 # --- Scale ------------------------------------------------------------------------------------------------------------
 
 
-def _scales(file: TiffFile, series: TiffPageSeries) -> tuple[list[tuple[float, float]], str | None]:
-    """Return the pixel sizes that the file states for a series, and the magnification of the objective."""
-    page, scales, objective = series.keyframe, [], None
+def _stated_mpp(file: TiffFile, series: TiffPageSeries) -> tuple[Mpp, ...]:
+    """Return the pixel sizes that a file states for a series: in OME metadata, in ImageJ's, as TIFF's resolution."""
+    page, found = series.keyframe, []
     down, across = page.resolution[::-1]
     if file.is_ome:
         root = ElementTree.fromstring(file.ome_metadata)
         pixels = root.findall("{*}Image")[file.series.index(series)].find("{*}Pixels")
         sizes = [(pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "YX"]
-        scales += scale_of(*(size and float(size) * MICRONS.get(unit, 0) for size, unit in sizes))
-        lens = root.find(".//{*}Objective")
-        objective = None if lens is None else lens.get("NominalMagnification")
+        found.append(tuple(mpp_of_size(size, unit) for size, unit in sizes))
     if file.is_imagej:
-        micron = MICRONS.get(file.imagej_metadata.get("unit", ""), 0)
-        scales += scale_of(down, across, lambda density: micron / density)
-    unit = TIFF_UNITS.get(page.resolutionunit, 0)
+        unit = file.imagej_metadata.get("unit", "")
+        found.append((mpp_of_density(down, unit), mpp_of_density(across, unit)))
     if (down, across) != (1, 1):  # which is what tifffile gives where the file states none
-        scales += scale_of(down, across, lambda density: unit / density)
-    return scales, objective
+        unit = int(page.resolutionunit)
+        found.append((mpp_of_density(down, unit), mpp_of_density(across, unit)))
+    return stated(*found)
+
+
+def _objective(file: TiffFile) -> str | None:
+    lens = ElementTree.fromstring(file.ome_metadata).find(".//{*}Objective") if file.is_ome else None
+    return None if lens is None else lens.get("NominalMagnification")

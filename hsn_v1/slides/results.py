@@ -15,7 +15,7 @@ from ..labels import LabelSet
 from ..progress import Progress
 from ..show.caption import captioned
 from ..show.figures import colourise, overview
-from ..slide_io.label_maps import read_thumbnail, write_areas, write_label_map
+from ..slide_io.label_maps import LabelMapInfo, read_thumbnail, write_areas, write_label_map
 from ..slide_io.polygons import write_polygons
 from ..slide_io.slide import Slide
 from ..tiles import Window
@@ -142,20 +142,12 @@ class Results:
         if (folder / "overview.png").exists():  # the last to be written, before the run was killed
             return
         (height, width), stem = slide.size(mpp), slide.path.stem
-        label_map, names = folder / f"{stem}.ome.tif", list(map(label_set.describe, label_set.codes))
-        read, title = self.label_maps.readers[label_set.name], f"{stem} {label_set.name}"
-        counts = write_label_map(label_map, read, height, width, mpp, names, title, caveat=caveat, progress=step)
-        write_polygons(
-            folder / f"{stem}.geojson",
-            label_map,
-            label_set,
-            np.array([slide.width / width, slide.height / height]),  # to whole pixels of the slide
-            mpp,
-            self.min_area,
-            caveat=caveat,
-            progress=lambda rows: step(height + rows),
-        )
-        write_areas(folder / "areas.csv", counts, mpp, label_set, caveat)
+        info = LabelMapInfo(height, width, mpp, label_set, f"{stem} {label_set.name}", caveat)
+        label_map, outlines = folder / f"{stem}.ome.tif", folder / f"{stem}.geojson"
+        counts = write_label_map(label_map, self.label_maps.readers[label_set.name], info, progress=step)
+        scale = np.array([slide.width / width, slide.height / height])  # to whole pixels of the slide
+        write_polygons(outlines, label_map, info, scale, self.min_area, progress=lambda rows: step(height + rows))
+        write_areas(folder / "areas.csv", counts, info)
         labels = read_thumbnail(label_map, *self.picture.shape[:2])
         write_reduced(folder, self.picture, labels, label_set)
         small = slide.mpp * slide.width / self.picture.shape[1]

@@ -15,8 +15,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..io.reading import line_of, opened
-from ..slide_io.label_maps import pyramid_tiles
-from ..slide_io.pixel_grids import halvings
+from ..slide_io.tiling import halvings, pyramid_tiles
 
 TILE = 512  #: side of a tile, in px
 
@@ -144,7 +143,7 @@ def build_pyramid(strips: Iterable[np.ndarray], height: int, width: int) -> Pyra
     """
     sizes = _sizes(height, width)
     smaller: list[list[bytes]] = [[] for _ in sizes[1:]]
-    full = [*pyramid_tiles(strips, smaller, -(-height // TILE), TILE)]
+    full = [*pyramid_tiles(strips, smaller, TILE, zlib.compress)]
     return Pyramid(tuple(LabelLevel(*size, tiles) for size, tiles in zip(sizes, (full, *smaller), strict=True)))
 
 

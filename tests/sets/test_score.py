@@ -16,7 +16,7 @@ from hsn_v1.io.masks import write_mask
 from hsn_v1.io.writing import write_picture
 from hsn_v1.sets.score import PUBLISHED, score_folder
 from hsn_v1.show.figures import colourise
-from hsn_v1.slide_io.label_maps import write_label_map
+from hsn_v1.slide_io.label_maps import LabelMapInfo, write_label_map
 
 TRUTH = np.array([[0, 0, 1, 3], [0, 1, 1, 3]], np.uint8)
 FOUND = np.array([[0, 1, 1, 0], [0, 1, 3, 3]], np.uint8)  # red 2 of 3, green 2 of 3, bare 1 of 2
@@ -131,7 +131,7 @@ def test_label_maps_of_segment_are_scored_at_the_truth_s_size(tmp_path):
     for name in ("a.png", "b.svs"):
         folder = tmp_path / "out" / name
         read = lambda window: labels[window.top : window.bottom, window.left : window.right]  # noqa: E731
-        write_label_map(folder / "glas" / f"{name[0]}.ome.tif", read, 8, 12, 1.0, ["other", "gland"])
+        write_label_map(folder / "glas" / f"{name[0]}.ome.tif", read, LabelMapInfo(8, 12, 1.0, GLAS))
         (folder / "run.json").write_text("{}")
         write_mask(tmp_path / "truth" / f"{name[0]}.png", np.kron(labels % 2, np.ones((2, 2), np.uint8)), GLAS)
     score = score_folder(tmp_path / "out", tmp_path / "truth", GLAS)

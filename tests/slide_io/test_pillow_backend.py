@@ -4,7 +4,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from hsn_v1.errors import InputError
-from hsn_v1.slide_io.pillow_backend import open_image
+from hsn_v1.slide_io.pillow_backend import open_with_pillow
 from hsn_v1.slide_io.slide import open_slide
 from hsn_v1.tiles import Window
 
@@ -67,7 +67,7 @@ def test_an_image_is_decoded_once(tmp_path, monkeypatch):
     decoded = []
     load = PngImageFile.load_prepare
     monkeypatch.setattr(PngImageFile, "load_prepare", lambda image: decoded.append(1) or load(image))
-    region = open_image(tmp_path / "a.png").levels[0].region
+    region = open_with_pillow(tmp_path / "a.png").levels[0].region
     assert not decoded
     whole = region(Window(0, 0, *IMAGE.shape[:2]))
     np.testing.assert_array_equal(region(Window(1, 2, 9, 9)), whole[1:10, 2:11])
@@ -77,14 +77,14 @@ def test_an_image_is_decoded_once(tmp_path, monkeypatch):
 
 def test_a_window_is_cut_out(tmp_path):
     Image.fromarray(IMAGE).save(tmp_path / "a.png")
-    region = open_image(tmp_path / "a.png").levels[0].region(Window(3, 4, 10, 20))
+    region = open_with_pillow(tmp_path / "a.png").levels[0].region(Window(3, 4, 10, 20))
     np.testing.assert_array_equal(region, IMAGE[3:13, 4:24])
 
 
 def test_what_may_be_decoded_depends_on_the_memory_there_is(tmp_path, monkeypatch):
     Image.fromarray(IMAGE).save(tmp_path / "a.png")
     monkeypatch.setattr("hsn_v1.slide_io.base.available_memory", lambda: 8 * IMAGE[..., 0].size)
-    open_image(tmp_path / "a.png")
+    open_with_pillow(tmp_path / "a.png")
     monkeypatch.setattr("hsn_v1.slide_io.base.available_memory", lambda: 8 * IMAGE[..., 0].size - 1)
     with pytest.raises(InputError, match="can be read with the memory that is free; convert it"):
-        open_image(tmp_path / "a.png")
+        open_with_pillow(tmp_path / "a.png")

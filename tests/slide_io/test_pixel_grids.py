@@ -8,8 +8,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hsn_v1.slide_io.label_maps import read_thumbnail, write_label_map
-from hsn_v1.slide_io.pixel_grids import halvings, nearest, touched
+from hsn_v1.adp import GLAS
+from hsn_v1.slide_io.label_maps import LabelMapInfo, read_thumbnail, write_label_map
+from hsn_v1.slide_io.pixel_grids import nearest, touched
+from hsn_v1.slide_io.tiling import halvings
 from hsn_v1.tiles import Window
 
 SIDES = st.integers(1, 300) | st.integers(1, 100_000)
@@ -41,19 +43,12 @@ def test_the_nearest_pixel_is_the_one_under_the_centre(side, other, start, lengt
     assert found[2].tolist() == [2 * other + column for column in found[0]]
 
 
-@given(st.integers(1, 1 << 40), st.integers(1, 1 << 12))
-def test_a_pyramid_ends_with_the_first_level_that_a_tile_holds(side, tile):
-    count = halvings(side, tile)
-    assert -(-side // 2**count) <= tile
-    assert not count or -(-side // 2 ** (count - 1)) > tile
-
-
 @settings(deadline=None, max_examples=25)
 @given(st.integers(1, 70), st.integers(1, 70), st.integers(1, 90), st.integers(1, 90))
 def test_a_label_map_is_read_in_any_size(tmp_path_factory, height, width, tall, wide):
     labels = np.random.default_rng(height).integers(0, 3, (height, width), np.uint8)
     path, frame = tmp_path_factory.mktemp("map") / "a.ome.tif", Window(0, 0, height, width)
-    write_label_map(path, lambda window: labels[window.within(frame)], height, width, 0.5, ["a", "b"], tile=16)
+    write_label_map(path, lambda window: labels[window.within(frame)], LabelMapInfo(height, width, 0.5, GLAS), tile=16)
     small = read_thumbnail(path, tall, wide)
     assert small.shape == (tall, wide)
     levels = [labels[:: 2**level, :: 2**level] for level in range(halvings(max(height, width), 16) + 1)]
@@ -68,7 +63,9 @@ def test_stored_levels_are_halved_and_rounded_up(tmp_path, height, width):
 
     labels = np.zeros((height, width), np.uint8)
     frame = Window(0, 0, height, width)
-    write_label_map(tmp_path / "a.ome.tif", lambda w: labels[w.within(frame)], height, width, 0.5, ["a"], tile=16)
+    write_label_map(
+        tmp_path / "a.ome.tif", lambda w: labels[w.within(frame)], LabelMapInfo(height, width, 0.5, GLAS), tile=16
+    )
     with tifffile.TiffFile(tmp_path / "a.ome.tif") as file:
         shapes = [level.shape for level in file.series[0].levels]
     assert shapes == [

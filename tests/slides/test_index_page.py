@@ -12,7 +12,7 @@ from hsn_v1.adp import FUNC, GLAS
 from hsn_v1.densecrf import CRF
 from hsn_v1.io.images import read_image
 from hsn_v1.io.run_json import record_of_label_set
-from hsn_v1.slide_io.label_maps import write_areas
+from hsn_v1.slide_io.label_maps import LabelMapInfo, write_areas
 from hsn_v1.slides import index_page
 from hsn_v1.slides.index_page import StatusTable, write_index
 from hsn_v1.slides.inputs import Input
@@ -26,7 +26,8 @@ def segmented(out, name, labels, label_set=FUNC, reduced=True):
     """Write an input's results, as far as the index needs them, and return its outcome."""
     folder = out / name / label_set.name
     folder.mkdir(parents=True)
-    write_areas(folder / "areas.csv", np.bincount(labels.ravel(), minlength=len(label_set) + 1), 0.5, label_set)
+    counts = np.bincount(labels.ravel(), minlength=len(label_set) + 1)
+    write_areas(folder / "areas.csv", counts, LabelMapInfo(*labels.shape, 0.5, label_set))
     if reduced:
         write_reduced(folder, np.full((*labels.shape, 3), 120, np.uint8), labels, label_set)
     facts = {"height": 40 * labels.shape[0], "width": 40 * labels.shape[1]}

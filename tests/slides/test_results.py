@@ -21,7 +21,7 @@ from hsn_v1.errors import InputError
 from hsn_v1.evaluate import tissue_shares
 from hsn_v1.show.caption import captioned
 from hsn_v1.show.figures import LINE, overview, round_length, scale_bar
-from hsn_v1.slide_io.label_maps import read_strips, read_thumbnail, write_areas, write_label_map
+from hsn_v1.slide_io.label_maps import LabelMapInfo, read_strips, read_thumbnail, write_areas, write_label_map
 from hsn_v1.slide_io.polygons import regions, write_polygons
 from hsn_v1.slides import results
 from hsn_v1.tiles import Window
@@ -35,8 +35,12 @@ def window_of(labels):
     return lambda window: labels[window.within(Window(0, 0, *labels.shape))]
 
 
-def write_map(path, labels, label_set=FUNC, **kwargs):
-    return write_label_map(path, window_of(labels), *labels.shape, MPP, described(label_set), **kwargs)
+def info(labels, label_set=FUNC, **kwargs):
+    return LabelMapInfo(*labels.shape, MPP, label_set, **kwargs)
+
+
+def write_map(path, labels, label_set=FUNC, tile=512, **kwargs):
+    return write_label_map(path, window_of(labels), info(labels, label_set, **kwargs), tile=tile)
 
 
 def features_of(path):
@@ -48,7 +52,7 @@ def features_of(path):
 def outlines(folder, labels, label_set=FUNC, scale=1, min_area=0):
     """Write a map and its polygons, and return the polygons by the class's name, and the pixels that were dropped."""
     write_map(folder / "x.ome.tif", labels, label_set)
-    dropped = write_polygons(folder / "x.geojson", folder / "x.ome.tif", label_set, scale, MPP, min_area)
+    dropped = write_polygons(folder / "x.geojson", folder / "x.ome.tif", info(labels, label_set), scale, min_area)
     found = {}
     for feature in features_of(folder / "x.geojson"):
         outline = shapely.from_geojson(json.dumps(feature["geometry"]))
@@ -119,7 +123,7 @@ def test_windows_are_asked_for_once_each_in_rows(tmp_path):
         asked.append(window)
         return np.zeros((window.height, window.width), np.uint8)
 
-    write_label_map(tmp_path / "x.ome.tif", read, 20, 40, MPP, described(FUNC), tile=16, progress=rows.append)
+    write_label_map(tmp_path / "x.ome.tif", read, LabelMapInfo(20, 40, MPP, FUNC), tile=16, progress=rows.append)
     assert rows == [16, 20]
     assert asked == [Window(y, x, h, w) for y, h in ((0, 16), (16, 4)) for x, w in ((0, 16), (16, 16), (32, 8))]
 
@@ -171,7 +175,7 @@ def test_the_same_labels_give_the_same_bytes(tmp_path):
     labels = np.kron(RNG.integers(0, 5, (60, 70), np.uint8), np.ones((11, 11), np.uint8))
     for name in ("a", "b"):
         write_map(tmp_path / name / "x.ome.tif", labels)
-        write_polygons(tmp_path / name / "x.geojson", tmp_path / name / "x.ome.tif", FUNC, SCALE, MPP, 50)
+        write_polygons(tmp_path / name / "x.geojson", tmp_path / name / "x.ome.tif", info(labels), SCALE, 50)
     for file in ("x.ome.tif", "x.geojson"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
@@ -186,7 +190,7 @@ def test_a_map_that_cannot_be_read_leaves_no_file(tmp_path, calls):
         return np.zeros((window.height, window.width), np.uint8)
 
     with pytest.raises(RuntimeError, match="no more labels"):
-        write_label_map(tmp_path / "x.ome.tif", read, 48, 48, MPP, described(FUNC), tile=16)
+        write_label_map(tmp_path / "x.ome.tif", read, LabelMapInfo(48, 48, MPP, FUNC), tile=16)
     assert not list(tmp_path.iterdir())
 
 
@@ -209,7 +213,7 @@ def test_a_full_disk_leaves_the_files_of_before(tmp_path):
         with pytest.raises(OSError, match="too large"):
             write_map(tmp_path / "x.ome.tif", labels)
         with pytest.raises(OSError, match="too large"):
-            write_polygons(tmp_path / "x.geojson", tmp_path / "map.ome.tif", FUNC, SCALE, MPP, 0)
+            write_polygons(tmp_path / "x.geojson", tmp_path / "map.ome.tif", info(labels), SCALE, 0)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["map.ome.tif", "x.geojson", "x.ome.tif"]
@@ -349,7 +353,7 @@ def test_map_polygons_and_areas_agree(tmp_path_factory, labels, least):
     folder = tmp_path_factory.mktemp("slide")
     found, dropped = outlines(folder, labels, min_area=least * MPP**2)
     counts = write_map(folder / "x.ome.tif", labels)
-    write_areas(folder / "areas.csv", counts, MPP, FUNC)
+    write_areas(folder / "areas.csv", counts, info(labels))
     with (folder / "areas.csv").open(encoding="utf-8") as file:
         pixels = {row["class"]: int(row["pixels"]) for row in csv.DictReader(file)}
     for index, code in enumerate(FUNC.codes[1:], 1):
@@ -362,7 +366,7 @@ def test_map_polygons_and_areas_agree(tmp_path_factory, labels, least):
 
 def test_areas_in_mm2_and_as_shares_of_the_tissue(tmp_path):
     counts = np.array([4_000_000, 1_000_000, 3_000_000, 0, 0, 7])
-    write_areas(tmp_path / "areas.csv", counts, 0.5, FUNC, "no, result")
+    write_areas(tmp_path / "areas.csv", counts, LabelMapInfo(2000, 4000, 0.5, FUNC, caveat="no, result"))
     assert (tmp_path / "areas.csv").read_text().splitlines() == [
         "class,name,pixels,mm2,share_of_tissue,caveat",
         'Background,background,4000000,1.000000,,"no, result"',
@@ -375,11 +379,12 @@ def test_areas_in_mm2_and_as_shares_of_the_tissue(tmp_path):
 
 
 def test_a_caveat_is_in_the_map_and_the_outlines_and_under_the_picture(tmp_path):
-    write_map(tmp_path / "x.ome.tif", np.full((2, 3), 2, np.uint8), caveat="no result")
+    labels = np.full((2, 3), 2, np.uint8)
+    write_map(tmp_path / "x.ome.tif", labels, caveat="no result")
     with tifffile.TiffFile(tmp_path / "x.ome.tif") as file:
         (description,) = ET.fromstring(file.ome_metadata).findall(".//{*}Image/{*}Description")
     assert description.text == "no result"
-    write_polygons(tmp_path / "x.geojson", tmp_path / "x.ome.tif", FUNC, 1, MPP, 0, caveat="no result")
+    write_polygons(tmp_path / "x.geojson", tmp_path / "x.ome.tif", info(labels, caveat="no result"), 1, 0)
     collection = json.loads((tmp_path / "x.geojson").read_text("utf-8"))
     assert (collection["caveat"], len(collection["features"])) == ("no result", 1)
     picture = np.full((40, 300, 3), 200, np.uint8)

@@ -272,7 +272,7 @@ def test_the_scale_that_is_given_is_for_files_that_state_none(segment, tmp_path,
     files, out = (tmp_path / "slide.tif", tmp_path / "image.png"), tmp_path / "out"
     assert segment(*files, "--mpp", 0.5, "--out", out, "--labels", "glas") == 0
     assert {name: float(row["mpp"]) for name, row in table(out).items()} == {"slide.tif": 1.0, "image.png": 0.5}
-    assert "states 1 mpp, which counts, not 0.5; see --mpp-override" in capsys.readouterr().err
+    assert "states 1 mpp, which counts, not the 0.5 given, unless overridden" in capsys.readouterr().err
     assert segment(*files, "--mpp-override", 0.5, "--out", tmp_path / "other", "--labels", "glas") == 0
     assert {float(row["mpp"]) for row in table(tmp_path / "other").values()} == {0.5}
 
@@ -339,7 +339,7 @@ def test_killed_at_any_moment_the_same_call_goes_on_to_the_same_files(segment, r
         (("nowhere.png",), "nowhere.png: no such file"),
         ((".", "--mpp", "0.5"), "no images or slides in this folder"),
         (("a.png", "--mpp", "-1"), "--mpp -1"),
-        (("a.png", "--objective", "big"), "--objective big"),
+        (("a.png", "--objective", "big"), "objective big"),
         (("a.png", "--batch-size", "0"), "--batch-size 0: expected a positive whole number"),
         (("a.png", "--min-area", "-1"), "--min-area -1.0: expected 0 or more"),
     ],

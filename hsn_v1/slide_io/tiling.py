@@ -1,0 +1,99 @@
+"""Pyramids of tiles, made strip by strip from the top: for files, and in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import cv2
+import numpy as np
+
+Tile = TypeVar("Tile")
+
+
+def halvings(side: int, tile: int) -> int:
+    """Return how often a side is halved, rounded up, until a tile holds it: the levels of a pyramid below the first."""
+    return ((side - 1) // tile).bit_length()
+
+
+def halve(strip: np.ndarray) -> np.ndarray:
+    """Take every second pixel of a strip: class indices cannot be averaged."""
+    return strip[::2, ::2]
+
+
+def average(strip: np.ndarray, factor: int) -> np.ndarray:
+    """Average squares of `factor` px of an RGB strip; what is left over at its edges has no part."""
+    height, width = (side // factor for side in strip.shape[:2])
+    if not height:
+        return np.empty((0, width, 3), np.uint8)
+    return cv2.resize(strip[: height * factor, : width * factor], (width, height), interpolation=cv2.INTER_AREA)
+
+
+def pyramid_tiles(
+    strips: Iterable[np.ndarray],
+    smaller: list[list[Tile]],
+    tile: int,
+    encode: Callable[[np.ndarray], Tile],
+    reduce: Callable[[np.ndarray], np.ndarray] = halve,
+    fill: str = "constant",
+) -> Iterator[Tile]:
+    """Cut an image that comes in strips into the tiles of a pyramid, row by row; a strip a level is in memory.
+
+    Parameters
+    ----------
+    strips : iterable of ndarray of shape (tile, W, ...)
+        Full resolution from the top; only the last may have fewer rows.
+    smaller : list of list
+        Takes the tiles of each smaller level.
+    tile : int
+        Side of a tile, in px: a multiple of what levels are reduced by.
+    encode : callable
+        Makes of a tile, (tile, tile, ...), what is kept of it.
+    reduce : callable
+        Makes a strip of the next level out of one of a level.
+    fill : str
+        How tiles at the edges are filled up, see ``np.pad``; with zeros by default.
+
+    Yields
+    ------
+    Tile
+        Those of the full level, each after what its strip adds to the smaller ones: with the last, these are whole.
+    """
+    for level, strip in level_strips(strips, 1 + len(smaller), tile, reduce):
+        tiles = map(encode, cut(strip, tile, fill))
+        if level:
+            smaller[level - 1].extend(tiles)
+        else:
+            yield from tiles
+
+
+def level_strips(
+    strips: Iterable[np.ndarray], levels: int, tile: int, reduce: Callable[[np.ndarray], np.ndarray] = halve
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the level and the strip of each strip of a pyramid: what it adds to smaller levels comes before it."""
+    waiting: list[list[np.ndarray]] = [[] for _ in range(levels)]
+
+    def add(level: int, part: np.ndarray, is_last: bool) -> Iterator[tuple[int, np.ndarray]]:
+        waiting[level].append(part)
+        if is_last or sum(map(len, waiting[level])) == tile:
+            strip = np.concatenate(waiting[level])
+            waiting[level].clear()
+            if level + 1 < levels:
+                yield from add(level + 1, reduce(strip), is_last)
+            if len(strip):
+                yield level, strip
+
+    before = None
+    for strip in strips:
+        if before is not None:
+            yield from add(0, before, is_last=False)
+        before = strip
+    yield from add(0, before, is_last=True)
+
+
+def cut(strip: np.ndarray, tile: int, fill: str = "constant") -> Iterator[np.ndarray]:
+    """Yield a strip's tiles, (tile, tile, ...), from the left, filled up at the edges."""
+    height, width = strip.shape[:2]
+    filled = np.pad(strip, ((0, tile - height), (0, -width % tile), *[(0, 0)] * (strip.ndim - 2)), mode=fill)
+    for left in range(0, width, tile):
+        yield np.ascontiguousarray(filled[:, left : left + tile])
