@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from ..adp import CLASSIFIER_MPP, LABEL_SETS
@@ -14,6 +13,8 @@ from ..errors import InputError
 from ..io.writing import replacing, write_picture
 from ..parallel import available_cores, in_parallel
 from ..slide_io.base import overlapping
+from ..slide_io.scale import density_tags
+from ..slide_io.tiling import average, pyramid_tiles
 from ..tiles import Window
 from . import phantom
 
@@ -86,8 +87,7 @@ def _heights(hills: np.ndarray, side: int, top: int, height: int) -> np.ndarray:
 def write_slide(path: Path, size: int, mpp: float = 0.25, tissue: float = 0.6, seed: int = 0) -> None:
     """Write a slide as a tiled pyramidal TIFF, and its ground truth as PNG files of class indices beside it.
 
-    The phantoms come from seeds for tests; some have glass of their own. The slide is never in memory as a whole,
-    only its phantoms and its second level, which has a sixteenth of its pixels.
+    The phantoms come from seeds for tests; some have glass of their own. The slide is never in memory as a whole.
 
     Parameters
     ----------
@@ -110,19 +110,18 @@ def write_slide(path: Path, size: int, mpp: float = 0.25, tissue: float = 0.6, s
     """
     field = round(FIELD / mpp) if 0.1 <= mpp <= 2 else 0
     if not field or abs(field * mpp - FIELD) > 1e-6:
-        raise InputError(f"--mpp {mpp:g}: expected 0.1 to 2 with {FIELD} microns in whole pixels, such as 0.25 or 0.5")
+        raise InputError(f"mpp {mpp:g}: expected 0.1 to 2 with {FIELD} microns in whole pixels, such as 0.25 or 0.5")
     if size < TILE or not 0 < tissue <= 1 or seed < 0:
         raise InputError(
-            f"--size {size} --tissue {tissue:g} --seed {seed}: expected at least {TILE} px, a share above 0 and at "
+            f"size {size}, tissue {tissue:g}, seed {seed}: expected at least {TILE} px, a share above 0 and at "
             "most 1, and at least 0"
         )
     rng = np.random.default_rng([SLIDE_STREAM, seed])
     squares = -(-size // field)
     images, labels = _phantoms(rng, min(FIELDS, squares**2), field, mpp)
     layout = Layout.draw(rng, squares, len(images), tissue)
-    reduced = np.empty((size // STEP, size // STEP, 3), np.uint8)
     with replacing(path) as temporary:
-        _write_pyramid(temporary, _strips(rng, layout, images, size, reduced), reduced, size, mpp)
+        write_pyramid(temporary, _strips(rng, layout, images, size), size, mpp)
         side = round(size * mpp / CLASSIFIER_MPP)
         covered = layout.tissue(side, 0, side)
         for name, maps in labels.items():
@@ -143,61 +142,42 @@ def _phantom(seed: int, field: int, mpp: float) -> tuple[np.ndarray, dict[str, n
     return phantom.patch(seed, size=(field, field), mpp=mpp).image, phantom.patch(seed, size=(side, side)).labels
 
 
-def _strips(
-    rng: np.random.Generator, layout: Layout, images: np.ndarray, size: int, reduced: np.ndarray
-) -> Iterator[np.ndarray]:
-    """The slide in strips one tile high; on the way, fill in the level that is `STEP` times smaller."""
+def _strips(rng: np.random.Generator, layout: Layout, images: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """The slide in strips one tile high."""
     from rich.progress import track
 
     glass = np.clip(rng.normal(247, 2, (TILE, size, 3)), 0, 255).astype(np.uint8)
     for top in track(range(0, size, TILE), "writing the slide"):
         height = min(TILE, size - top)
         tissue = layout.tissue(size, top, height)[..., None]
-        strip = np.where(tissue, layout.mosaic(images, top, height, size), glass[:height])
-        rows = reduced[top // STEP : (top + height) // STEP]
-        if len(rows):
-            rows[:] = _smaller(strip)
-        yield strip
+        yield np.where(tissue, layout.mosaic(images, top, height, size), glass[:height])
 
 
-def _smaller(image: np.ndarray) -> np.ndarray:
-    """Average squares of `STEP` px; what is left over at the edges has no part."""
-    height, width = image.shape[0] // STEP, image.shape[1] // STEP
-    return cv2.resize(image[: height * STEP, : width * STEP], (width, height), interpolation=cv2.INTER_AREA)
+def write_pyramid(path: Path, strips: Iterable[np.ndarray], size: int, mpp: float) -> None:
+    """Write a square slide, given in RGB strips one tile high, as a tiled TIFF of levels in JPEG.
 
-
-def _write_pyramid(path: Path, strips: Iterator[np.ndarray], reduced: np.ndarray, size: int, mpp: float) -> None:
+    Only the tiles of its smaller levels are in memory, a fifteenth of its pixels.
+    """
     import tifffile
 
-    def write(strips: Iterator[np.ndarray], side: int) -> None:
-        density = 10_000 / mpp * side / size
-        tiles = (tile for strip in strips for tile in _tiles(strip))
-        writer.write(
-            tiles,
-            shape=(side, side, 3),
-            dtype=np.uint8,
-            tile=(TILE, TILE),
-            photometric="rgb",  # of the tiles given; the file's are YCbCr
-            subsampling=(2, 2),
-            compression="jpeg",
-            compressionargs={"level": 85},
-            resolution=(density, density),
-            resolutionunit="CENTIMETER",
-            subfiletype=int(side < size),
-            metadata=None,
-            maxworkers=available_cores(),
-        )
-        next(tiles, None)  # the writer stops at the last tile: let the progress bar end, too
-
+    sides = [size]
+    while sides[-1] // STEP >= TILE:
+        sides.append(sides[-1] // STEP)
+    smaller: list[list[np.ndarray]] = [[] for _ in sides[1:]]
+    full = pyramid_tiles(strips, smaller, TILE, np.asarray, lambda strip: average(strip, STEP), "edge")
     with tifffile.TiffWriter(path, bigtiff=size > 30_000) as writer:
-        write(strips, size)
-        while len(reduced) >= TILE:
-            write((reduced[top : top + TILE] for top in range(0, len(reduced), TILE)), len(reduced))
-            reduced = _smaller(reduced)
-
-
-def _tiles(strip: np.ndarray) -> Iterator[np.ndarray]:
-    rows, columns = -strip.shape[0] % TILE, -strip.shape[1] % TILE
-    filled = np.pad(strip, ((0, rows), (0, columns), (0, 0)), mode="edge")
-    for left in range(0, filled.shape[1], TILE):
-        yield np.ascontiguousarray(filled[:, left : left + TILE])
+        for side, tiles in zip(sides, (full, *smaller), strict=True):
+            writer.write(
+                iter(tiles),
+                shape=(side, side, 3),
+                dtype=np.uint8,
+                tile=(TILE, TILE),
+                photometric="rgb",  # of the tiles given; the file's are YCbCr
+                subsampling=(2, 2),
+                compression="jpeg",
+                compressionargs={"level": 85},
+                subfiletype=int(side < size),
+                metadata=None,
+                maxworkers=available_cores(),
+                **density_tags(mpp * size / side),
+            )

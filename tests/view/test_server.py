@@ -23,7 +23,7 @@ from viewing import draw_set, get, get_json, running, write_results
 from hsn_v1.adp import FUNC, MORPH
 from hsn_v1.errors import InputError
 from hsn_v1.io.writing import write_picture
-from hsn_v1.phantoms.phantom_slide import _write_pyramid
+from hsn_v1.phantoms.phantom_slide import write_pyramid
 from hsn_v1.sets.record import write_record
 from hsn_v1.view import pictures
 from hsn_v1.view.guard import Guard
@@ -128,9 +128,7 @@ def test_image_tiles_overlap_and_cover_the_image(results):
 def test_a_slide_that_openslide_reads_is_cut_into_the_same_tiles(tmp_path):
     image = np.kron(RNG.integers(0, 255, (64, 64, 3), np.uint8), np.ones((16, 16, 1), np.uint8))
     path = tmp_path / "slide.tif"
-    _write_pyramid(
-        path, iter([image[top : top + 256] for top in range(0, 1024, 256)]), image[::4, ::4].copy(), 1024, 0.5
-    )
+    write_pyramid(path, (image[top : top + 256] for top in range(0, 1024, 256)), 1024, 0.5)
     write_picture(tmp_path / "slide.png", image)
     shown = pictures.Pictures()
     for level, row, column in ((10, 1, 1), (10, 2, 0), (9, 0, 1), (3, 0, 0)):
@@ -307,9 +305,7 @@ def test_damaged_and_deleted_slides(results):
 def test_a_slide_damaged_within(tmp_path):
     image = RNG.integers(0, 255, (1024, 1024, 3), np.uint8)
     path = tmp_path / "slide.tif"
-    _write_pyramid(
-        path, iter([image[top : top + 256] for top in range(0, 1024, 256)]), image[::4, ::4].copy(), 1024, 0.5
-    )
+    write_pyramid(path, (image[top : top + 256] for top in range(0, 1024, 256)), 1024, 0.5)
     write_results(tmp_path / "out" / "segmented" / path.name, path, {"func": np.zeros((421, 421), np.uint8)})
     healthy = path.read_bytes()
     content = bytearray(healthy)
