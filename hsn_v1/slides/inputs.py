@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..slide_io.formats import SLIDE_ENDINGS
 from ..slide_io.multi_file import is_dicom, parts_of_slides
-from ..slide_io.slide import PLAUSIBLE_MPP
+from ..slide_io.scale import PLAUSIBLE_MPP
 
 #: Endings of the files that are taken from a folder.
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".jp2", ".webp", *SLIDE_ENDINGS)

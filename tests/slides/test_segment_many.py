@@ -338,7 +338,7 @@ def test_killed_at_any_moment_the_same_call_goes_on_to_the_same_files(segment, r
     [
         (("nowhere.png",), "nowhere.png: no such file"),
         ((".", "--mpp", "0.5"), "no images or slides in this folder"),
-        (("a.png", "--mpp", "-1"), "--mpp -1"),
+        (("a.png", "--mpp", "-1"), "mpp -1"),
         (("a.png", "--objective", "big"), "objective big"),
         (("a.png", "--batch-size", "0"), "--batch-size 0: expected a positive whole number"),
         (("a.png", "--min-area", "-1"), "--min-area -1.0: expected 0 or more"),
