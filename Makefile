@@ -1,7 +1,8 @@
 # make                  set everything up in .venv and run both demos (make demo ROOT=DIR: on the data there)
 # make quick            the fast tests, under 30 s: no notebooks, browser, kills or reference masks
 # make test             all tests
-# make lab              open the notebooks in JupyterLab (make lab ROOT=DIR: on the data there)
+# make lab              open the notebooks in JupyterLab (make lab ROOT=DIR: on the data there; as root in a container:
+#                       make lab LAB="--allow-root --no-browser")
 # make lowest           test with the oldest libraries that requirements.txt allows (Python 3.11 or 3.12)
 # make notebooks        execute both notebooks, and store them with their outputs
 # make screenshot       take the README's picture of `hsn-v1 view`, in Chromium
@@ -26,7 +27,7 @@ test: $(READY)
 	$(BIN)/python -m pytest -n 2
 
 lab: $(READY)
-	HSN_ROOT="$(ROOT)" $(BIN)/python -m jupyterlab demo_01_segment_patches.ipynb
+	HSN_ROOT="$(ROOT)" $(BIN)/python -m jupyterlab $(LAB) .
 
 # What loads models, as files from elsewhere meet the libraries there. `==2.18.*` is the lower bound, with its patches.
 lowest:
