@@ -151,7 +151,10 @@ def values_at(c: Canvas, field: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def keep(points: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Move other points far off: were they left out, later draws would depend on the pixels that decided on them."""
+    """Move all points (N, 2) that are not kept, (N,) bool, far outside the field.
+
+    They are not left out, so that as many random numbers are drawn for points at any pixel size.
+    """
     return np.where(kept[:, None], points, -1e6)
 
 
