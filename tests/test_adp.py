@@ -48,7 +48,7 @@ PACKAGE = Path(hsn_v1.__file__).parent
 KNOWS_ADP = ("adp.toml", "phantoms/", "sets/official.py", "commands/common.py")
 
 #: What may also name its label sets: what shows phantoms, or knows GlaS, which is a data set, too.
-NAMES_SETS = (*KNOWS_ADP, "commands/picture.py", "sets/benchmarks.py")
+NAMES_SETS = (*KNOWS_ADP, "sets/benchmarks.py")
 
 CODES = {*ADP.outputs, *ADP.vague}
 

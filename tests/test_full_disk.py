@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from hsn_v1.commands import picture
 from hsn_v1.phantoms.phantom_set import write_set
 
 
@@ -66,15 +65,12 @@ def test_a_set_of_phantoms_is_finished_once_there_is_room(few, tmp_path, command
     assert contents(tmp_path) == expected
 
 
-@pytest.mark.parametrize("name", ["evaluate", "picture"])
-def test_a_single_file_stays_as_it_was(few, tmp_path, monkeypatch, command, room, name):
+def test_a_single_file_stays_as_it_was(few, tmp_path, command, room):
     out = tmp_path / "old"
     out.write_bytes(b"old")
-    monkeypatch.setattr(picture, "draw", lambda root: b"new")
     truth = few / "gt" / "01_phantom_patch"
     model = ("--model", "histonet_X1.7_phantom", "--root", tmp_path, "--labels", "func", "--quiet")
-    evaluate = ("evaluate", "--prediction", truth, "--truth", truth, *model, "--csv", out)
-    arguments = evaluate if name == "evaluate" else ("picture", "--out", out)
+    arguments = ("evaluate", "--prediction", truth, "--truth", truth, *model, "--csv", out)
     room(0)
     status, _, error = command(*arguments)
     assert (status, error.splitlines()[-1].partition(":")[0], f"{out}: No space" in error) == (2, "error", True)

@@ -4,12 +4,12 @@ import io
 import re
 
 import numpy as np
+import picture
 import pytest
 from PIL import Image
 
 from hsn_v1.adp import CLASSIFIER_CODES, FUNC, GLAS, MORPH
 from hsn_v1.classify import ClassifiedTiles
-from hsn_v1.commands import picture
 from hsn_v1.sets.report import ImageResult, summarise
 from hsn_v1.show import panels
 from hsn_v1.show.sheets import Row, Swatch

@@ -1,17 +1,18 @@
-"""``hsn-v1 picture``: draw the README's figure, a good, a typical and a failed case of the shipped phantoms."""
+"""Draw the README's figure: a good, a typical and a failed case of the shipped phantoms."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..adp import CLASSIFIER_MPP
-from .common import PHANTOM_GLAND_MODEL, PHANTOM_MODEL, PHANTOM_SETS, REPOSITORY
+from hsn_v1.adp import CLASSIFIER_MPP
+from hsn_v1.commands.common import PHANTOM_GLAND_MODEL, PHANTOM_MODEL, PHANTOM_SETS, REPOSITORY, exit_status
 
 if TYPE_CHECKING:
-    from ..show.panels import Row
+    from hsn_v1.show.panels import Row
 
 #: How each kind of phantom is segmented.
 PARAMS = {
@@ -44,18 +45,18 @@ def draw(root: Path) -> bytes:
     InputError
         If a file is missing.
     """
-    from ..show.panels import sheet
+    from hsn_v1.show.panels import sheet
 
     return sheet([row for kind, cases in CASES.items() for row in _rows(root, kind, cases)])
 
 
 def _rows(root: Path, kind: str, cases: Mapping[str, float]) -> list[Row]:
-    from ..evaluate import confusion_matrix, mean_iou_present
-    from ..hsn_v1 import segment_image
-    from ..io.models import load_histonet
-    from ..sets.examples import read_example
-    from ..sets.settings import check_params, settings_from_params, with_crfs
-    from ..show.panels import case
+    from hsn_v1.evaluate import confusion_matrix, mean_iou_present
+    from hsn_v1.hsn_v1 import segment_image
+    from hsn_v1.io.models import load_histonet
+    from hsn_v1.sets.examples import read_example
+    from hsn_v1.sets.settings import check_params, settings_from_params, with_crfs
+    from hsn_v1.show.panels import case
 
     histonet = load_histonet(root / "data", MODELS[kind])
     settings = with_crfs(settings_from_params(check_params(PARAMS[kind]), root=root), root / "data", MODELS[kind])
@@ -77,19 +78,20 @@ def _rows(root: Path, kind: str, cases: Mapping[str, float]) -> list[Row]:
     return rows
 
 
-def add_command(subparsers: argparse._SubParsersAction) -> None:
-    """Add the command ``picture``."""
-    parser = subparsers.add_parser("picture", help="draw the README's figure from the phantoms")
+def main() -> int:
+    """Write the figure."""
+    from hsn_v1.io.writing import remove_leftovers, write_bytes
+
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=REPOSITORY, help="folder with data, img and gt (default: here)")
     parser.add_argument("--out", type=Path, help="file to write (default: ROOT/img/phantoms.png)")
-    parser.set_defaults(run=_run)
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    from ..io.writing import remove_leftovers, write_bytes
-
+    arguments = parser.parse_args()
     out = arguments.out or arguments.root / "img" / "phantoms.png"
     remove_leftovers(out.parent, out.name)
     write_bytes(out, draw(arguments.root))
     print(f"figure in {out}")
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))
