@@ -44,8 +44,8 @@ def test_parents_are_implied():
 
 PACKAGE = Path(hsn_v1.__file__).parent
 
-#: What may know ADP: its file of classes, the phantoms, the check of the authors' download, and the defaults.
-KNOWS_ADP = ("adp.toml", "phantoms/", "sets/official.py", "commands/common.py")
+#: What may know ADP: its files of classes, the phantoms, the check of the authors' download, and the defaults.
+KNOWS_ADP = ("adp.toml", "adp_ijcv2020", "phantoms/", "sets/official.py", "commands/common.py")
 
 #: What may also name its label sets: what shows phantoms, or knows GlaS, which is a data set, too.
 NAMES_SETS = (*KNOWS_ADP, "sets/benchmarks.py")
