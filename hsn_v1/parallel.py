@@ -188,10 +188,10 @@ def worker_pool(
         _kill(pool)
         if isinstance(error, OSError):
             what = f"{error.filename or out}: {error.strerror or error}"
-            raise InputError(f"{what}; results cannot be written: make room there, or choose another --out") from error
+            raise InputError(f"{what}; results cannot be written: make room there, or choose another `out`") from error
         if isinstance(error, BrokenProcessPool):
             raise InputError(
-                f"a worker process died, probably for lack of memory; run with fewer than {workers} --workers"
+                f"a worker process died, probably for lack of memory; run with fewer `workers` than {workers}"
             ) from error
         raise
 

@@ -70,7 +70,7 @@ def locked(
     beat: float = BEAT,
     patience: float = PATIENCE,
     subject: Path | None = None,
-    advice: str = "choose another --out",
+    advice: str = "choose another `out`",
 ) -> Iterator[Lock]:
     """Hold a folder until the end of the ``with`` block; it is made if need be, and removed if it is left empty.
 
@@ -105,7 +105,7 @@ def locked(
             _release(lock, patience)
 
 
-def locked_name(folder: Path, name: str, advice: str = "choose another --name") -> AbstractContextManager[Lock]:
+def locked_name(folder: Path, name: str, advice: str = "choose another `name`") -> AbstractContextManager[Lock]:
     """Hold a name in a folder where several runs may write, a model's or a slide's; otherwise as `locked`."""
     return locked(folder / f".{file_name(name)}.claim", subject=folder / name, advice=advice)
 

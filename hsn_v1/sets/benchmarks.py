@@ -28,7 +28,7 @@ class Benchmark:
     mpp : float
         Scale of the images, in microns per pixel.
     background : str
-        How ``train --background`` finds what the masks exclude, which is the index after the classes.
+        How `train` finds what the masks exclude, which is the index after the classes.
     labels : str
         Pattern of the labels in file names; empty if they have none, and patches are cut from images with masks.
     """
@@ -112,8 +112,8 @@ def detect(parts: dict[str, Part]) -> str:
         if benchmark.labels and re.search(benchmark.labels + r"\.\w+$", first):
             return name
     raise InputError(
-        f"{first or 'no training part'}: not known by its labels; give --set {'|'.join(BENCHMARKS)}, or --classes and "
-        "--mpp"
+        f"{first or 'no training part'}: not known by its labels; give `set` {'|'.join(BENCHMARKS)}, or `classes` and "
+        "`mpp`"
     )
 
 

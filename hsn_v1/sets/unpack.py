@@ -193,8 +193,8 @@ def install(source: Path, root: Path, force: bool = False, track: Track = untrac
             new = [member for member in members if not there[member.name]]
             if (old := [root / m.name for m in new if (root / m.name).exists()]) and not force:
                 more = f" and {len(old) - 1} more files" if len(old) > 1 else ""
-                raise InputError(f"{old[0]}{more}: not the same as in {source}; move it away, or use --force")
-            with locked(root / BESIDE, subject=root, advice="choose another --root"), _emptied(root / BESIDE) as beside:
+                raise InputError(f"{old[0]}{more}: not the same as in {source}; move it away, or use `force`")
+            with locked(root / BESIDE, subject=root, advice="choose another `root`"), _emptied(root / BESIDE) as beside:
                 for member in track(new, "unpacking"):
                     _unpack(member, beside / member.name)
                 for member in new:
@@ -202,7 +202,7 @@ def install(source: Path, root: Path, force: bool = False, track: Track = untrac
                     (beside / member.name).replace(root / member.name)
     except OSError as error:
         what = f"{error.filename or root}: {error.strerror or error}"
-        raise InputError(f"{what}; the download cannot be put there: make room, or choose another --root") from error
+        raise InputError(f"{what}; the download cannot be put there: make room, or choose another `root`") from error
     placed, unchanged = (tuple(name for name, same in there.items() if same is which) for which in (False, True))
     return Installed(placed, unchanged, tuple(skipped))
 
@@ -250,11 +250,11 @@ def _is_there(member: Member, root: Path) -> bool:
     """Return whether the very file is in place; raise InputError if it could not be put there."""
     target = root / member.name
     if not target.resolve().is_relative_to(root.resolve()):
-        raise InputError(f"{target}: leads out of {root} by a link; put a folder there, or choose another --root")
+        raise InputError(f"{target}: leads out of {root} by a link; put a folder there, or choose another `root`")
     nearest = next(path for path in (target, *target.parents) if path.exists())
     if nearest.is_dir() is (nearest == target):
         wrong, right = ("a folder", "a file") if nearest == target else ("a file", "a folder")
-        raise InputError(f"{nearest}: is {wrong}, expected {right}; move it away, or choose another --root")
+        raise InputError(f"{nearest}: is {wrong}, expected {right}; move it away, or choose another `root`")
     if nearest != target or target.stat().st_size != member.size:
         return False
     with target.open("rb") as file:

@@ -73,10 +73,8 @@ def read_annotations(path: Path) -> tuple[list[Annotation], list[str]]:
         If the file cannot be read, is larger than `MOST_BYTES`, or is no GeoJSON.
     """
     try:
-        content = json.loads(_text_of(path))
-        if not (
-            isinstance(content, list) or content.get("type") in _TYPES or isinstance(content.get("features"), list)
-        ):
+        content = _documents(_text_of(path))
+        if not (isinstance(content, list) or content.get("type") in _TYPES or _members(content) is not None):
             raise TypeError("neither a feature nor a collection of them")
         features = [*_features_in(content)]
     except (AttributeError, TypeError, ValueError, RecursionError) as error:
@@ -117,6 +115,16 @@ def _text_of(path: Path) -> str:
         return content.decode("cp1252", "replace")
 
 
+def _documents(text: str) -> Any:
+    """Return what a JSON text holds; of one with a document on each line, a list of them."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        if not error.msg.startswith("Extra data"):
+            raise
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
+
+
 _GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon", "GeometryCollection")
 _TYPES = ("FeatureCollection", "Feature", *_GEOMETRIES)
 _NO_FEATURE = "no feature of GeoJSON"
@@ -129,13 +137,22 @@ def _features_in(content: Any) -> Iterator[Any]:
         found = waiting.pop()
         if isinstance(found, list):
             waiting += found[::-1]
-        elif isinstance(found, dict) and isinstance(found.get("features"), list):
-            waiting.append(found["features"])
+        elif (members := _members(found)) is not None:
+            waiting.append(members)
         elif isinstance(found, dict):
             yield found
             waiting += (_list_of(part.get("childObjects")) for part in (found, _dict_of(found.get("properties"))))
         else:
             yield found
+
+
+def _members(content: Any) -> list | None:
+    """Return what a collection holds, which some programs write by another name, or by the features' names."""
+    content = _dict_of(content)
+    members = content.get("features", content.get("annotations"))
+    if isinstance(members, dict):
+        return [*members.values()]
+    return members if isinstance(members, list) else None
 
 
 def _list_of(value: Any) -> list:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import InputError
+from ..io.tables import find_files, read_rows
 from ..slide_io.formats import SLIDE_ENDINGS
 from ..slide_io.multi_file import is_dicom, parts_of_slides
 from ..slide_io.scale import PLAUSIBLE_MPP
@@ -128,8 +128,8 @@ def read_list(table: Path) -> tuple[list[Input], list[str]]:
     Parameters
     ----------
     table : Path
-        CSV with a header; the column ``path`` must be there, its paths are relative to the table's folder. Columns
-        ``name``, ``mpp``, ``labels`` and ``model`` may be there or empty.
+        With a header, in any form that `io.tables.read_rows` understands; the column ``path`` must be there, its paths
+        are relative to the table's folder. Columns ``name``, ``mpp``, ``labels`` and ``model`` may be there or empty.
 
     Returns
     -------
@@ -143,21 +143,15 @@ def read_list(table: Path) -> tuple[list[Input], list[str]]:
     InputError
         If it is no such table, or has no rows.
     """
-    try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            header = [name.strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = header
-            rows = [(reader.line_num, row) for row in reader if any(map(_text, row.values()))]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{table}: cannot be read ({error}); expected a CSV of slides, with a column path") from error
+    (_, names), *rows = read_rows(table) or [(1, [])]
+    header = [name.lower() if name.lower() in COLUMNS else name for name in names]
     if "path" not in header:
         raise InputError(f"{table}: no column 'path'; its columns are {', '.join(header) or 'none'}")
     if not rows:
         raise InputError(f"{table}: no rows below the header; expected one for each slide")
     inputs, problems, lines = [], [], {}
     for line, row in rows:
-        item = _input_of(Path(table).parent, row)
+        item = _input_of(Path(table).parent, header, row)
         if not item.problem and item.name in lines:
             clash = f"the name {item.name!r} is on line {lines[item.name]} already; give one of them another name"
             item = replace(item, problem=clash)
@@ -169,18 +163,17 @@ def read_list(table: Path) -> tuple[list[Input], list[str]]:
     return inputs, problems
 
 
-def _text(cell: object) -> str:
-    return cell.strip() if isinstance(cell, str) else ""
-
-
-def _input_of(folder: Path, row: Mapping[str, str]) -> Input:
+def _input_of(folder: Path, header: list[str], row: list[str]) -> Input:
     """Return what a row says, with its problem, if there is one."""
-    if None in row or None in row.values():
+    if len(row) != len(header):
         return Input(folder, "", problem="more or fewer cells than the header has columns")
-    cells = {column: _text(row.get(column)) for column in COLUMNS}
-    path, mpp = (folder / cells["path"]).absolute(), None
+    columns = dict(zip(header, row, strict=True))
+    cells = {column: columns.get(column, "") for column in COLUMNS}
+    path, mpp = _as_on_disk((folder / cells["path"]).absolute()), None
     name = cells["name"] or path.name
     problem = problem_of(path) if cells["path"] else "no path"
+    if not problem and path.is_dir():
+        problem = f"{path}: a folder; expected a slide or an image, each on a line of its own"
     if not problem and (Path(name).name != name or name in (".", "..")):
         problem = f"the name {name!r} is not that of a folder"
     if cells["mpp"] and not problem:
@@ -190,13 +183,31 @@ def _input_of(folder: Path, row: Mapping[str, str]) -> Input:
                 f"mpp is {cells['mpp']!r}; expected microns per pixel, {PLAUSIBLE_MPP[0]:g} to {PLAUSIBLE_MPP[1]:g}, "
                 "such as 0.25 for a 40x objective"
             )
-    others = {column: cell for column, cell in row.items() if column not in COLUMNS}
+    others = {column: cell for column, cell in columns.items() if column not in COLUMNS}
     return Input(path, name, mpp, cells["labels"] or None, cells["model"] or None, others, problem)
+
+
+def _as_on_disk(path: Path) -> Path:
+    """Return a path in the disk's own spelling of accents, case and separators; what is not there, as it is."""
+    if os.path.lexists(path):
+        return path
+    found = Path(path.anchor)
+    for part in Path(str(path).replace("\\", "/")).parts[1:]:
+        near = find_files([part], _entries(found)).get(part) if not os.path.lexists(found / part) else None
+        found = near if near and near.suffix.lower() == Path(part).suffix.lower() else found / part
+    return found if os.path.lexists(found) else path
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return [*folder.iterdir()]
+    except (OSError, ValueError):
+        return []
 
 
 def _number(text: str) -> float:
     try:
-        return float(text)
+        return float(text.replace(",", "."))
     except ValueError:
         return float("nan")
 

@@ -40,7 +40,7 @@ def check_recipe(out: Path, recipe: dict[str, Any]) -> list[str]:
         notes.append(f"{path}: cannot be read; training begins anew")
         forget(out)
     elif changed := difference(before, recipe):
-        raise InputError(f"{out}: holds a training with {changed}; give the same options to go on, or another --out")
+        raise InputError(f"{out}: holds a training with {changed}; give the same options to go on, or another `out`")
     write_bytes(path, json.dumps(recipe, indent=1).encode())
     return notes
 

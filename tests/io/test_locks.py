@@ -143,7 +143,7 @@ def test_a_file_system_without_hard_links_will_do(tmp_path, monkeypatch, number)
 
 def test_a_name_in_a_folder_is_held_and_others_are_free(tmp_path):
     with locked_name(tmp_path, "m"):
-        held = rf"^{tmp_path / 'm'}: another run .* is working there; wait for its end, or choose another --name$"
+        held = rf"^{tmp_path / 'm'}: another run .* is working there; wait for its end, or choose another `name`$"
         with pytest.raises(LockedError, match=held), locked_name(tmp_path, "m"):
             pass
         with locked_name(tmp_path, "n"), locked(tmp_path):

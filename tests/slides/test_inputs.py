@@ -1,3 +1,5 @@
+import unicodedata
+
 import numpy as np
 import pytest
 import tifffile
@@ -227,7 +229,34 @@ def test_a_table_that_cannot_be_read_is_named(tmp_path, write):
     with pytest.raises(InputError, match=r"none\.csv: cannot be read"):
         read_list(tmp_path / "none.csv")
     with pytest.raises(InputError, match=r"list\.csv: cannot be read"):
-        read_list(write("path\nä.png\n", "latin-1"))
+        read_list(write("path\n\0\n\0\0\n"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Path;mpp;patient\nin\\fäll.tif;0,5;P1\n",
+        "path\tMPP\tpatient\tlabels\r\nIN/FÄLL.tif\t0.5\tP1\t\r\n",
+        "sep=;\npath;patient;mpp\n./in/fäll.TIF; P1;0.5\n",
+    ],
+)
+def test_lists_as_people_have_them(write, tmp_path, text, encoding):
+    file = tmp_path / "in" / unicodedata.normalize("NFD", "fäll.tif")
+    touch(tmp_path, file)
+    inputs, problems = read_list(write(text, encoding))
+    assert problems == []
+    assert inputs == [Input(file, file.name, 0.5, columns={"patient": "P1"})]
+
+
+def test_a_list_names_files_by_their_endings_and_no_folders(write, tmp_path):
+    touch(tmp_path, "in/a.tif")
+    inputs, problems = read_list(write("path\nin/a.png\nin\n"))
+    assert inputs == []
+    assert [problem.partition(f"{tmp_path / 'in'}")[2].partition(";")[0] for problem in problems] == [
+        "/a.png: no such file",
+        ": a folder",
+    ]
 
 
 def test_shards_are_a_partition():
