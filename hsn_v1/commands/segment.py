@@ -69,7 +69,7 @@ def _run(arguments: argparse.Namespace) -> int:
     options = _options(arguments)
     inputs = _inputs(arguments, options)
     if arguments.check:
-        print(f"{len(inputs)} inputs; nothing is wrong with the list")
+        print(f"{len(inputs)} input{'s' * (len(inputs) != 1)}; nothing is wrong with the list")
         return 0
     if not inputs:
         print(f"no inputs in shard {arguments.shard}: nothing to do")
@@ -143,7 +143,7 @@ def _inputs(arguments: argparse.Namespace, options: RunOptions) -> list[Input]:
     for line in lines:
         print(f"problem: {line}", file=sys.stderr)
     if lines:
-        raise InputError(f"{arguments.list}: {len(lines)} problems; nothing was started")
+        raise InputError(f"{arguments.list}: {len(lines)} problem{'s' * (len(lines) != 1)}; nothing was started")
     tell(notes)
     if not arguments.shard:
         return inputs
