@@ -17,7 +17,10 @@ from sklearn.datasets import load_sample_images
 from hsn_v1.class_file import parse_taxonomy
 from hsn_v1.errors import InputError
 from hsn_v1.gradcam import closed_form_weights, gradient_weights
+from hsn_v1.hsn_v1 import segment_image
+from hsn_v1.io.images import read_image
 from hsn_v1.io.models import load_histonet, save_histonet
+from hsn_v1.io.writing import write_picture
 from hsn_v1.training import efficientnet_lite0
 from hsn_v1.training.efficientnet_lite0 import MEAN, STD, build_encoder, parse_weights, read_weights
 from hsn_v1.training.linear_probe import LinearLayer, with_linear_layer
@@ -70,6 +73,33 @@ def test_a_classifier_of_it_is_saved_read_and_localises_by_the_closed_form(keras
     assert loaded.closed_form and loaded.labels == parse_taxonomy(text, "m") and cams.shape == (2, 2, 4, 4)
     np.testing.assert_allclose(scores, model.predict_on_batch((tiles - MEAN) / STD), rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(np.log(scores / (1 - scores)), cams.sum(axis=(2, 3)), rtol=1e-2, atol=1e-2)
+
+
+@needs_package
+@pytest.mark.slow
+def test_from_patches_with_context_to_masks(command, tmp_path):
+    """Three commands: patches of which the margin is seen and not labelled, a classifier, and masks."""
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        image = rng.integers(100, 140, (160, 160, 3))
+        image[:, 80:] = image[:, 80:] // 2 + 10 * rng.integers(0, 8, (160, 80, 1))
+        mask = np.zeros((160, 160, 3), np.uint8)
+        mask[:, 80:] = 255
+        write_picture(tmp_path / "img" / f"{number}.png", image.astype(np.uint8))
+        write_picture(tmp_path / "gt" / f"{number}.png", mask)
+    classes = ("--classes", "smooth=#000000", "rough=#ffffff")
+    cut = ("--images", tmp_path / "img", "--truth", tmp_path / "gt", "--size", 32, "--context", 16, "--share", 0.2)
+    status, _, errors = command("patches", *cut, *classes, "--mpp", 1, "--out", tmp_path / "cut", "--quiet")
+    assert status == 0, errors
+    model = ("--network", "efficientnet-lite0", "--name", "m", "--root", tmp_path, "--background", "none", "--mpp", 1)
+    status, said, errors = command("train", "--images", tmp_path / "cut", *classes, *model, "--quiet")
+    assert status == 0 and "mean AUC 1.0000" in said, errors
+    taxonomy = parse_taxonomy((tmp_path / "data" / "m.toml").read_text(), "m")
+    assert taxonomy.views.window == 48 and taxonomy.mean == MEAN
+    classifier = load_histonet(tmp_path / "data", "m")
+    image, _ = read_image(tmp_path / "img" / "0.png")
+    masks = segment_image(image, classifier, taxonomy.label_sets.values(), {})["tissue"].masks["Adjust"]
+    assert (masks[:, :64] == 0).mean() > 0.9 and (masks[:, 96:] == 1).mean() > 0.9
 
 
 def test_another_file_is_refused(tmp_path):
