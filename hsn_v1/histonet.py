@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -126,6 +126,10 @@ class HistoNet:
             digest.update(self.window_thresholds.tobytes())
         digest.update(repr((self.labels, self.precision)).encode())
         return digest.hexdigest()
+
+    def with_views(self, **changes: Any) -> HistoNet:
+        """Return this classifier with other views; `changes` are those of `views.Views`, but for its window."""
+        return replace(self, labels=replace(self.labels, views=replace(self.labels.views, **changes)))
 
     def __call__(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Score tiles, and weigh their activations into a coarse CAM per class, averaged over all views.

@@ -1,5 +1,6 @@
 """Views: a classifier that looks at a tile in several ways, and at the windows in it."""
 
+import argparse
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +10,11 @@ from helpers import TILE, randomise
 from hsn_v1.adp import ADP
 from hsn_v1.class_file import parse_taxonomy
 from hsn_v1.classify import classify
+from hsn_v1.commands.common import add_views, view_options, views_of
 from hsn_v1.errors import InputError
 from hsn_v1.gradcam import grad_cams, window_cams
 from hsn_v1.histonet import HistoNet
+from hsn_v1.slides.grid import SlideGrid
 from hsn_v1.training.new_class_file import VIEWS, class_file
 from hsn_v1.views import Views
 
@@ -131,3 +134,23 @@ def test_tiles_lie_a_stride_apart(keras, model):
     for views, number in ((Views(), 4), (Views(8), 25)):
         ((_, _, tiles),) = classify([(None, image)], looking(model, views))
         assert len(tiles.scores) == number
+
+
+def test_options_replace_the_views_of_the_file(keras, model):
+    parser = argparse.ArgumentParser()
+    add_views(parser)
+    given = ["--no-flips", "--stride", "8", "--scales", "0.5", "1"]
+    arguments = parser.parse_args(given)
+    assert view_options(arguments) == ["--no-flips", "--stride", "8", "--scales", "0.5", "1.0"]
+    classifier = looking(model, Views(None, True, (1.0,), 8)).with_views(**views_of(arguments))
+    assert classifier.labels.views == Views(8, False, (0.5, 1.0), 8)
+    assert views_of(parser.parse_args([])) == {} and view_options(parser.parse_args([])) == []
+    for wrong in (["--stride", "0"], ["--scales", "0"]):
+        with pytest.raises(InputError, match=f"{wrong[0]} 0"):
+            views_of(parser.parse_args(wrong))
+
+
+def test_tiles_of_a_slide_lie_a_stride_apart():
+    grid = SlideGrid(64, 64, tile=32, stride=8)
+    assert grid.step == 8 and grid.tiles == (5, 5)
+    assert SlideGrid(64, 64, tile=32, stride=99).step == 32 and SlideGrid(64, 64, tile=32).step == 24

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .common import note, tell
+from .common import add_views, note, tell, view_options, views_of
 
 if TYPE_CHECKING:
+    from ..histonet import HistoNet
     from ..labels import LabelSet, Taxonomy
     from ..sets.benchmarks import Benchmark, Part
 
@@ -49,6 +50,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--workers", type=int, help="worker processes (default: one for each core)")
     parser.add_argument("--force", action="store_true", help="do again what is done")
     parser.add_argument("--quiet", action="store_true", help="no progress")
+    add_views(parser)
     parser.set_defaults(run=_run)
 
 
@@ -201,7 +203,7 @@ def _model(job: _Job) -> tuple[Taxonomy, LabelSet]:
 def _tune(job: _Job) -> int:
     """Tune thresholds and CRF, on images of the validation part or, without one, of the training part."""
     from ..io.locks import locked_name
-    from ..io.models import load_histonet, model_file
+    from ..io.models import model_file
     from ..sets.benchmarks import link_or_copy
     from ..training.tuning import read_tuning_set, tune_thresholds, write_thresholds
 
@@ -215,7 +217,7 @@ def _tune(job: _Job) -> int:
     pairs, notes, failures = read_tuning_set(folder / "img", folder / "mask", label_set)
     status = tell(notes, failures)
     with locked_name(job.data, job.name):
-        thresholds, kept = tune_thresholds(pairs, load_histonet(job.data, job.name), label_set, labels.mpp / job.mpp)
+        thresholds, kept = tune_thresholds(pairs, _classifier(job), label_set, labels.mpp / job.mpp)
         write_thresholds(model_file(job.data, job.name, ".mat"), thresholds)
     print(
         "thresholds: " + ", ".join(f"{code} {value:.3f}" for code, value in zip(labels.codes, thresholds, strict=True))
@@ -223,7 +225,7 @@ def _tune(job: _Job) -> int:
     for code in kept:
         note(f"{code} is in all tiles to tune on, or in none, and keeps its threshold")
     options = ["--images", folder / "img", "--truth", folder / "mask", "--trials", job.arguments.trials]
-    options += ["--mpp", job.mpp, "--out", folder]
+    options += ["--mpp", job.mpp, "--out", folder, *view_options(job.arguments)]
     return max(status, _call("tune-crf", ["--model", job.name, *job.common, *options]))
 
 
@@ -237,10 +239,15 @@ def tuning_pairs(part: Part, count: int) -> list[tuple[Path, Path]]:
     return [(path, find_mask(part.truth, path.name)) for path in chosen]
 
 
+def _classifier(job: _Job) -> HistoNet:
+    from ..io.models import load_histonet
+
+    return load_histonet(job.data, job.name).with_views(**views_of(job.arguments))
+
+
 def _segment(job: _Job) -> int:
     from dataclasses import replace
 
-    from ..io.models import load_histonet
     from ..parallel import SMALL_IMAGES, available_cores, start_workers
     from ..progress import progress_bar
     from ..sets.run import run, warm_up
@@ -263,7 +270,7 @@ def _segment(job: _Job) -> int:
     settings = with_crfs(settings, job.data, job.name)
     start_workers(settings.workers, warm_up, SMALL_IMAGES)
     with progress_bar(len(settings.images), job.arguments.quiet) as advance:
-        report = run(replace(settings, model=job.name), load_histonet(job.data, job.name), advance)
+        report = run(replace(settings, model=job.name), _classifier(job), advance)
     print(f"{len(report.files)} images segmented; results in {settings.out / PAGE}")
     return tell(report.notes, report.failures.values())
 

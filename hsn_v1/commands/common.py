@@ -250,3 +250,39 @@ def default_model(root: Path, labels: str | None) -> str:
         return OFFICIAL_MODEL
     note(f"{root / 'data'} has no {OFFICIAL_MODEL}: {PHANTOM_CAVEAT} (see the README)")
     return PHANTOM_GLAND_MODEL if labels == "glas" else PHANTOM_MODEL
+
+
+# --- Views -----------------------------------------------------------------------------------------------------------
+
+
+def add_views(parser: argparse.ArgumentParser) -> None:
+    """Add the options on how often a classifier looks at each place."""
+    group = parser.add_argument_group("views, instead of those of the classifier's file of classes")
+    group.add_argument(
+        "--stride", type=int, metavar="PX", help="px from one tile to the next, at the classifier's scale"
+    )
+    group.add_argument(
+        "--flips",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="see each tile in 8 turns and mirror images",
+    )
+    group.add_argument("--scales", type=float, nargs="+", metavar="FACTOR", help="see each tile at several scales")
+
+
+def views_of(arguments: argparse.Namespace) -> dict[str, object]:
+    """Return the views that the options name, for `HistoNet.with_views`, or raise InputError."""
+    if arguments.stride is not None and arguments.stride < 1:
+        raise InputError(f"--stride {arguments.stride}: expected a positive number of px")
+    if not all(0.2 < scale < 8 for scale in arguments.scales or ()):
+        raise InputError(f"--scales {' '.join(map(str, arguments.scales))}: expected factors above 0.2, below 8")
+    scales = tuple(arguments.scales) if arguments.scales else None
+    views = {"stride": arguments.stride, "flips": arguments.flips, "scales": scales}
+    return {name: value for name, value in views.items() if value is not None}
+
+
+def view_options(arguments: argparse.Namespace) -> list[str]:
+    """Return the options of `add_views` that were given, to be passed on."""
+    options = [] if arguments.flips is None else ["--flips" if arguments.flips else "--no-flips"]
+    options += [] if arguments.stride is None else ["--stride", str(arguments.stride)]
+    return options + (["--scales", *map(str, arguments.scales)] if arguments.scales else [])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from . import pseudo_masks
-from .common import OFFICIAL_MODEL, add_precision, default_model, note, tell, usable_precision
+from .common import OFFICIAL_MODEL, add_precision, add_views, default_model, note, tell, usable_precision, views_of
 
 if TYPE_CHECKING:
     from ..slides.inputs import Input
@@ -56,6 +56,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--leave-out-pen", action="store_true", help="take pen marks for glass (default: name them)")
     parser.add_argument("--self-contained", action="store_true", help="make the page one file that can be mailed")
     add_precision(parser)
+    add_views(parser)
     parser.add_argument("--force", action="store_true", help="begin anew where results are")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     pseudo_masks.add_options(parser)
@@ -121,6 +122,7 @@ def _options(arguments: argparse.Namespace) -> RunOptions:
         maps=arguments.maps,
         leave_out_pen=arguments.leave_out_pen,
         precision=usable_precision(arguments.precision),
+        views=tuple(views_of(arguments).items()),
         workers=arguments.workers or (1 if arguments.dask else available_cores()),
         force=arguments.force,
         patience=PATIENCE if arguments.shard else 0,  # a batch system begins a job again where it likes

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .common import note, tell
+from .common import add_views, note, tell, views_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +32,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the settings (default: 0)")
     parser.add_argument("--out", type=Path, help="folder of the tables of all trials (default: ROOT/out/NAME)")
     parser.add_argument("--quiet", action="store_true", help="no progress")
+    add_views(parser)
     parser.set_defaults(run=_run)
 
 
@@ -55,6 +56,7 @@ def _tune(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
     from ..training.tuning import adjusted, search, without_crf, write_results
 
     histonet = load_histonet(find_model(arguments.root, arguments.model), arguments.model)
+    histonet = histonet.with_views(**views_of(arguments))
     for label_set, pairs, mpp in _tuning_sets(arguments, histonet.labels):
         tuning = adjusted(pairs, histonet, label_set, histonet.mpp / (mpp or histonet.mpp))
         tried = search(tuning, arguments.trials, arguments.seed, arguments.quiet)

@@ -26,17 +26,20 @@ class SlideGrid:
         Side of a tile, in px.
     block : int
         Longest side of a block, the part of a window that is kept, in px.
+    stride : int, optional
+        Distance of neighbouring tiles, in px; if left out, they overlap by a quarter.
     """
 
     height: int
     width: int
     tile: int = TILE
     block: int = 768
+    stride: int | None = None
 
     @property
     def step(self) -> int:
         """Distance of neighbouring tiles, in px."""
-        return self.tile - int(self.tile * OVERLAP)
+        return min(self.stride or self.tile - int(self.tile * OVERLAP), self.tile)
 
     @property
     def frame(self) -> Window:

@@ -117,7 +117,7 @@ class Plan:
 def plan_for(slide: Slide, classifier: Classifier, method: Method) -> Plan:
     """Decide how a slide or image is segmented: by size and scale alone, so that no format makes a difference."""
     height, width = slide.size(classifier.mpp)
-    tiles = math.prod(SlideGrid(height, width, classifier.tile).tiles)
+    tiles = math.prod(SlideGrid(height, width, classifier.tile, stride=classifier.labels.views.stride).tiles)
     as_demos = tiles <= FEW_TILES and slide.mpp >= FINEST * classifier.mpp
     maps = method.maps if method.maps != "auto" else "gradcam" if as_demos else "adjusted"
     whole = maps == "gradcam" and slide.height * slide.width <= OWN_SCALE_PIXELS

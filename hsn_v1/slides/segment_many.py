@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import InputError
 from ..io import locks
@@ -69,6 +69,8 @@ class RunOptions:
         Begin anew, and replace results that are there.
     patience : float
         Seconds to wait for a slide that another run holds; see `once_free`.
+    views : tuple of (str, value)
+        Views that are not as the classifier's file says; see `HistoNet.with_views`.
     """
 
     root: Path
@@ -85,6 +87,7 @@ class RunOptions:
     workers: int = 1
     force: bool = False
     patience: float = 0.0
+    views: tuple[tuple[str, Any], ...] = ()
 
     def kind_of(self, item: Input) -> tuple[str, str | None]:
         """Return the classifier and the label set of an input."""
@@ -99,7 +102,7 @@ class RunOptions:
     def task(self, item: Input, progress: Progress = no_progress) -> SlideTask:
         """Return an input's task; its classifier is loaded once in a process."""
         model, labels = self.kind_of(item)
-        classifier = classifier_of(self.root, model, self.precision, self.workers)
+        classifier = classifier_of(self.root, model, self.precision, self.workers, self.views)
         method, _ = self.method(classifier.labels, model, labels)
         mpp = item.mpp or self.mpp
         task = SlideTask(item.path, classifier, method, self.out, item.name, mpp, self.override, self.workers)
@@ -107,9 +110,11 @@ class RunOptions:
 
 
 @lru_cache(maxsize=2)
-def classifier_of(root: Path, model: str, precision: str, threads: int) -> Classifier:
+def classifier_of(
+    root: Path, model: str, precision: str, threads: int, views: tuple[tuple[str, Any], ...] = ()
+) -> Classifier:
     """Return a classifier, loaded once in a process."""
-    return load_histonet(find_model(root, model), model, threads, precision)
+    return load_histonet(find_model(root, model), model, threads, precision).with_views(**dict(views))
 
 
 def check_methods(options: RunOptions, inputs: Sequence[Input]) -> tuple[dict[str, str], list[str]]:

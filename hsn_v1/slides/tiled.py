@@ -65,7 +65,7 @@ def segment_by_tiles(slide: Slide, task: SlideTask, plan: Plan, tissue_map: Tiss
         Only tiles with tissue are classified; what else is blank is painted white.
     """
     classifier, method = task.classifier, task.method
-    grid = SlideGrid(*slide.size(classifier.mpp), classifier.tile)
+    grid = SlideGrid(*slide.size(classifier.mpp), classifier.tile, stride=classifier.labels.views.stride)
     job = SlideJob(
         grid=grid,
         tissue=tiles_with_tissue(grid, tissue_map.tissue),

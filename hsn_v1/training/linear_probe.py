@@ -64,12 +64,13 @@ def pooled_features(
     -------
     ndarray of shape (N, K'), float32
     """
-    margin = round(context * encoder.output_shape[1] / encoder.input_shape[1])
-    inside = slice(margin, encoder.output_shape[1] - margin)
+    side, cells = encoder.input_shape[1], encoder.output_shape[1]
+    ends = np.linspace(0, side, cells + 1).clip(context, side - context)
+    shares = np.diff(ends) / (side - 2 * context)  # of each position in the mean: those at the margin count in part
     steps = (images[start : start + batch] for start in range(0, len(images), batch))
     tiles = (resized_tiles(normalise(step.astype(np.float32), labels), encoder.input_shape[1]) for step in steps)
     activations = map(encoder.predict_on_batch, tiles)
-    return np.concatenate([maps[:, inside, inside].mean(axis=(1, 2)) for maps in activations])
+    return np.concatenate([np.einsum("nhwk,h,w->nk", maps, shares, shares, optimize=True) for maps in activations])
 
 
 def fit_linear_layer(train: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray]) -> LinearLayer:

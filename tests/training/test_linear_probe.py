@@ -45,6 +45,8 @@ def test_the_margin_is_not_averaged_over(keras, encoder):
     patch = np.full((1, TILE, TILE, 3), 200, np.uint8)
     patch[:, 8:-8, 8:-8] = 150
     np.testing.assert_allclose(pooled_features(encoder, patch, LABELS, context=8), [[1, 1, 1]], rtol=1e-5)
+    in_part = 1 + (1 - 16**2 / 20**2)  # half of the positions around it count
+    np.testing.assert_allclose(pooled_features(encoder, patch, LABELS, context=6), [[in_part] * 3], rtol=1e-5)
     whole = 1 + (1 - 0.25)  # a quarter is inside
     np.testing.assert_allclose(pooled_features(encoder, patch, LABELS), [[whole] * 3], rtol=1e-5)
 
