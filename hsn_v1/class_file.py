@@ -11,7 +11,7 @@ from typing import Any
 
 from .errors import InputError
 from .file_names import file_name
-from .labels import ADJUSTMENTS, BACKGROUND_RULES, MOST_CLASSES, VARIANTS, Colour, LabelSet, Taxonomy, Variant
+from .labels import ADJUSTMENTS, BACKGROUND_RULES, MOST_CLASSES, VARIANTS, Colour, LabelSet, Stain, Taxonomy, Variant
 from .views import Views
 
 #: Files of classes that come with the package, which others may extend.
@@ -50,8 +50,13 @@ def parse_taxonomy(text: str, source: str) -> Taxonomy:
         groups[name] = tuple(label_sets[each] for each in group_table.codes(name, label_sets, "label set"))
     mean, std = top.numbers("mean", -math.inf), top.numbers("std", 0)
     caveat, views = top.text("caveat", ""), _views(top.table("views", required=False))
-    top.nothing_else("mpp", "mean", "std", "caveat", "variant", "views", "outputs", "names", "label_sets", "groups")
-    return Taxonomy(top.number("mpp", 0), mean, std, outputs, parents, label_sets, groups, caveat, variant, views)
+    stain = _stain(top.table("stain")) if "stain" in top.content else None
+    top.nothing_else(
+        "mpp", "mean", "std", "caveat", "variant", "views", "stain", "outputs", "names", "label_sets", "groups"
+    )
+    return Taxonomy(
+        top.number("mpp", 0), mean, std, outputs, parents, label_sets, groups, caveat, variant, views, stain
+    )
 
 
 def _extended(content: dict[str, Any], source: str) -> dict[str, Any]:
@@ -70,6 +75,14 @@ def _extended(content: dict[str, Any], source: str) -> dict[str, Any]:
             for key, value in label_sets.items()
         }
     return below | content
+
+
+def _stain(table: _Table) -> Stain:
+    """Return the colours that images are brought to."""
+    more = "three for L*, a* and b* of CIELAB"
+    stain = Stain(table.numbers("mean", -math.inf, (3,), more), table.numbers("std", 0, (3,), more))
+    table.nothing_else("mean", "std")
+    return stain
 
 
 def _views(table: _Table) -> Views:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .labels import LabelSet, Taxonomy
+from .stain import normalise_stain, stain_statistics
 from .tiles import TileGrid
 
 
@@ -123,7 +124,8 @@ def classify(
     for key, image in images:
         grid = TileGrid(*image.shape[:2], downsample, classifier.tile, classifier.labels.views.stride)
         waiting.append((key, image, grid))
-        crops.extend(grid.crop(image))
+        stain = classifier.labels.stain
+        crops.extend(grid.crop(normalise_stain(image, stain_statistics(image), stain) if stain else image))
         while len(crops) >= batch_size:
             yield from run()
     while crops:

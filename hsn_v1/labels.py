@@ -53,6 +53,20 @@ class Variant:
     file_iterations: bool = False
 
 
+@dataclass(frozen=True)
+class Stain:
+    """Colours that a classifier knows tissue in, to which images are brought (see `stain`).
+
+    Attributes
+    ----------
+    mean, std : tuple of three floats
+        Of L*, a* and b* of CIELAB, over tissue.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
 VARIANTS = {
     "iccv2019": Variant(),
     "ijcv2020": Variant("paper", True, True, clips_unscored=False, lends_adjusted=False, file_iterations=True),
@@ -185,6 +199,8 @@ class Taxonomy:
         Form of the method that the classifier is used in; each label set has its own adjustment.
     views : Views
         How often each place is looked at.
+    stain : Stain or None
+        Colours that images are brought to before they are classified.
     """
 
     mpp: float
@@ -197,6 +213,7 @@ class Taxonomy:
     caveat: str = ""
     variant: Variant = Variant()
     views: Views = ONCE
+    stain: Stain | None = None
 
     @cached_property
     def codes(self) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from ..adjust import BACKGROUND_REACH
 from ..densecrf import CRF
 from ..errors import InputError
 from ..io.reading import open_regular
-from ..labels import LabelSet
+from ..labels import LabelSet, Stain
 from ..tiles import Window
 from .grid import SlideGrid
 
@@ -71,6 +71,10 @@ class SlideJob:
         Which maps are averaged where tiles overlap: adjusted ones, as in the paper, or Grad-CAMs.
     glass : float
         Brightness from which on what `blank_file` says is blank; see `tissue.paint_blank`.
+    stain : Stain or None
+        Colours that tiles are brought to before they are classified.
+    stain_statistics : ndarray of shape (2, 3), optional
+        Those of the slide's tissue; see `stain.stain_statistics`.
     """
 
     grid: SlideGrid
@@ -83,6 +87,8 @@ class SlideJob:
     folder: Path
     maps: str = "adjusted"
     glass: float = 255.0
+    stain: Stain | None = None
+    stain_statistics: np.ndarray | None = None
 
     @cached_property
     def order(self) -> np.ndarray:

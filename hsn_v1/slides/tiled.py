@@ -14,6 +14,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache, lru_cache, partial
 from itertools import chain
 from multiprocessing import current_process
@@ -32,6 +33,7 @@ from ..io.writing import write_bytes, write_picture
 from ..labels import LabelSet
 from ..parallel import classifier_threads, outside_garbage_collection, side_by_side, worker_pool
 from ..progress import Progress, no_progress
+from ..stain import normalise_stain, stain_statistics
 from ..tiles import TileGrid, Window
 from .grid import SlideGrid
 from .job import LabelMaps, SlideJob, label_reader, no_tissue, read_batch
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from ..slide_io.slide import Slide
     from .plan import Plan, SlideTask
     from .tissue import TissueMap
+
+STAIN_TILES = 16  #: of a slide, in which its stain is measured
 
 
 def warm_up(crf: bool) -> None:
@@ -80,10 +84,18 @@ def segment_by_tiles(slide: Slide, task: SlideTask, plan: Plan, tissue_map: Tiss
     )
     if tissue_map.blank.any():
         write_picture(job.blank_file, tissue_map.blank)
+    if classifier.labels.stain and len(job.tissue):
+        job = replace(job, stain=classifier.labels.stain, stain_statistics=slide_statistics(slide, job))
     describe_work(task.folder, {"windows": sum(map(job.has_tissue, range(math.prod(grid.blocks))))})
     segment_tiles(job, slide, classifier, task.workers, task.progress)
     readers = {label_set.name: label_reader(job, label_set) for label_set in method.label_sets}
     return LabelMaps(readers, classifier.mpp, len(job.tissue))
+
+
+def slide_statistics(slide: Slide, job: SlideJob) -> np.ndarray:
+    """Return the statistics of a slide's stain, of tiles spread evenly over its tissue; see `stain_statistics`."""
+    tiles = job.tissue[:: -(-len(job.tissue) // STAIN_TILES)].tolist()
+    return stain_statistics(np.concatenate([_read(slide, job, job.grid.tile_window(tile))[0] for tile in tiles]))
 
 
 def segment_tiles(
@@ -163,7 +175,10 @@ def read_ahead(
 
 
 def _read_batch(slide: Slide, job: SlideJob, number: int) -> np.ndarray:
-    return np.stack([_read(slide, job, job.grid.tile_window(tile))[0] for tile in job.batch(number).tolist()])
+    tiles = np.stack([_read(slide, job, job.grid.tile_window(tile))[0] for tile in job.batch(number).tolist()])
+    if job.stain is None:
+        return tiles
+    return np.stack([normalise_stain(tile, job.stain_statistics, job.stain) for tile in tiles])
 
 
 def _read(slide: Slide, job: SlideJob, window: Window) -> tuple[np.ndarray, np.ndarray]:
