@@ -145,7 +145,9 @@ def finish_image(
 def pseudo_mask(
     image: np.ndarray, tiles: ClassifiedTiles, label_set: LabelSet, crf: CRF, known: Collection[str]
 ) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
-    """Segment an image whose classes are known: these compete, whatever their scores, and no others.
+    """Segment an image whose classes are known: these compete, and no others.
+
+    Each competes in the tiles in which its score reaches the threshold, or in the one with its highest score.
 
     Background and other tissue compete in any case.
 
@@ -169,7 +171,7 @@ def pseudo_mask(
     allowed = label_set.indices(codes)
     outputs = label_set.outputs(i for i in allowed if i in label_set.classified)
     thresholds = np.full(len(tiles.thresholds), np.inf)
-    thresholds[outputs] = -np.inf
+    thresholds[outputs] = np.minimum(tiles.thresholds, tiles.scores.max(axis=0))[outputs]
     present = replace(tiles, thresholds=thresholds)
     ((_, cams, maps),) = localise_and_adjust(image, present, [replace(label_set, always_present=())])
     maps[[i for i in range(len(label_set)) if i not in allowed]] = 0

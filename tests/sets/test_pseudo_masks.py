@@ -44,6 +44,17 @@ def test_a_known_class_competes_whatever_its_score():
     assert {0, 1} <= set(np.unique(mask))
 
 
+def test_a_known_class_competes_where_its_score_reaches_the_threshold():
+    scores = np.zeros((2, 51))
+    scores[:, GLAS.outputs_of["G.O"]] = 0.9, 0.2
+    tiles = ClassifiedTiles(TileGrid(32, 64, 1, 32), scores, np.full(51, 0.5), np.ones((2, 51, 4, 4), np.float32))
+    image = np.full((32, 64, 3), 90, np.uint8)
+    for threshold, expected in ((0.5, [1, 0]), (0.1, [1, 1]), (0.95, [1, 0])):  # never nowhere
+        lowered = replace(tiles, thresholds=np.full(51, threshold))
+        maps = pseudo_mask(image, lowered, GLAS, WEAK, ["G.O"])[1]["gradcam"][GLAS.codes.index("G.O")]
+        assert [bool(part.any()) for part in (maps[:, :32], maps[:, 32:])] == [bool(each) for each in expected]
+
+
 def test_a_class_that_is_always_present_is_not_where_the_labels_lack_it():
     tiles = ClassifiedTiles(TileGrid(32, 32, 1, 32), np.ones((1, 51)), np.zeros(51), np.ones((1, 51, 4, 4), np.float32))
     image = np.full((32, 32, 3), 90, np.uint8)
