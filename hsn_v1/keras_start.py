@@ -64,15 +64,22 @@ def _check_machine() -> None:
     """Raise InputError where TensorFlow would end the process without a word."""
     if sys.platform == "linux" and not Path("/proc/self").exists():
         raise InputError("TensorFlow needs /proc, which is not there: mount it")
+    if narrow := narrow_memory():
+        raise InputError(narrow)
+
+
+def narrow_memory(least: int = ADDRESS_SPACE) -> str:
+    """Return a line on a limit of this process's address space below so many bytes, or nothing."""
     with contextlib.suppress(ImportError):  # Windows has no such limits
         import resource
 
         limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-        if 0 <= limit < ADDRESS_SPACE:
-            raise InputError(
+        if 0 <= limit < least:
+            return (
                 f"TensorFlow takes about {ADDRESS_SPACE / 1e9:.0f} GB of address space, and this process may have "
                 f"{limit / 1e9:.1f} GB: raise the limit (ulimit -v)"
             )
+    return ""
 
 
 @contextlib.contextmanager

@@ -16,8 +16,12 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import InputError, Notice
+from ..keras_start import narrow_memory
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+#: Bytes of address space below which NumPy's own libraries may wait for ever.
+LEAST_ADDRESS_SPACE = 1_000_000_000
 
 #: Folder of the phantom images that come with the repository (not with the installed package).
 REPOSITORY = Path(__file__).parents[2]
@@ -95,7 +99,7 @@ def exit_status(command: Callable[[], int]) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("default", Notice)
             warnings.showwarning = partial(_show_warning, warnings.showwarning)
-            _check_working_folder()
+            _check_process()
             status = command()
     except BaseException as error:
         status = _status_of(error, signals)
@@ -117,6 +121,10 @@ def _status_of(error: BaseException, signals: list[int]) -> int:
     elif isinstance(error, OSError) and error.filename:
         advice = "; make room there, and run the same command again" if error.errno in NO_ROOM else ""
         _say("error", f"{error.filename}: {error.strerror}{advice}")
+    elif isinstance(error, (ImportError, MemoryError, OSError)) and (narrow := narrow_memory()):
+        _say("error", narrow)
+    elif isinstance(error, SystemExit) and not error.code:  # --help and --version
+        return 0
     else:
         raise error
     return 2
@@ -159,7 +167,9 @@ def _stop() -> None:
         parallel.stop_workers()
 
 
-def _check_working_folder() -> None:
+def _check_process() -> None:
+    if narrow := narrow_memory(LEAST_ADDRESS_SPACE):
+        raise InputError(narrow)
     try:
         os.getcwd()
     except FileNotFoundError:

@@ -113,7 +113,14 @@ def create_pairwise_gaussian(sdims: Sequence[float], shape: Sequence[int]) -> np
     -------
     ndarray of shape (D, N), float32
         Coordinates, axis 0 first, in standard deviations.
+
+    Raises
+    ------
+    ValueError
+        If there are more or fewer deviations than axes.
     """
+    if len(sdims) != len(shape):
+        raise ValueError(f"sdims has {len(sdims)} numbers, for {len(shape)} axes (of channels, chdim is the axis)")
     grid = np.indices(tuple(shape), np.float32)
     for coordinates, deviation in zip(grid, sdims, strict=True):
         coordinates /= deviation

@@ -170,7 +170,9 @@ def _requested(
         if reply.get("number") != number:  # or it answers what nobody waited for
             _end(process)
             if late or process.returncode == -getattr(signal, "SIGXCPU", 0):
-                raise InputError(f"{path}: could not be read in {seconds:.0f} s; get the file again")
+                raise InputError(
+                    f"{path}: could not be read in {seconds:.0f} s; if the machine is not busy, get the file again"
+                )
             raise InputError(f"{path}: so damaged that its reader died; get the file again")
         if "error" in reply:
             raise InputError(reply["error"])

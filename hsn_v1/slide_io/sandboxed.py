@@ -30,7 +30,8 @@ def opened_in_sandbox(path: Path) -> Iterator[SlideFile]:
         the levels' ``region``.
     """
     if not path.is_file():
-        raise InputError(f"{path}: {'a folder, not a slide' if path.is_dir() else 'no such file'}")
+        other = "a folder, not a slide" if path.is_dir() else "a pipe or a device, not a file"
+        raise InputError(f"{path}: {other if path.exists() else 'no such file'}")
     with sandbox_for(path) as ask:
 
         def level(number: int, height: int, width: int) -> Level:

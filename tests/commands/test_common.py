@@ -204,6 +204,22 @@ def test_what_the_user_can_mend_is_one_line(capsys, error, line):
     assert out == "" and err.startswith(line) and err.count("\n") == 1
 
 
+@pytest.mark.parametrize("error", [ImportError("failed to map segment"), MemoryError(), OSError(12, "No memory")])
+def test_too_little_memory_is_one_line(monkeypatch, capsys, error):
+    monkeypatch.setattr(common, "narrow_memory", lambda: "raise the limit")
+    assert exit_status(raising(error)) == 2
+    assert capsys.readouterr().err == "error: raise the limit\n"
+    monkeypatch.setattr(common, "narrow_memory", lambda: "")
+    with pytest.raises(type(error)):
+        exit_status(raising(error))
+
+
+def test_help_ends_well_and_a_wrong_option_does_not():
+    assert exit_status(raising(SystemExit(0))) == 0
+    with pytest.raises(SystemExit, match="2"):
+        exit_status(raising(SystemExit(2)))
+
+
 def test_a_notice_of_a_library_module_is_a_note(capsys):
     def command():
         warnings.warn(Notice("a.png: odd"), stacklevel=1)

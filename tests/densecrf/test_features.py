@@ -68,6 +68,7 @@ def test_deviations_of_channels_count_as_in_pydensecrf(schan):
         (lambda: unary_from_labels([0, 2], 2, 0.5, zero_unsure=False), "labels go from 0 to 2"),
         (lambda: unary_from_labels([-1, 2], 2, 0.5), "labels go from -1 to 2"),
         (lambda: unary_from_softmax(np.ones((1, 2)), scale=0), "scale is 0"),
+        (lambda: create_pairwise_bilateral((1, 1), 1, np.ones((2, 2, 3))), "sdims has 2 numbers, for 3 axes"),
         (lambda: create_pairwise_bilateral((1, 1), (1, 2), np.ones((2, 2))), "schan has 2 numbers, for 1 channels"),
     ],
 )

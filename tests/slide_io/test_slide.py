@@ -1,7 +1,9 @@
 """Slides and images: the same pixels in whatever window, at whatever scale, from whatever file."""
 
 import contextlib
+import os
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -366,6 +368,7 @@ def test_what_is_no_slide_at_all(tmp_path):
     (tmp_path / "a.svs").write_text("no slide")
     (tmp_path / "a.tif").write_text("no image")
     for path, message in (
+        (Path(os.devnull), f"{os.devnull}: a pipe or a device, not a file"),
         (tmp_path / "a.svs", r"a\.svs: named as a slide, but holds none .*damaged"),
         (tmp_path / "a.tif", r"a\.tif: not a slide or image, or damaged"),
         (tmp_path, "a folder, not a slide"),
