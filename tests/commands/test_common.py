@@ -206,12 +206,18 @@ def test_what_the_user_can_mend_is_one_line(capsys, error, line):
 
 @pytest.mark.parametrize("error", [ImportError("failed to map segment"), MemoryError(), OSError(12, "No memory")])
 def test_too_little_memory_is_one_line(monkeypatch, capsys, error):
-    monkeypatch.setattr(common, "narrow_memory", lambda: "raise the limit")
+    monkeypatch.setattr(common, "narrow_memory", lambda least=0: "" if least else "raise the limit")
     assert exit_status(raising(error)) == 2
     assert capsys.readouterr().err == "error: raise the limit\n"
-    monkeypatch.setattr(common, "narrow_memory", lambda: "")
+    monkeypatch.setattr(common, "narrow_memory", lambda least=0: "")
     with pytest.raises(type(error)):
         exit_status(raising(error))
+
+
+def test_a_process_with_next_to_no_memory_does_not_begin(monkeypatch, capsys):
+    monkeypatch.setattr(common, "narrow_memory", lambda least=0: f"{least}")
+    assert exit_status(lambda: 0) == 2
+    assert capsys.readouterr().err == f"error: {common.LEAST_ADDRESS_SPACE}\n"
 
 
 def test_help_ends_well_and_a_wrong_option_does_not():
