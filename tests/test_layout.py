@@ -173,13 +173,13 @@ def test_every_file_that_is_not_python_is_installed():
             assert any(fnmatch.fnmatch(path.relative_to(package).as_posix(), pattern) for pattern in wanted), path
 
 
-def test_only_the_phantom_classifiers_are_installed():
+def test_only_the_classifiers_that_may_be_shipped_are_installed():
     patterns = PROJECT["tool"]["setuptools"]["package-data"]["hsn_v1.models"]
 
     def is_installed(name):
         return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
-    for model in (PHANTOM_MODEL, PHANTOM_GLAND_MODEL):
+    for model in (PHANTOM_MODEL, PHANTOM_GLAND_MODEL, "colon_glands"):
         files = sorted(path.name for path in (REPOSITORY / "data").glob(f"{model}[._]*"))
         assert {Path(file).suffix for file in files} >= {".json", ".h5", ".mat", ".toml", ".npy"}
         assert all(map(is_installed, files))

@@ -28,10 +28,10 @@ SHARE = 0.05  #: of a tile that a class covers, from which on it is there
 #: Least and greatest value that is tried of each setting; values are spread evenly over the logarithm.
 RANGES = {
     "gauss_sxy": (0.7, 10),
-    "gauss_compat": (0.5, 60),
-    "bilat_sxy": (3, 30),
+    "gauss_compat": (0.5, 200),
+    "bilat_sxy": (3, 80),
     "bilat_srgb": (3, 150),
-    "bilat_compat": (0.5, 60),
+    "bilat_compat": (0.5, 200),
 }
 
 

@@ -129,7 +129,7 @@ def test_an_unknown_model_is_told_which_there_are(tmp_path):
     (tmp_path / "data").mkdir()
     for name in ("mine.json", "mine.mat", "half.json"):
         (tmp_path / "data" / name).write_bytes(b"")
-    with pytest.raises(InputError, match=rf"choose a model that is there: {MODEL}, {MODEL}56, mine$"):
+    with pytest.raises(InputError, match=rf"choose a model that is there: colon_glands, {MODEL}, {MODEL}56, mine$"):
         load_histonet(tmp_path / "data", "mien")
 
 
@@ -141,3 +141,16 @@ def test_models_of_any_name_are_saved_inside_the_folder_and_found(tmp_path, toy_
     assert find_model(tmp_path, name) == tmp_path / "data"
     assert model_file(tmp_path / "data", name, ".h5").is_file()
     assert read_taxonomy(tmp_path / "data", name).codes == ADP.codes
+
+
+def test_a_classifier_of_real_tissue_is_shipped_with_its_card_and_licences():
+    assert find_model(Path("nowhere"), "colon_glands") == SHIPPED
+    classifier = load_histonet(SHIPPED, "colon_glands")
+    assert classifier.labels.codes == ("other", "gland") and classifier.labels.label_sets["tissue"].background
+    assert classifier.labels.stain and classifier.labels.caveat
+    scores, cams = classifier(np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3)).astype(np.float32))
+    assert scores.shape == (1, 2) and cams.shape[:2] == (1, 2) and cams.min() >= 0
+    assert sum(file.stat().st_size for file in SHIPPED.glob("colon_glands*")) < 5_000_000
+    notice = (Path(__file__).parents[2] / "NOTICE").read_text(encoding="utf-8")
+    for text in ((SHIPPED / "colon_glands.md").read_text(encoding="utf-8"), notice):
+        assert all(words in text for words in ("Apache License", "EBHI-Seg", "CC BY"))

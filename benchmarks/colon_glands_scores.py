@@ -1,0 +1,49 @@
+"""Score ``colon_glands`` on images with masks: mIoU before and after the CRF, with 95 % bootstrap intervals.
+
+    python benchmarks/colon_glands_scores.py EBHI/test/img EBHI/test/mask 1.5
+    python benchmarks/colon_glands_scores.py GLAS/img GLAS/gt 0.62
+
+The last argument is the images' scale, in microns per pixel. Masks have the colours, or the indices, of the label set
+``glands``.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from hsn_v1 import load_histonet
+from hsn_v1.classify import classify
+from hsn_v1.densecrf import CRF
+from hsn_v1.evaluate import confusion_matrix, mean_iou_present
+from hsn_v1.hsn_v1 import segment
+from hsn_v1.io.images import find_images, read_image
+from hsn_v1.io.masks import find_mask, read_mask
+
+DATA = Path(__file__).parents[1] / "data"
+DRAWS = 2000
+
+
+def main(images: Path, masks: Path, mpp: float) -> None:
+    """Print the scores of a folder of images."""
+    classifier = load_histonet(DATA, "colon_glands")
+    label_set = classifier.labels.label_sets["glands"]
+    crf = CRF.from_file(DATA / f"colon_glands_{label_set.name}_optimal_pcc.npy")
+    counts = {"before the CRF": [], "after the CRF": []}
+    pairs = ((path, read_image(path)[0]) for path in find_images(images, "any"))
+    for path, image, tiles in classify(pairs, classifier, classifier.mpp / mpp):
+        truth = read_mask(find_mask(masks, path.name), label_set, image.shape[:2], "silently").labels
+        found = dict(segment(image, tiles, [label_set], {label_set.name: crf}))[label_set.name].masks
+        for stage, mask in zip(counts, (found["Adjust"], found["CRF"]), strict=True):
+            counts[stage].append(confusion_matrix(truth, mask, len(label_set)))
+    for stage, confusions in counts.items():
+        drawn = np.random.default_rng(0).integers(0, len(confusions), (DRAWS, len(confusions)))
+        scores = [mean_iou_present(np.sum(np.array(confusions)[rows], axis=0)) for rows in drawn]
+        low, high = np.percentile(scores, [2.5, 97.5])
+        print(
+            f"{stage}: mIoU {mean_iou_present(sum(confusions)):.3f} [{low:.3f}, {high:.3f}], {len(confusions)} images"
+        )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]))
