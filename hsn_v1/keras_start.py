@@ -37,7 +37,7 @@ def import_keras() -> ModuleType:
         If TensorFlow cannot be loaded, or Keras' own settings cannot be read, or it runs on another backend already.
     """
     if "keras" not in sys.modules:
-        _check_machine()
+        check_machine()
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Keras imports these, if it can, for wrappers and plots that nobody needs here: most of a second.
     unwanted = {"sklearn", "matplotlib"} - set(sys.modules)
@@ -60,10 +60,10 @@ def import_keras() -> ModuleType:
     return keras
 
 
-def _check_machine() -> None:
-    """Raise InputError where TensorFlow would end the process without a word."""
+def check_machine() -> None:
+    """Raise InputError where TensorFlow, or a worker, would end the process without a word of use."""
     if sys.platform == "linux" and not Path("/proc/self").exists():
-        raise InputError("TensorFlow needs /proc, which is not there: mount it")
+        raise InputError("TensorFlow and workers need /proc, which is not there: mount it")
     if narrow := narrow_memory():
         raise InputError(narrow)
 

@@ -22,7 +22,7 @@ from typing import TypeVar
 import loky
 
 from .errors import InputError
-from .keras_start import environment
+from .keras_start import check_machine, environment
 
 Image = TypeVar("Image")
 Result = TypeVar("Result")
@@ -109,6 +109,7 @@ def pool_of(workers: int, variables: Mapping[str, str] = ENVIRONMENT) -> loky.Pr
     Workers end within seconds if this process does, however it ends, and leave Ctrl-C to it.
     """
     global _pool
+    check_machine()
     with quiet_tracker():
         _pool = loky.get_reusable_executor(
             workers, timeout=300, env=dict(variables), initializer=follow, initargs=(os.getpid(),)

@@ -103,7 +103,7 @@ def _in_folder(folder: Path) -> tuple[list[Path], list[str], str]:
     for path in paths:
         if os.path.isdir(path):  # which is False where nobody may look
             why = _why_not_searched(path)
-            if not why and not path.with_name(f"{path.name}.mrxs").exists():  # where MIRAX keeps a slide's pixels
+            if not why and not os.path.exists(f"{path}.mrxs"):  # where MIRAX keeps a slide's pixels
                 why = "a folder in a folder, which is not searched; name it to segment what it holds"
             notes += [f"{path}: {why}"] if why else []
         elif path.suffix.lower() in ENDINGS or is_dicom(path):
@@ -115,7 +115,8 @@ def _in_folder(folder: Path) -> tuple[list[Path], list[str], str]:
 
 
 def _why_not_searched(folder: Path) -> str:
-    is_zarr = folder.suffix.lower() == ".zarr" or any((folder / name).exists() for name in (".zattrs", "zarr.json"))
+    marks = (folder / name for name in (".zattrs", "zarr.json"))
+    is_zarr = folder.suffix.lower() == ".zarr" or any(map(os.path.exists, marks))  # False where nobody may look
     return NOT_READ if is_zarr else ""
 
 

@@ -152,7 +152,7 @@ def tissue_notes(found: TissueMap, tiles: int) -> list[str]:
             f"{found.threshold:.4g} counts as glass"
         )
     if found.pen:
-        fate = "left out" if found.pen_left_out else "taken for tissue, unless pen marks are to be left out"
+        fate = "left out" if found.pen_left_out else "taken for tissue; see `leave_out_pen`"
         notes.append(
             f"flat {' and '.join(found.pen.colours)} areas look like pen marks, {100 * found.pen.share:.1f} % of what "
             f"is darker than glass: they are {fate}"

@@ -79,7 +79,7 @@ def test_an_input_that_cannot_be_used_has_its_problem_and_ends_no_other(tmp_path
     stat, iterdir = type(tmp_path).stat, type(tmp_path).iterdir  # root may look everywhere
 
     def denied(path, *arguments, **options):
-        if path.parent.name == "shut":
+        if path.parent.name in ("shut", "locked"):
             raise PermissionError(13, "Permission denied", str(path))
         return stat(path, *arguments, **options)
 
