@@ -99,6 +99,6 @@ def test_what_is_not_there_is_named(tmp_path, cut):
     assert status == 2 and "choose a model that is there: colon_glands, histonet_X1.7_phantom" in said
     (tmp_path / "mask" / "0.png").unlink()
     status, _, said = cut()
-    assert status == 1 and "0.png: no such mask" in said and "gt_mode" not in said
+    assert status == 1 and "0.png: no such ground truth" in said and "gt_mode" not in said
     status, _, said = cut(classes=("--classes", "red=#c80000", "red=#00c800"))
     assert status == 2 and "--classes red=#00c800: its name or colour is there already" in said

@@ -85,7 +85,7 @@ def test_images_without_masks_are_left_out_and_named(tmp_path):
     rng = np.random.default_rng(0)
     for name in "ab":
         write_picture(tmp_path / "img" / f"{name}.png", rng.integers(0, 256, (8, 8, 3), np.uint8))
-    with pytest.raises(InputError, match=r"a\.png: no such mask"):
+    with pytest.raises(InputError, match=r"a\.png: no such ground truth"):
         read_tuning_set(tmp_path / "img", tmp_path / "gt", GLAS)
     truth = rng.integers(0, 2, (8, 8), np.uint8)
     write_picture(tmp_path / "gt" / "b.png", colourise(truth, GLAS))
