@@ -240,7 +240,7 @@ def serve(app: Guard, listening: socket.socket) -> None:
     """Answer requests until Ctrl-C or SIGTERM, and leave no thread that waits for a slide which takes long."""
     import uvicorn
 
-    config = uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=SECONDS)
+    config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=SECONDS)
     try:
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listening])
