@@ -17,6 +17,9 @@ from .views import Views
 #: Files of classes that come with the package, which others may extend.
 SHIPPED = ("adp", "adp_ijcv2020", "adp_ijcv2020_vgg16")
 
+#: Files and folders of a run's that stand where a label set's folder does.
+TAKEN = ("index.html", "run.json", "settings.json", "work")
+
 
 def parse_taxonomy(text: str, source: str) -> Taxonomy:
     """Return the classes that the text of a file describes.
@@ -214,7 +217,7 @@ class _Table:
         if not parent.content:
             raise parent.error("", "has no label set", f"at least one, such as [{parent.place}.tissue]")
         for name in parent.content:
-            if file_name(name, parent.content) != name:
+            if file_name(name, parent.content) != name or name.casefold() in TAKEN:
                 raise parent.error(ascii(name), "names folders and files", "letters and digits, a name of its own")
         return [(name, parent.table(name)) for name in parent.content]
 

@@ -65,17 +65,24 @@ def feature_layer(model: keras.Model) -> keras.Layer:
 
 
 def logit_layer(model: keras.Model) -> keras.Layer | None:
-    """Return the layer that gives the logits: the last dense one or, in a CAM network, a convolution of one pixel."""
+    """Return the layer that gives the logits: the last dense one, or a convolution of one pixel that stands for it."""
     with_weights = [layer for layer in model.layers if _kind(layer) == "Dense" or _is_class_convolution(model, layer)]
     return with_weights[-1] if with_weights else None
 
 
 def _is_class_convolution(model: keras.Model, layer: keras.Layer) -> bool:
-    """Tell whether a layer is a convolution of one pixel that gives a map for each output, and only pooling follows."""
+    """Tell whether a layer is a convolution of one pixel to the outputs, before pooling (a CAM network) or after it."""
     if _kind(layer) != "Conv2D" or layer.kernel_size != (1, 1) or layer.filters != model.output_shape[-1]:
         return False
-    after = [_kind(each) for each in _chain(model, layer)[1:]]
-    return layer.activation.__name__ == "linear" and bool(after) and not set(after) - PASSING - SCORING
+    after = {_kind(each) for each in _chain(model, layer)}
+    if has_one_position(layer):
+        return bool(after) and not after - SCORING - {"Flatten"}
+    return layer.activation.__name__ == "linear" and bool(after) and not after - PASSING - SCORING
+
+
+def has_one_position(layer: keras.Layer) -> bool:
+    """Tell whether a layer's output has one value for each channel."""
+    return layer.output.shape[1:-1] in ((), (1, 1))
 
 
 def closed_form_weights(model: keras.Model) -> np.ndarray | None:
@@ -183,11 +190,13 @@ def _logit_gradients(model: keras.Model, tiles: np.ndarray) -> list[np.ndarray]:
     import keras
     import tensorflow as tf
 
-    dense = [layer for layer in model.layers if type(layer).__name__ == "Dense"][-1]
-    to_dense = keras.Model(model.inputs[0], [feature_layer(model).output, dense.input])
+    last = logit_layer(model)
+    to_last = keras.Model(model.inputs[0], [feature_layer(model).output, last.input])
+    kernel = tf.reshape(last.kernel, (-1, last.kernel.shape[-1]))  # of one position, where it is a convolution
     with tf.GradientTape(persistent=True) as tape:
-        features, hidden = to_dense(tiles, training=False)
-        logits = tf.unstack(tf.matmul(tf.cast(hidden, tf.float32), dense.kernel), axis=-1)  # a bias has no gradient
+        features, hidden = to_last(tiles, training=False)
+        hidden = tf.reshape(tf.cast(hidden, tf.float32), (len(tiles), -1))
+        logits = tf.unstack(tf.matmul(hidden, kernel), axis=-1)  # a bias has no gradient
     return [tape.gradient(logit, features).numpy() for logit in logits]
 
 

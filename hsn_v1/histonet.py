@@ -16,6 +16,7 @@ from .gradcam import (
     coarse_cams,
     feature_layer,
     gradient_weights,
+    has_one_position,
     logit_layer,
     logit_weights,
     unit_weights,
@@ -84,7 +85,8 @@ class HistoNet:
             second, weights = feature_layer(clone).output, closed_form_weights(clone)
         except ValueError as error:
             raise InputError(str(error)) from error
-        if weights is None and type(logit_layer(clone)).__name__ != "Dense":
+        logits = logit_layer(clone)
+        if weights is None and not (logits and has_one_position(logits)):
             raise InputError(f"model {model.name!r} has no dense layer: Grad-CAM needs the logits that one gives")
         if weights is None and keras.backend.backend() != "tensorflow":
             raise InputError(

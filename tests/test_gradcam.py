@@ -22,6 +22,7 @@ HEADS = {
     "max": lambda k: [k.BatchNormalization(), k.GlobalMaxPooling2D(), k.Dense(5)],
     "average": lambda k: [k.BatchNormalization(), k.GlobalAveragePooling2D(), k.Dropout(0.5), k.Dense(5)],
     "twice": lambda k: [k.MaxPooling2D(3), k.BatchNormalization(), k.AveragePooling2D(10), k.Flatten(), k.Dense(5)],
+    "convolution": lambda k: [k.GlobalAveragePooling2D(keepdims=True), k.Conv2D(5, 1, activation="tanh"), k.Flatten()],
     "no scale": lambda k: [k.BatchNormalization(scale=False), k.GlobalMaxPooling2D(), k.Dense(5), k.Activation("tanh")],
 }
 

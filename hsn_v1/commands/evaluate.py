@@ -40,15 +40,11 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from ..evaluate import PROTOCOLS
-    from ..io.models import find_model, read_taxonomy
+    from ..io.models import taxonomy_of
     from ..progress import track
     from ..sets.score import score_folder
 
-    folder = find_model(arguments.root, arguments.model)
-    if not any(folder.glob(f"{arguments.model}.*")):
-        raise InputError(f"--model {arguments.model}: not in {folder}; give the --root of its folder data")
-    labels = read_taxonomy(folder, arguments.model)
-    label_set = only_label_set(labels, arguments.labels)
+    label_set = only_label_set(taxonomy_of(arguments.root, arguments.model), arguments.labels)
     protocols = PROTOCOLS if arguments.protocol == "both" else (arguments.protocol,)
     score = score_folder(
         arguments.prediction,

@@ -44,6 +44,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     which.add_argument("--model", metavar="NAME", help="model whose file of classes has them")
     parser.add_argument("--label-set", help="of the model (default: its first)")
     parser.add_argument("--root", type=Path, default=Path(), help="folder that has data (default: this one)")
+    parser.add_argument("--resize", action="store_true", help="stretch masks of another shape to their images")
     parser.add_argument(
         "--validation", type=float, default=0, metavar="SHARE", help="share of the images to keep apart (default: 0)"
     )
@@ -65,9 +66,9 @@ def _run(arguments: argparse.Namespace) -> int:
     label_set, factor = _label_set(arguments), arguments.mpp / patch_mpp
     if not 0 <= arguments.context <= 512:
         raise InputError(f"--context {arguments.context}: expected from 0 to 512")
-    cut = Cut(
-        *(arguments.size, stride, factor, arguments.share, arguments.validation, arguments.seed, arguments.context)
-    )
+    resize = "silently" if arguments.resize else "noted"
+    parts = arguments.share, arguments.validation, arguments.seed
+    cut = Cut(arguments.size, stride, factor, *parts, arguments.context, resize)
     with alone_in(arguments.out):
         return _cut(arguments, label_set, cut)
 
@@ -91,15 +92,12 @@ def _cut(arguments: argparse.Namespace, label_set: LabelSet, cut: Cut) -> int:
 
 def _label_set(arguments: argparse.Namespace) -> LabelSet:
     """Return the label set of the masks: of a model, or of the classes that the options name."""
-    from ..io.models import find_model, model_file, model_files, read_taxonomy
+    from ..io.models import taxonomy_of
     from ..labels import LabelSet
     from ..training.new_class_file import parse_classes
 
     if arguments.model:
-        folder = find_model(arguments.root, arguments.model)
-        if not model_file(folder, arguments.model, ".toml").exists():
-            model_files(folder, arguments.model)
-        labels = read_taxonomy(folder, arguments.model)
+        labels = taxonomy_of(arguments.root, arguments.model)
         label_sets = labels.group(arguments.label_set or next(iter(labels.label_sets)))
         if len(label_sets) > 1:
             raise InputError(f"--label-set {arguments.label_set}: expected one, out of {', '.join(labels.label_sets)}")

@@ -25,6 +25,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--truth", type=Path, metavar="DIR", help="their masks: a folder with one for each label set, or of masks"
     )
+    parser.add_argument("--resize", action="store_true", help="stretch masks of another shape to their images")
     parser.add_argument("--mpp", type=float, help="microns per pixel of the images (default: the model's)")
     parser.add_argument("--label-sets", nargs="+", metavar="SET", help="of the model (default: those with truth)")
     parser.add_argument("--count", type=int, default=16, help="phantoms to tune on (default: 16)")
@@ -97,9 +98,10 @@ def _tuning_sets(
         )
     for name in missing:
         note(f"{name} is skipped: no ground truth in {arguments.truth / name}")
+    resize = "silently" if arguments.resize else "noted"
     for label_set in chosen:
         if folders[label_set.name]:
-            pairs, notes, failures = read_tuning_set(arguments.images, folders[label_set.name], label_set)
+            pairs, notes, failures = read_tuning_set(arguments.images, folders[label_set.name], label_set, resize)
             tell([*notes, *(f"left out: {failure}" for failure in failures)])
             yield label_set, pairs, arguments.mpp
 

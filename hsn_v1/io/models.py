@@ -65,6 +65,14 @@ def model_file(folder: Path, name: str, ending: str) -> Path:
     return path if safe == name or (not outside and is_there(path)) else Path(folder) / f"{safe}{ending}"
 
 
+def taxonomy_of(root: Path, name: str) -> Taxonomy:
+    """Return the classes of a classifier in a root or of a shipped one, or raise InputError if it has no files."""
+    folder = find_model(root, name)
+    if not any(is_there(model_file(folder, name, ending)) for ending in ENDINGS):
+        model_files(folder, name)
+    return read_taxonomy(folder, name)
+
+
 def read_taxonomy(folder: Path, name: str) -> Taxonomy:
     """Return a classifier's classes: of ``<name>.toml`` or, without such a file, ADP's, as published.
 
@@ -173,16 +181,15 @@ def _description_of(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 def model_files(folder: Path, name: str) -> dict[str, Path]:
     """Return a classifier's files by their endings, or raise InputError if one is missing."""
-    if not is_there(folder):
-        raise InputError(f"{folder}: no such folder; it should hold the model's files, {name}.json, .h5 and .mat")
     files = {ending: model_file(folder, name, ending) for ending in (".json", ".h5", ".mat")}
     whole = model_file(folder, name, ".keras")
     if not is_there(files[".json"]) and is_there(whole):
         files |= {".json": whole, ".h5": whole}
     for path in files.values():
         if not is_there(path):
+            missing = f"{path}: no such file" if is_there(folder) else f"{folder}: no such folder; expected {path.name}"
             known = ", ".join(sorted({*models_in(folder), *models_in(SHIPPED)})) or "none"
-            raise InputError(f"{path}: no such file; put it there, or choose a model that is there: {known}")
+            raise InputError(f"{missing}; put it there, or choose a model that is there: {known}")
     return files
 
 

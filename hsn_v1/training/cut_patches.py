@@ -39,6 +39,8 @@ class Cut:
         Seed of the choice of these images.
     context : int
         Width of a margin around each patch, in px at its own scale, which is seen and of which its labels do not tell.
+    resize : str
+        Whether masks of another size are resized; see `read_mask`.
     """
 
     size: int
@@ -48,6 +50,7 @@ class Cut:
     validation: float = 0.0
     seed: int = 0
     context: int = 0
+    resize: str = "noted"
 
 
 def patch_starts(length: int, size: int, stride: int) -> list[int]:
@@ -176,7 +179,7 @@ def _cut_image(
     """Write an image's patches, and return their rows of the table, notes, and why it was left out, if it was."""
     try:
         image, _ = read_image(path)
-        truth = read_mask(mask, label_set, image.shape[:2])
+        truth = read_mask(mask, label_set, image.shape[:2], cut.resize)
     except InputError as error:
         return [], [], str(error)
     height, width = (round(side * cut.factor) for side in image.shape[:2])

@@ -65,7 +65,7 @@ def truth_folder(truth: Path, label_set: LabelSet, label_sets: Sequence[LabelSet
 
 
 def read_tuning_set(
-    images: Path, truth: Path, label_set: LabelSet
+    images: Path, truth: Path, label_set: LabelSet, resize: str = "noted"
 ) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[str], list[str]]:
     """Read a folder of images with masks.
 
@@ -75,6 +75,8 @@ def read_tuning_set(
         Folders; a mask has its image's name.
     label_set : LabelSet
         Colours of the masks.
+    resize : str
+        Whether masks of another size are resized; see `read_mask`.
 
     Returns
     -------
@@ -94,7 +96,7 @@ def read_tuning_set(
     for path in find_images(images, "any"):
         try:
             image, _ = read_image(path)
-            mask = read_mask(find_mask(truth, path.name), label_set, image.shape[:2])
+            mask = read_mask(find_mask(truth, path.name), label_set, image.shape[:2], resize)
         except InputError as error:
             failures.append(str(error))
             continue

@@ -73,13 +73,15 @@ def test_masks_of_another_size_are_noted_and_of_another_shape_refused(tmp_path, 
     assert status == 0 and len(rows) == 1 + 2 * 3 * 4 and ["0_0_0.png", "1", "0"] in rows
     assert "note: " in said and "128 x 96 px" in said and "64 x 48 px" in said
     with Image.open(tmp_path / "mask" / "0.png") as image:
-        image.resize((64, 64)).save(tmp_path / "mask" / "0.png")
+        image.resize((64, 64), Image.Resampling.NEAREST).save(tmp_path / "mask" / "0.png")
     status, rows, said = cut()
     assert status == 1 and not any(name.startswith("0") for name, *_ in rows)
     (failure,) = (line for line in said.splitlines() if line.startswith("failed: "))
     assert "0.png: 64 x 64 px, expected 64 x 48" in failure
-    masks(tmp_path, lambda image: image.resize((64, 64)))
+    masks(tmp_path, lambda image: image.resize((64, 64), Image.Resampling.NEAREST))
     assert cut()[0] == 2
+    status, rows, said = cut("--resize")
+    assert status == 0 and len(rows) == 1 + 2 * 3 * 4 and ["0_0_0.png", "1", "0"] in rows and "note" not in said
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -16,13 +16,13 @@ pytestmark = pytest.mark.slow
 def tune(keras, tmp_path, command):
     write_halves(tmp_path)
 
-    def run(kind):
+    def run(kind, *options):
         text = class_file_of_kind(kind)
         codes = parse_taxonomy(text, kind).codes
         network = build_histonet(len(codes), 32, 0.03)
         save_histonet(tmp_path / "data", "mine", network, np.full(len(codes), 1 / 3), codes, text)
         folders = ("--images", tmp_path / "img", "--truth", tmp_path / "mask")
-        return command("tune-crf", "--model", "mine", "--root", tmp_path, *folders, "--trials", 2, "--quiet")
+        return command("tune-crf", "--model", "mine", "--root", tmp_path, *folders, "--trials", 2, "--quiet", *options)
 
     return run
 
@@ -51,3 +51,4 @@ def test_masks_of_another_shape_tune_nothing(tmp_path, tune):
     status, _, err = tune("neither")
     assert status == 2 and "0.png: 64 x 64 px, expected 64 x 48" in err
     assert not (tmp_path / "data" / "mine_tissue_optimal_pcc.npy").exists()
+    assert tune("neither", "--resize")[::2] == (0, "")

@@ -21,6 +21,7 @@ from hsn_v1.io.models import (
     read_thresholds,
     read_weights,
     save_histonet,
+    taxonomy_of,
 )
 from hsn_v1.labels import Taxonomy
 
@@ -131,6 +132,8 @@ def test_an_unknown_model_is_told_which_there_are(tmp_path):
         (tmp_path / "data" / name).write_bytes(b"")
     with pytest.raises(InputError, match=rf"choose a model that is there: colon_glands, {MODEL}, {MODEL}56, mine$"):
         load_histonet(tmp_path / "data", "mien")
+    with pytest.raises(InputError, match=f"elsewhere.data: no such folder; .* there: colon_glands, {MODEL}, {MODEL}56$"):
+        taxonomy_of(tmp_path / "elsewhere", "mine")
 
 
 @pytest.mark.parametrize("name", ["my model/x", "../x", "a:b", "CON"])
@@ -140,7 +143,7 @@ def test_models_of_any_name_are_saved_inside_the_folder_and_found(tmp_path, toy_
     assert {path.parent for path in tmp_path.rglob("*") if path.is_file()} == {tmp_path / "data"}
     assert find_model(tmp_path, name) == tmp_path / "data"
     assert model_file(tmp_path / "data", name, ".h5").is_file()
-    assert read_taxonomy(tmp_path / "data", name).codes == ADP.codes
+    assert taxonomy_of(tmp_path, name).codes == ADP.codes
 
 
 def test_a_classifier_of_real_tissue_is_shipped_with_its_card_and_licences():
