@@ -10,7 +10,7 @@ import pytest
 from helpers import NAMES, Page
 
 from hsn_v1.adp import FUNC
-from hsn_v1.show.gallery import Card, Entry, Gallery, Layer, Legend, View
+from hsn_v1.show.gallery import Card, LegendEntry, Gallery, Layer, Legend, View
 from hsn_v1.show.html import Table, link_to, render
 from hsn_v1.slide_io.label_maps import LabelMapInfo, write_areas, write_label_map
 from hsn_v1.slide_io.polygons import write_polygons
@@ -33,7 +33,7 @@ def test_links_lead_to_the_file_of_that_name(tmp_path, name):
 def test_pages_show_names_as_text(tmp_path, name):
     view = View([Layer(name, link_to(tmp_path / name, tmp_path), name)], {name: 0.5}, note=name, files={name: "x"})
     cards = [Card(name, link_to(tmp_path / name, tmp_path), 1, 1, {name: view}, (name,))]
-    legend = Legend(name, {name: Entry(name, name, (1, 2, 3), (0, 0, 0), 0, 1)})
+    legend = Legend(name, {name: LegendEntry(name, name, (1, 2, 3), (0, 0, 0), 0, 1)})
     gallery = Gallery([legend], cards, name, name, (name,), has_totals=False, note=name)
     table = Table("", ("input", "status"), [[name, name]], words=2)
     path = tmp_path / "index.html"
