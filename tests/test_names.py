@@ -10,7 +10,7 @@ import pytest
 from helpers import NAMES, Page
 
 from hsn_v1.adp import FUNC
-from hsn_v1.show.gallery import Card, LegendEntry, Gallery, Layer, Legend, View
+from hsn_v1.show.gallery import Card, Gallery, Layer, Legend, LegendEntry, View
 from hsn_v1.show.html import Table, link_to, render
 from hsn_v1.slide_io.label_maps import LabelMapInfo, write_areas, write_label_map
 from hsn_v1.slide_io.polygons import write_polygons

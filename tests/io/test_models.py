@@ -132,7 +132,9 @@ def test_an_unknown_model_is_told_which_there_are(tmp_path):
         (tmp_path / "data" / name).write_bytes(b"")
     with pytest.raises(InputError, match=rf"choose a model that is there: colon_glands, {MODEL}, {MODEL}56, mine$"):
         load_histonet(tmp_path / "data", "mien")
-    with pytest.raises(InputError, match=f"elsewhere.data: no such folder; .* there: colon_glands, {MODEL}, {MODEL}56$"):
+    with pytest.raises(
+        InputError, match=f"elsewhere.data: no such folder; .* there: colon_glands, {MODEL}, {MODEL}56$"
+    ):
         taxonomy_of(tmp_path / "elsewhere", "mine")
 
 
