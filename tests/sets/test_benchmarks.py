@@ -57,7 +57,7 @@ def test_what_cannot_be_told_is_asked_for(tmp_path):
     with pytest.raises(InputError, match="no data set; expected folders train, val, test"):
         find_parts(tmp_path)
     write_picture(tmp_path / "train" / "a.png", IMAGE)
-    with pytest.raises(InputError, match=r"a\.png: not known by its labels; give --set luad\|bcss\|wsss4luad\|glas"):
+    with pytest.raises(InputError, match=r"a\.png: not known by its labels; give `set` luad\|bcss\|wsss4luad\|glas"):
         detect(find_parts(tmp_path))
 
 

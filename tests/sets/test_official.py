@@ -148,7 +148,7 @@ def test_what_is_there_already_stays_and_what_differs_is_refused_before_anything
     (root / "gt" / "b").write_bytes(b"own")
     shutil.rmtree(root / "img")
     before = tree(root)
-    with pytest.raises(InputError, match=r"r/data/a and 1 more files: not the same as in .*a\.zip.*--force"):
+    with pytest.raises(InputError, match=r"r/data/a and 1 more files: not the same as in .*a\.zip.*`force`"):
         install(archive, root)
     assert tree(root) == before
     assert set(install(archive, root, force=True).placed) == {"data/a", "gt/b", "img/c"}

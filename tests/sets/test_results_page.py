@@ -201,11 +201,7 @@ def test_what_a_run_did_not_write_is_left_out(tmp_path):
 def test_a_page_of_many_images_loads_them_when_they_are_looked_at(tmp_path):
     settings, report = draw_run(tmp_path, ["0.png"], (MORPH, FUNC))
     files = [f"{i:03}.png" for i in range(500)]
-    many = replace(
-        report,
-        files=tuple(files),
-        results=tuple(replace(report.results[0], file=file) for file in files),
-    )
+    many = replace(report, results=tuple(replace(report.results[0], file=file) for file in files))
     path = written(replace(settings, images=tuple(settings.images[0].with_name(file) for file in files)), many)
     assert len(cards(path)) == 500
     images = [attributes for tag, attributes in Page(path).tags if tag == "img" and attributes.get("src")]

@@ -115,7 +115,7 @@ def test_the_command_goes_on_without_what_it_cannot_compare(root, folders, capsy
     assert command("evaluate", *options, "--labels", "morph") == 2
     assert "morph: no label set of this classifier; it has tissue" in capsys.readouterr().err
     assert command("evaluate", *options, "--model", "yours") == 2
-    assert "--model yours: not in" in capsys.readouterr().err
+    assert "yours.json: no such file; put it there, or choose a model that is there: " in capsys.readouterr().err
 
 
 def test_a_run_scores_as_the_masks_that_it_wrote(tmp_path):
