@@ -91,8 +91,7 @@ def exit_status(command: Callable[[], int]) -> int:
     """
     _guard_output()
     signals: list[int] = []  # that came: a library may turn what is raised into an error of its own
-    if threading.current_thread() is threading.main_thread():
-        _catch_signals(signals)
+    caught = _catch_signals(signals) if threading.current_thread() is threading.main_thread() else []
     ignore = sys.unraisablehook
     sys.unraisablehook = partial(_again, ignore)
     try:
@@ -105,6 +104,8 @@ def exit_status(command: Callable[[], int]) -> int:
         status = _status_of(error, signals)
     finally:
         sys.unraisablehook = ignore
+    for number in [] if signals else caught:
+        signal.signal(number, signal.SIG_DFL)  # all is done: Python would tell of an exception that it ignores
     return status or _lost_output()
 
 
@@ -130,16 +131,20 @@ def _status_of(error: BaseException, signals: list[int]) -> int:
     return 2
 
 
-def _catch_signals(came: list[int]) -> None:
-    """Raise KeyboardInterrupt or Terminated when a signal comes, and remember it; not where it is ignored (nohup)."""
+def _catch_signals(came: list[int]) -> list[int]:
+    """Raise KeyboardInterrupt or Terminated when a signal comes, and remember it; not where it is ignored (nohup).
+
+    Returns the signals that are caught.
+    """
 
     def catch(number: int, _: object) -> None:
         came.append(number)
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, catch)
+    numbers = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) != signal.SIG_IGN]
+    for number in numbers:
+        signal.signal(number, catch)
+    return numbers
 
 
 def _show_warning(show: Callable, message: Warning, category: type[Warning], *place) -> None:

@@ -243,3 +243,13 @@ def test_notes_come_before_failures_which_make_the_status_1(capsys):
 def test_a_fault_of_ours_has_a_traceback():
     with pytest.raises(ZeroDivisionError):
         exit_status(lambda: 1 / 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_after_the_end_is_no_traceback(number):
+    program = (
+        "import os, sys, threading; from hsn_v1.commands.common import exit_status; status = exit_status(lambda: 0);"
+        f"threading._register_atexit(os.kill, os.getpid(), {int(number)}); sys.exit(status)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (-number, "")
