@@ -101,8 +101,8 @@ def test_an_interrupt_that_a_library_takes_for_an_error_is_one():
 
 @pytest.mark.slow
 def test_ctrl_c_while_a_command_starts_is_one_line(tmp_path):
-    """As a terminal sends it: to the command, its workers and readers."""
-    Image.new("RGB", (64, 64), "pink").save(tmp_path / "a.png")
+    """As a terminal sends it: to the command, its workers and readers; the image is large, so that it is not done."""
+    Image.new("RGB", (3000, 3000), "pink").save(tmp_path / "a.png")
     command = [sys.executable, "-m", "hsn_v1", "segment", tmp_path / "a.png", "--mpp", "1", "--out", tmp_path / "out"]
     for seconds in (0.5, 1.5, 3):
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=REPOSITORY)
