@@ -228,7 +228,7 @@ def scale_bar(width: int, mpp: float) -> np.ndarray:
     text = f"{length:g} um" if length < 1000 else f"{length / 1000:g} mm"
     strip = Image.new("RGB", (width, LINE), "white")
     draw = ImageDraw.Draw(strip)
-    right = round(length / mpp)
+    right = max(round(length / mpp), 1)
     draw.rectangle((0, LINE / 2 - 2, right - 1, LINE / 2 + 1), fill=INK)
     _write(strip, right + GAP, 0, text)
     return np.asarray(strip)

@@ -1,9 +1,10 @@
 import numpy as np
+import pytest
 
 from hsn_v1.adp import FUNC, GLAS, MORPH
 from hsn_v1.hsn_v1 import STAGES, Segmentation
 from hsn_v1.sets import outputs
-from hsn_v1.show.figures import continuous_map, lay_over, legend
+from hsn_v1.show.figures import continuous_map, lay_over, legend, scale_bar
 
 
 def test_a_summary_shows_the_stages_in_their_order():
@@ -45,3 +46,9 @@ def test_a_legend_hatches_the_swatches_of_lookalikes():
     plain, hatched = (np.asarray(legend([MORPH.codes.index(c)], MORPH, 1))[4:12, 2:12] for c in ("E.M.O", "S.M.C"))
     assert len(np.unique(plain.reshape(-1, 3), axis=0)) == 1
     assert len(np.unique(hatched.reshape(-1, 3), axis=0)) == 2
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 50])
+def test_the_narrowest_picture_has_a_scale_bar(width):
+    bar = scale_bar(width, 0.5)
+    assert bar.shape[1:] == (width, 3) and (bar[:, 0] != 255).any()
