@@ -36,15 +36,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 import tifffile
+from measuring import REPOSITORY, environment, marked
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
 from hsn_v1.commands.common import PHANTOM_MODEL
 from hsn_v1.phantoms.phantom_slide import write_slide
-
-REPOSITORY = Path(__file__).parents[1]
-MARK = "HSN_BENCH_COHORT"  # environment variable by which our processes are found, whoever started them
 
 
 @dataclass(frozen=True)
@@ -59,8 +57,8 @@ class Cohort:
     root : Path
         Folder that has ``data``.
     model : str
-    environment : dict
-        Of all processes.
+    mark : str
+        Of all processes, see `measuring.marked`.
     """
 
     table: Path
@@ -68,7 +66,7 @@ class Cohort:
     bad: tuple[str, ...]
     root: Path
     model: str
-    environment: dict[str, str] = field(default_factory=lambda: {**os.environ, MARK: uuid.uuid4().hex})
+    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 def write_cohort(folder: Path, count: int, sizes: Sequence[int], root: Path, model: str) -> Cohort:
@@ -99,7 +97,7 @@ def start(cohort: Cohort, *arguments: object, core: int | None = None, **options
     return subprocess.Popen(
         [*pin, sys.executable, "-m", *map(str, arguments)],
         cwd=REPOSITORY,
-        env=cohort.environment,
+        env=environment(cohort.mark),
         start_new_session=True,
         **{"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **options},
     )
@@ -110,16 +108,6 @@ def start_command(cohort: Cohort, out: Path, *options: object) -> subprocess.Pop
     fixed = ("--list", cohort.table, "--root", cohort.root, "--model", cohort.model, "--out", out, "--quiet")
     with Path(f"{out}.log").open("w") as log:
         return start(cohort, "hsn_v1", "segment", *fixed, *options, stderr=log)
-
-
-def ours(cohort: Cohort) -> list[psutil.Process]:
-    """Return all processes that are left of ours."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.environ().get(MARK) == cohort.environment[MARK] and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
 
 
 def end_all(processes: list[subprocess.Popen]) -> None:
@@ -282,8 +270,10 @@ def survive(cohort: Cohort, folder: Path, kills: int, workers: int, seed: int, c
         not different,
         f" but {sorted(different)[:5]}" * bool(different),
     )
-    seconds = wait_for(lambda: not ours(cohort), 60)
-    check("no process left", seconds < 60, f" {[process.cmdline() for process in ours(cohort)]}" * (seconds > 60))
+    seconds = wait_for(lambda: not marked(cohort.mark), 60)
+    check(
+        "no process left", seconds < 60, f" {[process.cmdline() for process in marked(cohort.mark)]}" * (seconds > 60)
+    )
     return all(held)
 
 
@@ -332,10 +322,10 @@ def left(cohort: Cohort, folder: Path, console: Console) -> bool:
         command = start_command(cohort, out, *options)
         wait_for(lambda out=out: list(out.glob("*/.claim")), 60)
         time.sleep(2)
-        count = len(ours(cohort))
+        count = len(marked(cohort.mark))
         command.kill()
         command.wait()
-        seconds = wait_for(lambda: not ours(cohort), 60)
+        seconds = wait_for(lambda: not marked(cohort.mark), 60)
         said = Path(f"{out}.log").read_text()
         held &= seconds <= 60 and not said
         end_all([command])

@@ -20,7 +20,7 @@ from unittest import mock
 import cv2
 import numpy as np
 import tifffile
-from bench_demo import REPOSITORY
+from measuring import REPOSITORY
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table

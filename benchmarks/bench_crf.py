@@ -29,15 +29,14 @@ import tarfile
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from unittest import mock
 
-import cv2
 import loky
 import numpy as np
+from measuring import REPOSITORY, clock, synthetic_image, synthetic_maps
 from numba import njit
 from rich.console import Console
 from rich.table import Table
@@ -49,37 +48,12 @@ from hsn_v1.io.images import read_image
 from hsn_v1.parallel import SMALL_IMAGES
 from hsn_v1.phantoms.phantom import patch
 
-REPOSITORY = Path(__file__).parents[1]
 MORPH, FUNC = CRF(1, 20, 10, 40, 50), CRF(3, 40, 10, 4, 25)
 CASES = (("large", 2, FUNC), ("patches", 4, FUNC), ("patches", 5, MORPH), ("patches", 12, MORPH))
 #: The phantoms' settings, and about as many classes as a window has.
 WINDOWS = ((11, CRF(5.86, 13.17, 26.51, 3.98, 26.22)), (5, CRF(4.49, 15.55, 19.81, 4.28, 21.6)))
 SIDE = 928
 MEGAPIXELS = (1000, 2000)  # rows and columns
-
-
-def smooth(rng: np.random.Generator, height: int, width: int, planes: int, sigma: float) -> np.ndarray:
-    """Return smooth noise of shape (planes, height, width)."""
-    return np.stack([cv2.GaussianBlur(rng.standard_normal((height, width)), (0, 0), sigma) for _ in range(planes)])
-
-
-def synthetic_image(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Return an image with soft shapes and some grain, as of tissue."""
-    tissue = 190 + 900 * smooth(rng, height, width, 3, 8) + 12 * rng.standard_normal((3, height, width))
-    return np.ascontiguousarray(tissue.clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
-
-
-def synthetic_maps(rng: np.random.Generator, height: int, width: int, classes: int) -> np.ndarray:
-    """Return maps of classes that compete."""
-    maps = np.exp(60 * smooth(rng, height, width, classes, 15))
-    return (maps / maps.sum(axis=0)).astype(np.float32)
-
-
-def clock(run: Callable, now: Callable[[], float] = time.perf_counter) -> float:
-    """Return the seconds that a call takes."""
-    start = now()
-    run()
-    return now() - start
 
 
 def span(crf: CRF, pairs: list) -> tuple[float, float]:

@@ -13,24 +13,18 @@ import argparse
 import contextlib
 import importlib
 import json
-import pkgutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import Future
 from pathlib import Path
 from unittest import mock
 
 import psutil
+from measuring import DEMOS, REPOSITORY, SerialPool, run_as_command, stopwatches
 from rich.console import Console
 from rich.table import Table
-
-REPOSITORY = Path(__file__).parents[1]
-DEMOS = {1: "demo_01_segment_patches", 2: "demo_02_segment_glas_patches"}
 
 #: What is timed in one process: the stage, and the functions that make it up.
 STAGES = {
@@ -48,63 +42,6 @@ STAGES = {
         "hsn_v1.sets.run.write_ious",
     ),
 }
-
-
-def memory(process: psutil.Process) -> int:
-    """Return the bytes that a process and its children hold now."""
-    total = 0
-    for one in [process, *process.children(recursive=True)]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            info = one.memory_full_info()
-            total += getattr(info, "pss", info.rss)
-    return total
-
-
-def run_as_command(command: list[str], watch: bool = False) -> tuple[float, int]:
-    """Run a command; return its seconds and, if watched, which slows it down, its peak of memory in bytes."""
-    start, peak = time.perf_counter(), 0
-    process = psutil.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
-    while watch and process.poll() is None:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            peak = max(peak, memory(process))
-        time.sleep(0.1)
-    if process.wait():
-        raise SystemExit(f"{' '.join(command)}: exit status {process.returncode}")
-    return time.perf_counter() - start, peak
-
-
-class SerialPool:
-    """Does what a pool of workers does, at once."""
-
-    def submit(self, function, *arguments):
-        """Call the function; return its result as a future."""
-        future = Future()
-        future.set_result(function(*arguments))
-        return future
-
-    def shutdown(self, **_) -> None:
-        """Do nothing."""
-
-
-@contextlib.contextmanager
-def stopwatches(stages: dict[str, tuple[str, ...]], seconds: Counter) -> Iterator[None]:
-    """Add to the seconds of each stage what the functions take that make it up."""
-
-    def timed(stage, function):
-        def call(*args, **kwargs):
-            before = time.perf_counter()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                seconds[stage] += time.perf_counter() - before
-
-        return call
-
-    with contextlib.ExitStack() as stack:
-        for stage, names in stages.items():
-            for name in names:
-                stack.enter_context(mock.patch(name, timed(stage, pkgutil.resolve_name(name))))
-        yield
 
 
 def time_stages(params: dict, model_name: str, root: Path, out: Path) -> dict[str, float]:

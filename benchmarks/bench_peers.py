@@ -32,9 +32,9 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-from bench_crf import CASES, clock, synthetic_image, synthetic_maps, timings
-from bench_demo import DEMOS, REPOSITORY
-from bench_slide import load, make_slide
+from bench_crf import CASES, timings
+from bench_slide import load
+from measuring import DEMOS, REPOSITORY, clock, make_slide, synthetic_image, synthetic_maps
 from rich.console import Console
 from rich.table import Table
 

@@ -34,9 +34,8 @@ from unittest import mock
 
 import cv2
 import numpy as np
-import psutil
 import tifffile
-from bench_demo import REPOSITORY, SerialPool, memory, stopwatches
+from measuring import REPOSITORY, SerialPool, make_slide, run_as_command, stopwatches
 from rich.console import Console
 from rich.table import Table
 
@@ -48,7 +47,6 @@ from hsn_v1.evaluate import confusion_matrix, mean_iou_present
 from hsn_v1.histonet import HistoNet, normalise
 from hsn_v1.io.models import load_histonet, read_crfs, save_histonet
 from hsn_v1.parallel import available_cores
-from hsn_v1.phantoms.phantom_slide import write_slide
 from hsn_v1.slide_io.slide import Slide, open_slide
 from hsn_v1.slides import tiled
 from hsn_v1.slides.job import SlideJob
@@ -71,14 +69,6 @@ STAGES = {
 }
 
 
-def make_slide(folder: Path, size: int, tissue: float) -> Path:
-    """Return a phantom slide, made unless it is there."""
-    path = folder / f"phantom_{size}_{100 * tissue:.0f}.tif"
-    if not path.exists():
-        write_slide(path, size, tissue=tissue)
-    return path
-
-
 def command(slide: Path, out: Path) -> list[str]:
     """Return the command that segments a slide."""
     return [
@@ -95,21 +85,6 @@ def command(slide: Path, out: Path) -> list[str]:
     ]
 
 
-def watch(arguments: list[str]) -> tuple[float, float]:
-    """Run a command; return its seconds and its peak memory in MB, looked at twice a second."""
-    start, peak = time.perf_counter(), 0
-    process = psutil.Popen(arguments, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
-    while process.poll() is None:
-        try:
-            peak = max(peak, memory(process))
-        except psutil.NoSuchProcess:
-            break
-        time.sleep(0.5)
-    if process.wait():
-        raise SystemExit(f"exit status {process.returncode}")
-    return time.perf_counter() - start, peak / 1e6
-
-
 def cost(arguments: argparse.Namespace, console: Console) -> None:
     """Print the cost of slides of several sizes."""
     table = Table("px", "mm2 of tissue", "tiles", "seconds", "tiles/s/core", "s per mm2", "peak MB")
@@ -117,7 +92,7 @@ def cost(arguments: argparse.Namespace, console: Console) -> None:
         slide = make_slide(arguments.folder, size, arguments.tissue)
         out = arguments.folder / f"cost_{size}"
         subprocess.run(["rm", "-rf", str(out)], check=True)
-        seconds, peak = watch(command(slide, out))
+        seconds, peak = run_as_command(command(slide, out), watch=True)
         with open(out / "segmented.csv", newline="") as file:
             (row,) = csv.DictReader(file)
         with open(out / slide.name / "morph" / "areas.csv", newline="") as file:
@@ -131,7 +106,7 @@ def cost(arguments: argparse.Namespace, console: Console) -> None:
             f"{seconds:.0f}",
             f"{speed:.2f}",
             f"{seconds / area:.1f}",
-            f"{peak:.0f}",
+            f"{peak / 1e6:.0f}",
         )
     console.print(table)
 
@@ -205,7 +180,7 @@ def kills(arguments: argparse.Namespace, console: Console) -> None:
     slide = make_slide(arguments.folder, arguments.size, arguments.tissue)
     whole, killed = arguments.folder / "whole", arguments.folder / "killed"
     subprocess.run(["rm", "-rf", str(whole), str(killed)], check=True)
-    seconds, _ = watch(command(slide, whole))
+    seconds, _ = run_as_command(command(slide, whole))
     rng = random.Random(arguments.seed)
     for moment in [5 + rng.uniform(0, 0.3) * seconds for _ in range(5)]:  # it takes some 5 s to start
         process = subprocess.Popen(command(slide, killed), cwd=REPOSITORY, start_new_session=True)
@@ -218,7 +193,7 @@ def kills(arguments: argparse.Namespace, console: Console) -> None:
         console.print(
             f"killed after {moment:.0f} s: exit status {process.wait()}, {tiles} batches and {blocks} blocks done"
         )
-    watch(command(slide, killed))
+    run_as_command(command(slide, killed))
     files = {path.relative_to(whole) for path in whole.rglob("*") if path.is_file() and path.parent != whole}
     others = {path.relative_to(killed) for path in killed.rglob("*") if path.is_file() and path.parent != killed}
     equal = [path for path in files & others if (whole / path).read_bytes() == (killed / path).read_bytes()]
@@ -239,7 +214,7 @@ def forward(arguments: argparse.Namespace, console: Console) -> None:
         segment_slide(slide, model, method, arguments.folder / "tiles")
     run, times = [*command(slide, arguments.folder / "wide"), "--root", str(root), "--force"], []
     for _ in range(1 + arguments.runs):
-        seconds, _ = watch(run)
+        seconds, _ = run_as_command(run)
         start = time.perf_counter()
         for batch in tiles:
             model.network.predict_on_batch(normalise(batch, model.labels))

@@ -20,11 +20,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from measuring import DEMOS, REPOSITORY
 from rich.console import Console
 from rich.table import Table
 
-HERE = Path(__file__).resolve().parents[1]
-DEMOS = {"demo_01": "demo_01_segment_patches.py", "demo_02": "demo_02_segment_glas_patches.py"}
+TASKS = ("demo_01", "demo_02", "slide")
 
 
 def run(command: list[str], checkout: Path) -> tuple[float, float]:
@@ -46,22 +46,26 @@ def slide_command(checkout: Path, slide: Path, out: Path, *options: str) -> list
 
 def commands(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, tuple[list[str], Path]]]:
     """Return what is timed: for each task, the commands by their column, with the checkout that they run in."""
-    versions = {"before": arguments.before.resolve(), "now": HERE}
+    versions = {"before": arguments.before.resolve(), "now": REPOSITORY}
     tasks: dict[str, dict[str, tuple[list[str], Path]]] = {}
-    for name, script in DEMOS.items():
+    for number, script in DEMOS.items():
+        name = f"demo_0{number}"
         options = ["--root", str(arguments.root.resolve())] if arguments.root else []
         tasks[name] = {
-            version: ([sys.executable, script, "--out", str(folder / f"{name} {version}"), *options], checkout)
+            version: ([sys.executable, f"{script}.py", "--out", str(folder / f"{name} {version}"), *options], checkout)
             for version, checkout in versions.items()
         }
     slide = folder / "phantom_slide_000000.tif"
     draw = [sys.executable, "-m", "hsn_v1", "phantom", "--kind", "slide", "--size", str(arguments.size)]
     if "slide" in arguments.only:
-        run([*draw, "--out", str(folder)], HERE)
+        run([*draw, "--out", str(folder)], REPOSITORY)
     tasks["slide"] = {
         version: (slide_command(checkout, slide, folder / version), checkout) for version, checkout in versions.items()
     }
-    tasks["slide"]["now, bfloat16"] = (slide_command(HERE, slide, folder / "b", "--precision", "bfloat16"), HERE)
+    tasks["slide"]["now, bfloat16"] = (
+        slide_command(REPOSITORY, slide, folder / "b", "--precision", "bfloat16"),
+        REPOSITORY,
+    )
     return {name: tasks[name] for name in arguments.only}
 
 
@@ -72,7 +76,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, help="folder with data, img and gt of the demos")
     parser.add_argument("--size", type=int, default=20_000, help="side of the slide, in px (default: 20000)")
     parser.add_argument("--runs", type=int, default=5, help="of each command, after one that does not count")
-    parser.add_argument("--only", nargs="+", choices=(*DEMOS, "slide"), default=(*DEMOS, "slide"))
+    parser.add_argument("--only", nargs="+", choices=TASKS, default=TASKS)
     arguments = parser.parse_args()
     table = Table("task", "version", "seconds", "core-seconds", "share", "share of core-seconds")
     with tempfile.TemporaryDirectory() as folder:

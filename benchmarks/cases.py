@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 import sys
 import zipfile
@@ -11,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from measuring import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[1]
 HALVES = {"red": ((200, 60, 60), (0, 0, 128)), "green": ((60, 200, 60), (3, 155, 229))}  #: in images and in masks
 CLASSES = [f"{name}=#{bytes(mask).hex()}" for name, (_, mask) in HALVES.items()]
 
@@ -103,11 +102,6 @@ def run(case: Case, out: Path, **options) -> subprocess.CompletedProcess:
     """Run a command to its end."""
     options = {"capture_output": True, "text": True, "cwd": REPOSITORY, **options}
     return subprocess.run(case.command(out), check=False, **options)
-
-
-def environment(**more: str) -> dict[str, str]:
-    """Return the environment of a command that is told from others, and imports this repository."""
-    return {**os.environ, "PYTHONPATH": str(REPOSITORY), **more}
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -19,7 +19,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from cases import Case, cases, digests, environment, leftovers, make_inputs, run
+from cases import Case, cases, digests, leftovers, make_inputs, run
+from measuring import environment
 from rich.console import Console
 from rich.table import Table
 

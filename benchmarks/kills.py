@@ -25,11 +25,11 @@ from collections import Counter
 from pathlib import Path
 
 import psutil
-from cases import REPOSITORY, Case, cases, digests, environment, leftovers, make_inputs
+from cases import Case, cases, digests, leftovers, make_inputs
+from measuring import REPOSITORY, environment, marked
 from rich.console import Console
 from rich.table import Table
 
-MARK = "HSN_KILLS"
 VICTIMS = {
     "main -9": signal.SIGKILL,
     "main TERM": signal.SIGTERM,
@@ -39,18 +39,6 @@ VICTIMS = {
 #: The second ones where Python is just starting or ending: nothing is begun, or all is done.
 EXPECTED = {"main -9": (-9,), "main TERM": (143, -15), "main INT": (130, -2), "worker -9": (0, 1, 2)}
 COLUMNS = ("kills", "finished", "status", "noise", "processes", "semaphores", "leftovers", "differ")
-
-
-def marked(mark: str) -> list[psutil.Process]:
-    """Return the processes that are left of a command."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except psutil.Error:  # ended meanwhile, or another user's
-            continue
-    return found
 
 
 def semaphores(pids: set[int]) -> list[str]:
@@ -86,7 +74,7 @@ def attempt(case: Case, out: Path, victim: str, delay: float, found: Counter, de
     log = out.with_suffix(".log")
     with log.open("w") as screen:
         command = subprocess.Popen(
-            case.command(out), cwd=REPOSITORY, env=environment(**{MARK: mark}), stdout=subprocess.DEVNULL, stderr=screen
+            case.command(out), cwd=REPOSITORY, env=environment(mark), stdout=subprocess.DEVNULL, stderr=screen
         )
         seen, killed, end = {command.pid}, False, time.monotonic() + delay
         while command.poll() is None and not killed:

@@ -23,6 +23,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import tifffile
+from measuring import REPOSITORY
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
@@ -33,7 +34,6 @@ from hsn_v1.io.models import save_histonet
 from hsn_v1.parallel import available_cores
 from hsn_v1.training.networks import build_histonet
 
-REPOSITORY = Path(__file__).parents[1]
 MODEL = "sweep"
 LONGEST = 6000  # px of a slide's side
 MPP = 0.12, 8.0
