@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import unicodedata
-import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError
-from ..io.reading import line_of, read_bytes
 from ..labels import LabelSet
 from ..tiles import Window
+from .geojson import GEOMETRIES, TYPES, dict_of, list_of, read_features
 from .polygons import POLYGONIZING
 
 if TYPE_CHECKING:
@@ -26,13 +24,11 @@ if TYPE_CHECKING:
 #: Endings of the files that `read_annotations` reads.
 GEOJSON_SUFFIXES = (".geojson", ".json", ".geojson.gz")
 
-#: Bytes of GeoJSON that are read at most: parsed, it takes several times as much memory.
-MOST_BYTES = 50 << 20
-
 NO_CLASS = "no class"  #: name of what is not classified
 JOINT = ": "  #: what stands between the names of a derived class, the base class first
 FARTHEST = 1e8  #: px from the slide's corner, beyond any slide
 NAMED = 5  #: features or names that a note lists
+NO_FEATURE = "no feature of GeoJSON"
 
 
 @dataclass(frozen=True)
@@ -72,20 +68,14 @@ def read_annotations(path: Path) -> tuple[list[Annotation], list[str]]:
     InputError
         If the file cannot be read, is larger than `MOST_BYTES`, or is no GeoJSON.
     """
-    try:
-        content = _documents(_text_of(path))
-        if not (isinstance(content, list) or content.get("type") in _TYPES or _members(content) is not None):
-            raise TypeError("neither a feature nor a collection of them")
-        features = [*_features_in(content)]
-    except (AttributeError, TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not GeoJSON as QuPath exports it ({line_of(error)}); export it again") from error
+    features = read_features(path)
     annotations, odd = [], {}
     for number, feature in enumerate(features, 1):
         try:
             annotations.append(_annotation_of(feature))
         except ValueError as error:
             odd.setdefault(str(error), []).append(f"number {number}")
-    if len(odd.get(_NO_FEATURE, ())) == len(features) > 0:
+    if len(odd.get(NO_FEATURE, ())) == len(features) > 0:
         raise InputError(f"{path}: not GeoJSON as QuPath exports it (no features in it); export it again")
     return annotations, [
         f"{path}: {len(numbers)} feature{'s' * (len(numbers) > 1)} left out, {reason}: {listed(numbers)}"
@@ -99,78 +89,14 @@ def listed(words: Sequence[str]) -> str:
     return ", ".join(words[:NAMED]) + f" and {more} more" * (more > 0)
 
 
-def _text_of(path: Path) -> str:
-    """Return the text of a file, packed or not, in whichever of the usual encodings."""
-    content = read_bytes(path, MOST_BYTES)
-    if content.startswith(b"\x1f\x8b"):
-        try:
-            content = zlib.decompressobj(31).decompress(content, MOST_BYTES + 1)
-        except zlib.error as error:
-            raise InputError(f"{path}: packed by gzip, and damaged ({error}); export it again") from error
-        if len(content) > MOST_BYTES:
-            raise InputError(f"{path}: more than {MOST_BYTES >> 20} MB unpacked; export fewer annotations")
-    try:
-        return content.decode(json.detect_encoding(content))
-    except UnicodeDecodeError:  # QuPath once wrote in the encoding of the machine
-        return content.decode("cp1252", "replace")
-
-
-def _documents(text: str) -> Any:
-    """Return what a JSON text holds; of one with a document on each line, a list of them."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        if not error.msg.startswith("Extra data"):
-            raise
-        return [json.loads(line) for line in text.split("\n") if line.strip()]
-
-
-_GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon", "GeometryCollection")
-_TYPES = ("FeatureCollection", "Feature", *_GEOMETRIES)
-_NO_FEATURE = "no feature of GeoJSON"
-
-
-def _features_in(content: Any) -> Iterator[Any]:
-    """Yield a document's features, each before the ones that are within it."""
-    waiting = [content]
-    while waiting:
-        found = waiting.pop()
-        if isinstance(found, list):
-            waiting += found[::-1]
-        elif (members := _members(found)) is not None:
-            waiting.append(members)
-        elif isinstance(found, dict):
-            yield found
-            waiting += (_list_of(part.get("childObjects")) for part in (found, _dict_of(found.get("properties"))))
-        else:
-            yield found
-
-
-def _members(content: Any) -> list | None:
-    """Return what a collection holds, which some programs write by another name, or by the features' names."""
-    content = _dict_of(content)
-    members = content.get("features", content.get("annotations"))
-    if isinstance(members, dict):
-        return [*members.values()]
-    return members if isinstance(members, list) else None
-
-
-def _list_of(value: Any) -> list:
-    return value if isinstance(value, list) else []
-
-
-def _dict_of(value: Any) -> dict:
-    return value if isinstance(value, dict) else {}
-
-
 def _annotation_of(feature: Any) -> Annotation:
     """Return a feature's region; ValueError if it has none."""
-    if not isinstance(feature, dict) or not (feature.get("type") in _TYPES or "geometry" in feature):
-        raise ValueError(_NO_FEATURE)
-    geometry = feature if feature.get("type") in _GEOMETRIES else feature.get("geometry")
+    if not isinstance(feature, dict) or not (feature.get("type") in TYPES or "geometry" in feature):
+        raise ValueError(NO_FEATURE)
+    geometry = feature if feature.get("type") in GEOMETRIES else feature.get("geometry")
     if not geometry:
         raise ValueError("no geometry")
-    return Annotation(_class_name(_dict_of(feature.get("properties")).get("classification")), _region_of(geometry))
+    return Annotation(_class_name(dict_of(feature.get("properties")).get("classification")), _region_of(geometry))
 
 
 def _class_name(classification: Any) -> str:
@@ -187,11 +113,11 @@ def _region_of(geometry: Any) -> Polygon | MultiPolygon:
 
     polygons, waiting = [], [geometry]
     while waiting:
-        part = _dict_of(waiting.pop())
+        part = dict_of(waiting.pop())
         if part.get("type") == "GeometryCollection":
-            waiting += _list_of(part.get("geometries"))
+            waiting += list_of(part.get("geometries"))
         elif part.get("type") in ("Polygon", "MultiPolygon"):
-            coordinates = _list_of(part.get("coordinates"))
+            coordinates = list_of(part.get("coordinates"))
             polygons += coordinates if part["type"] == "MultiPolygon" else [coordinates]
     polygons = [rings for rings in polygons if rings]
     if not polygons:

@@ -8,7 +8,7 @@ import pytest
 
 from hsn_v1.adp import FUNC
 from hsn_v1.errors import InputError
-from hsn_v1.slide_io import annotations
+from hsn_v1.slide_io import geojson
 from hsn_v1.slide_io.annotations import class_names, draw_labels, read_annotations, regions_of
 from hsn_v1.tiles import Window
 
@@ -173,7 +173,7 @@ def test_what_is_no_geojson(path, content):
 
 
 def test_a_file_that_unpacks_to_more_than_is_read(path, monkeypatch):
-    monkeypatch.setattr(annotations, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(geojson, "MOST_BYTES", 1 << 20)
     with pytest.raises(InputError, match="more than 1 MB unpacked"):
         read(path, gzip.compress(bytes(2 << 20)))
 
