@@ -121,10 +121,10 @@ def classify(
             del results[: len(grid)]
             yield key, image, ClassifiedTiles(grid, np.stack(scores), classifier.thresholds, np.stack(cams))
 
+    views, stain = classifier.labels.views, classifier.labels.stain
     for key, image in images:
-        grid = TileGrid(*image.shape[:2], downsample, classifier.tile, classifier.labels.views.stride)
+        grid = TileGrid(*image.shape[:2], downsample, classifier.tile, views.stride, views.margin)
         waiting.append((key, image, grid))
-        stain = classifier.labels.stain
         crops.extend(grid.crop(normalise_stain(image, stain_statistics(image), stain) if stain else image))
         while len(crops) >= batch_size:
             yield from run()

@@ -131,6 +131,8 @@ class Axis:
         Whether the image is padded before it is downsampled.
     stride : int
         Greatest distance of neighbouring tiles, in px.
+    margin : int
+        Least number of mirrored px on either side, as the classifier sees them.
     """
 
     side: int
@@ -138,11 +140,13 @@ class Axis:
     tile: int
     pad_to_crop: bool
     stride: int
+    margin: int = 0
 
     @property
     def pad(self) -> int:
-        """Mirrored px on either side that make the image as long as a tile."""
-        return math.ceil(max(self.tile * self.downsample - self.side, 0) / 2)
+        """Mirrored px on either side: the margin, or as many as make the image as long as a tile."""
+        lacking = max(self.tile * self.downsample - self.side, 0) / 2
+        return math.ceil(max(lacking, self.margin * self.downsample))
 
     @property
     def reduced(self) -> int:
@@ -157,7 +161,8 @@ class Axis:
     @property
     def footprint(self) -> int:
         """Length of a tile in the image's own px; enough that `count` tiles reach the image's end."""
-        return max(round(self.tile * self.downsample), math.ceil((self.side + self.pad) / self.count))
+        end = self.side + self.pad * min(self.count, 2)  # one tile need not reach the end of what is mirrored
+        return max(round(self.tile * self.downsample), math.ceil(end / self.count))
 
     @property
     def weights(self) -> np.ndarray:
@@ -196,6 +201,8 @@ class TileGrid:
         Side of a tile as the classifier sees it, in px.
     stride : int, optional
         Greatest distance of neighbouring tiles, in px at the classifier's scale; the tile's side, if left out.
+    margin : int
+        Mirrored px around the image, at the classifier's scale, so that nothing is seen at the edge of a tile only.
     """
 
     height: int
@@ -203,13 +210,14 @@ class TileGrid:
     downsample: float = 1.0
     tile: int = TILE
     stride: int | None = None
+    margin: int = 0
 
     @property
     def axes(self) -> tuple[Axis, Axis]:
         """The grid along the rows and along the columns."""
         too_small = min(round(side / self.downsample) for side in (self.height, self.width)) < self.tile
-        stride = min(self.stride or self.tile, self.tile)
-        return tuple(Axis(side, self.downsample, self.tile, too_small, stride) for side in (self.height, self.width))
+        how = self.downsample, self.tile, too_small or self.margin > 0, min(self.stride or self.tile, self.tile)
+        return tuple(Axis(side, *how, self.margin) for side in (self.height, self.width))
 
     def __len__(self) -> int:
         """Return the number of tiles."""

@@ -108,9 +108,9 @@ def test_resize_interpolates_between_pixel_centres():
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(1, 90), st.integers(1, 90), st.floats(0.3, 4), st.integers(1, 16))
-def test_tiles_by_a_stride_cover_every_pixel_and_lie_no_further_apart(height, width, downsample, stride):
-    grid = TileGrid(height, width, downsample, tile=16, stride=stride)
+@given(st.integers(1, 90), st.integers(1, 90), st.floats(0.3, 4), st.integers(1, 16), st.integers(0, 9))
+def test_tiles_by_a_stride_cover_every_pixel_and_lie_no_further_apart(height, width, downsample, stride, margin):
+    grid = TileGrid(height, width, downsample, 16, stride, margin)
     tiles = grid.crop(np.full((height, width, 3), 7, np.uint8))
     assert tiles.shape == (len(grid), 16, 16, 3)
     for axis in grid.axes:
@@ -118,6 +118,16 @@ def test_tiles_by_a_stride_cover_every_pixel_and_lie_no_further_apart(height, wi
         assert axis.crop_starts[-1] + 16 == axis.reduced
     stitched = grid.stitch(lambda number: tiles[number, :, :, 0][np.newaxis])
     np.testing.assert_allclose(stitched, np.full((1, height, width), 7), rtol=1e-3)
+
+
+def test_what_is_mirrored_around_an_image_is_seen_and_not_stitched():
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    grid = TileGrid(20, 30, tile=16, stride=12, margin=4)
+    tiles = grid.crop(image)
+    np.testing.assert_array_equal(tiles[0, :4, 4:], image[3::-1, :12])
+    np.testing.assert_array_equal(tiles[0, 4:, :4], image[:12, 3::-1])
+    stitched = grid.stitch(tiles.transpose(0, 3, 1, 2).__getitem__)
+    np.testing.assert_allclose(stitched.transpose(1, 2, 0), image, rtol=1e-5)
 
 
 def test_where_tiles_overlap_by_a_stride_the_nearer_one_counts_more():

@@ -116,9 +116,11 @@ class Plan:
 
 def plan_for(slide: Slide, classifier: Classifier, method: Method) -> Plan:
     """Decide how a slide or image is segmented: by size and scale alone, so that no format makes a difference."""
-    height, width = slide.size(classifier.mpp)
-    tiles = math.prod(SlideGrid(height, width, classifier.tile, stride=classifier.labels.views.stride).tiles)
-    as_demos = tiles <= FEW_TILES and slide.mpp >= FINEST * classifier.mpp
-    maps = method.maps if method.maps != "auto" else "gradcam" if as_demos else "adjusted"
-    whole = maps == "gradcam" and slide.height * slide.width <= OWN_SCALE_PIXELS
+    size, views = slide.size(classifier.mpp), classifier.labels.views
+    tiles = math.prod(SlideGrid(*size, classifier.tile, stride=views.stride).tiles)
+    few = math.prod(SlideGrid(*size, classifier.tile).tiles) <= FEW_TILES  # whatever the views
+    as_demos = few and slide.mpp >= FINEST * classifier.mpp
+    maps = method.maps if method.maps != "auto" else "gradcam" if as_demos or views.window else "adjusted"
+    small = slide.height * slide.width <= OWN_SCALE_PIXELS
+    whole = small and maps == "gradcam" and (as_demos or method.maps == "gradcam")
     return Plan("image" if whole else "slide", maps, tiles)

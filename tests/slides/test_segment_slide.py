@@ -73,6 +73,15 @@ def test_the_plan_depends_on_the_number_of_tiles(toy_histonet, maps, side, expec
     assert plan_for(slide, toy_histonet, Method((MORPH,), CRFS, maps=maps)) == expected
 
 
+def test_overlapping_views_make_no_slide_of_a_small_image_and_are_averaged_before_classes_compete(toy_histonet):
+    small, large = (Slide("memory", CLASSIFIER_MPP, (), (Level(side, side, None),)) for side in (80, 400))
+    often = toy_histonet.with_views(stride=8)
+    assert plan_for(small, often, Method((MORPH,), CRFS)) == Plan("image", "gradcam", 49)
+    assert plan_for(large, often, Method((MORPH,), CRFS)).maps == "adjusted"
+    often = often.with_views(window=16)
+    assert plan_for(large, often, Method((MORPH,), CRFS)) == Plan("slide", "gradcam", 47**2)
+
+
 @pytest.mark.parametrize(
     ("mpp", "kind"), [(CLASSIFIER_MPP / 2, "image"), (CLASSIFIER_MPP / 2.01, "slide"), (9, "image")]
 )
