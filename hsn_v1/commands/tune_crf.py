@@ -60,7 +60,8 @@ def _tune(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
     histonet = histonet.with_views(**views_of(arguments))
     for label_set, pairs, mpp in _tuning_sets(arguments, histonet.labels):
         tuning = adjusted(pairs, histonet, label_set, histonet.mpp / (mpp or histonet.mpp))
-        tried = search(tuning, arguments.trials, arguments.seed, arguments.quiet)
+        record = out / f"crf_{label_set.name}.json"
+        tried = search(tuning, arguments.trials, arguments.seed, arguments.quiet, record)
         path = model_file(folder, arguments.model, f"_{label_set.name}_optimal_pcc.npy")
         write_results(path, out / f"crf_{label_set.name}.csv", tried)
         best, confusion = tried[0]

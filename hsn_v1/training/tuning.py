@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +20,12 @@ from ..errors import InputError, merge_notes
 from ..evaluate import confusion_matrix, mean_iou, mean_iou_present
 from ..hsn_v1 import segment, winners
 from ..io.images import find_images, read_image
+from ..io.made_with import read_facts
 from ..io.masks import find_mask, read_mask
 from ..io.writing import write_bytes, write_table
 from ..labels import LabelSet
-from ..parallel import in_parallel
+from ..parallel import available_cores
+from ..progress import track
 from ..tiles import TileGrid
 from .validation_report import equal_error_thresholds
 
@@ -202,13 +208,16 @@ def draw_settings(count: int, seed: int, around: CRF | None = None) -> list[CRF]
     return [CRF(*row) for row in np.exp(logs).round(2).tolist()]
 
 
-def try_settings(image: TuningImage, crfs: Sequence[CRF]) -> np.ndarray:
-    """Return the confusion matrix that each of some settings gives on an image, as (len(crfs), C + 1, C + 1)."""
-    refined = (winners(crf(image.maps, image.image)) for crf in crfs)
-    return np.stack([confusion_matrix(image.truth, mask, len(image.maps)) for mask in refined])
+def try_setting(crf: CRF, tuning: Sequence[TuningImage]) -> np.ndarray:
+    """Return the confusion matrix (C + 1, C + 1) that a setting gives over all images."""
+    return sum(
+        confusion_matrix(image.truth, winners(crf(image.maps, image.image)), len(image.maps)) for image in tuning
+    )
 
 
-def search(tuning: Sequence[TuningImage], trials: int, seed: int, quiet: bool = False) -> list[tuple[CRF, np.ndarray]]:
+def search(
+    tuning: Sequence[TuningImage], trials: int, seed: int, quiet: bool = False, record: Path | None = None
+) -> list[tuple[CRF, np.ndarray]]:
     """Try settings, the second half of them around the best of the first; in parallel.
 
     Parameters
@@ -221,23 +230,55 @@ def search(tuning: Sequence[TuningImage], trials: int, seed: int, quiet: bool = 
         Seed of the settings.
     quiet : bool
         Show no progress.
+    record : Path, optional
+        File that keeps each trial as soon as it is done; those that it holds of the same maps are not done again.
 
     Returns
     -------
     list of (CRF, ndarray of shape (C + 1, C + 1))
         All settings with their confusion matrix over all images, best mIoU of the present classes first.
     """
-    tried: list[tuple[CRF, np.ndarray]] = []
+    maps = _digest(tuning)
+    tried = _read_trials(record, maps) if record else {}
+
+    def try_all(crfs: Sequence[CRF], what: str) -> list[tuple[CRF, np.ndarray]]:
+        missing = [crf for crf in crfs if crf not in tried]
+        with ThreadPoolExecutor(available_cores()) as pool:  # the CRF's compiled code lets other threads run
+            done = pool.map(partial(try_setting, tuning=tuning), missing)
+            for crf, confusion in zip(missing, track(done, what, len(missing), quiet), strict=True):
+                tried[crf] = confusion
+                if record:
+                    _write_trials(record, maps, tried)
+        return sorted(((crf, tried[crf]) for crf in crfs), key=lambda pair: -mean_iou_present(pair[1]))
+
     wide = [CRF(), *draw_settings((trials + 1) // 2 - 1, seed)]
-    for what, crfs in (("wide search", wide), ("narrow search", None)):
-        if crfs is None:
-            crfs = draw_settings(trials // 2, seed + 1, tried[0][0])
-        if crfs:
-            jobs = [(image, crfs) for image in tuning]
-            done = in_parallel(try_settings, jobs, f"{what}, {len(crfs)} settings", quiet)
-            tried += zip(crfs, sum(done), strict=True)
-            tried.sort(key=lambda pair: -mean_iou_present(pair[1]))
-    return tried
+    best = try_all(wide, f"wide search, {len(wide)} settings")[0][0]
+    narrow = draw_settings(trials // 2, seed + 1, best)
+    try_all(narrow, f"narrow search, {len(narrow)} settings")
+    return try_all(list(dict.fromkeys([*wide, *narrow])), "all")
+
+
+def _digest(tuning: Sequence[TuningImage]) -> str:
+    """Return a digest of what the trials depend on beside the settings."""
+    digest = hashlib.sha256()
+    for image in tuning:
+        for part in (image.maps, image.image, image.truth):
+            digest.update(np.ascontiguousarray(part))
+    return digest.hexdigest()
+
+
+def _read_trials(record: Path, maps: str) -> dict[CRF, np.ndarray]:
+    facts = read_facts(record) or {}
+    try:
+        kept = facts["trials"] if facts["maps"] == maps else []
+        return {CRF(*row): np.array(confusion, np.int64) for row, confusion in kept}
+    except (KeyError, TypeError, ValueError):
+        return {}
+
+
+def _write_trials(record: Path, maps: str, tried: Mapping[CRF, np.ndarray]) -> None:
+    trials = [(settings(crf), confusion.tolist()) for crf, confusion in tried.items()]
+    write_bytes(record, json.dumps({"maps": maps, "trials": trials}).encode())
 
 
 def without_crf(tuning: Sequence[TuningImage]) -> np.ndarray:

@@ -59,8 +59,7 @@ def test_the_best_of_all_trials_is_first_and_written_as_published(tmp_path):
     assert len(tried) == 7 and scores == sorted(scores, reverse=True) and scores[0] > 0.95
     assert tune_crf.mean_iou_present(tune_crf.without_crf([one])) < scores[0]
     assert CRF() in [crf for crf, _ in tried]
-    again = tune_crf.try_settings(one, [tried[0][0]])[0]
-    np.testing.assert_array_equal(again, tried[0][1])
+    np.testing.assert_array_equal(tune_crf.try_setting(tried[0][0], [one]), tried[0][1])
     assert len(tune_crf.search([one], 1, 0, quiet=True)) == 1
 
     tune_crf.write_results(tmp_path / "m_pcc.npy", tmp_path / "out" / "crf.csv", tried)
@@ -71,6 +70,34 @@ def test_the_best_of_all_trials_is_first_and_written_as_published(tmp_path):
         assert [float(row["mIoU of present classes"]) for row in csv.DictReader(file)] == pytest.approx(
             scores, abs=1e-5
         )
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_trials_of_an_interrupted_search_are_kept_for_the_same_maps(tmp_path, monkeypatch, damaged):
+    truth = np.repeat([0, 1], 4)[None].repeat(8, axis=0)
+    one = TuningImage(np.stack([1 - truth, truth]).astype(np.float32), np.zeros((8, 8, 3), np.uint8), truth)
+    whole = tune_crf.search([one], 6, 0, quiet=True)
+    done, most, real = [], [4], tune_crf.try_setting
+
+    def interrupted(crf, tuning):
+        if len(done) == most[0]:
+            raise KeyboardInterrupt
+        done.append(crf)
+        return real(crf, tuning)
+
+    monkeypatch.setattr(tune_crf, "available_cores", lambda: 1)
+    monkeypatch.setattr(tune_crf, "try_setting", interrupted)
+    record = tmp_path / "crf.json"
+    with pytest.raises(KeyboardInterrupt):
+        tune_crf.search([one], 6, 0, True, record)
+    if damaged:
+        record.write_text(record.read_text()[:-9])
+    most[0] = 99
+    again = tune_crf.search([one], 6, 0, True, record)
+    assert len(done) == (4 + 6 if damaged else 6)
+    assert [(crf, confusion.tolist()) for crf, confusion in again] == [(c, m.tolist()) for c, m in whole]
+    tune_crf.search([replace(one, maps=one.maps / 2)], 1, 0, True, record)
+    assert len(done) == (4 + 6 if damaged else 6) + 1
 
 
 def test_where_masks_are(tmp_path):
