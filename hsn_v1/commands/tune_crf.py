@@ -25,10 +25,17 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--truth", type=Path, metavar="DIR", help="their masks: a folder with one for each label set, or of masks"
     )
+    parser.add_argument(
+        "--mosaic",
+        type=Path,
+        metavar="DIR",
+        help="patches with labels, as for train, instead of images with masks: those of one label each are put "
+        "together, so that the borders are known",
+    )
     parser.add_argument("--resize", action="store_true", help="stretch masks of another shape to their images")
     parser.add_argument("--mpp", type=float, help="microns per pixel of the images (default: the model's)")
     parser.add_argument("--label-sets", nargs="+", metavar="SET", help="of the model (default: those with truth)")
-    parser.add_argument("--count", type=int, default=16, help="phantoms to tune on (default: 16)")
+    parser.add_argument("--count", type=int, default=16, help="phantoms or mosaics to tune on (default: 16)")
     parser.add_argument("--trials", type=int, default=40, help="settings to try (default: 40)")
     parser.add_argument("--seed", type=int, default=0, help="of the settings (default: 0)")
     parser.add_argument("--out", type=Path, help="folder of the tables of all trials (default: ROOT/out/NAME)")
@@ -76,6 +83,8 @@ def _check_options(arguments: argparse.Namespace) -> None:
         raise InputError("--count and --trials: expected positive numbers; --seed: one from 0 on")
     if arguments.mpp is not None and not 0 < arguments.mpp < float("inf"):
         raise InputError(f"--mpp {arguments.mpp:g}: expected a positive number")
+    if arguments.mosaic and arguments.images:
+        raise InputError("--mosaic goes without --images: patches with labels, or images with masks, one of the two")
     if bool(arguments.images) != bool(arguments.truth):
         raise InputError("--images and --truth go together: a folder of images, and one of their ground truth")
 
@@ -84,10 +93,16 @@ def _tuning_sets(
     arguments: argparse.Namespace, labels: Taxonomy
 ) -> Iterator[tuple[LabelSet, list[tuple[np.ndarray, np.ndarray]], float | None]]:
     """Yield each label set that has ground truth, its images with label maps, and their scale; say which have none."""
+    from ..training.mosaics import mosaics
     from ..training.tuning import read_tuning_set, truth_folder
 
     wanted = arguments.label_sets or list(labels.label_sets)
     chosen = list({each.name: each for name in wanted for each in labels.group(name)}.values())
+    if arguments.mosaic:
+        for label_set in chosen:
+            pairs = mosaics(arguments.mosaic, labels, label_set, arguments.count, arguments.seed)
+            yield label_set, pairs, arguments.mpp
+        return
     if not arguments.images:
         yield from _phantoms(arguments, labels, chosen)
         return

@@ -95,7 +95,10 @@ def segment_opened(slide: Slide, task: SlideTask) -> Outcome:
         try:
             describe_work(folder, place_of(slide))
             for_tissue, for_overview = small_pictures(slide, task.classifier.mpp)
-            tissue_map = find_tissue(for_tissue, method.leave_out_pen)
+            tissue_map = replace(
+                find_tissue(for_tissue, method.leave_out_pen),
+                whitens_glass=any(label_set.background for label_set in method.label_sets),
+            )
 
             if plan.kind == "image":
                 label_maps = segment_whole(slide, task, tissue_map)

@@ -54,6 +54,8 @@ class TissueMap:
         Marks on the slide; None if there are none.
     pen_left_out : bool
         Whether these are no tissue.
+    whitens_glass : bool
+        Whether glass that stage 3 would take for tissue is painted white: lumens are lost by it.
     """
 
     tissue: np.ndarray
@@ -62,6 +64,7 @@ class TissueMap:
     brightness: float
     pen: PenMarks | None = None
     pen_left_out: bool = False
+    whitens_glass: bool = True
 
     @property
     def threshold(self) -> float:
@@ -76,7 +79,8 @@ class TissueMap:
     @property
     def blank(self) -> np.ndarray:
         """What is to be painted white, (h, w) uint8, as stage 3 would not take it for background: see `paint_blank`."""
-        blank = np.where(~self.tissue if self.glass_is_dark else self.padding, np.uint8(BARE), np.uint8(SEEN))
+        glass = self.whitens_glass and self.glass_is_dark
+        blank = np.where(~self.tissue if glass else self.padding, np.uint8(BARE), np.uint8(SEEN))
         if self.pen and self.pen_left_out:
             blank[self.pen.where] = LEFT_OUT
         return blank

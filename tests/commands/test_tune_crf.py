@@ -7,6 +7,7 @@ from PIL import Image
 
 from hsn_v1.class_file import parse_taxonomy
 from hsn_v1.io.models import save_histonet
+from hsn_v1.io.writing import write_picture, write_table
 from hsn_v1.training.networks import build_histonet
 
 pytestmark = pytest.mark.slow
@@ -52,3 +53,18 @@ def test_masks_of_another_shape_tune_nothing(tmp_path, tune):
     assert status == 2 and "0.png: 64 x 64 px, expected 64 x 48" in err
     assert not (tmp_path / "data" / "mine_tissue_optimal_pcc.npy").exists()
     assert tune("neither", "--resize")[::2] == (0, "")
+
+
+def test_mosaics_of_patches_tune_without_masks(tmp_path, tune, command):
+    tune("neither")  # which saves the classifier
+    codes = parse_taxonomy(class_file_of_kind("neither"), "neither").codes
+    patches = tmp_path / "patches"
+    for i, code in enumerate(codes):
+        write_picture(patches / f"{code}.png", np.full((64, 64, 3), 60 * i, np.uint8))
+    rows = ([f"{code}.png", *(int(code == other) for other in codes)] for code in codes)
+    write_table(patches / "labels.csv", [["patch", *codes], *rows])
+    options = "--model", "mine", "--root", tmp_path, "--mosaic", patches, "--count", 1, "--trials", 1, "--quiet"
+    status, out, err = command("tune-crf", *options)
+    assert (status, err) == (0, "") and "tissue: mIoU of the present classes" in out
+    status, _, err = command("tune-crf", *options, "--images", tmp_path / "img", "--truth", tmp_path / "mask")
+    assert status == 2 and "--mosaic goes without --images" in err

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,6 +55,15 @@ def test_glass_of_any_brightness_is_told_from_tissue(glass, deviation):
     assert found.glass_is_dark == (glass < 240)
     (note, *_), expected = (*tissue_notes(found, 1), ""), f"brightness of {found.glass:.4g}" if glass < 240 else ""
     assert expected in note
+
+
+def test_where_glass_is_no_class_only_what_was_not_scanned_is_painted_white():
+    padded = np.zeros((200, 200, 3), np.uint8)
+    padded[50:150, 50:150] = picture(205)
+    found = find_tissue(padded)
+    assert found.glass_is_dark and (found.blank == ~found.tissue).all()
+    found = replace(found, whitens_glass=False)
+    assert (found.blank == found.padding).all() and found.padding.any()
 
 
 def test_glass_with_a_tint_is_glass():
