@@ -2,12 +2,13 @@
 
 A confusion matrix has C + 1 rows (ground truth) and C + 1 columns (prediction), the last ones for pixels of no class.
 There are three ways to sum it up, whose numbers must not be mixed (docs/benchmarks.md): HistoSegNet's own, as
-published, and the `PROTOCOLS` of the benchmarks with patch labels.
+published, and the `PROTOCOLS` of the benchmarks with patch labels. All metrics take matrices with leading axes, too,
+such as one matrix for each draw of `intervals`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from .labels import LabelSet
 
 #: How benchmarks with patch labels count; see `protocol_metrics`.
 PROTOCOLS = ("excluded", "background")
+
+#: Name of the metrics of the paper, next to the `PROTOCOLS`.
+PUBLISHED = "HistoSegNet"
 
 
 def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
@@ -51,19 +55,20 @@ def iou(confusion: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    confusion : ndarray of shape (C + 1, C + 1)
+    confusion : ndarray of shape (..., C + 1, C + 1)
 
     Returns
     -------
-    ndarray of shape (C,), float64, in 0..1
+    ndarray of shape (..., C), float64, in 0..1
     """
     hits, truth, predicted = _counts(confusion)
     return hits / (truth + predicted - hits + 1e-12)
 
 
 def _counts(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return each class's pixels that are found, that are true and that are predicted, each of shape (C,)."""
-    return np.diagonal(confusion)[:-1], confusion[:-1].sum(axis=1), confusion[:, :-1].sum(axis=0)
+    """Return each class's pixels that are found, that are true and that are predicted, each of shape (..., C)."""
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)[..., :-1]
+    return hits, confusion[..., :-1, :].sum(axis=-1), confusion[..., :-1].sum(axis=-2)
 
 
 def occurring(confusion: np.ndarray) -> list[int]:
@@ -71,20 +76,20 @@ def occurring(confusion: np.ndarray) -> list[int]:
     return np.flatnonzero(confusion[:-1].any(axis=1) | confusion[:, :-1].any(axis=0)).tolist()
 
 
-def mean_iou(confusion: np.ndarray) -> float:
+def mean_iou(confusion: np.ndarray) -> np.ndarray:
     """Return mIoU over all classes, absent ones included."""
-    return float(iou(confusion).mean())
+    return iou(confusion).mean(axis=-1)
 
 
-def mean_iou_present(confusion: np.ndarray) -> float:
-    """Return mIoU over the classes that the ground truth has."""
-    present = confusion[:-1].any(axis=1)
-    return float(iou(confusion)[present].mean()) if present.any() else 0.0
+def mean_iou_present(confusion: np.ndarray) -> np.ndarray:
+    """Return mIoU over the classes that the ground truth has; 0 if it has none."""
+    present = confusion[..., :-1, :].any(axis=-1)
+    return (iou(confusion) * present).sum(axis=-1) / np.maximum(present.sum(axis=-1), 1)
 
 
-def frequency_weighted_iou(confusion: np.ndarray, weights: np.ndarray) -> float:
+def frequency_weighted_iou(confusion: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return fIoU, the sum of the classes' IoU times their `frequency_weights`."""
-    return float(iou(confusion) @ weights)
+    return np.vecdot(iou(confusion), weights)
 
 
 def frequency_weights(pixels: np.ndarray) -> np.ndarray:
@@ -92,42 +97,17 @@ def frequency_weights(pixels: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    pixels : ndarray of shape (C,), int
+    pixels : ndarray of shape (..., C), int
         Pixels of each class in the ground-truth files, at the files' own size.
 
     Returns
     -------
-    ndarray of shape (C,), float64
+    ndarray of shape (..., C), float64
         Sums to 1, unless no class occurs; 0 for a class that does not occur.
     """
-    weights = np.zeros(len(pixels))
-    occurs = pixels > 0
-    weights[occurs] = 1 / np.log(np.maximum(pixels[occurs], 2))  # ln 1 = 0 has no inverse
-    return weights / (weights.sum() or 1)
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """What a benchmark reports of a segmentation.
-
-    Attributes
-    ----------
-    iou, dice : ndarray of shape (C,), float64, in 0..1
-        Of each class; nan for the excluded class, and for one that is neither in the ground truth nor predicted.
-    mean_iou, mean_dice : float
-        Over the classes that are not nan.
-    fwiou : float
-        Mean IoU, weighted by the classes' shares of the true pixels.
-    accuracy : float
-        Share of the counted pixels that are right.
-    """
-
-    iou: np.ndarray
-    dice: np.ndarray
-    mean_iou: float
-    mean_dice: float
-    fwiou: float
-    accuracy: float
+    weights = np.where(pixels > 0, 1 / np.log(np.maximum(pixels, 2)), 0)  # ln 1 = 0 has no inverse
+    sums = weights.sum(axis=-1, keepdims=True)
+    return weights / np.where(sums > 0, sums, 1)
 
 
 def excluded_index(label_set: LabelSet) -> int:
@@ -135,12 +115,12 @@ def excluded_index(label_set: LabelSet) -> int:
     return label_set.codes.index(label_set.background) if label_set.background else len(label_set)
 
 
-def protocol_metrics(confusion: np.ndarray, excluded: int, protocol: str) -> Metrics:
+def protocol_metrics(confusion: np.ndarray, excluded: int, protocol: str) -> dict[str, np.ndarray]:
     """Measure a segmentation as benchmarks do.
 
     Parameters
     ----------
-    confusion : ndarray of shape (C + 1, C + 1)
+    confusion : ndarray of shape (..., C + 1, C + 1)
     excluded : int
         See `excluded_index`.
     protocol : str
@@ -150,42 +130,63 @@ def protocol_metrics(confusion: np.ndarray, excluded: int, protocol: str) -> Met
 
     Returns
     -------
-    Metrics
+    dict of str to ndarray of shape (..., C) or (...), float64, in 0..1
+        ``IoU`` and ``Dice`` of each class, nan for the excluded class and for one that is neither in the ground truth
+        nor predicted; ``mIoU`` and ``mean Dice`` over the others; ``fwIoU``, weighted by the classes' shares of the
+        true pixels; ``pixel accuracy``, the share of the counted pixels that are right.
     """
-    counted = confusion.copy()
-    unlabelled = len(confusion) - 1
+    counted = np.array(confusion, np.float64)
+    unlabelled = counted.shape[-1] - 1
     ignored = {excluded, unlabelled} if protocol == "excluded" else {unlabelled} - {excluded}
-    counted[[*ignored]] = 0
-    hits, truth, predicted = (values.astype(float) for values in _counts(counted))
+    counted[..., [*ignored], :] = 0
+    hits, truth, predicted = _counts(counted)
     with np.errstate(invalid="ignore"):  # 0 / 0 is nan
         iou, dice = hits / (truth + predicted - hits), 2 * hits / (truth + predicted)
     if excluded < unlabelled:
-        iou[excluded] = dice[excluded] = np.nan
-    mean = ~np.isnan(iou)
-    weights = truth[mean] / max(truth[mean].sum(), 1)
-    return Metrics(
-        iou,
-        dice,
-        float(iou[mean].mean()) if mean.any() else 0.0,
-        float(dice[mean].mean()) if mean.any() else 0.0,
-        float(weights @ iou[mean]),
-        float(np.trace(counted) / max(counted.sum(), 1)),
-    )
+        iou[..., excluded] = dice[..., excluded] = np.nan
+    present = ~np.isnan(iou)
+    classes, shares = np.maximum(present.sum(axis=-1), 1), truth * present
+    return {
+        "IoU": iou,
+        "Dice": dice,
+        "mIoU": np.nansum(iou, axis=-1) / classes,
+        "mean Dice": np.nansum(dice, axis=-1) / classes,
+        "fwIoU": np.nansum(shares * iou, axis=-1) / np.maximum(shares.sum(axis=-1), 1),
+        "pixel accuracy": np.trace(counted, axis1=-2, axis2=-1) / np.maximum(counted.sum(axis=(-2, -1)), 1),
+    }
 
 
-def named_metrics(confusion: np.ndarray, label_set: LabelSet, protocol: str) -> list[tuple[str, str, float]]:
-    """Return `protocol_metrics` as (metric, class or "", value), the excluded class left out."""
+def named_metrics(confusion: np.ndarray, label_set: LabelSet, protocol: str) -> list[tuple[str, str, np.ndarray]]:
+    """Return `protocol_metrics` as (metric, class or "", value of shape (...)), the excluded class left out."""
     excluded = excluded_index(label_set)
     metrics = protocol_metrics(confusion, excluded, protocol)
     classes = [(c, code) for c, code in enumerate(label_set.codes) if c != excluded]
-    return [
-        *(("IoU", code, float(metrics.iou[c])) for c, code in classes),
-        *(("Dice", code, float(metrics.dice[c])) for c, code in classes),
-        ("mIoU", "", metrics.mean_iou),
-        ("mean Dice", "", metrics.mean_dice),
-        ("fwIoU", "", metrics.fwiou),
-        ("pixel accuracy", "", metrics.accuracy),
-    ]
+    per_class = [(name, code, metrics[name][..., c]) for name in ("IoU", "Dice") for c, code in classes]
+    return per_class + [(name, "", value) for name, value in metrics.items() if name not in ("IoU", "Dice")]
+
+
+def all_metrics(
+    confusion: np.ndarray, pixels: np.ndarray, label_set: LabelSet, protocols: Iterable[str] = PROTOCOLS
+) -> dict[tuple[str, str], dict[str, np.ndarray]]:
+    """Return the values of each metric and class (or ""), by protocol, with those of the paper as `PUBLISHED`.
+
+    Parameters
+    ----------
+    confusion : ndarray of shape (..., C + 1, C + 1)
+    pixels : ndarray of shape (..., C)
+        See `frequency_weights`.
+    label_set : LabelSet
+    protocols : iterable of str
+        Of `PROTOCOLS`.
+    """
+    ious = iou(confusion)
+    rows = {("IoU", code): {PUBLISHED: ious[..., c]} for c, code in enumerate(label_set.codes)}
+    for protocol in protocols:
+        for metric, code, value in named_metrics(confusion, label_set, protocol):
+            rows.setdefault((metric, code), {})[protocol] = value
+    rows.setdefault(("mIoU", ""), {})[PUBLISHED] = mean_iou(confusion)
+    rows["fIoU", ""] = {PUBLISHED: frequency_weighted_iou(confusion, frequency_weights(pixels))}
+    return rows
 
 
 def row_normalised(confusion: np.ndarray, keep: list[int]) -> np.ndarray:

@@ -109,10 +109,13 @@ def object_sums(prediction: np.ndarray, truth: np.ndarray) -> ObjectSums:
     )
 
 
-def pool(sums: Iterable[ObjectSums]) -> ObjectSums:
-    """Add up what the metrics of one or more images are made of."""
-    parts = list(sums)
-    return ObjectSums(*(sum(getattr(part, field.name) for part in parts) for field in fields(ObjectSums)))
+def pool(sums: Iterable[ObjectSums], weights: np.ndarray | None = None) -> ObjectSums:
+    """Add up what the metrics of N images are made of, or do so in D ways by `weights` (D, N) of the images."""
+    parts = [*sums]
+    columns = {field.name: np.array([getattr(part, field.name) for part in parts]) for field in fields(ObjectSums)}
+    if weights is None:
+        return ObjectSums(**{name: values.sum(axis=0) for name, values in columns.items()})
+    return ObjectSums(**{name: np.tensordot(weights, values, 1) for name, values in columns.items()})
 
 
 def pool_groups(sums: Mapping[str, ObjectSums]) -> dict[str, ObjectSums]:
@@ -121,14 +124,14 @@ def pool_groups(sums: Mapping[str, ObjectSums]) -> dict[str, ObjectSums]:
     return {group: pool(members) for group, members in groups.items() if members}
 
 
-def object_metrics(sums: ObjectSums) -> dict[str, float]:
-    """Return F1, object Dice and the object Hausdorff distance by their names, `METRICS`."""
+def object_metrics(sums: ObjectSums) -> dict[str, np.ndarray]:
+    """Return F1, object Dice and the object Hausdorff distance by their names, `METRICS`; of each way of pooling."""
     sides = sums.objects > 0
-    if not sides.any():
-        return dict(zip(METRICS, (1.0, 1.0, 0.0), strict=True))
-    f1 = 2 * sums.found / int(sums.objects.sum())
-    dice, hausdorff = (float(np.mean(total[sides] / sums.area[sides])) for total in (sums.dice, sums.hausdorff))
-    return dict(zip(METRICS, (f1, dice, hausdorff), strict=True))
+    count, is_empty = np.maximum(sides.sum(axis=-1), 1), ~sides.any(axis=-1)
+    f1 = 2 * sums.found / np.maximum(sums.objects.sum(axis=-1), 1) + is_empty
+    totals = (sums.dice, sums.hausdorff)
+    dice, hausdorff = ((total * sides / np.maximum(sums.area, 1)).sum(axis=-1) / count for total in totals)
+    return dict(zip(METRICS, (f1, dice + is_empty, hausdorff), strict=True))
 
 
 @dataclass(frozen=True, eq=False)

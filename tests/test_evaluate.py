@@ -82,34 +82,34 @@ BENCHMARK[4, [0, 1]] = 5, 6  # unlabelled
 def test_protocols_worked_by_hand(has_background):
     confusion = BENCHMARK if has_background else BENCHMARK[:4, :4]
     excluded = evaluate.protocol_metrics(confusion, 3, "excluded")
-    np.testing.assert_allclose(excluded.iou[:3], [4 / 7, 2 / 4, np.nan])  # tumour: 5 true, 6 predicted, 4 both
-    np.testing.assert_allclose(excluded.dice[:3], [8 / 11, 4 / 6, np.nan])
-    assert excluded.mean_iou == pytest.approx((4 / 7 + 1 / 2) / 2)
-    assert excluded.mean_dice == pytest.approx((8 / 11 + 2 / 3) / 2)
-    assert excluded.fwiou == pytest.approx(5 / 9 * 4 / 7 + 4 / 9 * 1 / 2)
-    assert excluded.accuracy == pytest.approx(6 / 9)
+    np.testing.assert_allclose(excluded["IoU"][:3], [4 / 7, 2 / 4, np.nan])  # tumour: 5 true, 6 predicted, 4 both
+    np.testing.assert_allclose(excluded["Dice"][:3], [8 / 11, 4 / 6, np.nan])
+    assert excluded["mIoU"] == pytest.approx((4 / 7 + 1 / 2) / 2)
+    assert excluded["mean Dice"] == pytest.approx((8 / 11 + 2 / 3) / 2)
+    assert excluded["fwIoU"] == pytest.approx(5 / 9 * 4 / 7 + 4 / 9 * 1 / 2)
+    assert excluded["pixel accuracy"] == pytest.approx(6 / 9)
     background = evaluate.protocol_metrics(confusion, 3, "background")
-    np.testing.assert_allclose(background.iou[:3], [4 / 8, 2 / 4, np.nan])  # one more pixel is taken for tumour
-    assert background.mean_iou == pytest.approx(1 / 2)
-    assert background.fwiou == pytest.approx(1 / 2)
-    assert background.accuracy == pytest.approx(9 / 13)  # background found counts
-    assert np.isnan([*excluded.iou[3:], *background.iou[3:], *background.dice[3:]]).all()
+    np.testing.assert_allclose(background["IoU"][:3], [4 / 8, 2 / 4, np.nan])  # one more pixel is taken for tumour
+    assert background["mIoU"] == pytest.approx(1 / 2)
+    assert background["fwIoU"] == pytest.approx(1 / 2)
+    assert background["pixel accuracy"] == pytest.approx(9 / 13)  # background found counts
+    assert np.isnan([*excluded["IoU"][3:], *background["IoU"][3:], *background["Dice"][3:]]).all()
 
 
 def test_protocols_agree_where_nothing_is_excluded():
     confusion = np.array([[5, 1, 0], [2, 7, 0], [0, 0, 0]])
     excluded, background = (evaluate.protocol_metrics(confusion, 2, protocol) for protocol in evaluate.PROTOCOLS)
-    for name, value in vars(excluded).items():
-        np.testing.assert_array_equal(value, getattr(background, name))
-    assert excluded.mean_iou == pytest.approx(evaluate.mean_iou(confusion))
+    for name, value in excluded.items():
+        np.testing.assert_array_equal(value, background[name])
+    assert excluded["mIoU"] == pytest.approx(evaluate.mean_iou(confusion))
 
 
 def test_a_class_only_predicted_counts_as_0_and_no_pixel_at_all_as_0():
     only_predicted = evaluate.protocol_metrics(CONFUSION, 3, "excluded")
-    np.testing.assert_allclose(only_predicted.iou, [2 / 3, 2 / 4, 0])
-    assert only_predicted.mean_iou == pytest.approx((2 / 3 + 1 / 2) / 3)
+    np.testing.assert_allclose(only_predicted["IoU"], [2 / 3, 2 / 4, 0])
+    assert only_predicted["mIoU"] == pytest.approx((2 / 3 + 1 / 2) / 3)
     nothing = evaluate.protocol_metrics(np.zeros((4, 4), int), 3, "excluded")
-    assert (nothing.mean_iou, nothing.mean_dice, nothing.fwiou, nothing.accuracy) == (0, 0, 0, 0)
+    assert [nothing[name] for name in ("mIoU", "mean Dice", "fwIoU", "pixel accuracy")] == [0, 0, 0, 0]
 
 
 def test_what_is_excluded_is_background_or_what_is_unlabelled():
@@ -134,13 +134,15 @@ def test_metrics_are_scikit_learns(excluded, protocol, pair):
         counted &= truth != excluded
     truth, prediction = truth[counted], prediction[counted]
     classes = [c for c in range(4) if c != excluded and (c in truth or c in prediction)]
-    assert np.flatnonzero(~np.isnan(found.iou)).tolist() == classes
+    assert np.flatnonzero(~np.isnan(found["IoU"])).tolist() == classes
     if classes and np.isin(truth, classes).any():
         options = {"labels": classes, "zero_division": 0}
-        for name, score in (("iou", metrics.jaccard_score), ("dice", metrics.f1_score)):
-            np.testing.assert_allclose(getattr(found, name)[classes], score(truth, prediction, average=None, **options))
-            mean = score(truth, prediction, average="macro", **options)
-            assert getattr(found, f"mean_{name}") == pytest.approx(mean)
-        assert found.fwiou == pytest.approx(metrics.jaccard_score(truth, prediction, average="weighted", **options))
+        for name, mean, score in (
+            ("IoU", "mIoU", metrics.jaccard_score),
+            ("Dice", "mean Dice", metrics.f1_score),
+        ):
+            np.testing.assert_allclose(found[name][classes], score(truth, prediction, average=None, **options))
+            assert found[mean] == pytest.approx(score(truth, prediction, average="macro", **options))
+        assert found["fwIoU"] == pytest.approx(metrics.jaccard_score(truth, prediction, average="weighted", **options))
     if len(truth):
-        assert found.accuracy == pytest.approx(metrics.accuracy_score(truth, prediction))
+        assert found["pixel accuracy"] == pytest.approx(metrics.accuracy_score(truth, prediction))

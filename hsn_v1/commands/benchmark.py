@@ -276,21 +276,21 @@ def _segment(job: _Job) -> int:
 
 
 def _score(job: _Job) -> int:
-    from ..evaluate import PROTOCOLS
-    from ..io.writing import write_bytes
+    from ..io.writing import write_bytes, write_table
     from ..sets.benchmarks import paper_rows
-    from ..sets.score import PUBLISHED, score_folder
-    from .evaluate import print_score, write_score
+    from ..sets.comparison import Pooling, column_names, results_of, value_rows
+    from ..sets.score import score_folder
+    from .evaluate import print_results
 
     out, part = job.out / job.arguments.part, job.part(job.arguments.part)
     _, label_set = _model(job)
     if not (out / label_set.name).is_dir():
         raise InputError(f"{out / label_set.name}: no masks; run --step segment first")
     score = score_folder(out, part.truth, label_set)
-    print_score(score, label_set, PROTOCOLS)
-    write_score(out / "score.csv", score, label_set, PROTOCOLS)
-    values = score.table(label_set, PROTOCOLS)
-    lines = [paper_rows(values, protocol, f"HistoSegNet, {job.name}") for protocol in (*PROTOCOLS, PUBLISHED)]
+    results = results_of(score, {}, Pooling())
+    print_results(results, score, Pooling())
+    write_table(out / "score.csv", value_rows(results))
+    lines = [paper_rows(results[0].table, protocol, f"HistoSegNet, {job.name}") for protocol in column_names(Pooling())]
     text = "\n\n".join("\n".join([header, "|---" * (header.count("|") - 1) + "|", row]) for header, row in lines)
     write_bytes(out / "score.md", f"{text}\n".encode())
     print(f"{text}\n\nrows in {out / 'score.md'}, all values in {out / 'score.csv'}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +12,11 @@ from ..errors import InputError
 from .common import tell
 
 if TYPE_CHECKING:
+    from ..io.masks import Mask
     from ..labels import LabelSet, Taxonomy
+    from ..sets.comparison import Pooling, Result
     from ..sets.score import Score
+    from ..show.html import Table
 
 
 def add_command(subparsers: argparse._SubParsersAction) -> None:
@@ -22,7 +27,9 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
         epilog="exit status: 0 done, 1 some masks could not be compared, 2 nothing could be done",
     )
     parser.add_argument("--prediction", type=Path, required=True, metavar="DIR", help="masks, or a run's folder")
-    parser.add_argument("--truth", type=Path, required=True, metavar="DIR", help="ground truth, by the same names")
+    parser.add_argument(
+        "--truth", type=Path, required=True, metavar="DIR", help="ground truth, by the same names: masks, or GeoJSON"
+    )
     parser.add_argument("--model", required=True, metavar="NAME", help="model whose file of classes is theirs")
     parser.add_argument("--root", type=Path, default=Path(), metavar="DIR", help="folder that has data (default: here)")
     parser.add_argument("--labels", metavar="SET", help="label set (default: the model's only one)")
@@ -34,30 +41,96 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--resize", action="store_true", help="resize ground truth to its mask, as the paper did")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write all values to a table")
+    parser.add_argument("--per-image", type=Path, metavar="FILE", help="write a table of the images, worst first")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    more = parser.add_argument_group("intervals, groups and comparisons")
+    more.add_argument(
+        "--interval",
+        choices=("images", "groups", "none"),
+        default="images",
+        help="95 %% bootstrap intervals, over images or over groups of them, such as cases (default: images)",
+    )
+    more.add_argument("--seed", type=int, default=0, help="of the intervals' draws (default: 0)")
+    more.add_argument(
+        "--group",
+        metavar="PATTERN|COLUMN",
+        help="groups of images: what a regular expression finds in their names, such as '^test[AB]', or a column",
+    )
+    more.add_argument("--group-table", type=Path, metavar="CSV", help="table that has the column, and names of images")
+    more.add_argument("--against", type=Path, metavar="DIR", help="other masks of the same images: print differences")
+    more.add_argument("--baselines", action="store_true", help="also score masks that need no classifier")
+    more.add_argument("--images", type=Path, metavar="DIR", help="the images, for the best threshold of a colour")
+    more.add_argument(
+        "--patch", type=int, default=80, metavar="PX", help="windows whose true labels are painted (default: 80)"
+    )
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     from ..evaluate import PROTOCOLS
     from ..io.models import taxonomy_of
-    from ..progress import track
-    from ..sets.score import score_folder
+    from ..io.writing import remove_leftovers, write_table
+    from ..sets.comparison import Pooling, image_rows, results_of, value_rows
+    from ..sets.image_groups import image_groups
 
+    _check_options(arguments)
     label_set = only_label_set(taxonomy_of(arguments.root, arguments.model), arguments.labels)
+    score, others = _scores(arguments, label_set)
+    groups = image_groups(score.names, arguments.group, arguments.group_table) if arguments.group else {}
     protocols = PROTOCOLS if arguments.protocol == "both" else (arguments.protocol,)
-    score = score_folder(
-        arguments.prediction,
-        arguments.truth,
-        label_set,
-        arguments.resize,
-        lambda files: track(files, "comparing", quiet=arguments.quiet),
-    )
-    print_score(score, label_set, protocols)
-    if arguments.csv:
-        write_score(arguments.csv, score, label_set, protocols)
-        print(f"all values in {arguments.csv}")
-    return tell(score.notes, score.failures)
+    pooling = Pooling(protocols, groups, arguments.interval, arguments.seed)
+    results = results_of(score, others, pooling, str(arguments.against or ""))
+    print_results(results, score, pooling)
+    for path, rows in ((arguments.csv, value_rows(results)), (arguments.per_image, image_rows(score, pooling))):
+        if path:
+            remove_leftovers(path.parent, path.name)
+            write_table(path, rows)
+            print(f"all values in {path}" if path == arguments.csv else f"each image in {path}")
+    failures = [failure for scored in (score, *others.values()) for failure in scored.failures]
+    return tell(score.notes, dict.fromkeys(failures))
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
+    if arguments.interval == "groups" and not arguments.group:
+        raise InputError("--interval groups goes with --group, which says what the groups are")
+    if arguments.group_table and not arguments.group:
+        raise InputError("--group-table goes with --group, one of its columns")
+    if arguments.images and not arguments.baselines:
+        raise InputError("--images goes with --baselines")
+    if arguments.patch < 1 or arguments.seed < 0:
+        raise InputError(f"--patch {arguments.patch} --seed {arguments.seed}: expected from 1, and from 0 on")
+
+
+def _scores(arguments: argparse.Namespace, label_set: LabelSet) -> tuple[Score, dict[str, Score]]:
+    """Return the prediction's score, and those of other masks, of the same images, by what they are called."""
+    from ..io.images import find_images
+    from ..progress import track
+    from ..sets.baselines import Truth, baseline_scores, measure_truth
+    from ..sets.score import name_of, score_folder
+
+    truths: list[Truth] = []
+    images = {name_of(path.name): path for path in find_images(arguments.images, "any")} if arguments.images else {}
+
+    def gather(name: str, mask: Mask) -> None:
+        if images and name not in images:
+            raise InputError(f"{arguments.images}: no image {name}; put it there, or take its truth away")
+        truths.append(measure_truth(name, mask, label_set, arguments.patch, images.get(name)))
+
+    def score_of(folder: Path, *on_truth: Callable[[str, Mask], None]) -> Score:
+        shown = lambda files: track(files, "comparing", quiet=arguments.quiet)  # noqa: E731
+        return score_folder(folder, arguments.truth, label_set, arguments.resize, shown, *on_truth)
+
+    score, others = score_of(arguments.prediction, *([gather] if arguments.baselines else [])), {}
+    if arguments.against:
+        other = score_of(arguments.against)
+        score, other = score.of(other.names), other.of(score.names)
+        if not score.images:
+            raise InputError(f"{arguments.against}: no mask of an image of which {arguments.prediction} has one")
+        others[str(arguments.against)] = other
+    if arguments.baselines:
+        compared = [truth for truth in truths if truth.name in score.names]
+        others |= baseline_scores(compared, label_set, arguments.patch)
+    return score, others
 
 
 def only_label_set(labels: Taxonomy, name: str | None) -> LabelSet:
@@ -68,39 +141,60 @@ def only_label_set(labels: Taxonomy, name: str | None) -> LabelSet:
     return label_sets[0]
 
 
-def print_score(score: Score, label_set: LabelSet, protocols: tuple[str, ...]) -> None:
-    """Print all metrics, a column for each protocol."""
+def print_results(results: Sequence[Result], score: Score, pooling: Pooling) -> None:
+    """Print all metrics of the first result and of the difference, mIoU of the others, and how they are meant."""
     from rich.console import Console
 
-    from ..evaluate import excluded_index
-    from ..sets.score import PUBLISHED
-    from ..show.html import Table, for_terminal
+    from ..show.html import for_terminal
 
-    columns = (*protocols, PUBLISHED)
-    rows = []
-    for (metric, code), values in score.table(label_set, protocols).items():
-        cells = [f"{values[column]:.4f}".replace("nan", "-") if column in values else "" for column in columns]
-        rows.append((metric, label_set.describe(code) if code else "", *cells))
-    title = f"{score.images} images, label set {label_set.name}"
-    Console().print(for_terminal(Table(title, ("metric", "class", *columns), rows, words=2)))
+    console = Console(width=None if sys.stdout.isatty() else 200)  # a table takes no more than it needs
+    for table in _tables(results, score.label_set, pooling):
+        console.print(for_terminal(table))
+    for line in _legend(score, pooling):
+        print(line)
+
+
+def _tables(results: Sequence[Result], label_set: LabelSet, pooling: Pooling) -> Iterator[Table]:
+    from ..sets.comparison import DIFFERENCE, cells_of, column_names, object_keys
+    from ..sets.score import OBJECT
+    from ..show.html import Table
+
+    columns = column_names(pooling)
+    first, *others = results
+    for result in (first, *(other for other in others if other.masks == DIFFERENCE)):
+        objects = object_keys(result.table)
+        rows = [
+            (metric, label_set.describe(code) if code else "", *cells_of(result.table, (metric, code), columns))
+            for metric, code in result.table
+            if (metric, code) not in objects
+        ]
+        title = f"{result.images} images, label set {label_set.name}{result.masks and ': '}{result.masks}"
+        yield Table(title, ("metric", "class", *columns), rows, words=2)
+        if objects:
+            rows = [(metric, kind, *cells_of(result.table, (metric, kind), [OBJECT])) for metric, kind in objects]
+            yield Table(f"objects: {label_set.objects}", ("metric", "told apart by", "pooled"), rows, words=2)
+    rows = [
+        (other.group or other.masks, str(other.images), *cells_of(other.table, ("mIoU", ""), columns))
+        for other in others
+        if other.masks != DIFFERENCE
+    ]
+    if rows:
+        yield Table("mIoU of groups and of other masks", ("masks", "images", *columns), rows)
+
+
+def _legend(score: Score, pooling: Pooling) -> Iterator[str]:
+    """Yield what is compared with what, and what the columns mean."""
+    from ..evaluate import PUBLISHED, excluded_index
+
+    label_set = score.label_set
+    yield f"compared: {score.comparison()}"
+    if intervals := pooling.describe(score):
+        yield f"in brackets: {intervals}"
     if absent := [label_set.describe(label_set.codes[c]) for c in score.absent()]:
-        print(f"neither in the truth nor predicted, and left out of the first means: {', '.join(absent)}")
+        yield f"neither in the truth nor predicted, and left out of the first means: {', '.join(absent)}"
     excluded = excluded_index(label_set)
     name = label_set.describe(label_set.codes[excluded]) if excluded < len(label_set) else "unlabelled"
-    print(f"excluded: pixels whose truth is {name} do not count")
-    print(f"background: {name} is a class of its own, which the means leave out")
-    print(f"{PUBLISHED}: as in the paper, absent classes count as 0")
-    print("numbers of different protocols cannot be compared")
-
-
-def write_score(path: Path, score: Score, label_set: LabelSet, protocols: tuple[str, ...]) -> None:
-    """Write all metrics as a table, a row for each value; empty where a class does not occur."""
-    from ..io.writing import remove_leftovers, write_table
-
-    remove_leftovers(path.parent, path.name)
-    rows = [
-        (protocol, metric, code, "" if value != value else value)
-        for (metric, code), values in score.table(label_set, protocols).items()
-        for protocol, value in values.items()
-    ]
-    write_table(path, [("protocol", "metric", "class", "value"), *rows])
+    yield f"excluded: pixels whose truth is {name} do not count"
+    yield f"background: {name} is a class of its own, which the means leave out"
+    yield f"{PUBLISHED}: as in the paper, absent classes count as 0"
+    yield "numbers of different protocols cannot be compared"

@@ -42,11 +42,14 @@ class Mask:
         Pixels of each class in the file, at its own size.
     notes : tuple of str
         What the user should know of the file: read as indices, colours of no class, another size.
+    size : (int, int) or None
+        Height and width of the file, in px; None where it is no picture.
     """
 
     labels: np.ndarray
     pixels: np.ndarray
     notes: tuple[str, ...] = ()
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -102,14 +105,15 @@ def read_mask(path: Path, label_set: LabelSet, size: tuple[int, int] | None = No
     decoder = decoder_of(path, label_set, [values], palette)
     labels, unlabelled = decoder(values), len(label_set)
     counts = np.bincount(labels.ravel(), minlength=unlabelled + 2)
-    strange, notes = int(counts[unlabelled + 1]), [f"{path}: {decoder.note}"] if decoder.note else []
+    strange, file_size = int(counts[unlabelled + 1]), labels.shape
+    notes = [f"{path}: {decoder.note}"] if decoder.note else []
     notes += [f"{path}: {strange} pixels have a colour of no class; they count as unlabelled"] if strange else []
     if size and size != labels.shape:
         if resize != "silently":
             check_fit(path, labels.shape, size, exactly=resize == "never")
             notes.append(f"{path}: {_px(labels.shape)}, resized to its image's {_px(size)}")
         labels = cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST)
-    return Mask(np.minimum(labels, unlabelled), counts[:unlabelled], tuple(notes))
+    return Mask(np.minimum(labels, unlabelled), counts[:unlabelled], tuple(notes), file_size)
 
 
 def _values(image: Image.Image, path: Path) -> tuple[np.ndarray, Sequence[Colour] | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -191,18 +191,18 @@ def link_or_copy(source: Path, target: Path) -> None:
         write_bytes(target, source.read_bytes())
 
 
-def paper_rows(values: dict[tuple[str, str], dict[str, float]], protocol: str, method: str) -> tuple[str, str]:
+def paper_rows(values: Mapping[tuple[str, str], Mapping[str, object]], protocol: str, method: str) -> tuple[str, str]:
     """Return header and row of a table in a paper, in Markdown.
 
     Parameters
     ----------
-    values : dict
-        See `score.Score.table`.
+    values : mapping
+        A `score.Table`.
     protocol : str
     method : str
         What the row is called.
     """
     wanted = [key for key in values if protocol in values[key] and (key[0] == "IoU" or not key[1])]
     names = [code or metric for metric, code in wanted]
-    cells = [f"{values[key][protocol]:.4f}".replace("nan", "-") for key in wanted]
+    cells = [str(values[key][protocol]) for key in wanted]
     return f"| {protocol} | {' | '.join(names)} |", f"| {method} | {' | '.join(cells)} |"

@@ -2,66 +2,145 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from skimage.measure import label
 
-from .. import evaluate
 from ..errors import InputError, merge_notes
+from ..evaluate import all_metrics, confusion_matrix, occurring
+from ..intervals import Estimate, weighted_sums
 from ..io import tree
-from ..io.masks import MASK_SUFFIXES, Mask, check_fit, read_mask
-from ..io.run_json import RECORD
+from ..io.masks import MASK_SUFFIXES, Mask, check_fit, read_mask, read_objects
+from ..io.run_json import RECORD, read_record
 from ..labels import LabelSet
+from ..object_metrics import ObjectSums, object_metrics, object_sums, pool
+from ..slide_io.annotations import class_names, draw_labels, listed, read_annotations, regions_of
+from ..slide_io.formats import SLIDE_ENDINGS
 from ..slide_io.label_maps import label_map_size, read_thumbnail
+from ..tiles import Window
+from .outputs import OBJECTS, object_mask
 
-#: Name of the metrics of the paper, next to `evaluate.PROTOCOLS`.
-PUBLISHED = "HistoSegNet"
-
-LABEL_MAP = ".ome.tif"
+LABEL_MAP, GEOJSON = ".ome.tif", (".geojson", ".geojson.gz")
 
 #: What may be left of an image's name in its mask's: the image's ending, or the mask's own.
-ENDINGS = (*MASK_SUFFIXES, ".jpg", ".jpeg")
+ENDINGS = (*MASK_SUFFIXES, ".jpg", ".jpeg", ".geojson", ".gz", *SLIDE_ENDINGS)
+
+OBJECT = "objects"  #: stands for the protocol where object metrics stand beside the others
+
+#: Values by metric and class (or ""; or how objects are told apart), and then by protocol.
+Table = dict[tuple[str, str], dict[str, Estimate]]
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """What the mask of an image is worth.
+
+    Attributes
+    ----------
+    name : str
+        The image's, without endings.
+    confusion : ndarray of shape (C + 1, C + 1), int64
+    pixels : ndarray of shape (C,), int64
+        Pixels of each class in the file of ground truth.
+    objects : mapping of str to ObjectSums
+        By a key of `outputs.OBJECTS`; empty where the label set has no objects.
+    size, true_size : (int, int)
+        Height and width of the mask, and of the ground truth before it was resized, in px; None for annotations.
+    """
+
+    name: str
+    confusion: np.ndarray
+    pixels: np.ndarray
+    objects: Mapping[str, ObjectSums] = field(default_factory=dict)
+    size: tuple[int, int] = (0, 0)
+    true_size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
 class Score:
-    """What masks are worth.
+    """What the masks of a set are worth.
 
     Attributes
     ----------
-    confusion : ndarray of shape (C + 1, C + 1), int64
-        Over all images.
-    pixels : ndarray of shape (C,), int64
-        Pixels of each class in the ground truth.
-    images : int
-        Number of images that were compared.
+    label_set : LabelSet
+    images : tuple of ImageScore
+        Those that were compared.
     failures, notes : tuple of str
         What could not be compared, and what else the user should know.
     """
 
-    confusion: np.ndarray
-    pixels: np.ndarray
-    images: int
-    failures: tuple[str, ...]
-    notes: tuple[str, ...]
+    label_set: LabelSet
+    images: tuple[ImageScore, ...]
+    failures: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def confusion(self) -> np.ndarray:
+        """Confusion matrix (C + 1, C + 1) over all images."""
+        return sum(image.confusion for image in self.images)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the images that were compared."""
+        return [image.name for image in self.images]
+
+    def of(self, names: Iterable[str]) -> Score:
+        """Return the score of some of the images."""
+        wanted = {*names}
+        return replace(self, images=tuple(image for image in self.images if image.name in wanted))
 
     def absent(self) -> list[int]:
         """Return the classes that are neither in the ground truth nor predicted."""
-        return sorted({*range(len(self.pixels))} - {*evaluate.occurring(self.confusion)})
+        return sorted({*range(len(self.label_set))} - {*occurring(self.confusion)})
 
-    def table(self, label_set: LabelSet, protocols: Iterable[str]) -> dict[tuple[str, str], dict[str, float]]:
-        """Return values by protocol of each metric and class (or ""), with those of the paper as `PUBLISHED`."""
-        published = dict(zip(label_set.codes, evaluate.iou(self.confusion).tolist(), strict=True))
-        rows = {("IoU", code): {PUBLISHED: value} for code, value in published.items()}
-        for protocol in protocols:
-            for metric, code, value in evaluate.named_metrics(self.confusion, label_set, protocol):
-                rows.setdefault((metric, code), {})[protocol] = value
-        weights = evaluate.frequency_weights(self.pixels)
-        rows["mIoU", ""][PUBLISHED] = evaluate.mean_iou(self.confusion)
-        rows["fIoU", ""] = {PUBLISHED: evaluate.frequency_weighted_iou(self.confusion, weights)}
+    def table(self, protocols: Iterable[str], weights: np.ndarray | None = None, minus: Score | None = None) -> Table:
+        """Return all metrics, pooled over the images.
+
+        Parameters
+        ----------
+        protocols : iterable of str
+            Of `evaluate.PROTOCOLS`; those of the paper come as `evaluate.PUBLISHED`, those of objects as `OBJECT`.
+        weights : ndarray of shape (1 + D, N), optional
+            See `intervals.draw_weights`; left out, there are no intervals.
+        minus : Score, optional
+            Of other masks of the same images: what is returned are the differences.
+        """
+        weights = np.ones((1, len(self.images))) if weights is None else weights
+        values, others = (score and score._values(protocols, weights) for score in (self, minus))
+        return {
+            key: {
+                protocol: Estimate.of(drawn - others[key][protocol] if others else drawn)
+                for protocol, drawn in by_protocol.items()
+            }
+            for key, by_protocol in values.items()
+        }
+
+    def _values(self, protocols: Iterable[str], weights: np.ndarray) -> dict[tuple[str, str], dict[str, np.ndarray]]:
+        confusions, pixels = ([getattr(image, name) for image in self.images] for name in ("confusion", "pixels"))
+        sums = weighted_sums(confusions, weights), weighted_sums(pixels, weights)
+        rows = all_metrics(*sums, self.label_set, protocols)
+        for kind in self.images[0].objects:
+            pooled = pool((image.objects[kind] for image in self.images), weights)
+            rows |= {(metric, kind): {OBJECT: values} for metric, values in object_metrics(pooled).items()}
         return rows
+
+    def comparison(self) -> str:
+        """Return what was compared with what, in one line."""
+        sizes = Counter(f"{width} x {height}" for height, width in (image.size for image in self.images))
+        (size, _), others = sizes.most_common(1)[0], len(sizes) - 1
+        resized = sum(image.true_size not in (None, image.size) for image in self.images)
+        total, left_out = int(self.confusion.sum()), int(self.confusion[-1].sum())
+        missed = int(self.confusion[:-1, -1].sum())
+        return (
+            f"{len(self.images)} masks, {size} px{f' and {others} other sizes' if others else ''}; {resized} files of "
+            f"ground truth resized to them; of {total:,} px, {100 * left_out / max(total, 1):.1f} % have no class in "
+            f"the ground truth and {100 * missed / max(total, 1):.1f} % have one there and none in the mask"
+        )
 
 
 def score_folder(
@@ -70,22 +149,26 @@ def score_folder(
     label_set: LabelSet,
     resize: bool = False,
     track: Callable[[list], Iterable] = iter,
+    on_truth: Callable[[str, Mask], None] = lambda name, mask: None,
 ) -> Score:
     """Compare the masks of a folder with the ground truth of another.
 
     Masks belong together by their names, whatever their endings. Both may be in the label set's colours or hold class
-    indices; see `read_truth`.
+    indices; see `read_mask`.
 
     Parameters
     ----------
     prediction, truth : Path
         Folders of masks; or a run's folder, or what ``hsn-v1 segment`` wrote, and one with a folder for each label
         set's name. Label maps of ``segment``, which may have the classifier's scale, are brought to the truth's size.
+        Ground truth may be annotations in GeoJSON, too: pixels that are in none of them do not count.
     label_set : LabelSet
     resize : bool
         Whether ground truth of another size is resized, as published; else it is an error.
     track : callable
         Passes the files of ground truth on, and may show how far it has come.
+    on_truth : callable
+        Called with each image's name and its ground truth, at the size at which it is compared.
 
     Raises
     ------
@@ -95,49 +178,91 @@ def score_folder(
     predictions = _label_maps(prediction, label_set) or _masks(
         prediction, [tree.final_masks(prediction, label_set.name), prediction / label_set.name, prediction]
     )
-    truths = _masks(truth, [truth / label_set.name, truth])
-    side = len(label_set) + 1
-    confusion, pixels = np.zeros((side, side), np.int64), np.zeros(side - 1, np.int64)
-    failures, notes = [], []
+    truths = _masks(truth, [truth / label_set.name, truth], (*MASK_SUFFIXES, *GEOJSON))
+    images, failures, notes = [], [], []
     for name, path in track(list(truths.items())):
         try:
             if name not in predictions:
                 raise InputError(f"{path}: {prediction} has no mask of this name; predict it, or take the truth away")
             predicted, true = _read_pair(predictions[name], path, label_set, "silently" if resize else "never")
+            on_truth(name, true)
+            images.append(_compare(name, predicted, true, label_set, _object_file(truth, path, label_set)))
         except InputError as error:
             failures.append(str(error))
             continue
-        confusion += evaluate.confusion_matrix(true.labels, predicted.labels, side - 1)
-        pixels += true.pixels
         notes += [*true.notes, *predicted.notes]
-    if len(failures) == len(truths):
+    if not images:
         raise InputError(failures[0])
     if surplus := sorted(predictions.keys() - truths.keys()):
         notes.append(f"{predictions[surplus[0]]}: no ground truth of this name; {len(surplus)} such masks do not count")
-    return Score(confusion, pixels, len(truths) - len(failures), tuple(failures), tuple(merge_notes(notes)))
+    return Score(label_set, tuple(images), tuple(failures), tuple(merge_notes(notes)))
 
 
 def _label_maps(folder: Path, label_set: LabelSet) -> dict[str, Path]:
     """Return the label maps that ``hsn-v1 segment`` wrote into a folder, by their inputs' names without endings."""
     found = sorted(folder.glob(f"*/{label_set.name}/*{LABEL_MAP}"))
-    return {_name(path.parents[1].name): path for path in found if (path.parents[1] / RECORD).exists()}
+    return {name_of(path.parents[1].name): path for path in found if (path.parents[1] / RECORD).exists()}
 
 
 def _read_pair(path: Path, truth: Path, label_set: LabelSet, resize: str) -> tuple[Mask, Mask]:
     """Return prediction and ground truth, of the same size; a label map is of no class where it has no tissue."""
-    if not path.name.endswith(LABEL_MAP):
+    is_map = path.name.endswith(LABEL_MAP)
+    if truth.name.lower().endswith(GEOJSON):
+        predicted = _read_label_map(path, label_set, label_map_size(path)) if is_map else read_mask(path, label_set)
+        full = read_record(path.parents[1]) if is_map else {}
+        return predicted, _draw_truth(truth, label_set, predicted.labels.shape, (full.get("height"), full.get("width")))
+    if not is_map:
         predicted = read_mask(path, label_set)
         return predicted, read_mask(truth, label_set, predicted.labels.shape, resize)
     true, size = read_mask(truth, label_set), label_map_size(path)
-    notes = ()
+    predicted = _read_label_map(path, label_set, true.labels.shape)
     if size != true.labels.shape:
         check_fit(truth, true.labels.shape, size)
-        notes = (f"{path}: {size[1]} x {size[0]} px, brought to the size of its ground truth",)
-    labels = np.minimum(read_thumbnail(path, *true.labels.shape), len(label_set))
-    return Mask(labels, np.bincount(labels.ravel(), minlength=len(label_set)), notes), true
+        note = f"{path}: {size[1]} x {size[0]} px, brought to the size of its ground truth"
+        predicted = replace(predicted, notes=(note,))
+    return predicted, true
 
 
-def _name(file: str) -> str:
+def _read_label_map(path: Path, label_set: LabelSet, size: tuple[int, int]) -> Mask:
+    labels = np.minimum(read_thumbnail(path, *size), len(label_set))
+    return Mask(labels, np.bincount(labels.ravel(), minlength=len(label_set)))
+
+
+def _draw_truth(path: Path, label_set: LabelSet, size: tuple[int, int], full: tuple[int | None, int | None]) -> Mask:
+    """Draw annotations, which are in px of an image's full resolution, at a mask's size."""
+    annotations, notes = read_annotations(path)
+    regions, unknown = regions_of(annotations, class_names(label_set))
+    if unknown:
+        notes = [*notes, f"{path}: left out, of no class of {label_set.name}: {listed(unknown)}"]
+    scale = tuple((whole or side) / side for whole, side in zip(full, size, strict=True))
+    labels = draw_labels(regions, Window(0, 0, *size), scale, len(label_set))
+    if (labels == len(label_set)).all():
+        expected = ", ".join(label_set.codes[:6])
+        raise InputError(f"{path}: no region of a class of {label_set.name} lies on the image; expected {expected}")
+    return Mask(labels, np.bincount(labels.ravel(), minlength=len(label_set))[: len(label_set)], tuple(notes))
+
+
+def _compare(name: str, predicted: Mask, true: Mask, label_set: LabelSet, file: Path) -> ImageScore:
+    """Compare a mask with its ground truth, whose objects are those of a file, if it is there."""
+    confusion = confusion_matrix(true.labels, predicted.labels, len(label_set))
+    if true.size is None:  # annotations: what is in none of them was not looked at
+        confusion[-1] = 0
+    objects = {}
+    if label_set.objects:
+        drawn = object_mask(true.labels, label_set)
+        truth = read_objects(file, *drawn.shape) if file.exists() else label(drawn, connectivity=2)
+        found = object_mask(predicted.labels, label_set)
+        objects = {kind: object_sums(separate(found), truth) for kind, separate in OBJECTS.items()}
+    return ImageScore(name, confusion, true.pixels, objects, predicted.labels.shape, true.size)
+
+
+def _object_file(truth: Path, path: Path, label_set: LabelSet) -> Path:
+    """Return where a file with one label for each true object may be: beside the folder of a label set's truth."""
+    name = f"{label_set.true_objects}/{path.stem}.bmp"
+    return next((file for file in (truth / name, truth.parent / name) if file.exists()), truth / name)
+
+
+def name_of(file: str) -> str:
     """Return an image's name without the endings that it or its mask may have."""
     name = Path(file).stem
     while Path(name).suffix.lower() in ENDINGS:
@@ -145,18 +270,18 @@ def _name(file: str) -> str:
     return name
 
 
-def _masks(given: Path, places: list[Path]) -> dict[str, Path]:
+def _masks(given: Path, places: list[Path], endings: Sequence[str] = MASK_SUFFIXES) -> dict[str, Path]:
     """Return the masks in the first of some folders that is there, by their names without endings."""
     folder = next((place for place in places if place.is_dir()), None)
     if not folder:
         raise InputError(f"{given}: no such folder; it should hold masks")
     masks: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in MASK_SUFFIXES and not path.name.startswith("."):
-            name = _name(path.name)
+        if path.name.lower().endswith(tuple(endings)) and not path.name.startswith("."):
+            name = name_of(path.name)
             if name in masks:
                 raise InputError(f"{path} and {masks[name]} have the same name; keep one of them")
             masks[name] = path
     if not masks:
-        raise InputError(f"{folder}: no masks; expected {', '.join(MASK_SUFFIXES)} files")
+        raise InputError(f"{folder}: no masks; expected {', '.join(endings)} files")
     return masks

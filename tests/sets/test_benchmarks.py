@@ -11,6 +11,7 @@ from PIL import Image
 
 from hsn_v1.__main__ import main
 from hsn_v1.errors import InputError
+from hsn_v1.intervals import Estimate
 from hsn_v1.io.masks import write_mask
 from hsn_v1.io.writing import write_picture
 from hsn_v1.labels import LabelSet
@@ -91,14 +92,14 @@ def test_glas_is_sorted_into_parts(tmp_path, write):
 
 
 def test_a_row_of_a_table():
-    nan = float("nan")
     values = {
-        ("IoU", "T"): {"excluded": 0.25, "other": 1},
-        ("IoU", "S"): {"excluded": nan},
-        ("Dice", "T"): {"excluded": 0.4},
-        ("mIoU", ""): {"excluded": 0.25},
+        ("IoU", "T"): {"excluded": Estimate(0.25, 0.2, 0.3), "other": Estimate(1)},
+        ("IoU", "S"): {"excluded": Estimate(float("nan"))},
+        ("Dice", "T"): {"excluded": Estimate(0.4)},
+        ("mIoU", ""): {"excluded": Estimate(0.25)},
     }
-    assert paper_rows(values, "excluded", "ours") == ("| excluded | T | S | mIoU |", "| ours | 0.2500 | - | 0.2500 |")
+    row = "| ours | 0.2500 [0.200, 0.300] | - | 0.2500 |"
+    assert paper_rows(values, "excluded", "ours") == ("| excluded | T | S | mIoU |", row)
 
 
 SET = LabelSet("tissue", {"RED": (200, 0, 0), "GREEN": (0, 200, 0), "BLUE": (0, 0, 200), "none": (255, 255, 255)}, {})

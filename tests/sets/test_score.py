@@ -1,20 +1,23 @@
 """Masks of any program against ground truth, by one ruler."""
 
 import csv
+import json
 import sys
 from unittest import mock
 
 import numpy as np
 import pytest
-from invented import CLASS_FILE, TISSUE, write_set
+from invented import CLASS_FILE, TISSUE, draw, write_set
 from PIL import Image
 
 from hsn_v1.__main__ import main
 from hsn_v1.adp import GLAS
 from hsn_v1.errors import InputError
+from hsn_v1.evaluate import PUBLISHED, named_metrics
+from hsn_v1.intervals import draw_weights
 from hsn_v1.io.masks import write_mask
 from hsn_v1.io.writing import write_picture
-from hsn_v1.sets.score import PUBLISHED, score_folder
+from hsn_v1.sets.score import OBJECT, score_folder
 from hsn_v1.show.figures import colourise
 from hsn_v1.slide_io.label_maps import LabelMapInfo, write_label_map
 
@@ -29,10 +32,16 @@ def folders(tmp_path):
     return tmp_path / "found", tmp_path / "truth"
 
 
+def values_of(score, protocols):
+    """Return the values of a score's table, without intervals."""
+    table = score.table(protocols)
+    return {key: {protocol: one.value for protocol, one in values.items()} for key, values in table.items()}
+
+
 def test_worked_by_hand(folders):
     score = score_folder(*folders, TISSUE)
-    assert (score.images, score.failures, score.notes) == (1, (), ())
-    table = score.table(TISSUE, ["excluded", "background"])
+    assert (score.names, score.failures, score.notes) == (["x"], (), ())
+    table = values_of(score, ["excluded", "background"])
     assert table["IoU", "RED"] == pytest.approx({PUBLISHED: 2 / 4, "excluded": 2 / 3, "background": 2 / 4})
     assert table["IoU", "GREEN"] == pytest.approx({PUBLISHED: 2 / 4, "excluded": 2 / 4, "background": 2 / 4})
     assert table["IoU", "Bare"] == pytest.approx({PUBLISHED: 1 / 3})
@@ -46,7 +55,7 @@ def test_indices_score_as_colours_do(folders):
     Image.fromarray(FOUND).save(found.parent / "indices.png")
     (found / "x.jpg.png").unlink()
     (found.parent / "indices.png").rename(found / "x.png")
-    table = score_folder(found, truth, TISSUE).table(TISSUE, ["excluded"])
+    table = values_of(score_folder(found, truth, TISSUE), ["excluded"])
     assert table["mIoU", ""]["excluded"] == pytest.approx(7 / 12)
 
 
@@ -56,8 +65,9 @@ def test_truth_of_another_size_is_resized_if_asked(folders):
     with pytest.raises(InputError, match=r"x\.png: 12 x 6 px, expected 4 x 2"):
         score_folder(found, truth, TISSUE)
     score = score_folder(found, truth, TISSUE, resize=True)
-    assert score.table(TISSUE, ["excluded"])["mIoU", ""]["excluded"] == pytest.approx(7 / 12)
-    assert score.pixels.sum() == 9 * 8
+    assert values_of(score, ["excluded"])["mIoU", ""]["excluded"] == pytest.approx(7 / 12)
+    assert score.images[0].pixels.sum() == 9 * 8
+    assert "1 masks, 4 x 2 px; 1 files of ground truth resized to them; of 8 px, 0.0 %" in score.comparison()
 
 
 def test_what_is_missing_surplus_or_strange_is_said(folders):
@@ -66,7 +76,7 @@ def test_what_is_missing_surplus_or_strange_is_said(folders):
     write_picture(found / "z.png", colourise(FOUND, TISSUE))
     write_picture(found / "x.jpg.png", np.where(FOUND[..., None] == 3, 77, colourise(FOUND, TISSUE)).astype(np.uint8))
     score = score_folder(found, truth, TISSUE)
-    assert score.images == 1
+    assert score.names == ["x"]
     assert "y.png" in score.failures[0] and "has no mask of this name" in score.failures[0]
     assert "x.jpg.png: 2 pixels have a colour of no class" in score.notes[0]
     assert "z.png: no ground truth of this name; 1 such masks do not count" in score.notes[1]
@@ -121,7 +131,7 @@ def test_the_command_goes_on_without_what_it_cannot_compare(root, folders, capsy
 def test_a_run_scores_as_the_masks_that_it_wrote(tmp_path):
     write_set(tmp_path, ["a.png"], classes=(0, 1, 2, 3))
     score = score_folder(tmp_path / "mask", tmp_path / "mask", TISSUE)
-    assert score.table(TISSUE, ["background"])["pixel accuracy", ""]["background"] == 1
+    assert values_of(score, ["background"])["pixel accuracy", ""]["background"] == 1
 
 
 def test_label_maps_of_segment_are_scored_at_the_truth_s_size(tmp_path):
@@ -135,11 +145,136 @@ def test_label_maps_of_segment_are_scored_at_the_truth_s_size(tmp_path):
         (folder / "run.json").write_text("{}")
         write_mask(tmp_path / "truth" / f"{name[0]}.png", np.kron(labels % 2, np.ones((2, 2), np.uint8)), GLAS)
     score = score_folder(tmp_path / "out", tmp_path / "truth", GLAS)
-    assert (score.images, score.failures) == (2, ())
+    assert (score.names, score.failures) == (["a", "b"], ())
     assert score.confusion.tolist() == [[288, 0, 192], [0, 288, 0], [0, 0, 0]]
     (note,) = score.notes
     assert "a.ome.tif: 12 x 8 px, brought to the size of its ground truth (1 more file likewise)" in note
     write_mask(tmp_path / "truth" / "b.png", np.zeros((16, 16), np.uint8), GLAS)
     score = score_folder(tmp_path / "out", tmp_path / "truth", GLAS)
-    assert score.images == 1
+    assert score.names == ["a"]
     assert "b.png: 16 x 16 px, expected 12 x 8 as its image has, or the same aspect" in score.failures[0]
+
+
+@pytest.fixture
+def program(root):
+    """Two programs' masks of twelve images of four cases, their truth and the images."""
+    rng = np.random.default_rng(2)
+    for i in range(12):
+        image, labels = draw(rng, 24, 30, [(0, 1, 3), (2, 1), (2, 0, 3)][i % 3])
+        write_picture(root / "img" / f"c{i % 4}_{i}.png", image)
+        write_mask(root / "truth" / f"c{i % 4}_{i}.png", labels, TISSUE)
+        for name, least in (("found", i), ("other", 2 + i)):
+            wrong = np.where(rng.integers(0, 40, labels.shape) < least, 1, labels).astype(np.uint8)
+            write_mask(root / name / f"c{i % 4}_{i}.png", wrong, TISSUE)
+    with (root / "cases.csv").open("w") as file:
+        file.write("slide;image;case\n" + "".join(f"s;img/c{i % 4}_{i}.jpg;case {i % 4}\n" for i in range(12)))
+    return root
+
+
+def evaluate(root, *options):
+    folders = ["--prediction", root / "found", "--truth", root / "truth", "--model", "mine", "--root", root]
+    return command("evaluate", *folders, "--quiet", *options)
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_images_add_up_to_what_is_pooled_and_the_worst_comes_first(program):
+    options = ["--csv", program / "all.csv", "--per-image", program / "images.csv", "--protocol", "background"]
+    assert evaluate(program, *options) == 0
+    pooled = {(row["protocol"], row["metric"], row["class"]): row for row in rows_of(program / "all.csv")}
+    images = rows_of(program / "images.csv")
+    ious = [float(row["mIoU (background)"]) for row in images]
+    assert len(ious) == 12 and ious == sorted(ious) and images[-1]["image"] == "c0_0"
+    confusion = np.zeros((5, 5), int)
+    for column in images[0]:
+        if " as " in column:
+            true, predicted = ([*TISSUE.codes, "none"].index(code) for code in column.split(" as "))
+            confusion[true, predicted] = sum(int(row[column]) for row in images)
+    for metric, code, value in named_metrics(confusion, TISSUE, "background"):
+        assert float(pooled["background", metric, code]["value"]) == value
+    row = pooled["background", "mIoU", ""]
+    assert float(row["low"]) < float(row["value"]) < float(row["high"])
+
+
+@pytest.mark.parametrize("options", [["--group", "^c."], ["--group", "case", "--group-table", "cases.csv"]])
+def test_groups_have_scores_and_are_drawn_whole(program, options, capsys, monkeypatch):
+    monkeypatch.chdir(program)
+    assert evaluate(program, *options, "--interval", "groups", "--csv", "all.csv", "--per-image", "i.csv") == 0
+    assert "bootstrap over 4 groups, 5000 draws, seed 0; of so few, they say little" in capsys.readouterr().out
+    rows = [row for row in rows_of(program / "all.csv") if (row["protocol"], row["metric"]) == ("excluded", "mIoU")]
+    assert [row["images"] for row in rows] == ["12", "3", "3", "3", "3"]
+    assert rows[1]["group"] in ("c0", "case 0") and rows[1]["low"] == ""
+    confusions = {row["image"]: row["group"] for row in rows_of(program / "i.csv")}
+    score = score_folder(program / "found", program / "truth", TISSUE)
+    groups = [confusions[name] for name in score.names]
+    drawn = score.table(["excluded"], draw_weights(groups))["mIoU", ""]["excluded"]
+    assert float(rows[0]["low"]) == drawn.low
+
+
+def test_two_programs_and_what_needs_none(program, capsys):
+    (program / "other" / "c0_0.png").unlink()
+    options = ["--against", program / "other", "--baselines", "--images", program / "img", "--patch", 6]
+    assert evaluate(program, *options, "--csv", program / "all.csv") == 1
+    assert "c0_0.png: " in (told := capsys.readouterr()).err
+    assert "11 images, label set tissue: difference" in told.out
+    rows = [row for row in rows_of(program / "all.csv") if row["metric"] == "mIoU" and row["protocol"] == "excluded"]
+    assert {row["images"] for row in rows} == {"11"}
+    rows = {row["masks"]: row for row in rows}
+    first, other, difference = (rows[name] for name in ("", str(program / "other"), "difference"))
+    assert float(difference["value"]) == pytest.approx(float(first["value"]) - float(other["value"]))
+    assert 0 < float(difference["low"]) < float(difference["high"])
+    (threshold,), (alone,) = ([name for name in rows if word in name] for word in ("where", "all "))
+    names = [alone, threshold, "true labels of windows of 6 px, painted"]
+    values = [float(rows[name]["value"]) for name in names]
+    assert values == sorted(values) and values[-1] > 0.7
+
+
+def test_annotations_are_truth_where_they_are(program, capsys):
+    (program / "truth" / "c0_0.png").unlink()
+    square = [[[0, 0], [6, 0], [6, 6], [0, 6], [0, 0]]]
+    feature = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": square},
+        "properties": {"classification": {"name": "reddish tissue"}},
+    }
+    (program / "truth" / "c0_0.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    score = score_folder(program / "found", program / "truth", TISSUE).of(["c0_0"])
+    assert score.confusion.sum() == 36 and score.confusion[0, 0] == 36
+    assert evaluate(program, "--baselines") == 0
+    feature["properties"]["classification"]["name"] = "fat"
+    (program / "truth" / "c0_0.geojson").write_text(json.dumps(feature))
+    assert evaluate(program) == 1
+    assert "c0_0.geojson: no region of a class of tissue" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--interval", "groups"], "--interval groups goes with --group"),
+        (["--group", "("], "--group (: no regular expression"),
+        (["--group", "x{9}"], "puts no image in a group; expected names such as c0_0"),
+        (["--group", "patient", "--group-table", "cases.csv"], "no column patient; expected one of slide, image, case"),
+        (["--against", "found/nowhere"], "nowhere: no such folder"),
+        (["--images", "img"], "--images goes with --baselines"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(program, options, said, capsys, monkeypatch):
+    monkeypatch.chdir(program)
+    assert evaluate(program, *options) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_objects_are_scored_where_a_label_set_has_them(tmp_path):
+    found, true = np.zeros((2, 12, 20), np.uint8)
+    true[2:8, 2:8] = true[2:8, 10:16] = found[2:8, 2:8] = 1
+    write_mask(tmp_path / "found" / "a.png", found, GLAS)
+    write_mask(tmp_path / "truth" / "a.png", true, GLAS)
+    table = values_of(score_folder(tmp_path / "found", tmp_path / "truth", GLAS), [])
+    assert table["F1", "connected components"] == {OBJECT: pytest.approx(2 / 3)}
+    true[:, 10:] *= 2  # in the published file, both are of one object
+    write_picture(tmp_path / GLAS.true_objects / "a.bmp", np.minimum(true, 1))
+    table = values_of(score_folder(tmp_path / "found", tmp_path / "truth", GLAS), [])
+    assert table["F1", "connected components"] == {OBJECT: 1}
