@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 
 from .labels import LabelSet, Taxonomy
 from .stain import normalise_stain, stain_statistics
-from .tiles import TileGrid
+from .tiles import TileGrid, resize
 
 
 class Classifier(Protocol):
@@ -74,6 +75,11 @@ class ClassifiedTiles:
     scores: np.ndarray
     thresholds: np.ndarray
     cams: np.ndarray
+
+    @cached_property
+    def highest(self) -> list[float]:
+        """Highest value of all outputs' maps in each tile, once they are enlarged to the tile's side."""
+        return [float(resize(cams, self.grid.tile, self.grid.tile).max()) for cams in self.cams]
 
     def present(self, label_set: LabelSet) -> np.ndarray:
         """Tell which classes of a label set are present in each tile, as bool of shape (T, C)."""

@@ -304,7 +304,7 @@ def localise(tiles: ClassifiedTiles, label_set: LabelSet, window: Window | None 
         cams = np.zeros((len(somewhere), side, side), np.float32)
         here = present[tile, somewhere]
         outputs = label_set.outputs(somewhere[here])
-        highest = resize(tiles.cams[tile], side, side).max() if label_set.variant.shared_maximum else None
+        highest = tiles.highest[tile] if label_set.variant.shared_maximum else None
         cams[here] = grad_cams(tiles.cams[tile, outputs], tiles.scores[tile, outputs], side, highest)
         return cams
 

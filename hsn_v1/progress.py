@@ -8,7 +8,15 @@ from typing import TypeVar
 
 from rich import get_console
 from rich import progress as rich
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 Item = TypeVar("Item")
 
@@ -41,6 +49,25 @@ def progress_bar(total: int, quiet: bool) -> Iterator[Callable[[], None]]:
     with rich.Progress(*columns, TextColumn("left"), TimeRemainingColumn()) as bar:
         task = bar.add_task("segmenting", total=total)
         yield lambda: bar.advance(task)
+
+
+@contextlib.contextmanager
+def download_bars(quiet: bool) -> Iterator[Progress]:
+    """Show how many bytes of each file came, how fast, and how long the rest takes; yields a `Progress` of files."""
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    bars = rich.Progress(*columns, Left(), disable=quiet)
+    tasks: dict[str, rich.TaskID] = {}
+
+    def show(name: str, done: int, total: int) -> None:
+        bars.start()  # not before: the user may be asked something
+        if name not in tasks:
+            tasks[name] = bars.add_task(name, total=total, completed=done)
+        bars.update(tasks[name], completed=done)
+
+    try:
+        yield show
+    finally:
+        bars.stop()
 
 
 def progress_bars(quiet: bool) -> rich.Progress:

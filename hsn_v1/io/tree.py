@@ -1,5 +1,6 @@
-"""The published tree of files: where a set's images and ground truth lie, and where a run writes its results.
+"""The published trees of files: where a set's images and ground truth lie, and where a run writes its results.
 
+A root has ``data``, ``img`` and ``gt``, as the paper's archive, and may have ``database``, as the later paper's record.
 `out` is a run's folder; `name` that of a label set; `image` an image's file name, which its results bear.
 """
 
@@ -13,8 +14,74 @@ from ..file_names import file_name
 from ..hsn_v1 import STAGES
 from ..labels import LabelSet
 from .masks import mask_name
+from .reading import read_text
 
 MADE_WITH = "settings.json"  #: in a run's folder: settings that its masks were made with
+
+LATER = "database"  #: in a root: what the later paper's record has
+
+#: What a root has of the authors' data, and what their archives have, perhaps in one folder around all.
+TOPS = {"data", "gt", "img", LATER}
+DOWNLOADED = {"data", "gt", "img", "models_cnn", "models_wsss", "ADPdevkit"}
+
+#: What is needed of the later paper's record: classifiers, CRF settings, and images, ground truth and lists of ADP.
+LATER_MODELS = ("ADP_X1.7", "ADP_VGG16")
+NEEDED_LATER = (
+    *(("models_cnn", name) for name in LATER_MODELS),
+    *(("models_wsss", f"{name}_optimal_pcc.npy") for name in ("morph", "func")),
+    *(("ADPdevkit", "ADPRelease1", name) for name in ("PNGImagesSubset", "SegmentationClassAug", "ImageSets")),
+)
+
+
+def place_of(parts: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return the path below a root of a file in one of the authors' archives; None if it is not needed."""
+    if parts[0] in TOPS - {LATER}:
+        return parts
+    return (LATER, *parts) if any(parts[: len(needed)] == needed for needed in NEEDED_LATER) else None
+
+
+def later_model(root: Path, name: str) -> Path:
+    """Return the folder of one of the later paper's classifiers."""
+    return root / LATER / "models_cnn" / name
+
+
+def later_crfs(root: Path) -> Path:
+    """Return the folder of the later paper's CRF settings."""
+    return root / LATER / "models_wsss"
+
+
+def later_truth(root: Path) -> Path:
+    """Return the folder of the later paper's ground truth of ADP, which has one for each label set."""
+    return root / LATER / "ADPdevkit" / "ADPRelease1" / "SegmentationClassAug"
+
+
+def later_images(root: Path, part: str) -> tuple[Path, ...]:
+    """Return the images of a part of the later paper's ADP, ``tuning`` or ``segtest``, in the order of their list.
+
+    Raises
+    ------
+    InputError
+        If the list cannot be read, names nothing, or something that is none of a file.
+    """
+    folder = later_truth(root).parent
+    path = folder / "ImageSets" / "Segmentation" / f"{part}.txt"
+    names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    if not names or any(file_name(name) != name for name in names):
+        raise InputError(f"{path}: expected a list of the names of images, one in each line; get the file again")
+    return tuple(folder / "PNGImagesSubset" / f"{name}.png" for name in names)
+
+
+def truth_of(folder: Path, name: str) -> Path:
+    """Return the folder of a label set's ground truth: that of its name, as either paper has it, or the folder itself.
+
+    Parameters
+    ----------
+    folder : Path
+        Of all ground truth of a set.
+    name : str
+        The label set's.
+    """
+    return next((path for path in (folder / name, folder / f"ADP-{name}") if path.is_dir()), folder)
 
 
 def images_folder(root: Path, set_name: str) -> Path:

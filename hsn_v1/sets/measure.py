@@ -38,7 +38,17 @@ def read_truths(settings: Settings, path: Path, size: tuple[int, int]) -> dict[s
     for file in files.values():
         if settings.resize_truth == "silently" and not file.exists():  # as only the published calls have it
             raise InputError(f"{file}: no such ground truth; add it, remove the image, or run with gt_mode off")
+    if settings.resize_truth == "mask":
+        return {s.name: read_mask(files[s.name], s) for s in settings.label_sets}
     return {s.name: read_mask(files[s.name], s, size, settings.resize_truth) for s in settings.label_sets}
+
+
+def confusion_matrix(truth: np.ndarray, mask: np.ndarray, classes: int) -> np.ndarray:
+    """Compare a mask with ground truth (`evaluate.confusion_matrix`), at the latter's size, by the nearest pixels."""
+    if mask.shape != truth.shape:
+        rows, columns = (np.arange(new) * old // new for new, old in zip(truth.shape, mask.shape, strict=True))
+        mask = mask[np.ix_(rows, columns)]
+    return evaluate.confusion_matrix(truth, mask, classes)
 
 
 def measure(
@@ -69,7 +79,7 @@ def measure(
         size,
         areas={key: np.bincount(mask.ravel(), minlength=classes[key[0]]) for key, mask in masks.items()},
         confusions={
-            (name, stage): evaluate.confusion_matrix(truths[name].labels, mask, classes[name])
+            (name, stage): confusion_matrix(truths[name].labels, mask, classes[name])
             for (name, stage), mask in masks.items()
             if truths
         },

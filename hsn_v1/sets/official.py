@@ -1,4 +1,4 @@
-"""What the paper used, and whether a folder or a run has the same.
+"""What the papers used, and whether a folder or a run has the same.
 
 All numbers to compare with are here, but for the results, which the demos hold.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..adp import CLASSIFIER_CODES, LABEL_SETS
+from ..class_file import parse_taxonomy
 from ..errors import InputError
 from ..io import tree
 from .unpack import Track, untracked
@@ -20,6 +21,7 @@ from .unpack import Track, untracked
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..labels import Taxonomy
     from .report import Report
     from .settings import Settings
 
@@ -44,7 +46,11 @@ FIOU_WEIGHTS = {
 #: Largest difference to the published metrics that counts as reproduced.
 TOLERANCE = 1e-4
 
-EVERY_IMAGE = "one for every image"
+EVERY_IMAGE, EVERY_NAME = "one for every image", "one for every name"
+
+#: Parts of the later paper's set, and the file of classes that each of its classifiers is used with.
+LATER_PARTS = ("tuning", "segtest")
+LATER_CLASSES = dict(zip(tree.LATER_MODELS, ("adp_ijcv2020", "adp_ijcv2020_vgg16"), strict=True))
 
 
 @dataclass(frozen=True)
@@ -80,8 +86,15 @@ class Finding:
         return self.found == self.expected
 
 
+def later_taxonomy(model: str) -> Taxonomy:
+    """Return the classes of one of the later paper's classifiers, which come with this package."""
+    return parse_taxonomy(f'extends = "{LATER_CLASSES[model]}"', f"{model}.toml")
+
+
 def inspect(root: Path, track: Track = untracked) -> list[Finding]:
-    """Hold a folder's ``data``, ``gt`` and ``img`` against what the paper used.
+    """Hold a folder's ``data``, ``gt`` and ``img``, and ``database`` if it is there, against what the papers used.
+
+    Where there is nothing but ``database``, that alone.
 
     Parameters
     ----------
@@ -97,7 +110,11 @@ def inspect(root: Path, track: Track = untracked) -> list[Finding]:
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected the one that has data, gt and img")
-    return [*(finding for name in SETS for finding in _inspect_set(root, name, track)), *_inspect_model(root / "data")]
+    later = [*_inspect_later(root, track)] if (root / tree.LATER).is_dir() else []
+    if later and not any((root / name).is_dir() for name in ("data", "gt", "img")):
+        return later
+    sets = (finding for name in SETS for finding in _inspect_set(root, name, track))
+    return [*sets, *_inspect_model(root / "data"), *later]
 
 
 def _inspect_set(root: Path, name: str, track: Track) -> Iterator[Finding]:
@@ -126,7 +143,6 @@ def _inspect_set(root: Path, name: str, track: Track) -> Iterator[Finding]:
 
 def _inspect_model(data: Path) -> Iterator[Finding]:
     from ..densecrf import CRF
-    from ..io.keras_json import read_architecture
     from ..io.models import read_thresholds, read_weights
 
     def parameters(path: Path) -> str:
@@ -141,20 +157,65 @@ def _inspect_model(data: Path) -> Iterator[Finding]:
     def crf(path: Path) -> str:
         return _numbers(astuple(CRF.from_file(path))[:5])
 
-    def compare(file: str, subject: str, read: Callable[[Path], str], expected: str, doubt: str = "") -> Finding:
-        path = data / file
-        try:
-            found = read(path) if path.exists() else "no such file"
-        except InputError as error:
-            found = str(error)
-        return Finding(f"data/{file}: {subject}", found, expected, doubt if found == expected else "")
-
-    yield compare(f"{MODEL}.json", "architecture", lambda path: read_architecture(path) and "Keras", "Keras")
+    compare = partial(_compare, "data")
+    yield compare(data / f"{MODEL}.json", "architecture", _architecture, "Keras")
     doubt = "" if WEIGHTS_SHA256 else UNTOLD
-    yield compare(f"{MODEL}.h5", "parameters", parameters, f"{PARAMETERS:,}", doubt)
-    yield compare(f"{MODEL}.mat", "thresholds", thresholds, _lines(THRESHOLDS))
+    yield compare(data / f"{MODEL}.h5", "parameters", parameters, f"{PARAMETERS:,}", doubt)
+    yield compare(data / f"{MODEL}.mat", "thresholds", thresholds, _lines(THRESHOLDS))
     for name, settings in CRFS.items():
-        yield compare(f"{name}_optimal_pcc.npy", "CRF settings", crf, _numbers(settings))
+        yield compare(data / f"{name}_optimal_pcc.npy", "CRF settings", crf, _numbers(settings))
+
+
+def _inspect_later(root: Path, track: Track) -> Iterator[Finding]:
+    """Look for what the later paper's lists name; of its files nobody here knows more than their names."""
+    from ..densecrf import CRF
+    from ..io.images import read_image
+    from ..io.masks import find_mask, read_mask
+    from ..io.models import read_thresholds
+
+    for part in LATER_PARTS:
+        try:
+            images = tree.later_images(root, part)
+        except InputError as error:
+            yield Finding(f"{tree.LATER}: images of {part}", str(error), EVERY_NAME)
+            continue
+        _, broken = _read_all(read_image, track(list(images), part))
+        yield Finding(f"{tree.LATER}: images of {part}", "\n".join(broken) or EVERY_NAME, EVERY_NAME)
+        for name in ("morph", "func"):
+            folder = tree.truth_of(tree.later_truth(root), name)
+            truths = [find_mask(folder, path.name) for path in images]
+            read = partial(read_mask, label_set=LABEL_SETS[name])
+            _, broken = _read_all(read, track(truths, f"{part}, {folder.name}"))
+            yield Finding(f"{tree.LATER}: {folder.name} of {part}", "\n".join(broken) or EVERY_IMAGE, EVERY_IMAGE)
+    for model in LATER_CLASSES:
+        path, outputs = tree.later_model(root, model) / model, len(later_taxonomy(model).outputs)
+        yield _compare(tree.LATER, path.with_name(f"{model}.json"), "architecture", _architecture, "Keras", UNTOLD)
+        count = partial(_count_of, partial(read_thresholds, outputs=outputs))
+        yield _compare(tree.LATER, path.with_name(f"{model}.mat"), "thresholds", count, f"{outputs} numbers")
+    six = partial(_count_of, lambda path: astuple(CRF.from_file(path, file_iterations=True))[:6])
+    for name in ("morph", "func"):
+        path = tree.later_crfs(root) / f"{name}_optimal_pcc.npy"
+        yield _compare(tree.LATER, path, "CRF settings", six, "6 numbers")
+
+
+def _compare(
+    folder: str, path: Path, subject: str, read: Callable[[Path], str], expected: str, doubt: str = ""
+) -> Finding:
+    try:
+        found = read(path) if path.exists() else "no such file"
+    except InputError as error:
+        found = str(error)
+    return Finding(f"{folder}/{path.name}: {subject}", found, expected, doubt if found == expected else "")
+
+
+def _count_of(read: Callable[[Path], Any], path: Path) -> str:
+    return f"{len(read(path))} numbers"
+
+
+def _architecture(path: Path) -> str:
+    from ..io.keras_json import read_architecture
+
+    return read_architecture(path) and "Keras"
 
 
 def _files(folder: Path, suffix: str) -> list[str]:

@@ -82,7 +82,7 @@ def _run_locked(settings: Settings, classifier: Classifier, on_image: Callable[[
     records = {path: tree.image_record(settings.out, path.name) for path in settings.images}
     if settings.resume:
         label_sets = {label_set.name: repr(label_set) for label_set in settings.label_sets}
-        made_with = {"label sets": label_sets, "downsample": settings.downsample}
+        made_with = {"label sets": label_sets, "downsample": settings.downsample, "side": settings.side}
         facts = facts_of(classifier, settings.crfs, **made_with)
         forget_others(settings.out / tree.MADE_WITH, facts, records.values())
     else:
@@ -154,14 +154,14 @@ def finish_images(
         failed.set_exception(item[1])
         return failed
 
-    classified = classify_files(paths, classifier, settings.downsample, settings.batch_size)
+    classified = classify_files(settings, classifier, paths)
     ahead = 2 * settings.workers
     for item, future in side_by_side(classified, pass_on, settings.workers, settings.beside, ahead):
         yield item.path if isinstance(item, ClassifiedImage) else item[0], future
 
 
 def classify_files(
-    paths: Sequence[Path], classifier: Classifier, downsample: float, batch_size: int
+    settings: Settings, classifier: Classifier, paths: Sequence[Path]
 ) -> Iterator[ClassifiedImage | tuple[Path, InputError]]:
     """Read and classify images; one that cannot be read is passed on with its error, and does not lose the others."""
     unread: deque[tuple[Path, InputError]] = deque()
@@ -172,10 +172,12 @@ def classify_files(
                 image, note = read_image(path)
             except InputError as error:
                 unread.append((path, error))
-            else:
-                yield (path, note), image
+                continue
+            if settings.side:
+                image = cv2.resize(image, (settings.side, settings.side), interpolation=cv2.INTER_LINEAR)
+            yield (path, note), image
 
-    for (path, note), image, tiles in classify(images(), classifier, downsample, batch_size):
+    for (path, note), image, tiles in classify(images(), classifier, settings.downsample, settings.batch_size):
         while unread:
             yield unread.popleft()
         yield ClassifiedImage(path, image, tiles, note)

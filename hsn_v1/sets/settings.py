@@ -64,7 +64,10 @@ class Settings:
     notes : tuple of str
         What the user should know of these settings.
     resize_truth : str
-        Whether ground truth may have another size than its image, as published; see `read_mask`.
+        Whether ground truth may have another size than its image, as published; see `read_mask`. ``mask``: masks are
+        compared at its size, as in the later paper.
+    side : int or None
+        Side in px that images are resized to before anything else, as in the later paper; None: they keep their size.
     resume : bool
         Whether images whose masks are written already are only measured again; needs run level 3 and masks saved.
     caveat : str
@@ -91,6 +94,7 @@ class Settings:
     workers: int = field(default_factory=available_cores)
     notes: tuple[str, ...] = ()
     resize_truth: str = "silently"
+    side: int | None = None
     resume: bool = False
     caveat: str = ""
     self_contained: bool = False
@@ -98,8 +102,7 @@ class Settings:
 
     def truth_file(self, path: Path, label_set: LabelSet) -> Path:
         """Return the file of an image's ground truth."""
-        folder = self.truth / label_set.name
-        return find_mask(folder if folder.is_dir() else self.truth, path.name)
+        return find_mask(tree.truth_of(self.truth, label_set.name), path.name)
 
     @property
     def threads(self) -> int:

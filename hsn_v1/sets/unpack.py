@@ -18,9 +18,9 @@ from pathlib import Path, PureWindowsPath
 from typing import IO
 
 from ..errors import InputError
+from ..io import tree
 from ..io.locks import locked
 
-FOLDERS = {"data", "gt", "img"}
 RUBBISH = {".DS_Store", "Thumbs.db", "desktop.ini"}  #: what desktops leave in folders
 
 #: What an honest archive stays below, unpacked: bytes, and times its own size.
@@ -76,14 +76,15 @@ def find_members(source: zipfile.ZipFile | Path) -> tuple[list[Member], list[str
     Parameters
     ----------
     source : ZipFile or Path
-        An archive or a folder, with ``data``, ``gt`` and ``img`` or with one folder around them.
+        An archive or a folder, with ``data``, ``gt`` and ``img``, or with what the later paper's record has (see
+        `tree.place_of`), or with one folder around them.
 
     Returns
     -------
     members : list of Member
         The files to put in place.
     skipped : list of str
-        What else lies beside them.
+        What else there is, and is not needed.
 
     Raises
     ------
@@ -94,28 +95,33 @@ def find_members(source: zipfile.ZipFile | Path) -> tuple[list[Member], list[str
     where = Path(source.filename) if is_archive else source
     files = [(_parts(where, member), member) for member in (_archived(source) if is_archive else _lying_in(source))]
     files = _without_outer_folder([(parts, member) for parts, member in files if not _is_rubbish(parts)])
-    members, seen = [], {}
+    members, seen, skipped = [], {}, set()
     for parts, member in files:
-        if parts[0] not in FOLDERS:
+        place = tree.place_of(parts)
+        if place is None:
+            skipped.add("/".join(parts[: 1 + (parts[0] in tree.DOWNLOADED)]))
             continue
         if flaw := member.flaw or ("is a file, expected a folder" if len(parts) == 1 else ""):
             raise InputError(f"{where}: {member.name!r} {flaw}; get the authors' archive")
-        if (key := "/".join(parts).casefold()) in seen:  # not all file systems tell upper from lower case
+        if (key := "/".join(place).casefold()) in seen:  # not all file systems tell upper from lower case
             raise InputError(f"{where}: {member.name!r} comes twice, also as {seen[key]!r}; get the authors' archive")
         seen[key] = member.name
-        members.append(replace(member, name="/".join(parts)))
+        members.append(replace(member, name="/".join(place)))
     if not members:
-        raise InputError(f"{where}: no files in data, gt or img; expected the authors' hsn_data.zip, or its folder")
+        raise InputError(
+            f"{where}: no files in data, gt or img; expected the authors' hsn_data.zip, an archive of their record "
+            "with something of ADP, or its folder"
+        )
     if is_archive:
         _check_growth(where, members)
-    return members, sorted({parts[0] for parts, _ in files} - FOLDERS)
+    return members, sorted(skipped)
 
 
 def _without_outer_folder(files: list[tuple[tuple[str, ...], Member]]) -> list[tuple[tuple[str, ...], Member]]:
     """Shorten the paths of files that have one folder around all; it may itself be called `data`."""
     tops = {parts[0] for parts, _ in files}
-    around = {parts[0] for parts, _ in files if len(parts) > 2 and parts[1] in FOLDERS}
-    if len(around) == 1 and (around == tops or not tops & FOLDERS):
+    around = {parts[0] for parts, _ in files if len(parts) > 2 and parts[1] in tree.DOWNLOADED}
+    if len(around) == 1 and (around == tops or not tops & tree.DOWNLOADED):
         return [(parts[1:] if parts[0] in around else parts, member) for parts, member in files]
     return files
 
@@ -194,6 +200,7 @@ def install(source: Path, root: Path, force: bool = False, track: Track = untrac
             if (old := [root / m.name for m in new if (root / m.name).exists()]) and not force:
                 more = f" and {len(old) - 1} more files" if len(old) > 1 else ""
                 raise InputError(f"{old[0]}{more}: not the same as in {source}; move it away, or use `force`")
+            check_room(root, sum(member.size for member in new))
             with locked(root / BESIDE, subject=root, advice="choose another `root`"), _emptied(root / BESIDE) as beside:
                 for member in track(new, "unpacking"):
                     _unpack(member, beside / member.name)
@@ -207,11 +214,18 @@ def install(source: Path, root: Path, force: bool = False, track: Track = untrac
     return Installed(placed, unchanged, tuple(skipped))
 
 
+def check_room(folder: Path, size: int) -> None:
+    """Raise InputError if there is no room for so many bytes where a folder is, or is to be."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if (free := shutil.disk_usage(there).free) < size:
+        raise InputError(f"{folder}: {free:,} bytes are free, {size:,} are needed; make room, or choose another `root`")
+
+
 @contextlib.contextmanager
 def _emptied(folder: Path) -> Iterator[Path]:
     """Yield a folder to unpack to, without what a call that was killed left in it, and with nothing in it after."""
     with contextlib.ExitStack() as at_end:
-        for name in FOLDERS:
+        for name in tree.TOPS:
             shutil.rmtree(folder / name, ignore_errors=True)
             at_end.callback(shutil.rmtree, folder / name, ignore_errors=True)
         yield folder

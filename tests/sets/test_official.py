@@ -379,7 +379,7 @@ def test_the_command_tells_whether_all_is_as_published(tmp_path, monkeypatch, ca
     assert out.endswith("all as published, as far as can be told\n")
     assert "parameters: whether they are the authors' cannot be told" in out
     assert command(monkeypatch, download, "--root", root) == 0
-    assert "skipped, as outside data, gt and img: notes[1].txt\n" in capsys.readouterr().out
+    assert "skipped, as not needed: notes[1].txt\n" in capsys.readouterr().out
 
     (root / "gt" / "01_tuning_patch" / "func" / "ü[b].png").unlink()
     assert command(monkeypatch, "--check", "--root", root) == 1
