@@ -74,7 +74,8 @@ class _SameHost(HTTPRedirectHandler):
     """Follows redirects within a host."""
 
     def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: HTTPMessage, newurl: str) -> Any:
-        _check_host(newurl, req.full_url)
+        with contextlib.closing(fp):
+            _check_host(newurl, req.full_url)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -275,6 +276,7 @@ def _ask(url: str, start: int = 0) -> Iterator[tuple[int, bytes]]:
                 yield start, chunk
                 start += len(chunk)
     except HTTPError as error:
+        error.close()
         if error.code == 416:  # what is there is more than there is
             yield from _ask(url)
         elif error.code == 429 or error.code >= 500:
