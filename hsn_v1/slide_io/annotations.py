@@ -1,11 +1,15 @@
-"""Annotations that people draw on slides, in GeoJSON as QuPath exports it, and label maps of them."""
+"""Annotations that people draw on slides, in GeoJSON as QuPath exports it, and label maps of them.
+
+Two classes are what QuPath means by them: regions of ``Ignore*`` are of no class, whatever they lie on, and where there
+are regions of ``Region*``, what lies outside them is of no class, either.
+"""
 
 from __future__ import annotations
 
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,22 +17,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError
+from ..io.tables import find_files
 from ..labels import LabelSet
 from ..tiles import Window
-from .geojson import GEOMETRIES, TYPES, dict_of, list_of, read_features
+from .geojson import GEOMETRIES, TYPES, dict_of, points_of, read_features, region_of
 from .polygons import POLYGONIZING
 
 if TYPE_CHECKING:
-    from shapely import MultiPolygon, Polygon, STRtree
+    from shapely import MultiPoint, MultiPolygon, Polygon, STRtree
 
 #: Endings of the files that `read_annotations` reads.
 GEOJSON_SUFFIXES = (".geojson", ".json", ".geojson.gz")
 
 NO_CLASS = "no class"  #: name of what is not classified
 JOINT = ": "  #: what stands between the names of a derived class, the base class first
-FARTHEST = 1e8  #: px from the slide's corner, beyond any slide
 NAMED = 5  #: features or names that a note lists
 NO_FEATURE = "no feature of GeoJSON"
+
+IGNORE, LIMIT = "ignore*", "region*"  #: QuPath's classes of what is no class's, and of what alone counts, folded
+NO_INDEX = -1  #: in place of a class index
+SLIVER = 0.01  #: share of a region that lies on its neighbour where both were meant to touch
 
 
 @dataclass(frozen=True)
@@ -39,15 +47,28 @@ class Annotation:
     ----------
     name : str
         Of its class; of a derived one, all names, such as ``"Tumor: Positive"``; or `NO_CLASS`.
-    geometry : shapely Polygon or MultiPolygon
-        In px of full resolution, valid, with an area.
+    geometry : shapely Polygon, MultiPolygon or MultiPoint
+        In px of full resolution, valid; a region has an area.
     """
 
     name: str
-    geometry: Polygon | MultiPolygon
+    geometry: Polygon | MultiPolygon | MultiPoint
 
 
-def read_annotations(path: Path) -> tuple[list[Annotation], list[str]]:
+def find_annotations(folder: Path, slides: Sequence[Path]) -> dict[Path, Path]:
+    """Return each slide's file of annotations, which has the slide's name, with or without its ending.
+
+    Slides without one are left out. A name may differ in case and in how accents are written.
+    """
+    files = [path for path in sorted(folder.iterdir()) if path.name.lower().endswith(GEOJSON_SUFFIXES)]
+    names = {
+        slide: [f"{stem}{end}" for stem in (slide.name, slide.stem) for end in GEOJSON_SUFFIXES] for slide in slides
+    }
+    there = find_files([name for forms in names.values() for name in forms], files)
+    return {slide: there[name] for slide, forms in names.items() for name in forms[::-1] if name in there}
+
+
+def read_annotations(path: Path, with_points: bool = False) -> tuple[list[Annotation], list[str]]:
     """Read the annotations of a GeoJSON file, in their order; what is within others, too.
 
     A feature that is no region (a point, a line, an outline of two points, no geometry at all) is left out.
@@ -56,6 +77,8 @@ def read_annotations(path: Path) -> tuple[list[Annotation], list[str]]:
     ----------
     path : Path
         A feature collection, a list of features, one feature, or a geometry; may be packed by gzip.
+    with_points : bool
+        Points are annotations, too.
 
     Returns
     -------
@@ -72,7 +95,7 @@ def read_annotations(path: Path) -> tuple[list[Annotation], list[str]]:
     annotations, odd = [], {}
     for number, feature in enumerate(features, 1):
         try:
-            annotations.append(_annotation_of(feature))
+            annotations.append(_annotation_of(feature, with_points))
         except ValueError as error:
             odd.setdefault(str(error), []).append(f"number {number}")
     if len(odd.get(NO_FEATURE, ())) == len(features) > 0:
@@ -89,14 +112,16 @@ def listed(words: Sequence[str]) -> str:
     return ", ".join(words[:NAMED]) + f" and {more} more" * (more > 0)
 
 
-def _annotation_of(feature: Any) -> Annotation:
-    """Return a feature's region; ValueError if it has none."""
+def _annotation_of(feature: Any, with_points: bool) -> Annotation:
+    """Return a feature's region, or its points; ValueError if it has none."""
     if not isinstance(feature, dict) or not (feature.get("type") in TYPES or "geometry" in feature):
         raise ValueError(NO_FEATURE)
     geometry = feature if feature.get("type") in GEOMETRIES else feature.get("geometry")
     if not geometry:
         raise ValueError("no geometry")
-    return Annotation(_class_name(dict_of(feature.get("properties")).get("classification")), _region_of(geometry))
+    name = _class_name(dict_of(feature.get("properties")).get("classification"))
+    points = points_of(geometry) if with_points else None
+    return Annotation(name, points or region_of(geometry))
 
 
 def _class_name(classification: Any) -> str:
@@ -107,68 +132,28 @@ def _class_name(classification: Any) -> str:
     return JOINT.join(str(name).strip() for name in names if name not in (None, "")) or NO_CLASS
 
 
-def _region_of(geometry: Any) -> Polygon | MultiPolygon:
-    """Return what of a geometry has an area, made valid; ValueError if nothing has."""
-    import shapely
-
-    polygons, waiting = [], [geometry]
-    while waiting:
-        part = dict_of(waiting.pop())
-        if part.get("type") == "GeometryCollection":
-            waiting += list_of(part.get("geometries"))
-        elif part.get("type") in ("Polygon", "MultiPolygon"):
-            coordinates = list_of(part.get("coordinates"))
-            polygons += coordinates if part["type"] == "MultiPolygon" else [coordinates]
-    polygons = [rings for rings in polygons if rings]
-    if not polygons:
-        raise ValueError("no region, as points and lines")
-    try:
-        shapes = [shapely.make_valid(_polygon(rings)) for rings in polygons]
-        whole = shapely.union_all(shapes) if len(shapes) > 1 else shapes[0]
-    except shapely.errors.ShapelyError as error:
-        raise ValueError("damaged coordinates") from error
-    parts = [part for part in shapely.get_parts(shapely.get_parts(whole)) if part.area]
-    if not parts:
-        raise ValueError("no area")
-    return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
-
-
-def _polygon(rings: Any) -> Polygon:
-    """Return a polygon of its outline and its holes, an empty one of less than three points; ValueError if damaged."""
-    import shapely
-
-    try:
-        points = [np.array([point[:2] for point in ring], float).reshape(-1, 2) for ring in rings]
-    except (TypeError, ValueError, LookupError, OverflowError) as error:
-        raise ValueError("damaged coordinates") from error
-    if not all((np.abs(ring) < FARTHEST).all() for ring in points):  # nor NaN
-        raise ValueError("damaged coordinates")
-    shell, *holes = points
-    return shapely.Polygon(shell, [*filter(_is_outline, holes)]) if _is_outline(shell) else shapely.Polygon()
-
-
-def _is_outline(ring: np.ndarray) -> bool:
-    """Return whether a ring has at least three points, without the last if it is the first again."""
-    return len(ring) > 2 + (ring[:1] == ring[-1:]).all()
-
-
 # --- Label maps -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Regions:
-    """Annotated regions of a slide, the largest first, as smaller ones cover them.
+    """Annotated regions of a slide, the largest first, as smaller ones cover them. In px of full resolution.
 
     Attributes
     ----------
     geometries : sequence of shapely Polygon or MultiPolygon
-        In px of full resolution.
     classes : sequence of int
-        Class index of each.
+        Class index of each; `NO_INDEX` of what is to be ignored.
+    limits : sequence of shapely Polygon or MultiPolygon
+        Where there are some, what lies outside them is of no class.
+    points : ndarray of shape (P, 3), int
+        x, y and class index of each point.
     """
 
     geometries: Sequence[Polygon | MultiPolygon]
     classes: Sequence[int]
+    limits: Sequence[Polygon | MultiPolygon] = ()
+    points: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), int))
 
     @cached_property
     def tree(self) -> STRtree:
@@ -177,17 +162,27 @@ class Regions:
 
         return STRtree(self.geometries)
 
+    def overlaps(self) -> list[tuple[int, int]]:
+        """Return the numbers of regions of two classes that lie on each other in part, by over `SLIVER` of one."""
+        found = []
+        for i, j in self.tree.query(self.geometries, predicate="overlaps").T.tolist():
+            if i < j and self.classes[i] != self.classes[j]:  # the larger one first
+                shared = self.geometries[i].intersection(self.geometries[j]).area
+                found += [(i, j)] if shared > SLIVER * self.geometries[j].area else []
+        return found
+
 
 def class_names(label_set: LabelSet) -> dict[str, int]:
     """Return the index of each class by what annotations may call it: its code, its name in words, or both."""
     names: dict[str, int] = {}
     for index, code in enumerate(label_set.codes):
         for name in (label_set.describe(code), label_set.name_of(code), code):
-            names.setdefault(_folded(name), index)
+            names.setdefault(folded(name), index)
     return names
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """Return a class's name as it is compared: whatever its accents are written as, and in small letters."""
     return unicodedata.normalize("NFC", name).strip().casefold()
 
 
@@ -206,17 +201,23 @@ def regions_of(annotations: Sequence[Annotation], classes: Mapping[str, int]) ->
     unknown : list of str
         Names that are of none of the classes, with their number of annotations: ``"Tumor (3)"``.
     """
-    indices = {_folded(name): index for name, index in classes.items()}
-    chosen, unknown = [], Counter()
+    indices = {IGNORE: NO_INDEX, LIMIT: None} | {folded(name): index for name, index in classes.items()}
+    chosen, limits, points, unknown = [], [], [], Counter()
     for annotation in sorted(annotations, key=lambda annotation: -annotation.geometry.area):
-        parts = annotation.name.split(JOINT)
-        names = [_folded(JOINT.join(parts[:count])) for count in range(len(parts), 0, -1)]
-        index = next((indices[name] for name in names if name in indices), None)
-        if index is None:
+        geometry, parts = annotation.geometry, annotation.name.split(JOINT)
+        forms = [folded(JOINT.join(parts[:count])) for count in range(len(parts), 0, -1)]
+        name = next((form for form in forms if form in indices), "")
+        if not name:
             unknown[annotation.name] += 1
+        elif geometry.geom_type == "MultiPoint":
+            within = name not in (IGNORE, LIMIT)  # points of these mean nothing
+            points += [(round(point.x), round(point.y), indices[name]) for point in geometry.geoms if within]
+        elif indices[name] is None:
+            limits.append(geometry)
         else:
-            chosen.append((annotation.geometry, index))
-    regions = Regions([geometry for geometry, _ in chosen], [index for _, index in chosen])
+            chosen.append((geometry, indices[name]))
+    geometries, numbers = [geometry for geometry, _ in chosen], [index for _, index in chosen]
+    regions = Regions(geometries, numbers, limits, np.array(points, int).reshape(-1, 3))
     return regions, [f"{name} ({count})" for name, count in unknown.most_common()]
 
 
@@ -231,22 +232,33 @@ def draw_labels(regions: Regions, window: Window, scale: tuple[float, float], un
     scale : (float, float)
         Full-resolution px to a px of the label map, along y and x.
     unlabelled : int
-        Index of pixels in no region.
+        Index of pixels of no class.
 
     Returns
     -------
     ndarray of shape (window.height, window.width), uint8
     """
-    from rasterio.features import rasterize
-    from rasterio.transform import Affine
     from shapely import box
 
     down, across = scale
     labels = np.full((window.height, window.width), unlabelled, np.uint8)
-    top, left = window.top * down, window.left * across
-    found = np.sort(regions.tree.query(box(left, top, window.right * across, window.bottom * down)))
-    if len(found):
-        shapes = [(regions.geometries[i], regions.classes[i]) for i in found.tolist()]
-        with POLYGONIZING:
-            rasterize(shapes, out=labels, transform=Affine(across, 0, left, 0, down, top))
+    view = box(window.left * across, window.top * down, window.right * across, window.bottom * down)
+    seen = np.sort(regions.tree.query(view)).tolist()
+    values = [unlabelled if index == NO_INDEX else index for index in regions.classes]
+    _draw([(regions.geometries[i], values[i]) for i in seen], labels, window, scale)
+    if regions.limits and seen:
+        outside = np.ones_like(labels)
+        _draw([(shape, 0) for shape in regions.limits if shape.intersects(view)], outside, window, scale)
+        labels[outside == 1] = unlabelled
     return labels
+
+
+def _draw(shapes: Sequence[tuple], out: np.ndarray, window: Window, scale: tuple[float, float]) -> None:
+    """Draw shapes with their values, one over the other."""
+    from rasterio.features import rasterize
+    from rasterio.transform import Affine
+
+    if shapes:
+        transform = Affine(scale[1], 0, window.left * scale[1], 0, scale[0], window.top * scale[0])
+        with POLYGONIZING:
+            rasterize(shapes, out=out, transform=transform)

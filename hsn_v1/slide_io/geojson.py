@@ -1,4 +1,4 @@
-"""GeoJSON as QuPath and others write it: the features of a file, whatever holds them."""
+"""GeoJSON as QuPath and others write it: the features of a file, whatever holds them, and their geometries."""
 
 from __future__ import annotations
 
@@ -6,15 +6,22 @@ import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..errors import InputError
 from ..io.reading import line_of, read_bytes
+
+if TYPE_CHECKING:
+    from shapely import MultiPoint, MultiPolygon, Polygon
 
 #: Bytes of GeoJSON that are read at most: parsed, it takes several times as much memory.
 MOST_BYTES = 50 << 20
 
 GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon", "GeometryCollection")
+FARTHEST = 1e8  #: px from the slide's corner, beyond any slide
+
 TYPES = ("FeatureCollection", "Feature", *GEOMETRIES)
 
 
@@ -100,3 +107,69 @@ def list_of(value: Any) -> list:
 def dict_of(value: Any) -> dict:
     """Return a mapping, or an empty one in place of anything else."""
     return value if isinstance(value, dict) else {}
+
+
+# --- Geometries -------------------------------------------------------------------------------------------------------
+
+
+def points_of(geometry: Any) -> MultiPoint | None:
+    """Return the points that a geometry is, or None if it is another; ValueError if they are damaged."""
+    import shapely
+
+    kind, coordinates = dict_of(geometry).get("type"), dict_of(geometry).get("coordinates")
+    if kind not in ("Point", "MultiPoint"):
+        return None
+    points = shapely.MultiPoint(_coordinates([coordinates] if kind == "Point" else coordinates))
+    return None if points.is_empty else points
+
+
+def region_of(geometry: Any) -> Polygon | MultiPolygon:
+    """Return what of a geometry has an area, made valid; ValueError if nothing has."""
+    import shapely
+
+    polygons, waiting = [], [geometry]
+    while waiting:
+        part = dict_of(waiting.pop())
+        if part.get("type") == "GeometryCollection":
+            waiting += list_of(part.get("geometries"))
+        elif part.get("type") in ("Polygon", "MultiPolygon"):
+            coordinates = list_of(part.get("coordinates"))
+            polygons += coordinates if part["type"] == "MultiPolygon" else [coordinates]
+    polygons = [rings for rings in polygons if rings]
+    if not polygons:
+        raise ValueError("no region, as points and lines")
+    try:
+        shapes = [shapely.make_valid(_polygon(rings)) for rings in polygons]
+        whole = shapely.union_all(shapes) if len(shapes) > 1 else shapes[0]
+    except shapely.errors.ShapelyError as error:
+        raise ValueError("damaged coordinates") from error
+    parts = [part for part in shapely.get_parts(shapely.get_parts(whole)) if part.area]
+    if not parts:
+        raise ValueError("no area")
+    return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
+
+
+def _polygon(rings: Any) -> Polygon:
+    """Return a polygon of its outline and its holes, an empty one of less than three points; ValueError if damaged."""
+    import shapely
+
+    if not isinstance(rings, list):
+        raise ValueError("damaged coordinates")
+    shell, *holes = map(_coordinates, rings)
+    return shapely.Polygon(shell, [*filter(_is_outline, holes)]) if _is_outline(shell) else shapely.Polygon()
+
+
+def _coordinates(points: Any) -> np.ndarray:
+    """Return x and y of points, (N, 2); ValueError if they are none, or farther away than any slide reaches."""
+    try:
+        values = np.array([point[:2] for point in points], float).reshape(-1, 2)
+    except (TypeError, ValueError, LookupError, OverflowError) as error:
+        raise ValueError("damaged coordinates") from error
+    if not (np.abs(values) < FARTHEST).all():  # nor NaN
+        raise ValueError("damaged coordinates")
+    return values
+
+
+def _is_outline(ring: np.ndarray) -> bool:
+    """Return whether a ring has at least three points, without the last if it is the first again."""
+    return len(ring) > 2 + (ring[:1] == ring[-1:]).all()
