@@ -1,4 +1,4 @@
-"""``hsn-v1 patches``: cut patches with labels out of images with masks."""
+"""``hsn-v1 patches``: cut patches with labels out of images with masks, or slides with annotations."""
 
 from __future__ import annotations
 
@@ -7,23 +7,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .common import tell
+from .common import note, tell
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..labels import LabelSet
-    from ..training.cut_patches import Cut
+    from ..training.labelled_images import Cut, Source
 
 
 def add_command(subparsers: argparse._SubParsersAction) -> None:
     """Add the command ``patches``."""
     parser = subparsers.add_parser(
         "patches",
-        help="cut patches with labels out of images with masks",
-        description="Cut patches out of images, and write which classes each contains to labels.csv, for train. Where "
-        "in a patch a class is, training never sees.",
+        help="cut patches with labels out of images with masks, or slides with annotations",
+        description="Cut patches out of images or slides, and write which classes each contains to labels.csv, for "
+        "train. Where in a patch a class is, training never sees. The same command goes on where it was interrupted.",
     )
-    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="images")
-    parser.add_argument("--truth", type=Path, required=True, metavar="DIR", help="their masks, of the same names")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--images", type=Path, metavar="DIR", help="images with masks (--truth)")
+    what.add_argument(
+        "--slides", type=Path, metavar="DIR|CSV", help="slides with annotations: a folder, or a list (docs/cluster.md)"
+    )
+    parser.add_argument("--truth", type=Path, metavar="DIR", help="the images' masks, of the same names")
+    parser.add_argument("--annotations", type=Path, metavar="DIR", help="the slides' GeoJSON files, of the same names")
     parser.add_argument("--out", type=Path, required=True, help="folder to write patches and labels.csv into")
     parser.add_argument("--size", type=int, required=True, metavar="PX", help="side of the patches")
     parser.add_argument("--stride", type=int, metavar="PX", help="from one to the next (default: the size)")
@@ -34,52 +41,117 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
         metavar="PX",
         help="margin around a patch that is seen, not labelled (default: 0)",
     )
-    parser.add_argument("--mpp", type=float, required=True, help="microns per pixel of the images")
-    parser.add_argument("--patch-mpp", type=float, help="scale of the patches (default: the images')")
+    parser.add_argument("--mpp", type=float, help="microns per pixel of the images, or of slides that state none")
+    parser.add_argument("--patch-mpp", type=float, help="scale of the patches (default: the images', or the model's)")
     parser.add_argument("--share", type=float, default=0.05, help="least share that a class covers (default: 0.05)")
-    which = parser.add_mutually_exclusive_group(required=True)
+    which = parser.add_mutually_exclusive_group()
     which.add_argument(
-        "--classes", nargs="+", metavar="CLASS=COLOUR", help="the masks' classes, such as tumour=#004080 stroma=#408000"
+        "--classes",
+        nargs="+",
+        metavar="CLASS=COLOUR",
+        help="the masks' classes, such as tumour=#004080 stroma=#408000; of annotations, those that count (default: "
+        "all)",
     )
     which.add_argument("--model", metavar="NAME", help="model whose file of classes has them")
     parser.add_argument("--label-set", help="of the model (default: its first)")
     parser.add_argument("--root", type=Path, default=Path(), help="folder that has data (default: this one)")
     parser.add_argument("--resize", action="store_true", help="stretch masks of another shape to their images")
     parser.add_argument(
-        "--validation", type=float, default=0, metavar="SHARE", help="share of the images to keep apart (default: 0)"
+        "--validation",
+        type=float,
+        default=0,
+        metavar="SHARE",
+        help="share of the images or slides to keep apart (default: 0)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the images kept apart (default: 0)")
+    parser.add_argument(
+        "--max-per-class", type=int, metavar="N", help="patches to draw for a class at most (default: all)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of what is drawn (default: 0)")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     from ..io.locks import alone_in
-    from ..training.cut_patches import Cut
+    from ..training.labelled_images import Cut
 
-    stride, patch_mpp = arguments.stride or arguments.size, arguments.patch_mpp or arguments.mpp
-    for name, value in (("size", arguments.size), ("stride", stride), ("mpp", arguments.mpp), ("patch-mpp", patch_mpp)):
-        if not 0 < value < float("inf"):
-            raise InputError(f"--{name} {value:g}: expected a positive number")
+    _check_options(arguments)
+    stride, parts = arguments.stride or arguments.size, (arguments.share, arguments.validation, arguments.seed)
+    cut = Cut(arguments.size, stride, *parts, arguments.context, arguments.max_per_class)
+    sources, label_set = (_slides if arguments.slides else _images)(arguments)
+    with alone_in(arguments.out):
+        return _cut(sources, label_set, cut, arguments)
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
+    """Raise InputError at the first option that cannot be used."""
+    for name in ("size", "stride", "mpp", "patch_mpp", "max_per_class"):
+        value = getattr(arguments, name)
+        if value is not None and not 0 < value < float("inf"):
+            raise InputError(f"--{name.replace('_', '-')} {value:g}: expected a positive number")
     if not 0 < arguments.share <= 1 or not 0 <= arguments.validation < 1 or arguments.seed < 0:
         raise InputError("--share: expected above 0, up to 1; --validation: from 0, below 1; --seed: from 0 on")
-    label_set, factor = _label_set(arguments), arguments.mpp / patch_mpp
     if not 0 <= arguments.context <= 512:
         raise InputError(f"--context {arguments.context}: expected from 0 to 512")
+    kind, (with_it, without) = "slides", (("annotations",), ("truth", "resize"))
+    if arguments.images:
+        kind, (with_it, without) = "images", (("truth", "mpp"), ("annotations",))
+    for name in with_it:
+        if not getattr(arguments, name):
+            raise InputError(f"--{name} is missing: it goes with --{kind}")
+    for name in without:
+        if getattr(arguments, name):
+            raise InputError(f"--{name} does not go with --{kind}")
+
+
+def _images(arguments: argparse.Namespace) -> tuple[Sequence[Source], LabelSet]:
+    """Return the images with their masks, and their classes."""
+    from ..training.labelled_images import images_with_masks
+
+    label_set, factor = _label_set(arguments), arguments.mpp / (arguments.patch_mpp or arguments.mpp)
     resize = "silently" if arguments.resize else "noted"
-    parts = arguments.share, arguments.validation, arguments.seed
-    cut = Cut(arguments.size, stride, factor, *parts, arguments.context, resize)
-    with alone_in(arguments.out):
-        return _cut(arguments, label_set, cut)
+    return images_with_masks(arguments.images, arguments.truth, label_set, factor, resize), label_set
 
 
-def _cut(arguments: argparse.Namespace, label_set: LabelSet, cut: Cut) -> int:
+def _slides(arguments: argparse.Namespace) -> tuple[Sequence[Source], LabelSet]:
+    """Return the slides with their annotations, and their classes; say which slides have none."""
+    from ..io.models import taxonomy_of
+    from ..slide_io.annotations import find_annotations, listed
+    from ..slides.inputs import inputs_of, read_list
+    from ..training.annotated_slides import AnnotatedSlide
+
+    if not arguments.annotations.is_dir():
+        raise InputError(
+            f"{arguments.annotations}: no such folder; it should hold GeoJSON files, as QuPath exports them"
+        )
+    is_folder = arguments.slides.is_dir()
+    inputs, remarks = inputs_of([arguments.slides]) if is_folder else read_list(arguments.slides)
+    tell([*remarks, *(item.problem for item in inputs if item.problem)])
+    usable = [item for item in inputs if not item.problem]
+    files = find_annotations(arguments.annotations, [item.path for item in usable])
+    lacking = [item.name for item in usable if item.path not in files]
+    if not files:
+        raise InputError(
+            f"{arguments.annotations}: no annotations of the {len(usable)} slides in {arguments.slides}; expected such "
+            f"as {lacking[0] if lacking else 'slide.svs'}.geojson"
+        )
+    if lacking:
+        note(f"left out: {len(lacking)} slides without annotations: {listed(lacking)}")
+    label_set = _label_set(arguments, [*files.values()])
+    mpp = arguments.patch_mpp or (taxonomy_of(arguments.root, arguments.model).mpp if arguments.model else None)
+    if not mpp:
+        raise InputError("--patch-mpp is missing: the scale of the patches in microns per pixel, such as 1 at 10x")
+    slides = [item for item in usable if item.path in files]
+    return [
+        AnnotatedSlide(item.path, files[item.path], label_set, mpp, item.mpp or arguments.mpp) for item in slides
+    ], label_set
+
+
+def _cut(sources: Sequence[Source], label_set: LabelSet, cut: Cut, arguments: argparse.Namespace) -> int:
     from ..training.classes import mixture_of
-    from ..training.cut_patches import cut_patches
+    from ..training.cut_patches import SHEETS, cut_patches
 
-    labels, notes, failures = cut_patches(
-        arguments.images, arguments.truth, label_set, cut, arguments.out, arguments.quiet
-    )
+    labels, notes, failures = cut_patches(sources, label_set, cut, arguments.out, arguments.quiet)
     status = tell(notes, failures)
     codes = [label_set.codes[i] for i in label_set.classified]
     for folder, present in labels.items():
@@ -87,14 +159,20 @@ def _cut(arguments: argparse.Namespace, label_set: LabelSet, cut: Cut) -> int:
         mixture = mixture_of(codes, present)
         print(f"{folder / 'labels.csv'}: {len(present)} patches, {counts}; {mixture}")
         tell(mixture.warnings(cut.size))
+    if arguments.slides and not cut.validation:
+        note(
+            "train would validate on patches of slides that it trains on: of several slides, keep some by --validation"
+        )
+    print(f"look at some patches of each class before you train: {arguments.out / SHEETS}")
     return status
 
 
-def _label_set(arguments: argparse.Namespace) -> LabelSet:
-    """Return the label set of the masks: of a model, or of the classes that the options name."""
+def _label_set(arguments: argparse.Namespace, annotations: Sequence[Path] = ()) -> LabelSet:
+    """Return the classes of the masks or annotations: a model's, those that the options name, or all that are drawn."""
     from ..io.models import taxonomy_of
     from ..labels import LabelSet
-    from ..training.new_class_file import parse_classes
+    from ..training.annotated_slides import classes_of
+    from ..training.new_class_file import distinct_colours, parse_classes
 
     if arguments.model:
         labels = taxonomy_of(arguments.root, arguments.model)
@@ -102,9 +180,15 @@ def _label_set(arguments: argparse.Namespace) -> LabelSet:
         if len(label_sets) > 1:
             raise InputError(f"--label-set {arguments.label_set}: expected one, out of {', '.join(labels.label_sets)}")
         return label_sets[0]
-    classes = parse_classes(arguments.classes)
+    if not arguments.classes and not annotations:
+        raise InputError("one of --classes and --model is missing: the classes of the masks")
+    classes = parse_classes(arguments.classes or ()) or dict.fromkeys(classes_of(annotations, arguments.quiet))
     bare = [code for code, colour in classes.items() if colour is None]
-    if bare:
+    if bare and not annotations:
         raise InputError(f"--classes {bare[0]}: its colour in the masks is missing, such as {bare[0]}=#004080")
+    if not 0 < len(classes) < 255:
+        raise InputError(f"{arguments.annotations}: {len(classes)} classes; name 1 to 254 by --classes")
+    colours = iter(distinct_colours(len(bare), [colour for colour in classes.values() if colour]))
+    classes = {code: colour or next(colours) for code, colour in classes.items()}
     excluded = {"excluded": len(classes)}  # the index after the classes, as benchmarks have it
     return LabelSet("masks", classes, {code: i for i, code in enumerate(classes)}, unlabelled=excluded)

@@ -201,6 +201,8 @@ def regions_of(annotations: Sequence[Annotation], classes: Mapping[str, int]) ->
     unknown : list of str
         Names that are of none of the classes, with their number of annotations: ``"Tumor (3)"``.
     """
+    from shapely import contains_xy, union_all
+
     indices = {IGNORE: NO_INDEX, LIMIT: None} | {folded(name): index for name, index in classes.items()}
     chosen, limits, points, unknown = [], [], [], Counter()
     for annotation in sorted(annotations, key=lambda annotation: -annotation.geometry.area):
@@ -216,6 +218,9 @@ def regions_of(annotations: Sequence[Annotation], classes: Mapping[str, int]) ->
             limits.append(geometry)
         else:
             chosen.append((geometry, indices[name]))
+    if limits:
+        area = union_all(limits)
+        points = [point for point in points if contains_xy(area, *point[:2])]
     geometries, numbers = [geometry for geometry, _ in chosen], [index for _, index in chosen]
     regions = Regions(geometries, numbers, limits, np.array(points, int).reshape(-1, 3))
     return regions, [f"{name} ({count})" for name, count in unknown.most_common()]

@@ -139,7 +139,7 @@ def region_of(geometry: Any) -> Polygon | MultiPolygon:
     if not polygons:
         raise ValueError("no region, as points and lines")
     try:
-        shapes = [shapely.make_valid(_polygon(rings)) for rings in polygons]
+        shapes = [_polygon(rings) for rings in polygons]
         whole = shapely.union_all(shapes) if len(shapes) > 1 else shapes[0]
     except shapely.errors.ShapelyError as error:
         raise ValueError("damaged coordinates") from error
@@ -149,14 +149,22 @@ def region_of(geometry: Any) -> Polygon | MultiPolygon:
     return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
 
 
-def _polygon(rings: Any) -> Polygon:
-    """Return a polygon of its outline and its holes, an empty one of less than three points; ValueError if damaged."""
+def _polygon(rings: Any) -> Polygon | MultiPolygon:
+    """Return the valid shape of an outline and its holes, empty if it has under three points; ValueError if damaged.
+
+    Holes may touch the outline and each other, for which `make_valid` of the whole would fill them.
+    """
     import shapely
 
     if not isinstance(rings, list):
         raise ValueError("damaged coordinates")
-    shell, *holes = map(_coordinates, rings)
-    return shapely.Polygon(shell, [*filter(_is_outline, holes)]) if _is_outline(shell) else shapely.Polygon()
+    shell, *holes = [_coordinates(ring) for ring in rings]
+    holes = [*filter(_is_outline, holes)]
+    whole = shapely.Polygon(shell, holes) if _is_outline(shell) else shapely.Polygon()
+    if whole.is_valid:
+        return whole
+    outline, *inner = (shapely.make_valid(shapely.Polygon(ring)) for ring in (shell, *holes))
+    return outline.difference(shapely.union_all(inner)) if inner else outline
 
 
 def _coordinates(points: Any) -> np.ndarray:

@@ -1,105 +1,62 @@
-"""Cut patches out of images with masks, and label them: which classes are in a patch, and never where."""
+"""Cut patches out of images with masks or slides with annotations, and label them: what is in a patch, and never where.
+
+All is labelled before anything is cut, so that only the patches that are chosen are read. A run that was killed goes on
+where it was.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from .. import __version__
 from ..errors import InputError, merge_notes
-from ..io.images import find_images, read_image
-from ..io.masks import find_mask, read_mask
+from ..file_names import file_name
+from ..io.images import read_image
+from ..io.made_with import difference, forget_others, read_facts
+from ..io.reading import has_content
 from ..io.tree import check_stems
 from ..io.writing import write_bytes, write_picture, write_table
 from ..labels import LabelSet
 from ..parallel import in_parallel
+from .labelled_images import Cut, Places, Source
 
 CONTEXT = "context.json"  #: file beside patches with a margin: the side of what their labels tell of, and the margin
+MADE_WITH = "patches.json"  #: file that says what patches were cut from, and how
+TABLE = "labels.csv"
+SHEETS = "sheets"  #: folder of a picture for each class, of patches that have it
+ON_SHEET = 24  #: patches on it
+AT_ONCE = 64  #: patches that a worker cuts before it takes others
 
 
 @dataclass(frozen=True)
-class Cut:
-    """How patches are cut.
+class _Patch:
+    """A patch: the source and place that it is cut from, its file, and which of the K classes are in it, (K,) bool."""
 
-    Attributes
-    ----------
-    size, stride : int
-        Side of the patches, and from one to the next, in px at their own scale.
-    factor : float
-        The images' mpp over the patches'.
-    share : float
-        A class is in a patch if it covers at least this share of it.
-    validation : float
-        Share of the images whose patches are kept for validation; 0 for none.
-    seed : int
-        Seed of the choice of these images.
-    context : int
-        Width of a margin around each patch, in px at its own scale, which is seen and of which its labels do not tell.
-    resize : str
-        Whether masks of another size are resized; see `read_mask`.
-    """
-
-    size: int
-    stride: int
-    factor: float = 1.0
-    share: float = 0.05
-    validation: float = 0.0
-    seed: int = 0
-    context: int = 0
-    resize: str = "noted"
-
-
-def patch_starts(length: int, size: int, stride: int) -> list[int]:
-    """Return where patches start along an axis: every `stride` px, the last one flush with the far edge."""
-    if length < size:
-        return []
-    return sorted({*range(0, length - size + 1, stride), length - size})
-
-
-def classes_by_place(truth: np.ndarray, classes: int, cut: Cut) -> dict[tuple[int, int], np.ndarray]:
-    """Tell which classes are in each patch of an image.
-
-    Parameters
-    ----------
-    truth : ndarray of shape (H, W), uint8
-        Class indices; `classes` where the pixel is unlabelled.
-    classes : int
-        Number C of classes.
-    cut : Cut
-        How to cut; its factor is not applied here.
-
-    Returns
-    -------
-    dict of (int, int) to ndarray of shape (C,), bool
-        By the row and the column of a patch's first pixel. Patches without any class, or of which more than half is
-        unlabelled, are left out.
-    """
-    labels = {}
-    for y in patch_starts(truth.shape[0], cut.size, cut.stride):
-        for x in patch_starts(truth.shape[1], cut.size, cut.stride):
-            patch = truth[y : y + cut.size, x : x + cut.size]
-            area = np.bincount(patch.ravel(), minlength=classes + 1) / cut.size**2
-            present = area[:classes] >= cut.share
-            if present.any() and area[classes] <= 0.5:
-                labels[y, x] = present
-    return labels
+    source: Source
+    place: tuple[int, int]
+    path: Path
+    present: np.ndarray
 
 
 def cut_patches(
-    images: Path, truth: Path, label_set: LabelSet, cut: Cut, out: Path, quiet: bool = False
+    sources: Sequence[Source], label_set: LabelSet, cut: Cut, out: Path, quiet: bool = False
 ) -> tuple[dict[Path, np.ndarray], list[str], list[str]]:
-    """Cut the patches of a folder of images with masks, and write them with a table of their labels.
+    """Cut patches, and write them with a table of their labels, and a sheet of each class to look at.
 
     Parameters
     ----------
-    images, truth : Path
-        Folders; a mask has its image's name.
+    sources : sequence of Source
     label_set : LabelSet
-        Colours of the masks; its K classified classes become labels.
+        Classes of the sources; the K that are classified become labels.
     cut : Cut
         How to cut.
     out : Path
@@ -112,37 +69,133 @@ def cut_patches(
     labels : dict of Path to ndarray of shape (N, K), bool
         By the folder that was written.
     notes : list of str
-        What the user should know of the masks.
+        What the user should know of the masks or annotations.
     failures : list of str
-        Images that were left out, and why.
+        Sources that were left out, and why.
 
     Raises
     ------
     InputError
-        If no image can be cut.
+        If nothing can be cut.
     """
-    paths = find_images(images, "any")
-    check_stems(paths)
-    folders = _folders(len(paths), cut, out)
-    jobs = [
-        (path, find_mask(truth, path.name), label_set, cut, folder) for path, folder in zip(paths, folders, strict=True)
-    ]
-    tables: dict[Path, list[list]] = {folder: [] for folder in dict.fromkeys(folders)}
+    check_stems(source.path for source in sources)
+    folders, codes = _folders(len(sources), cut, out), [label_set.codes[i] for i in label_set.classified]
+    patches: dict[Path, list[_Patch]] = {folder: [] for folder in dict.fromkeys(folders)}
     notes, failures = [], []
-    done = in_parallel(_cut_image, jobs, f"cutting {len(jobs)} images", quiet)
-    for folder, (rows, said, failure) in zip(folders, done, strict=True):
-        tables[folder] += rows
+    done = in_parallel(_label, [(source, cut) for source in sources], f"labelling {len(sources)} images", quiet)
+    for source, folder, (places, said, failure) in zip(sources, folders, done, strict=True):
+        for (y, x), present in places.items():
+            path = folder / f"{source.path.stem}_{y}_{x}.png"
+            patches[folder].append(_Patch(source, (y, x), path, present[label_set.classified]))
         notes += said
         failures += [failure] if failure else []
-    if not any(tables.values()):
+    if not any(patches.values()):
         raise InputError(f"{failures[0]}; no patch was cut")
-    codes = [label_set.codes[i] for i in label_set.classified]
-    for folder, rows in tables.items():
+    goes_on = _begin(sources, label_set, cut, out)
+    for folder, found in patches.items():
+        chosen = balanced(np.array([patch.present for patch in found]), cut)
+        patches[folder], damaged = _write([found[i] for i in chosen], cut, goes_on, quiet)
+        failures += damaged
         if cut.context:
             write_bytes(folder / CONTEXT, json.dumps({"size": cut.size, "context": cut.context}).encode())
-        write_table(folder / "labels.csv", [["patch", *codes], *rows])
-    labels = {folder: np.array([row[1:] for row in rows], bool) for folder, rows in tables.items()}
+        rows = [[patch.path.name, *patch.present.astype(int).tolist()] for patch in patches[folder]]
+        write_table(folder / TABLE, [["patch", *codes], *rows])
+    _write_sheets([patch for part in patches.values() for patch in part], codes, cut, out / SHEETS)
+    labels = {folder: np.array([patch.present for patch in part], bool) for folder, part in patches.items()}
     return labels, merge_notes(notes), failures
+
+
+def _label(source: Source, cut: Cut) -> tuple[Places, Sequence[str], str]:
+    """Return a source's patches with their classes, notes, and why it was left out, if it was."""
+    try:
+        return *source.label(cut), ""
+    except InputError as error:
+        return {}, [], str(error)
+
+
+def balanced(present: np.ndarray, cut: Cut) -> list[int]:
+    """Return the numbers of patches, (N, K) bool, of which up to `cut.most` are drawn for each class, the rarest first.
+
+    A class that comes together with rarer ones may be in more.
+    """
+    if cut.most is None or not len(present):
+        return [*range(len(present))]
+    order, chosen = np.random.default_rng(cut.seed).permutation(len(present)), ~present.any(axis=1)
+    for index in np.argsort(present.sum(axis=0), kind="stable"):
+        having = order[present[order, index]]
+        lacking = max(0, cut.most - int(chosen[having].sum()))
+        chosen[having[~chosen[having]][:lacking]] = True
+    return np.flatnonzero(chosen).tolist()
+
+
+def _folders(count: int, cut: Cut, out: Path) -> list[Path]:
+    """Return the folder of each source's patches: all patches of a source are in one part."""
+    kept = set(np.random.default_rng(cut.seed).permutation(count)[: round(cut.validation * count)].tolist())
+    if cut.validation and not 0 < len(kept) < count:
+        raise InputError(
+            f"`validation` {cut.validation:g}: of {count} images; expected a share that leaves some for both"
+        )
+    return [out / ("validation" if i in kept else "train") if cut.validation else out for i in range(count)]
+
+
+def _begin(sources: Sequence[Source], label_set: LabelSet, cut: Cut, out: Path) -> bool:
+    """Tell whether a run goes on where the same was killed; if not, remove what another one left."""
+    files = [path.stat() for source in sources for path in (source.path, source.truth) if path.is_file()]
+    versions = [(file.st_size, file.st_mtime_ns) for file in files]
+    digest = hashlib.sha256(repr((sources, label_set.codes, versions)).encode(errors="backslashreplace")).hexdigest()
+    facts, known = {**asdict(cut), "sources": digest, "version": __version__}, read_facts(out / MADE_WITH)
+    folders = (out, out / "train", out / "validation") if known else ()
+    patches = [path for folder in folders for path in folder.glob("*.png") if re.search(r"_\d+_\d+\.png$", path.name)]
+    others = [folder / name for folder in folders for name in (TABLE, CONTEXT)]
+    forget_others(out / MADE_WITH, facts, [*patches, *others, *(out / SHEETS).glob("*.png")])
+    return known is not None and not difference(known, facts)
+
+
+def _write(patches: Sequence[_Patch], cut: Cut, goes_on: bool, quiet: bool) -> tuple[list[_Patch], list[str]]:
+    """Write patches; return those that could be cut, and why the others could not."""
+    parts: list[list[_Patch]] = []
+    for _, members in groupby(patches, lambda patch: patch.source.path):
+        of_source = [*members]
+        parts += [of_source[i : i + AT_ONCE] for i in range(0, len(of_source), AT_ONCE)]
+    jobs = [(part[0].source, {patch.place: patch.path for patch in part}, cut, goes_on) for part in parts]
+    written, failures = [], {}
+    for part, (done, failure) in zip(
+        parts, in_parallel(_cut, jobs, f"cutting {len(patches)} patches", quiet), strict=True
+    ):
+        written += [patch for patch in part if patch.place in done]
+        failures |= {failure: None} if failure else {}
+    return written, [*failures]
+
+
+def _cut(source: Source, paths: dict[tuple[int, int], Path], cut: Cut, goes_on: bool) -> tuple[set, str]:
+    """Write some patches of a source; return the places of those that are there, and why others are not."""
+    done = {place for place, path in paths.items() if goes_on and has_content(path)}
+    missing = [place for place in paths if place not in done]
+    try:
+        for place, pixels in zip(missing, source.read(missing, cut) if missing else (), strict=True):
+            write_picture(paths[place], pixels, flush=False)
+            done.add(place)
+    except InputError as error:
+        return done, str(error)
+    return done, ""
+
+
+def _write_sheets(patches: Sequence[_Patch], codes: Sequence[str], cut: Cut, folder: Path) -> None:
+    """Write a picture of some patches of each class, with a frame around what their labels tell of."""
+    from ..show.sheets import Row, sheet
+
+    for index, code in enumerate(codes):
+        having = [patch for patch in patches if patch.present[index]]
+        drawn = np.random.default_rng(cut.seed).permutation(len(having))[:ON_SHEET]
+        panels = []
+        for patch in (having[i] for i in sorted(drawn)):
+            others = [other for other, there in zip(codes, patch.present, strict=True) if there and other != code]
+            image, inner = read_image(patch.path)[0], cut.context + cut.size - 1
+            if cut.context:
+                cv2.rectangle(image, (cut.context, cut.context), (inner, inner), (0, 0, 0), 1)
+            panels.append((" + ".join([patch.path.stem, *others]), image))
+        if panels:
+            write_bytes(folder / f"{file_name(code, codes)}.png", sheet([Row(panels, label=code)], 6))
 
 
 def read_context(folder: Path) -> tuple[int, int] | None:
@@ -161,38 +214,3 @@ def read_context(folder: Path) -> tuple[int, int] | None:
     if not all(type(value) is int and 0 < value <= 4096 for value in (size, context)):
         raise InputError(f'{path}: cannot be read; expected {{"size": 48, "context": 32}}, in px')
     return size, context
-
-
-def _folders(count: int, cut: Cut, out: Path) -> list[Path]:
-    """Return the folder of each image's patches: all patches of an image are in one part."""
-    kept = set(np.random.default_rng(cut.seed).permutation(count)[: round(cut.validation * count)].tolist())
-    if cut.validation and not 0 < len(kept) < count:
-        raise InputError(
-            f"`validation` {cut.validation:g}: of {count} images; expected a share that leaves some for both"
-        )
-    return [out / ("validation" if i in kept else "train") if cut.validation else out for i in range(count)]
-
-
-def _cut_image(
-    path: Path, mask: Path, label_set: LabelSet, cut: Cut, out: Path
-) -> tuple[list[list], Sequence[str], str]:
-    """Write an image's patches, and return their rows of the table, notes, and why it was left out, if it was."""
-    try:
-        image, _ = read_image(path)
-        truth = read_mask(mask, label_set, image.shape[:2], cut.resize)
-    except InputError as error:
-        return [], [], str(error)
-    height, width = (round(side * cut.factor) for side in image.shape[:2])
-    labels = truth.labels
-    if cut.factor != 1:
-        how = cv2.INTER_AREA if cut.factor < 1 else cv2.INTER_LINEAR
-        image = cv2.resize(image, (width, height), interpolation=how)
-        labels = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
-    rows, side = [], cut.size + 2 * cut.context
-    image = cv2.copyMakeBorder(image, *[cut.context] * 4, cv2.BORDER_REFLECT)
-    for (y, x), present in classes_by_place(labels, len(label_set), cut).items():
-        name = f"{path.stem}_{y}_{x}.png"
-        write_picture(out / name, image[y : y + side, x : x + side])
-        rows.append([name, *present[label_set.classified].astype(int).tolist()])
-    failure = "" if rows else f"{path}: {width} x {height} px give no patch of {cut.size} px with a class"
-    return rows, truth.notes, failure

@@ -1,7 +1,8 @@
-"""The command ``patches``: masks of every kind, size and class file."""
+"""The command ``patches``: masks of every kind, size and class file, and slides with annotations."""
 
 import csv
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -104,3 +105,72 @@ def test_what_is_not_there_is_named(tmp_path, cut):
     assert status == 1 and "0.png: no such ground truth" in said and "gt_mode" not in said
     status, _, said = cut(classes=("--classes", "red=#c80000", "red=#00c800"))
     assert status == 2 and "--classes red=#00c800: its name or colour is there already" in said
+
+
+def annotate(folder, **squares):
+    """Annotate images in ``img``: for each by its stem, squares of 16 px with their class, from a corner on."""
+    (folder / "annotations").mkdir(exist_ok=True)
+    for stem, marks in squares.items():
+        features = []
+        for name, (x, y) in marks:
+            ring = [[x, y], [x + 16, y], [x + 16, y + 16], [x, y + 16], [x, y]]
+            geometry = {"type": "Polygon", "coordinates": [ring]}
+            features.append({"type": "Feature", "geometry": geometry, "properties": {"classification": {"name": name}}})
+        (folder / "annotations" / f"{stem}.geojson").write_text(json.dumps(features))
+
+
+def test_slides_with_annotations(tmp_path, command):
+    write_halves(tmp_path, count=4)
+    for number in range(4):
+        (tmp_path / "img" / f"{number}.png").rename(tmp_path / "img" / f"s{number}.png")
+    marks = [("left", (0, 0)), ("left", (16, 16)), ("Right", (32, 0)), ("Other", (48, 16)), (None, (48, 32))]
+    annotate(tmp_path, s0=marks, s1=[("LEFT", (0, 0)), ("Right", (40, 4))])
+    (tmp_path / "annotations" / "s2.geojson").write_text("{")
+    options = ("--slides", tmp_path / "img", "--annotations", tmp_path / "annotations", "--out", tmp_path / "cut", *CUT)
+    options = (*options, "--patch-mpp", 1, "--classes", "left", "right=#00c800")
+    status, _, err = command("patches", *options)
+    table = [*csv.reader((tmp_path / "cut" / "labels.csv").read_text().splitlines())]
+    assert status == 1 and table[0] == ["patch", "left", "right"]
+    assert {name: labels for name, *labels in table[1:]} == {
+        **{"s0_0_0.png": ["1", "0"], "s0_16_16.png": ["1", "0"], "s0_0_32.png": ["0", "1"]},
+        **{"s1_0_0.png": ["1", "0"], "s1_4_40.png": ["0", "1"]},  # the last is around a square off the grid
+    }
+    assert "s0.geojson: left out, of no class: Other (1), no class (1)" in err
+    assert (
+        "left out: 1 slides without annotations: s3.png" in err and "train would validate on patches of slides" in err
+    )
+    assert "failed: " in err and "s2.geojson: not GeoJSON as QuPath exports it" in err
+    with Image.open(tmp_path / "img" / "s1.png") as slide, Image.open(tmp_path / "cut" / "s1_4_40.png") as patch:
+        np.testing.assert_array_equal(np.asarray(patch), np.asarray(slide)[4:20, 40:56])
+    (tmp_path / "annotations" / "s2.geojson").unlink()
+    status, _, _ = command("patches", *options, "--validation", 0.5, "--max-per-class", 1)
+    assert status == 0 and not (tmp_path / "cut" / "labels.csv").exists()
+    for part in ("train", "validation"):  # one slide each
+        rows = [*csv.reader((tmp_path / "cut" / part / "labels.csv").read_text().splitlines())][1:]
+        assert len({name[:2] for name, *_ in rows}) == 1 and sorted(labels for _, *labels in rows) == [
+            ["0", "1"],
+            ["1", "0"],
+        ]
+
+
+def test_what_does_not_go_together_is_said(tmp_path, command):
+    write_halves(tmp_path)
+    slides, annotated = ("--slides", tmp_path / "img"), ("--annotations", tmp_path / "annotations")
+    out = ("--out", tmp_path / "cut", "--size", 16)
+    for options, message in [
+        ((*slides, *annotated), "annotations: no such folder"),
+        (slides, "--annotations is missing: it goes with --slides"),
+        ((*slides, *annotated, "--truth", tmp_path), "--truth does not go with --slides"),
+        (("--images", tmp_path / "img", "--truth", tmp_path / "mask"), "--mpp is missing: it goes with --images"),
+        (("--images", tmp_path / "img", "--truth", tmp_path / "mask", "--mpp", 1), "one of --classes and --model"),
+    ]:
+        status, _, err = command("patches", *options, *out)
+        assert status == 2 and message in err
+    annotate(tmp_path, other=[])
+    status, _, err = command("patches", *slides, *annotated, *out)
+    assert status == 2 and "no annotations of the 2 slides" in err and "expected such as 0.png.geojson" in err
+    annotate(tmp_path, **{"0": [("left", (0, 0))]})
+    assert "--patch-mpp is missing" in command("patches", *slides, *annotated, *out)[2]
+    annotate(tmp_path, **{"0": [(None, (0, 0))]})
+    assert "0 classes; name 1 to 254 by --classes" in command("patches", *slides, *annotated, *out)[2]
+    assert not (tmp_path / "cut").exists()

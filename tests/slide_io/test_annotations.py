@@ -9,7 +9,7 @@ import pytest
 from hsn_v1.adp import FUNC
 from hsn_v1.errors import InputError
 from hsn_v1.slide_io import geojson
-from hsn_v1.slide_io.annotations import class_names, draw_labels, read_annotations, regions_of
+from hsn_v1.slide_io.annotations import class_names, draw_labels, find_annotations, read_annotations, regions_of
 from hsn_v1.tiles import Window
 
 OTHER, GLAND, ENDOCRINE, VESSEL = range(1, 5)
@@ -111,6 +111,8 @@ def test_forms_of_a_class(path, classification, name):
         (polygon([[*point, 0] for point in SQUARE]), 160000),  # in three dimensions
         (polygon([[str(x), str(y)] for x, y in SQUARE]), 160000),
         (polygon(SQUARE, rectangle(200, 200, 100, 100), [[1, 1], [2, 2]]), 150000),
+        (polygon(SQUARE, rectangle(100, 100, 100, 100)), 150000),  # a hole in a corner
+        (polygon(SQUARE, rectangle(200, 200, 100, 100), rectangle(250, 200, 100, 100)), 145000),
         (polygon([[0, 0], [100, 100], [100, 0], [0, 100], [0, 0]]), 5000),  # crosses itself
         ({"type": "MultiPolygon", "coordinates": [[SQUARE], [rectangle(0, 0, 9, 9)], [[[1, 1], [2, 2]]], []]}, 160081),
         ({"type": "GeometryCollection", "geometries": [polygon(SQUARE), {"type": "Point"}]}, 160000),
@@ -176,6 +178,51 @@ def test_a_file_that_unpacks_to_more_than_is_read(path, monkeypatch):
     monkeypatch.setattr(geojson, "MOST_BYTES", 1 << 20)
     with pytest.raises(InputError, match="more than 1 MB unpacked"):
         read(path, gzip.compress(bytes(2 << 20)))
+
+
+def test_points_are_annotations_if_asked_for(path):
+    point, points = (
+        {"type": "Point", "coordinates": [1, 2]},
+        {"type": "MultiPoint", "coordinates": [[3, 4], [5.6, 6, 0]]},
+    )
+    features = [feature("T", geometry=points), feature(geometry=point), feature("Ignore*", geometry=point)]
+    path.write_text(json.dumps([*features, feature(geometry={"type": "MultiPoint", "coordinates": [["x"]]})]))
+    found, notes = read_annotations(path, with_points=True)
+    assert len(found) == 3 and notes == [f"{path}: 1 feature left out, damaged coordinates: number 4"]
+    regions, unknown = regions_of(found, {"t": 5, "g.o": 0})
+    assert regions.points.tolist() == [[3, 4, 5], [6, 6, 5], [1, 2, 0]] and (list(regions.classes), unknown) == ([], [])
+
+
+def test_what_qupath_ignores_and_to_what_it_limits_itself(path):
+    features = [
+        feature("Region*", rectangle(0, 0, 40, 80)),
+        feature("G.O", rectangle(20, 0, 40, 40)),
+        feature("ignore*", rectangle(20, 0, 8, 8)),
+        feature("G.O", geometry={"type": "MultiPoint", "coordinates": [[10, 60], [50, 60]]}),
+    ]
+    path.write_text(json.dumps(features))
+    regions, unknown = regions_of(read_annotations(path, with_points=True)[0], class_names(FUNC))
+    expected = np.full((20, 20), NOTHING, np.uint8)
+    expected[:10, 5:10] = GLAND
+    expected[:2, 5:7] = NOTHING
+    np.testing.assert_array_equal(draw_labels(regions, Window(0, 0, 20, 20), (4, 4), NOTHING), expected)
+    assert unknown == [] and regions.points.tolist() == [[10, 60, GLAND]] and regions.overlaps() == []
+
+
+def test_overlaps_of_two_classes_in_part(path):
+    squares = {"A": (0, 0, 100, 100), "B": (90, 0, 50, 50), "A: x": (40, 90, 30, 30), "C": (10, 10, 20, 20)}
+    touching = [feature("C", rectangle(100, 60, 30, 30)), feature("C", rectangle(99.99, 90, 20, 20))]
+    path.write_text(json.dumps([feature(name, rectangle(*box)) for name, box in squares.items()] + touching))
+    regions, _ = regions_of(read_annotations(path)[0], {"A": 0, "B": 1, "C": 2})
+    assert regions.overlaps() == [(0, 1)]
+
+
+@pytest.mark.parametrize("name", ["slide.svs.geojson", "slide.geojson", "SLIDE.json", "slide.SVS.geojson.gz"])
+def test_a_slides_file_has_its_name(tmp_path, name):
+    (tmp_path / name).touch()
+    (tmp_path / "other.geojson").touch()
+    slides = [tmp_path / "slide.svs", tmp_path / "x.svs"]
+    assert find_annotations(tmp_path, slides) == {slides[0]: tmp_path / name}
 
 
 def test_regions_are_drawn_at_a_label_maps_scale_the_smaller_over_the_larger(path):

@@ -9,33 +9,20 @@ from hsn_v1.errors import InputError
 from hsn_v1.io.images import read_image
 from hsn_v1.io.writing import write_picture
 from hsn_v1.labels import LabelSet
-from hsn_v1.training.cut_patches import CONTEXT, Cut, classes_by_place, cut_patches, patch_starts, read_context
+from hsn_v1.training.cut_patches import CONTEXT, balanced, cut_patches, read_context
+from hsn_v1.training.labelled_images import Cut, images_with_masks
 
 COLOURS = {"a": (255, 0, 0), "b": (0, 255, 0)}
 LABELS = LabelSet("masks", COLOURS, {"a": 0, "b": 1})
 
 
-@pytest.mark.parametrize(
-    ("length", "size", "stride", "starts"),
-    [(10, 4, 4, [0, 4, 6]), (12, 4, 4, [0, 4, 8]), (4, 4, 1, [0]), (3, 4, 4, []), (9, 4, 2, [0, 2, 4, 5])],
-)
-def test_patches_cover_an_axis(length, size, stride, starts):
-    assert patch_starts(length, size, stride) == starts
-
-
-def test_a_class_is_in_a_patch_from_its_share_on():
-    truth = np.zeros((10, 30), np.uint8)
-    truth[0, 0:5] = 1  # 5 of 100 px: exactly the share
-    truth[0, 10:14] = 1  # 4
-    truth[:, 20:] = 2  # unlabelled
-    truth[:, 25:] = 1
-    truth[0, 25] = 2  # 51 of 100 px unlabelled
-    present = {place: classes.tolist() for place, classes in classes_by_place(truth, 2, Cut(10, 10)).items()}
-    assert present == {(0, 0): [True, True], (0, 10): [True, False]}
+def cut_folder(folders, cut, out="out", factor=1.0):
+    sources = images_with_masks(folders / "img", folders / "gt", LABELS, factor)
+    return cut_patches(sources, LABELS, cut, folders / out, quiet=True)
 
 
 def test_a_margin_is_seen_and_has_no_label(folders):
-    cut_patches(folders / "img", folders / "gt", LABELS, Cut(8, 8, context=2), folders / "out", quiet=True)
+    cut_folder(folders, Cut(8, 8, context=2))
     image, patch = read_image(folders / "img" / "0.png")[0], read_image(folders / "out" / "0_0_8.png")[0]
     np.testing.assert_array_equal(patch[2:], image[:10, 6:18])
     np.testing.assert_array_equal(patch[1::-1], image[:2, 6:18])  # mirrored at the image's edge
@@ -44,7 +31,7 @@ def test_a_margin_is_seen_and_has_no_label(folders):
 
 def test_a_folder_says_its_patches_context(folders):
     out = folders / "out"
-    cut_patches(folders / "img", folders / "gt", LABELS, Cut(8, 8, context=4), out, quiet=True)
+    cut_folder(folders, Cut(8, 8, context=4))
     assert read_image(next(out.glob("*.png")))[0].shape == (16, 16, 3)
     assert read_context(out) == (8, 4) and read_context(folders) is None
     (out / CONTEXT).write_text('{"size": 8, "context": -4}')
@@ -70,29 +57,31 @@ def rows(path):
 
 def test_a_folder_is_cut_and_no_mask_is_written(folders):
     out = folders / "out"
-    labels, notes, failures = cut_patches(folders / "img", folders / "gt", LABELS, Cut(8, 8), out, quiet=True)
+    labels, notes, failures = cut_folder(folders, Cut(8, 8))
     assert (notes, failures) == ([], []) and list(labels) == [out]
     header, *table = rows(out / "labels.csv")
     assert header == ["patch", "a", "b"] and len(table) == 4 * 6
     assert {tuple(row[1:]) for row in table if row[0].endswith("_0.png")} == {("1", "0")}
     assert {tuple(row[1:]) for row in table if row[0].endswith("_8.png")} == {("1", "1")}
-    assert sorted(path.name for path in out.iterdir()) == sorted([*(row[0] for row in table), "labels.csv"])
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        [*(row[0] for row in table), "labels.csv", "patches.json", "sheets"]
+    )
     patch, _ = read_image(out / "2_8_16.png")
     np.testing.assert_array_equal(patch, read_image(folders / "img" / "2.png")[0][8:, 16:])
 
 
 def test_images_are_kept_apart_as_a_whole(folders):
-    cut_patches(folders / "img", folders / "gt", LABELS, Cut(8, 8, validation=0.25), folders / "out", quiet=True)
+    cut_folder(folders, Cut(8, 8, validation=0.25))
     train, validation = (
         {row[0][0] for row in rows(folders / "out" / part / "labels.csv")[1:]} for part in ("train", "validation")
     )
     assert len(train) == 3 and len(validation) == 1 and not train & validation
     with pytest.raises(InputError, match="some for both"):
-        cut_patches(folders / "img", folders / "gt", LABELS, Cut(8, 8, validation=0.01), folders / "o", quiet=True)
+        cut_folder(folders, Cut(8, 8, validation=0.01), "o")
 
 
 def test_patches_may_be_of_another_scale(folders):
-    cut_patches(folders / "img", folders / "gt", LABELS, Cut(8, 8, 0.5, 0.3), folders / "out", quiet=True)
+    cut_folder(folders, Cut(8, 8, 0.3), factor=0.5)
     table = rows(folders / "out" / "labels.csv")
     assert [row for row in table if row[0].startswith("0")] == [["0_0_0.png", "1", "0"], ["0_0_4.png", "0", "1"]]
     assert read_image(folders / "out" / "0_0_4.png")[0].shape == (8, 8, 3)
@@ -103,14 +92,44 @@ def test_what_cannot_be_cut_is_left_out_and_named(folders):
     (folders / "img" / "1.png").write_bytes(b"no image")
     for kind in ("img", "gt"):
         write_picture(folders / kind / "2.png", np.zeros((5, 5, 3), np.uint8))
-    labels, _, failures = cut_patches(folders / "img", folders / "gt", LABELS, Cut(8, 8), folders / "out", quiet=True)
+    labels, _, failures = cut_folder(folders, Cut(8, 8))
     assert len(next(iter(labels.values()))) == 6
     assert len(failures) == 3 and "0.png" in failures[0] and "1.png" in failures[1] and "5 x 5 px" in failures[2]
     with pytest.raises(InputError, match="no patch was cut"):
-        cut_patches(folders / "img", folders / "gt", LABELS, Cut(64, 8), folders / "out2", quiet=True)
+        cut_folder(folders, Cut(64, 8), "out2")
 
 
 def test_images_of_one_name_are_refused(folders):
     (folders / "img" / "0.jpg").write_bytes((folders / "img" / "0.png").read_bytes())
     with pytest.raises(InputError, match="would have the same name"):
-        cut_patches(folders / "img", folders / "gt", LABELS, Cut(8, 8), folders / "out", quiet=True)
+        cut_folder(folders, Cut(8, 8))
+
+
+def test_a_run_goes_on_where_it_was_and_begins_anew_when_anything_changed(folders):
+    cut_folder(folders, Cut(8, 8))
+    first, last = folders / "out" / "0_0_0.png", folders / "out" / "3_8_16.png"
+    first.write_bytes(b"kept")
+    last.unlink()
+    with pytest.raises(InputError, match="not an image"):  # which the sheets show
+        cut_folder(folders, Cut(8, 8))
+    assert first.read_bytes() == b"kept" and last.exists()
+    cut_folder(folders, Cut(8, 4))
+    assert first.read_bytes() != b"kept"
+    (folders / "out" / "mine.png").write_bytes(b"")
+    cut_folder(folders, Cut(16, 8, validation=0.25))
+    assert [path.name for path in (folders / "out").glob("*.png")] == ["mine.png"]
+    assert not (folders / "out" / "labels.csv").exists() and len([*folders.glob("out/*/*_0_0.png")]) == 4
+
+
+def test_classes_are_balanced_the_rarest_first():
+    present = np.array([[1, 0, 0]] * 50 + [[1, 1, 0]] * 20 + [[0, 0, 1]] * 3 + [[0, 0, 0]], bool)
+    chosen = balanced(present, Cut(8, 8, most=10))
+    assert present[chosen].sum(axis=0).tolist() == [10, 10, 3] and len(present) - 1 in chosen
+    assert balanced(present, Cut(8, 8)) == [*range(len(present))] and balanced(present[:0], Cut(8, 8, most=1)) == []
+    assert chosen != balanced(present, Cut(8, 8, seed=1, most=10))
+
+
+def test_a_sheet_of_each_class_to_look_at(folders):
+    cut_folder(folders, Cut(8, 8, context=2))
+    sheets = {path.name: read_image(path)[0].shape[1] for path in (folders / "out" / "sheets").iterdir()}
+    assert sheets == {"a.png": 960, "b.png": 960}

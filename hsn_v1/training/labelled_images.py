@@ -1,0 +1,208 @@
+"""Images with masks, and which classes are in each patch of them; slides with annotations are `annotated_slides`.
+
+What says which class is where stays here: training learns of each patch which classes are in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby, product
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from ..errors import InputError
+from ..io.images import find_images, read_image
+from ..io.masks import find_mask, read_mask
+from ..labels import LabelSet
+from ..tiles import Window
+
+BLOCK = 2048  #: side of the part of a label map that is in memory, in px, beside what patches reach beyond it
+
+#: Which classes are in patches, (C,) bool, by the row and the column of a patch's first pixel.
+Places = dict[tuple[int, int], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How patches are cut.
+
+    Attributes
+    ----------
+    size, stride : int
+        Side of the patches, and from one to the next, in px at their own scale.
+    share : float
+        A class is in a patch if it covers at least this share of it.
+    validation : float
+        Share of the images or slides whose patches are kept for validation; 0 for none.
+    seed : int
+        Seed of the choice of these images, and of patches.
+    context : int
+        Width of a margin around each patch, in px at its own scale, which is seen and of which its labels do not tell.
+    most : int or None
+        Patches of a class from which on no more are drawn for it, to train on and to validate on.
+    """
+
+    size: int
+    stride: int
+    share: float = 0.05
+    validation: float = 0.0
+    seed: int = 0
+    context: int = 0
+    most: int | None = None
+
+
+class Source(Protocol):
+    """An image or slide, and what says which class is where in it."""
+
+    path: Path
+    truth: Path
+
+    def label(self, cut: Cut) -> tuple[Places, Sequence[str]]:
+        """Return the patches' classes, and notes; raise InputError if it cannot be read or gives no patch."""
+
+    def read(self, places: Iterable[tuple[int, int]], cut: Cut) -> Iterator[np.ndarray]:
+        """Yield patches with their margin, (side, side, 3) uint8."""
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """A label map at the patches' scale, read window by window, and points that say what is there.
+
+    Attributes
+    ----------
+    read : callable
+        Returns the class indices of a `Window`, uint8; `classes` where the pixel is unlabelled.
+    height, width : int
+    classes : int
+        Number C of classes.
+    points : ndarray of shape (P, 3), int
+        Row, column and class of each point.
+    """
+
+    read: Callable[[Window], np.ndarray]
+    height: int
+    width: int
+    classes: int
+    points: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), int))
+
+    def present(self, labels: np.ndarray, top: int, left: int, share: float) -> tuple[np.ndarray, bool]:
+        """Return which classes are in a patch, (C,) bool, and whether at least half of it is labelled."""
+        area = np.bincount(labels.ravel(), minlength=self.classes + 1) / labels.size
+        present = area[: self.classes] >= share
+        inside = ((self.points[:, :2] >= (top, left)) & (self.points[:, :2] < np.add((top, left), labels.shape))).all(1)
+        present[self.points[inside, 2]] = True
+        return present, bool(area[self.classes] <= 0.5)
+
+    def around(self, row: float, column: float, size: int) -> Window:
+        """Return the patch around a place, inside the map."""
+        top, left = (
+            max(0, min(round(at - size / 2), side - size)) for at, side in ((row, self.height), (column, self.width))
+        )
+        return Window(top, left, size, size)
+
+
+def patch_starts(length: int, size: int, stride: int) -> list[int]:
+    """Return where patches start along an axis: every `stride` px, the last one flush with the far edge."""
+    if length < size:
+        return []
+    return sorted({*range(0, length - size + 1, stride), length - size})
+
+
+def label_patches(labels: LabelMap, cut: Cut, centres: Iterable[tuple[float, float]] = ()) -> Places:
+    """Tell which classes are in each patch of an image or slide.
+
+    Parameters
+    ----------
+    labels : LabelMap
+    cut : Cut
+    centres : iterable of (float, float)
+        Rows and columns around which there are patches beside those of the grid.
+
+    Returns
+    -------
+    Places
+        Patches without any class, or of which more than half is unlabelled, are left out; but each point has a patch
+        around it.
+    """
+    found: Places = {}
+    sides = (patch_starts(side, cut.size, cut.stride) for side in (labels.height, labels.width))
+    blocks = ([[*starts] for _, starts in groupby(side, lambda start: start // BLOCK)] for side in sides)
+    for rows, columns in product(*blocks):
+        top, left = rows[0], columns[0]
+        block = labels.read(Window(top, left, rows[-1] - top + cut.size, columns[-1] - left + cut.size))
+        for y, x in product(rows, columns) if (block < labels.classes).any() else ():
+            patch = block[y - top : y - top + cut.size, x - left : x - left + cut.size]
+            present, is_labelled = labels.present(patch, y, x, cut.share)
+            if present.any() and is_labelled:
+                found[y, x] = present
+    marked = [(place, True) for place in labels.points[:, :2].tolist()]
+    fits = min(labels.height, labels.width) >= cut.size
+    for (row, column), is_point in [*marked, *((place, False) for place in centres)] if fits else ():
+        window = labels.around(row, column, cut.size)
+        present, is_labelled = labels.present(labels.read(window), window.top, window.left, cut.share)
+        if present.any() and (is_labelled or is_point):
+            found[window.top, window.left] = present
+    return found
+
+
+@dataclass(frozen=True)
+class ImageWithMask:
+    """An image with a mask of its classes: a `Source`.
+
+    Attributes
+    ----------
+    path, truth : Path
+        The image and its mask.
+    label_set : LabelSet
+        Colours of the mask.
+    factor : float
+        The image's mpp over the patches'.
+    resize : str
+        Whether a mask of another size is resized; see `read_mask`.
+    """
+
+    path: Path
+    truth: Path
+    label_set: LabelSet
+    factor: float = 1.0
+    resize: str = "noted"
+
+    def label(self, cut: Cut) -> tuple[Places, Sequence[str]]:
+        """Return the patches' classes, and notes; raise InputError if it cannot be read or gives no patch."""
+        image, _ = read_image(self.path)
+        mask = read_mask(self.truth, self.label_set, image.shape[:2], self.resize)
+        height, width = self._size(image)
+        labels = mask.labels
+        if self.factor != 1:
+            labels = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
+        frame = Window(0, 0, height, width)
+        read = LabelMap(lambda window: labels[window.within(frame)], height, width, len(self.label_set))
+        places = label_patches(read, cut)
+        if not places:
+            raise InputError(f"{self.path}: {width} x {height} px give no patch of {cut.size} px with a class")
+        return places, mask.notes
+
+    def read(self, places: Iterable[tuple[int, int]], cut: Cut) -> Iterator[np.ndarray]:
+        """Yield patches with their margin, which is mirrored at the image's edges."""
+        image, side = read_image(self.path)[0], cut.size + 2 * cut.context
+        if self.factor != 1:
+            how = cv2.INTER_AREA if self.factor < 1 else cv2.INTER_LINEAR
+            image = cv2.resize(image, self._size(image)[::-1], interpolation=how)
+        image = cv2.copyMakeBorder(image, *[cut.context] * 4, cv2.BORDER_REFLECT)
+        for y, x in places:
+            yield image[y : y + side, x : x + side]
+
+    def _size(self, image: np.ndarray) -> tuple[int, int]:
+        return tuple(round(side * self.factor) for side in image.shape[:2])
+
+
+def images_with_masks(
+    images: Path, truth: Path, label_set: LabelSet, factor: float = 1.0, resize: str = "noted"
+) -> list[ImageWithMask]:
+    """Return a folder's images, each with its mask in another folder, which has the image's name."""
+    paths = find_images(images, "any")
+    return [ImageWithMask(path, find_mask(truth, path.name), label_set, factor, resize) for path in paths]
