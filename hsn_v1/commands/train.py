@@ -55,8 +55,9 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--labels",
         metavar="CSV",
-        help="a table of their labels: a file name, then 0 or 1 for each class, or the names of its classes; or names, "
-        "for labels in the file names, such as x-[1 0 0].png (default: DIR/labels.csv, or else the names)",
+        help="a table of their labels: a file name, then 0 or 1 for each class, or the names of its classes; or "
+        "folders, for one per class; or names, for labels in the file names, such as x-[1 0 0].png (default: what DIR "
+        "has, in this order)",
     )
     group.add_argument(
         "--classes",

@@ -1,8 +1,9 @@
-"""Read patch labels: which of its columns each patch has, out of a table or out of the names of the files."""
+"""Read patch labels: which of its columns each patch has, out of a table, or out of the names of files or folders."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,14 +77,14 @@ def _binary(cell: str) -> bool | None:
 
 
 def read_patch_labels(folder: Path, labels: str | None, classes: Sequence[str]) -> PatchLabels:
-    """Read the labels of a folder's patches: of a table, of its ``labels.csv``, or else of its file names.
+    """Read the labels of a folder's patches: of a table, of its ``labels.csv``, or else of its folders or file names.
 
     Parameters
     ----------
     folder : Path
         Folder of the patches.
     labels : str or None
-        Path of a table, or ``names`` for the file names; None for what the folder has.
+        Path of a table, ``folders`` for a folder per class, ``names`` for the file names; None for what the folder has.
     classes : sequence of str
         Classes in the order of the labels in file names; empty if they are not known.
 
@@ -92,11 +93,14 @@ def read_patch_labels(folder: Path, labels: str | None, classes: Sequence[str]) 
     InputError
         If there are no labels, or they cannot be used.
     """
-    table = None if labels == "names" else Path(labels) if labels else folder / "labels.csv"
+    table = None if labels in ("names", "folders") else Path(labels) if labels else folder / "labels.csv"
+    images = images_below(folder)
     if table and (labels or table.is_file()):
-        return read_label_table(table, images_below(folder), classes)
+        return read_label_table(table, images, classes)
+    if labels == "folders" or (labels is None and images and folder not in {image.parent for image in images}):
+        return read_folders(folder, images, classes)
     if not classes:
-        count = next((len(labels) for image in images_below(folder) if (labels := labels_in_name(image.name))), 0)
+        count = next((len(labels) for image in images if (labels := labels_in_name(image.name))), 0)
         found = f"its names carry {count} labels each" if count else "no labels.csv, and no labels in its names"
         names = " ".join(f"CLASS{i + 1}" for i in range(count or 2))
         hint = f"say what they are: `classes` {names}" if count else "give a table by `labels`"
@@ -252,6 +256,28 @@ def read_names(folder: Path, classes: Sequence[str]) -> PatchLabels:
             raise InputError(f"{path}: labels {' '.join(bits)!r} in its name; expected 0 and 1")
         cells[path] = str(path), list(bits)
     return PatchLabels(folder, tuple(classes), cells, [])
+
+
+def read_folders(folder: Path, images: Sequence[Path], classes: Sequence[str]) -> PatchLabels:
+    """Read the labels that folders are: each patch is of the class after which its folder, in `folder`, is called.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the classes' folders.
+    images : sequence of Path
+        The patches, anywhere in these; those beside them are left out.
+    classes : sequence of str
+        Classes that come first, whether there are patches of them or not.
+    """
+    inner = [image for image in images if image.parent != folder]
+    class_of = {image: unicodedata.normalize("NFC", image.relative_to(folder).parts[0]) for image in inner}
+    if not class_of:
+        raise InputError(f"{folder}: no folders of patches; expected one for each class, called like it")
+    columns = tuple(dict.fromkeys([*classes, *sorted(set(class_of.values()))]))
+    cells = {image: (str(image), [str(int(column == name)) for column in columns]) for image, name in class_of.items()}
+    note = f"{folder}: a folder for each class, and each patch has one: {', '.join(sorted(set(class_of.values())))}"
+    return PatchLabels(folder, columns, cells, [note])
 
 
 def labels_in_name(name: str) -> str | None:

@@ -131,6 +131,22 @@ def test_where_labels_are_looked_for(tmp_path):
         read_patch_labels(tmp_path / "no", str(tmp_path / "labels.csv"), ())
 
 
+def test_a_folder_for_each_class(tmp_path):
+    for name in ("b/0.png", "b/deeper/1.png", "a/0.png", "c/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    labels = read_patch_labels(tmp_path, None, ())
+    assert labels.columns == ("a", "b") and "each patch has one: a, b" in labels.notes[0]
+    assert [path.name for path in labels.cells] == ["0.png", "0.png", "1.png"]
+    np.testing.assert_array_equal(labels.of(labels.columns), [[1, 0], [0, 1], [0, 1]])
+    assert read_patch_labels(tmp_path, None, ("z", "b")).columns == ("z", "b", "a")
+    (tmp_path / "x-[1 0].png").touch()  # beside the folders
+    assert list(read_patch_labels(tmp_path, None, "ab").cells) == [tmp_path / "x-[1 0].png"]
+    assert len(read_patch_labels(tmp_path, "folders", "ab").cells) == 3
+    with pytest.raises(InputError, match="no folders of patches"):
+        read_patch_labels(tmp_path / "a", "folders", ())
+
+
 def test_patches_may_be_in_folders_in_the_folder(tmp_path):
     for part in ("a", "b"):
         (tmp_path / part).mkdir()
