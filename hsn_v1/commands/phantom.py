@@ -20,6 +20,13 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--size", type=int, default=10_000, help="side of a slide, in px (default: 10000)")
     parser.add_argument("--mpp", type=float, default=0.25, help="microns per pixel of a slide (default: 0.25)")
     parser.add_argument("--tissue", type=float, default=0.6, help="share of a slide that is tissue (default: 0.6)")
+    parser.add_argument("--outlines", metavar="SET", help="write a slide's true outlines, too: of morph or func")
+    parser.add_argument(
+        "--region",
+        type=float,
+        metavar="SHARE",
+        help="share of the slide that these count in, as a Region* (default: all)",
+    )
     parser.set_defaults(run=_run)
 
 
@@ -29,7 +36,10 @@ def _run(arguments: argparse.Namespace) -> int:
     from ..io.locks import locked, locked_name
     from ..io.writing import remove_leftovers
 
+    if arguments.outlines not in (None, "morph", "func") or not 0 < (arguments.region or 1) <= 1:
+        raise InputError("--outlines: expected morph or func; --region: a share above 0, up to 1")
     if arguments.kind == "slide":
+        from ..phantoms.outlines import write_outlines
         from ..phantoms.phantom_slide import write_slide
 
         for seed in range(arguments.seed, arguments.seed + arguments.count):
@@ -37,7 +47,10 @@ def _run(arguments: argparse.Namespace) -> int:
             with locked_name(arguments.out, path.name, "choose another --out"):
                 remove_leftovers(arguments.out, path.stem)
                 write_slide(path, arguments.size, arguments.mpp, arguments.tissue, seed)
-            print(f"{path}, ground truth in {path.stem}_morph.png and {path.stem}_func.png")
+                if arguments.outlines:
+                    write_outlines(path, arguments.size, arguments.outlines, arguments.region)
+            outlines = f", outlines in {path.stem}.geojson" if arguments.outlines else ""
+            print(f"{path}, ground truth in {path.stem}_morph.png and {path.stem}_func.png{outlines}")
         return 0
     from ..phantoms.phantom_set import write_set
 

@@ -8,8 +8,11 @@ from hsn_v1.adp import CLASSIFIER_MPP, FUNC, MORPH
 from hsn_v1.errors import InputError
 from hsn_v1.io.images import read_image
 from hsn_v1.phantoms import phantom_slide
+from hsn_v1.phantoms.outlines import write_outlines
 from hsn_v1.phantoms.phantom_slide import Layout, write_slide
+from hsn_v1.slide_io.annotations import Regions, class_names, draw_labels, read_annotations, regions_of
 from hsn_v1.slide_io.slide import open_slide
+from hsn_v1.tiles import Window
 
 
 @pytest.fixture
@@ -44,6 +47,19 @@ def test_a_slide_and_its_ground_truth(tmp_path, flat, size):
             wrong = np.abs(image - want) > 8  # only along borders
             assert wrong.mean() < (0.02 if mpp < 2 else 0.06)
     assert 0.55 < (read_image(tmp_path / "s_morph.png")[0] > 0).mean() < 0.65
+
+
+def test_outlines_are_the_ground_truth_s(tmp_path, flat):
+    write_slide(tmp_path / "s.tif", 1100, 1.0, 0.6, seed=3)
+    truth = read_image(tmp_path / "s_func.png")[0][..., 0]
+    glass = FUNC.codes.index("Background")
+    path = write_outlines(tmp_path / "s.tif", 1100, "func", 0.1)
+    regions, unknown = regions_of(read_annotations(path)[0], class_names(FUNC))
+    assert path == tmp_path / "s.geojson" and unknown == [] and len(regions.limits) == 1
+    assert regions.limits[0].area == pytest.approx(0.1 * 1100**2, rel=0.01)
+    whole = Regions(regions.geometries, regions.classes)
+    drawn = draw_labels(whole, Window(0, 0, *truth.shape), (1100 / len(truth),) * 2, glass)
+    np.testing.assert_array_equal(drawn, truth)
 
 
 @pytest.mark.slow
