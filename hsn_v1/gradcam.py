@@ -50,13 +50,18 @@ def feature_layer(model: keras.Model) -> keras.Layer:
     Raises
     ------
     ValueError
-        If the model has no layer with a two-dimensional map as output.
+        If the model has no layer with a two-dimensional map as output, or several paths lead from there on.
     """
-    layer = logit_layer(model) or model.layers[-1]
+    last = layer = logit_layer(model) or model.layers[-1]
     if _kind(layer) == "Conv2D":
         layer = _before(layer)
     while layer and (_kind(layer) in PASSING or not _has_positions(layer)):
-        layer = _before(layer)
+        last, layer = layer, _before(layer)
+    if layer is None and isinstance(last.input, list):
+        raise ValueError(
+            f"model {model.name!r} joins {len(last.input)} layers in {last.name!r}, behind its last maps: Grad-CAM "
+            "needs one path from there to the scores, such as one global pooling and one dense layer"
+        )
     if layer is None or _kind(layer) == "InputLayer":
         raise ValueError(
             f"model {model.name!r} has no layer with a map as output: Grad-CAM needs a convolutional network"

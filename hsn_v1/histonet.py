@@ -87,7 +87,13 @@ class HistoNet:
             raise InputError(str(error)) from error
         logits = logit_layer(clone)
         if weights is None and not (logits and has_one_position(logits)):
-            raise InputError(f"model {model.name!r} has no dense layer: Grad-CAM needs the logits that one gives")
+            last = next((layer for layer in reversed(clone.layers) if layer.weights), clone.layers[-1])
+            activation = getattr(getattr(last, "activation", None), "__name__", "linear")
+            raise InputError(
+                f"model {model.name!r} gives no logits, which Grad-CAM needs: expected a dense layer at its end, or a "
+                "convolution of 1 x 1 px to the classes, without activation where pooling follows; its last layer with "
+                f"weights is the {type(last).__name__} {last.name!r}, with {activation} activation"
+            )
         if weights is None and keras.backend.backend() != "tensorflow":
             raise InputError(
                 f"model {model.name!r} needs gradients for its Grad-CAM, which are taken with TensorFlow only: "

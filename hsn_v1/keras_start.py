@@ -16,6 +16,8 @@ from .errors import InputError
 #: Bytes of address space that TensorFlow, its threads and a first classifier take, though they touch a third of them.
 ADDRESS_SPACE = 4_000_000_000
 
+LARGEST_SETTINGS = 1 << 20  #: bytes of keras.json
+
 #: What the environment may tell Keras, and what holds here: the last three would change or shorten what it computes.
 ENVIRONMENT = {
     "KERAS_BACKEND": "tensorflow",
@@ -38,6 +40,7 @@ def import_keras() -> ModuleType:
     """
     if "keras" not in sys.modules:
         check_machine()
+        check_settings()
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Keras imports these, if it can, for wrappers and plots that nobody needs here: most of a second.
     unwanted = {"sklearn", "matplotlib"} - set(sys.modules)
@@ -45,7 +48,7 @@ def import_keras() -> ModuleType:
     try:
         with environment(ENVIRONMENT):
             keras = importlib.import_module("keras")
-    except ValueError as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise InputError(f"keras.json in ~/.keras or KERAS_HOME: {error}; correct or remove it") from error
     except (ImportError, MemoryError) as error:
         raise InputError(f"TensorFlow cannot be loaded: {error}") from error
@@ -58,6 +61,14 @@ def import_keras() -> ModuleType:
     keras.config.set_epsilon(1e-7)
     keras.config.set_image_data_format("channels_last")
     return keras
+
+
+def check_settings() -> None:
+    """Raise InputError if Keras would wait for its settings: at a pipe, or at what has no end."""
+    homes = [os.environ["KERAS_HOME"]] if "KERAS_HOME" in os.environ else ["~/.keras", "/tmp/.keras"]
+    for path in (Path(home).expanduser() / "keras.json" for home in homes):
+        if path.exists() and not (path.is_file() and path.stat().st_size <= LARGEST_SETTINGS):
+            raise InputError(f"{path}: not a regular file, or larger than {LARGEST_SETTINGS:,} bytes; remove it")
 
 
 def check_machine() -> None:

@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 from helpers import TILE, randomise
 
-from hsn_v1.adp import FUNC, GLAS
+from hsn_v1.adp import ADP, FUNC, GLAS
 from hsn_v1.classify import ClassifiedTiles
+from hsn_v1.errors import InputError
 from hsn_v1.gradcam import closed_form_weights, coarse_cams, feature_layer, grad_cams, gradient_weights, localise
+from hsn_v1.histonet import HistoNet
 from hsn_v1.hsn_v1 import segment
 from hsn_v1.tiles import TileGrid
 
@@ -70,6 +72,19 @@ def test_features_are_the_last_activation_that_has_positions(keras):
     flat = keras.Sequential([keras.Input((TILE, TILE, 3)), layers.Flatten(), layers.Dense(5)])
     with pytest.raises(ValueError, match="no layer with a map"):
         feature_layer(flat)
+
+
+def test_what_a_classifier_lacks_for_grad_cam_is_said(keras):
+    layers, start = keras.layers, keras.Input((TILE, TILE, 3))
+    maps = layers.Conv2D(6, 3)(start)
+    pooled = layers.Concatenate(name="both")([layers.GlobalAveragePooling2D()(maps), layers.GlobalMaxPooling2D()(maps)])
+    with pytest.raises(ValueError, match="joins 2 layers in 'both', behind its last maps: Grad-CAM needs one path"):
+        feature_layer(keras.Model(start, layers.Dense(5)(pooled)))
+    scores = layers.GlobalAveragePooling2D()(layers.Conv2D(51, 1, activation="sigmoid", name="last")(maps))
+    with pytest.raises(
+        InputError, match=r"gives no logits.*; its last layer with weights is the Conv2D 'last', with s"
+    ):
+        HistoNet.of(keras.Model(start, scores), np.full(51, 0.5), ADP)
 
 
 def test_coarse_cam_is_the_weighted_sum_of_channels():

@@ -13,6 +13,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 from ..errors import InputError, Notice
@@ -173,6 +174,10 @@ def _stop() -> None:
 
 
 def _check_process() -> None:
+    for before, text in pairwise([sys.argv[0], *sys.argv[1:]]):  # as of a shell's variable that is not set
+        option, _, value = text.partition("=") if text.startswith("--") else (before, "", text)
+        if not value.strip() and ("=" in text or not text.strip()):
+            raise InputError(f"{option} '': nothing is given; give a value, or leave it out")
     if narrow := narrow_memory(LEAST_ADDRESS_SPACE):
         raise InputError(narrow)
     try:

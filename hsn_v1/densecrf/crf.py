@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,9 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from .features import (
-    image_lattice,
-)
+from .features import image_lattice
 from .lattice_filter import Lattice
 from .meanfield import Pairwise, infer, softmax
 
@@ -88,9 +85,9 @@ class CRF:
             If the file does not hold six numbers, or one of them is out of its range.
         """
         try:
-            with open(path, "rb", opener=_without_waiting) as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # a pipe or a device may never end
-                    raise InputError(f"{path}: not a regular file; give a file of NumPy's, or remove it")
+            if os.path.exists(path) and not os.path.isfile(path):  # a pipe or a device may never end
+                raise InputError(f"{path}: not a regular file; give a file of NumPy's, or remove it")
+            with open(path, "rb") as file:
                 settings = np.lib.format.read_array(io.BytesIO(file.read(LONGEST)), allow_pickle=False)
         except InputError:
             raise
@@ -170,10 +167,6 @@ def load_compiled() -> None:
     """Refine a tiny image, so that the compiled code is there, which takes longer to load than a patch to refine."""
     for classes in (2, 3, 5):  # each kind of class loop is compiled on its own
         CRF()(np.ones((classes, 2, 2), np.float32), np.zeros((2, 2, 3), np.uint8))
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe would wait for somebody to write to it
 
 
 def _infer(crf: CRF, maps: list[np.ndarray], lattice: Callable[..., Lattice], threads: int) -> np.ndarray:

@@ -74,6 +74,8 @@ def locked(
 ) -> Iterator[Lock]:
     """Hold a folder until the end of the ``with`` block; it is made if need be, and removed if it is left empty.
 
+    So are the folders around it that were made for it.
+
     Parameters
     ----------
     folder : Path
@@ -92,6 +94,7 @@ def locked(
         If another run holds the folder; says which.
     """
     lock, done = Lock(folder / FILE, uuid.uuid4().hex), threading.Event()
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
     heart = threading.Thread(target=_live, args=(lock, beat, done), name="lock", daemon=True)
     try:  # from here on: Ctrl-C may come at any moment
         _take(lock, patience, f"{subject or folder}", advice)
@@ -103,6 +106,9 @@ def locked(
             heart.join()
         if not lock.lost.is_set():
             _release(lock, patience)
+            for path in new:
+                with contextlib.suppress(OSError):  # it has files
+                    path.rmdir()
 
 
 def locked_name(folder: Path, name: str, advice: str = "choose another `name`") -> AbstractContextManager[Lock]:

@@ -29,6 +29,8 @@ BLACK_AND_WHITE = GREYS[::255]  #: palette of a bilevel mask
 
 MOST_SHOWN = 6  #: classes that a note lists
 
+JPEG = "JPEG changes colours: save masks as PNG"
+
 
 @dataclass(frozen=True)
 class Mask:
@@ -99,15 +101,20 @@ def read_mask(path: Path, label_set: LabelSet, size: tuple[int, int] | None = No
         classes.
     """
     if not path.exists():
-        raise InputError(f"{path}: no such ground truth; add it, or remove the image")
+        hint = f"; there is {path.stem}.jpg, but {JPEG}" if path.with_suffix(".jpg").exists() else ""
+        raise InputError(f"{path}: no such ground truth; add it, or remove the image{hint}")
     with opened(path) as image:
         values, palette = _values(image, path)
-    decoder = decoder_of(path, label_set, [values], palette)
+        changed = f" ({JPEG})" if image.format == "JPEG" else ""
+    try:
+        decoder = decoder_of(path, label_set, [values], palette)
+    except InputError as error:
+        raise InputError(f"{error}{changed}") from error
     labels, unlabelled = decoder(values), len(label_set)
     counts = np.bincount(labels.ravel(), minlength=unlabelled + 2)
     strange, file_size = int(counts[unlabelled + 1]), labels.shape
     notes = [f"{path}: {decoder.note}"] if decoder.note else []
-    notes += [f"{path}: {strange} pixels have a colour of no class; they count as unlabelled"] if strange else []
+    notes += [f"{path}: {strange} pixels have a colour of no class; they count as unlabelled{changed}"] * (strange > 0)
     if size and size != labels.shape:
         if resize != "silently":
             check_fit(path, labels.shape, size, exactly=resize == "never")
@@ -196,7 +203,7 @@ def decoder_of(
         has_colours, has_indices = {GREYS[value] for value in used} <= colours.keys(), used <= indices.keys()
         is_coloured = has_colours or not (has_indices and any(used)) if is_rgb else has_colours and not has_indices
     if not is_coloured:
-        return _index_decoder(path, label_set, used, indices)
+        return _index_decoder(path, label_set, used, indices, palette or ())
     by_colour = {v: colours[colour] for v, colour in enumerate(palette or GREYS) if colour in colours}
     unlabelled = {value: c for value, c in indices.items() if c == len(label_set)}
     return Decoder(_value_table(unlabelled | by_colour, len(label_set)))
@@ -211,7 +218,9 @@ def _is_coloured(palette: Sequence[Colour], used: set[int], label_set: LabelSet)
     return shown | {*palette} - filling <= _classes_of_colours(label_set).keys()
 
 
-def _index_decoder(path: Path, label_set: LabelSet, used: set[int], indices: dict[int, int]) -> Decoder:
+def _index_decoder(
+    path: Path, label_set: LabelSet, used: set[int], indices: dict[int, int], palette: Sequence[Colour]
+) -> Decoder:
     """Return the decoder of a mask of class indices, or raise InputError at one that is none."""
     if strange := sorted(used - indices.keys()):
         raise InputError(
@@ -220,7 +229,10 @@ def _index_decoder(path: Path, label_set: LabelSet, used: set[int], indices: dic
         )
     classes = [f"{value} = {label_set.codes[c]}" for value, c in indices.items() if c < len(label_set)]
     shown = [*classes[:MOST_SHOWN], *(["..."] if len(classes) > MOST_SHOWN else [])]
-    return Decoder(_value_table(indices, len(label_set)), f"read as class indices: {', '.join(shown)}")
+    note, colours = f"read as class indices: {', '.join(shown)}", _classes_of_colours(label_set)
+    if any(colours.get(colour, indices[v]) != indices[v] for v, colour in enumerate(palette) if v in used):
+        note += "; its palette has some of the classes' colours, and at other indices: if these count, save it as RGB"
+    return Decoder(_value_table(indices, len(label_set)), note)
 
 
 def _classes_of_colours(label_set: LabelSet) -> dict[Colour, int]:
@@ -264,7 +276,7 @@ def mask_name(image: str) -> str:
 
 def find_mask(folder: Path, image: str) -> Path:
     """Return where a folder has an image's mask, or should have it: by the image's name, with any ending of a mask."""
-    stems = (image, Path(image).stem)
+    stems = (image, Path(image).stem, Path(image).stem.removesuffix(".ome"))
     files = [folder / image, *(folder / f"{stem}{suffix}" for stem in stems for suffix in MASK_SUFFIXES)]
     return next((file for file in files if file.exists()), files[0])
 

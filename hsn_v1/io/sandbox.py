@@ -31,7 +31,13 @@ from ..parallel import follow
 from .memory import available_memory
 from .reading import opened
 
-SECONDS = 60.0  #: for each request, and one more for each 20 MB of the file
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+SECONDS = 60.0  #: of processor time for each request, and one more for each 20 MB of the file
+PATIENCE = 5  #: times as many by the clock: a machine may be busy, but a reader that sleeps must end
 MEMORY = 4 << 30  #: bytes of address space, or as much as is free
 IDLE = 4  #: readers that are kept for the next file
 
@@ -136,9 +142,11 @@ def _end(process: subprocess.Popen) -> None:
 @atexit.register
 def end_readers() -> None:
     """Kill all readers: whoever waits for one gets an InputError at once."""
-    for process in (*_idle, *_busy):
+    for process in _busy:
         process.kill()
         process.wait()
+    while _idle:
+        _end(_idle.pop())
 
 
 if hasattr(os, "register_at_fork"):  # a child's copies serve the parent
@@ -153,7 +161,7 @@ def _requested(
         raise InputError(f"{path}: not read, as the program ends")
     number = time.monotonic_ns()
     request = [number, os.getcwd(), function.__module__, function.__name__, seconds, os.fspath(path), arguments]
-    timer = threading.Timer(seconds, process.kill)
+    timer = threading.Timer(seconds * (PATIENCE if resource else 1), process.kill)
     timer.daemon = True
     timer.start()
     with contextlib.suppress(OSError):  # a reader that died is noticed below
@@ -170,9 +178,7 @@ def _requested(
         if reply.get("number") != number:  # or it answers what nobody waited for
             _end(process)
             if late or process.returncode == -getattr(signal, "SIGXCPU", 0):
-                raise InputError(
-                    f"{path}: could not be read in {seconds:.0f} s; if the machine is not busy, get the file again"
-                )
+                raise InputError(f"{path}: could not be read in {seconds:.0f} s of processor time; get the file again")
             raise InputError(f"{path}: so damaged that its reader died; get the file again")
         if "error" in reply:
             raise InputError(reply["error"])
@@ -235,18 +241,14 @@ def serve() -> None:
 
 
 def _limit_memory() -> None:
-    with contextlib.suppress(ImportError, ValueError, OSError):  # Windows has none; macOS refuses some
-        import resource
-
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # Windows has none; macOS refuses some
         most = min(MEMORY, max(1 << 30, available_memory()))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 def _limit_processor_time(seconds: float) -> None:
-    with contextlib.suppress(ImportError, ValueError, OSError):
-        import resource
-
+    with contextlib.suppress(AttributeError, ValueError, OSError):
         used = resource.getrusage(resource.RUSAGE_SELF)
         soft = int(used.ru_utime + used.ru_stime + seconds) + 1
         resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))

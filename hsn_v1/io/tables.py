@@ -20,7 +20,7 @@ SEPARATORS = ",;\t|"  #: of cells, the likeliest first; spaces where there is no
 SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
 #: Endings that a table may leave out or spell otherwise.
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+IMAGE_ENDINGS = (".ome.tif", ".ome.tiff", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 
 def read_rows(table: Path) -> list[tuple[int, list[str]]]:

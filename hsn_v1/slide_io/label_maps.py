@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..evaluate import tissue_shares
-from ..io.reading import line_of, read_table
+from ..io.reading import line_of, opened, read_table
 from ..io.writing import replacing, write_table
 from ..labels import LabelSet
 from ..tiles import Window
@@ -143,7 +143,7 @@ def read_strips(path: Path, rows: int = STRIP) -> Iterator[tuple[int, np.ndarray
     """Read a label map's file from its top: yield each strip (uint8) after the number of its first row."""
     import tifffile
 
-    with tifffile.TiffFile(path) as file:
+    with opened(path) as content, tifffile.TiffFile(content) as file:
         page = file.pages.first
         for top in range(0, page.imagelength, page.tilelength):
             height = min(page.tilelength, page.imagelength - top)
@@ -156,7 +156,7 @@ def label_map_size(path: Path) -> tuple[int, int]:
     """Return height and width of a label map's file, in px."""
     import tifffile
 
-    with tifffile.TiffFile(path) as file:
+    with opened(path) as content, tifffile.TiffFile(content) as file:
         return file.pages.first.shape[:2]
 
 
@@ -164,7 +164,7 @@ def read_thumbnail(path: Path, height: int, width: int) -> np.ndarray:
     """Read a label map's file in another size, uint8; the nearest pixels of the level that is just large enough."""
     import tifffile
 
-    with tifffile.TiffFile(path) as file:
+    with opened(path) as content, tifffile.TiffFile(content) as file:
         levels = file.series[0].levels
         large = [level for level in levels if level.shape[0] >= height and level.shape[1] >= width]
         pixels = (large or levels)[-1 if large else 0].asarray()

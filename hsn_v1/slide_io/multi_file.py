@@ -107,8 +107,8 @@ def _ome_parts(files: list[Path]) -> dict[Path, str]:
         if file in taken:
             continue
         try:
-            with tifffile.TiffFile(file) as content:
-                root = ElementTree.fromstring(content.ome_metadata or "<OME/>")
+            with opened(file) as content, tifffile.TiffFile(content) as tiff:
+                root = ElementTree.fromstring(tiff.ome_metadata or "<OME/>")
         except Exception:  # whatever is wrong with it is reported where it is opened
             continue
         names = {element.get("FileName") for element in root.iter() if element.tag.endswith("UUID")}

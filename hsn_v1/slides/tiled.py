@@ -29,6 +29,7 @@ from ..classify import ClassifiedTiles, Classifier
 from ..densecrf import image_lattice, load_compiled
 from ..gradcam import localise
 from ..hsn_v1 import adjust_each, localise_and_adjust, winners
+from ..io.reading import read_bytes
 from ..io.writing import write_bytes, write_picture
 from ..labels import LabelSet
 from ..parallel import classifier_threads, outside_garbage_collection, side_by_side, worker_pool
@@ -191,7 +192,7 @@ def _read(slide: Slide, job: SlideJob, window: Window) -> tuple[np.ndarray, np.n
 
 @lru_cache(maxsize=1)
 def _blank(path: Path, modified: int) -> np.ndarray:
-    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    return cv2.imdecode(np.frombuffer(read_bytes(path), np.uint8), cv2.IMREAD_UNCHANGED)
 
 
 def classify_batch(job: SlideJob, number: int, images: np.ndarray, classifier: Classifier) -> None:

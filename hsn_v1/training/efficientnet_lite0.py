@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..errors import InputError
+from ..io.reading import read_bytes
 from ..keras_start import import_keras
 
 if TYPE_CHECKING:
@@ -62,10 +63,7 @@ def read_weights(path: Path | None = None) -> Arrays:
         If the package is not installed, or the file is not the published one.
     """
     path = path or _installed()
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}); install {PACKAGE} again") from error
+    content = read_bytes(path)
     if hashlib.sha256(content).hexdigest() != SHA256:
         raise InputError(f"{path}: another file than the published {WEIGHTS} (SHA-256); install {PACKAGE} again")
     return parse_weights(content)

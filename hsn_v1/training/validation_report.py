@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..io.reading import is_there, read_bytes
 from ..io.writing import write_bytes, write_table
 
 if TYPE_CHECKING:
@@ -26,10 +27,9 @@ def read_log(path: Path) -> list[dict[str, str]]:
     An epoch stands there twice if training was killed when it was logged and not yet saved: the later row counts. What
     is damaged is left out.
     """
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
+    if not is_there(path):
         return []
+    text = read_bytes(path).decode(errors="replace")
     rows = csv.DictReader(io.StringIO(text.replace("\0", "")))
     return list({row["epoch"]: row for row in rows if _is_whole(row)}.values())
 

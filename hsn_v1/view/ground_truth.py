@@ -89,7 +89,8 @@ def find_ground_truth(entry: Entry, label_set: str, folder: Path | None) -> Path
         folder = Path(str(entry.record["truth"])) if entry.record.get("truth") else None
         names = [f"{label_set}/{entry.image}", *(f"{label_set}/{Path(entry.image).stem}{s}" for s in MASK_SUFFIXES)]
     else:
-        stems = dict.fromkeys((entry.title, Path(entry.title).stem))
+        stem = Path(entry.title).stem
+        stems = dict.fromkeys((entry.title, stem, stem.removesuffix(".ome")))
         forms = [form for stem in stems for form in (f"{label_set}/{stem}", f"{stem}_{label_set}", stem)]
         names = [f"{form}{suffix}" for form in forms for suffix in SUFFIXES]
     if folder is None:

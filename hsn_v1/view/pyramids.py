@@ -107,7 +107,7 @@ def read_pyramid(path: Path) -> Pyramid:
 
     tifffile.logger().disabled = True
     try:
-        with tifffile.TiffFile(path) as file:
+        with opened(path) as content, tifffile.TiffFile(content) as file:
             levels = []
             for page in (level.pages[0].aspage() for level in file.series[0].levels):
                 stored = page.dtype, page.tile, page.samplesperpixel, int(page.predictor)

@@ -204,6 +204,14 @@ def test_what_the_user_can_mend_is_one_line(capsys, error, line):
     assert out == "" and err.startswith(line) and err.count("\n") == 1
 
 
+@pytest.mark.parametrize("words", [("--dask", ""), ("--dask=",), ("--dask", " ")])
+def test_an_option_that_is_empty_is_not_one_that_is_left_out(capsys, monkeypatch, words):
+    """As of a variable of the shell's that is not set."""
+    monkeypatch.setattr(sys, "argv", ["hsn-v1", "segment", "x.png", *words])
+    assert exit_status(lambda: 0) == 2
+    assert capsys.readouterr().err == "error: --dask '': nothing is given; give a value, or leave it out\n"
+
+
 @pytest.mark.parametrize("error", [ImportError("failed to map segment"), MemoryError(), OSError(12, "No memory")])
 def test_too_little_memory_is_one_line(monkeypatch, capsys, error):
     monkeypatch.setattr(common, "narrow_memory", lambda least=0: "" if least else "raise the limit")

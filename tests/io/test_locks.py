@@ -141,6 +141,12 @@ def test_a_file_system_without_hard_links_will_do(tmp_path, monkeypatch, number)
     assert not tmp_path.exists()
 
 
+def test_folders_that_were_made_for_a_lock_go_with_it_unless_they_are_used(tmp_path):
+    with locked_name(tmp_path / "root/data", "m"), locked(tmp_path / "root/out/m"):
+        (tmp_path / "root/out/kept").touch()
+    assert files(tmp_path / "root") == ["out"]
+
+
 def test_a_name_in_a_folder_is_held_and_others_are_free(tmp_path):
     with locked_name(tmp_path, "m"):
         held = rf"^{tmp_path / 'm'}: another run .* is working there; wait for its end, or choose another `name`$"

@@ -8,7 +8,7 @@ from PIL import Image
 
 from hsn_v1.adp import FUNC, GLAS, LABEL_SETS, MORPH
 from hsn_v1.errors import InputError
-from hsn_v1.io.masks import decoder_of, read_mask, read_objects
+from hsn_v1.io.masks import JPEG, decoder_of, find_mask, read_mask, read_objects
 from hsn_v1.io.writing import write_picture
 from hsn_v1.labels import LabelSet
 from hsn_v1.show.figures import colourise
@@ -99,6 +99,32 @@ def test_a_palette_of_the_label_sets_colours_is_read_by_them(tmp_path):
     path = save_indices(tmp_path / "x.png", np.array([[0, 1, 2]], np.uint8), "P", palette)
     assert read_mask(path, label_set, (1, 3)).labels.tolist() == [[2, 3, 0]]
     assert read_mask(path, TISSUE, (1, 3)).labels.tolist() == [[0, 1, 2]]  # white is none of its colours
+
+
+def test_a_palette_of_some_classes_colours_at_other_indices_is_noted(tmp_path):
+    """As of an RGB mask that was reduced to the colours that it uses, of which one is no class's."""
+    path = save_indices(tmp_path / "x.png", np.array([[0, 1]], np.uint8), "P", [255, 255, 255, 200, 0, 0])
+    mask = read_mask(path, TISSUE, (1, 2))
+    assert mask.labels.tolist() == [[0, 1]]
+    assert mask.notes[0].endswith(
+        "read as class indices: 0 = TUM, 1 = STR, 2 = NOR; its palette has some of the classes' colours, and at other "
+        "indices: if these count, save it as RGB"
+    )
+
+
+def test_jpeg_is_named_where_its_colours_are_none_of_the_classes(tmp_path):
+    Image.fromarray(np.tile(np.array([[(200, 0, 0), (0, 200, 0)]], np.uint8), (8, 4, 1))).save(tmp_path / "x.jpg")
+    assert read_mask(tmp_path / "x.jpg", TISSUE).notes[0].endswith(f"count as unlabelled ({JPEG})")
+    with pytest.raises(InputError, match=rf"x\.png: no such ground truth; .*; there is x\.jpg, but {JPEG}"):
+        read_mask(tmp_path / "x.png", TISSUE)
+    Image.fromarray(np.full((8, 8), 7, np.uint8)).save(tmp_path / "x.jpg")
+    with pytest.raises(InputError, match=rf"index 7, .*{JPEG}"):
+        read_mask(tmp_path / "x.jpg", TISSUE)
+
+
+def test_the_mask_of_a_name_with_two_endings_is_found(tmp_path):
+    write_picture(tmp_path / "x.png", np.zeros((1, 1), np.uint8))
+    assert find_mask(tmp_path, "x.ome.tif") == tmp_path / "x.png"
 
 
 def test_a_bilevel_mask_has_two_classes(tmp_path):

@@ -1,9 +1,11 @@
 """Files that anybody may have written: none is waited for, none is read without end."""
 
 import os
+import shutil
 
 import pytest
 
+from hsn_v1 import keras_start
 from hsn_v1.densecrf import CRF
 from hsn_v1.errors import InputError
 from hsn_v1.io.images import read_image
@@ -11,6 +13,10 @@ from hsn_v1.io.locks import is_locked
 from hsn_v1.io.models import read_taxonomy, read_thresholds, read_weights
 from hsn_v1.io.reading import read_bytes, read_json, read_table, read_text
 from hsn_v1.io.run_json import FIELDS, read_record
+from hsn_v1.slide_io.label_maps import label_map_size
+from hsn_v1.slide_io.multi_file import parts_of_slides
+from hsn_v1.training.validation_report import read_log
+from hsn_v1.view.pyramids import read_pyramid
 
 READERS = {
     "bytes": read_bytes,
@@ -22,6 +28,9 @@ READERS = {
     "weights": read_weights,
     "thresholds": lambda path: read_thresholds(path, 3),
     "classes": lambda path: read_taxonomy(path.parent, "m"),
+    "log": read_log,
+    "label map": label_map_size,
+    "label map to view": read_pyramid,
 }
 
 
@@ -36,6 +45,21 @@ def test_what_never_ends_is_refused_at_once(tmp_path, reader, kind):
         path.symlink_to("/dev/zero")
     with pytest.raises(InputError, match="not a regular file"):
         READERS[reader](path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes by name")
+def test_settings_of_libraries_that_never_end_are_refused_at_once(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "keras.json")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    with pytest.raises(InputError, match=r"keras\.json: not a regular file"):
+        keras_start.check_settings()
+    connect = pytest.importorskip("hsn_v1.slides.cluster.connect")
+    shutil.move(tmp_path / "keras.json", tmp_path / "dask.yaml")
+    monkeypatch.setenv("DASK_CONFIG", str(tmp_path))
+    with pytest.raises(InputError, match=r"dask\.yaml: not a regular file"), connect.cluster_client("local", 1, print):
+        pass
+    shutil.move(tmp_path / "dask.yaml", tmp_path / "x.ome.tif")
+    assert parts_of_slides([tmp_path / "x.ome.tif"]) == {}
 
 
 def sparse(path, size):

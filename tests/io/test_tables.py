@@ -77,6 +77,7 @@ def test_what_is_no_text_is_refused(tmp_path, content, message):
         (unicodedata.normalize("NFC", "é.png"), unicodedata.normalize("NFD", "é.png")),
         ("UP.PNG", "up.png"),
         ("0", "0.png"),
+        ("y", "y.ome.tif"),
         ("0.tif", "0.png"),
         ("x-[1 0].v2", "x-[1 0].v2.jpg"),
         ("'=2.png", "=2.png"),  # as `write_table` keeps a spreadsheet from calculating
@@ -86,6 +87,15 @@ def test_what_is_no_text_is_refused(tmp_path, content, message):
     ],
 )
 def test_files_are_found_by_the_names_that_people_give_them(name, file):
-    there = ["0.png", "a/1.png", "b/1.png", "up.png", "x-[1 0].v2.jpg", "=2.png", unicodedata.normalize("NFD", "é.png")]
+    there = [
+        "0.png",
+        "y.ome.tif",
+        "a/1.png",
+        "b/1.png",
+        "up.png",
+        "x-[1 0].v2.jpg",
+        "=2.png",
+        unicodedata.normalize("NFD", "é.png"),
+    ]
     found = find_files([name], [Path("patches", path) for path in there])
     assert found == ({name: Path("patches", file)} if file else {})

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
+import os
 import shutil
 import signal
+import sys
 import threading
 import time
 import uuid
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from ... import __version__
 from ...errors import InputError
+from ...io.reading import is_there, read_json
 from ...io.writing import write_bytes
 from ...parallel import quiet_tracker
 
@@ -91,6 +93,8 @@ def cluster_client(where: str, workers: int, note: Note) -> Iterator[Client]:
 
 def _dask():
     """Import Dask, and keep its log off the screen: what has to be told is told in a line of ours."""
+    if pipe := next((path for path in _settings() if path.exists() and not path.is_file()), None):
+        raise InputError(f"{pipe}: not a regular file, but a pipe or a device; Dask's settings are files")
     try:
         import dask
         import distributed  # noqa: F401
@@ -101,6 +105,20 @@ def _dask():
     for name in [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return dask
+
+
+def _settings() -> Iterator[Path]:
+    """Yield the files from which Dask reads its settings when it is imported."""
+    shared = [
+        os.environ.get("DASK_ROOT_CONFIG", "/etc/dask"),
+        *(f"{p}/etc/dask" for p in (sys.prefix, sys.base_prefix)),
+    ]
+    for place in [*shared, "~/.config/dask", os.environ.get("DASK_CONFIG", "~/.config/dask")]:
+        place = Path(place).expanduser()
+        if place.is_dir():
+            yield from (path for path in place.iterdir() if path.suffix in (".yaml", ".yml", ".json"))
+        else:
+            yield place
 
 
 def _client(kind: str, where: str, count: int, stack: contextlib.ExitStack, note: Note) -> Client:
@@ -123,12 +141,11 @@ def _client(kind: str, where: str, count: int, stack: contextlib.ExitStack, note
 
 def _address_in(file: Path) -> str:
     """Return a scheduler's address out of the file that it wrote."""
+    if not is_there(file):
+        raise InputError(f"{file}: no such file; start a scheduler: dask scheduler --scheduler-file {file}")
     try:
-        with file.open("rb") as content:
-            address = json.loads(content.read(LONGEST_FILE))["address"]
-    except FileNotFoundError as error:
-        raise InputError(f"{file}: no such file; start a scheduler: dask scheduler --scheduler-file {file}") from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        address = read_json(file, LONGEST_FILE)["address"]
+    except (InputError, KeyError, TypeError) as error:
         raise InputError(
             f"{file}: no scheduler file, which is the JSON that `dask scheduler --scheduler-file {file}` writes; "
             "Dask's own settings, which are YAML, belong into ~/.config/dask"
