@@ -22,7 +22,7 @@ from ..errors import InputError, merge_notes
 from ..file_names import file_name
 from ..io.images import read_image
 from ..io.made_with import difference, forget_others, read_facts
-from ..io.reading import has_content
+from ..io.reading import has_content, read_json
 from ..io.tree import check_stems
 from ..io.writing import write_bytes, write_picture, write_table
 from ..labels import LabelSet
@@ -207,9 +207,9 @@ def read_context(folder: Path) -> tuple[int, int] | None:
     if not path.exists():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         size, context = content["size"], content["context"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (InputError, KeyError, TypeError):
         size = context = None
     if not all(type(value) is int and 0 < value <= 4096 for value in (size, context)):
         raise InputError(f'{path}: cannot be read; expected {{"size": 48, "context": 32}}, in px')
