@@ -9,6 +9,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import psutil
@@ -23,13 +24,14 @@ from hsn_v1.slides.results_folder import Outcome
 pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).parents[3]
+DASK_WORKER = "distributed.cli.dask_worker"
 
 pytest.importorskip("distributed")
 dask = pytest.importorskip("dask")
 
 
 @pytest.fixture(scope="module")
-def client():
+def local():
     with cluster_client("local:2", 1, pytest.fail) as client:
         yield client
 
@@ -58,12 +60,12 @@ def work(folder, item, check):
     return Outcome(item.path, Path(folder) / item.name, "done")
 
 
-def test_all_is_done_or_named_whatever_dies(client, tmp_path):
-    client.wait_for_workers(2)
-    assert check_workers(client, tmp_path, pytest.fail) == 2
+def test_all_is_done_or_named_whatever_dies(local, tmp_path):
+    local.wait_for_workers(2)
+    assert check_workers(local, tmp_path, pytest.fail) == 2
     begun = []
     found = outcomes(
-        client, partial(work, tmp_path), 8, tmp_path, lambda item, where: begun.append((int(item.name), where))
+        local, partial(work, tmp_path), 8, tmp_path, lambda item, where: begun.append((int(item.name), where))
     )
     assert {number for number, status in found.items() if status == "done"} == {*range(8)} - {4, 5}
     assert found[4].startswith("its worker died 3 times") and len(list(tmp_path.glob("4.*"))) == 3
@@ -74,15 +76,15 @@ def test_all_is_done_or_named_whatever_dies(client, tmp_path):
     assert {number for number, _ in begun} >= set(range(8)) - {4} and len({where for _, where in begun}) >= 3
 
 
-def test_a_worker_that_does_not_see_the_folder_is_named(client, tmp_path, monkeypatch):
-    client.wait_for_workers(2)
+def test_a_worker_that_does_not_see_the_folder_is_named(local, tmp_path, monkeypatch):
+    local.wait_for_workers(2)
     for answer, message in (
         (None, "does not see it; inputs and results must lie on a file sys"),
         ("0.1", r"has hsn_v1 0\.1, here is .*: install the same everywhere"),
     ):
         monkeypatch.setattr("hsn_v1.slides.cluster.connect._version_if_seen", lambda token, answer=answer: answer)
         with pytest.raises(InputError, match=rf"worker tcp://.* {message}"):
-            check_workers(client, tmp_path, pytest.fail)
+            check_workers(local, tmp_path, pytest.fail)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -155,29 +157,48 @@ sys.exit(exit_status(command))
 """
 
 
-@pytest.fixture
-def processes(tmp_path, monkeypatch):
-    """Start a scheduler, a worker and a client whose item goes on for ever, as processes of their own."""
-    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}:{REPOSITORY}")
-    file, started = tmp_path / "scheduler.json", []
+@pytest.fixture(scope="module")
+def start():
+    """Return a function that starts Python in a group of its own, which is ended with the module."""
+    environment = {**os.environ, "PYTHONPATH": f"{Path(__file__).parent}:{REPOSITORY}"}
+    started = []
 
-    def start(*arguments, **options):
-        command = [sys.executable, *map(str, arguments)]
-        started.append(subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True, **options))
+    def start(*arguments, stderr=subprocess.DEVNULL):
+        options = {"start_new_session": True, "stderr": stderr, "text": True, "env": environment}
+        started.append(subprocess.Popen([sys.executable, *map(str, arguments)], **options))
         return started[-1]
 
-    options = ("--host", "127.0.0.1", "--port", 0, "--dashboard-address", "127.0.0.1:0", "--scheduler-file", file)
-    scheduler = start("-m", "distributed.cli.dask_scheduler", *options)
-    assert appears(file)
-    options = ("--nthreads", 1, "--no-dashboard", "--local-directory", tmp_path / "scratch", "--scheduler-file", file)
-    worker = start("-m", "distributed.cli.dask_worker", *options)
-    client = start("-c", CLIENT, file, tmp_path)
-    assert appears(tmp_path / "begun")
-    yield scheduler, worker, client
+    yield start
     for process in started:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def scheduler(start, tmp_path_factory):
+    """Start a scheduler; return it with its file and with what starts workers of it."""
+    folder = tmp_path_factory.mktemp("cluster")
+    file = folder / "scheduler.json"
+    options = ("--host", "127.0.0.1", "--port", 0, "--dashboard-address", "127.0.0.1:0", "--scheduler-file", file)
+    process = start("-m", "distributed.cli.dask_scheduler", *options)
+    assert appears(file)
+    options = ("--nthreads", 1, "--no-dashboard", "--local-directory", folder / "scratch", "--scheduler-file", file)
+    return SimpleNamespace(process=process, file=file, worker=partial(start, "-m", DASK_WORKER, *options))
+
+
+@pytest.fixture
+def client(start, scheduler, tmp_path):
+    """Return a function that starts a client whose item goes on for ever, and waits until a worker has begun it."""
+
+    def begin(where=scheduler.file):
+        for name in ("begun", "stopped"):
+            (tmp_path / name).unlink(missing_ok=True)
+        client = start("-c", CLIENT, where, tmp_path, stderr=subprocess.PIPE)
+        assert appears(tmp_path / "begun")
+        return client
+
+    return begin
 
 
 def appears(path, seconds=60):
@@ -187,82 +208,66 @@ def appears(path, seconds=60):
     return path.exists()
 
 
-def test_a_scheduler_that_is_killed_ends_client_and_worker(processes, tmp_path):
-    scheduler, worker, client = processes
-    scheduler.kill()
-    _, said = client.communicate(timeout=60)
-    assert re.fullmatch(r"error: the Dask scheduler tcp://\S+ is gone; what is done is kept: .*\n", said), said
-    assert client.returncode == 2
-    assert appears(tmp_path / "stopped")
-    worker.communicate(timeout=60)
+STOPS = (signal.SIGKILL, -9, ""), (signal.SIGTERM, 143, "terminated\n"), (signal.SIGINT, 130, "interrupted\n")
 
 
-@pytest.mark.parametrize(
-    ("number", "status", "message"),
-    [(signal.SIGKILL, -9, ""), (signal.SIGTERM, 143, "terminated\n"), (signal.SIGINT, 130, "interrupted\n")],
-)
-def test_a_client_that_is_stopped_frees_its_worker(processes, tmp_path, number, status, message):
-    _, worker, client = processes
-    client.send_signal(number)
-    _, said = client.communicate(timeout=60)
-    assert (client.returncode, said) == (status, message)
-    assert appears(tmp_path / "stopped")
-    assert worker.poll() is None  # ready for the next
+def test_clients_workers_and_schedulers_that_end_free_each_other(scheduler, client, tmp_path):
+    worker = scheduler.worker()
+    for number, status, message in STOPS:
+        stopped = client()
+        stopped.send_signal(number)
+        _, said = stopped.communicate(timeout=60)
+        assert (stopped.returncode, said) == (status, message)
+        assert appears(tmp_path / "stopped")
+        assert worker.poll() is None  # ready for the next
 
-
-@pytest.mark.parametrize(
-    ("number", "status", "message"), [(signal.SIGKILL, -9, ""), (signal.SIGINT, 130, "interrupted\n")]
-)
-def test_a_local_cluster_ends_with_its_client(tmp_path, monkeypatch, number, status, message):
-    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}:{REPOSITORY}")
-    command = [sys.executable, "-c", CLIENT, "local:1", str(tmp_path)]
-    client = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
-    assert appears(tmp_path / "begun")
-    (os.kill if number == signal.SIGKILL else os.killpg)(client.pid, number)  # Ctrl-C is for the whole group
-    _, said = client.communicate(timeout=60)  # until all that share its stderr are gone
-    assert (client.returncode, said) == (status, message)
-
-
-def test_a_worker_that_is_asked_to_end_stops_its_item(processes, tmp_path):
-    _, worker, client = processes
+    waiting = client()
     worker.terminate()
     assert appears(tmp_path / "stopped")
-    worker.communicate(timeout=60)
-    assert client.poll() is None  # waits for another worker
+    worker.wait(timeout=60)
+    assert waiting.poll() is None  # waits for another worker
     assert not list(tmp_path.glob(".deaths.*/*"))
 
-
-@pytest.mark.parametrize(
-    ("preload", "reason"),
-    [
-        ("import sys; sys.modules['hsn_v1'] = None", r"cannot run hsn_v1 .*: install it there"),
-        ("import hsn_v1; hsn_v1.__version__ = '0.1'", r"has hsn_v1 0\.1, not .*: install the same everywhere"),
-        (
-            "import os.path as p; seen = p.isdir; p.isdir = lambda path: '.deaths' not in str(path) and seen(path)",
-            "does not see it; inputs and results must lie on a file system",
-        ),
-    ],
-)
-def test_a_worker_that_joins_later_and_is_not_fit_is_sent_away(processes, tmp_path, preload, reason):
-    _, worker, client = processes
-    os.killpg(worker.pid, signal.SIGKILL)
     (tmp_path / "begun").unlink()
-    (tmp_path / "unfit.py").write_text(preload)
-    file, scratch = tmp_path / "scheduler.json", tmp_path / "scratch"
-    command = [sys.executable, "-m", "distributed.cli.dask_worker", "--nthreads", "1", "--no-dashboard"]
-    command += ["--local-directory", str(scratch), "--scheduler-file", str(file)]
-    unfit = subprocess.Popen([*command, "--preload", str(tmp_path / "unfit.py")], stderr=subprocess.DEVNULL)
-    try:
-        unfit.wait(timeout=60)
-        assert client.poll() is None  # waits for another worker
-        fit = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
-        assert appears(tmp_path / "begun")
-        os.killpg(fit.pid, signal.SIGKILL)
-        fit.wait()
-    finally:
-        unfit.kill()
-    client.kill()
-    assert re.search(rf"note: worker tcp://\S+ was ended: .*{reason}", client.stderr.read())
+    unfit = []
+    for number, preload in enumerate(UNFIT.values()):
+        (tmp_path / f"unfit_{number}.py").write_text(preload)
+        unfit.append(scheduler.worker("--preload", tmp_path / f"unfit_{number}.py"))
+    for process in unfit:
+        process.wait(timeout=60)  # sent away
+    assert waiting.poll() is None and not (tmp_path / "begun").exists()
+    fit = scheduler.worker()
+    assert appears(tmp_path / "begun")
+    waiting.kill()
+    _, said = waiting.communicate()
+    for reason in UNFIT:
+        assert re.search(rf"note: worker tcp://\S+ was ended: .*{reason}", said)
+
+    bereft = client()
+    scheduler.process.kill()
+    _, said = bereft.communicate(timeout=60)
+    assert re.fullmatch(r"error: the Dask scheduler tcp://\S+ is gone; what is done is kept: .*\n", said), said
+    assert bereft.returncode == 2
+    assert appears(tmp_path / "stopped")
+    fit.wait(timeout=60)
+
+
+#: What makes a worker unfit, by the reason that is given for it.
+UNFIT = {
+    r"cannot run hsn_v1 .*: install it there": "import sys; sys.modules['hsn_v1'] = None",
+    r"has hsn_v1 0\.1, not .*: install the same everywhere": "import hsn_v1; hsn_v1.__version__ = '0.1'",
+    "does not see it; inputs and results must lie on a file system": (
+        "import os.path as p; seen = p.isdir; p.isdir = lambda path: '.deaths' not in str(path) and seen(path)"
+    ),
+}
+
+
+@pytest.mark.parametrize(("number", "status", "message"), [STOPS[0], STOPS[2]])
+def test_a_local_cluster_ends_with_its_client(client, number, status, message):
+    local = client("local:1")
+    (os.kill if number == signal.SIGKILL else os.killpg)(local.pid, number)  # Ctrl-C is for the whole group
+    _, said = local.communicate(timeout=60)  # until all that share its stderr are gone
+    assert (local.returncode, said) == (status, message)
 
 
 def test_it_is_told_that_there_is_no_worker():
