@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,18 @@ def command(monkeypatch, capsys):
 def keras():
     with quiet_start():
         return import_keras()
+
+
+@pytest.fixture
+def eagerly(keras):
+    """Carry out Keras' steps one by one: what is called a few times only is done before it would be compiled."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*does not apply to tf.data functions", UserWarning)
+        yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="session")

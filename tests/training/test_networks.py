@@ -14,7 +14,7 @@ from hsn_v1.training.networks import APPLICATIONS, begin_with, build_histonet, b
 from hsn_v1.training.new_class_file import class_file
 from hsn_v1.training.recipe import Recipe
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("eagerly")]
 
 LAST_MAPS = {
     "histonet": ("activation_7", 16),
@@ -48,64 +48,64 @@ def test_bfloat16_is_for_training_only(keras):
     assert keras.config.dtype_policy().name == "float32"
 
 
+TEXT = class_file("m", {"a": None, "b": None}, 1, [0], [1])
+
+
+def perturb(model):
+    """Give weights and statistics values that are not trivial."""
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        layer.set_weights([w * rng.uniform(0.9, 1.1, w.shape) + (w.ndim < 2) * 0.05 for w in layer.get_weights()])
+    finish_weights(model)
+    return rng.normal(0, 1, (3, 64, 64, 3)).astype(np.float32)
+
+
 @pytest.mark.parametrize("network", LAST_MAPS)
 def test_every_network_is_saved_loaded_and_localises_by_the_closed_form(keras, network, tmp_path):
     model = build_network(Recipe(network=network, width=0.1, tile=64), 2)
-    keras.utils.set_random_seed(0)
+    tiles = perturb(model)[:2]
     name, side = LAST_MAPS[network]
     features = feature_layer(model)
     assert features.name == name and features.output.shape[1:3] == (side, side)
     closed = closed_form_weights(model)
-    tiles = np.random.default_rng(0).normal(0, 1, (2, 64, 64, 3)).astype(np.float32)
     for weights in gradient_weights(model, tiles):
         np.testing.assert_allclose(weights, closed, rtol=2e-3, atol=1e-7)
 
-    text = class_file("m", {"a": None, "b": None}, 1, [0], [1])
-    save_histonet(tmp_path, "m", model, np.array([0.4, 0.6]), ["a", "b"], text)
+    save_histonet(tmp_path, "m", model, np.array([0.4, 0.6]), ["a", "b"], TEXT)
     loaded = load_histonet(tmp_path, "m")
-    assert loaded.closed_form and loaded.labels == parse_taxonomy(text, "m")
+    assert loaded.closed_form and loaded.labels == parse_taxonomy(TEXT, "m")
     scores, cams = loaded(tiles)
     assert cams.shape == (2, 2, side, side)
     np.testing.assert_allclose(scores, model.predict_on_batch(tiles / np.float32(1 + 1e-7)), rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("network", LAST_MAPS)
-@pytest.mark.parametrize("layers_of_its_own", [False, True])
-def test_what_is_judged_saved_and_loaded_is_what_was_trained(keras, network, layers_of_its_own, tmp_path, monkeypatch):
+def test_what_is_judged_saved_and_loaded_is_what_was_trained(keras, network, tmp_path, monkeypatch):
     """With statistics that are not trivial, and where ImageNet's weights come with layers that others have not."""
-    if layers_of_its_own:
-        if network == "histonet":
-            pytest.skip("has no weights of ImageNet")
+    if network != "histonet":  # which has no weights of ImageNet
         make = getattr(keras.applications, APPLICATIONS[network][0])
 
         def fetched(weights, include_top, input_tensor):
             base = make(weights=None, include_top=include_top, input_tensor=input_tensor)
-            return keras.Model(base.inputs, _scaled(keras, base))
+            scaled = keras.layers.Rescaling([0.5] * base.output.shape[-1], name="rescaling_of_imagenet")
+            return keras.Model(base.inputs, scaled(base.output))
 
         monkeypatch.setattr(f"keras.applications.{APPLICATIONS[network][0]}", fetched)
-    trained = build_network(Recipe(network=network, width=0.1, tile=64), 2, imagenet=layers_of_its_own)
-    rng = np.random.default_rng(0)
-    for layer in trained.layers:
-        layer.set_weights([w * rng.uniform(0.9, 1.1, w.shape) + (w.ndim < 2) * 0.05 for w in layer.get_weights()])
-    finish_weights(trained)
-    text = class_file("m", {"a": None, "b": None}, 1, [0], [1])
-    save_histonet(tmp_path, "m", for_tiles(trained, 64), np.array([0.4, 0.6]), ["a", "b"], text)
-    tiles = rng.normal(0, 1, (3, 64, 64, 3)).astype(np.float32)
+    trained = build_network(Recipe(network=network, width=0.1, tile=64), 2, imagenet=network != "histonet")
+    tiles = perturb(trained)
+    judge = for_tiles(trained, 64)
+    save_histonet(tmp_path, "m", judge, np.array([0.4, 0.6]), ["a", "b"], TEXT)
     expected = trained.predict_on_batch(tiles)
     assert 0.01 < expected.min() < expected.max() < 0.99 and np.ptp(expected) > 1e-5
-    for judged in (for_tiles(trained, 64), for_tiles(for_tiles(trained, 88), 64), load_histonet(tmp_path, "m").model):
+    for judged in (judge, for_tiles(for_tiles(trained, 88), 64), load_histonet(tmp_path, "m").model):
         np.testing.assert_allclose(judged.predict_on_batch(tiles), expected, rtol=1e-4, atol=1e-6)
 
 
-def _scaled(keras, base):
-    return keras.layers.Rescaling([0.5] * base.output.shape[-1], name="rescaling_of_imagenet")(base.output)
-
-
-@pytest.mark.parametrize("tile", [64, 72, 88])
-def test_efficientnet_pads_for_tiles_of_any_size(keras, tile):
-    clone = for_tiles(build_network(Recipe(network="efficientnetb0", tile=64), 2), tile)
-    anew = build_network(Recipe(network="efficientnetb0", tile=tile), 2)
-    assert [layer.output.shape for layer in clone.layers] == [layer.output.shape for layer in anew.layers]
+def test_efficientnet_pads_for_tiles_of_any_size(keras):
+    model = build_network(Recipe(network="efficientnetb0", tile=64), 2)
+    for tile in (72, 88):
+        clone, anew = for_tiles(model, tile), build_network(Recipe(network="efficientnetb0", tile=tile), 2)
+        assert [layer.output.shape for layer in clone.layers] == [layer.output.shape for layer in anew.layers]
 
 
 def test_imagenets_weights_get_the_channels_that_they_expect(keras):
