@@ -29,7 +29,8 @@ from hsn_v1.adp import CLASSIFIER_MPP
 from hsn_v1.commands.common import PHANTOM_MODEL
 from hsn_v1.evaluate import confusion_matrix, mean_iou_present
 from hsn_v1.io.masks import read_mask
-from hsn_v1.io.models import find_model, load_histonet, read_crfs
+from hsn_v1.io.model_files import find_model, read_crfs
+from hsn_v1.io.models import load_histonet
 from hsn_v1.io.writing import write_picture
 from hsn_v1.phantoms.phantom_slide import write_slide
 from hsn_v1.slide_io.slide import open_slide

@@ -45,7 +45,8 @@ from hsn_v1.commands.common import PHANTOM_MODEL
 from hsn_v1.errors import InputError
 from hsn_v1.evaluate import confusion_matrix, mean_iou_present
 from hsn_v1.histonet import HistoNet, normalise
-from hsn_v1.io.models import load_histonet, read_crfs, save_histonet
+from hsn_v1.io.model_files import read_crfs
+from hsn_v1.io.models import load_histonet, save_histonet
 from hsn_v1.parallel import available_cores
 from hsn_v1.slide_io.slide import Slide, open_slide
 from hsn_v1.slides import tiled

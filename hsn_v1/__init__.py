@@ -1,23 +1,83 @@
 """HistoSegNet (V1): segments histology images by tissue type, from a classifier trained on patch labels only.
 
-segment_image   segment one image: the whole method, arrays in and out
-segment_slide   segment a slide or an image of any size, and write label maps, outlines and areas
-load_histonet   load a classifier
-HistoSegNetV1   the published demo scripts' calls, over a set of images
-InputError      what the user gave cannot be used; the message is one line
+docs/python.md shows all of this at work. Images are uint8 arrays of shape (H, W, 3), RGB; masks hold class indices.
+
+The whole method:
+    segment_image       segment one image: the masks after each stage, and the adjusted maps
+    segment_slide       segment a slide or an image of any size, and write label maps, outlines and areas
+    HistoSegNetV1       the published demo scripts' calls, over a set of images
+
+Load and read:
+    load_histonet       load a classifier, by its name or path
+    load_crfs           load the CRF settings that go with it
+    ADP                 classes and label sets of the published classifier
+    read_class_file     read a file of classes
+    imread              read an image
+    read_mask           read a mask, in whatever encoding
+    find_images         list the images of a folder
+    choose_data         choose the data of a demo: the authors', or phantoms where there are none
+
+1. Classify:
+    scores              score of each of the classifier's outputs
+    classify_image      scores and coarse maps of an image's tiles
+    TileGrid            where an image's tiles lie; cuts them out, and stitches their maps
+    normalise           bring tiles to what the network was trained on
+    HistoNet            a Keras classifier: activations, channel weights, scores, coarse maps
+    FunctionClassifier  a classifier of any other framework
+
+2. Localise:
+    grad_cam            Grad-CAM of one class: raw, resized or normalised
+    localise            Grad-CAMs of a label set, of the classes that are present
+
+3. Adjust:
+    adjusted_maps       maps of a label set after stages 2 and 3
+    background_map      how much each pixel looks like glass
+    unsubtracted_maps   Grad-CAMs with background and other
+    subtract            let the classes compete
+    subtract_classes    the same for any maps, one class after another, as released
+
+4. Refine:
+    CRF                 dense CRF with its settings: call it, or take its steps one by one
+    winners             class indices of maps or probabilities
+
+Measure, show, write:
+    iou                 IoU of each class of a mask
+    overlay             a mask over its image, as an RGB array
+    heat                a class's map over its image, as an RGB array
+    colourise           a mask in its colours, as an RGB array
+    plot                a mask over its image on Matplotlib's axes, with its legend
+    write_mask          write a mask as a palette PNG
+
+InputError          what the user gave cannot be used; the message is one line, and says what to do
 """
 
 from importlib import import_module
 
 __version__ = "1.1.0.dev1"
 
-_HOMES = {
-    "HistoSegNetV1": "sets.published",
-    "InputError": "errors",
-    "load_histonet": "io.models",
-    "segment_image": "hsn_v1",
-    "segment_slide": "slides.segment_slide",
+#: Public names by the module that they are in.
+_NAMES = {
+    "hsn_v1": "segment_image winners",
+    "slides.segment_slide": "segment_slide",
+    "sets.published": "HistoSegNetV1",
+    "sets.demo_data": "choose_data",
+    "io.models": "load_histonet",
+    "adp": "ADP",
+    "io.model_files": "load_crfs read_class_file",
+    "io.images": "imread find_images",
+    "io.masks": "read_mask write_mask",
+    "stages": "scores classify_image FunctionClassifier grad_cam adjusted_maps iou",
+    "tiles": "TileGrid",
+    "histonet": "normalise HistoNet",
+    "gradcam": "localise",
+    "adjust": "background_map unsubtracted_maps subtract subtract_classes",
+    "densecrf": "CRF",
+    "show.figures": "overlay colourise",
+    "show.sheets": "heat",
+    "show.panels": "plot",
+    "errors": "InputError",
 }
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 __all__ = [*_HOMES]
 
 

@@ -135,6 +135,34 @@ class HistoNet:
         digest.update(repr((self.labels, self.precision)).encode())
         return digest.hexdigest()
 
+    def activations(self, tiles: np.ndarray) -> np.ndarray:
+        """Return the last activations with positions, A in `gradcam`.
+
+        Parameters
+        ----------
+        tiles : ndarray of shape (T, tile, tile, 3), float32, in 0..255
+
+        Returns
+        -------
+        ndarray of shape (T, h, w, K), float32
+        """
+        to_features = import_keras().Model(self.model.inputs[0], feature_layer(self.model).output)
+        return to_features.predict_on_batch(normalise(tiles, self.labels)).astype(np.float32)
+
+    def channel_weights(self, tiles: np.ndarray) -> np.ndarray:
+        """Return Grad-CAM's weights of the channels of the activations for each output, alpha in `gradcam`.
+
+        Parameters
+        ----------
+        tiles : ndarray of shape (T, tile, tile, 3), float32, in 0..255
+
+        Returns
+        -------
+        ndarray of shape (K, C) or, where they differ from image to image, (T, K, C), float32
+        """
+        weights = unit_weights(self.model) if self.labels.variant.unit_gradients else closed_form_weights(self.model)
+        return gradient_weights(self.model, normalise(tiles, self.labels)) if weights is None else weights
+
     def with_views(self, **changes: Any) -> HistoNet:
         """Return this classifier with other views; `changes` are those of `views.Views`, but for its window."""
         return replace(self, labels=replace(self.labels, views=replace(self.labels.views, **changes)))

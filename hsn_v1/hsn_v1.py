@@ -13,6 +13,7 @@ from functools import cache, partial
 import numpy as np
 
 from .adjust import background_map, subtract, unsubtracted_maps
+from .checks import check_segmentation
 from .classify import ClassifiedTiles, Classifier, classify
 from .densecrf import CRF, image_lattice
 from .gradcam import localise
@@ -62,7 +63,7 @@ def segment_image(
     label_sets : iterable of LabelSet
         Out of ``classifier.labels``.
     crfs : mapping of str to CRF
-        By the label set's name; a label set without one stops before the CRF.
+        By the label set's name; if empty, all stop before the CRF.
     downsample : float
         Factor between the image's scale and the classifier's: the classifier's mpp over the image's.
     threads : int
@@ -72,7 +73,13 @@ def segment_image(
     -------
     dict of str to Segmentation
         By the label set's name.
+
+    Raises
+    ------
+    InputError
+        If an argument is of no use; says which call converts it.
     """
+    label_sets = check_segmentation(image, classifier, label_sets, crfs, downsample, threads)
     ((_, _, tiles),) = classify([(None, image)], classifier, downsample)
     return dict(segment(image, tiles, label_sets, crfs, threads))
 

@@ -5,7 +5,7 @@ from importlib import import_module
 
 import pytest
 
-MODULES = ("densecrf.crf", "densecrf.features", "densecrf.pydensecrf_api")
+MODULES = ("densecrf.crf", "densecrf.features", "densecrf.pydensecrf_api", "io.model_files", "stages")
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -166,7 +166,7 @@ def _call(command: str, options: Sequence[object]) -> int:
 
 
 def _train(job: _Job) -> int:
-    from ..io.models import model_file
+    from ..io.model_files import model_file
     from ..sets.benchmarks import has_labels
 
     part, failed = job.parts.get("train"), 0
@@ -191,7 +191,7 @@ def _train(job: _Job) -> int:
 
 def _model(job: _Job) -> tuple[Taxonomy, LabelSet]:
     """Return the model's classes and its only label set, or raise InputError if it is not trained yet."""
-    from ..io.models import model_file, read_taxonomy
+    from ..io.model_files import model_file, read_taxonomy
     from .evaluate import only_label_set
 
     if not model_file(job.data, job.name, ".h5").exists():
@@ -203,7 +203,7 @@ def _model(job: _Job) -> tuple[Taxonomy, LabelSet]:
 def _tune(job: _Job) -> int:
     """Tune thresholds and CRF, on images of the validation part or, without one, of the training part."""
     from ..io.locks import locked_name
-    from ..io.models import model_file
+    from ..io.model_files import model_file
     from ..sets.benchmarks import link_or_copy
     from ..training.tuning import read_tuning_set, tune_thresholds, write_thresholds
 

@@ -68,7 +68,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from ..evaluate import PROTOCOLS
-    from ..io.models import taxonomy_of
+    from ..io.model_files import taxonomy_of
     from ..io.writing import remove_leftovers, write_table
     from ..sets.comparison import Pooling, image_rows, results_of, value_rows
     from ..sets.image_groups import image_groups

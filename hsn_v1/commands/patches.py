@@ -115,7 +115,7 @@ def _images(arguments: argparse.Namespace) -> tuple[Sequence[Source], LabelSet]:
 
 def _slides(arguments: argparse.Namespace) -> tuple[Sequence[Source], LabelSet]:
     """Return the slides with their annotations, and their classes; say which slides have none."""
-    from ..io.models import taxonomy_of
+    from ..io.model_files import taxonomy_of
     from ..slide_io.annotations import find_annotations, listed
     from ..slides.inputs import inputs_of, read_list
     from ..training.annotated_slides import AnnotatedSlide
@@ -169,7 +169,7 @@ def _cut(sources: Sequence[Source], label_set: LabelSet, cut: Cut, arguments: ar
 
 def _label_set(arguments: argparse.Namespace, annotations: Sequence[Path] = ()) -> LabelSet:
     """Return the classes of the masks or annotations: a model's, those that the options name, or all that are drawn."""
-    from ..io.models import taxonomy_of
+    from ..io.model_files import taxonomy_of
     from ..labels import LabelSet
     from ..training.annotated_slides import classes_of
     from ..training.new_class_file import distinct_colours, parse_classes

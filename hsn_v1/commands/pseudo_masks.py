@@ -35,7 +35,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, model: str) -> int:
     """Carry out ``segment --given-labels`` with a model."""
-    from ..io.models import find_model, load_histonet, read_taxonomy
+    from ..io.model_files import find_model, read_taxonomy
+    from ..io.models import load_histonet
     from ..parallel import available_cores
     from ..progress import progress_bar
     from ..sets.pseudo_masks import MAPS, MASKS, write_pseudo_masks

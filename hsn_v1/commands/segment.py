@@ -178,7 +178,7 @@ def _on_dask(
 
 def _report(outcomes: list[Outcome], options: RunOptions, self_contained: bool) -> int:
     """Write the index of all results, say what failed, and return the exit status."""
-    from ..io.models import find_model, read_taxonomy
+    from ..io.model_files import find_model, read_taxonomy
     from ..show.html import PAGE
     from ..slides.index_page import write_index
 

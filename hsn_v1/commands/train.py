@@ -158,7 +158,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
 
 
 def _patches(arguments: argparse.Namespace, recipe: Recipe) -> TrainingData:
-    from ..io.models import model_file
+    from ..io.model_files import model_file
     from ..training.new_class_file import parse_classes
     from ..training.training_data import PatchSource, read_training_data
 

@@ -47,7 +47,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from ..file_names import file_name
     from ..io.locks import alone_in, locked_name
-    from ..io.models import find_model, model_files
+    from ..io.model_files import find_model, model_files
     from ..io.writing import remove_leftovers
 
     _check_options(arguments)
@@ -60,7 +60,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _tune(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
     from ..evaluate import mean_iou_present
-    from ..io.models import find_model, load_histonet, model_file
+    from ..io.model_files import find_model, model_file
+    from ..io.models import load_histonet
     from ..training.tuning import adjusted, search, without_crf, write_results
 
     histonet = load_histonet(find_model(arguments.root, arguments.model), arguments.model)

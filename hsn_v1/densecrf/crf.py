@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy as np
 from ..errors import InputError
 from .features import image_lattice
 from .lattice_filter import Lattice
-from .meanfield import Pairwise, infer, softmax
+from .meanfield import Pairwise, free_energy, infer, softmax
 
 LARGE = 1 << 18  #: pixels from which on the threads share one image
 BACKENDS = ("numba", "pydensecrf")
@@ -36,6 +36,21 @@ LIMITS = {
     "bilat_compat": (0, 1e4),
     "iterations": (1, 1000),
 }
+
+
+@dataclass(frozen=True)
+class Step:
+    """What mean field has come to.
+
+    Attributes
+    ----------
+    probabilities : ndarray of shape (C, H, W), float32, in 0..1
+    energy : float
+        The free energy, which falls from step to step; see `meanfield.free_energy`.
+    """
+
+    probabilities: np.ndarray
+    energy: float
 
 
 @dataclass(frozen=True)
@@ -144,11 +159,10 @@ class CRF:
 
         Raises
         ------
-        ValueError
-            If the sizes of maps and image do not agree.
+        InputError
+            If the sizes of maps and image do not agree, or they hold something else.
         """
-        if image.shape != (*maps.shape[1:], 3):
-            raise ValueError(f"maps of shape {maps.shape} and image of shape {image.shape} do not agree")
+        check_arrays(maps, image)
         refined = np.zeros(maps.shape, np.float32)
         competing = [c for c, each in enumerate(maps) if each.any()]
         if len(competing) == 1:
@@ -162,6 +176,33 @@ class CRF:
                 refined[c] = column.reshape(maps[c].shape)
         return refined
 
+    def steps(self, maps: np.ndarray, image: np.ndarray, threads: int = 1) -> Iterator[Step]:
+        """Refine adjusted maps step by step: yield the start, and the result of each of the `iterations`.
+
+        Parameters and errors are those of a call, which returns the probabilities of the last step.
+        """
+        check_arrays(maps, image)
+        competing = [c for c, each in enumerate(maps) if each.any()]
+        log_p, pairwise = _problem(self, [maps[c] for c in competing], partial(image_lattice, image, threads=threads))
+        q = softmax(log_p, threads)  # (N, C)
+        for step in range(self.iterations + 1):
+            if step:
+                infer(log_p, pairwise, q, 1, threads)
+            refined = np.zeros(maps.shape, np.float32)
+            refined[competing] = q.T.reshape(-1, *maps.shape[1:])
+            yield Step(refined, free_energy(log_p, pairwise, q, threads))
+
+
+def check_arrays(maps: np.ndarray, image: np.ndarray) -> None:
+    """Raise InputError if maps are not of shape (C, H, W) in 0..1, or an image not of shape (H, W, 3) and uint8."""
+    if maps.ndim != 3 or image.shape != (*maps.shape[1:], 3):
+        raise InputError(
+            f"maps of shape {maps.shape} and image of shape {image.shape} do not agree; expected (classes, height, "
+            "width) and (height, width, 3)"
+        )
+    if image.dtype != np.uint8:
+        raise InputError(f"image is {image.dtype}; expected uint8, RGB in 0 to 255, as it was read")
+
 
 def load_compiled() -> None:
     """Refine a tiny image, so that the compiled code is there, which takes longer to load than a patch to refine."""
@@ -170,6 +211,14 @@ def load_compiled() -> None:
 
 
 def _infer(crf: CRF, maps: list[np.ndarray], lattice: Callable[..., Lattice], threads: int) -> np.ndarray:
+    log_p, pairwise = _problem(crf, maps, lattice)
+    q = softmax(log_p, threads)
+    infer(log_p, pairwise, q, crf.iterations, threads)
+    return q
+
+
+def _problem(crf: CRF, maps: list[np.ndarray], lattice: Callable[..., Lattice]) -> tuple[np.ndarray, list[Pairwise]]:
+    """Return log-probabilities (N, C) and kernels."""
     classes, n = len(maps), maps[0].size
     pairwise = [
         Pairwise(lattice(*widths), np.full(classes, compat, np.float32))
@@ -181,9 +230,7 @@ def _infer(crf: CRF, maps: list[np.ndarray], lattice: Callable[..., Lattice], th
     log_p = np.empty((n, classes), np.float32)
     for column, each in zip(log_p.T, maps, strict=True):
         column[:] = np.log(each.clip(1e-5, 1)).ravel()
-    q = softmax(log_p, threads)
-    infer(log_p, pairwise, q, crf.iterations, threads)
-    return q
+    return log_p, pairwise
 
 
 def _infer_by_pydensecrf(crf: CRF, maps: np.ndarray, image: np.ndarray) -> np.ndarray:

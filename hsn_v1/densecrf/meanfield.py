@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .kernels import kernel
-from .lattice_filter import Lattice, add_slice, blur, buffers
+from .lattice_filter import Lattice, add_slice, blur, buffers, filter_lattice
 from .threads import each, spans
 
 LANES = 64  # points whose softmax is computed together, so that the loops over them become vector instructions
@@ -81,6 +81,27 @@ def infer(log_p: np.ndarray, pairwise: list[Pairwise], q: np.ndarray, steps: int
         blurred = [blur(one.lattice, q, threads, own) for one, own in zip(pairwise, memory, strict=True)]
         messages = list(zip(pairwise, blurred, strict=True))
         each(threads, _update, [(log_p, messages, q, *span) for span in spans(len(q), threads)])
+
+
+def free_energy(
+    log_p: np.ndarray, pairwise: list[Pairwise], q: np.ndarray, threads: int = 1, share: float = 0.5
+) -> float:
+    """Return the free energy, which mean field lowers: the expected energy less the entropy of Q.
+
+    Parameters
+    ----------
+    log_p, q : ndarray of shape (N, K), float32, contiguous
+        As of `infer`.
+    pairwise : list of Pairwise
+    threads : int
+    share : float
+        What a pair of points counts from either side: half of it, as the sum has each pair once.
+    """
+    energy = -log_p.astype(np.float64)
+    for one in pairwise:
+        filtered = filter_lattice(one.lattice, q, threads)
+        energy -= share * (filtered * one.gains if one.gains.ndim == 1 else filtered @ one.gains)
+    return float((q * (energy + np.log(q.clip(1e-20)))).sum())
 
 
 def _update(log_p: np.ndarray, messages: list[tuple[Pairwise, list]], q: np.ndarray, start: int, stop: int) -> None:

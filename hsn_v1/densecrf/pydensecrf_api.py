@@ -10,8 +10,8 @@ from functools import partial
 import numpy as np
 
 from .features import image_lattice
-from .lattice_filter import Lattice, filter_lattice
-from .meanfield import Pairwise, infer, softmax
+from .lattice_filter import Lattice
+from .meanfield import Pairwise, free_energy, infer, softmax
 from .permutohedral import NORMALISATIONS, build_lattice
 
 
@@ -148,11 +148,7 @@ class DenseCRF:
     def klDivergence(self, Q: np.ndarray) -> float:  # noqa: N802, N803
         """Return the divergence of probabilities from the CRF's, but for a constant: what each step should lower."""
         q = np.ascontiguousarray(np.asarray(Q).T, np.float32)
-        energy = -self._log_p.astype(np.float64)
-        for one in self._pairwise:
-            filtered = filter_lattice(one.lattice, q, self._threads)
-            energy -= filtered * one.gains if one.gains.ndim == 1 else filtered @ one.gains
-        return float((q * (energy + np.log(q.clip(1e-20)))).sum())
+        return free_energy(self._log_p, self._pairwise, q, self._threads, share=1)  # as pydensecrf has it
 
 
 class DenseCRF2D(DenseCRF):

@@ -48,6 +48,17 @@ def read_image(path: Path) -> tuple[np.ndarray, str]:
         return np.array(image.convert("RGB")), note
 
 
+def imread(path: Path | str) -> np.ndarray:
+    """Read an 8-bit image as RGB, (H, W, 3) uint8: grey and palette images become RGB, an alpha channel is ignored.
+
+    Raises
+    ------
+    InputError
+        See `read_image`.
+    """
+    return read_image(Path(path))[0]
+
+
 _CONVERTED = {"RGBA": "alpha channel ignored", "P": "palette image", "L": "greyscale", "LA": "greyscale with alpha"}
 
 
@@ -69,12 +80,12 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise InputError(f"{path}: not an image, or cut off ({error}); get the file again or remove it") from error
 
 
-def find_images(folder: Path, mode: str) -> tuple[Path, ...]:
+def find_images(folder: Path | str, mode: str = "any") -> tuple[Path, ...]:
     """Return the images of a folder, sorted by name.
 
     Parameters
     ----------
-    folder : Path
+    folder : Path or str
     mode : {"patch", "wsi", "any"}
         ``patch``: all PNG files; ``wsi``: the tiles of a slide, whose names end in ``_f1`` before the extension;
         ``any``: PNG, JPEG, TIFF and BMP files.
@@ -84,6 +95,7 @@ def find_images(folder: Path, mode: str) -> tuple[Path, ...]:
     InputError
         If there is no such folder, or no image in it.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; it should hold the images")
     files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from ..checks import check_label_set, check_labels
 from ..errors import InputError
 from ..labels import Colour, LabelSet
 from .images import opened
@@ -79,12 +80,14 @@ class Decoder:
         return self.table.take(cv2.cvtColor(values, cv2.COLOR_RGB2RGBA).view("<u4")[..., 0] & 0xFFFFFF)
 
 
-def read_mask(path: Path, label_set: LabelSet, size: tuple[int, int] | None = None, resize: str = "noted") -> Mask:
+def read_mask(
+    path: Path | str, label_set: LabelSet, size: tuple[int, int] | None = None, resize: str = "noted"
+) -> Mask:
     """Read a mask of an image.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         RGB, palette, grey or bilevel image of at most 8 bits per channel; an alpha channel is ignored. See
         `decoder_of` for how it is read.
     label_set : LabelSet
@@ -100,6 +103,8 @@ def read_mask(path: Path, label_set: LabelSet, size: tuple[int, int] | None = No
         If there is no such file, it is no image or cut off, it does not fit its image, or an index is beyond the
         classes.
     """
+    check_label_set(label_set)
+    path = Path(path)
     if not path.exists():
         hint = f"; there is {path.stem}.jpg, but {JPEG}" if path.with_suffix(".jpg").exists() else ""
         raise InputError(f"{path}: no such ground truth; add it, or remove the image{hint}")
@@ -261,12 +266,14 @@ def _colour_table(classes: tuple[tuple[Colour, int], ...], unlabelled: int) -> n
     return table
 
 
-def write_mask(path: Path, labels: np.ndarray, label_set: LabelSet) -> None:
-    """Write class indices, uint8 of shape (H, W), as a palette PNG in the label set's colours."""
-    image, content = Image.fromarray(labels), io.BytesIO()
+def write_mask(path: Path | str, labels: np.ndarray, label_set: LabelSet) -> None:
+    """Write class indices of shape (H, W) as a palette PNG in the label set's colours."""
+    check_label_set(label_set)
+    check_labels(labels, label_set)
+    image, content = Image.fromarray(labels.astype(np.uint8)), io.BytesIO()
     image.putpalette(list(chain.from_iterable(label_set.colours.values())))
     image.save(content, format="PNG")
-    write_bytes(path, content.getvalue())
+    write_bytes(Path(path), content.getvalue())
 
 
 def mask_name(image: str) -> str:

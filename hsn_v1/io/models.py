@@ -14,16 +14,14 @@ import h5py
 import numpy as np
 
 from ..adp import ADP
-from ..class_file import parse_taxonomy
-from ..densecrf import CRF
 from ..errors import InputError
-from ..file_names import file_name
 from ..histonet import PRECISIONS, HistoNet
 from ..keras_start import import_keras, limit_threads, quiet_start
-from ..labels import LabelSet, Taxonomy
+from ..labels import Taxonomy
 from ..parallel import outside_garbage_collection
 from .keras_json import check_architecture, network_of, portable, read_architecture
-from .reading import is_there, line_of, parse_json, read_text
+from .model_files import model_file, model_files, named_model, read_taxonomy
+from .reading import line_of, parse_json
 from .sandbox import reading_in_sandbox
 from .weights import OUTPUTS, TEXTS, THRESHOLDS, Arrays, read_hdf5, read_keras, read_mat
 from .weights_by_layer import by_layer, fill
@@ -33,85 +31,9 @@ if TYPE_CHECKING:
     import keras
 
 
-ENDINGS = (".json", ".h5", ".mat", ".toml", ".keras")  #: of a classifier's files
-
-#: Classifiers that come with this package: in the repository's folder `data`, or in the installed package.
-PACKAGE = Path(__file__).parents[1]
-LONGEST_CLASS_FILE = 1 << 20  #: bytes of a file of classes
-
-SHIPPED = PACKAGE / "models" if (PACKAGE / "models").is_dir() else PACKAGE.parent / "data"
-
-
-def find_model(root: Path, name: str) -> Path:
-    """Return the folder of a classifier's files: ``<root>/data``, or that of the classifiers that are shipped."""
-    folder = Path(root) / "data"
-    own = any(is_there(model_file(folder, name, ending)) for ending in ENDINGS)
-    return SHIPPED if not own and is_there(model_file(SHIPPED, name, ".h5")) else folder
-
-
-def model_file(folder: Path, name: str, ending: str) -> Path:
-    """Return the path of a classifier's file: by its name, or by one that stands for it where that is none of a file.
-
-    Parameters
-    ----------
-    folder : Path
-    name : str
-        Any text, such as ``my model/x``.
-    ending : str
-        Such as ``.json``.
-    """
-    path, safe = Path(folder) / f"{name}{ending}", file_name(name)
-    outside = ".." in Path(name).parts or Path(name).is_absolute()
-    return path if safe == name or (not outside and is_there(path)) else Path(folder) / f"{safe}{ending}"
-
-
-def taxonomy_of(root: Path, name: str) -> Taxonomy:
-    """Return the classes of a classifier in a root or of a shipped one, or raise InputError if it has no files."""
-    folder = find_model(root, name)
-    if not any(is_there(model_file(folder, name, ending)) for ending in ENDINGS):
-        model_files(folder, name)
-    return read_taxonomy(folder, name)
-
-
-def read_taxonomy(folder: Path, name: str) -> Taxonomy:
-    """Return a classifier's classes: of ``<name>.toml`` or, without such a file, ADP's, as published.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, or does not say what it should.
-    """
-    path = model_file(folder, name, ".toml")
-    return parse_taxonomy(read_text(path, LONGEST_CLASS_FILE), str(path)) if is_there(path) else ADP
-
-
-def read_crfs(
-    folder: Path, model_name: str, label_sets: tuple[LabelSet, ...]
-) -> tuple[dict[str, CRF], tuple[str, ...]]:
-    """Return the CRF of each label set by its name, and what the user should know.
-
-    They are read from ``<model name>_<label set>_optimal_pcc.npy`` or, as published, from
-    ``<label set>_optimal_pcc.npy``; without a file the default is used, and a note says so.
-
-    Raises
-    ------
-    InputError
-        If a file does not hold what it should.
-    """
-    crfs, notes = {}, []
-    for label_set in label_sets:
-        published = f"{label_set.name}_optimal_pcc.npy"
-        tuned = model_file(folder, model_name, f"_{published}")
-        files = [path for path in (tuned, folder / published) if is_there(path)]
-        crfs[label_set.name] = CRF.from_file(files[0], label_set.variant.file_iterations) if files else CRF()
-        if not files:
-            notes.append(f"{folder / published}: no such file; the CRF's default settings are used")
-    return crfs, tuple(notes)
-
-
 def load_histonet(
-    folder: Path,
-    name: str,
+    folder: Path | str,
+    name: str | None = None,
     threads: int | None = None,
     precision: str = PRECISIONS[0],
     labels: Taxonomy | None = None,
@@ -120,12 +42,12 @@ def load_histonet(
 
     Parameters
     ----------
-    folder : Path
+    folder : Path or str
         Folder of ``<name>.json`` (architecture, as Keras 2 or 3 writes it), ``<name>.h5`` (weights)
         and ``<name>.mat`` (``optimalScoreThresh``); ``<name>.toml`` (classes) may be there, too. ``<name>.keras``
         may stand for the first two.
-    name : str
-        Name of the model.
+    name : str, optional
+        Name of the model. Without it, `folder` is the model's name, in ``data`` here or shipped, or a path with it.
     threads : int, optional
         Threads that TensorFlow may use, from its first use in this process on; one for each core, if left out.
     precision : {"float32", "bfloat16"}
@@ -143,7 +65,7 @@ def load_histonet(
     InputError
         If a file is missing or cannot be read, or if they do not fit together.
     """
-    folder = Path(folder)
+    folder, name = named_model(folder) if name is None else (Path(folder), name)
     files = model_files(folder, name)
     labels = labels or read_taxonomy(folder, name)
     described = files[".json"]
@@ -177,26 +99,6 @@ def _description_of(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
     config, metadata = (parse_json(content[name], path) for name in TEXTS)
     version = metadata.get("keras_version") if isinstance(metadata, dict) else None
     return {**check_architecture(config, path), "keras_version": str(version)}
-
-
-def model_files(folder: Path, name: str) -> dict[str, Path]:
-    """Return a classifier's files by their endings, or raise InputError if one is missing."""
-    files = {ending: model_file(folder, name, ending) for ending in (".json", ".h5", ".mat")}
-    whole = model_file(folder, name, ".keras")
-    if not is_there(files[".json"]) and is_there(whole):
-        files |= {".json": whole, ".h5": whole}
-    for path in files.values():
-        if not is_there(path):
-            missing = f"{path}: no such file" if is_there(folder) else f"{folder}: no such folder; expected {path.name}"
-            known = ", ".join(sorted({*models_in(folder), *models_in(SHIPPED)})) or "none"
-            raise InputError(f"{missing}; put it there, or choose a model that is there: {known}")
-    return files
-
-
-def models_in(folder: Path) -> list[str]:
-    """Return the names of the classifiers in a folder."""
-    files = [*folder.glob("*.json"), *folder.glob("*.keras")]
-    return [path.stem for path in files if path.with_suffix(".mat").exists()]
 
 
 def save_histonet(

@@ -22,7 +22,7 @@ from ..io.writing import write_bytes, write_row, write_table
 from ..labels import LabelSet
 from ..object_metrics import object_metrics, pool_groups
 from ..show.charts import confusion_figure, iou_figure
-from ..show.figures import LINE, STAGE_TITLES, blend, colourise, continuous_map, lay_over, legend, summary
+from ..show.figures import LINE, STAGE_TITLES, blend, colourise, continuous_map, legend, overlay, summary
 from ..show.hatching import PERIOD
 from .report import Report
 from .settings import SaveTypes, Settings
@@ -125,7 +125,7 @@ def summary_panels(
         return cv2.resize(panel, None, fx=fx, fy=fy, interpolation=cv2.INTER_AREA) if scale < 1 else panel
 
     def mask(labels: np.ndarray) -> np.ndarray:
-        return shrunk(lay_over(labels, image, label_set, period))
+        return shrunk(overlay(labels, image, label_set, period))
 
     empty = np.full_like(shrunk(image), 255)
     present = [c for c in range(len(label_set)) if truth is not None and (truth == c).any()]

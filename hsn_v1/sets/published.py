@@ -12,7 +12,8 @@ from ..errors import InputError
 from ..histonet import HistoNet
 from ..io import tree
 from ..io.images import find_images
-from ..io.models import find_model, load_histonet, read_taxonomy
+from ..io.model_files import find_model, read_taxonomy
+from ..io.models import load_histonet
 from ..parallel import SMALL_IMAGES, available_cores, classifier_threads, start_workers
 from ..progress import announce, progress_bar
 from .report import Report

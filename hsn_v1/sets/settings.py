@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..io import tree
 from ..io.images import find_images
 from ..io.masks import find_mask
-from ..io.models import read_crfs
+from ..io.model_files import read_crfs
 from ..labels import LabelSet, Taxonomy
 from ..parallel import available_cores, classifier_threads
 from ..tiles import TILE

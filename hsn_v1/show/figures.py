@@ -12,6 +12,7 @@ from functools import cache, lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..checks import check_image, check_label_set, check_labels
 from ..evaluate import tissue_shares
 from ..labels import LabelSet
 from .hatching import PERIOD, hatch
@@ -74,7 +75,7 @@ def colourise(labels: np.ndarray, label_set: LabelSet) -> np.ndarray:
     return np.array([*label_set.colours.values(), (0, 0, 0)], np.uint8).take(labels, axis=0)
 
 
-def lay_over(labels: np.ndarray, image: np.ndarray, label_set: LabelSet, period: int = PERIOD) -> np.ndarray:
+def overlay(labels: np.ndarray, image: np.ndarray, label_set: LabelSet, period: int = PERIOD) -> np.ndarray:
     """Lay a label map at half over an image, with hatching where colours look alike (see `hatching`).
 
     Parameters
@@ -89,7 +90,15 @@ def lay_over(labels: np.ndarray, image: np.ndarray, label_set: LabelSet, period:
     Returns
     -------
     ndarray of shape (H, W, 3), uint8
+
+    Raises
+    ------
+    InputError
+        If an argument is of no use, or the sizes differ.
     """
+    check_image(image)
+    check_label_set(label_set)
+    check_labels(labels, label_set, image.shape[:2])
     return hatch(blend(colourise(labels, label_set), image, 0.5), labels, label_set, period)
 
 
@@ -207,7 +216,7 @@ def overview(
     present = np.flatnonzero(counts[: len(label_set)]).tolist()
     remarks = {c: f", {100 * shares[c]:.1f} %" if shares[c] >= 0.001 else ", < 0.1 %" for c in present if c in shares}
     is_class = labels[..., np.newaxis] < len(label_set)
-    mask = np.where(is_class, lay_over(labels, thumbnail, label_set), thumbnail)
+    mask = np.where(is_class, overlay(labels, thumbnail, label_set), thumbnail)
     slide, mask = (np.pad(panel, ((1, 1), (1, 1), (0, 0)), constant_values=FRAME) for panel in (thumbnail, mask))
     panels = [
         (title, np.vstack([slide, scale_bar(slide.shape[1], mpp)])),

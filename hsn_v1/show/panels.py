@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from ..labels import LabelSet
 from ..tiles import TileGrid
-from .figures import STAGE_TITLES, colourise
+from .figures import STAGE_TITLES, colourise, overlay
 from .hatching import PERIOD, hatch, hatches
-from .sheets import DPI, KEY, POINTS, STRONG, WEAK, WIDTH, Row, Swatch, frame, heat, png, sheet
+from .sheets import DPI, KEY, POINTS, STRONG, WEAK, WIDTH, Row, Swatch, frame, heat, key_of, png, sheet
 
 PANEL = 224  #: side of a panel, in px, about
 
@@ -50,10 +51,38 @@ def case(
     return Row(panels, swatches([*shown.values()], label_set), label)
 
 
+def plot(labels: np.ndarray, image: np.ndarray, label_set: LabelSet, axes: Axes) -> None:
+    """Show a label map over its image on Matplotlib's axes, with its classes as the legend, to the right.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (H, W), uint8
+        Class indices; the number of classes where the pixel is unlabelled.
+    image : ndarray of shape (H, W, 3), uint8
+    label_set : LabelSet
+    axes : matplotlib.axes.Axes
+        Such as ``plt.gca()``.
+
+    Raises
+    ------
+    InputError
+        If an argument is of no use, or the sizes differ.
+    """
+    axes.imshow(overlay(labels, image, label_set, period_of(labels)))
+    frame(axes)
+    key = swatches([labels], label_set)
+    place = {"loc": "upper left", "bbox_to_anchor": (1.02, 1)}
+    axes.legend([key_of(swatch) for swatch in key], [swatch.name for swatch in key], **KEY, **place)
+
+
 def painted(labels: np.ndarray, label_set: LabelSet) -> np.ndarray:
     """Paint class indices in the published colours, with hatching where these look alike."""
-    period = round(PERIOD * max(1, max(labels.shape) / PANEL))
-    return hatch(colourise(labels, label_set), labels, label_set, period)
+    return hatch(colourise(labels, label_set), labels, label_set, period_of(labels))
+
+
+def period_of(labels: np.ndarray) -> int:
+    """Return the distance of the hatching's lines in a label map's px, so that a panel shows them apart."""
+    return round(PERIOD * max(1, max(labels.shape) / PANEL))
 
 
 def contact_sheet(examples: Sequence[tuple[str, np.ndarray, np.ndarray]], label_set: LabelSet) -> bytes:

@@ -137,7 +137,7 @@ class _Band:
         if self.row.swatches:
             place = self.left / WIDTH, (bottom - GAP) / total
             names = [swatch.name for swatch in self.row.swatches]
-            keys = [_key_of(swatch) for swatch in self.row.swatches]
+            keys = [key_of(swatch) for swatch in self.row.swatches]
             where = {"loc": "upper left", "bbox_to_anchor": place, "borderaxespad": 0}
             figure.legend(keys, names, ncols=self.key_columns, **KEY, **where)
 
@@ -159,7 +159,7 @@ KEY = {
 HATCHES = ("", "////", "\\\\\\\\", "xxxx")
 
 
-def _key_of(swatch: Swatch) -> tuple[Patch, Patch]:
+def key_of(swatch: Swatch) -> tuple[Patch, Patch]:
     """Return a swatch and its frame, as lines of hatching have the colour of their patch's edge."""
     fill = Patch(
         facecolor=np.divide(swatch.colour, 255),

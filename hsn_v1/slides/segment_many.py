@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import InputError
 from ..io import locks
 from ..io.locks import LockedError
-from ..io.models import find_model, load_histonet, model_files, read_crfs, read_taxonomy
+from ..io.model_files import find_model, model_files, read_crfs, read_taxonomy
+from ..io.models import load_histonet
 from ..parallel import start_workers
 from ..progress import Progress, no_progress, progress_bars, reporter
 from ..slide_io.formats import SLIDE_ENDINGS

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..checks import check_classifier, check_crfs, checked_label_sets
 from ..classify import Classifier
+from ..densecrf import CRF
 from ..errors import InputError
 from ..io.locks import locked
 from ..io.made_with import facts_of
 from ..io.run_json import record_of_label_set
+from ..labels import LabelSet
 from ..parallel import available_cores
 from ..progress import Progress, no_progress
 from ..slide_io.slide import Slide, open_slide
@@ -27,9 +30,11 @@ from .tissue import TissueMap, find_tissue, tissue_notes
 def segment_slide(
     path: Path | str,
     classifier: Classifier,
-    method: Method,
-    out: Path | str,
+    method: Method | None = None,
+    out: Path | str = "out",
     *,
+    label_sets: Iterable[LabelSet] = (),
+    crfs: Mapping[str, CRF] | None = None,
     mpp: float | None = None,
     override: bool = False,
     workers: int | None = None,
@@ -48,10 +53,14 @@ def segment_slide(
         The slide or image.
     classifier : Classifier
         Such as `load_histonet` returns.
-    method : Method
-        Label sets, their CRFs, and how they are applied.
+    method : Method, optional
+        Label sets, their CRFs, and how they are applied, where that is not told by the next two parameters.
     out : Path or str
         Folder that gets a folder of the results.
+    label_sets : iterable of LabelSet
+        Out of ``classifier.labels``; its default ones, if left out.
+    crfs : mapping of str to CRF, optional
+        By the label set's name, such as `load_crfs` returns; with the default settings, if left out.
     mpp : float, optional
         Microns per pixel at full resolution, where the file does not state it.
     override : bool
@@ -77,11 +86,22 @@ def segment_slide(
         If the slide cannot be read, results cannot be written, or the folder has results of another input or method.
     """
     path, workers = Path(path), workers or available_cores()
+    check_classifier(classifier)
+    method = method or _method_of(classifier, label_sets, crfs)
     task = SlideTask(
         path, classifier, method, Path(out), name or path.name, mpp, override, workers, force, columns or {}, progress
     )
     with open_slide(task.path, task.mpp, task.override) as slide:
         return segment_opened(slide, task)
+
+
+def _method_of(classifier: Classifier, label_sets: Iterable[LabelSet], crfs: Mapping[str, CRF] | None) -> Method:
+    """Return the method with some label sets and CRFs, or the defaults, or raise InputError if they are of no use."""
+    label_sets = label_sets or classifier.labels.group(classifier.labels.default_group)
+    label_sets = checked_label_sets(label_sets, classifier)
+    crfs = {label_set.name: CRF() for label_set in label_sets} if crfs is None else crfs
+    check_crfs(crfs, label_sets, classifier)
+    return Method(label_sets, crfs)
 
 
 def segment_opened(slide: Slide, task: SlideTask) -> Outcome:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import Notice
-from ..io.models import model_file, save_histonet
+from ..io.model_files import model_file
+from ..io.models import save_histonet
 from ..io.reading import read_text
 from ..io.writing import write_bytes
 from ..keras_start import import_keras, quiet_start

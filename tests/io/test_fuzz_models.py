@@ -7,7 +7,7 @@ from fuzz_models import changed_bytes, changed_json, toy_files
 from hsn_v1.densecrf import CRF
 from hsn_v1.errors import InputError
 from hsn_v1.io.keras_json import network_of, read_architecture
-from hsn_v1.io.models import read_taxonomy
+from hsn_v1.io.model_files import read_taxonomy
 from hsn_v1.io.sandbox import reading_in_sandbox
 from hsn_v1.io.weights import read_hdf5, read_mat
 

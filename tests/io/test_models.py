@@ -11,18 +11,8 @@ import pytest
 
 from hsn_v1.adp import ADP
 from hsn_v1.errors import InputError
-from hsn_v1.io.models import (
-    SHIPPED,
-    find_model,
-    load_histonet,
-    model_file,
-    read_crfs,
-    read_taxonomy,
-    read_thresholds,
-    read_weights,
-    save_histonet,
-    taxonomy_of,
-)
+from hsn_v1.io.model_files import SHIPPED, find_model, model_file, read_crfs, read_taxonomy, taxonomy_of
+from hsn_v1.io.models import load_histonet, read_thresholds, read_weights, save_histonet
 from hsn_v1.labels import Taxonomy
 
 MODEL = "histonet_X1.7_phantom"

@@ -4,7 +4,7 @@ import pytest
 from hsn_v1.adp import FUNC, GLAS, MORPH
 from hsn_v1.hsn_v1 import STAGES, Segmentation
 from hsn_v1.sets import outputs
-from hsn_v1.show.figures import continuous_map, lay_over, legend, scale_bar
+from hsn_v1.show.figures import continuous_map, legend, overlay, scale_bar
 
 
 def test_a_summary_shows_the_stages_in_their_order():
@@ -37,7 +37,7 @@ def test_a_dark_class_shows_in_the_continuous_map():
 def test_lookalikes_are_hatched_over_the_image_and_others_are_not():
     image = np.full((14, 14, 3), 100, np.uint8)
     for code, colours in (("E.M.O", 1), ("S.M.C", 2)):
-        shown = lay_over(np.full((14, 14), MORPH.codes.index(code), np.uint8), image, MORPH)
+        shown = overlay(np.full((14, 14), MORPH.codes.index(code), np.uint8), image, MORPH)
         assert len(np.unique(shown.reshape(-1, 3), axis=0)) == colours
     assert {tuple(pixel) for pixel in shown.reshape(-1, 3).tolist()} == {(0, 0, 0), (170, 123, 50)}
 

@@ -11,7 +11,8 @@ from hsn_v1.adp import MORPH
 from hsn_v1.densecrf import CRF
 from hsn_v1.hsn_v1 import segment_image
 from hsn_v1.io.images import read_image
-from hsn_v1.io.models import load_histonet, read_crfs
+from hsn_v1.io.model_files import read_crfs
+from hsn_v1.io.models import load_histonet
 from hsn_v1.io.writing import write_picture
 from hsn_v1.phantoms.phantom_set import write_set
 

@@ -1,0 +1,221 @@
+"""Arguments from Python, checked at the door: each error says what came, what is expected, and the call that converts.
+
+Nothing is guessed: an image in 0..1 is refused, as the same numbers could be a dark one in 0..255.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from numbers import Integral, Real
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import InputError
+from .labels import LabelSet
+
+if TYPE_CHECKING:
+    from .classify import Classifier
+
+IMAGE = "uint8 of shape (height, width, 3), RGB in 0 to 255"
+
+#: What a classifier has; see `classify.Classifier`.
+CLASSIFIER = ("tile", "mpp", "labels", "thresholds", "identity")
+
+
+def check_segmentation(
+    image: Any, classifier: Any, label_sets: Any, crfs: Any, downsample: Any, threads: Any = 1
+) -> tuple[LabelSet, ...]:
+    """Return the label sets to segment, or raise InputError if an argument of `segment_image` is of no use."""
+    check_image(image)
+    check_classifier(classifier)
+    check_downsample(downsample, classifier)
+    if not isinstance(threads, Integral) or threads < 1:
+        raise InputError(f"threads is {threads!r}; expected a whole number from 1 on")
+    label_sets = checked_label_sets(label_sets, classifier)
+    check_crfs(crfs, label_sets, classifier)
+    return label_sets
+
+
+def check_image(image: Any, name: str = "image") -> None:
+    """Raise InputError if an image is no RGB array of 8 bits: uint8 of shape (H, W, 3)."""
+    if isinstance(image, (str, PathLike)):
+        raise InputError(f"{name} is a path, {str(image)!r}; expected {IMAGE}: pass hsn_v1.imread({str(image)!r})")
+    if not isinstance(image, np.ndarray):
+        kind = f"{type(image).__module__}.{type(image).__name__}"
+        how = f"{name}.convert('RGB')" if hasattr(image, "convert") else name
+        raise InputError(f"{name} is of type {kind}; expected an array, {IMAGE}: pass np.asarray({how})")
+    came = f"{name} is {image.dtype} of shape {image.shape}"
+    call = _to_uint8(image, _to_rgb(image, name, came), came)
+    if call != name:
+        values = "" if image.dtype == np.uint8 else f", values {image.min():.4g} to {image.max():.4g}"
+        raise InputError(f"{came}{values}; expected {IMAGE}: pass {call}")
+
+
+def _to_rgb(image: np.ndarray, name: str, came: str) -> str:
+    """Return the call that makes an array one of shape (H, W, 3); its name, if it is."""
+    if image.ndim == 4:
+        raise InputError(f"{came}, a batch; expected {IMAGE}: pass one image at a time, {name}[0]")
+    if image.ndim not in (2, 3) or 0 in image.shape:
+        raise InputError(f"{came}; expected {IMAGE}, and at least one pixel")
+    if image.ndim == 2:
+        return f"np.stack([{name}] * 3, axis=-1)"
+    channels = {1: f"np.repeat({name}, 3, axis=2)", 3: name, 4: f"{name}[..., :3]"}
+    if image.shape[2] in channels:
+        return channels[image.shape[2]]
+    if image.shape[0] in (3, 4):
+        return f"np.ascontiguousarray({name}[:3].transpose(1, 2, 0))"
+    raise InputError(f"{came}, which has {image.shape[2]} channels; expected {IMAGE}: choose three of them")
+
+
+def _to_uint8(image: np.ndarray, call: str, came: str) -> str:
+    """Return the call that brings an array's values to 8 bits, around one that makes it RGB."""
+    if image.dtype == np.uint8:
+        return call
+    if image.dtype.kind == "b":
+        return f"{call}.astype(np.uint8) * 255"
+    if image.dtype.kind not in "iuf":
+        raise InputError(f"{came}; expected {IMAGE}")
+    least, most = float(image.min()), float(image.max())
+    if not 0 <= least <= most <= 65535:  # nan included
+        values = f"values {least:.4g} to {most:.4g}"
+        raise InputError(f"{came}, {values}; expected {IMAGE}: undo its normalisation, or read the image again")
+    if most > 255:
+        return f"({call} / 257).round().astype(np.uint8)"
+    if image.dtype.kind == "f":
+        return f"({call} * 255).round().astype(np.uint8)" if most <= 1 else f"{call}.round().astype(np.uint8)"
+    return f"{call}.astype(np.uint8)"
+
+
+def check_classifier(classifier: Any) -> None:
+    """Raise InputError if something is no `classify.Classifier`, or has thresholds that do not fit its outputs."""
+    if isinstance(classifier, (str, PathLike)):
+        name = str(classifier)
+        raise InputError(f"classifier is {name!r}; expected a classifier: pass hsn_v1.load_histonet({name!r})")
+    missing = [name for name in CLASSIFIER if not hasattr(classifier, name)]
+    if missing or not callable(classifier):
+        kind, how = f"{type(classifier).__module__}.{type(classifier).__name__}", "hsn_v1.FunctionClassifier"
+        how = "hsn_v1.HistoNet.of(model, thresholds, labels)" if hasattr(classifier, "layers") else how
+        raise InputError(
+            f"classifier is of type {kind}, without {', '.join(missing) or 'a call'}; expected what "
+            f"hsn_v1.load_histonet returns: see {how}"
+        )
+    outputs, thresholds = len(classifier.labels.outputs), np.asarray(classifier.thresholds)
+    if thresholds.shape != (outputs,):
+        raise InputError(
+            f"classifier.thresholds has shape {thresholds.shape}; expected ({outputs},), one number for each output: "
+            f"{', '.join(classifier.labels.codes[:6])}{', ...' if outputs > 6 else ''}"
+        )
+    if not ((thresholds >= 0) & (thresholds <= 1)).all():
+        raise InputError(f"classifier.thresholds are {thresholds.min():g} to {thresholds.max():g}; expected 0 to 1")
+
+
+def check_downsample(downsample: Any, classifier: Classifier) -> None:
+    """Raise InputError if the factor between two scales is no positive number."""
+    if not isinstance(downsample, Real) or isinstance(downsample, bool) or not 0 < downsample < math.inf:
+        raise InputError(
+            f"downsample is {downsample!r}; expected a positive number, the classifier's microns per pixel over the "
+            f"image's: of an image at 0.5, {classifier.mpp:.4g} / 0.5"
+        )
+
+
+def checked_label_sets(label_sets: Any, classifier: Classifier) -> tuple[LabelSet, ...]:
+    """Return label sets as a tuple, or raise InputError if they are none, or need outputs that a classifier lacks."""
+    known, sets = classifier.labels.label_sets, "classifier.labels.label_sets"
+    expected = f"expected a list of label sets of the classifier, which has {', '.join(known)}"
+    if isinstance(label_sets, Mapping):
+        raise InputError(f"label_sets is a mapping; {expected}: pass {sets}.values()")
+    if isinstance(label_sets, str):
+        raise InputError(f"label_sets is {label_sets!r}; {expected}: pass [{_by_name(label_sets, known, sets)}]")
+    if isinstance(label_sets, LabelSet):
+        raise InputError(f"label_sets is a single one, {label_sets.name!r}; {expected}: pass it in a list")
+    if not isinstance(label_sets, Iterable):
+        raise InputError(f"label_sets is {label_sets!r}; {expected}: pass {sets}.values()")
+    label_sets = tuple(label_sets)
+    if not label_sets:
+        raise InputError(f"label_sets is empty; {expected}: pass {sets}.values()")
+    for label_set in label_sets:
+        if isinstance(label_set, str):
+            named = ", ".join(_by_name(str(name), known, sets) for name in label_sets)
+            raise InputError(f"label_sets has the name {label_set!r}; {expected}: pass [{named}]")
+        check_label_set(label_set)
+        if max(label_set.outputs_of.values(), default=-1) >= len(classifier.labels.outputs):
+            raise InputError(f"label_sets has {label_set.name!r}, which is of another classifier; {expected}")
+    return label_sets
+
+
+def check_label_set(label_set: Any) -> None:
+    """Raise InputError if something is no label set."""
+    if not isinstance(label_set, LabelSet):
+        shown = repr(label_set) if isinstance(label_set, str) else f"of type {type(label_set).__name__}"
+        name = label_set if isinstance(label_set, str) else "NAME"
+        raise InputError(f"label set is {shown}; expected a LabelSet: pass classifier.labels.label_sets[{name!r}]")
+
+
+def _by_name(name: str, known: Iterable[str], sets: str) -> str:
+    return f"{sets}[{_nearest(name, known)!r}]"
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    known = list(known)
+    return next(iter(get_close_matches(name, known, 1)), known[0])
+
+
+def check_crfs(crfs: Any, label_sets: tuple[LabelSet, ...], classifier: Classifier) -> None:
+    """Raise InputError if CRFs are not given by their label sets' names: all that are wanted, or none at all."""
+    from .densecrf import CRF  # whose compiler takes a second to load, and masks are read without
+
+    wanted = [label_set.name for label_set in label_sets]
+    known = [*dict.fromkeys([*wanted, *classifier.labels.label_sets])]
+    example = f"{{{', '.join(f'{name!r}: hsn_v1.CRF()' for name in wanted)}}}"
+    expected = f"expected a CRF by each label set's name, such as {example}, or {{}} to stop before the CRF"
+    if not isinstance(crfs, Mapping):
+        came = "a CRF" if isinstance(crfs, CRF) else repr(crfs)
+        raise InputError(f"crfs is {came}; {expected}")
+    for name, crf in crfs.items():
+        if name not in known:
+            shown = f"the label set {name.name!r} itself" if isinstance(name, LabelSet) else repr(name)
+            raise InputError(f"crfs has the key {shown}; {expected}")
+        if not isinstance(crf, CRF):
+            raise InputError(f"crfs[{name!r}] is {crf!r}; {expected}; the parameters of hsn_v1.CRF are the widths")
+        crf.check(f"crfs[{name!r}]")
+    missing = [name for name in wanted if name not in crfs] if crfs else []
+    if missing:
+        raise InputError(f"crfs has no {missing[0]!r}; {expected}")
+
+
+def checked_output(code: Any, classifier: Classifier) -> int:
+    """Return the output of a class of a classifier's, by its code, or raise InputError."""
+    codes = classifier.labels.codes
+    if code not in codes:
+        by_name = [known for known, name in classifier.labels.outputs.items() if name == code]
+        hint = by_name[0] if by_name else _nearest(str(code), codes)
+        raise InputError(
+            f"class {code!r} is no output of the classifier; expected one of classifier.labels.codes, such as {hint!r}"
+        )
+    return codes.index(code)
+
+
+def check_labels(labels: Any, label_set: LabelSet, shape: tuple[int, ...] | None = None, name: str = "labels") -> None:
+    """Raise InputError if something is no label map of a label set, integers of shape (H, W), or has not a shape."""
+    if not isinstance(labels, np.ndarray):
+        shown = (
+            f"a path, {str(labels)!r}" if isinstance(labels, (str, PathLike)) else f"of type {type(labels).__name__}"
+        )
+        how = ": pass hsn_v1.read_mask(path, label_set).labels"
+        raise InputError(f"{name} is {shown}; expected class indices, an array of shape (height, width){how}")
+    came = f"{name} is {labels.dtype} of shape {labels.shape}"
+    if labels.ndim != 2 or labels.dtype.kind not in "iu":
+        is_maps = labels.ndim == 3 and labels.dtype.kind == "f"
+        how = f": pass {name}.argmax(axis=0).astype(np.uint8)" if is_maps else ""
+        raise InputError(f"{came}; expected class indices, integers of shape (height, width){how}")
+    if shape and labels.shape != shape:
+        raise InputError(f"{came}; expected {shape}, the size of what it is laid on or compared with")
+    if labels.size and not 0 <= labels.min() <= labels.max() <= len(label_set):
+        raise InputError(
+            f"{came}, values {labels.min()} to {labels.max()}; expected 0 to {len(label_set) - 1}, the classes of "
+            f"{label_set.name}, or {len(label_set)} where a pixel is unlabelled"
+        )

@@ -1,0 +1,146 @@
+"""Where a classifier's files are, by its name, and those that are no network: its classes and CRF settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..adp import ADP
+from ..class_file import parse_taxonomy
+from ..densecrf import CRF
+from ..errors import InputError
+from ..file_names import file_name
+from ..labels import LabelSet, Taxonomy
+from .reading import is_there, read_text
+
+ENDINGS = (".json", ".h5", ".mat", ".toml", ".keras")  #: of a classifier's files
+
+#: Classifiers that come with this package: in the repository's folder `data`, or in the installed package.
+PACKAGE = Path(__file__).parents[1]
+LONGEST_CLASS_FILE = 1 << 20  #: bytes of a file of classes
+
+SHIPPED = PACKAGE / "models" if (PACKAGE / "models").is_dir() else PACKAGE.parent / "data"
+
+
+def find_model(root: Path, name: str) -> Path:
+    """Return the folder of a classifier's files: ``<root>/data``, or that of the classifiers that are shipped."""
+    folder = Path(root) / "data"
+    own = any(is_there(model_file(folder, name, ending)) for ending in ENDINGS)
+    return SHIPPED if not own and is_there(model_file(SHIPPED, name, ".h5")) else folder
+
+
+def named_model(model: Path | str) -> tuple[Path, str]:
+    """Return the folder and the name of a classifier: by its name, in ``data`` here or shipped, or by a path.
+
+    The path is that of its files, with or without an ending, such as ``data/mine.h5``.
+    """
+    path = Path(model)
+    name = path.stem if path.suffix in ENDINGS else path.name
+    return (find_model(Path(), name) if path.parent == Path() else path.parent), name
+
+
+def model_file(folder: Path, name: str, ending: str) -> Path:
+    """Return the path of a classifier's file: by its name, or by one that stands for it where that is none of a file.
+
+    Parameters
+    ----------
+    folder : Path
+    name : str
+        Any text, such as ``my model/x``.
+    ending : str
+        Such as ``.json``.
+    """
+    path, safe = Path(folder) / f"{name}{ending}", file_name(name)
+    outside = ".." in Path(name).parts or Path(name).is_absolute()
+    return path if safe == name or (not outside and is_there(path)) else Path(folder) / f"{safe}{ending}"
+
+
+def model_files(folder: Path, name: str) -> dict[str, Path]:
+    """Return a classifier's files by their endings, or raise InputError if one is missing."""
+    files = {ending: model_file(folder, name, ending) for ending in (".json", ".h5", ".mat")}
+    whole = model_file(folder, name, ".keras")
+    if not is_there(files[".json"]) and is_there(whole):
+        files |= {".json": whole, ".h5": whole}
+    for path in files.values():
+        if not is_there(path):
+            missing = f"{path}: no such file" if is_there(folder) else f"{folder}: no such folder; expected {path.name}"
+            known = ", ".join(sorted({*models_in(folder), *models_in(SHIPPED)})) or "none"
+            raise InputError(f"{missing}; put it there, or choose a model that is there: {known}")
+    return files
+
+
+def models_in(folder: Path) -> list[str]:
+    """Return the names of the classifiers in a folder."""
+    files = [*folder.glob("*.json"), *folder.glob("*.keras")]
+    return [path.stem for path in files if path.with_suffix(".mat").exists()]
+
+
+def taxonomy_of(root: Path, name: str) -> Taxonomy:
+    """Return the classes of a classifier in a root or of a shipped one, or raise InputError if it has no files."""
+    folder = find_model(root, name)
+    if not any(is_there(model_file(folder, name, ending)) for ending in ENDINGS):
+        model_files(folder, name)
+    return read_taxonomy(folder, name)
+
+
+def read_taxonomy(folder: Path, name: str) -> Taxonomy:
+    """Return a classifier's classes: of ``<name>.toml`` or, without such a file, ADP's, as published.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or does not say what it should.
+    """
+    path = model_file(folder, name, ".toml")
+    return read_class_file(path) if is_there(path) else ADP
+
+
+def read_class_file(path: Path | str) -> Taxonomy:
+    """Read the classes of a file such as docs/own_classes.md explains, or raise InputError."""
+    return parse_taxonomy(read_text(Path(path), LONGEST_CLASS_FILE), str(path))
+
+
+def read_crfs(
+    folder: Path, model_name: str, label_sets: tuple[LabelSet, ...]
+) -> tuple[dict[str, CRF], tuple[str, ...]]:
+    """Return the CRF of each label set by its name, and what the user should know.
+
+    They are read from ``<model name>_<label set>_optimal_pcc.npy`` or, as published, from
+    ``<label set>_optimal_pcc.npy``; without a file the default is used, and a note says so.
+
+    Raises
+    ------
+    InputError
+        If a file does not hold what it should.
+    """
+    crfs, notes = {}, []
+    for label_set in label_sets:
+        published = f"{label_set.name}_optimal_pcc.npy"
+        tuned = model_file(folder, model_name, f"_{published}")
+        files = [path for path in (tuned, folder / published) if is_there(path)]
+        crfs[label_set.name] = CRF.from_file(files[0], label_set.variant.file_iterations) if files else CRF()
+        if not files:
+            notes.append(f"{folder / published}: no such file; the CRF's default settings are used")
+    return crfs, tuple(notes)
+
+
+def load_crfs(model: Path | str) -> dict[str, CRF]:
+    """Return the CRF of each label set of a classifier by the label set's name: tuned, published, or the default.
+
+    Parameters
+    ----------
+    model : Path or str
+        Name or path, as of `load_histonet`.
+
+    Raises
+    ------
+    InputError
+        If there is no such classifier, or a file does not hold what it should.
+
+    Examples
+    --------
+    >>> load_crfs("histonet_X1.7_phantom")["morph"].iterations
+    5
+    """
+    folder, name = named_model(model)
+    model_files(folder, name)
+    return read_crfs(folder, name, tuple(read_taxonomy(folder, name).label_sets.values()))[0]

@@ -1,0 +1,191 @@
+"""One image, one stage at a time: for Python and notebooks, with arguments that are checked (`checks`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import numpy as np
+
+from .checks import check_classifier, check_downsample, check_image, check_label_set, check_labels, checked_output
+from .classify import ClassifiedTiles, Classifier, classify
+from .errors import InputError
+from .evaluate import confusion_matrix, occurring
+from .evaluate import iou as iou_of
+from .hsn_v1 import localise_and_adjust
+from .labels import LabelSet, Taxonomy
+from .tiles import resize
+
+FORMS = ("raw", "resized", "normalised")  #: of a Grad-CAM; see `grad_cam`
+
+
+@dataclass(frozen=True)
+class FunctionClassifier:
+    """A classifier of any framework, from a function (a `classify.Classifier`).
+
+    Attributes
+    ----------
+    function : callable
+        Tiles of shape (T, tile, tile, 3), float32 in 0..255, to scores of shape (T, K) in 0..1 and coarse class
+        activation maps of shape (T, K, h, w), not rectified; both float32.
+    labels : Taxonomy
+        What the K outputs mean; see `read_class_file`.
+    thresholds : ndarray of shape (K,), float64
+        Score from which on a class is present.
+    tile : int
+        Side of the tiles, in px.
+    identity : str
+        Another one for each other weights, so that slides are not resumed with others; if left out, they never are.
+    """
+
+    function: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+    labels: Taxonomy
+    thresholds: np.ndarray
+    tile: int = 224
+    identity: str = field(default_factory=lambda: uuid4().hex)
+
+    @property
+    def mpp(self) -> float:
+        """Scale at which it knows tissue, in microns per pixel."""
+        return self.labels.mpp
+
+    def __call__(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Score tiles; see `classify.Classifier`."""
+        return self.function(tiles)
+
+
+def classify_image(image: np.ndarray, classifier: Classifier, downsample: float = 1.0) -> ClassifiedTiles:
+    """Score an image's tiles: stage 1.
+
+    Parameters
+    ----------
+    image : ndarray of shape (H, W, 3), uint8
+    classifier : Classifier
+        Such as `load_histonet` returns.
+    downsample : float
+        The classifier's microns per pixel over the image's.
+
+    Returns
+    -------
+    ClassifiedTiles
+        Its `scores` have the shape (T, K) for T tiles and K outputs, `classifier.labels.codes`; see also `localise`.
+
+    Raises
+    ------
+    InputError
+        If an argument is of no use.
+    """
+    check_image(image)
+    check_classifier(classifier)
+    check_downsample(downsample, classifier)
+    ((_, _, tiles),) = classify([(None, image)], classifier, downsample)
+    return tiles
+
+
+def scores(image: np.ndarray, classifier: Classifier, downsample: float = 1.0) -> dict[str, float]:
+    """Return the score of each of a classifier's outputs in 0..1, by its code; of several tiles, the highest.
+
+    Parameters and errors are those of `classify_image`.
+    """
+    highest = classify_image(image, classifier, downsample).scores.max(axis=0)
+    return dict(zip(classifier.labels.codes, highest.tolist(), strict=True))
+
+
+def grad_cam(
+    image: np.ndarray, classifier: Classifier, code: str, form: str = "normalised", downsample: float = 1.0
+) -> np.ndarray:
+    """Map where in an image a classifier sees a class, whatever its score.
+
+    Parameters
+    ----------
+    image : ndarray of shape (H, W, 3), uint8
+    classifier : Classifier
+    code : str
+        One of `classifier.labels.codes`.
+    form : {"raw", "resized", "normalised"}
+        The weighted sum of the activations, (h, w) as they are, of an image of one tile; or resized to (H, W); or
+        then rectified and divided by its maximum, in 0..1.
+    downsample : float
+        The classifier's microns per pixel over the image's.
+
+    Returns
+    -------
+    ndarray of shape (h, w) or (H, W), float32
+
+    Raises
+    ------
+    InputError
+        If an argument is of no use.
+    """
+    if form not in FORMS:
+        raise InputError(f"form is {form!r}; expected one of {', '.join(FORMS)}")
+    tiles = classify_image(image, classifier, downsample)
+    coarse, side = tiles.cams[:, checked_output(code, classifier)], tiles.grid.tile  # (T, h, w)
+    if form == "raw":
+        if len(coarse) > 1:
+            raise InputError(
+                f"image has {len(coarse)} tiles, and a raw map each; expected one of {side} px: cut it, or take "
+                "hsn_v1.classify_image(image, classifier).cams, of shape (tiles, outputs, h, w)"
+            )
+        return coarse[0]
+    (resized,) = tiles.grid.stitch(lambda tile: resize(coarse[tile : tile + 1], side, side))
+    if form == "resized":
+        return resized
+    rectified = np.maximum(resized, 0)
+    return rectified / max(rectified.max(), 1e-7)
+
+
+def adjusted_maps(image: np.ndarray, tiles: ClassifiedTiles, label_set: LabelSet) -> np.ndarray:
+    """Return an image's maps after stages 2 and 3: their maximum is the segmentation before the CRF.
+
+    Parameters
+    ----------
+    image : ndarray of shape (H, W, 3), uint8
+    tiles : ClassifiedTiles
+        Of this image; see `classify_image`.
+    label_set : LabelSet
+
+    Returns
+    -------
+    ndarray of shape (C, H, W), float32, in 0..1
+    """
+    check_image(image)
+    check_label_set(label_set)
+    ((_, _, maps),) = localise_and_adjust(image, tiles, [label_set])
+    return maps
+
+
+def iou(labels: np.ndarray, truth: np.ndarray, label_set: LabelSet) -> dict[str, float]:
+    """Return the intersection over union of each class that is in a mask or in its ground truth.
+
+    Parameters
+    ----------
+    labels, truth : ndarray of shape (H, W), int
+        Class indices; the number of classes where a pixel is unlabelled. See `read_mask`.
+    label_set : LabelSet
+
+    Returns
+    -------
+    dict of str to float, in 0..1
+        By the class's code.
+
+    Raises
+    ------
+    InputError
+        If an argument is of no use, or the sizes differ.
+
+    Examples
+    --------
+    >>> import hsn_v1
+    >>> glas = hsn_v1.ADP.label_sets["glas"]
+    >>> ious = hsn_v1.iou(np.array([[0, 1, 1]]), np.array([[0, 0, 1]]), glas)
+    >>> {code: round(value, 3) for code, value in ious.items()}
+    {'Other': 0.5, 'G.O': 0.5}
+    """
+    check_label_set(label_set)
+    check_labels(labels, label_set)
+    check_labels(truth, label_set, labels.shape, "truth")
+    confusion = confusion_matrix(truth, labels, len(label_set))
+    ious = iou_of(confusion).tolist()
+    return {label_set.codes[c]: ious[c] for c in occurring(confusion)}
