@@ -147,6 +147,7 @@ def _label_set(
             raise classes.error(code, "is no output of the classifier", "an output, or the background or other class")
     lender = table.one_of("lender", earlier, None)
     colours = {code: classes.colour(code) for code in classes.content}
+    objects, split = _objects(table, colours)
     none = {code: unlabelled.colour_or_index(code, len(colours)) for code in unlabelled.content}
     _check_distinct(classes, {**none, **colours})
     label_set = LabelSet(
@@ -164,7 +165,8 @@ def _label_set(
         always_present=table.codes("always_present", [code for code in colours if code in outputs]),
         set_aside=table.codes("set_aside", colours),
         confidence_images=table.flag("confidence_images", True),
-        objects=table.one_of("objects", colours, None),
+        objects=objects,
+        split_objects=split,
         true_objects=table.text("true_objects", None),
         variant=replace(variant, adjustment=table.one_of("adjustment", ADJUSTMENTS, variant.adjustment)),
     )
@@ -173,6 +175,15 @@ def _label_set(
         *("always_present", "set_aside", "confidence_images", "objects", "true_objects", "adjustment"),
     )
     return label_set
+
+
+def _objects(table: _Table, colours: Mapping[str, Colour]) -> tuple[str | None, int | None]:
+    """Return the class that comes in objects, and from which distance of their middles on touching ones are cut."""
+    if not isinstance(table.content.get("objects"), dict):
+        return table.one_of("objects", colours, None), None
+    entry = table.table("objects")
+    entry.nothing_else("class", "split")
+    return entry.one_of("class", colours, ...), int(entry.number("split", 1))
 
 
 def _check_distinct(table: _Table, colours: Mapping[str, Colour | int]) -> None:
@@ -248,7 +259,7 @@ class _Table:
                 raise self.error(key, f"has {value!r}", f"a {what} out of {', '.join(among) or 'none'}")
         return tuple(values)
 
-    def one_of(self, key: str, among: Iterable[str], default: str | None) -> str | None:
+    def one_of(self, key: str, among: Iterable[str], default: Any) -> str | None:
         return self._get(key, tuple(among).__contains__, f"one of {', '.join(among)}", default)
 
     def colour(self, key: str) -> Colour:

@@ -110,6 +110,8 @@ class LabelSet:
         otherwise it wrote one table of the `always_present` class's scores.
     objects : str or None
         Class whose connected components are written as labelled objects.
+    split_objects : int or None
+        Least distance between the middles of two objects that touch, in px, where such objects are cut.
     true_objects : str or None
         Folder beside the ground truth's, of bitmaps with one label per true object of that class.
     variant : Variant
@@ -131,6 +133,7 @@ class LabelSet:
     set_aside: tuple[str, ...] = ()
     confidence_images: bool = True
     objects: str | None = None
+    split_objects: int | None = None
     true_objects: str | None = None
     variant: Variant = Variant()
 

@@ -48,6 +48,12 @@ class Views:
         return (8 if self.flips else 1) * len(self.scales)
 
     @property
+    def notes(self) -> list[str]:
+        """What it costs to see each tile more than once, to be said before the start."""
+        cost = (8 if self.flips else 1) * sum(scale**2 for scale in self.scales)
+        return [f"each tile is seen {self.count} times, as long as {cost:.0f} tiles take"] if self.count > 1 else []
+
+    @property
     def once(self) -> bool:
         """Whether each tile is seen once, as it is."""
         return not self.flips and self.scales == (1.0,)

@@ -128,6 +128,23 @@ def test_what_is_wrong_is_one_line_with_the_key(change):
     assert str(caught.value).startswith("lung.toml: ") and "\n" not in str(caught.value)
 
 
+def test_objects_are_a_class_or_a_table_that_says_from_where_on_they_are_cut():
+    def parse(value):
+        text = LUNG.replace('bright = ["STR"]', f'bright = ["STR"]\nobjects = {value}')
+        label_set = parse_taxonomy(text, "lung.toml").label_sets["lung"]
+        return label_set.objects, label_set.split_objects
+
+    assert parse('"TUM"') == ("TUM", None) and parse('{ class = "TUM", split = 40 }') == ("TUM", 40)
+    for wrong, message in {
+        '{ class = "TUM" }': "lung.objects.split is missing; expected a number above 1",
+        "{ split = 40 }": "lung.objects.class is missing; expected one of TUM",
+        '{ class = "FAT", split = 40 }': "lung.objects.class is 'FAT'; expected one of TUM",
+        '{ class = "TUM", split = 40, by = 1 }': "lung.objects.by is unknown",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            parse(wrong)
+
+
 def test_own_ancestors_are_refused():
     text = LUNG.replace('TIS = "tissue"', 'TIS = { name = "tissue", parent = "STR" }')
     with pytest.raises(InputError, match="is its own ancestor"):

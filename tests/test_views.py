@@ -41,7 +41,7 @@ def noise(count, side=TILE):
 
 
 def test_a_new_file_says_the_views():
-    assert LABELS.views == Views(160, True, (0.7, 1, 1.4), 48) and LABELS.views.count == 24
+    assert LABELS.views == Views(384, True, (0.7, 1, 1.4), 80) and LABELS.views.count == 24
     assert LABELS.label_sets["tissue"].variant.adjustment == "paper"
     assert ADP.views == Views() and ADP.views.count == 1
     assert {label_set.variant.adjustment for label_set in ADP.label_sets.values()} == {"released"}

@@ -40,10 +40,13 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--step", choices=STEPS, help="do this one only (default: all)")
     parser.add_argument("--part", choices=("test", "validation"), default="test", help="to score (default: test)")
     parser.add_argument(
-        "--train-options", default="", metavar="OPTIONS", help="more for train, such as '--epochs 20 --width 0.5'"
+        "--train-options",
+        default="",
+        metavar="OPTIONS",
+        help="more for train, such as '--network histonet'",
     )
     parser.add_argument(
-        "--patch", type=int, default=112, metavar="PX", help="side of patches that are cut (default: 112)"
+        "--patch", type=int, default=64, metavar="PX", help="side of patches that are cut (default: 64)"
     )
     parser.add_argument("--tuning", type=int, default=200, metavar="N", help="images to tune on (default: 200)")
     parser.add_argument("--trials", type=int, default=40, help="CRF settings to try (default: 40)")
@@ -175,18 +178,21 @@ def _train(job: _Job) -> int:
     if job.is_done("train", model_file(job.data, job.name, ".h5")):
         return 0
     classes = [f"{code}=#{bytes(colour).hex()}" for code, colour in job.benchmark.classes.items()]
-    images = ["--images", part.images, "--labels", "names"]
+    images, more = ["--images", part.images, "--labels", "names"], shlex.split(job.arguments.train_options)
+    frozen = not any(option.startswith(("--network", "--no-frozen")) for option in more)  # see docs/real_tissue.md
     if not has_labels(part):
         patches, size = job.out / "patches", job.arguments.patch
-        cut = ["--size", size, "--stride", size // 2, "--mpp", job.mpp, "--validation", 0.2, "--classes", *classes]
+        cut = ["--size", size, "--mpp", job.mpp, "--share", 0.35, "--validation", 0.2, "--classes", *classes]
+        cut += ["--context", size // 2] if frozen else ["--stride", size // 2]
         if not job.is_done("patches", patches / "train" / "labels.csv"):
             truth = job.part("train").truth
             failed = _call("patches", ["--images", part.images, "--truth", truth, "--out", patches, *cut])
         images = ["--images", patches / "train", "--validation", patches / "validation"]
     model = ["--name", job.name, *job.common, "--out", job.out / "train", "--mpp", job.mpp]
+    model += ["--network", "efficientnet-lite0"] if frozen else []
     if not model_file(job.data, job.name, ".toml").exists():
         model += ["--classes", *classes, "--background", job.benchmark.background]
-    return max(failed, _call("train", [*images, *model, *shlex.split(job.arguments.train_options)]))
+    return max(failed, _call("train", [*images, *model, *more]))
 
 
 def _model(job: _Job) -> tuple[Taxonomy, LabelSet]:
@@ -216,14 +222,14 @@ def _tune(job: _Job) -> int:
         link_or_copy(mask, folder / "mask" / image.name)
     pairs, notes, failures = read_tuning_set(folder / "img", folder / "mask", label_set)
     status = tell(notes, failures)
-    with locked_name(job.data, job.name):
-        thresholds, kept = tune_thresholds(pairs, _classifier(job), label_set, labels.mpp / job.mpp)
-        write_thresholds(model_file(job.data, job.name, ".mat"), thresholds)
-    print(
-        "thresholds: " + ", ".join(f"{code} {value:.3f}" for code, value in zip(labels.codes, thresholds, strict=True))
-    )
-    for code in kept:
-        note(f"{code} is in all tiles to tune on, or in none, and keeps its threshold")
+    if not labels.views.window:  # whose thresholds are those of windows, as its patches were
+        with locked_name(job.data, job.name):
+            thresholds, kept = tune_thresholds(pairs, _classifier(job), label_set, labels.mpp / job.mpp)
+            write_thresholds(model_file(job.data, job.name, ".mat"), thresholds)
+        values = (f"{code} {value:.3f}" for code, value in zip(labels.codes, thresholds, strict=True))
+        print(f"thresholds: {', '.join(values)}")
+        for code in kept:
+            note(f"{code} is in all tiles to tune on, or in none, and keeps its threshold")
     options = ["--images", folder / "img", "--truth", folder / "mask", "--trials", job.arguments.trials]
     options += ["--mpp", job.mpp, "--out", folder, *view_options(job.arguments)]
     return max(status, _call("tune-crf", ["--model", job.name, *job.common, *options]))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..training.recipe import TILE, Recipe
+from ..training.recipe import TILE, TILE_OF_WINDOWS, Recipe
 from .common import note, tell
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     network.add_argument(
         "--saved-tile",
         type=int,
-        default=TILE,
-        help=f"side of the tiles that images are later cut into (default: {TILE})",
+        help=f"side of the tiles that images are later cut into (default: {TILE}; frozen: {TILE_OF_WINDOWS})",
     )
     for field in fields(Recipe):
         option, kind = f"--{field.name.replace('_', '-')}", type(field.default)
@@ -129,6 +128,8 @@ def _complete(arguments: argparse.Namespace) -> None:
 
     if arguments.frozen is None:
         arguments.frozen = arguments.network == "efficientnet-lite0"
+    if arguments.saved_tile is None:
+        arguments.saved_tile = TILE_OF_WINDOWS if arguments.frozen else TILE
     if arguments.tile is None:
         size, context = (arguments.images and read_context(arguments.images)) or (TILE, 0)
         factor = arguments.mpp / arguments.model_mpp if arguments.mpp and arguments.model_mpp else 1

@@ -66,6 +66,7 @@ def _tune(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
 
     histonet = load_histonet(find_model(arguments.root, arguments.model), arguments.model)
     histonet = histonet.with_views(**views_of(arguments))
+    tell(histonet.labels.views.notes)
     for label_set, pairs, mpp in _tuning_sets(arguments, histonet.labels):
         tuning = adjusted(pairs, histonet, label_set, histonet.mpp / (mpp or histonet.mpp))
         record = out / f"crf_{label_set.name}.json"

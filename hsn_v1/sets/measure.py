@@ -17,7 +17,7 @@ from ..io.masks import Mask, read_mask, read_objects
 from ..io.reading import read_json
 from ..io.writing import write_bytes
 from ..object_metrics import ObjectSums, object_sums
-from .outputs import OBJECTS, object_mask
+from .outputs import object_mask, separations
 from .report import ImageResult
 from .settings import Settings
 
@@ -95,7 +95,7 @@ def compare_objects(settings: Settings, path: Path, masks: Masks) -> dict[tuple[
     Returns
     -------
     dict of (str, str) to ObjectSums
-        By the label set's name and a key of `outputs.OBJECTS`.
+        By the label set's name and a key of `outputs.separations`.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def compare_objects(settings: Settings, path: Path, masks: Masks) -> dict[tuple[
         if folder and (file := settings.truth / folder / f"{path.stem}.bmp").exists():
             mask = masks[label_set.name, STAGES[-1]]
             truth = read_objects(file, *mask.shape)
-            for kind, separate in OBJECTS.items():
+            for kind, separate in separations(label_set).items():
                 sums[label_set.name, kind] = object_sums(separate(object_mask(mask, label_set)), truth)
     return sums
 

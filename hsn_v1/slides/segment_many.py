@@ -125,7 +125,8 @@ def check_methods(options: RunOptions, inputs: Sequence[Input]) -> tuple[dict[st
         try:
             model_files(find_model(options.root, model), model)
             taxonomy = read_taxonomy(find_model(options.root, model), model)
-            notes += options.method(taxonomy, model, labels)[1]
+            views = replace(taxonomy.views, **dict(options.views))
+            notes += [*options.method(taxonomy, model, labels)[1], *views.notes]
         except InputError as error:
             first = next(item for item in inputs if options.kind_of(item) == (model, labels))
             problems[first.name] = str(error)

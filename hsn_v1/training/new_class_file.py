@@ -53,10 +53,10 @@ adjustment = "paper"          # a class's map less the highest of the others; "r
 VIEWS = """
 # How often each place is looked at. Without this table: once, as published.
 [views]
-stride = 160 # px from one tile to the next
+stride = 384 # px from one tile to the next
 flips = true # 8 turns and mirror images
 scales = [0.7, 1, 1.4]
-window = 48 # px: windows that are localised as tiles are, from one look at the tile around them
+window = 80 # px: windows that are localised as tiles are, from one look at the tile around them
 """
 
 _BACKGROUND = """\

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 TILE = 224  #: side of the published classifier's tiles, in px
+TILE_OF_WINDOWS = 448  #: of a classifier whose windows are localised: few of them lie at a tile's edge
 
 #: Networks that can be trained (see `networks`), and what each is.
 NETWORKS = {

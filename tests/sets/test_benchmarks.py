@@ -103,7 +103,7 @@ def test_a_row_of_a_table():
 
 
 SET = LabelSet("tissue", {"RED": (200, 0, 0), "GREEN": (0, 200, 0), "BLUE": (0, 0, 200), "none": (255, 255, 255)}, {})
-OPTIONS = "--epochs 2 --width 0.05 --tile 32 --saved-tile 32 --batch 8 --half-cycle 1"
+OPTIONS = "--network histonet --epochs 2 --width 0.05 --tile 32 --saved-tile 32 --batch 8 --half-cycle 1"
 
 
 @pytest.fixture(scope="module")

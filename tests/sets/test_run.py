@@ -24,7 +24,7 @@ from hsn_v1.io.writing import write_picture
 from hsn_v1.object_metrics import METRICS, object_metrics
 from hsn_v1.parallel import SMALL_IMAGES, pool_of
 from hsn_v1.sets.measure import compare_objects
-from hsn_v1.sets.outputs import OBJECTS
+from hsn_v1.sets.outputs import OBJECTS, split_objects
 from hsn_v1.sets.run import run as run_set
 from hsn_v1.sets.run import warm_up
 from hsn_v1.sets.settings import Settings, check_params, settings_from_params, with_crfs
@@ -152,6 +152,24 @@ def test_objects_of_the_final_mask_are_compared_as_they_are_and_as_published(tmp
     assert metrics["published post-processing"] == (1, 1, 0)
     assert metrics["connected components"][0] == 2 / 3
     assert compare_objects(settings, Path("b.png"), masks) == {}
+
+
+def test_touching_objects_are_cut_where_that_is_asked_for(tmp_path):
+    y, x = np.indices((60, 100))
+    left, right = ((y - 30) ** 2 + (x - middle) ** 2 <= 22**2 for middle in (30, 68))
+    mask, truth = (left | right).astype(np.uint8), np.where(x < 49, 1, 2) * (left | right)
+    write_picture(tmp_path / "glas_multi_gland" / "a.bmp", truth.astype(np.uint8))
+    asking = replace(GLAS, split_objects=30)
+    settings = Settings(images=(), truth=tmp_path, out=tmp_path, label_sets=(asking,))
+    sums = compare_objects(settings, Path("a.png"), {("glas", "CRF"): mask})
+    assert {kind: found.objects[0] for (_, kind), found in sums.items()} == {
+        "connected components": 1,
+        "published post-processing": 1,
+        "watershed": 2,
+    }
+    assert object_metrics(sums["glas", "watershed"])["object Dice"] > 0.97
+    np.testing.assert_array_equal(split_objects(mask, 90) > 0, mask > 0)
+    assert split_objects(mask, 90).max() == 1 and not split_objects(np.zeros((9, 9), np.uint8), 5).any()
 
 
 def test_true_objects_that_cannot_be_read_fail_their_image(glands, toy_histonet):
