@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--mpp", type=float, help="microns per pixel of the images, or of slides that state none")
     parser.add_argument("--patch-mpp", type=float, help="scale of the patches (default: the images', or the model's)")
-    parser.add_argument("--share", type=float, default=0.05, help="least share that a class covers (default: 0.05)")
+    parser.add_argument("--share", type=float, default=0.35, help="least share that a class covers (default: 0.35)")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--classes",
@@ -149,7 +150,7 @@ def _slides(arguments: argparse.Namespace) -> tuple[Sequence[Source], LabelSet]:
 
 def _cut(sources: Sequence[Source], label_set: LabelSet, cut: Cut, arguments: argparse.Namespace) -> int:
     from ..training.classes import mixture_of
-    from ..training.cut_patches import SHEETS, cut_patches
+    from ..training.cut_patches import SHEETS, cut_patches, size_that_helps
 
     labels, notes, failures = cut_patches(sources, label_set, cut, arguments.out, arguments.quiet)
     status = tell(notes, failures)
@@ -158,7 +159,7 @@ def _cut(sources: Sequence[Source], label_set: LabelSet, cut: Cut, arguments: ar
         counts = ", ".join(f"{n} with {code}" for code, n in zip(codes, present.sum(axis=0), strict=True))
         mixture = mixture_of(codes, present)
         print(f"{folder / 'labels.csv'}: {len(present)} patches, {counts}; {mixture}")
-        tell(mixture.warnings(cut.size))
+        tell(mixture.warnings(partial(size_that_helps, sources, label_set, cut)))
     if arguments.slides and not cut.validation:
         note(
             "train would validate on patches of slides that it trains on: of several slides, keep some by --validation"

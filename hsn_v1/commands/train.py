@@ -36,7 +36,8 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     network.add_argument(
         "--saved-tile",
         type=int,
-        help=f"side of the tiles that images are later cut into (default: {TILE}; frozen: {TILE_OF_WINDOWS})",
+        help=f"side of the tiles that images are cut into later (default: {TILE}, or {TILE_OF_WINDOWS} for "
+        "efficientnet-lite0)",
     )
     for field in fields(Recipe):
         option, kind = f"--{field.name.replace('_', '-')}", type(field.default)
@@ -83,10 +84,14 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--patches", type=int, default=4000, help="phantoms to train on (default: 4000)")
 
 
+FINE = 1 / 40  #: of the learning rate that fine-tuning takes: the last layer, fitted before, diverges at greater ones
+
 #: Options whose defaults depend on others, and how.
 DERIVED = {
     "tile": f"the patches', if they have context, else {TILE}",
     "frozen": "yes for efficientnet-lite0",
+    "low": f"0.001, and {FINE:g} of it for efficientnet-lite0",
+    "high": f"0.02, and {FINE:g} of it for efficientnet-lite0",
 }
 
 
@@ -114,7 +119,7 @@ def _train(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
     warnings = check_classes(data.labels, data.train.targets, data.validation.targets)
     print("\n".join(describe_classes(data.labels, data.train.targets, data.validation.targets)), flush=True)
     mixture = mixture_of(data.labels.codes, data.train.targets > 0, data.labels)
-    tell([*data.notes, *warnings, *mixture.warnings(recipe.tile)])
+    tell([*data.notes, *warnings, *mixture.warnings(lambda: max(recipe.tile // 2, 8))])
     job = TrainingJob(arguments.name, folder, out, arguments.epochs, arguments.weights, arguments.saved_tile)
     with training_bar(arguments.quiet) as on_batch:
         rows = train(data, recipe, job, on_batch)
@@ -126,10 +131,14 @@ def _complete(arguments: argparse.Namespace) -> None:
     """Fill in the options that depend on others."""
     from ..training.cut_patches import read_context
 
+    pretrained = arguments.network == "efficientnet-lite0"
     if arguments.frozen is None:
-        arguments.frozen = arguments.network == "efficientnet-lite0"
+        arguments.frozen = pretrained
     if arguments.saved_tile is None:
-        arguments.saved_tile = TILE_OF_WINDOWS if arguments.frozen else TILE
+        arguments.saved_tile = TILE_OF_WINDOWS if pretrained else TILE
+    for name in ("low", "high"):
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, getattr(Recipe, name) * (FINE if pretrained else 1))
     if arguments.tile is None:
         size, context = (arguments.images and read_context(arguments.images)) or (TILE, 0)
         factor = arguments.mpp / arguments.model_mpp if arguments.mpp and arguments.model_mpp else 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import combinations
@@ -209,9 +209,11 @@ class Mixture:
             f"{_shown(self.never)}"
         )
 
-    def warnings(self, side: int) -> list[str]:
-        """Return what cannot be learned from patches of such a mixture, whose side is so many px."""
-        advice = f"cut smaller patches, such as of {max(side // 2, 8)} px, or ask for a larger share of each class"
+    def warnings(self, size_that_helps: Callable[[], int]) -> list[str]:
+        """Return what cannot be learned from patches of such a mixture, with a side in px that would help."""
+        if not self.always and self.full <= MOST_FULL:
+            return []
+        advice = f"cut smaller patches, such as of {size_that_helps()} px, or ask for a larger share of each class"
         notes = []
         if self.always:
             pairs = _shown(self.always)

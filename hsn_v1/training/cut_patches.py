@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -34,6 +34,7 @@ MADE_WITH = "patches.json"  #: file that says what patches were cut from, and ho
 TABLE = "labels.csv"
 SHEETS = "sheets"  #: folder of a picture for each class, of patches that have it
 ON_SHEET = 24  #: patches on it
+TOLD_FROM = 8  #: images or slides, at most, of which a size is sought that would help
 AT_ONCE = 64  #: patches that a worker cuts before it takes others
 
 
@@ -111,6 +112,18 @@ def _label(source: Source, cut: Cut) -> tuple[Places, Sequence[str], str]:
         return *source.label(cut), ""
     except InputError as error:
         return {}, [], str(error)
+
+
+def size_that_helps(sources: Sequence[Source], label_set: LabelSet, cut: Cut) -> int:
+    """Return a smaller size, a third of whose patches has every class at most; told from `TOLD_FROM` sources."""
+    for part in (3 / 4, 1 / 2, 3 / 8, 1 / 4, 1 / 8):
+        size = max(round(cut.size * part), 8)
+        smaller = replace(cut, size=size, stride=size)
+        places = (_label(source, smaller)[0] for source in sources[:: -(-len(sources) // TOLD_FROM)])
+        present = np.array([each[label_set.classified] for found in places for each in found.values()])
+        if len(present) and present[:, present.any(axis=0)].all(axis=1).mean() <= 1 / 3:
+            break
+    return size
 
 
 def balanced(present: np.ndarray, cut: Cut) -> list[int]:

@@ -66,13 +66,32 @@ def pooled_features(
     -------
     ndarray of shape (N, K'), float32
     """
-    side, cells = encoder.input_shape[1], encoder.output_shape[1]
-    ends = np.linspace(0, side, cells + 1).clip(context, side - context)
-    shares = np.diff(ends) / (side - 2 * context)  # of each position in the mean: those at the margin count in part
+    shares = _shares(encoder, context)
     steps = (images[start : start + batch] for start in range(0, len(images), batch))
     tiles = (resized_tiles(normalise(step.astype(np.float32), labels), encoder.input_shape[1]) for step in steps)
     activations = map(encoder.predict_on_batch, tiles)
     return np.concatenate([np.einsum("nhwk,h,w->nk", maps, shares, shares, optimize=True) for maps in activations])
+
+
+def _shares(encoder: keras.Model, context: float) -> np.ndarray:
+    """Return how much each position along an axis counts in the mean: those at the margin in part."""
+    side, cells = encoder.input_shape[1], encoder.output_shape[1]
+    ends = np.linspace(0, side, cells + 1).clip(context, side - context)
+    return np.diff(ends) / (side - 2 * context)
+
+
+def without_margin(model: keras.Model, context: float) -> keras.Model:
+    """Return a network of the same layers that averages over patches but their margin, to train these layers by."""
+    keras = import_keras()
+    encoder = keras.Model(model.inputs[0], feature_layer(model).output)
+    shares = _shares(encoder, context)
+    weights = np.float32(np.outer(shares, shares))[np.newaxis, ..., np.newaxis]
+    pooled = keras.ops.sum(encoder.outputs[0] * weights, axis=(1, 2))
+    return keras.Model(model.inputs[0], keras.ops.sigmoid(_dense(model)(pooled)), name=model.name)
+
+
+def _dense(model: keras.Model) -> keras.Layer:
+    return next(layer for layer in model.layers if type(layer).__name__ == "Dense")
 
 
 def fit_linear_layer(train: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray]) -> LinearLayer:
@@ -130,8 +149,7 @@ def fit_dense(model: keras.Model, data: TrainingData) -> np.ndarray:
 
     validation = features(data.validation)
     layer = fit_linear_layer(features(data.train), validation)
-    dense = next(each for each in model.layers if type(each).__name__ == "Dense")
-    dense.set_weights([layer.kernel, layer.bias])
+    _dense(model).set_weights([layer.kernel, layer.bias])
     return layer(validation[0]).reshape(len(encoders), len(data.validation), -1).mean(axis=0)
 
 

@@ -47,3 +47,8 @@ class Recipe:
     bfloat16: bool = _option(False, "compute in bfloat16, with weights in float32")
     seed: int = _option(0, "seed of the first weights, the order of the patches and their augmentation")
     frozen: bool = _option(False, "fit the last layer alone, in seconds, to what the pretrained network sees")
+
+    @property
+    def probed(self) -> bool:
+        """Whether the last layer is fitted, before anything else, to what a pretrained network sees."""
+        return self.frozen or self.network == "efficientnet-lite0"

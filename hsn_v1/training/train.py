@@ -12,8 +12,9 @@ from ..io.models import save_histonet
 from ..io.reading import read_text
 from ..io.writing import write_bytes
 from ..keras_start import import_keras, quiet_start
+from .checkpoints import LAST
 from .fit import OnBatch, batches, fit
-from .linear_probe import fit_dense
+from .linear_probe import fit_dense, without_margin
 from .networks import begin_with, build_network, for_tiles
 from .recipe import Recipe
 from .training_data import TrainingData
@@ -79,11 +80,12 @@ def train(data: TrainingData, recipe: Recipe, job: TrainingJob, on_batch: OnBatc
     if job.weights not in ("none", "imagenet"):
         warnings.warn(Notice(begin_with(model, Path(job.weights), data.labels.codes)), stacklevel=2)
     write_bytes(model_file(job.folder, job.name, ".toml"), data.class_file.encode())  # from now on, it may be edited
-    if recipe.frozen:
+    if recipe.frozen or (recipe.probed and not (job.out / LAST).exists()):
         scores = fit_dense(model, data)
-    else:
-        fit(model, data, recipe, job.epochs, job.out, on_batch)
-        judge = for_tiles(model, data.judged.images.shape[1])
+    if not recipe.frozen:
+        trained = without_margin(model, data.context) if data.context else model
+        fit(trained, data, recipe, job.epochs, job.out, on_batch)
+        judge = trained if data.context else for_tiles(model, data.judged.images.shape[1])
         scores = judge.predict(batches(data.judged, data.labels, recipe, train=False), verbose=0)
     thresholds = equal_error_thresholds(data.judged.targets, scores)
     rows = classification_report(data.labels.codes, data.judged.targets, scores, thresholds)

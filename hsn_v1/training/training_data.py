@@ -155,7 +155,7 @@ def read_training_data(source: PatchSource, path: Path, recipe: Recipe, quiet: b
     if taxonomy is None:
         mean, std = NORMALISATION.get(recipe.network) or channel_statistics(train.images)
         colours = {column: source.classes.get(column) for column in first.columns}
-        views = VIEWS if recipe.frozen else ""
+        views = VIEWS if recipe.probed else ""
         text = class_file(path.stem, colours, source.model_mpp or source.mpp, mean, std, source.background, views)
         taxonomy = parse_taxonomy(text, str(path))
         notes.append(f"{path} is new: the classes, their colours and names; edit these at any time")
@@ -165,8 +165,8 @@ def read_training_data(source: PatchSource, path: Path, recipe: Recipe, quiet: b
     )
     _, margin = read_context(source.images) or (0, 0)
     context = round(margin * (source.mpp / taxonomy.mpp if source.mpp else 1))
-    if context and not recipe.frozen:
-        raise InputError(f"{source.images}: patches with context, from which only a `frozen` network learns")
+    if context and not recipe.probed:
+        raise InputError(f"{source.images}: patches with context, from which only efficientnet-lite0 learns")
     return TrainingData(taxonomy, text, train, validation, validation, notes, context)
 
 

@@ -48,6 +48,16 @@ def as_palette(order):
     return change
 
 
+def test_patches_that_mix_all_classes_are_told_a_size_that_helps(tmp_path, cut):
+    for path in (tmp_path / "mask").iterdir():
+        stripes = np.repeat(np.arange(100) // 24 % 2, 1)[: np.asarray(Image.open(path)).shape[1]]
+        colours = np.array([(200, 0, 0), (0, 200, 0)], np.uint8)[stripes]
+        Image.fromarray(np.broadcast_to(colours, (48, *colours.shape)).copy()).save(path)
+    status, _, said = cut("--size", 48)
+    assert status == 0 and "have every class, and cannot teach where each is; cut smaller patches" in said
+    assert "such as of 24 px" in said
+
+
 @pytest.mark.parametrize("order", [None, *itertools.permutations(range(3))])
 def test_colours_count_whatever_their_order_in_a_palette(tmp_path, cut, order):
     if order:

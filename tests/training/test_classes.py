@@ -102,7 +102,7 @@ def test_training_that_nothing_can_judge_is_refused():
 def test_how_far_patches_mix_their_classes(rows, shown, notes):
     mixture = mixture_of("abc", np.array([[bit == "1" for bit in row] for row in rows]))
     assert str(mixture) == shown
-    warnings = mixture.warnings(48)
+    warnings = mixture.warnings(lambda: 24)
     assert len(warnings) == notes and all("such as of 24 px" in warning for warning in warnings)
 
 

@@ -93,14 +93,20 @@ def test_from_patches_with_context_to_masks(command, tmp_path):
     status, _, errors = command("patches", *cut, *classes, "--mpp", 1, "--out", tmp_path / "cut", "--quiet")
     assert status == 0, errors
     model = ("--network", "efficientnet-lite0", "--name", "m", "--root", tmp_path, "--background", "none", "--mpp", 1)
+    model = (*model, "--saved-tile", 96)
     status, said, errors = command("train", "--images", tmp_path / "cut", *classes, *model, "--quiet")
     assert status == 0 and "mean AUC 1.0000" in said, errors
     taxonomy = parse_taxonomy((tmp_path / "data" / "m.toml").read_text(), "m")
-    assert taxonomy.views.window == 48 and taxonomy.mean == MEAN
+    assert taxonomy.views.window == 80 and taxonomy.mean == MEAN
     classifier = load_histonet(tmp_path / "data", "m")
     image, _ = read_image(tmp_path / "img" / "0.png")
     masks = segment_image(image, classifier, taxonomy.label_sets.values(), {})["tissue"].masks["Adjust"]
     assert (masks[:, :64] == 0).mean() > 0.9 and (masks[:, 96:] == 1).mean() > 0.9
+    model = (*model[:3], "fine", *model[4:], "--no-frozen", "--epochs", 1)
+    status, said, errors = command("train", "--images", tmp_path / "cut", *classes, *model, "--quiet")
+    assert status == 0 and "mean AUC 1.0000" in said, errors  # it began with what the first fit had found
+    finer = load_histonet(tmp_path / "data", "fine").model.get_layer("conv_stem").get_weights()[0]
+    assert 0 < np.abs(finer - classifier.model.get_layer("conv_stem").get_weights()[0]).max() < 0.01
 
 
 def test_another_file_is_refused(tmp_path):
