@@ -103,6 +103,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
 def _options(arguments: argparse.Namespace) -> RunOptions:
     from ..parallel import available_cores
     from ..slide_io.scale import mpp_of_objective
+    from ..slides.plan import Method
     from ..slides.segment_many import PATIENCE, RunOptions
 
     override = arguments.mpp_override is not None
@@ -117,10 +118,7 @@ def _options(arguments: argparse.Namespace) -> RunOptions:
         labels=arguments.labels,
         mpp=mpp,
         override=override,
-        batch_size=arguments.batch_size,
-        min_area=arguments.min_area,
-        maps=arguments.maps,
-        leave_out_pen=arguments.leave_out_pen,
+        method=Method((), {}, arguments.batch_size, arguments.min_area, arguments.maps, arguments.leave_out_pen),
         precision=usable_precision(arguments.precision),
         views=tuple(views_of(arguments).items()),
         workers=arguments.workers or (1 if arguments.dask else available_cores()),
@@ -183,7 +181,7 @@ def _report(outcomes: list[Outcome], options: RunOptions, self_contained: bool) 
     from ..slides.index_page import write_index
 
     taxonomy = read_taxonomy(find_model(options.root, options.model), options.model)
-    method, _ = options.method(taxonomy, options.model, options.labels)
+    method, _ = options.method_for(taxonomy, options.model, options.labels)
     unwritten = write_index(options.out, outcomes, options.model, method.crfs, self_contained)
     caveats = dict.fromkeys(outcome.caveat for outcome in outcomes if outcome.caveat)
     notes = [text for outcome in outcomes for text in outcome.notes]

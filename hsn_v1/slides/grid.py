@@ -17,24 +17,13 @@ class SlideGrid:
     """Tiles and blocks of a slide, both numbered in rows from the top left.
 
     Tiles overlap by a quarter (paper, section 4; docs/method.md, "Slides") and cover it; blocks divide it evenly.
-
-    Attributes
-    ----------
-    height, width : int
-        Size of the slide, in px at the classifier's scale.
-    tile : int
-        Side of a tile, in px.
-    block : int
-        Longest side of a block, the part of a window that is kept, in px.
-    stride : int, optional
-        Distance of neighbouring tiles, in px; if left out, they overlap by a quarter.
     """
 
-    height: int
+    height: int  #: of the slide, in px at the classifier's scale
     width: int
-    tile: int = TILE
-    block: int = 768
-    stride: int | None = None
+    tile: int = TILE  #: side of a tile, in px
+    block: int = 768  #: longest side of a block, the part of a window that is kept, in px
+    stride: int | None = None  #: distance of neighbouring tiles, in px; if left out, they overlap by a quarter
 
     @property
     def step(self) -> int:

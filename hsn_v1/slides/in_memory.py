@@ -23,13 +23,7 @@ BLOCK = 1024  #: side of a block of a larger one, in px
 def segment_whole(slide: Slide, task: SlideTask, tissue_map: TissueMap) -> LabelMaps:
     """Segment an image as the demos do, at its own scale.
 
-    Parameters
-    ----------
-    slide : Slide
-        Opened.
-    task : SlideTask
-    tissue_map : TissueMap
-        What is not scanned, or is glass that stage 3 would not recognise, gets no class.
+    Pixels that were not scanned, or are glass that stage 3 would not recognise, get no class.
     """
     image, frame, blank = slide.pixels(), slide.frame(slide.mpp), None
     if tissue_map.blank.any():
@@ -55,25 +49,8 @@ def segment_blocks(
 ) -> dict[str, np.ndarray]:
     """Segment an image whose tiles are classified: a small one at once, a larger one block by block.
 
-    Blocks have a halo as wide as the CRF and the background map see, so that no seam shows.
-
-    Parameters
-    ----------
-    image : ndarray of shape (H, W, 3), uint8
-    tiles : ClassifiedTiles
-        Of the whole image.
-    method : Method
-    threads : int
-        Threads that the CRF may use.
-    progress : callable
-        Called with "windows" and the numbers of blocks that are done and of all.
-    block : int, optional
-        Side of a block, in px; if left out, `BLOCK` for images larger than `WHOLE_PIXELS`.
-
-    Returns
-    -------
-    dict of str to ndarray of shape (H, W), uint8
-        Label maps by the label set's name.
+    Blocks, of `block` px a side, have a halo as wide as the CRF and the background map see, so that no seam shows. The
+    CRF uses up to `threads`. From an image of (H, W, 3) uint8 come label maps of (H, W) uint8, by the label set's name.
     """
     height, width = image.shape[:2]
     grid = SlideGrid(height, width, block=block or (BLOCK if height * width > WHOLE_PIXELS else max(height, width)))

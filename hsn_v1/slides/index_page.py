@@ -44,22 +44,15 @@ def status_table(out: Path, shard: str | None) -> Path:
 
 
 class StatusTable:
-    """The table of what has become of a list's inputs so far; written whole when it is called with an outcome.
+    """The table of the states of a list's inputs, all waiting at first; called with an outcome, it is written anew.
 
-    Parameters
-    ----------
-    path : Path
-        The table's file.
-    inputs : sequence of Input
-        All of them, which are waiting at first.
-    note : callable
-        Called, once, with what the user should know if the table cannot be replaced, as on Windows where a spreadsheet
-        has it open: work goes on, and the table is written at the next change.
+    If it cannot be replaced, as on Windows where a spreadsheet has it open, `note` is called once: work goes on, and
+    the table is written at the next change.
     """
 
     def __init__(self, path: Path, inputs: Sequence[Input], note: Callable[[str], None]):
         self.path, self._note, self._noted, self._lock = path, note, False, threading.Lock()
-        names = list(dict.fromkeys(name for item in inputs for name in item.columns))
+        names = _columns(inputs)
         self._header = csv_of([[*STATUS, *names]])
         self._ends = {item.name: [str(item.path), *(item.columns.get(name, "") for name in names)] for item in inputs}
         self._lines = {name: csv_of([[name, "waiting", *[""] * 5, *end]]) for name, end in self._ends.items()}
@@ -67,7 +60,7 @@ class StatusTable:
         self._write()
 
     def __call__(self, outcome: Outcome) -> None:
-        """Write down what became of an input; from any thread."""
+        """Write down an outcome; from any thread."""
         name, facts = outcome.folder.name, outcome.facts
         with self._lock:
             self._where[name] = outcome.where or self._where[name]
@@ -85,51 +78,53 @@ class StatusTable:
             self._noted = True
 
 
-def all_results(out: Path, outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Return the results that a folder has, of this run and earlier ones, and what failed and has no results.
+def results_and_failures(out: Path, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Return a folder's results, of this run and earlier ones, and the failures of inputs that have none.
 
     Where an input failed that has results of an earlier run, these stay, with the reason; until it is tried again.
     """
-    results = {folder: Outcome.of_record(folder, record, "done before") for folder, record in records(out).items()}
-    results |= {outcome.folder: outcome for outcome in outcomes if outcome.status != "failed"}
-    tried = {_as_read(path) for outcome in outcomes for path in (outcome.folder, outcome.source, outcome.source.parent)}
-    failures = [
-        outcome for outcome in failures_before(out) if not {_as_read(outcome.folder), _as_read(outcome.source)} & tried
-    ]
-    failures += [outcome for outcome in outcomes if outcome.status == "failed"]
-    folders, failed = {_as_read(folder): folder for folder in results}, []
+    results = {
+        _as_read(folder): Outcome.of_record(folder, record, "done before") for folder, record in records(out).items()
+    }
+    results |= {_as_read(outcome.folder): outcome for outcome in outcomes if outcome.status != "failed"}
+    failures = [*failures_before(out, outcomes), *(outcome for outcome in outcomes if outcome.status == "failed")]
     for failure in failures:
-        folder = folders.get(_as_read(failure.folder))
-        if not folder:
-            failed.append(failure)
-        elif failure in outcomes or failure.reason.startswith(AGAIN):
+        folder = _as_read(failure.folder)
+        if folder in results and (failure in outcomes or failure.reason.startswith(AGAIN)):
             results[folder] = replace(results[folder], reason=f"{AGAIN}{failure.reason.removeprefix(AGAIN)}")
-    return sorted([*results.values(), *failed], key=lambda outcome: outcome.folder.name)
+    without = [failure for failure in failures if _as_read(failure.folder) not in results]
+    return sorted([*results.values(), *without], key=lambda outcome: outcome.folder.name)
 
 
-def failures_before(out: Path) -> list[Outcome]:
-    """Return what failed in earlier runs, by the table that the last one wrote; nothing if it cannot be read."""
+def failures_before(out: Path, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Return the failures in a folder's table of inputs that were not tried again; none if it cannot be read."""
+    tried = {_as_read(path) for outcome in outcomes for path in (outcome.folder, outcome.source, outcome.source.parent)}
     try:
-        rows = [row for row in read_table(out / TABLE) if row["reason"]]
         return [
             replace(
                 Outcome(Path(row["input"]), Path(row["folder"]), row["status"], row["reason"]),
                 columns={name: cell for name, cell in row.items() if name not in COLUMNS},
             )
-            for row in rows
+            for row in read_table(out / TABLE)
+            if row["reason"] and not {row["folder"], row["input"]} & tried
         ]
     except (InputError, KeyError, TypeError):
         return []
 
 
 def _as_read(path: Path) -> str:
-    """Return what a path is in a table that is read, where what is not Unicode is written in another way."""
+    """Return a path as a table has it, where it is written in another way if it is not Unicode."""
     return str(path).encode(errors="backslashreplace").decode()
+
+
+def _columns(inputs: Iterable[Input | Outcome]) -> list[str]:
+    """Return the names of the columns of the user's own list."""
+    return list(dict.fromkeys(name for item in inputs for name in item.columns))
 
 
 def table_of(outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]]:
     """Return header and rows of the table of outcomes, the columns of the user's own list last."""
-    names = list(dict.fromkeys(name for outcome in outcomes for name in outcome.columns))
+    names = _columns(outcomes)
     rows = [
         [str(outcome.source), outcome.status, outcome.reason]
         + [str(outcome.facts.get(fact, "")) for fact in FACTS]
@@ -142,7 +137,7 @@ def table_of(outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]]:
 
 def areas_of(outcomes: Sequence[Outcome]) -> list[list[str]]:
     """Return the rows of a table of all inputs' areas, one for each class of an input, with the list's columns."""
-    names = list(dict.fromkeys(name for outcome in outcomes for name in outcome.columns))
+    names = _columns(outcomes)
     rows = [
         [outcome.folder.name, label_set.name, *area.cells(), *(outcome.columns.get(name, "") for name in names)]
         for outcome in outcomes
@@ -163,32 +158,12 @@ def _areas(folder: Path) -> list[Area]:
 def write_index(
     out: Path, outcomes: Sequence[Outcome], model: str, crfs: Mapping[str, CRF], self_contained: bool = False
 ) -> list[str]:
-    """Write the tables and the page of all results in a folder.
+    """Write the tables and the page of all results in a folder, after a run with some outcomes.
 
-    Parameters
-    ----------
-    out : Path
-        Folder of the results.
-    outcomes : sequence of Outcome
-        Of this run.
-    model : str
-        The classifier's name.
-    crfs : mapping of str to CRF
-        By the label set's name.
-    self_contained : bool
-        Whether the page holds thumbnails, and links to no file.
-
-    Returns
-    -------
-    list of str
-        Which tables could not be replaced, as another program holds them.
-
-    Raises
-    ------
-    InputError
-        If there is no room.
+    Returns a note on each table that could not be replaced, as another program holds it; raises InputError if there is
+    no room. A self-contained page holds its pictures, and links to no file.
     """
-    known, notes = all_results(out, outcomes), []
+    known, notes = results_and_failures(out, outcomes), []
     header, rows = table_of(known)
     page = render(
         "segmented.html",
@@ -238,19 +213,12 @@ def _gallery(out: Path, outcomes: Sequence[Outcome], self_contained: bool) -> Ga
         counts = Counter(code for card in cards if title in card.views for code in card.ranks[title])
         entries = {code: entry_of(label_set, code, counts[code]) for code in label_set.codes if counts[code]}
         legends.append(Legend(title, entries))
-    return Gallery(
-        legends,
-        cards,
-        "share of the tissue",
-        "share of the tissue",
-        ["of the tissue"],
-        has_totals=False,
-        note="Hatched classes have a colour that another class nearly has.",
-    )
+    share, note = "share of the tissue", "Hatched classes have a colour that another class nearly has."
+    return Gallery(legends, cards, share, share, ["of the tissue"], has_totals=False, note=note)
 
 
 def _titles(label_sets: Iterable[LabelSet]) -> dict[str, LabelSet]:
-    """Return what to call each distinct label set: its name, with a number where another one has the same."""
+    """Name each distinct label set: by its name, with a number where another one has the same."""
     titles: dict[str, LabelSet] = {}
     for label_set in label_sets:
         if label_set in titles.values():
@@ -289,9 +257,7 @@ def _view(out: Path, folder: Path, label_set: LabelSet, self_contained: bool) ->
 
 
 def _in_words(share: float | None) -> str:
-    if share is None:
-        return "-"
-    return f"{100 * share:.1f} %" if share >= 0.001 else "< 0.1 %"
+    return "-" if share is None else f"{100 * share:.1f} %" if share >= 0.001 else "< 0.1 %"
 
 
 def _address(path: Path, out: Path, self_contained: bool) -> str:

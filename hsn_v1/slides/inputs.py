@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..io.tables import find_files, read_rows
 from ..slide_io.formats import SLIDE_ENDINGS
 from ..slide_io.multi_file import is_dicom, parts_of_slides
-from ..slide_io.scale import PLAUSIBLE_MPP
+from ..slide_io.scale import PLAUSIBLE_MPP, is_plausible
 
 #: Endings of the files that are taken from a folder.
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".jp2", ".webp", *SLIDE_ENDINGS)
@@ -19,36 +19,18 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".jp2", ".webp", *S
 #: Columns of a list that mean something here; all others belong to the user, and come back in the results.
 COLUMNS = ("path", "name", "mpp", "labels", "model")
 
-NOT_READ = "an OME-Zarr folder, which is not read; export it as OME-TIFF"
-
 
 @dataclass(frozen=True)
 class Input:
-    """A slide or image to segment.
-
-    Attributes
-    ----------
-    path : Path
-        Its file.
-    name : str
-        Folder of its results.
-    mpp : float or None
-        Microns per pixel at full resolution, where the file does not state it.
-    labels, model : str or None
-        Label set and classifier; None for those of the run.
-    columns : mapping of str to str
-        The list's other columns, such as patient and site.
-    problem : str
-        Why it cannot be segmented; empty if nothing is known against it.
-    """
+    """A slide or image to segment."""
 
     path: Path
-    name: str
-    mpp: float | None = None
-    labels: str | None = None
-    model: str | None = None
-    columns: Mapping[str, str] = field(default_factory=dict)
-    problem: str = ""
+    name: str  #: of the folder of its results
+    mpp: float | None = None  #: microns per pixel at full resolution, where the file does not state it
+    labels: str | None = None  #: label set, if not the run's
+    model: str | None = None  #: classifier, if not the run's
+    columns: Mapping[str, str] = field(default_factory=dict)  #: the list's other columns, such as patient and site
+    problem: str = ""  #: why it cannot be segmented; empty if nothing is known against it
 
 
 # --- Files and folders ------------------------------------------------------------------------------------------------
@@ -117,32 +99,17 @@ def _in_folder(folder: Path) -> tuple[list[Path], list[str], str]:
 def _why_not_searched(folder: Path) -> str:
     marks = (folder / name for name in (".zattrs", "zarr.json"))
     is_zarr = folder.suffix.lower() == ".zarr" or any(map(os.path.exists, marks))  # False where nobody may look
-    return NOT_READ if is_zarr else ""
+    return "an OME-Zarr folder, which is not read; export it as OME-TIFF" if is_zarr else ""
 
 
 # --- Lists ------------------------------------------------------------------------------------------------------------
 
 
 def read_list(table: Path) -> tuple[list[Input], list[str]]:
-    """Read a list of slides.
+    """Read a list of slides: the rows that can be used, and a line on each other row's problem.
 
-    Parameters
-    ----------
-    table : Path
-        With a header, in any form that `io.tables.read_rows` understands; the column ``path`` must be there, its paths
-        are relative to the table's folder. Columns ``name``, ``mpp``, ``labels`` and ``model`` may be there or empty.
-
-    Returns
-    -------
-    inputs : list of Input
-        The rows that can be used.
-    problems : list of str
-        What is wrong with the others: one line each, which names the table's line.
-
-    Raises
-    ------
-    InputError
-        If it is no such table, or has no rows.
+    It is a table as `io.tables.read_rows` understands; its column ``path`` is relative to its folder, the others of
+    `COLUMNS` may be there. Raises InputError if it is no such table, or has no rows.
     """
     (_, names), *rows = read_rows(table) or [(1, [])]
     header = [name.lower() if name.lower() in COLUMNS else name for name in names]
@@ -179,7 +146,7 @@ def _input_of(folder: Path, header: list[str], row: list[str]) -> Input:
         problem = f"the name {name!r} is not that of a folder"
     if cells["mpp"] and not problem:
         mpp = _number(cells["mpp"])
-        if not PLAUSIBLE_MPP[0] <= mpp <= PLAUSIBLE_MPP[1]:
+        if not is_plausible(mpp):
             problem = (
                 f"mpp is {cells['mpp']!r}; expected microns per pixel, {PLAUSIBLE_MPP[0]:g} to {PLAUSIBLE_MPP[1]:g}, "
                 "such as 0.25 for a 40x objective"

@@ -28,67 +28,29 @@ from .grid import SlideGrid
 
 @dataclass(frozen=True)
 class LabelMaps:
-    """Label maps of a slide, which are read window by window.
+    """Label maps of a slide, which are read window by window: uint8, the number of classes where there is no tissue."""
 
-    Attributes
-    ----------
-    readers : mapping of str to callable
-        By the label set's name: returns a `Window` of the map, uint8; the number of classes where there is no
-        tissue.
-    mpp : float
-        Their scale, in microns per pixel.
-    tiles : int
-        Number of tiles that were classified.
-    """
-
-    readers: Mapping[str, Callable[[Window], np.ndarray]]
-    mpp: float
-    tiles: int
+    readers: Mapping[str, Callable[[Window], np.ndarray]]  #: by the label set's name
+    mpp: float  #: their scale, in microns per pixel
+    tiles: int  #: number of tiles that were classified
 
 
 @dataclass(frozen=True)
 class SlideJob:
-    """What the processes that share a slide's work need to know of it.
-
-    Attributes
-    ----------
-    grid : SlideGrid
-    tissue : ndarray of int
-        Numbers of the tiles with tissue; only these are classified.
-    batch_size : int
-        Tiles that are classified together. Fixed for each tile: results may differ in the last bits with the batch
-        a tile is in.
-    label_sets : tuple of LabelSet
-    crfs : mapping of str to CRF
-        By the label set's name.
-    scale : float
-        The classifier's, in microns per pixel.
-    thresholds : ndarray of shape (K,)
-        Score from which on a class is present.
-    folder : Path
-        Folder of the intermediate files.
-    maps : {"adjusted", "gradcam"}
-        Which maps are averaged where tiles overlap: adjusted ones, as in the paper, or Grad-CAMs.
-    glass : float
-        Brightness from which on what `blank_file` says is blank; see `tissue.paint_blank`.
-    stain : Stain or None
-        Colours that tiles are brought to before they are classified.
-    stain_statistics : ndarray of shape (2, 3), optional
-        Those of the slide's tissue; see `stain.stain_statistics`.
-    """
+    """A slide's work, as the processes that share it need to know it."""
 
     grid: SlideGrid
-    tissue: np.ndarray
-    batch_size: int
+    tissue: np.ndarray  #: numbers of the tiles with tissue, int; only these are classified
+    batch_size: int  #: tiles classified together; fixed for each tile, as results may differ with it in the last bits
     label_sets: tuple[LabelSet, ...]
-    crfs: Mapping[str, CRF]
-    scale: float
-    thresholds: np.ndarray
-    folder: Path
-    maps: str = "adjusted"
-    glass: float = 255.0
-    stain: Stain | None = None
-    stain_statistics: np.ndarray | None = None
+    crfs: Mapping[str, CRF]  #: by the label set's name
+    scale: float  #: the classifier's, in microns per pixel
+    thresholds: np.ndarray  #: (K,): score from which on a class is present
+    folder: Path  #: of the intermediate files
+    maps: str = "adjusted"  #: which are averaged where tiles overlap: "adjusted", as in the paper, or "gradcam"
+    glass: float = 255.0  #: brightness from which on what `blank_file` says is blank; see `tissue.paint_blank`
+    stain: Stain | None = None  #: colours that tiles are brought to before they are classified
+    stain_statistics: np.ndarray | None = None  #: (2, 3), of the slide's tissue; see `stain.stain_statistics`
 
     @cached_property
     def order(self) -> np.ndarray:
@@ -122,7 +84,7 @@ class SlideJob:
 
     @property
     def blank_file(self) -> Path:
-        """Where it is kept which parts of the slide are painted white, if there are any."""
+        """Where `TissueMap.blank` is kept, if any part of the slide is painted white."""
         return self.folder / "blank.png"
 
     def is_classified(self, number: int) -> bool:
@@ -144,7 +106,7 @@ class SlideJob:
         return first.around(others)
 
     def with_halo(self, number: int) -> Window:
-        """Return what of a block is classified, with a halo as wide as the CRF sees: the window that is refined."""
+        """Return the window that is refined: the classified part of a block, with a halo as wide as the CRF sees."""
         reach = max(crf.reach for crf in self.crfs.values())
         reach += BACKGROUND_REACH if self.maps == "gradcam" else 0
         return self.covered(number).grown(reach).overlap(self.grid.frame)
@@ -186,15 +148,12 @@ def _is_whole(path: Path, read: Callable[[Path], Any]) -> bool:
 
 
 def no_tissue(label_set: LabelSet) -> int:
-    """Return the label of what is not classified, as it is bare glass: background, or one more than all classes."""
+    """Return the label of bare glass, which is not classified: background, or one more than all classes."""
     return label_set.codes.index(label_set.background) if label_set.background else len(label_set)
 
 
 def label_reader(job: SlideJob, label_set: LabelSet) -> Callable[[Window], np.ndarray]:
-    """Return a function that reads a `Window` of the slide's label map, as uint8.
-
-    That raises InputError where a part of the map is missing or damaged.
-    """
+    """Return a reader of the slide's label map; it raises InputError where a part of the map is missing or damaged."""
 
     @lru_cache(maxsize=job.grid.blocks[1] + 1)  # several rows of windows touch a row of blocks
     def block_labels(number: int) -> np.ndarray | None:

@@ -20,32 +20,15 @@ MARGIN = 2  #: px around a mark, in which it fades
 
 @dataclass(frozen=True)
 class PenMarks:
-    """Where there are pen marks.
+    """Where there are pen marks."""
 
-    Attributes
-    ----------
-    where : ndarray of shape (h, w), bool
-        With a margin.
-    colours : tuple of {"dark", "green", "blue"}
-    share : float
-        Of the tissue, in 0..1.
-    """
-
-    where: np.ndarray
-    colours: tuple[str, ...] = ()
-    share: float = 0.0
+    where: np.ndarray  #: (h, w) bool, with a margin
+    colours: tuple[str, ...] = ()  #: of "dark", "green", "blue"
+    share: float = 0.0  #: of the tissue, in 0..1
 
 
 def find_pen_marks(picture: np.ndarray, tissue: np.ndarray) -> PenMarks:
-    """Find pen marks among what is darker than glass.
-
-    Parameters
-    ----------
-    picture : ndarray of shape (h, w, 3), uint8
-        At `tissue.REDUCTION` times the classifier's mpp.
-    tissue : ndarray of shape (h, w), bool
-        What is darker than glass.
-    """
+    """Find pen marks, in the picture that `tissue.find_tissue` gets, among the pixels that are darker than glass."""
     where, colours = np.zeros_like(tissue), []
     for colour, ink in _inks(picture).items():
         marks, count = label(ink & tissue, np.ones((3, 3)))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..classify import Classifier
 from ..densecrf import CRF
 from ..labels import LabelSet
 from ..progress import Progress, no_progress
-from ..slide_io.slide import Slide
+from ..slide_io.slide import Slide, open_slide
 from .grid import SlideGrid
+from .inputs import Input
 
 OWN_SCALE_PIXELS = 64_000_000  #: largest image that is segmented at its own scale, as its label maps are in memory
 FEW_TILES = 9  #: tiles up to which an image is segmented as the demos do; see docs/slides.md for what was measured
@@ -29,6 +30,7 @@ class Method:
     Attributes
     ----------
     label_sets : tuple of LabelSet
+        Each gets results of its own.
     crfs : mapping of str to CRF
         By the label set's name.
     batch_size : int
@@ -51,67 +53,34 @@ class Method:
 
 @dataclass(frozen=True)
 class SlideTask:
-    """A slide or image to segment, how, and where its results go.
+    """An input to segment, how, and where its results go."""
 
-    Attributes
-    ----------
-    path : Path
-        The slide or image.
-    classifier : Classifier
-    method : Method
-    out : Path
-        Folder that gets a folder of this slide's results.
-    name : str
-        Name of that folder.
-    mpp : float or None
-        Microns per pixel at full resolution, where the file does not state it.
-    override : bool
-        `mpp` counts whatever the file states.
-    workers : int
-        Number of worker processes, or, of an image, of threads.
-    force : bool
-        Begin anew, and replace results that are there.
-    columns : mapping of str to str
-        What the user's list says of the slide, which comes back in the tables.
-    progress : callable
-        See `progress.Progress`.
-    """
-
-    path: Path
+    item: Input
     classifier: Classifier
     method: Method
-    out: Path
-    name: str
-    mpp: float | None = None
-    override: bool = False
-    workers: int = 1
-    force: bool = False
-    columns: Mapping[str, str] = field(default_factory=dict)
+    out: Path  #: gets a folder of this input's results
+    override: bool = False  #: the input's `mpp` counts whatever the file states
+    workers: int = 1  #: worker processes, or, of an image, threads
+    force: bool = False  #: begin anew, and replace results that are there
     progress: Progress = no_progress
 
     @property
     def folder(self) -> Path:
         """Folder of the results."""
-        return self.out / self.name
+        return self.out / self.item.name
+
+    def open(self) -> Slide:
+        """Open the slide or image; raises InputError if it cannot be read, or its scale is not known."""
+        return open_slide(self.item.path, self.item.mpp, self.override)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a slide or image is segmented, whatever its file's format.
+    """How a slide or image is segmented, whatever its file's format."""
 
-    Attributes
-    ----------
-    kind : {"image", "slide"}
-        In memory and at its own scale, as the demos do; or tile by tile at the classifier's scale.
-    maps : {"adjusted", "gradcam"}
-        Which maps are averaged where tiles overlap.
-    tiles : int
-        Number of tiles that cover it.
-    """
-
-    kind: str
-    maps: str
-    tiles: int
+    kind: str  #: "image": in memory and at its own scale, as the demos do; "slide": tile by tile, at the classifier's
+    maps: str  #: which maps are averaged where tiles overlap: "adjusted" or "gradcam"
+    tiles: int  #: number of tiles that cover it
 
 
 def plan_for(slide: Slide, classifier: Classifier, method: Method) -> Plan:

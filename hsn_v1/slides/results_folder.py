@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..io.locks import FILE as CLAIM
+from ..io.locks import FILE as LOCK
 from ..io.made_with import difference
 from ..io.reading import has_content
 from ..io.run_json import RECORD, label_set_of, read_record
@@ -99,18 +99,8 @@ def results_of(folder: Path) -> Path:
 def take_up(folder: Path, facts: Mapping[str, Any], force: bool) -> dict[str, Any] | None:
     """Begin a run in a folder, or go on where it was killed; where its results are there, return their record.
 
-    Parameters
-    ----------
-    folder : Path
-    facts : mapping
-        All that the results depend on, as JSON can hold it.
-    force : bool
-        Begin anew, and replace results that are there once the new ones are complete.
-
-    Raises
-    ------
-    InputError
-        If the folder has results of another run, or files of no run, or cannot be written to.
+    `facts` are all that the results depend on. By force a run begins anew, and replaces results once its own are
+    complete. Raises InputError if the folder has results of another run, or files of no run, or cannot be written to.
     """
     work = work_of(folder)
     begun = read_record(work)
@@ -141,16 +131,12 @@ def take_up(folder: Path, facts: Mapping[str, Any], force: bool) -> dict[str, An
 
 def is_ours(folder: Path) -> bool:
     """Tell whether a folder has nothing but what runs write: a record, if only a damaged one, or leftovers."""
-    if (folder / RECORD).exists():
-        return True
-    return all(path.name == "work" or path.name.startswith((CLAIM, f".{RECORD}")) for path in folder.glob("*"))
+    files = [path.name for path in folder.glob("*") if path.name != "work"]
+    return RECORD in files or all(name.startswith((LOCK, f".{RECORD}")) for name in files)
 
 
 def damage(folder: Path) -> str:
-    """Return what is wrong with a folder's results, or nothing: a record that cannot be read, files that are missing.
-
-    Contents of other files are not read.
-    """
+    """Return what is wrong with a folder's results, or "": a record that cannot be read, files missing or empty."""
     known = read_record(folder)
     if not known:
         return f"{folder / RECORD}: cannot be read" if (folder / RECORD).exists() else ""
@@ -161,13 +147,13 @@ def damage(folder: Path) -> str:
 
 
 def _missing(folder: Path) -> list[Path]:
-    """Return what a label set's results lack, of the files that each has."""
+    """Return the paths of the files that a label set's results lack."""
     paths = [next(iter(folder.glob(pattern)), folder / pattern) for pattern in RESULTS]
     return [path for path in paths if not has_content(path)]
 
 
 def describe_work(folder: Path, about: Mapping[str, Any]) -> None:
-    """Tell in the record of a run at work what those who look on should know of it."""
+    """Add facts to the record of a run at work, for those who look on."""
     work = work_of(folder)
     write_record(work, {**read_record(work), **about})
 
@@ -197,7 +183,7 @@ def publish(folder: Path) -> None:
 
 
 def give_up(folder: Path) -> None:
-    """Remove a folder that a run claimed and left without anything worth resuming."""
+    """Remove a folder that a run leaves without anything worth resuming."""
     work = work_of(folder)
     if {path.name for path in work.glob("*")} <= {RECORD}:
         shutil.rmtree(work, ignore_errors=True)

@@ -20,7 +20,6 @@ from ..io.models import load_histonet
 from ..parallel import start_workers
 from ..progress import Progress, no_progress, progress_bars, reporter
 from ..slide_io.formats import SLIDE_ENDINGS
-from ..slide_io.slide import open_slide
 from .in_memory import WHOLE_PIXELS
 from .inputs import Input
 from .plan import Method, SlideTask, plan_for
@@ -44,70 +43,38 @@ PATIENCE = 1.5 * locks.PATIENCE
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How all inputs of a run are segmented; workers on other machines get it, so that all paths are absolute.
+    """How all inputs of a run are segmented; workers on other machines get it, so that all paths are absolute."""
 
-    Attributes
-    ----------
-    root : Path
-        Folder that has ``data``.
-    out : Path
-        Folder that gets a folder for each input.
-    model : str
-        Classifier of inputs that name none.
-    labels : str or None
-        Label set of inputs that name none; None for the classifier's default.
-    mpp : float or None
-        Microns per pixel of inputs that say nothing of it.
-    override : bool
-        `mpp` counts whatever a file states.
-    batch_size, min_area, maps, leave_out_pen
-        See `plan.Method`.
-    precision : str
-        See `load_histonet`.
-    workers : int
-        Worker processes of a slide, or threads of an image.
-    force : bool
-        Begin anew, and replace results that are there.
-    patience : float
-        Seconds to wait for a slide that another run holds; see `once_free`.
-    views : tuple of (str, value)
-        Views that are not as the classifier's file says; see `HistoNet.with_views`.
-    """
-
-    root: Path
-    out: Path
-    model: str
-    labels: str | None = None
-    mpp: float | None = None
-    override: bool = False
-    batch_size: int = 8
-    min_area: float = 100.0
-    maps: str = "auto"
-    leave_out_pen: bool = False
-    precision: str = "float32"
-    workers: int = 1
-    force: bool = False
-    patience: float = 0.0
-    views: tuple[tuple[str, Any], ...] = ()
+    root: Path  #: folder that has ``data``
+    out: Path  #: gets a folder for each input
+    model: str  #: classifier of inputs that name none
+    method: Method  #: but for its label sets and CRFs, which come from an input's classifier
+    labels: str | None = None  #: label set of inputs that name none; None for the classifier's default
+    mpp: float | None = None  #: microns per pixel of inputs that say nothing of it
+    override: bool = False  #: `mpp` counts whatever a file states
+    precision: str = "float32"  #: see `load_histonet`
+    workers: int = 1  #: worker processes of a slide, or threads of an image
+    force: bool = False  #: begin anew, and replace results that are there
+    patience: float = 0.0  #: seconds to wait for a slide that another run holds; see `once_free`
+    views: tuple[tuple[str, Any], ...] = ()  #: those that are not as the classifier's file says; see `with_views`
 
     def kind_of(self, item: Input) -> tuple[str, str | None]:
         """Return the classifier and the label set of an input."""
         return item.model or self.model, item.labels or self.labels
 
-    def method(self, taxonomy: Taxonomy, model: str, labels: str | None) -> tuple[Method, tuple[str, ...]]:
-        """Return how a label set, or the classifier's default, is segmented, and what the user should know."""
+    def method_for(self, taxonomy: Taxonomy, model: str, labels: str | None) -> tuple[Method, tuple[str, ...]]:
+        """Return how a label set, or the classifier's default, is segmented, and notes on its CRFs."""
         label_sets = taxonomy.group(labels or taxonomy.default_group)
         crfs, notes = read_crfs(find_model(self.root, model), model, label_sets)
-        return Method(label_sets, crfs, self.batch_size, self.min_area, self.maps, self.leave_out_pen), notes
+        return replace(self.method, label_sets=label_sets, crfs=crfs), notes
 
     def task(self, item: Input, progress: Progress = no_progress) -> SlideTask:
         """Return an input's task; its classifier is loaded once in a process."""
         model, labels = self.kind_of(item)
         classifier = classifier_of(self.root, model, self.precision, self.workers, self.views)
-        method, _ = self.method(classifier.labels, model, labels)
-        mpp = item.mpp or self.mpp
-        task = SlideTask(item.path, classifier, method, self.out, item.name, mpp, self.override, self.workers)
-        return replace(task, force=self.force, columns=item.columns, progress=progress)
+        method, _ = self.method_for(classifier.labels, model, labels)
+        item = replace(item, mpp=item.mpp or self.mpp)
+        return SlideTask(item, classifier, method, self.out, self.override, self.workers, self.force, progress)
 
 
 @lru_cache(maxsize=2)
@@ -126,7 +93,7 @@ def check_methods(options: RunOptions, inputs: Sequence[Input]) -> tuple[dict[st
             model_files(find_model(options.root, model), model)
             taxonomy = read_taxonomy(find_model(options.root, model), model)
             views = replace(taxonomy.views, **dict(options.views))
-            notes += [*options.method(taxonomy, model, labels)[1], *views.notes]
+            notes += [*options.method_for(taxonomy, model, labels)[1], *views.notes]
         except InputError as error:
             first = next(item for item in inputs if options.kind_of(item) == (model, labels))
             problems[first.name] = str(error)
@@ -141,19 +108,7 @@ def segment_many(
 ) -> list[Outcome]:
     """Segment inputs in this process and its workers, those of one classifier and label set after another.
 
-    Parameters
-    ----------
-    inputs : sequence of Input
-    options : RunOptions
-    quiet : bool
-        No progress bars.
-    on_change : callable
-        Called with each outcome as an input begins to run and as it ends, from several threads.
-
-    Returns
-    -------
-    list of Outcome
-        One for each input.
+    `on_change` is called with each outcome as an input begins to run and as it ends, from several threads.
     """
     if any(item.path.suffix.lower() in (*SLIDE_ENDINGS, ".tif", ".tiff") for item in inputs):
         start_workers(options.workers, warm_up)  # beside the classifier, which takes seconds to load
@@ -167,26 +122,26 @@ def segment_many(
             on_change(outcome)
             bars.advance(counted)
 
-        def segment(item: Input, slide: Slide, task: SlideTask) -> None:
+        def segment(slide: Slide, task: SlideTask) -> None:
             with slide:
-                on_change(now_running(item, options.out, this_process()))
+                on_change(outcome_of(task.item, options.out, "running", where=this_process()))
                 work = partial(once_free, partial(segment_opened, slide, task), patience=options.patience)
-                done(attempt(item, options.out, work))
+                done(attempt(task.item, options.out, work))
 
-        for item, opened in _opened(inputs, options):
+        for opened in _opened(inputs, options):
             if isinstance(opened, Outcome):
                 done(opened)
                 continue
             slide, task = opened
             if plan_for(slide, task.classifier, task.method).kind == "image":
                 if slide.height * slide.width > WHOLE_PIXELS:
-                    task = replace(task, progress=reporter(bars, item.name))
+                    task = replace(task, progress=reporter(bars, task.item.name))
                 if len(running) >= beside:
                     running = _wait_for(running, FIRST_COMPLETED)
-                running.add(pool.submit(segment, item, slide, replace(task, workers=max(1, task.workers // beside))))
+                running.add(pool.submit(segment, slide, replace(task, workers=max(1, task.workers // beside))))
             else:
                 running = _wait_for(running)
-                segment(item, slide, replace(task, progress=reporter(bars, item.name)))
+                segment(slide, replace(task, progress=reporter(bars, task.item.name)))
         _wait_for(running)
     return outcomes
 
@@ -198,8 +153,8 @@ def _wait_for(running: set[Future], until: str = "ALL_COMPLETED") -> set[Future]
     return left
 
 
-def _opened(inputs: Sequence[Input], options: RunOptions) -> Iterator[tuple[Input, tuple[Slide, SlideTask] | Outcome]]:
-    """Yield each input with its slide, opened, and its task, or with its failed outcome."""
+def _opened(inputs: Sequence[Input], options: RunOptions) -> Iterator[tuple[Slide, SlideTask] | Outcome]:
+    """Yield each input's slide, opened, and its task; or its failed outcome."""
     named: dict[str, Input] = {}
     kinds = list(dict.fromkeys(map(options.kind_of, inputs)))
 
@@ -211,26 +166,26 @@ def _opened(inputs: Sequence[Input], options: RunOptions) -> Iterator[tuple[Inpu
                 f"{item.path}: has the same name as {named[item.name].path}; segment it into another folder"
             )
         task = options.task(item)
-        return open_slide(task.path, task.mpp, task.override), task
+        return task.open(), task
 
     for item in sorted(inputs, key=lambda item: kinds.index(options.kind_of(item))):
         if len(kinds) == 1 and not item.problem:
             options.task(item)  # what is wrong with the only classifier ends the run
-        yield item, attempt(item, options.out, partial(opened, item))
+        yield attempt(item, options.out, partial(opened, item))
 
 
-def now_running(item: Input, out: Path, where: str) -> Outcome:
-    """Return the outcome, for now, of an input that is worked on."""
-    return Outcome(item.path, out / item.name, "running", where=where)
+def outcome_of(item: Input, out: Path, status: str, reason: str = "", where: str = "") -> Outcome:
+    """Return the outcome of an input that is running, or has failed."""
+    return Outcome(item.path, out / item.name, status, reason, columns=item.columns, where=where)
 
 
 def this_process() -> str:
-    """Return what to call the place where a slide is worked on."""
+    """Name this process and its machine, for the table of states."""
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 
 def attempt(item: Input, out: Path, work: Callable[[], Result]) -> Result | Outcome:
-    """Return what a function returns, or a failed outcome with the reason, whatever went wrong."""
+    """Call a function; return its result, or the input's failed outcome, whatever went wrong."""
     file, folder = item.path, out / item.name
     try:
         return work()
@@ -242,7 +197,7 @@ def attempt(item: Input, out: Path, work: Callable[[], Result]) -> Result | Outc
         reason = f"{error.filename or folder}: {error.strerror or error}; make room, or choose another folder"
     except Exception as error:
         reason = f"{file}: {type(error).__name__}: {' '.join(str(error).split())}; please report this"
-    return Outcome(file, folder, "failed", reason, columns=item.columns)
+    return outcome_of(item, out, "failed", reason)
 
 
 def once_free(
@@ -251,21 +206,10 @@ def once_free(
     patience: float = PATIENCE,
     pause: float = 1.0,
 ) -> Outcome:
-    """Call a function as soon as its folder is free: a worker that died elsewhere holds its lock for a minute.
+    """Call `work` as soon as its folder is free: a worker that died elsewhere holds its lock for a minute.
 
-    Parameters
-    ----------
-    work : callable
-        Raises LockedError as long as the folder is another run's.
-    check : callable
-        Called while it waits; what it raises ends the work.
-    patience, pause : float
-        Seconds after which to give up, and between two trials.
-
-    Raises
-    ------
-    LockedError
-        If it stays another run's.
+    LockedError means that the folder is another run's; it is raised if that is so for `patience` seconds. `check` is
+    called between two trials; what it raises ends the work.
     """
     deadline = time.monotonic() + patience
     while True:

@@ -18,11 +18,12 @@ from ..io.run_json import record_of_label_set
 from ..labels import LabelSet
 from ..parallel import available_cores
 from ..progress import Progress, no_progress
-from ..slide_io.slide import Slide, open_slide
+from ..slide_io.slide import Slide
 from .in_memory import segment_whole
+from .inputs import Input
 from .plan import Method, Plan, SlideTask, plan_for
-from .results import Results, small_pictures, write_results
-from .results_folder import Outcome, damage, describe_work, finish, give_up, results_of, take_up
+from .results import small_pictures, write_results
+from .results_folder import Outcome, damage, describe_work, finish, give_up, take_up
 from .tiled import segment_by_tiles
 from .tissue import TissueMap, find_tissue, tissue_notes
 
@@ -85,13 +86,11 @@ def segment_slide(
     InputError
         If the slide cannot be read, results cannot be written, or the folder has results of another input or method.
     """
-    path, workers = Path(path), workers or available_cores()
     check_classifier(classifier)
     method = method or _method_of(classifier, label_sets, crfs)
-    task = SlideTask(
-        path, classifier, method, Path(out), name or path.name, mpp, override, workers, force, columns or {}, progress
-    )
-    with open_slide(task.path, task.mpp, task.override) as slide:
+    item = Input(Path(path), name or Path(path).name, mpp, columns=columns or {})
+    task = SlideTask(item, classifier, method, Path(out), override, workers or available_cores(), force, progress)
+    with task.open() as slide:
         return segment_opened(slide, task)
 
 
@@ -106,15 +105,15 @@ def _method_of(classifier: Classifier, label_sets: Iterable[LabelSet], crfs: Map
 
 def segment_opened(slide: Slide, task: SlideTask) -> Outcome:
     """Segment a slide that is open: lock its folder, plan, find tissue, classify and refine, write, publish."""
-    began, folder, method, caveat = time.monotonic(), task.folder, task.method, task.classifier.labels.caveat
+    began, folder, classifier, method = time.monotonic(), task.folder, task.classifier, task.method
     with locked(folder) as lock:
-        plan = plan_for(slide, task.classifier, method)
+        plan = plan_for(slide, classifier, method)
         facts, damaged = made_with(slide, task, plan), damage(folder)
         if record := take_up(folder, facts, task.force):
             return Outcome.of_record(folder, record, "done before")
         try:
             describe_work(folder, place_of(slide))
-            for_tissue, for_overview = small_pictures(slide, task.classifier.mpp)
+            for_tissue, for_overview = small_pictures(slide, classifier.mpp)
             tissue_map = replace(
                 find_tissue(for_tissue, method.leave_out_pen),
                 whitens_glass=any(label_set.background for label_set in method.label_sets),
@@ -125,8 +124,7 @@ def segment_opened(slide: Slide, task: SlideTask) -> Outcome:
             else:
                 label_maps = segment_by_tiles(slide, task, plan, tissue_map)
 
-            results = Results(results_of(folder), slide, label_maps, for_overview, method.min_area, caveat)
-            write_results(results, method.label_sets, task.workers, task.progress)
+            write_results(slide, task, label_maps, for_overview)
             check_unchanged(slide, facts)
         except BaseException:
             give_up(folder)
@@ -136,9 +134,9 @@ def segment_opened(slide: Slide, task: SlideTask) -> Outcome:
         about = {
             "classes": {label_set.name: record_of_label_set(label_set) for label_set in method.label_sets},
             "facts": {"kind": plan.kind, "maps": plan.maps, **size, "seconds": round(time.monotonic() - began, 1)},
-            "columns": dict(task.columns),
-            "notes": [*slide.notes, *input_notes(slide, task.classifier, tissue_map, plan)],
-            "caveat": caveat,
+            "columns": dict(task.item.columns),
+            "notes": [*slide.notes, *input_notes(slide, classifier, tissue_map, plan)],
+            "caveat": classifier.labels.caveat,
         }
         record = finish(folder, {**facts, **place_of(slide), **about})
         outcome = Outcome.of_record(folder, record, "done")
@@ -147,10 +145,7 @@ def segment_opened(slide: Slide, task: SlideTask) -> Outcome:
 
 
 def place_of(slide: Slide) -> dict[str, Any]:
-    """Return where a slide lies, and which part of the file's full resolution is segmented: outlines count from there.
-
-    As JSON can hold it.
-    """
+    """Return where a slide lies, and which part of its file is segmented, from which outlines count; for JSON."""
     top, left = slide.corner
     bounds = {"height": slide.height, "width": slide.width}
     origin = "the scanned part (openslide.bounds), as QuPath shows it" if top or left else "the file's corner"
@@ -159,7 +154,7 @@ def place_of(slide: Slide) -> dict[str, Any]:
 
 
 def made_with(slide: Slide, task: SlideTask, plan: Plan) -> dict[str, Any]:
-    """Return all that the results depend on, as JSON can hold it."""
+    """Return the facts that the results depend on, as JSON can hold them."""
     method = task.method
     facts = {
         "input": slide.path.name,
@@ -176,7 +171,7 @@ def made_with(slide: Slide, task: SlideTask, plan: Plan) -> dict[str, Any]:
 
 
 def version_of(slide: Slide) -> dict[str, int]:
-    """Return what differs between a file and what it is once something is written to it."""
+    """Return a file's size and time, which change once something is written to it."""
     file = slide.path.stat()
     return {"bytes": file.st_size, "modified": file.st_mtime_ns}
 
@@ -188,7 +183,7 @@ def check_unchanged(slide: Slide, facts: Mapping[str, Any]) -> None:
 
 
 def input_notes(slide: Slide, classifier: Classifier, tissue_map: TissueMap, plan: Plan) -> list[str]:
-    """Return what about an input may not be as the user believes."""
+    """Return notes on an input that may not be such as the user believes."""
     notes = tissue_notes(tissue_map, plan.tiles)
     if slide.mpp > 2 * classifier.mpp:
         notes.append(

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache, lru_cache, partial
-from itertools import chain
 from multiprocessing import current_process
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,14 +59,8 @@ def warm_up(crf: bool) -> None:
 def segment_by_tiles(slide: Slide, task: SlideTask, plan: Plan, tissue_map: TissueMap) -> LabelMaps:
     """Segment a slide at the classifier's scale, or go on where an earlier run was killed.
 
-    Parameters
-    ----------
-    slide : Slide
-        Opened.
-    task : SlideTask
-    plan : Plan
-    tissue_map : TissueMap
-        Only tiles with tissue are classified; what else is blank is painted white.
+    Only tiles with tissue are classified; glass that stage 3 would not recognise, and what was not scanned, is painted
+    white.
     """
     classifier, method = task.classifier, task.method
     grid = SlideGrid(*slide.size(classifier.mpp), classifier.tile, stride=classifier.labels.views.stride)
@@ -106,18 +99,7 @@ def segment_tiles(
     workers: int,
     progress: Progress = no_progress,
 ) -> None:
-    """Classify the tiles and refine the windows that are left to do.
-
-    Parameters
-    ----------
-    job : SlideJob
-    slide : Slide
-    classifier : Classifier
-    workers : int
-        Number of worker processes.
-    progress : callable
-        Called with the numbers of tiles that are classified and of all with tissue, then with those of windows.
-    """
+    """Classify the tiles and refine the windows that are left to do; progress counts the one, then the other."""
     waiting: dict[int, list[int]] = {}  # blocks by the last batch that they need
     needed, blocks = set(), [block for block in range(math.prod(job.grid.blocks)) if job.has_tissue(block)]
     for block in blocks:
@@ -196,16 +178,8 @@ def _blank(path: Path, modified: int) -> np.ndarray:
 
 
 def classify_batch(job: SlideJob, number: int, images: np.ndarray, classifier: Classifier) -> None:
-    """Write the scores of a batch of tiles, and the coarse CAMs of the classes that any label set localises in it.
-
-    Parameters
-    ----------
-    job : SlideJob
-    number : int
-    images : ndarray of shape (T, tile, tile, 3), uint8
-    classifier : Classifier
-    """
-    scores, cams = classifier(images.astype(np.float32))
+    """Write the scores of a batch of tiles, and the coarse CAMs of the classes that any label set localises in it."""
+    scores, cams = classifier(images.astype(np.float32))  # (T, tile, tile, 3) -> (T, K), (T, K, h, w)
     needed = scores >= job.thresholds
     for label_set in job.label_sets:
         needed[:, [label_set.outputs_of[code] for code in label_set.always_present]] = True
@@ -233,24 +207,16 @@ def _classified_tile(job: SlideJob, position: int) -> ClassifiedTiles:
 def refine_block(job: SlideJob, number: int, image: np.ndarray, white: np.ndarray) -> None:
     """Write the label maps of a block: maps of its tiles averaged, and refined in a window around them.
 
-    Parameters
-    ----------
-    job : SlideJob
-    number : int
-    image : ndarray of shape (h, w, 3), uint8
-        The pixels of the window, and those that matter to its background map.
-    white : ndarray of shape (h, w), bool
-        Where these are blank.
+    `image`, (h, w, 3) uint8, shows the window, and around it the pixels that matter to its background map; `white`,
+    (h, w) bool, is where it is blank.
     """
     block, kept, window = job.grid.block_window(number), job.covered(number), job.with_halo(number)
     around = window.grown(BACKGROUND_REACH)
     tiles = {position: job.grid.tile_window(job.order[position]) for position in job.positions(window).tolist()}
     picture = np.ascontiguousarray(image[window.within(around)])
 
-    covered = np.zeros(picture.shape[:2], bool)
-    for tile in tiles.values():
-        covered[tile.overlap(window).within(window)] = True
-    maps = _averaged_maps(job, tiles, image, around, window)  # of each label set, (C, H, W)
+    maps, times = _averaged_maps(job, tiles, image, window)  # of each label set, (C, H, W)
+    covered = times > 0
     lattice = cache(partial(image_lattice, picture))
     blank = ~covered | white[window.within(around)]
     for label_set in job.label_sets:
@@ -265,41 +231,44 @@ def refine_block(job: SlideJob, number: int, image: np.ndarray, white: np.ndarra
 
 
 def _averaged_maps(
-    job: SlideJob, tiles: Mapping[int, Window], image: np.ndarray, around: Window, window: Window
-) -> dict[str, np.ndarray]:
-    """Return the adjusted maps of each label set in a window, averaged before or after the adjustment."""
-    seen = {position: around.overlap(tile) for position, tile in tiles.items()}
-    times = np.zeros((window.height, window.width), np.float32)  # that a pixel is in a tile
+    job: SlideJob, tiles: Mapping[int, Window], image: np.ndarray, window: Window
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return each label set's adjusted maps in a window, and the number of tiles that each of its pixels is in."""
+    around, times = window.grown(BACKGROUND_REACH), np.zeros((window.height, window.width), np.float32)
     for tile in tiles.values():
         times[tile.overlap(window).within(window)] += 1
-    times[times == 0] = 1
 
-    def blank(label_set: LabelSet) -> np.ndarray:
-        return np.zeros((len(label_set), window.height, window.width), np.float32)
+    def picture_of(part: Window) -> np.ndarray:
+        return np.ascontiguousarray(image[part.within(around)])
+
+    def empty(label_set: LabelSet) -> np.ndarray:
+        return np.zeros((len(label_set), *times.shape), np.float32)
+
+    def divided(total: np.ndarray) -> np.ndarray:
+        for maps in total:
+            if maps.any():  # most classes have no mass, and their memory need not even be there
+                maps /= np.maximum(times, 1)
+        return total
 
     if job.maps == "gradcam":
 
         def average_cams(label_set: LabelSet) -> np.ndarray:
-            total = blank(label_set)
+            total = empty(label_set)
             for position, tile in tiles.items():
-                part = seen[position]
-                add_tile(
-                    total, localise(_classified_tile(job, position), label_set, part.relative_to(tile)), part, window
-                )
-            return total / times
+                part = around.overlap(tile)
+                cams = localise(_classified_tile(job, position), label_set, part.relative_to(tile))
+                add_tile(total, cams, part, window)
+            return divided(total)
 
-        picture = np.ascontiguousarray(image[window.within(around)])
-        return {label_set.name: maps for label_set, _, maps in adjust_each(picture, job.label_sets, average_cams)}
-    totals = {label_set.name: blank(label_set) for label_set in job.label_sets}
+        adjusted = adjust_each(picture_of(window), job.label_sets, average_cams)
+        return {label_set.name: maps for label_set, _, maps in adjusted}, times
+    totals = {label_set.name: empty(label_set) for label_set in job.label_sets}
     for position, tile in tiles.items():
-        part = seen[position]
-        picture, classified = np.ascontiguousarray(image[part.within(around)]), _classified_tile(job, position)
-        for label_set, _, adjusted in localise_and_adjust(picture, classified, job.label_sets, part.relative_to(tile)):
-            add_tile(totals[label_set.name], adjusted, part, window)
-    for total in chain.from_iterable(totals.values()):
-        if total.any():  # most classes have no mass, and their memory need not even be there
-            total /= times
-    return totals
+        part, classified = around.overlap(tile), _classified_tile(job, position)
+        adjusted = localise_and_adjust(picture_of(part), classified, job.label_sets, part.relative_to(tile))
+        for label_set, _, maps in adjusted:
+            add_tile(totals[label_set.name], maps, part, window)
+    return {name: divided(total) for name, total in totals.items()}, times
 
 
 def add_tile(total: np.ndarray, maps: np.ndarray, tile: Window, window: Window) -> None:

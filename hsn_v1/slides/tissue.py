@@ -39,32 +39,17 @@ SEEN, BARE, LEFT_OUT = 0, 1, 2
 
 @dataclass(frozen=True)
 class TissueMap:
-    """Where a slide has tissue, found in a small picture of it.
+    """Where a slide has tissue, found in a small picture of it."""
 
-    Attributes
-    ----------
-    tissue : ndarray of shape (h, w), bool
-    padding : ndarray of shape (h, w), bool
-        What was not scanned, with a margin.
-    glass : float or None
-        Brightness of bare glass, in 0..255, if there is enough to measure it.
-    brightness : float
-        Median over what was scanned.
-    pen : PenMarks or None
-        Marks on the slide; None if there are none.
-    pen_left_out : bool
-        Whether these are no tissue.
-    whitens_glass : bool
-        Whether glass that stage 3 would take for tissue is painted white: lumens are lost by it.
-    """
-
-    tissue: np.ndarray
-    padding: np.ndarray
-    glass: float | None
-    brightness: float
-    pen: PenMarks | None = None
-    pen_left_out: bool = False
-    whitens_glass: bool = True
+    tissue: np.ndarray  #: (h, w) bool
+    padding: np.ndarray  #: (h, w) bool: not scanned, with a margin
+    glass: float | None  #: brightness of bare glass, in 0..255, if there is enough to measure it
+    brightness: float  #: median over the scanned part
+    pen: PenMarks | None = None  #: marks on the slide, if there are any
+    pen_left_out: bool = False  #: whether these are no tissue
+    whitens_glass: bool = (
+        True  #: whether glass that stage 3 would take for tissue is painted white: lumens are lost by it
+    )
 
     @property
     def threshold(self) -> float:
@@ -87,19 +72,13 @@ class TissueMap:
 
 
 def find_tissue(picture: np.ndarray, leave_out_pen: bool = False) -> TissueMap:
-    """Find tissue, bare glass, pen marks, and what was not scanned.
+    """Find tissue, bare glass, pen marks, and parts that were not scanned, in a picture of (h, w, 3) uint8.
 
-    Where in doubt it is tissue, as what is skipped is lost: tissue is all that is darker than glass, but for specks.
-    Glass is brighter than 240, as in stage 3, or than the slide's own glass less a margin. That is the median of what
-    is bright (by Otsu's threshold, and as in bright field), grey and flat. Large areas of exact
-    black or white were not scanned.
-
-    Parameters
-    ----------
-    picture : ndarray of shape (h, w, 3), uint8
-        At `REDUCTION` times the classifier's mpp.
-    leave_out_pen : bool
-        Take pen marks for no tissue.
+    The picture is at `REDUCTION` times the classifier's mpp. Where in doubt it is tissue, as a skipped tile is lost:
+    tissue is all that is darker than glass, but for specks, and for pen marks if these are left out. Glass is brighter
+    than 240, as in stage 3, or than the slide's own glass less a margin. That is the median of the pixels that are
+    bright (by Otsu's threshold, and as in bright field), grey and flat. Large areas of exact black or white were not
+    scanned.
     """
     padding = _padding(picture)
     brightness = picture.mean(axis=-1, dtype=np.float32)
@@ -139,7 +118,7 @@ def _glass(picture: np.ndarray, brightness: np.ndarray, padding: np.ndarray) -> 
 
 
 def tissue_notes(found: TissueMap, tiles: int) -> list[str]:
-    """Return what about an input of so many tiles may not be as the user believes."""
+    """Return notes on an input of so many tiles that may not be such as the user believes."""
     notes, scanned = [], max(1, (~found.padding).sum())
     share = found.tissue.sum() / scanned
     if found.padding.any():
@@ -165,29 +144,16 @@ def tissue_notes(found: TissueMap, tiles: int) -> list[str]:
 
 
 def tiles_with_tissue(grid: SlideGrid, tissue: np.ndarray, least: float = TILE_TISSUE) -> np.ndarray:
-    """Return the numbers of the tiles of which at least some share is tissue.
+    """Return the numbers of the tiles of which at least a share is tissue, int, ascending.
 
-    Parameters
-    ----------
-    grid : SlideGrid
-    tissue : ndarray of shape (h, w), bool
-        Where there is tissue, at any scale.
-    least : float
-        Share of the tile, above 0.
-
-    Returns
-    -------
-    ndarray of int
-        Ascending.
+    `tissue`, (h, w) bool, may be of any scale; `least` is above 0.
     """
-    below = np.zeros((tissue.shape[0] + 1, tissue.shape[1] + 1), np.int64)  # number of pixels above and left
-    below[1:, 1:] = tissue.cumsum(axis=0).cumsum(axis=1)
+    integral = np.pad(tissue.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))  # number of pixels above and left
 
     def has_tissue(number: int) -> bool:
         tile = touched(grid.tile_window(number).overlap(grid.frame), grid.frame, *tissue.shape)
-        above = below[tile.top, tile.right] - below[tile.top, tile.left]
-        found = below[tile.bottom, tile.right] - below[tile.bottom, tile.left] - above
-        return found >= least * tile.height * tile.width
+        (before, above), (left, whole) = integral[np.ix_((tile.top, tile.bottom), (tile.left, tile.right))]
+        return whole - above - left + before >= least * tile.height * tile.width
 
     return np.array([number for number in range(math.prod(grid.tiles)) if has_tissue(number)], int)
 
@@ -195,20 +161,8 @@ def tiles_with_tissue(grid: SlideGrid, tissue: np.ndarray, least: float = TILE_T
 def paint_blank(image: np.ndarray, window: Window, frame: Window, blank: np.ndarray, threshold: float) -> np.ndarray:
     """Paint white, in place, what stage 3 would not take for background though it is none of the tissue; return where.
 
-    Parameters
-    ----------
-    image : ndarray of shape (height, width, 3), uint8
-        What a window shows.
-    window, frame : Window
-        The window, which may reach beyond the frame, and the frame that `blank` covers.
-    blank : ndarray of shape (h, w), uint8
-        `TissueMap.blank`, which is coarse.
-    threshold : float
-        `TissueMap.threshold`: where `blank` is `BARE`, only pixels as bright as this, or black, are painted.
-
-    Returns
-    -------
-    ndarray of shape (height, width), bool
+    `image`, (H, W, 3) uint8, shows `window`, which may reach beyond `frame`; that is what `blank` covers, the coarse
+    `TissueMap.blank`, (h, w) uint8. Where it is `BARE`, only pixels as bright as the threshold, or black, are painted.
     """
     blank = nearest(blank, window, frame)
     white = blank == LEFT_OUT

@@ -5,6 +5,7 @@ import json
 import warnings
 import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -244,19 +245,13 @@ def test_label_sets_are_outlined_side_by_side(tmp_path):
         assert len({tuple(pixels) for pixels in drawn}) == 1
 
 
-def test_results_are_written_side_by_side_and_all_stop_where_one_fails():
-    class Stub:
-        rows = 10
-
-        def __init__(self, writes):
-            self.writes = dict(zip(("morph", "func"), writes, strict=True))
-
-        def write(self, label_set, step):
-            self.writes[label_set.name](step)
-
+def test_results_are_written_side_by_side_and_all_stop_where_one_fails(monkeypatch):
     def write(*writes, threads=2):
-        calls = []
-        results.write_results(Stub(writes), (MORPH, FUNC), threads, lambda *call: calls.append(call))
+        calls, by_name = [], dict(zip(("morph", "func"), writes, strict=True))
+        monkeypatch.setattr(results, "_write_label_set", lambda *passed: by_name[passed[4].name](passed[5]))
+        method = SimpleNamespace(label_sets=(MORPH, FUNC))
+        task = SimpleNamespace(method=method, workers=threads, progress=lambda *call: calls.append(call))
+        results.write_results(SimpleNamespace(size=lambda mpp: (5, 5)), task, SimpleNamespace(mpp=MPP), None)
         return calls
 
     def four(step):

@@ -166,7 +166,7 @@ def test_a_slide_is_opened_once(tmp_path, image, toy_histonet, monkeypatch):
     opened = []
     whole = open_slide
     monkeypatch.setattr(
-        "hsn_v1.slides.segment_slide.open_slide", lambda *arguments: opened.append(arguments) or whole(*arguments)
+        "hsn_v1.slides.plan.open_slide", lambda *arguments: opened.append(arguments) or whole(*arguments)
     )
     segment_slide(tmp_path / "a.tif", toy_histonet, Method((FUNC,), CRFS, maps="adjusted"), tmp_path / "out", workers=1)
     assert len(opened) == 1

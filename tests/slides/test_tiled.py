@@ -138,7 +138,7 @@ def test_what_of_a_tile_a_window_does_not_see_does_not_matter(make_job, toy_hist
         touched = {
             place: tile for place, tile in tiles.items() if tile.overlap(window).height * tile.overlap(window).width
         }
-        return _averaged_maps(job, touched, pixels, around, window)
+        return _averaged_maps(job, touched, pixels, window)[0]
 
     part = Window(21, 35, 50, 43)
     whole, alone = maps_of(job.grid.frame), maps_of(part)

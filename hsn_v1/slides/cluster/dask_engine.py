@@ -10,19 +10,18 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import cv2
 
 from ... import __version__
 from ...io.memory import keep_freed_memory
-from ...slide_io.slide import open_slide
 from ..inputs import Input
 from ..results_folder import Outcome
-from ..segment_many import RunOptions, attempt, now_running, once_free, this_process
+from ..segment_many import RunOptions, attempt, once_free, outcome_of, this_process
 from ..segment_slide import segment_opened
 from .connect import UNSEEN, Note, check_workers, cluster_client, lost, telling_of_no_workers
 
@@ -47,23 +46,20 @@ class Unwanted(BaseException):
 
 @dataclass(frozen=True)
 class Begun:
-    """A process begins with an input: the run's name, the input's number in it, and the process."""
+    """A process begins with an input."""
 
-    run: str
-    number: int
-    where: str
+    marks: str  #: the run's folder of marks
+    number: int  #: of the input in the run
+    where: str = ""  #: the process, in words
 
 
 @dataclass(frozen=True)
 class Unfit:
-    """A worker was sent away: its run's folder of marks, its address, and the reason."""
+    """A worker was sent away."""
 
-    marks: str
-    worker: str
+    marks: str  #: its run's folder of marks
+    worker: str  #: its address
     reason: str
-
-
-Message = TypeVar("Message", Begun, Unfit)
 
 
 def segment_on_dask(
@@ -79,6 +75,7 @@ def segment_on_dask(
     Parameters
     ----------
     inputs : sequence of Input
+        Each goes to a worker.
     options : RunOptions
         Its `workers` are the threads that a slide may use on a worker.
     where : str
@@ -92,137 +89,100 @@ def segment_on_dask(
     """
     with cluster_client(where, workers, note) as client:
         check_workers(client, options.out, note)
-
-        def begun(item: Input, place: str) -> None:
-            on_change(now_running(item, options.out, place))
-
         with telling_of_no_workers(client, note):
-            run = DaskRun(client, partial(segment_on_worker, options), options.out)
-            for outcome in run.outcomes(inputs, begun, note):
-                on_change(outcome)
-                yield outcome
+            yield from outcomes_of(client, partial(segment_on_worker, options), inputs, options.out, note, on_change)
 
 
 def segment_on_worker(options: RunOptions, item: Input, check: Callable[[], None] = lambda: None) -> Outcome:
-    """Segment an input in this process; whatever goes wrong with it is its failed outcome.
-
-    Parameters
-    ----------
-    options : RunOptions
-    item : Input
-    check : callable
-        Called every now and then; what it raises ends the work.
-    """
+    """Segment an input in this process; a `Segment`."""
     keep_freed_memory()
     cv2.setNumThreads(1)  # the declared threads are those of the classifier and of the CRF
 
     def segment() -> Outcome:
         task = options.task(item, lambda stage, done, total: check())
-        with open_slide(task.path, task.mpp, task.override) as slide:
+        with task.open() as slide:
             return segment_opened(slide, task)
 
     return attempt(item, options.out, lambda: once_free(segment, check))
 
 
-class DaskRun:
-    """Inputs that are segmented on a cluster's workers, as many at a time as they have threads.
+def outcomes_of(
+    client: Client,
+    segment: Segment,
+    inputs: Sequence[Input],
+    out: Path,
+    note: Note,
+    on_change: Callable[[Outcome], None] = lambda outcome: None,
+) -> Iterator[Outcome]:
+    """Segment inputs on a cluster's workers, as many at a time as they have threads; yield outcomes in any order.
 
-    Parameters
-    ----------
-    client : Client
-    segment : callable
-        See `Segment`.
-    out : Path
-        Folder that all workers share; there it is counted, in a folder of marks, how many workers an input has killed.
+    In a folder of marks in `out`, which all workers share, it is counted how many workers an input has killed. Raises
+    InputError if the scheduler is gone.
     """
+    from distributed import CancelledError, KilledWorker, as_completed
 
-    def __init__(self, client: Client, segment: Segment, out: Path):
-        self.client, self.segment, self.out = client, segment, out
-        self.name = uuid.uuid4().hex[:8]
-        self.marks = Path(out).resolve() / f".deaths.{self.name}"
+    marks, address = _new_marks(out), client.scheduler.address
 
-    def outcomes(
-        self, inputs: Sequence[Input], on_begin: Callable[[Input, str], None], note: Note
-    ) -> Iterator[Outcome]:
-        """Yield outcomes as they are done, in any order.
+    def submit(number: int):
+        work = partial(_begin, segment, inputs[number], Begun(str(marks), number))
+        return client.submit(where_fit(marks, work), key=f"slide-{number}-{uuid.uuid4().hex}", pure=False)
 
-        Parameters
-        ----------
-        inputs : sequence of Input
-        on_begin : callable
-            Called, from another thread, with each input as it begins, and with the process that works on it.
-        note : callable
-            Called, from another thread, with which workers were sent away, once for each reason.
-
-        Raises
-        ------
-        InputError
-            If the scheduler is gone.
-        """
-        from distributed import CancelledError, KilledWorker, as_completed
-
-        self._make_marks()
-        self._listen(inputs, on_begin, note)
-        address = self.client.scheduler.address
-        try:
-            futures = {self._submit(number, item): (number, item) for number, item in enumerate(inputs)}
-            done = as_completed(list(futures))
-            for future in done:
-                number, item = futures.pop(future)
-                try:
-                    outcome = future.result() or self._failed(item, GIVEN_UP)
-                except KilledWorker:  # Dask also blames what only waited on a worker that died
-                    outcome = self._failed(item, GIVEN_UP) if deaths(self.marks / str(number)) >= DEATHS else None
-                except CancelledError as error:
-                    raise lost(address) from error
-                except Exception as error:
-                    outcome = self._failed(item, " ".join(f"{type(error).__name__}: {error}".split()))
-                future.release()
-                if outcome:
-                    yield outcome
-                else:
-                    again = self._submit(number, item)
-                    futures[again] = number, item
-                    done.add(again)
-        finally:
-            shutil.rmtree(self.marks, ignore_errors=True)
-
-    def _make_marks(self) -> None:
-        self.marks.mkdir(parents=True)
-        for old in self.marks.parent.glob(".deaths.*"):  # of clients that were killed
-            if old.stat().st_mtime < self.marks.stat().st_mtime - DAY:
-                shutil.rmtree(old, ignore_errors=True)
-
-    def _listen(self, inputs: Sequence[Input], on_begin: Callable[[Input, str], None], note: Note) -> None:
-        told = set()
-
-        def begun(event: tuple[float, dict[str, Any]]) -> None:
-            message = _message(Begun, event)
-            if message.run == self.name:
-                on_begin(inputs[message.number], message.where)
-
-        def unfit(event: tuple[float, dict[str, Any]]) -> None:
-            message = _message(Unfit, event)
-            if message.marks == str(self.marks) and message.reason not in told:
-                told.add(message.reason)
-                note(f"worker {message.worker} was ended: {message.reason}")
-
-        self.client.subscribe_topic(BEGUN, begun)
-        self.client.subscribe_topic(UNFIT, unfit)
-
-    def _submit(self, number: int, item: Input):
-        begun = Begun(self.name, number, "")
-        work = partial(_begin, self.segment, item, begun, self.marks / str(number))
-        key = f"slide-{number}-{uuid.uuid4().hex}"
-        return self.client.submit(where_fit(self.marks, work), key=key, pure=False)
-
-    def _failed(self, item: Input, reason: str) -> Outcome:
-        return Outcome(item.path, self.out / item.name, "failed", reason, columns=item.columns)
+    try:
+        _listen(client, marks, inputs, note, on_change)
+        futures = {submit(number): number for number in range(len(inputs))}
+        done = as_completed(list(futures))
+        for future in done:
+            number, reason, outcome = futures.pop(future), GIVEN_UP, None
+            try:
+                outcome = future.result()
+            except KilledWorker:  # Dask also blames what only waited on a worker that died
+                if deaths(marks / str(number)) < DEATHS:
+                    reason = ""
+            except CancelledError as error:
+                raise lost(address) from error
+            except Exception as error:
+                reason = " ".join(f"{type(error).__name__}: {error}".split())
+            future.release()
+            if outcome or reason:
+                outcome = outcome or outcome_of(inputs[number], out, "failed", reason)
+                on_change(outcome)
+                yield outcome
+            else:
+                again = submit(number)
+                futures[again] = number
+                done.add(again)
+    finally:
+        shutil.rmtree(marks, ignore_errors=True)
 
 
-def _message(kind: type[Message], event: tuple[float, dict[str, Any]]) -> Message:
-    """Return what an event says; Dask adds facts of its own."""
-    return kind(**{field.name: event[1][field.name] for field in fields(kind)})
+def _new_marks(out: Path) -> Path:
+    marks = out.resolve() / f".deaths.{uuid.uuid4().hex[:8]}"
+    marks.mkdir(parents=True)
+    for old in marks.parent.glob(".deaths.*"):  # of clients that were killed
+        if old.stat().st_mtime < marks.stat().st_mtime - DAY:
+            shutil.rmtree(old, ignore_errors=True)
+    return marks
+
+
+def _listen(
+    client: Client, marks: Path, inputs: Sequence[Input], note: Note, on_change: Callable[[Outcome], None]
+) -> None:
+    """Tell which of the run's inputs begin, and note which workers were sent away, once for each reason."""
+    told = set()
+
+    def begun(event: tuple[float, dict[str, Any]]) -> None:
+        message = Begun(**event[1]["message"])
+        if message.marks == str(marks):
+            on_change(outcome_of(inputs[message.number], marks.parent, "running", where=message.where))
+
+    def unfit(event: tuple[float, dict[str, Any]]) -> None:
+        message = Unfit(**event[1]["message"])
+        if message.marks == str(marks) and message.reason not in told:
+            told.add(message.reason)
+            note(f"worker {message.worker} was ended: {message.reason}")
+
+    client.subscribe_topic(BEGUN, begun)
+    client.subscribe_topic(UNFIT, unfit)
 
 
 def deaths(mark: Path) -> int:
@@ -233,15 +193,16 @@ def deaths(mark: Path) -> int:
 # --- On a worker ------------------------------------------------------------------------------------------------------
 
 
-def _begin(segment: Segment, item: Input, begun: Begun, mark: Path) -> Outcome | None:
+def _begin(segment: Segment, item: Input, begun: Begun) -> Outcome | None:
     """Segment an input on a worker; return None if it has killed too many."""
     from distributed import Reschedule, get_worker
 
+    mark = Path(begun.marks) / str(begun.number)
     if deaths(mark) >= DEATHS:
         return None
     worker, attempt_mark = get_worker(), mark.with_name(f"{mark.name}.{uuid.uuid4().hex}")
     attempt_mark.touch()
-    worker.log_event(BEGUN, {**asdict(begun), "where": this_process()})
+    worker.log_event(BEGUN, {"message": asdict(replace(begun, where=this_process()))})
     try:
         return segment(item, partial(_check, worker, worker.get_current_task()))
     except Unwanted:
@@ -260,14 +221,8 @@ def _check(worker: Worker, key: str) -> None:
 def where_fit(marks: Path, work: Callable[[], Any]) -> Callable[[], Any]:
     """Return a function for any worker, also one without this package: a worker that is not fit tells so, and ends.
 
-    Workers may join at any time, and what they cannot do would fail there, slide after slide.
-
-    Parameters
-    ----------
-    marks : Path
-        Folder that is there as long as somebody waits, for workers that see it.
-    work : callable
-        Without arguments.
+    Workers may join at any time, and what they cannot do would fail there, slide after slide. The folder of marks is
+    there as long as somebody waits, for workers that see it.
     """
     from distributed.protocol import pickle
 
@@ -297,7 +252,7 @@ def where_fit(marks: Path, work: Callable[[], Any]) -> Callable[[], Any]:
             reason = f"{os.path.dirname(seen)}: {unseen}"
         if not reason:
             return pickle.loads(content)()
-        worker.log_event(topic, {"marks": seen, "worker": worker.address, "reason": reason})  # an `Unfit`
+        worker.log_event(topic, {"message": {"marks": seen, "worker": worker.address, "reason": reason}})  # an `Unfit`
         worker.loop.add_callback(worker.close_gracefully, reason="hsn_v1: not fit")
         for _ in range(100):
             if worker.status.name != "running":

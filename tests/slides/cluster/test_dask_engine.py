@@ -17,7 +17,7 @@ import pytest
 
 from hsn_v1.errors import InputError
 from hsn_v1.slides.cluster.connect import check_workers, cluster_client, telling_of_no_workers
-from hsn_v1.slides.cluster.dask_engine import DaskRun
+from hsn_v1.slides.cluster.dask_engine import outcomes_of
 from hsn_v1.slides.inputs import Input
 from hsn_v1.slides.results_folder import Outcome
 
@@ -41,9 +41,9 @@ def numbered(count):
     return [Input(Path(f"/in/{number}"), str(number)) for number in range(count)]
 
 
-def outcomes(client, segment, count, folder, on_begin=lambda item, where: None):
+def outcomes(client, segment, count, folder, on_change=lambda outcome: None):
     """Return what comes of numbered inputs, by their numbers."""
-    done = DaskRun(client, segment, folder).outcomes(numbered(count), on_begin, pytest.fail)
+    done = outcomes_of(client, segment, numbered(count), folder, pytest.fail, on_change)
     return {int(outcome.folder.name): outcome.reason or outcome.status for outcome in done}
 
 
@@ -64,9 +64,12 @@ def test_all_is_done_or_named_whatever_dies(local, tmp_path):
     local.wait_for_workers(2)
     assert check_workers(local, tmp_path, pytest.fail) == 2
     begun = []
-    found = outcomes(
-        local, partial(work, tmp_path), 8, tmp_path, lambda item, where: begun.append((int(item.name), where))
-    )
+
+    def on_change(outcome):
+        if outcome.status == "running":
+            begun.append((int(outcome.folder.name), outcome.where))
+
+    found = outcomes(local, partial(work, tmp_path), 8, tmp_path, on_change)
     assert {number for number, status in found.items() if status == "done"} == {*range(8)} - {4, 5}
     assert found[4].startswith("its worker died 3 times") and len(list(tmp_path.glob("4.*"))) == 3
     assert found[5] == "ValueError: not this"
@@ -146,12 +149,11 @@ from pathlib import Path
 from test_dask_engine import linger, numbered
 from hsn_v1.commands.common import exit_status, note
 from hsn_v1.slides.cluster.connect import cluster_client
-from hsn_v1.slides.cluster.dask_engine import DaskRun
+from hsn_v1.slides.cluster.dask_engine import outcomes_of
 
 def command():
     with cluster_client(sys.argv[1], 1, note) as client:
-        run = DaskRun(client, partial(linger, sys.argv[2]), Path(sys.argv[2]))
-        return len(list(run.outcomes(numbered(2), lambda item, where: None, note)))
+        return len(list(outcomes_of(client, partial(linger, sys.argv[2]), numbered(2), Path(sys.argv[2]), note)))
 
 sys.exit(exit_status(command))
 """
