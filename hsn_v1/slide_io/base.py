@@ -22,61 +22,27 @@ CONVERT = "convert it to a tiled, pyramidal TIFF, such as by: vips tiffsave IN O
 
 @dataclass(frozen=True)
 class Level:
-    """One resolution of a slide.
+    """One resolution of a slide."""
 
-    Attributes
-    ----------
-    height, width : int
-        In px of this level.
-    region : callable
-        Returns the pixels of a `Window` inside the level, as an ndarray of shape (height, width, 3), uint8.
-    """
-
-    height: int
+    height: int  #: in px of this level
     width: int
-    region: Callable[[Window], np.ndarray]
+    region: Callable[[Window], np.ndarray]  #: reads a window inside the level, (height, width, 3) uint8
 
 
 @dataclass(frozen=True)
 class SlideFile:
-    """An opened file, as its backend reads it.
+    """An opened file, as its backend reads it."""
 
-    Attributes
-    ----------
-    levels : tuple of Level
-        The first one is full resolution.
-    mpp : tuple of (float, float)
-        Height and width of a pixel in microns, plausible or not, wherever the file states it; the best place first.
-    objective : str or None
-        Magnification that the file names.
-    notes : tuple of str
-        What the user should know, without the file's name.
-    corner : (int, int)
-        Row and column of the file's full resolution where the levels begin, as slide viewers show it.
-    close : callable
-    """
-
-    levels: tuple[Level, ...]
-    mpp: tuple[Mpp, ...]
-    objective: str | None = None
-    notes: tuple[str, ...] = ()
-    corner: tuple[int, int] = (0, 0)
+    levels: tuple[Level, ...]  #: full resolution first
+    mpp: tuple[Mpp, ...]  #: plausible or not, from every place where the file states it, the best place first
+    objective: str | None = None  #: magnification that the file names
+    notes: tuple[str, ...] = ()  #: for the user, without the file's name
+    corner: tuple[int, int] = (0, 0)  #: row and column of full resolution where the levels begin, as viewers show it
     close: Callable[[], None] = lambda: None
 
 
 def on_background(rgba: np.ndarray, background: tuple[int, int, int] = (255, 255, 255)) -> np.ndarray:
-    """Show transparent pixels in a background colour, white by default: the one place where transparency is decided.
-
-    Parameters
-    ----------
-    rgba : ndarray of shape (H, W, 4), uint8
-    background : (int, int, int)
-        R, G and B, in 0..255.
-
-    Returns
-    -------
-    ndarray of shape (H, W, 3), uint8
-    """
+    """Show transparent pixels, (H, W, 4) uint8, in a background colour: the one place where transparency is decided."""
     colours, alpha = rgba[..., :3], rgba[..., 3:]
     if alpha.min(initial=255) == 255:
         return np.ascontiguousarray(colours)

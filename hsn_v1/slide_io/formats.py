@@ -19,13 +19,7 @@ SLIDE_ENDINGS = (
 
 
 def open_slide_file(path: Path) -> SlideFile:
-    """Open a file with the backend that reads it best.
-
-    Raises
-    ------
-    InputError
-        If it is no slide or image, or damaged, or of a kind that is not supported.
-    """
+    """Open a file with the backend that reads it best; raise InputError if none does."""
     import openslide
 
     with decoding(path):

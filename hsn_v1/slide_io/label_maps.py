@@ -27,27 +27,14 @@ STRIP = 128  #: height of the strip of a map that is in memory while the file is
 
 @dataclass(frozen=True)
 class LabelMapInfo:
-    """What the files of a label map say of it.
+    """A label map's metadata."""
 
-    Attributes
-    ----------
-    height, width : int
-        Size of the map, in px.
-    mpp : float
-        Scale of the map, in microns per pixel.
-    label_set : LabelSet
-    title : str
-        What viewers call the image.
-    caveat : str
-        What everyone who sees the map must know.
-    """
-
-    height: int
+    height: int  #: of the map, in px
     width: int
-    mpp: float
+    mpp: float  #: its scale, in microns per pixel
     label_set: LabelSet
-    title: str = "label map"
-    caveat: str = ""
+    title: str = "label map"  #: name of the image in viewers
+    caveat: str = ""  #: for everyone who sees the map
 
 
 def write_label_map(
@@ -73,6 +60,7 @@ def write_label_map(
         Returns the class indices of a `Window` inside the map, uint8; the number of classes where there is no
         tissue. Called once for each tile, in rows from the top left.
     info : LabelMapInfo
+        The metadata.
     tile : int
         Side of the file's tiles, in px: a multiple of 16.
     progress : callable
@@ -81,12 +69,8 @@ def write_label_map(
     Returns
     -------
     ndarray of shape (C + 1,), int64
-        Pixels of each of the C classes, and of no tissue.
-
-    Raises
-    ------
-    ValueError
-        If there are more classes than that in the map. This, and what `read` or the disk raises, leaves no file.
+        Pixels of each of the C classes, and of no tissue. A higher class is a ValueError, which leaves no file, as does
+        what `read` or the disk raises.
     """
     import tifffile
 
@@ -178,28 +162,14 @@ AREA_COLUMNS = ("class", "name", "pixels", "mm2", "share_of_tissue", "caveat")
 
 @dataclass(frozen=True)
 class Area:
-    """A row of the table of areas: a class, or what is no tissue.
+    """A row of the table of areas: a class, or no tissue."""
 
-    Attributes
-    ----------
-    code, name : str
-        Of the class; no code where there is no tissue.
-    pixels : int
-        Of the label map.
-    mm2 : float
-        Area in square millimetres.
-    share : float or None
-        Of the tissue, in 0..1; None of what is none.
-    caveat : str
-        What everyone who sees the areas must know.
-    """
-
-    code: str
+    code: str  #: of the class; "" of no tissue
     name: str
-    pixels: int
+    pixels: int  #: of the label map
     mm2: float
-    share: float | None
-    caveat: str = ""
+    share: float | None  #: of the tissue, in 0..1; None of glass
+    caveat: str = ""  #: for everyone who sees the areas
 
     def cells(self) -> tuple:
         """Return the row's cells, in the order of `AREA_COLUMNS`."""
@@ -210,15 +180,8 @@ class Area:
 def write_areas(path: Path, counts: np.ndarray, info: LabelMapInfo) -> None:
     """Write the area of each class in pixels and mm2, and its share of the tissue.
 
-    Parameters
-    ----------
-    path : Path
-        The table's file.
-    counts : ndarray of shape (C,) or (C + 1,), int
-        Pixels of each class, and of no tissue, as `write_label_map` returns them. The background class is no
-        tissue, either: both have a row, but no share.
-    info : LabelMapInfo
-        Its caveat is in each row.
+    `counts` are the pixels of each class, and of no tissue, as `write_label_map` returns them. The background class is
+    no tissue, either: both have a row, but no share. The caveat is in each row.
     """
     label_set = info.label_set
     shares, codes = tissue_shares(counts, label_set), [*label_set.codes, ""]
@@ -231,13 +194,7 @@ def write_areas(path: Path, counts: np.ndarray, info: LabelMapInfo) -> None:
 
 
 def read_areas(path: Path) -> list[Area]:
-    """Return the rows of a table that `write_areas` wrote.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, or is no such table.
-    """
+    """Return the rows of a table that `write_areas` wrote; raise InputError if it is no such table."""
     try:
         rows = [[row[column] for column in AREA_COLUMNS] for row in read_table(path)]
         return [

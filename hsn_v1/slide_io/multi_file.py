@@ -27,11 +27,6 @@ def parts_of_slides(files: Iterable[Path]) -> dict[Path, str]:
 
     A DICOM series is named by its largest file, a VMS or VMU set by that file, and an OME-TIFF of several files by the
     first of them.
-
-    Parameters
-    ----------
-    files : iterable of Path
-        Files that may belong together.
     """
     found = {}
     files = sorted(files)

@@ -21,13 +21,7 @@ BLOCK = 256
 
 
 def open_with_openslide(path: Path) -> SlideFile:
-    """Open a slide, in the frame that viewers show: only the part that was scanned, where the file says which.
-
-    Raises
-    ------
-    openslide.OpenSlideError
-        If OpenSlide does not read the file.
-    """
+    """Open a slide, in the frame that viewers show: only the part that was scanned, where the file says which."""
     import openslide
 
     slide = openslide.OpenSlide(path)

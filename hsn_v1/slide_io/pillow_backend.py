@@ -27,20 +27,10 @@ CONVERTED = {
 
 
 def open_with_pillow(path: Path, page: int | None = None, most: int = DECODED_PIXELS) -> SlideFile:
-    """Open a plain image, and decode it when its pixels are first asked for.
+    """Open a plain image, or a page of a file of several, and decode it when its pixels are first asked for.
 
-    Parameters
-    ----------
-    path : Path
-    page : int, optional
-        Of a file of several pages, the one that is meant; without it there must be only one.
-    most : int
-        Pixels that it may have.
-
-    Raises
-    ------
-    InputError
-        If its pixels are not 8-bit grey, palette or RGB, there are several pages, or it is too large to decode.
+    Raises InputError if its pixels are not 8-bit grey, palette or RGB, if there are several pages and none is named, or
+    more than `most` pixels.
     """
     with _opened(path, page) as image:
         height, width, mpp = image.height, image.width, _stated_mpp(image)

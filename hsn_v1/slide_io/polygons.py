@@ -102,23 +102,12 @@ def _properties(label_set: LabelSet, index: int, area: float) -> dict:
 
 @dataclass
 class Region:
-    """Pixels of one class that hang together by their edges, as far as they are known. Rings are closed, in map px.
+    """Pixels of one class that hang together by their edges, as far as they are known. Rings are closed, in map px."""
 
-    Attributes
-    ----------
-    index : int
-        Class index.
-    pixels : int
-    shells : list of ndarray of shape (N, 2)
-        Outer rings, as (x, y), of its pieces in the strips that the map is read in.
-    holes : list of ndarray of shape (N, 2)
-        What the pieces close in, each by itself.
-    """
-
-    index: int
+    index: int  #: of the class
     pixels: int
-    shells: list[np.ndarray] = field(default_factory=list)
-    holes: list[np.ndarray] = field(default_factory=list)
+    shells: list[np.ndarray] = field(default_factory=list)  #: outer rings, (N, 2) x and y, of its pieces in the strips
+    holes: list[np.ndarray] = field(default_factory=list)  #: rings that a piece closes in by itself, (N, 2)
 
     def add(self, other: Region) -> None:
         """Take in a region that touches this one."""
@@ -158,23 +147,9 @@ def regions(
     fused: int = FUSED,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Iterator[Region]:
-    """Yield the regions of the given classes, in the order in which they end.
+    """Yield the regions of the given classes, in the order in which they end; of fewer pixels, perhaps without outline.
 
-    Only a strip of the map is in memory, and the outlines of the regions that may go on below it.
-
-    Parameters
-    ----------
-    label_map : Path
-    classes : collection of int
-        Class indices.
-    least : int
-        Regions of fewer pixels may come without an outline.
-    rows : int
-        Height of a strip, in px.
-    fused : int
-        See `FUSED`.
-    progress : callable
-        Called with the number of rows that are read.
+    A strip of so many rows of the map is in memory, and the outlines of the regions that may go on below it.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

@@ -23,11 +23,7 @@ from .formats import open_slide_file
 def opened_in_sandbox(path: Path) -> Iterator[SlideFile]:
     """Open a slide or image in a process of its own, which its levels' ``region`` asks; any thread may call them.
 
-    Raises
-    ------
-    InputError
-        As by `open_slide_file`, and if the file is such that its reader dies, takes too long or too much memory; so do
-        the levels' ``region``.
+    Both raise InputError as `open_slide_file` does, and if the reader dies, takes too long or too much memory.
     """
     if not path.is_file():
         other = "a folder, not a slide" if path.is_dir() else "a pipe or a device, not a file"

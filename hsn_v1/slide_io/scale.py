@@ -55,30 +55,11 @@ def density_tags(mpp: float) -> dict:
 def choose_mpp(
     pairs: tuple[Mpp, ...], objective: str | None, given: float | None, override: bool
 ) -> tuple[float, list[str]]:
-    """Return the scale that counts: the file's if it states a plausible one, else the user's.
+    """Return the scale that counts, and notes where file and user disagree.
 
-    Parameters
-    ----------
-    pairs : tuple of (float, float)
-        Height and width of a pixel in microns, wherever the file states it; the best place first.
-    objective : str or None
-        Magnification that the file names.
-    given : float or None
-        What the user says.
-    override : bool
-        The user's counts whatever the file states.
-
-    Returns
-    -------
-    mpp : float
-        Pixels whose sides differ by up to 1 % count as square, with the mean of both.
-    notes : list of str
-        Where file and user disagree.
-
-    Raises
-    ------
-    InputError
-        Without the file's name, if there is no plausible scale, or pixels are not square.
+    That is the first plausible one of a `SlideFile`, else the one that is given, or by override that in any case.
+    Pixels whose sides differ by up to 1 % count as square, with the mean of both. Raises InputError, without the file's
+    name, if there is no plausible scale, or pixels are not square.
     """
     pair = next((pair for pair in pairs if is_plausible(*pair)), None)
     mean = pair and sum(pair) / 2
@@ -113,13 +94,7 @@ def _unknown(pairs: tuple[Mpp, ...], objective: str | None) -> str:
 
 
 def mpp_of_objective(text: str) -> float:
-    """Return the approximate microns per pixel of an objective such as "20x": 10 um by its magnification.
-
-    Raises
-    ------
-    InputError
-        If `text` is no magnification from 1 to 200.
-    """
+    """Return the approximate mpp of an objective such as "20x", 10 um by its magnification, which is 1 to 200."""
     try:
         magnification = float(text.strip().lower().rstrip("x"))
     except ValueError:

@@ -166,7 +166,7 @@ def open_slide(path: Path | str, mpp: float | None = None, override: bool = Fals
 
 
 def _mirrored(start: int, length: int, side: int) -> np.ndarray:
-    """Where the pixels from `start` on come from in an axis of `side` px that goes on as its mirror image."""
+    """Return where pixels from `start` on come from in an axis of `side` px that goes on as its mirror image."""
     position = np.arange(start, start + length) % (2 * side)
     return np.minimum(position, 2 * side - 1 - position)
 
@@ -192,7 +192,7 @@ def _resample(level: Level, rows: int, columns: int, window: Window, piece: int)
 
 
 def _support(start: int, length: int, zoom: float, side: int) -> tuple[float, int, int]:
-    """Where a window begins along an axis of a level, and between which of its pixels the filter reaches."""
+    """Return where a window begins along an axis of a level, and between which of its pixels the filter reaches."""
     margin = math.ceil(max(zoom, 1)) + 1
     first, last = math.floor(start * zoom) - margin, math.ceil((start + length) * zoom) + margin
     return start * zoom, max(first, 0), min(last, side)

@@ -46,18 +46,10 @@ def suits_openslide(path: Path) -> bool:
 
 
 def open_with_tifffile(path: Path) -> SlideFile:
-    """Open the largest image of a TIFF.
+    """Open the largest image of a TIFF: OME-TIFF, ImageJ's of three channels, or 8-bit RGB; a pyramid, or a single one.
 
-    Parameters
-    ----------
-    path : Path
-        OME-TIFF, an ImageJ image of three channels, or one of 8-bit RGB; a pyramid, or a single image. Pillow gets
-        what else is in one piece.
-
-    Raises
-    ------
-    InputError
-        If it is a stack, its pixels are not 8-bit RGB, it is cut off, or nothing here decodes its compression.
+    Pillow gets other images in one piece. Raises InputError if it is a stack, its pixels are not 8-bit RGB, it is cut
+    off, or nothing here decodes its compression.
     """
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(_tiff(path))
@@ -226,12 +218,7 @@ def _keep_open(page: TiffPage) -> None:
 
 
 def tiled_region(page: TiffPage, window: Window) -> np.ndarray:
-    """Read a window of a tiled page, only the tiles that it overlaps; a tile that is left out is white.
-
-    Returns
-    -------
-    ndarray of shape (height, width, samples), uint8
-    """
+    """Read a window of a tiled page, (height, width, samples) uint8; a tile that is left out of the file is white."""
     layout, file = page.keyframe, page.parent.filehandle
     tall, wide, samples = layout.tilelength, layout.tilewidth, layout.samplesperpixel
     down, across = -(-layout.imagelength // tall), -(-layout.imagewidth // wide)

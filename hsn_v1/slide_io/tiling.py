@@ -37,27 +37,11 @@ def pyramid_tiles(
     reduce: Callable[[np.ndarray], np.ndarray] = halve,
     fill: str = "constant",
 ) -> Iterator[Tile]:
-    """Cut an image that comes in strips into the tiles of a pyramid, row by row; a strip a level is in memory.
+    """Cut an image that comes in strips into the encoded tiles of a pyramid, row by row; a strip a level is in memory.
 
-    Parameters
-    ----------
-    strips : iterable of ndarray of shape (tile, W, ...)
-        Full resolution from the top; only the last may have fewer rows.
-    smaller : list of list
-        Takes the tiles of each smaller level.
-    tile : int
-        Side of a tile, in px: a multiple of what levels are reduced by.
-    encode : callable
-        Makes of a tile, (tile, tile, ...), what is kept of it.
-    reduce : callable
-        Makes a strip of the next level out of one of a level.
-    fill : str
-        How tiles at the edges are filled up, see ``np.pad``; with zeros by default.
-
-    Yields
-    ------
-    Tile
-        Those of the full level, each after what its strip adds to the smaller ones: with the last, these are whole.
+    Strips of (tile, W, ...) are full resolution from the top, of which only the last may have fewer rows; `reduce`
+    makes a strip of the next level of one. Tiles are filled up at the edges as by ``np.pad``. Those of the full level
+    are yielded, those of each smaller level added to its list in `smaller`: with the last that is yielded, all are.
     """
     for level, strip in level_strips(strips, 1 + len(smaller), tile, reduce):
         tiles = map(encode, cut(strip, tile, fill))

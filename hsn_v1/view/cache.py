@@ -12,18 +12,14 @@ from typing import Any
 
 
 class Cache:
-    """The least recently used entries go first. Threads that ask for the same entry make it once.
+    """A cache of which the least recently used entries go first. Threads that ask for the same entry make it once.
 
-    Parameters
-    ----------
-    limit : float
-        Cost that all entries together may have; the newest is kept whatever its cost.
-    cost : callable
-        Cost of a value; by default each costs 1.
+    `limit` is the cost that all entries together may have, where each costs 1 unless `cost` says otherwise; the newest
+    is kept whatever its cost.
     """
 
     def __init__(self, limit: float, cost: Callable[[Any], float] = lambda value: 1):
-        self._limit, self._cost = limit, cost
+        self._limit, self._cost, self._total = limit, cost, 0.0
         self._values: OrderedDict[Hashable, tuple[Any, float]] = OrderedDict()
         self._making: dict[Hashable, threading.Lock] = {}
         self._lock = threading.Lock()
@@ -41,22 +37,20 @@ class Cache:
                     return self._values[key][0]
             try:
                 value = make()
-                self._keep(key, value)
+                with self._lock:
+                    self._values[key] = value, self._cost(value)
+                    self._total += self._values[key][1]
+                    while self._total > self._limit and len(self._values) > 1:
+                        self._total -= self._values.popitem(last=False)[1][1]
             finally:
                 with self._lock:
                     self._making.pop(key, None)
         return value
 
-    def _keep(self, key: Hashable, value: Any) -> None:
-        with self._lock:
-            self._values[key] = value, self._cost(value)
-            while sum(cost for _, cost in self._values.values()) > self._limit and len(self._values) > 1:
-                self._values.popitem(last=False)
-
     def drop(self, key: Hashable) -> None:
         """Forget an entry."""
         with self._lock:
-            self._values.pop(key, None)
+            self._total -= self._values.pop(key, (None, 0))[1]
 
 
 def stamp(path: Path) -> tuple[str, int, int]:

@@ -24,38 +24,18 @@ ODD_RECORD = (AttributeError, LookupError, TypeError, ValueError, OverflowError,
 
 @dataclass(frozen=True)
 class Entry:
-    """A slide or image that was segmented, or that failed.
-
-    Attributes
-    ----------
-    id, title : str
-    folder : Path
-        Its results, or those of its demo set.
-    source : Path or None
-        The slide or image itself, where that is known.
-    record : mapping
-        What its ``run.json`` says.
-    label_sets : tuple of LabelSet
-        Those of which there are results.
-    image : str
-        File name within a demo set; empty for what `segment` wrote.
-    status : {"done", "in progress", "stopped", "failed"}
-    reason : str
-        Why it failed, or how much of it is done.
-    notes : tuple of str
-        What must be known of the results, and then what should be.
-    """
+    """A slide or image that was segmented, or that failed."""
 
     id: str
     title: str
-    folder: Path
-    source: Path | None = None
-    record: dict[str, Any] = field(default_factory=dict)
-    label_sets: tuple[LabelSet, ...] = ()
-    image: str = ""
-    status: str = "done"
-    reason: str = ""
-    notes: tuple[str, ...] = ()
+    folder: Path  #: of its results, or of those of its demo set
+    source: Path | None = None  #: the slide or image itself, where that is known
+    record: dict[str, Any] = field(default_factory=dict)  #: its ``run.json``
+    label_sets: tuple[LabelSet, ...] = ()  #: those of which there are results
+    image: str = ""  #: file name within a demo set; empty for results of `segment`
+    status: str = "done"  #: or "in progress", "stopped", "failed"
+    reason: str = ""  #: why it failed, or how much of it is done
+    notes: tuple[str, ...] = ()  #: its caveat first
 
     @property
     def mpp(self) -> float | None:
@@ -70,10 +50,7 @@ class Entry:
 
     def label_set(self, name: str) -> LabelSet:
         """Return a label set by its name, or raise LookupError."""
-        for label_set in self.label_sets:
-            if label_set.name == name:
-                return label_set
-        raise LookupError(name)
+        return {label_set.name: label_set for label_set in self.label_sets}[name]
 
 
 def _positive(value: Any) -> float | None:
@@ -81,7 +58,7 @@ def _positive(value: Any) -> float | None:
 
 
 def entry_id(collection: str, name: str) -> str:
-    """Return the identifier of what has a name in a collection."""
+    """Return the identifier of a name in a collection."""
     return name if collection == "." else f"{collection}/{name}"
 
 
@@ -99,10 +76,10 @@ def read_summary(folder: Path) -> list[dict[str, str]]:
 
 
 def slide_entry(identifier: str, folder: Path, record: dict[str, Any], listed: str | None = None) -> Entry | None:
-    """Return what `segment` wrote to a folder, as far as it is finished; None if that is nothing.
+    """Return the entry of results that `segment` wrote to a folder, as far as it is finished; None if there are none.
 
-    Where the input lay is in the record; of results of an earlier version, it is `listed` in the summary. A record
-    that cannot be used is a failed entry.
+    The record says where the input lay; of results of an earlier version, it is `listed` in the summary. A record that
+    cannot be used is a failed entry.
     """
     if "input" in record:
         return _usable(lambda _: _slide_entry(identifier, folder, record, listed), folder.name, identifier, folder)
@@ -160,12 +137,9 @@ def _progress(folder: Path, record: dict[str, Any]) -> tuple[str, str]:
 def set_entries(
     collection: str, folder: Path, record: dict[str, Any], names: Sequence[str] | None = None
 ) -> list[Entry]:
-    """Return a demo set's images, or those that have the given names: segmented, to be segmented, and failed.
+    """Return a demo set's images, or those of the given names: segmented, to be segmented, and failed.
 
-    Raises
-    ------
-    InputError
-        If the set's record cannot be used.
+    Raises InputError if the set's record cannot be used.
     """
     try:
         label_sets = tuple(label_set_of(name, known) for name, known in record.get("classes", {}).items())

@@ -57,8 +57,8 @@ def _areas_of_image(entry: Entry, label_set: LabelSet) -> dict[str, dict[str, fl
     }
 
 
-def facts_of(entry: Entry) -> dict[str, Any]:
-    """Return what all pages say of an entry."""
+def entry_facts(entry: Entry) -> dict[str, Any]:
+    """Return the facts of an entry that are on all pages."""
     height, width = entry.size or (None, None)
     return {
         "id": entry.id,
@@ -79,7 +79,7 @@ def row_of(entry: Entry, tables: Cache) -> dict[str, Any]:
     except ODD_RECORD as error:
         return row_of(failed_entry(entry.id, entry.title, entry.folder, line_of(error)), tables)
     opens = bool(entry.label_sets or (entry.source and entry.status != "failed"))
-    return {**facts_of(entry), "opens": opens, "sets": sets}
+    return {**entry_facts(entry), "opens": opens, "sets": sets}
 
 
 def _set_of(entry: Entry, label_set: LabelSet, tables: Cache) -> dict[str, Any]:

@@ -62,16 +62,9 @@ class Frame:
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """Ground truth as a label map: the number of classes where nothing is annotated.
+    """Ground truth as a label map, and notes on how it was read, and what was left out."""
 
-    Attributes
-    ----------
-    pyramid : Pyramid
-    notes : tuple of str
-        How it was read, and what was left out.
-    """
-
-    pyramid: Pyramid
+    pyramid: Pyramid  #: the number of classes where nothing is annotated
     notes: tuple[str, ...] = ()
 
 
@@ -125,13 +118,7 @@ def unused_files(library: Library, folder: Path) -> list[str]:
 
 
 def read_ground_truth(path: Path, label_set: LabelSet, frame: Frame) -> GroundTruth:
-    """Read annotations or a mask at the scale of a label map.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, or a mask has another aspect than the slide.
-    """
+    """Read annotations or a mask at the scale of a label map; InputError also if a mask has another aspect."""
     notes: list[str] = []
     read = _drawn if path.name.lower().endswith(GEOJSON_SUFFIXES) else _mask_strips
     pyramid = build_pyramid(read(path, label_set, frame, notes), frame.rows, frame.columns)
@@ -224,11 +211,8 @@ def _large_mask_strips(
 def confusion(truth: Pyramid, prediction: Pyramid, label_set: LabelSet) -> np.ndarray:
     """Count the annotated pixels of each pair of true and predicted class, from label maps of one size.
 
-    Returns
-    -------
-    ndarray of shape (C + 1, C + 1), int64
-        As of `evaluate.confusion_matrix`, but that pixels which are not annotated do not count, and that a prediction
-        of no tissue counts as the background class, where there is one.
+    They are (C + 1, C + 1) int64 as of `evaluate.confusion_matrix`, but that pixels which are not annotated do not
+    count, and that a prediction of no tissue counts as the background class, where there is one.
     """
     classes, (height, width) = len(label_set), truth.size
     counts = np.zeros((classes + 1, classes + 1), np.int64)

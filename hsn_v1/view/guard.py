@@ -36,23 +36,12 @@ FRESH = {"cache-control": "no-store"}
 
 @dataclass(frozen=True)
 class Guard:
-    """ASGI middleware that refuses what comes from other sites, and all that would write.
-
-    Attributes
-    ----------
-    app : ASGI application
-    host : str
-        Where the server listens.
-    token : str
-        Asked for unless empty: once in the address, later in a cookie.
-    cookie : str
-        The cookie's name.
-    """
+    """ASGI middleware that refuses requests of other sites, and all that would write."""
 
     app: object
-    host: str = LOCAL[0]
-    token: str = ""
-    cookie: str = "hsn_v1"
+    host: str = LOCAL[0]  #: where the server listens
+    token: str = ""  #: asked for unless empty: once in the address, later in a cookie
+    cookie: str = "hsn_v1"  #: the cookie's name
 
     async def __call__(self, scope, receive, send):
         """Answer a request, or refuse it."""

@@ -20,23 +20,15 @@ from .entries import SUMMARY, Entry, entry_id, read_summary, results_name, set_e
 
 
 class OutsideError(Exception):
-    """A link in the results leads to what is no part of them."""
+    """A link in the results leads out of them."""
 
 
 @dataclass(frozen=True)
 class Library:
-    """The results below a folder.
+    """The results below a folder."""
 
-    Attributes
-    ----------
-    root : Path
-        Resolved.
-    only : str
-        Name of the only folder in it that is shown; all, if empty.
-    """
-
-    root: Path
-    only: str = ""
+    root: Path  #: resolved
+    only: str = ""  #: name of the only folder in it that is shown; all, if empty
     records: Cache = field(default_factory=lambda: Cache(5000), compare=False)
 
     @classmethod
@@ -91,15 +83,7 @@ class Library:
         return path.resolve().is_relative_to(self.root / self.only)
 
     def entries(self, collection: str) -> list[Entry]:
-        """Return a collection's entries in the order of their names, failures included.
-
-        Raises
-        ------
-        LookupError
-            If there is no such collection.
-        OutsideError
-            If it is a link that leads elsewhere.
-        """
+        """Return a collection's entries in the order of their names, failures included; errors are those of `entry`."""
         folder = self._folder("" if collection == "." else collection)
         if (record := self.record(folder)).get("kind") == "set":
             return set_entries(collection, folder, record)

@@ -18,7 +18,7 @@ from ..labels import LabelSet
 from ..show.figures import STAGE_TITLES, blend
 from .cache import Cache, stamp
 from .entries import Entry
-from .facts import areas_of, classes_of, facts_of
+from .facts import areas_of, classes_of, entry_facts
 from .ground_truth import Frame, GroundTruth, confusion, find_ground_truth, read_ground_truth, scores
 from .library import Library
 from .pictures import THUMBNAIL, Pictures, jpeg
@@ -33,17 +33,10 @@ MAPS = {"cam": ("gradcam_unadjusted", "Grad-CAM of"), "map": ("gradcam", "adjust
 
 @dataclass(frozen=True)
 class OpenResults:
-    """Results with all that the server keeps of them.
-
-    Attributes
-    ----------
-    library : Library
-    truth : Path or None
-        Folder of the user's own ground truth.
-    """
+    """Results with all that the server keeps of them."""
 
     library: Library
-    truth: Path | None = None
+    truth: Path | None = None  #: folder of the user's own ground truth
     pictures: Pictures = field(default_factory=Pictures)
     tables: Cache = field(default_factory=lambda: Cache(20_000))
     pyramids: Cache = field(default_factory=lambda: Cache(PYRAMID_BYTES, lambda pyramid: pyramid.nbytes))
@@ -56,14 +49,7 @@ class OpenResults:
     def layer(self, entry: Entry, label_set: LabelSet, key: str) -> Pyramid:
         """Return a layer of a label set: "labels", a demo's stage, "truth", or a class's map: see `MAPS`.
 
-        Raises
-        ------
-        LookupError
-            If there is no such layer.
-        FileNotFoundError
-            If its file is gone.
-        InputError
-            If its file cannot be read.
+        Raises LookupError if there is no such layer, FileNotFoundError if its file is gone, else InputError.
         """
         if key == "truth":
             return self.ground_truth(entry, label_set).pyramid
@@ -98,11 +84,14 @@ class OpenResults:
 
     def full_size(self, entry: Entry) -> tuple[int, int] | None:
         """Return height and width at full resolution, in px, of the slide itself if it can be read."""
+        return self._size_or_problem(entry)[0]
+
+    def _size_or_problem(self, entry: Entry) -> tuple[tuple[int, int] | None, str]:
         try:
             picture = self.pictures.open(self.source(entry), entry.mpp)
-            return picture.height, picture.width
-        except (OSError, InputError):
-            return entry.size
+            return (picture.height, picture.width), ""
+        except (OSError, InputError) as error:
+            return entry.size, str(error)
 
     def source(self, entry: Entry) -> Path:
         """Return an entry's slide or image; FileNotFoundError if it is not known or gone."""
@@ -137,12 +126,7 @@ class OpenResults:
 
     def describe(self, entry: Entry) -> dict[str, Any]:
         """Return all that the page of an entry needs."""
-        problem, size = "", entry.size
-        try:
-            picture = self.pictures.open(self.source(entry), entry.mpp)
-            size = picture.height, picture.width
-        except (OSError, InputError) as error:
-            problem = str(error)
+        size, problem = self._size_or_problem(entry)
         sets = [self._describe_set(entry, label_set) for label_set in entry.label_sets]
         layers = [layer for one in sets for layer in one["layers"]]
         if not size:
@@ -151,7 +135,7 @@ class OpenResults:
         if self.truth and not entry.image and not any(layer["key"] == "truth" for layer in layers):
             notes.append(f"no ground truth of {entry.title} in {self.truth}")
         return {
-            **facts_of(entry),
+            **entry_facts(entry),
             "caveat": str(entry.record.get("caveat") or ""),
             "notes": notes,
             "problem": problem,
@@ -197,7 +181,7 @@ class OpenResults:
         return layer | {"height": frame.rows, "width": frame.columns, "version": _version(path), **place}
 
     def thumbnail(self, entry: Entry, label_set: LabelSet | None, palette: str) -> bytes:
-        """Return a JPEG of an entry with its label map half over it; of what is left of it, if the slide is gone."""
+        """Return a JPEG of an entry with its label map half over it; of the label map alone, if the slide is gone."""
         source, key = None, [entry.id, palette]
         with contextlib.suppress(FileNotFoundError) if label_set else contextlib.nullcontext():
             source = self.source(entry)

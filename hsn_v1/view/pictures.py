@@ -42,28 +42,14 @@ OPENED_BYTES, FILE_BYTES = 300 << 20, 150 << 20
 
 @dataclass(frozen=True)
 class Picture:
-    """An opened slide or image.
+    """An opened slide or image."""
 
-    Attributes
-    ----------
-    height, width : int
-        At full resolution, in px.
-    region : callable
-        ``region(level, column, row)`` gives a deep-zoom tile as an RGB image; any thread may call it.
-    small : callable
-        ``small(side)`` gives the whole picture as an RGB image of at most `side` px.
-    nbytes : int
-        Memory that it may take, in bytes.
-    close : callable
-        Ends its reader, which otherwise ends with the last reference.
-    """
-
-    height: int
+    height: int  #: at full resolution, in px
     width: int
-    region: Callable[[int, int, int], Image.Image]
-    small: Callable[[int], Image.Image]
-    nbytes: int = FILE_BYTES
-    close: Callable[[], None] = lambda: None
+    region: Callable[[int, int, int], Image.Image]  #: by level, column, row: a deep-zoom tile, RGB; for any thread
+    small: Callable[[int], Image.Image]  #: by the longest side in px: the whole picture, RGB
+    nbytes: int = FILE_BYTES  #: memory that it may take
+    close: Callable[[], None] = lambda: None  #: ends its readers, which otherwise end with the last reference
 
     def grid(self, level: int) -> tuple[int, int]:
         """Return the numbers of rows and columns of tiles on a level; LookupError if there is no such level."""
@@ -81,15 +67,7 @@ class Pictures:
         self._thumbnails = Cache(16 << 20, len)
 
     def open(self, path: Path, mpp: float | None) -> Picture:
-        """Return an opened slide or image.
-
-        Raises
-        ------
-        FileNotFoundError
-            If it is gone.
-        InputError
-            If it cannot be read.
-        """
+        """Return an opened slide or image; FileNotFoundError if it is gone, InputError if it cannot be read."""
 
         def opened() -> Picture:
             stack = contextlib.ExitStack()
@@ -207,13 +185,7 @@ def _tiles(path: Path) -> DeepZoomGenerator:
 
 
 def size_of(path: Path) -> tuple[int, int] | None:
-    """Open a slide and return its height and width, or None if OpenSlide does not show it as it is.
-
-    Raises
-    ------
-    InputError
-        If it is damaged.
-    """
+    """Open a slide; return its height and width, or None if OpenSlide does not show it as it is."""
     import openslide
 
     try:

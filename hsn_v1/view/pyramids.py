@@ -27,35 +27,19 @@ MOST_BYTES = TILE * TILE + (1 << 12)  #: of a tile's stream, which is longer tha
 
 @dataclass(frozen=True)
 class LabelLevel:
-    """A resolution of a label map.
+    """A resolution of a label map, in zlib streams of TILE by TILE class indices, row by row."""
 
-    Attributes
-    ----------
-    height, width : int
-        In px.
-    tiles : sequence of bytes, or of (int, int)
-        Zlib streams of TILE by TILE class indices, row by row; or where each begins in the file, and its length.
-    """
-
-    height: int
+    height: int  #: in px
     width: int
-    tiles: Sequence[bytes] | Sequence[tuple[int, int]]
+    tiles: Sequence[bytes] | Sequence[tuple[int, int]]  #: the streams, or where each begins in the file, and its length
 
 
 @dataclass(frozen=True)
 class Pyramid:
-    """A label map in several resolutions.
+    """A label map in several resolutions."""
 
-    Attributes
-    ----------
-    levels : tuple of LabelLevel
-        Full resolution first, each half of the one before.
-    path : Path or None
-        The file that has the tiles; None if they are in memory.
-    """
-
-    levels: tuple[LabelLevel, ...]
-    path: Path | None = None
+    levels: tuple[LabelLevel, ...]  #: full resolution first, each half of the one before
+    path: Path | None = None  #: the file that has the tiles; None if they are in memory
 
     @property
     def size(self) -> tuple[int, int]:
@@ -70,12 +54,7 @@ class Pyramid:
     def tile(self, number: int, row: int, column: int) -> bytes:
         """Return a tile's zlib stream by its level, row and column.
 
-        Raises
-        ------
-        LookupError
-            If there is no such tile.
-        InputError
-            If the file cannot be read, or ends before it.
+        Raises LookupError if there is no such tile, InputError if the file cannot be read, or ends before it.
         """
         if not 0 <= number < len(self.levels):
             raise LookupError
@@ -96,13 +75,7 @@ class Pyramid:
 
 
 def read_pyramid(path: Path) -> Pyramid:
-    """Read where a label map's tiles lie in its file.
-
-    Raises
-    ------
-    InputError
-        If it is no file of `label_maps.write_label_map`, or damaged.
-    """
+    """Read where a label map's tiles lie in its file, which `label_maps.write_label_map` wrote; else InputError."""
     import tifffile
 
     tifffile.logger().disabled = True
@@ -132,14 +105,9 @@ def _sizes(height: int, width: int) -> list[tuple[int, int]]:
 
 
 def build_pyramid(strips: Iterable[np.ndarray], height: int, width: int) -> Pyramid:
-    """Compress a label map that comes in strips; levels are halved by striding, as those of stored label maps.
+    """Compress a label map of (height, width) uint8; levels are halved by striding, as those of stored label maps.
 
-    Parameters
-    ----------
-    strips : iterable of ndarray of shape (up to TILE, width), uint8
-        From the top; only the last may have fewer than TILE rows.
-    height, width : int
-        Size of the map, in px.
+    It comes in strips from the top, of which only the last may have fewer than TILE rows.
     """
     sizes = _sizes(height, width)
     smaller: list[list[bytes]] = [[] for _ in sizes[1:]]

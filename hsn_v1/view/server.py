@@ -44,18 +44,7 @@ KEPT = {"cache-control": "private, max-age=86400"}
 
 
 def make_app(results: OpenResults, host: str = "127.0.0.1", token: str = "", cookie: str = "hsn_v1") -> Guard:
-    """Return the ASGI application.
-
-    Parameters
-    ----------
-    results : OpenResults
-    host : str
-        Where the server listens.
-    token : str
-        Asked for unless empty.
-    cookie : str
-        Name of the cookie that keeps the token.
-    """
+    """Return the ASGI application; see `Guard` on its parameters."""
     # The same few threads for good: each keeps memory of the tiles that it decoded.
     pool = ThreadPoolExecutor(available_cores() + 2, "view")
 
@@ -218,13 +207,7 @@ def parameter(request: Request, name: str) -> str:
 
 
 def listen(host: str, port: int | None) -> socket.socket:
-    """Return a listening socket; without a port, at the first free one from PORT on.
-
-    Raises
-    ------
-    InputError
-        If the address is none of this machine's, or the port is taken.
-    """
+    """Return a listening socket; without a port, at the first free one from PORT on; InputError if that cannot be."""
     if port is not None and not 0 <= port <= 65535:
         raise InputError(f"port {port}: expected 0 (any that is free) to 65535")
     for candidate in [port] if port is not None else range(PORT, PORT + TRIED):
