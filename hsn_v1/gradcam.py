@@ -195,11 +195,13 @@ def _logit_gradients(model: keras.Model, tiles: np.ndarray) -> list[np.ndarray]:
     import keras
     import tensorflow as tf
 
-    last = logit_layer(model)
-    to_last = keras.Model(model.inputs[0], [feature_layer(model).output, last.input])
+    layer, last = feature_layer(model), logit_layer(model)
+    features = keras.Model(model.inputs[0], layer.output)(tiles, training=False)
+    head = keras.Model(layer.output, last.input)  # what comes before the activations is not differentiated
     kernel = tf.reshape(last.kernel, (-1, last.kernel.shape[-1]))  # of one position, where it is a convolution
     with tf.GradientTape(persistent=True) as tape:
-        features, hidden = to_last(tiles, training=False)
+        tape.watch(features)
+        hidden = head(features, training=False)
         hidden = tf.reshape(tf.cast(hidden, tf.float32), (len(tiles), -1))
         logits = tf.unstack(tf.matmul(hidden, kernel), axis=-1)  # a bias has no gradient
     return [tape.gradient(logit, features).numpy() for logit in logits]

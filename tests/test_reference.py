@@ -8,12 +8,11 @@ import pytest
 
 from hsn_v1 import HistoSegNetV1
 from hsn_v1.adp import ADP, CLASSIFIER_MPP, LABEL_SETS
-from hsn_v1.classify import classify
 from hsn_v1.histonet import normalise
 from hsn_v1.hsn_v1 import STAGES
-from hsn_v1.io.images import read_image
 from hsn_v1.io.masks import read_mask
 from hsn_v1.io.models import load_histonet
+from hsn_v1.sets.run import classify_files
 from hsn_v1.sets.settings import check_params, settings_from_params, with_crfs
 from hsn_v1.tiles import TileGrid
 
@@ -38,11 +37,20 @@ def run(request, reference, histonet, tmp_path_factory):
     hsn.histonet = histonet
     expected = {path.name[:-4]: np.load(path) for path in (reference / "reference" / request.param).glob("*.npz")}
     metrics = json.loads((reference / "reference" / "metrics.json").read_text())[request.param]
-    return hsn, hsn.run_batch(), expected, metrics
+    classified = []
+
+    def watched(*arguments):
+        for item in classify_files(*arguments):
+            classified.append(item)
+            yield item
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hsn_v1.sets.run.classify_files", watched)
+        return hsn, hsn.run_batch(), expected, metrics, classified
 
 
 def test_masks_are_equal_at_every_stage(run):
-    hsn, report, expected, metrics = run
+    hsn, report, expected, metrics, _ = run
     assert set(report.files) == set(expected)
     for name in metrics:
         for stage in STAGES:
@@ -55,7 +63,7 @@ def test_masks_are_equal_at_every_stage(run):
 
 
 def test_metrics_are_equal(run):
-    hsn, report, _, metrics = run
+    hsn, report, _, metrics, _ = run
     for name, wanted in metrics.items():
         np.testing.assert_allclose(report.weights[name], wanted["fiou_weights"], atol=1e-6)
         for stage in STAGES:
@@ -70,11 +78,12 @@ def test_metrics_are_equal(run):
         np.testing.assert_allclose(per_class, wanted["CRF"]["iou"], atol=1e-4)
 
 
-def test_scores_and_inputs_are_equal(run, histonet):
-    hsn, _, expected, _ = run
-    images = ((path.name, read_image(path)[0]) for path in hsn.settings.images)
-    for file, image, tiles in classify(images, histonet, hsn.settings.downsample):
-        np.testing.assert_allclose(tiles.scores, expected[file]["scores"], atol=1e-4)
-        if "inputs" in expected[file]:
-            crops = TileGrid(*image.shape[:2], hsn.settings.downsample).crop(image)
-            np.testing.assert_allclose(normalise(crops, ADP), expected[file]["inputs"], atol=1e-4)
+def test_scores_and_inputs_are_equal(run):
+    hsn, _, expected, _, classified = run
+    assert {item.path.name for item in classified} == set(expected)
+    for item in classified:
+        wanted = expected[item.path.name]
+        np.testing.assert_allclose(item.tiles.scores, wanted["scores"], atol=1e-4)
+        if "inputs" in wanted:
+            crops = TileGrid(*item.image.shape[:2], hsn.settings.downsample).crop(item.image)
+            np.testing.assert_allclose(normalise(crops, ADP), wanted["inputs"], atol=1e-4)

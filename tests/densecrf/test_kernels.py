@@ -58,10 +58,9 @@ def test_damaged_machine_code_is_compiled_again(tmp_path):
     (expected, _), _ = run(REFINE, NUMBA_CACHE_DIR=tmp_path)
     indices, codes = (sorted(tmp_path.rglob(f"*.{kind}")) for kind in ("nbi", "nbc"))
     assert len(codes) >= len(indices) > 5
-    half = [path.stat().st_size // 2 for path in (*indices, *codes)]
-    for number, (index, code) in enumerate(zip(indices, codes, strict=False)):
+    for number, (index, code) in enumerate(zip(indices[:4], codes, strict=False)):  # half or all of either is lost
         damaged = (index, code)[number % 2]
-        damaged.write_bytes(damaged.read_bytes()[: (half[number], 0)[number // 2 % 2]])
+        damaged.write_bytes(damaged.read_bytes()[: (damaged.stat().st_size // 2, 0)[number // 2]])
     assert run(REFINE, NUMBA_CACHE_DIR=tmp_path) == ([expected, "True"], "")
     assert all(path.stat().st_size > 100 for path in (*indices, *codes))
     times = {path: path.stat().st_mtime_ns for path in Path(tmp_path).rglob("*.nb?")}
