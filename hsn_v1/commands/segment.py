@@ -52,6 +52,9 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", type=Path, help="folder that gets one for each input (default: ROOT/out/segmented)")
     parser.add_argument("--batch-size", type=int, default=8, help="tiles that are classified at once (default: 8)")
     parser.add_argument("--workers", type=int, help="worker processes (default: one for each core)")
+    parser.add_argument(
+        "--regions", type=Path, metavar="DIR", help="segment annotated regions only: GeoJSON files, named as the slides"
+    )
     parser.add_argument("--min-area", type=float, default=100, help="smallest polygon in um2 (default: 100)")
     parser.add_argument("--leave-out-pen", action="store_true", help="take pen marks for glass (default: name them)")
     parser.add_argument("--self-contained", action="store_true", help="make the page one file that can be mailed")
@@ -129,10 +132,12 @@ def _options(arguments: argparse.Namespace) -> RunOptions:
 
 def _inputs(arguments: argparse.Namespace, options: RunOptions) -> list[Input]:
     """Return what to segment; raise InputError if a list, a classifier or a label set cannot be used."""
-    from ..slides.inputs import inputs_of, read_list, shard
+    from ..slides.inputs import inputs_of, limited_to_regions, read_list, shard
     from ..slides.segment_many import check_methods
 
     inputs, remarks = read_list(arguments.list) if arguments.list else inputs_of(arguments.inputs)
+    if arguments.regions:
+        inputs = limited_to_regions(inputs, arguments.regions.absolute())
     problems, notes = check_methods(options, inputs)
     if not arguments.list:
         tell([*remarks, *notes])

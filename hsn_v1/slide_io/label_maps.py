@@ -177,8 +177,8 @@ class Area:
         return self.code, self.name, self.pixels, f"{self.mm2:.6f}", share, self.caveat
 
 
-def write_areas(path: Path, counts: np.ndarray, info: LabelMapInfo) -> None:
-    """Write the area of each class in pixels and mm2, and its share of the tissue.
+def areas_of(counts: np.ndarray, info: LabelMapInfo) -> list[Area]:
+    """Return the area of each class in pixels and mm2, and its share of the tissue.
 
     `counts` are the pixels of each class, and of no tissue, as `write_label_map` returns them. The background class is
     no tissue, either: both have a row, but no share. The caveat is in each row.
@@ -186,11 +186,15 @@ def write_areas(path: Path, counts: np.ndarray, info: LabelMapInfo) -> None:
     label_set = info.label_set
     shares, codes = tissue_shares(counts, label_set), [*label_set.codes, ""]
     names = [*map(label_set.name_of, label_set.codes), "no tissue"]
-    areas = [
+    return [
         Area(code, name, pixels, pixels * info.mpp**2 / 1e6, shares.get(index), info.caveat)
         for index, (code, name, pixels) in enumerate(zip(codes, names, counts.tolist(), strict=False))
     ]
-    write_table(path, [AREA_COLUMNS, *(area.cells() for area in areas)])
+
+
+def write_areas(path: Path, counts: np.ndarray, info: LabelMapInfo) -> None:
+    """Write the table of `areas_of`."""
+    write_table(path, [AREA_COLUMNS, *(area.cells() for area in areas_of(counts, info))])
 
 
 def read_areas(path: Path) -> list[Area]:

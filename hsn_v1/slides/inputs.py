@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..io.tables import find_files, read_rows
+from ..slide_io.annotations import find_annotations
 from ..slide_io.formats import SLIDE_ENDINGS
 from ..slide_io.multi_file import is_dicom, parts_of_slides
 from ..slide_io.scale import PLAUSIBLE_MPP, is_plausible
@@ -31,6 +32,7 @@ class Input:
     model: str | None = None  #: classifier, if not the run's
     columns: Mapping[str, str] = field(default_factory=dict)  #: the list's other columns, such as patient and site
     problem: str = ""  #: why it cannot be segmented; empty if nothing is known against it
+    regions: Path | None = None  #: annotations to which its segmentation is limited; see `regions.read_regions`
 
 
 # --- Files and folders ------------------------------------------------------------------------------------------------
@@ -90,7 +92,7 @@ def _in_folder(folder: Path) -> tuple[list[Path], list[str], str]:
             notes += [f"{path}: {why}"] if why else []
         elif path.suffix.lower() in ENDINGS or is_dicom(path):
             files.append(path)
-        else:
+        elif path.suffix.lower() != ".geojson":  # which is of the slide beside it
             notes.append(f"{path}: no image or slide by its ending")
     problem = "" if files else f"{folder}: no images or slides in this folder; expected {', '.join(ENDINGS)}"
     return files, notes, problem
@@ -100,6 +102,20 @@ def _why_not_searched(folder: Path) -> str:
     marks = (folder / name for name in (".zattrs", "zarr.json"))
     is_zarr = folder.suffix.lower() == ".zarr" or any(map(os.path.exists, marks))  # False where nobody may look
     return "an OME-Zarr folder, which is not read; export it as OME-TIFF" if is_zarr else ""
+
+
+def limited_to_regions(inputs: Iterable[Input], folder: Path) -> list[Input]:
+    """Return inputs with their annotations in a folder; those without have a problem."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; it should hold annotations, as GeoJSON")
+    inputs = list(inputs)
+    files = find_annotations(folder, [item.path for item in inputs])
+
+    def limited(item: Input) -> Input:
+        lacking = f"{item.path}: no annotations in {folder}; expected {item.path.stem}.geojson"
+        return replace(item, regions=files.get(item.path), problem=item.problem or (item.path not in files) * lacking)
+
+    return [limited(item) for item in inputs]
 
 
 # --- Lists ------------------------------------------------------------------------------------------------------------

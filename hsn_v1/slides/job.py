@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -25,6 +25,9 @@ from ..labels import LabelSet, Stain
 from ..tiles import Window
 from .grid import SlideGrid
 
+if TYPE_CHECKING:
+    from .regions import SlideRegions
+
 
 @dataclass(frozen=True)
 class LabelMaps:
@@ -33,6 +36,7 @@ class LabelMaps:
     readers: Mapping[str, Callable[[Window], np.ndarray]]  #: by the label set's name
     mpp: float  #: their scale, in microns per pixel
     tiles: int  #: number of tiles that were classified
+    regions: SlideRegions | None = None  #: those to which they are limited
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,8 @@ def _write_label_set(
     scale, least = np.array([slide.width / width, slide.height / height]), task.method.min_area  # to px of the slide
     write_polygons(outlines, label_map, info, scale, least, progress=lambda done: step(height + done))
     write_areas(folder / "areas.csv", counts, info)
+    if label_maps.regions:
+        label_maps.regions.write_areas(folder / "regions.csv", label_maps.readers[label_set.name], info)
     labels = read_thumbnail(label_map, *picture.shape[:2])
     write_reduced(folder, picture, labels, label_set)
     small = slide.mpp * slide.width / picture.shape[1]

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..checks import check_classifier, check_crfs, checked_label_sets
 from ..classify import Classifier
 from ..densecrf import CRF
@@ -22,6 +24,7 @@ from ..slide_io.slide import Slide
 from .in_memory import segment_whole
 from .inputs import Input
 from .plan import Method, Plan, SlideTask, plan_for
+from .regions import SlideRegions, read_regions, version_of_regions
 from .results import small_pictures, write_results
 from .results_folder import Outcome, damage, describe_work, finish, give_up, take_up
 from .tiled import segment_by_tiles
@@ -43,6 +46,7 @@ def segment_slide(
     name: str | None = None,
     columns: Mapping[str, str] | None = None,
     progress: Progress = no_progress,
+    regions: Path | None = None,
 ) -> Outcome:
     """Segment a slide or an image of any size; write label maps, polygons, areas and an overview of each label set.
 
@@ -76,6 +80,8 @@ def segment_slide(
         What a list says of the slide, which comes back in the tables.
     progress : callable
         See `progress.Progress`.
+    regions : Path, optional
+        Annotations in GeoJSON; only what lies in them is segmented, see `regions.read_regions`.
 
     Returns
     -------
@@ -88,7 +94,7 @@ def segment_slide(
     """
     check_classifier(classifier)
     method = method or _method_of(classifier, label_sets, crfs)
-    item = Input(Path(path), name or Path(path).name, mpp, columns=columns or {})
+    item = Input(Path(path), name or Path(path).name, mpp, columns=columns or {}, regions=regions)
     task = SlideTask(item, classifier, method, Path(out), override, workers or available_cores(), force, progress)
     with task.open() as slide:
         return segment_opened(slide, task)
@@ -106,6 +112,7 @@ def _method_of(classifier: Classifier, label_sets: Iterable[LabelSet], crfs: Map
 def segment_opened(slide: Slide, task: SlideTask) -> Outcome:
     """Segment a slide that is open: lock its folder, plan, find tissue, classify and refine, write, publish."""
     began, folder, classifier, method = time.monotonic(), task.folder, task.classifier, task.method
+    regions, notes = read_regions(task.item.regions, slide) if task.item.regions else (None, ())
     with locked(folder) as lock:
         plan = plan_for(slide, classifier, method)
         facts, damaged = made_with(slide, task, plan), damage(folder)
@@ -114,15 +121,14 @@ def segment_opened(slide: Slide, task: SlideTask) -> Outcome:
         try:
             describe_work(folder, place_of(slide))
             for_tissue, for_overview = small_pictures(slide, classifier.mpp)
-            tissue_map = replace(
-                find_tissue(for_tissue, method.leave_out_pen),
-                whitens_glass=any(label_set.background for label_set in method.label_sets),
-            )
+            tissue_map = tissue_of(task, for_tissue, regions)
 
             if plan.kind == "image":
                 label_maps = segment_whole(slide, task, tissue_map)
             else:
                 label_maps = segment_by_tiles(slide, task, plan, tissue_map)
+            if regions:
+                label_maps = regions.limited(label_maps, slide.frame(label_maps.mpp), method.label_sets)
 
             write_results(slide, task, label_maps, for_overview)
             check_unchanged(slide, facts)
@@ -135,13 +141,22 @@ def segment_opened(slide: Slide, task: SlideTask) -> Outcome:
             "classes": {label_set.name: record_of_label_set(label_set) for label_set in method.label_sets},
             "facts": {"kind": plan.kind, "maps": plan.maps, **size, "seconds": round(time.monotonic() - began, 1)},
             "columns": dict(task.item.columns),
-            "notes": [*slide.notes, *input_notes(slide, classifier, tissue_map, plan)],
+            "notes": [*slide.notes, *input_notes(slide, classifier, tissue_map, plan), *notes],
             "caveat": classifier.labels.caveat,
         }
         record = finish(folder, {**facts, **place_of(slide), **about})
         outcome = Outcome.of_record(folder, record, "done")
         healed = (f"{damaged}; the results were made anew",) if damaged else ()
         return replace(outcome, notes=(*outcome.notes, *healed))
+
+
+def tissue_of(task: SlideTask, picture: np.ndarray, regions: SlideRegions | None) -> TissueMap:
+    """Return where there is tissue to segment, found in a small picture, (h, w, 3) uint8."""
+    return replace(
+        find_tissue(picture, task.method.leave_out_pen),
+        whitens_glass=any(label_set.background for label_set in task.method.label_sets),
+        limits=regions.touched(*picture.shape[:2]) if regions else None,
+    )
 
 
 def place_of(slide: Slide) -> dict[str, Any]:
@@ -165,7 +180,8 @@ def made_with(slide: Slide, task: SlideTask, plan: Plan) -> dict[str, Any]:
         "maps": plan.maps,
         "batch size": method.batch_size,
         "smallest polygon": method.min_area,
-        **({"pen marks": "left out"} if method.leave_out_pen else {}),
+        "pen marks": "left out" if method.leave_out_pen else None,
+        "regions": version_of_regions(task.item.regions) if task.item.regions else None,
     }
     return {**facts, **facts_of(task.classifier, method.crfs)}
 

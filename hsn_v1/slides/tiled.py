@@ -38,7 +38,7 @@ from ..tiles import TileGrid, Window
 from .grid import SlideGrid
 from .job import LabelMaps, SlideJob, label_reader, no_tissue, read_batch
 from .results_folder import describe_work, work_of
-from .tissue import paint_blank, tiles_with_tissue
+from .tissue import paint_blank
 
 if TYPE_CHECKING:
     from ..slide_io.slide import Slide
@@ -66,7 +66,7 @@ def segment_by_tiles(slide: Slide, task: SlideTask, plan: Plan, tissue_map: Tiss
     grid = SlideGrid(*slide.size(classifier.mpp), classifier.tile, stride=classifier.labels.views.stride)
     job = SlideJob(
         grid=grid,
-        tissue=tiles_with_tissue(grid, tissue_map.tissue),
+        tissue=tissue_map.tiles(grid),
         batch_size=method.batch_size,
         label_sets=method.label_sets,
         crfs=method.crfs,

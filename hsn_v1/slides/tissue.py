@@ -47,9 +47,8 @@ class TissueMap:
     brightness: float  #: median over the scanned part
     pen: PenMarks | None = None  #: marks on the slide, if there are any
     pen_left_out: bool = False  #: whether these are no tissue
-    whitens_glass: bool = (
-        True  #: whether glass that stage 3 would take for tissue is painted white: lumens are lost by it
-    )
+    whitens_glass: bool = True  #: whether glass that stage 3 takes for tissue is painted white: lumens are lost by it
+    limits: np.ndarray | None = None  #: (h, w) bool: where alone tiles are classified
 
     @property
     def threshold(self) -> float:
@@ -69,6 +68,11 @@ class TissueMap:
         if self.pen and self.pen_left_out:
             blank[self.pen.where] = LEFT_OUT
         return blank
+
+    def tiles(self, grid: SlideGrid) -> np.ndarray:
+        """Return the numbers of the tiles that are classified, ascending."""
+        numbers = tiles_with_tissue(grid, self.tissue)
+        return numbers if self.limits is None else np.intersect1d(numbers, tiles_with_tissue(grid, self.limits, 1e-9))
 
 
 def find_tissue(picture: np.ndarray, leave_out_pen: bool = False) -> TissueMap:
