@@ -28,10 +28,15 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--images", type=Path, metavar="DIR", help="images with masks (--truth)")
     what.add_argument(
-        "--slides", type=Path, metavar="DIR|CSV", help="slides with annotations: a folder, or a list (docs/cluster.md)"
+        "--slides",
+        type=Path,
+        metavar="PATH",
+        help="slides with annotations: a folder, a slide, or a list of them as CSV",
     )
     parser.add_argument("--truth", type=Path, metavar="DIR", help="the images' masks, of the same names")
-    parser.add_argument("--annotations", type=Path, metavar="DIR", help="the slides' GeoJSON files, of the same names")
+    parser.add_argument(
+        "--annotations", type=Path, metavar="DIR", help="the slides' GeoJSON files, of the same names (docs/qupath.md)"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder to write patches and labels.csv into")
     parser.add_argument("--size", type=int, required=True, metavar="PX", help="side of the patches")
     parser.add_argument("--stride", type=int, metavar="PX", help="from one to the next (default: the size)")
@@ -79,8 +84,8 @@ def _run(arguments: argparse.Namespace) -> int:
     _check_options(arguments)
     stride, parts = arguments.stride or arguments.size, (arguments.share, arguments.validation, arguments.seed)
     cut = Cut(arguments.size, stride, *parts, arguments.context, arguments.max_per_class)
-    sources, label_set = (_slides if arguments.slides else _images)(arguments)
     with alone_in(arguments.out):
+        sources, label_set = (_slides if arguments.slides else _images)(arguments)
         return _cut(sources, label_set, cut, arguments)
 
 
@@ -125,8 +130,8 @@ def _slides(arguments: argparse.Namespace) -> tuple[Sequence[Source], LabelSet]:
         raise InputError(
             f"{arguments.annotations}: no such folder; it should hold GeoJSON files, as QuPath exports them"
         )
-    is_folder = arguments.slides.is_dir()
-    inputs, remarks = inputs_of([arguments.slides]) if is_folder else read_list(arguments.slides)
+    is_list = arguments.slides.suffix.lower() in (".csv", ".tsv", ".txt")
+    inputs, remarks = read_list(arguments.slides) if is_list else inputs_of([arguments.slides])
     tell([*remarks, *(item.problem for item in inputs if item.problem)])
     usable = [item for item in inputs if not item.problem]
     files = find_annotations(arguments.annotations, [item.path for item in usable])

@@ -1,0 +1,244 @@
+"""``hsn-v1 doctor``: tell what works here, on one page: what a report of a fault should begin with."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+from ..errors import InputError
+from .common import PHANTOM_MODEL
+
+#: Programs that show pages, the first that is there.
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "firefox", "microsoft-edge")
+
+#: Instructions for vectors, as Linux calls them, which TensorFlow and the CRF use.
+INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16")
+
+#: What the phantom classifier gives for phantom `SEED`: the mean score, and each class's share after each stage.
+SEED = 60_000
+EXPECTED = {}
+
+UNKNOWN = "unknown, as hsn_v1 runs without being installed"
+
+#: By which scores and shares may differ between machines.
+TOLERANCE = 0.01
+
+
+def add_command(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command ``doctor``."""
+    parser = subparsers.add_parser(
+        "doctor",
+        help="tell what works here, for reports of faults",
+        epilog="exit status: 0 all that is needed works, 1 something of it does not",
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    found = {}
+    for name, check in CHECKS.items():
+        try:
+            found[name] = {"works": True, "text": check()}
+        except Exception as error:  # whatever is broken: the others are looked at, too
+            found[name] = {"works": False, "text": f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]}
+    if arguments.json:
+        print(json.dumps(found, indent=1))
+    else:
+        for name, result in found.items():
+            print(f"{'ok' if result['works'] else 'FAILS':6} {name:10} {result['text']}")
+    return int(not all(result["works"] for result in found.values()))
+
+
+# --- What is looked at: each returns a line, or raises what is wrong --------------------------------------------------
+
+
+def _versions() -> str:
+    from .. import __version__
+
+    where = Path(__file__).parents[1]
+    return f"hsn_v1 {__version__} in {where}, Python {platform.python_version()}, {platform.platform()}"
+
+
+def _libraries() -> str:
+    """Versions of all that is required; raise ImportError where some of it is missing."""
+    names = [_name(line) for line in _requirements() if "extra ==" not in line]
+    there = {name: _version_of(name) for name in names}
+    if missing := [name for name, number in there.items() if not number]:
+        raise ImportError(f"{', '.join(missing)}: not installed; run pip install hsn_v1")
+    return ", ".join(f"{name} {number}" for name, number in there.items()) or UNKNOWN
+
+
+def _extras() -> str:
+    found: dict[str, list[str]] = {}
+    for line in _requirements():
+        if "extra ==" in line:
+            extra = line.rpartition("extra ==")[2].strip(" \"')")
+            found.setdefault(extra, []).append(_name(line))
+    lacking = {extra: [name for name in names if not _version_of(name)] for extra, names in found.items()}
+    parts = [f"{extra} (without {', '.join(names)})" if names else extra for extra, names in lacking.items()]
+    return ", ".join(parts) or UNKNOWN
+
+
+def _requirements() -> list[str]:
+    try:
+        return requires("hsn_v1") or []
+    except PackageNotFoundError:
+        return []
+
+
+def _name(requirement: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_." else " " for letter in requirement).split()[0]
+
+
+def _version_of(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def _tensorflow() -> str:
+    from ..keras_start import import_keras, quiet_start
+
+    with quiet_start():
+        keras = import_keras()
+        import tensorflow
+
+        tensorflow.constant(1.0)
+    devices = ", ".join(device.device_type for device in tensorflow.config.list_physical_devices())
+    return f"TensorFlow {tensorflow.__version__}, Keras {keras.__version__}, on {devices}"
+
+
+def _processor() -> str:
+    from ..keras_start import has_fast_bfloat16
+
+    flags = set()
+    with contextlib.suppress(OSError):
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").split())
+    known = " ".join(name for name in INSTRUCTIONS if name in flags) or "instructions unknown"
+    return f"{platform.machine()}, {known}; bfloat16 is {'' if has_fast_bfloat16() else 'not '}fast"
+
+
+def _resources() -> str:
+    import psutil
+
+    from ..io.memory import available_memory
+    from ..parallel import available_cores
+
+    free, memory = available_memory() / 1e9, psutil.virtual_memory().total / 1e9
+    return f"{available_cores()} of {os.cpu_count()} cores, {free:.1f} of {memory:.1f} GB of memory free"
+
+
+def _slides() -> str:
+    """Write a small file of each kind, and read it in the sandbox."""
+    import numpy as np
+    import openslide
+    import tifffile
+    from PIL import Image
+
+    from ..slide_io.slide import open_slide
+
+    picture = np.full((64, 64, 3), 200, np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        tiled = Path(folder) / "tiled.tif"
+        tifffile.imwrite(tiled, picture, tile=(16, 16), photometric="rgb", compression="jpeg", metadata=None)
+        tifffile.imwrite(Path(folder) / "x.ome.tif", picture, photometric="rgb", compression="lzw")
+        Image.fromarray(picture).save(Path(folder) / "x.png")
+        for path in sorted(Path(folder).iterdir()):
+            with open_slide(path, 1) as slide:
+                if abs(slide.pixels().mean() - 200) > 2:
+                    raise InputError(f"{path.name} is read wrongly")
+    return (
+        f"OpenSlide {openslide.__library_version__}, tifffile {tifffile.__version__}: TIFF, OME-TIFF and PNG are read"
+    )
+
+
+def _cache() -> str:
+    from ..densecrf import is_compiled
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        compiled = is_compiled()
+    if told:
+        raise InputError(str(told[0].message))
+    return "the CRF is compiled" if compiled else "the CRF is compiled at its first use, in some ten seconds"
+
+
+def _browser() -> str:
+    import webbrowser
+
+    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if path:
+        return path
+    with contextlib.suppress(webbrowser.Error):
+        return f"the system's ({webbrowser.get().name})"
+    return "none here: open the pages elsewhere"
+
+
+def _dask() -> str:
+    numbers = {name: _version_of(name) for name in ("distributed", "dask-jobqueue")}
+    there = ", ".join(f"{name} {number}" for name, number in numbers.items() if number)
+    return there or "not installed, as only clusters need it: pip install 'hsn_v1[cluster]'"
+
+
+def _self_test() -> str:
+    """Segment a phantom, and hold each stage's numbers against those that are stored."""
+    began = time.monotonic()
+    wrong = [name for name, off in deviations(stage_numbers()) if off > TOLERANCE]
+    if wrong:
+        raise InputError(f"other numbers than stored after {', '.join(wrong)}")
+    return f"a phantom gives the stored numbers after {', '.join(EXPECTED)}, in {time.monotonic() - began:.1f} s"
+
+
+def stage_numbers() -> dict[str, list[float]]:
+    """Return numbers of each stage on a phantom: the mean score, and each class's share of the pixels."""
+    import numpy as np
+
+    from ..classify import classify
+    from ..hsn_v1 import segment
+    from ..io.models import SHIPPED, load_histonet, read_crfs
+    from ..phantoms import phantom
+
+    image = phantom.patch(SEED).image
+    histonet = load_histonet(SHIPPED, PHANTOM_MODEL)
+    label_set = histonet.labels.label_sets["func"]
+    crfs, _ = read_crfs(SHIPPED, PHANTOM_MODEL, (label_set,))
+    ((_, _, tiles),) = classify([(None, image)], histonet)
+    ((_, segmentation),) = segment(image, tiles, [label_set], crfs)
+    shares = {
+        stage: (np.bincount(mask.ravel(), minlength=len(label_set)) / mask.size).tolist()
+        for stage, mask in segmentation.masks.items()
+    }
+    return {"scores": [float(tiles.scores.mean())], **shares}
+
+
+def deviations(numbers: dict[str, list[float]]) -> Iterator[tuple[str, float]]:
+    """Yield each stage with the greatest difference of its numbers from those that are stored."""
+    for stage, expected in EXPECTED.items():
+        yield stage, max(abs(a - b) for a, b in zip(numbers[stage], expected, strict=True))
+
+
+CHECKS: dict[str, Callable[[], str]] = {
+    "versions": _versions,
+    "libraries": _libraries,
+    "extras": _extras,
+    "tensorflow": _tensorflow,
+    "processor": _processor,
+    "resources": _resources,
+    "slides": _slides,
+    "cache": _cache,
+    "browser": _browser,
+    "dask": _dask,
+    "self-test": _self_test,
+}
