@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from dataclasses import fields
+import sys
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,13 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
         "--weights", default="none", metavar="none|imagenet|FILE", help="what to begin with (default: none)"
     )
     network.add_argument("--epochs", type=int, default=80, help="epochs in all (default: 80)")
+    network.add_argument(
+        "--repeats",
+        type=int,
+        default=1,
+        metavar="N",
+        help="train N times, by N seeds, and tell the spread (default: 1)",
+    )
     network.add_argument(
         "--saved-tile",
         type=int,
@@ -103,13 +111,32 @@ def _run(arguments: argparse.Namespace) -> int:
     _complete(arguments)
     _check_options(arguments)
     folder, out = arguments.root / "data", arguments.out or arguments.root / "out" / file_name(arguments.name)
-    with locked_name(folder, arguments.name), alone_in(out):
-        check_writable(folder)
-        remove_leftovers(folder, f"{file_name(arguments.name)}.")
-        return _train(arguments, folder, out)
+    figures = {}
+    for seed in range(arguments.seed, arguments.seed + arguments.repeats):
+        repeat = "" if seed == arguments.seed else f"seed{seed}"
+        name, place = f"{arguments.name}_{repeat}".removesuffix("_"), out / repeat
+        with locked_name(folder, name), alone_in(place):
+            check_writable(folder)
+            remove_leftovers(folder, f"{file_name(name)}.")
+            figures[name] = _train(arguments, name, place, seed)
+    if len(figures) > 1:
+        _say_spread(figures, out)
+    return 0
 
 
-def _train(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
+def _say_spread(figures: dict[str, tuple[float, float]], out: Path) -> None:
+    """Print mean and spread over trainings with different seeds, and write them as a table."""
+    from ..io.writing import write_table
+    from ..training.model_card import spread
+
+    write_table(out / "repeats.csv", [("model", "mean AUC", "mean F1"), *((k, *v) for k, v in figures.items())])
+    for what, values in zip(("mean AUC", "mean F1"), zip(*figures.values(), strict=True), strict=True):
+        print(f"{what} of {len(figures)} seeds: {spread(values)}")
+
+
+def _train(arguments: argparse.Namespace, name: str, out: Path, seed: int) -> tuple[float, float]:
+    """Train a classifier by a seed, say how well it does, and return its mean AUC and F1."""
+    from ..io.model_files import model_file
     from ..progress import training_bar
     from ..training.classes import check_classes, describe_classes, mixture_of
     from ..training.train import TrainingJob, train
@@ -120,11 +147,21 @@ def _train(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
     print("\n".join(describe_classes(data.labels, data.train.targets, data.validation.targets)), flush=True)
     mixture = mixture_of(data.labels.codes, data.train.targets > 0, data.labels)
     tell([*data.notes, *warnings, *mixture.warnings(lambda: max(recipe.tile // 2, 8))])
-    job = TrainingJob(arguments.name, folder, out, arguments.epochs, arguments.weights, arguments.saved_tile)
+    sources = {
+        "patches": str(arguments.images or "phantoms"),
+        "labels": str(arguments.labels or ("labels.csv, or file names" if arguments.images else "of what is drawn")),
+        "made by": shlex.join(["hsn-v1", *sys.argv[1:]]),
+    }
+    folder, epochs = arguments.root / "data", arguments.epochs
+    job = TrainingJob(name, folder, out, epochs, arguments.weights, arguments.saved_tile, sources)
     with training_bar(arguments.quiet) as on_batch:
-        rows = train(data, recipe, job, on_batch)
-    _say_what_is_next(arguments, data, rows, out)
-    return 0
+        rows = train(data, replace(recipe, seed=seed), job, on_batch)
+    figures = tuple(sum(row[key] for row in rows) / len(rows) for key in ("AUC", "F1"))
+    print(f"{folder / name}: mean AUC {figures[0]:.4f}, mean F1 {figures[1]:.4f} of {len(rows)} classes")
+    _say_figures(rows)
+    print(f"log, curves and figures of each class in {out}; card: {model_file(folder, name, '.md')}")
+    _say_what_is_next(arguments.root, name, data)
+    return figures
 
 
 def _complete(arguments: argparse.Namespace) -> None:
@@ -147,7 +184,7 @@ def _complete(arguments: argparse.Namespace) -> None:
 
 def _check_options(arguments: argparse.Namespace) -> None:
     """Raise InputError at the first option that cannot be used."""
-    positive = ("patches", "epochs", "tile", "batch", "half_cycle", "session", "width", "high", "saved_tile")
+    positive = ("patches", "epochs", "repeats", "tile", "batch", "half_cycle", "session", "width", "high", "saved_tile")
     for name in (*positive, "mpp", "model_mpp"):
         value = getattr(arguments, name)
         if value is not None and not 0 < value < float("inf"):
@@ -204,19 +241,19 @@ def _phantoms(arguments: argparse.Namespace, recipe: Recipe) -> TrainingData:
     return TrainingData(labels, text, train, validation, judged, [])
 
 
-def _say_what_is_next(arguments: argparse.Namespace, data: TrainingData, rows: list[dict], out: Path) -> None:
-    """Print what came of it, and the commands that go on from here."""
-    auc, f1 = (sum(row[key] for row in rows) / len(rows) for key in ("AUC", "F1"))
-    print(f"{arguments.root / 'data' / arguments.name}: mean AUC {auc:.4f}, mean F1 {f1:.4f} of {len(rows)} classes")
+def _say_figures(rows: list[dict]) -> None:
     for row in rows[:12]:
         print(f"  {row['class']}: AUC {row['AUC']:.4f}, F1 {row['F1']:.4f}, threshold {row['threshold']:.4f}")
     for row in rows:
         if row["threshold"] >= 1:
             note(f"{row['class']}: its threshold is 1: it can never be found")
-    print(f"log, curves and figures of each class in {out}")
-    model = shlex.join(["--model", arguments.name, "--root", str(arguments.root)])
+
+
+def _say_what_is_next(root: Path, name: str, data: TrainingData) -> None:
+    """Print the commands that go on from here."""
+    model = shlex.join(["--model", name, "--root", str(root)])
     print("next, with images and masks that were not trained on (MPP: their microns per pixel):")
     print(f"  hsn-v1 tune-crf {model} --images IMAGES --truth MASKS --mpp MPP")
     print(f"  hsn-v1 segment IMAGES {model} --labels {shlex.quote(next(iter(data.labels.label_sets)))} --mpp MPP")
-    results = shlex.quote(str(arguments.root / "out" / "segmented"))
+    results = shlex.quote(str(root / "out" / "segmented"))
     print(f"  hsn-v1 evaluate {model} --prediction {results} --truth TRUTH")

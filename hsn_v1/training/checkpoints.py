@@ -103,7 +103,8 @@ def take_best(model: keras.Model, out: Path) -> None:
 def write_log(out: Path, rows: list[dict[str, Any]]) -> None:
     """Write a row for each epoch, all anew: a row that is added may be cut off when the disk is full."""
     if rows:
-        write_table(out / LOG, [list(rows[-1]), *(row.values() for row in rows)])
+        columns = list(dict.fromkeys(key for row in rows for key in row))  # an earlier version's rows have fewer
+        write_table(out / LOG, [columns, *([row.get(column, "") for column in columns] for row in rows)])
 
 
 def _state(model: keras.Model) -> list:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
@@ -18,7 +19,7 @@ from ..labels import Taxonomy
 from .checkpoints import BEST, LAST, PREVIOUS, check_recipe, go_on, keep, take_best, write_log
 from .recipe import Recipe
 from .training_data import LabelledPatches, TrainingData
-from .validation_report import LOG, read_log
+from .validation_report import LOG, areas_under_curve, read_log
 
 if TYPE_CHECKING:
     import keras
@@ -105,6 +106,18 @@ def batches(patches: LabelledPatches, labels: Taxonomy, recipe: Recipe, train: b
     return dataset.batch(recipe.batch).map(prepare, num_parallel_calls=2).prefetch(4)
 
 
+def begin_at_random(recipe: Recipe) -> None:
+    """Seed all random numbers, and make TensorFlow choose the same way of computing each time, if that is wanted.
+
+    The latter stays so for this process. On a GPU, an operation that has no such way is an error of TensorFlow's.
+    """
+    import_keras().utils.set_random_seed(recipe.seed)
+    if recipe.deterministic:
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+
+
 def fit(
     model: keras.Model, data: TrainingData, recipe: Recipe, epochs: int, out: Path, on_batch: OnBatch | None = None
 ) -> None:
@@ -137,6 +150,7 @@ def fit(
     """
     keras = import_keras()
     facts = {**asdict(recipe), "patches": len(data.train), "classes": list(data.labels.codes)}
+    del facts["deterministic"]  # how it is computed, not what
     notes = check_recipe(out, facts)
     optimizer = keras.optimizers.SGD(recipe.low, momentum=0.9, nesterov=True)
     optimizer.build(model.trainable_variables)
@@ -153,20 +167,30 @@ def fit(
             epochs=epochs,
             shuffle=False,  # the batches are shuffled already
             verbose=0,
-            callbacks=[_course(recipe, steps, epochs, out, on_batch or (lambda *_: None))],
+            callbacks=[_course(data, recipe, steps, epochs, out, on_batch or (lambda *_: None))],
         )
     take_best(model, out)
     model.compiled = False  # else a clone of it would be compiled, too, by a loss that cannot be written down
 
 
-def _course(recipe: Recipe, steps: int, epochs: int, out: Path, on_batch: OnBatch) -> keras.callbacks.Callback:
+def _course(
+    data: TrainingData, recipe: Recipe, steps: int, epochs: int, out: Path, on_batch: OnBatch
+) -> keras.callbacks.Callback:
     """Return a callback that sets the rate, stops at a loss that is no number, keeps log and checkpoints, and tells."""
 
     class Course(import_keras().callbacks.Callback):
         least = min((float(row["val_loss"]) for row in read_log(out / LOG)), default=math.inf)
 
+        begun = 0.0
+
         def on_train_begin(self, logs=None):
             self._tell()
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.begun = time.perf_counter()
+
+        def on_test_begin(self, logs=None):
+            self.seconds = time.perf_counter() - self.begun  # of the training alone
 
         def on_train_batch_begin(self, batch, logs=None):
             optimizer = self.model.optimizer
@@ -178,7 +202,8 @@ def _course(recipe: Recipe, steps: int, epochs: int, out: Path, on_batch: OnBatc
 
         def on_epoch_end(self, epoch, logs=None):
             self._check(logs["val_loss"])
-            write_log(out, [*read_log(out / LOG), {"epoch": epoch, **logs}])
+            figures = _figures(self.model, data, recipe, self.seconds)
+            write_log(out, [*read_log(out / LOG), {"epoch": epoch, **logs, **figures}])
             if logs["val_loss"] < self.least or not (out / BEST).exists():
                 self.least = logs["val_loss"]
                 keep(self.model, out / BEST)
@@ -199,3 +224,12 @@ def _course(recipe: Recipe, steps: int, epochs: int, out: Path, on_batch: OnBatc
                 )
 
     return Course()
+
+
+def _figures(model: keras.Model, data: TrainingData, recipe: Recipe, seconds: float) -> dict[str, str]:
+    """Return what the log says of an epoch beside the losses: rate, speed, and AUC of the validation patches."""
+    scores = model.predict(batches(data.validation, data.labels, recipe, train=False), verbose=0)
+    aucs = areas_under_curve(data.labels.codes, data.validation.targets, scores)
+    rate, speed = float(model.optimizer.learning_rate), len(data.train) / seconds
+    figures = {"rate": rate, "seconds": seconds, "patches_per_second": speed}
+    return {key: f"{value:.4g}" for key, value in figures.items()} | {f"AUC {c}": f"{v:.4f}" for c, v in aucs.items()}

@@ -46,6 +46,7 @@ class Recipe:
     session: int = _option(20, "epochs after which the amplitude of the learning rate is halved")
     bfloat16: bool = _option(False, "compute in bfloat16, with weights in float32")
     seed: int = _option(0, "seed of the first weights, the order of the patches and their augmentation")
+    deterministic: bool = _option(False, "let the same seed give the same weights, where TensorFlow can; slower")
     frozen: bool = _option(False, "fit the last layer alone, in seconds, to what the pretrained network sees")
 
     @property

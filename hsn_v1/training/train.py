@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import Notice
@@ -11,10 +12,11 @@ from ..io.model_files import model_file
 from ..io.models import save_histonet
 from ..io.reading import read_text
 from ..io.writing import write_bytes
-from ..keras_start import import_keras, quiet_start
+from ..keras_start import quiet_start
 from .checkpoints import LAST
-from .fit import OnBatch, batches, fit
+from .fit import OnBatch, batches, begin_at_random, fit
 from .linear_probe import fit_dense, without_margin
+from .model_card import model_card
 from .networks import begin_with, build_network, for_tiles
 from .recipe import Recipe
 from .training_data import TrainingData
@@ -39,6 +41,8 @@ class TrainingJob:
         ``none``, ``imagenet``, or the path of a file of weights.
     saved_tile : int
         Side of the tiles that the classifier is saved for, in px.
+    sources : mapping of str to str
+        Where the patches and labels are from, for the card; see `model_card.model_card`.
     """
 
     name: str
@@ -47,6 +51,7 @@ class TrainingJob:
     epochs: int
     weights: str
     saved_tile: int
+    sources: Mapping[str, str] = field(default_factory=dict)
 
 
 def train(data: TrainingData, recipe: Recipe, job: TrainingJob, on_batch: OnBatch | None = None) -> list[dict]:
@@ -75,7 +80,7 @@ def train(data: TrainingData, recipe: Recipe, job: TrainingJob, on_batch: OnBatc
     """
     outputs = len(data.labels.outputs)
     with quiet_start():
-        import_keras().utils.set_random_seed(recipe.seed)
+        begin_at_random(recipe)
         model = build_network(recipe, outputs, imagenet=job.weights == "imagenet")
     if job.weights not in ("none", "imagenet"):
         warnings.warn(Notice(begin_with(model, Path(job.weights), data.labels.codes)), stacklevel=2)
@@ -92,4 +97,6 @@ def train(data: TrainingData, recipe: Recipe, job: TrainingJob, on_batch: OnBatc
     write_report(job.out, rows)
     class_file = read_text(model_file(job.folder, job.name, ".toml"))
     save_histonet(job.folder, job.name, for_tiles(model, job.saved_tile), thresholds, data.labels.codes, class_file)
+    card = model_card(job.name, data, recipe, rows, job.sources, job.epochs)
+    write_bytes(model_file(job.folder, job.name, ".md"), card.encode())
     return rows

@@ -15,10 +15,12 @@ from ..io.reading import is_there, read_bytes
 from ..io.writing import write_bytes, write_table
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
 LOG = "log.csv"
+MOST_NAMED = 12  #: curves that a legend names
 
 
 def read_log(path: Path) -> list[dict[str, str]]:
@@ -86,17 +88,17 @@ def classification_report(
     list of dict
         With the keys class, patches, AUC, sensitivity, specificity, F1 and threshold.
     """
-    from sklearn.metrics import f1_score, recall_score, roc_auc_score
+    from sklearn.metrics import f1_score, recall_score
 
-    rows = []
+    rows, areas = [], areas_under_curve(codes, targets, scores)
     for code, truth, score, threshold in zip(codes, targets.T, scores.T, thresholds, strict=True):
-        if 0 < truth.sum() < len(truth):
+        if code in areas:
             found = score >= threshold
             rows.append(
                 {
                     "class": code,
                     "patches": int(truth.sum()),
-                    "AUC": roc_auc_score(truth, score),
+                    "AUC": areas[code],
                     "sensitivity": recall_score(truth, found),
                     "specificity": recall_score(truth, found, pos_label=0),
                     "F1": f1_score(truth, found, zero_division=0),
@@ -104,6 +106,14 @@ def classification_report(
                 }
             )
     return rows
+
+
+def areas_under_curve(codes: Sequence[str], targets: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+    """Return the area under the ROC curve of each class that some patches (N, K) have and others lack, by its code."""
+    from sklearn.metrics import roc_auc_score
+
+    columns = zip(codes, targets.T, scores.T, strict=True)
+    return {code: float(roc_auc_score(truth, score)) for code, truth, score in columns if 0 < truth.sum() < len(truth)}
 
 
 def write_report(out: Path, rows: list[dict]) -> None:
@@ -132,23 +142,40 @@ def class_figure(rows: list[dict]) -> Figure:
 
 
 def curve_figure(log: list[dict[str, str]]) -> Figure:
-    """Draw the training's and the validation's loss over the epochs, and mark the epoch that is kept."""
+    """Draw losses, AUC of each class, learning rate and speed over the epochs, and mark the epoch that is kept."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(8, 4.5), dpi=130, layout="constrained")
-    axes = figure.add_subplot(xlabel="epoch", ylabel="weighted cross-entropy + weight decay", title="Learning curves")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    epochs = range(1, len(log) + 1)
+    figure = Figure(figsize=(8, 10), dpi=130, layout="constrained")
+    loss, auc, rate = figure.subplots(3, sharex=True, height_ratios=(4, 4, 2))
+    loss.set(ylabel="weighted cross-entropy + weight decay", title="Learning curves")
+    auc.set(ylabel="AUC, validation")
+    rate.set(ylabel="learning rate", xlabel="epoch")
+    rate.xaxis.set_major_locator(MaxNLocator(integer=True))
+    (speed := rate.twinx()).set_ylabel("patches per second")
     for key, label in (("loss", "training"), ("val_loss", "validation")):
-        axes.plot(epochs, [float(row[key]) for row in log], ".-", label=label)
+        _curve(loss, log, key, label=label)
+    for key in [column for column in (log[-1] if log else ()) if column.startswith("AUC ")]:
+        _curve(auc, log, key, label=key[4:])
+    _curve(rate, log, "rate", color="black")
+    _curve(speed, log, "patches_per_second", color="tab:red", linestyle=":")
+    speed.yaxis.label.set_color("tab:red")
     if log:
         losses = [float(row["val_loss"]) for row in log]
         best = int(np.argmin(losses))
-        axes.plot(best + 1, losses[best], "o", fillstyle="none", markersize=12, color="black", label="kept")
-    axes.grid(alpha=0.3)
-    axes.legend()
+        loss.plot(best + 1, losses[best], "o", fillstyle="none", markersize=12, color="black", label="kept")
+    for axes in (loss, auc, rate):
+        axes.grid(alpha=0.3)
+    loss.legend()
+    if 0 < len(auc.lines) <= MOST_NAMED:
+        auc.legend()
     return figure
+
+
+def _curve(axes: Axes, log: list[dict[str, str]], key: str, **style: str) -> None:
+    """Draw a column of the log, where it has values: an earlier version's log has fewer columns."""
+    points = [(epoch, float(row[key])) for epoch, row in enumerate(log, 1) if row.get(key)]
+    axes.plot(*zip(*points, strict=True), marker=".", **style) if points else None
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -1,15 +1,17 @@
 """Fitting: the schedule, the loss, interruption, and what stops it."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from tensorflow.python.framework.config import disable_op_determinism
 
 from hsn_v1.class_file import parse_taxonomy
 from hsn_v1.errors import InputError, Notice
 from hsn_v1.training import fit as fitting
 from hsn_v1.training.checkpoints import BEST, LAST, PREVIOUS, RECIPE
-from hsn_v1.training.fit import augmentation, class_weights, cyclical_learning_rate, fit
+from hsn_v1.training.fit import augmentation, begin_at_random, class_weights, cyclical_learning_rate, fit
 from hsn_v1.training.networks import build_network, for_tiles
 from hsn_v1.training.new_class_file import class_file
 from hsn_v1.training.recipe import Recipe
@@ -80,7 +82,10 @@ def test_interrupted_training_goes_on_where_it_was(keras, tmp_path, monkeypatch)
 
     monkeypatch.setattr(fitting, "cyclical_learning_rate", lambda *at: steps.append(at[0]) or rate(*at))
     model = train(tmp_path)
-    assert [row["epoch"] for row in read_log(tmp_path / LOG)] == ["0", "1", "2"]
+    log = read_log(tmp_path / LOG)
+    assert [row["epoch"] for row in log] == ["0", "1", "2"]
+    assert list(log[0])[3:] == ["rate", "seconds", "patches_per_second", "AUC a", "AUC b"]  # none of c, in no patch
+    assert all(0 <= float(row["AUC a"]) <= 1 and float(row["patches_per_second"]) > 0 for row in log)
     assert steps[4:] == [1, 1.5, 2, 2.5]
     trained = [weight.copy() for weight in model.get_weights()]
     twin = for_tiles(model, 64)
@@ -88,6 +93,18 @@ def test_interrupted_training_goes_on_where_it_was(keras, tmp_path, monkeypatch)
     again = train(tmp_path)  # nothing is left to do
     assert len(steps) == 8
     for one, other in zip(trained, again.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_same_seed_gives_the_same_weights_where_that_is_wanted(keras, tmp_path):
+    recipe, weights = replace(TINY, deterministic=True), []
+    try:
+        for out in (tmp_path / "one", tmp_path / "two"):
+            begin_at_random(recipe)
+            weights.append(train(out, 2, recipe).get_weights())
+    finally:
+        disable_op_determinism()  # for the tests that follow
+    for one, other in zip(*weights, strict=True):
         np.testing.assert_array_equal(one, other)
 
 

@@ -52,6 +52,17 @@ def test_from_images_with_masks_to_a_classifier_of_new_classes(keras, halves, co
     assert re.search(r"70 patches to train on, 70 to validate on.*\n  red +40 +40 +57%\n", out)
     assert "red: only 30 patches to train on lack it" in err and "mine.toml is new" in err
     assert float(re.search(r"mean AUC (\S+),", out)[1]) > 0.9
+    card = (root / "data" / "mine.md").read_text()
+    for words in (
+        "# Model card: mine",
+        "| trained on | 70 patches: red 40, green 40 |",
+        f"| patches | {cut / 'train'} |",
+        "| purity | 14% of them have every class;",
+        "| scale | 1 microns per pixel, tiles of 16 px in training |",
+        "seed 0, deterministic False",
+        "| class | patches | AUC | sensitivity | specificity | F1 | threshold |",
+    ):
+        assert words in card
     for line in re.findall("^  hsn-v1 (.*)$", out, re.MULTILINE):
         assert f"--model mine --root {root}" in line
     assert {path.name for path in (root / "out" / "mine").iterdir()} >= {
@@ -231,3 +242,18 @@ def test_what_cannot_be_found_or_read_is_said_once(keras, tmp_path, coloured, co
     assert line.startswith(f"note: left out: {tmp_path / 'patches' / '7.png'}: not an image")
     assert "note: in no patch at all, and therefore never found: absent" in err
     assert "note: rare: no validation patch has it; it is in no figure, and its threshold is 1: it can never" in err
+
+
+def test_trainings_by_several_seeds_tell_their_spread(keras, halves, command):
+    root, cut = halves / "root", halves / "cut"
+    options = ("--classes", "red=#c80000", "green=#00c800", "--size", 16, "--stride", 16, "--mpp", 1, "--quiet")
+    command("patches", "--images", halves / "img", "--truth", halves / "mask", "--out", cut, *options)
+    options = ("--images", cut, "--mpp", 1, "--tile", 16, "--batch", 8, "--seed", 3, "--repeats", 2, *QUICK)
+    status, out, _ = command("train", "--name", "mine", "--root", root, *options)
+    assert status == 0
+    rows = [line.split(",") for line in (root / "out" / "mine" / "repeats.csv").read_text().splitlines()]
+    assert [row[0] for row in rows] == ["model", "mine", "mine_seed4"]
+    low, high = sorted(float(row[1]) for row in rows[1:])
+    assert f"mean AUC of 2 seeds: {(low + high) / 2:.4f} +- {(high - low) / 2**0.5:.4f}" in out
+    assert "seed 4" in (root / "data" / "mine_seed4.md").read_text()
+    assert (root / "out" / "mine" / "seed4" / "curves.png").exists()

@@ -64,7 +64,9 @@ def test_figures_show_each_class_and_the_epoch_that_is_kept():
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()][39] == "class 39 (2)"
     assert figure.get_size_inches()[1] > 40 * 0.25  # inches for each row
-    log = [{"loss": "3", "val_loss": str(loss)} for loss in (3, 1, 2)]
-    (axes,) = curve_figure(log).axes
+    log = [{"loss": "3", "val_loss": str(loss), "AUC a": "", "rate": "0.1"} for loss in (3, 1, 2)]
+    log[2]["AUC a"] = "0.75"  # an earlier version began this training
+    axes, areas, *_ = curve_figure(log).axes
+    assert [(*line.get_xdata(), *line.get_ydata(), line.get_label()) for line in areas.lines] == [(3, 0.75, "a")]
     kept = next(line for line in axes.lines if line.get_label() == "kept")
     assert (kept.get_xdata()[0], kept.get_ydata()[0]) == (2, 1)
