@@ -1,4 +1,6 @@
 # make                  set everything up in .venv and run both demos (make demo ROOT=DIR: on the data there)
+# make data             fetch both papers' data and check them (make data ROOT=DIR)
+# make paper            print the papers' numbers beside those measured here (make paper ROOT=DIR: on the data there)
 # make quick            the fast tests, under 30 s: no notebooks, browser, kills or reference masks
 # make test             all tests
 # make lab              open the notebooks in JupyterLab (make lab ROOT=DIR: on the data there; as root in a container:
@@ -19,6 +21,12 @@ LOWEST = .venv/lowest
 demo: $(READY)
 	@$(BIN)/python demo_01_segment_patches.py $(if $(ROOT),--root "$(ROOT)")
 	@$(BIN)/python demo_02_segment_glas_patches.py $(if $(ROOT),--root "$(ROOT)")
+
+data: $(READY)
+	@$(BIN)/hsn-v1 data --fetch $(if $(ROOT),--root "$(ROOT)")
+
+paper: $(READY)
+	@$(BIN)/hsn-v1 reproduce $(if $(ROOT),--root "$(ROOT)")
 
 quick: $(READY)
 	$(BIN)/python -m pytest -m "not slow" -n 2
@@ -64,4 +72,4 @@ $(READY): requirements.txt pyproject.toml
 clean:
 	rm -rf .venv out build dist hsn_v1.egg-info
 
-.PHONY: demo quick test lowest lab notebooks screenshot lint wheel clean
+.PHONY: demo data paper quick test lowest lab notebooks screenshot lint wheel clean

@@ -2,18 +2,22 @@
 
 import os
 import sys
+import time
+import types
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import SIZES, TILE, randomise, write_published
+from zenodo import gdown_or_stub, played
 
 from hsn_v1.__main__ import main
 from hsn_v1.adp import ADP, CLASSIFIER_CODES, LABEL_SETS
 from hsn_v1.histonet import HistoNet
 from hsn_v1.io.writing import write_picture
 from hsn_v1.keras_start import import_keras, quiet_start
+from hsn_v1.sets import fetch
 from hsn_v1.show.figures import colourise
 
 
@@ -109,3 +113,21 @@ def reference():
     if not (folder / "reference").is_dir():
         pytest.skip(f"no reference masks in {folder}: set HSN_REFERENCE to the folder that has `real` and `reference`")
     return folder
+
+
+@pytest.fixture
+def host(monkeypatch):
+    """Play Zenodo and the drive; nobody waits."""
+    waited = []
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(fetch, "time", types.SimpleNamespace(sleep=waited.append, time=time.time))
+    with played({}) as server:
+        server.waited = waited
+        monkeypatch.setattr(fetch, "ZENODO", server.url)
+        monkeypatch.setattr(fetch, "DRIVE", f"{server.url}/uc")
+        yield server
+
+
+@pytest.fixture
+def gdown(monkeypatch):
+    return gdown_or_stub(monkeypatch)

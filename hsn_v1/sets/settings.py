@@ -172,6 +172,13 @@ def check_params(params: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
+def checked_workers(workers: int | None) -> int:
+    """Return a number of worker processes, one for each core where it is None; raise InputError if it is of no use."""
+    if workers is not None and not _is_count(workers):
+        raise InputError(f"workers is {workers!r}; expected a positive whole number")
+    return workers or available_cores()
+
+
 def settings_from_params(
     params: Mapping[str, Any],
     labels: Taxonomy = ADP,
@@ -203,8 +210,6 @@ def settings_from_params(
         If a value is of no use, or a folder or an image is missing.
     """
     root = Path(root).absolute()  # worker processes may have started in another folder
-    if workers is not None and not _is_count(workers):
-        raise InputError(f"workers is {workers!r}; expected a positive whole number")
     name, label_sets = params["input_name"], labels.group(params["htt_mode"])
     images = images or find_images(tree.images_folder(root, name), params["input_mode"])
     truth = tree.truth_folder(root, name) if params["gt_mode"] in ("on", True) else None
@@ -224,7 +229,7 @@ def settings_from_params(
         batch_size=int(params["batch_size"]),
         run_level=int(params["run_level"]),
         save=SaveTypes(*map(bool, params["save_types"])),
-        workers=workers or available_cores(),
+        workers=checked_workers(workers),
     )
 
 

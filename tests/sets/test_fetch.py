@@ -1,22 +1,18 @@
 """Fetching: a server of the loopback plays Zenodo and the drive, and does to the files what networks do."""
 
 import contextlib
-import hashlib
-import http.server
-import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 import types
-import urllib.request
 import zipfile
 
 import numpy as np
 import pytest
+from zenodo import Answer, played
 
 from hsn_v1.errors import InputError
 from hsn_v1.progress import no_progress
@@ -28,142 +24,73 @@ QUOTA = "<!DOCTYPE html><title>Google Drive - Quota exceeded</title>Too many use
 VIRUS = "<html><title>Google Drive - Virus scan warning</title><form id=download-form></form></html>"
 
 
-class Host(http.server.ThreadingHTTPServer):
-    """Zenodo and the drive.
-
-    `answers` are taken one after another, each by one request of a file: a number of bytes after which the line is cut,
-    a status with headers, or the text of a page. When none is left, the file comes whole.
-    """
-
-    daemon_threads = True
-
-    def __init__(self, files):
-        super().__init__(("127.0.0.1", 0), Answer)
-        self.files, self.answers, self.asked, self.ranges, self.md5 = files, [], [], True, {}
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-    def record(self):
-        return {
-            "files": [
-                {
-                    "key": name,
-                    "size": len(content),
-                    "checksum": self.md5.get(name, f"md5:{hashlib.md5(content).hexdigest()}"),
-                    "links": {"self": f"{self.url}/files/{name}"},
-                }
-                for name, content in self.files.items()
-            ]
-        }
-
-
-class Answer(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.0"
-
-    def log_message(self, *_):
-        pass
-
-    def reply(self, status, content=b"", length=None, **headers):
-        self.send_response(status)
-        for key, value in {"Content-Length": len(content) if length is None else length, **headers}.items():
-            self.send_header(key.replace("_", "-"), str(value))
-        self.end_headers()
-        with contextlib.suppress(OSError):
-            self.wfile.write(content)
-
-    def do_GET(self):
-        host = self.server
-        host.asked.append((self.path, self.headers.get("Range"), self.headers["User-Agent"]))
-        is_record = self.path.startswith("/api/")
-        answer = None if is_record or not host.answers else host.answers.pop(0)
-        if isinstance(answer, tuple):
-            return self.reply(answer[0], **answer[1])
-        if isinstance(answer, str):
-            return self.reply(200, answer.encode(), Content_Type="text/html")
-        if is_record:
-            return self.reply(200, json.dumps(host.record()).encode(), Content_Type="application/json")
-        content, begin = host.files[self.path.rpartition("/")[2]], 0
-        if host.ranges and self.headers.get("Range"):
-            begin = int(re.fullmatch(r"bytes=(\d+)-", self.headers["Range"])[1])
-        headers = {"Content_Range": f"bytes {begin}-{len(content) - 1}/{len(content)}"} if begin else {}
-        end = len(content) if answer is None else begin + answer
-        self.reply(206 if begin else 200, content[begin:end], len(content) - begin, **headers)
-
-
 @pytest.fixture
-def host(monkeypatch):
-    """Start a host with three archives, of which one is needed; nobody waits."""
-    monkeypatch.setenv("no_proxy", "*")
-    waited = []
-    monkeypatch.setattr(fetch, "time", types.SimpleNamespace(sleep=waited.append, time=time.time))
-    with Host({"ADPdevkit.zip": CONTENT, "VOCdevkit.zip": b"v" * 9, "licence.txt": b"x"}) as server:
-        server.waited = waited
-        monkeypatch.setattr(fetch, "ZENODO", server.url)
-        monkeypatch.setattr(fetch, "DRIVE", f"{server.url}/uc")
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        yield server
-        server.shutdown()
+def record(host):
+    """Have a host whose record has three files, of which one is needed."""
+    host.files = {"ADPdevkit.zip": CONTENT, "VOCdevkit.zip": b"v" * 9, "licence.txt": b"x"}
+    return host
 
 
-def fetched(host, folder, agree=lambda size, names: True):
+def fetched(record, folder, agree=lambda size, names: True):
     """Fetch, and return the content of what came, and the notes."""
-    with pytest.warns() if host.answers else contextlib.nullcontext([]) as notes:
+    with pytest.warns() if record.answers else contextlib.nullcontext([]) as notes:
         (path,), _ = fetch_record(folder, agree, no_progress)
     assert [each.name for each in folder.iterdir()] == [path.name]
     return path.read_bytes(), [str(note.message) for note in notes or ()]
 
 
-def test_what_is_needed_of_the_record_is_fetched_once(host, tmp_path):
+def test_what_is_needed_of_the_record_is_fetched_once(record, tmp_path):
     asked = []
     paths, left = fetch_record(tmp_path / "f", lambda *what: asked.append(what) or True, no_progress)
     assert [path.read_bytes() for path in paths] == [CONTENT] and left == ["VOCdevkit.zip", "licence.txt"]
     assert asked == [(len(CONTENT), "ADPdevkit.zip")]
-    assert all(agent.startswith("hsn_v1/") for _, _, agent in host.asked)
+    assert all(agent.startswith("hsn_v1/") for _, _, agent in record.asked)
     fetch_record(tmp_path / "f", None, no_progress)
-    assert [path for path, *_ in host.asked].count("/files/ADPdevkit.zip") == 1
+    assert [path for path, *_ in record.asked].count("/files/ADPdevkit.zip") == 1
 
 
-def test_nothing_is_fetched_without_consent_or_room(host, tmp_path, monkeypatch):
+def test_nothing_is_fetched_without_consent_or_room(record, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="300,000 bytes were not fetched, as nobody agreed; give `yes`"):
         fetch_record(tmp_path, lambda size, names: False, no_progress)
     monkeypatch.setattr(unpack.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=599_999))
     with pytest.raises(InputError, match="599,999 bytes are free, 600,000 are needed"):
         fetch_record(tmp_path, None, no_progress)
-    assert {path for path, *_ in host.asked} == {f"/api/records/{fetch.RECORD}"}
+    assert {path for path, *_ in record.asked} == {f"/api/records/{fetch.RECORD}"}
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_line_that_is_cut_goes_on_where_it_ended(host, tmp_path, ranges):
-    host.answers, host.ranges = [100_000, 150_000], ranges
-    content, notes = fetched(host, tmp_path)
+def test_a_line_that_is_cut_goes_on_where_it_ended(record, tmp_path, ranges):
+    record.answers, record.ranges = [100_000, 150_000], ranges
+    content, notes = fetched(record, tmp_path)
     assert content == CONTENT
     assert len(notes) == 2 and "connection was cut; trying again in 1 s" in notes[0]
-    offsets = [wanted for path, wanted, _ in host.asked if path.startswith("/files")]
+    offsets = [wanted for path, wanted, _ in record.asked if path.startswith("/files")]
     assert offsets == [None, "bytes=100000-", "bytes=250000-" if ranges else "bytes=150000-"]
 
 
-def test_a_busy_host_is_waited_for_as_it_asks(host, tmp_path):
-    host.answers = [(429, {"Retry_After": 7}), (503, {}), (503, {"Retry_After": "Fri, 01 Jan 2010 00:00:00 GMT"})]
-    content, notes = fetched(host, tmp_path)
-    assert content == CONTENT and host.waited == [7, 2, 0] and "429 Too Many Requests" in notes[0]
-    host.answers = [(429, {"Retry_After": 7200})]
+def test_a_busy_host_is_waited_for_as_it_asks(record, tmp_path):
+    record.answers = [(429, {"Retry_After": 7}), (503, {}), (503, {"Retry_After": "Fri, 01 Jan 2010 00:00:00 GMT"})]
+    content, notes = fetched(record, tmp_path)
+    assert content == CONTENT and record.waited == [7, 2, 0] and "429 Too Many Requests" in notes[0]
+    record.answers = [(429, {"Retry_After": 7200})]
     (tmp_path / "ADPdevkit.zip").unlink()
     with pytest.raises(InputError, match=r"429 .*; run the same command again in 120 minutes: it goes on"):
         fetch_record(tmp_path, lambda *_: True, no_progress)
 
 
 @pytest.mark.filterwarnings("ignore::hsn_v1.errors.Notice")
-def test_a_host_that_is_down_is_given_up(host, tmp_path):
-    host.answers = [(500, {})] * 9
+def test_a_host_that_is_down_is_given_up(record, tmp_path):
+    record.answers = [(500, {})] * 9
     with pytest.raises(InputError, match=r"500 .*run the same command again later"):
         fetch_record(tmp_path, lambda *_: True, no_progress)
-    assert host.waited == [1, 2, 4, 8]
-    host.answers = [1000] * 3 + [(404, {})]
+    assert record.waited == [1, 2, 4, 8]
+    record.answers = [1000] * 3 + [(404, {})]
     with pytest.raises(InputError, match="404 Not Found"):
         fetch_record(tmp_path, lambda *_: True, no_progress)
     assert (tmp_path / "ADPdevkit.zip.part").read_bytes() == CONTENT[:3000]
 
 
-def test_a_part_that_is_too_long_or_damaged_is_not_kept(host, tmp_path):
+def test_a_part_that_is_too_long_or_damaged_is_not_kept(record, tmp_path):
     part = tmp_path / "ADPdevkit.zip.part"
     part.write_bytes(b"x" * 1000)
     with pytest.raises(InputError, match="not what the record has the MD5 of, and was removed; try again"):
@@ -173,48 +100,46 @@ def test_a_part_that_is_too_long_or_damaged_is_not_kept(host, tmp_path):
     part.write_bytes(CONTENT + b"x")
     with pytest.raises(InputError, match="MD5"):
         fetch_record(tmp_path, lambda *_: True, no_progress)
-    assert fetched(host, tmp_path)[0] == CONTENT
+    assert fetched(record, tmp_path)[0] == CONTENT
 
 
-def test_what_the_record_must_not_say(host, tmp_path):
+def test_what_the_record_must_not_say(record, tmp_path):
     for checksum, message in (("md5:0", "MD5 of"), ("sha1:0", "expected an MD5")):
-        host.md5["ADPdevkit.zip"] = checksum
+        record.md5["ADPdevkit.zip"] = checksum
         with pytest.raises(InputError, match=message):
             fetch_record(tmp_path, lambda *_: True, no_progress)
-    host.files = {"../ADP.zip": b""}
+    record.files = {"../ADP.zip": b""}
     with pytest.raises(InputError, match=r"'\.\./ADP\.zip' is no name of a file"):
         fetch_record(tmp_path, lambda *_: True, no_progress)
-    host.files = {"ADP.7z": b""}
+    record.files = {"ADP.7z": b""}
     with pytest.raises(InputError, match=r"has no \.zip but ADP\.7z; fetch and unpack it by hand"):
         fetch_record(tmp_path, lambda *_: True, no_progress)
-    host.record = lambda: {"message": "PID deleted"}
+    record.record = lambda: {"message": "PID deleted"}
     with pytest.raises(InputError, match="not a record of files"):
         fetch_record(tmp_path, lambda *_: True, no_progress)
     assert not list(tmp_path.glob("*"))
 
 
-def test_no_other_host_is_asked(host, tmp_path):
-    with Host(host.files) as other:
-        threading.Thread(target=other.serve_forever, args=(0.02,), daemon=True).start()
+def test_no_other_host_is_asked(record, tmp_path):
+    with played(record.files) as other:
         for status in (301, 302, 303, 307, 308):
-            host.answers = [(status, {"Location": f"{other.url}/files/ADPdevkit.zip"})]
+            record.answers = [(status, {"Location": f"{other.url}/files/ADPdevkit.zip"})]
             with pytest.raises(InputError, match=f"leads to another host, {other.url}, which is not asked"):
                 fetch_record(tmp_path, lambda *_: True, no_progress)
-        host.record = other.record
+        record.record = other.record
         with pytest.raises(InputError, match="leads to another host"):
             fetch_record(tmp_path, lambda *_: True, no_progress)
-        other.shutdown()
     assert other.asked == []
-    del host.record
-    host.answers = [(302, {"Location": "/files/ADPdevkit.zip"})]
+    del record.record
+    record.answers = [(302, {"Location": "/files/ADPdevkit.zip"})]
     (path,), _ = fetch_record(tmp_path, lambda *_: True, no_progress)
     assert path.read_bytes() == CONTENT
 
 
 @pytest.mark.slow
-def test_a_kill_loses_nothing(host, tmp_path):
+def test_a_kill_loses_nothing(record, tmp_path):
     """The part grows while the process is killed; the next one asks for the rest."""
-    host.answers, slow = [], threading.Event()
+    record.answers, slow = [], threading.Event()
 
     def reply(self, status, content=b"", length=None, **headers):
         sent = Answer.reply
@@ -224,11 +149,11 @@ def test_a_kill_loses_nothing(host, tmp_path):
         else:
             sent(self, status, content, length, **headers)
 
-    host.RequestHandlerClass = type("Slow", (Answer,), {"reply": reply})
+    record.RequestHandlerClass = type("Slow", (Answer,), {"reply": reply})
     code = f"""
 from pathlib import Path
 from hsn_v1.sets import fetch
-fetch.ZENODO = {host.url!r}
+fetch.ZENODO = {record.url!r}
 fetch.fetch_record(Path({str(tmp_path)!r}), lambda *_: True, lambda *_: None)
 """
     process = subprocess.Popen([sys.executable, "-c", code])
@@ -239,28 +164,11 @@ fetch.fetch_record(Path({str(tmp_path)!r}), lambda *_: True, lambda *_: None)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     slow.set()
-    assert fetched(host, tmp_path)[0] == CONTENT
-    assert host.asked[-1][1] == "bytes=200000-"
+    assert fetched(record, tmp_path)[0] == CONTENT
+    assert record.asked[-1][1] == "bytes=200000-"
 
 
 # --- The drive -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def gdown(monkeypatch):
-    """Have gdown, or what does the same with an address that is none of the drive's: saves what comes."""
-    try:
-        import gdown
-    except ImportError:
-        gdown = types.ModuleType("gdown")
-
-        def download(url, output, **_):
-            with urllib.request.urlopen(url) as answer, open(output, "wb") as file:
-                file.write(answer.read())
-
-        gdown.download = download
-        monkeypatch.setitem(sys.modules, "gdown", gdown)
-    return gdown
 
 
 def test_the_drive_s_file_and_its_pages(host, tmp_path, gdown):
@@ -317,7 +225,6 @@ def test_the_command_fetches_unpacks_and_checks_both_papers_data(host, tmp_path,
             for member, content in members.items():
                 archive.writestr(member, content)
         host.files[name] = (tmp_path / "a.zip").read_bytes()
-    host.record = lambda: {"files": [file for file in Host.record(host)["files"] if file["key"] == "database.zip"]}
     root = tmp_path / "root"
     status, out, err = command("data", "--fetch", "--root", root, "--quiet")
     assert (status, err) == (1, "")

@@ -1,0 +1,48 @@
+"""``hsn-v1 reproduce``: the papers' numbers, each beside the one that is measured here."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+
+from .common import REPOSITORY, tell
+from .data import PAPERS
+
+
+def add_command(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command ``reproduce``."""
+    parser = subparsers.add_parser(
+        "reproduce",
+        help="run what the papers ran, and print their numbers beside those measured here",
+        description="Run what is at hand of the papers' experiments, or phantoms where nothing is, and print the "
+        "published numbers beside those measured here. Called again, it goes on where it was interrupted.",
+        epilog="exit status: 0 done, 1 an image or a run failed, 2 nothing done",
+    )
+    parser.add_argument("--root", type=Path, default=Path(), help="folder with the authors' data (default: this one)")
+    parser.add_argument("--out", type=Path, help="folder to write to (default: ROOT/out/reproduced)")
+    parser.add_argument("--workers", type=int, help="worker processes (default: one for each core)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar and no table")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry out the command ``reproduce``, and return its exit status."""
+    from rich.console import Console
+
+    from ..io import tree
+    from ..sets.reproduce import reasons_of, reproduce, table_of
+    from ..show.html import PAGE, for_terminal
+
+    root, workers = arguments.root, arguments.workers
+    out = arguments.out or tree.results_folder(root, "reproduced")
+    there = "" if root == Path() else f" --root {shlex.quote(str(root))}"
+    advice = {paper: f"hsn-v1 data --fetch {paper}{there}" for paper in PAPERS}
+    found = reproduce(root, out, advice, REPOSITORY, workers, arguments.quiet)
+    if not arguments.quiet:
+        table = table_of(found.numbers)
+        Console().print(for_terminal(table, table.note))
+        for line in reasons_of(found.numbers):
+            print(line)
+        print(f"results in {out / PAGE}, numbers.csv and numbers.json")
+    return tell(found.notes, found.failures)

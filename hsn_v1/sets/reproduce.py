@@ -1,0 +1,316 @@
+"""The papers' numbers, each beside the one that is measured here; docs/reproduce.md says where each comes from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+
+from markupsafe import Markup
+
+from ..adp import CLASSIFIER_MPP
+from ..errors import InputError
+from ..histonet import HistoNet
+from ..hsn_v1 import STAGES
+from ..io import tree
+from ..io.models import find_model, load_histonet, model_file
+from ..io.writing import write_bytes, write_table
+from ..parallel import SMALL_IMAGES, available_cores, classifier_threads, start_workers
+from ..progress import announce, progress_bar
+from ..show.html import PAGE, Table, link_to, render, versions
+from .official import LATER_CLASSES, MODEL, TOLERANCE, UNTOLD, later_taxonomy, obstacle
+from .report import Report
+from .run import run, warm_up
+from .settings import SaveTypes, Settings, check_params, checked_workers, settings_from_params, with_crfs
+
+FIRST_PAPER, LATER_PAPER = "iccv2019", "ijcv2020"
+
+NOTE = (
+    "iccv2019: the numbers of the authors' executed notebooks; ijcv2020: those of the later paper. Reproduced: within "
+    f"{TOLERANCE:g}. Of the weights here, {UNTOLD}."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """A run that numbers were published of.
+
+    Attributes
+    ----------
+    paper : str
+        `FIRST_PAPER`, `LATER_PAPER` or ``phantoms``.
+    images : str
+        A set's name, or the part of the later paper's set.
+    model : str
+    published : mapping of str to mapping of str to float or None
+        Metrics after the CRF, by the label set's name; None where there is nothing to compare with.
+    downsample : float
+        Factor between the images' scale and the classifier's.
+    """
+
+    paper: str
+    images: str
+    model: str
+    published: Mapping[str, Mapping[str, float | None]]
+    downsample: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """Name of the folder of its results."""
+        return f"{self.paper}_{self.images}_{self.model}"
+
+    def missing(self, root: Path) -> Path | None:
+        """Return the first of the files and folders that it needs and that a root lacks."""
+        if self.paper == LATER_PAPER:
+            data, truth = tree.later_model(root, self.model), tree.later_truth(root)
+            needed = [truth, tree.later_crfs(root)]
+        else:
+            data = find_model(root, self.model)
+            needed = [tree.images_folder(root, self.images), tree.truth_folder(root, self.images)]
+        return next((path for path in (model_file(data, self.model, ".h5"), *needed) if not path.exists()), None)
+
+
+GLAS_DOWNSAMPLE = CLASSIFIER_MPP / 0.620
+
+EXPERIMENTS = (
+    Experiment(
+        FIRST_PAPER,
+        "01_tuning_patch",
+        MODEL,
+        {"morph": {"fIoU": 0.20567515, "mIoU": 0.22060561}, "func": {"fIoU": 0.54217157, "mIoU": 0.55052868}},
+    ),
+    Experiment(FIRST_PAPER, "02_glas_full", MODEL, {"glas": {"fIoU": 0.43560217, "mIoU": 0.43551234}}, GLAS_DOWNSAMPLE),
+    *(
+        Experiment(LATER_PAPER, part, model, {"morph": {"mIoU": morph}, "func": {"mIoU": func}})
+        for model, part, morph, func in (
+            ("ADP_X1.7", "tuning", 0.27546, 0.50663),
+            ("ADP_X1.7", "segtest", 0.26156, 0.48020),
+            ("ADP_VGG16", "tuning", 0.13255, 0.44215),
+            ("ADP_VGG16", "segtest", 0.16159, 0.44115),
+        )
+    ),
+)
+
+NONE = {"fIoU": None, "mIoU": None}
+
+#: What is run where there is nothing of the authors', and shows the way alone.
+PHANTOMS = (
+    Experiment("phantoms", "01_phantom_patch", "histonet_X1.7_phantom", {"morph": NONE, "func": NONE}),
+    Experiment("phantoms", "02_phantom_glas", "histonet_X1.7_phantom56", {"glas": NONE}, GLAS_DOWNSAMPLE),
+)
+
+
+@dataclass(frozen=True)
+class Number:
+    """A row of the table: a metric of a label set after the CRF, as published and as measured here.
+
+    Attributes
+    ----------
+    paper, images, model, label_set, metric : str
+    published, here : float or None
+    verdict : str
+        ``reproduced``, ``not reproduced``, or why that cannot be told: ``missing``, ``failed``, ``not comparable``.
+    reason : str
+        What is missing, and how to get it; what failed; why it does not compare.
+    """
+
+    paper: str
+    images: str
+    model: str
+    label_set: str
+    metric: str
+    published: float | None
+    here: float | None
+    verdict: str
+    reason: str = ""
+
+    @property
+    def run(self) -> str:
+        """What the number is of, in words."""
+        return f"{self.paper}, {self.images}, {self.model}"
+
+    @property
+    def difference(self) -> float | None:
+        """What is measured here less what was published; None where one of them is missing."""
+        return None if self.here is None or self.published is None else self.here - self.published
+
+
+@dataclass
+class Reproduction:
+    """What was found out: the table's rows, each experiment's run, what went wrong, and what else is to be known."""
+
+    numbers: list[Number] = field(default_factory=list)
+    runs: dict[Experiment, tuple[Settings, Report]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def reproduce(
+    root: Path, out: Path, advice: Mapping[str, str], phantoms: Path, workers: int | None = None, quiet: bool = False
+) -> Reproduction:
+    """Run what is at hand of the papers' experiments, or phantoms where nothing is, and compare with their numbers.
+
+    Called again, it goes on where it was interrupted.
+
+    Parameters
+    ----------
+    root : Path
+        Folder that has ``data``, ``img`` and ``gt``, or ``database``, or all of them.
+    out : Path
+        Folder to write to; see `write`.
+    advice : mapping of str to str
+        By the paper, how to get what is missing.
+    phantoms : Path
+        Root of the phantoms.
+    workers : int, optional
+        Number of worker processes; one for each core, if left out.
+    quiet : bool
+        Whether to show no progress.
+
+    Raises
+    ------
+    InputError
+        If results cannot be written. What goes wrong with an experiment does not lose the others.
+    """
+    found, root, out = Reproduction(), root.absolute(), out.absolute()  # workers may have started in another folder
+    missing = {experiment: path for experiment in EXPERIMENTS if (path := experiment.missing(root))}
+    otherwise = PHANTOMS if len(missing) == len(EXPERIMENTS) else ()
+    if otherwise:
+        found.notes.append(f"{root}: nothing of the authors' is there; phantoms show the way and nothing else")
+    for experiment in (*EXPERIMENTS, *otherwise):
+        if experiment in missing:
+            what = missing[experiment].relative_to(root)
+            found.numbers += _rows(experiment, "missing", f"{what}; {advice[experiment.paper]}")
+            continue
+        try:
+            place = phantoms if experiment in PHANTOMS else root
+            settings, histonet = prepare(experiment, place, out / experiment.name, workers)
+            announce(f"{experiment.paper}: {experiment.images}, {experiment.model}", quiet)
+            start_workers(settings.workers, warm_up, SMALL_IMAGES)
+            with progress_bar(len(settings.images), quiet) as advance:
+                report = run(settings, histonet, advance)
+        except InputError as error:
+            found.failures.append(str(error))
+            found.numbers += _rows(experiment, "failed", str(error))
+            continue
+        found.runs[experiment] = settings, report
+        found.notes += report.notes
+        found.failures += report.failures.values()
+        reason = _obstacle(experiment, settings, report)
+        found.numbers += _rows(experiment, "not comparable" if reason else "", reason, report)
+    write(out, found)
+    return found
+
+
+def prepare(experiment: Experiment, root: Path, out: Path, workers: int | None) -> tuple[Settings, HistoNet]:
+    """Return an experiment's settings and classifier.
+
+    Raises
+    ------
+    InputError
+        If something is missing, or of no use.
+    """
+    save = SaveTypes(confidences=False, maps=False, masks=True, summaries=False)
+    if experiment.paper == LATER_PAPER:
+        histonet, crfs = _load(tree.later_model(root, experiment.model), experiment.model), tree.later_crfs(root)
+        label_sets = tuple(histonet.labels.label_sets[name] for name in experiment.published)
+        images, truth = tree.later_images(root, experiment.images), tree.later_truth(root)
+        settings = Settings(images, truth, out, label_sets, save=save, batch_size=1, workers=checked_workers(workers))
+        settings = replace(settings, mpp=histonet.labels.mpp, side=histonet.tile, resize_truth="mask")
+    else:
+        crfs = find_model(root, experiment.model)
+        histonet = _load(crfs, experiment.model)
+        params = {
+            "input_name": experiment.images,
+            "down_fac": experiment.downsample,
+            "batch_size": 1,
+            "htt_mode": "glas" if "glas" in experiment.published else "both",
+            "save_types": list(save),
+        }
+        settings = settings_from_params(check_params(params), histonet.labels, root, out, workers)
+    settings = with_crfs(settings, crfs, experiment.model)
+    published = experiment.published if experiment.paper == FIRST_PAPER else {}
+    return replace(settings, resume=True, caveat=histonet.labels.caveat, published=published), histonet
+
+
+@lru_cache(maxsize=1)  # experiments of one classifier follow one another
+def _load(folder: Path, model: str) -> HistoNet:
+    labels = later_taxonomy(model) if model in LATER_CLASSES else None
+    return load_histonet(folder, model, classifier_threads(available_cores()), labels=labels)
+
+
+def _obstacle(experiment: Experiment, settings: Settings, report: Report) -> str:
+    """Return why an experiment's numbers do not compare with those that were published; empty if they do."""
+    if experiment in PHANTOMS:
+        return "phantoms, of which nothing was published"
+    if experiment.paper == FIRST_PAPER and (reason := obstacle(settings, report)):
+        return reason
+    return f"{len(report.failures)} images failed" if report.failures else ""
+
+
+def _rows(experiment: Experiment, verdict: str, reason: str, report: Report | None = None) -> Iterator[Number]:
+    """Yield an experiment's rows, with a verdict or, if it is empty, with that of the numbers."""
+    for label_set, published in experiment.published.items():
+        for metric, value in published.items():
+            here = report.metrics(label_set, STAGES[-1])[metric] if report else None
+            told = verdict or ("reproduced" if abs(here - value) <= TOLERANCE else "not reproduced")
+            what = (experiment.paper, experiment.images, experiment.model, label_set, metric)
+            yield Number(*what, value, here, told, reason)
+
+
+# --- The table -------------------------------------------------------------------------------------------------------
+
+
+def table_of(numbers: Sequence[Number]) -> Table:
+    """Return the table for people to read."""
+    header = ("paper, images, classifier", "number", "published", "here", "difference", "verdict")
+    rows, runs = [], set()
+    for number in numbers:
+        values = ("-" if value is None else f"{value:.5f}" for value in (number.published, number.here))
+        difference = "-" if number.difference is None else f"{number.difference:+.5f}"
+        run = "" if number.run in runs else number.run.replace(", ", "\n")
+        rows.append((run, f"{number.label_set} {number.metric}", *values, difference, number.verdict))
+        runs.add(number.run)
+    return Table("The papers' numbers, after the CRF", header, rows, len(header), NOTE)
+
+
+def reasons_of(numbers: Sequence[Number]) -> list[str]:
+    """Return a line for each run whose numbers do not compare: why, and what to do."""
+    lines = [f"{number.run}: {number.verdict}: {number.reason}" for number in numbers if number.reason]
+    return list(dict.fromkeys(lines))
+
+
+def write(out: Path, found: Reproduction) -> None:
+    """Write the table into a folder as ``numbers.csv``, ``numbers.json`` and, with the runs' figures, a page."""
+    rows = [{**asdict(number), "difference": number.difference} for number in found.numbers]
+    write_table(out / "numbers.csv", [list(rows[0]), *(list(row.values()) for row in rows)])
+    record = {"numbers": rows, "tolerance": TOLERANCE, "notes": found.notes, "failures": found.failures, **versions()}
+    write_bytes(out / "numbers.json", json.dumps(record, indent=1).encode())
+    charts = {
+        f"{experiment.paper}, {experiment.images}, {experiment.model}: {name}": {
+            "IoU of each class": link_to(tree.iou_chart(settings.out, name), out),
+            "Confusion after the CRF": link_to(tree.confusion_chart(settings.out, name, STAGES[-1]), out),
+        }
+        for experiment, (settings, report) in found.runs.items()
+        for name in report.weights
+    }
+    pages = {
+        f"{experiment.images}, {experiment.model}": Markup('<a href="{0}">{0}</a>').format(
+            link_to(settings.out / PAGE, out)
+        )
+        for experiment, (settings, _) in found.runs.items()
+    }
+    page = render(
+        "run.html",
+        title="The papers' numbers",
+        caveat=next((settings.caveat for settings, _ in found.runs.values()), ""),
+        facts={**pages, **versions()},
+        tables=[table_of(found.numbers)],
+        charts=charts,
+        gallery=None,
+        failures=dict(enumerate(found.failures, start=1)),
+        notes=[*reasons_of(found.numbers), *found.notes],
+    )
+    write_bytes(out / PAGE, page.encode(errors="replace"))
