@@ -15,7 +15,8 @@ from ..errors import InputError
 from ..histonet import HistoNet
 from ..hsn_v1 import STAGES
 from ..io import tree
-from ..io.models import find_model, load_histonet, model_file
+from ..io.model_files import find_model, model_file
+from ..io.models import load_histonet
 from ..io.writing import write_bytes, write_table
 from ..parallel import SMALL_IMAGES, available_cores, classifier_threads, start_workers
 from ..progress import announce, progress_bar
