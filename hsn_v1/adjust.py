@@ -146,21 +146,3 @@ def subtract(maps: np.ndarray, label_set: LabelSet) -> np.ndarray:
     """Let the classes of a label set compete, as its variant says; the class "other" takes part and stays as it is."""
     rule = subtract_classes if label_set.variant.adjustment == "released" else subtract_at_once
     return rule(maps, keep=label_set.codes.index(label_set.other) if label_set.other else None)
-
-
-def adjust(
-    cams: np.ndarray,
-    image: np.ndarray,
-    label_set: LabelSet,
-    lent: np.ndarray | None = None,
-    background: Callable[[str], np.ndarray] | None = None,
-) -> np.ndarray:
-    """Turn Grad-CAMs into the maps whose maximum is the segmentation (paper, section 3.3; docs/method.md, stage 3).
-
-    `unsubtracted_maps`, whose parameters these are, and then `subtract`.
-
-    Returns
-    -------
-    ndarray of shape (C, H, W), float32, in 0..1
-    """
-    return subtract(unsubtracted_maps(cams, image, label_set, lent, background), label_set)

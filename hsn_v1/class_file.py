@@ -22,18 +22,9 @@ TAKEN = ("index.html", "run.json", "settings.json", "work")
 
 
 def parse_taxonomy(text: str, source: str) -> Taxonomy:
-    """Return the classes that the text of a file describes.
+    """Return the classes that the text of a file describes; `source` names the file in errors.
 
-    Parameters
-    ----------
-    text : str
-    source : str
-        Names the file in errors.
-
-    Raises
-    ------
-    InputError
-        If the text does not say what it should; names the key, what it holds and what is expected.
+    Raises InputError if the text does not say what it should: with the key, what it holds and what is expected.
     """
     try:
         content = tomllib.loads(text)

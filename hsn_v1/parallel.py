@@ -39,11 +39,7 @@ ENVIRONMENT = {
 }
 
 #: For small images, it keeps all.
-SMALL_IMAGES = {
-    **ENVIRONMENT,
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
-}
+SMALL_IMAGES = ENVIRONMENT | {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
 
 
 def available_cores() -> int:
@@ -59,7 +55,7 @@ def classifier_threads(cores: int) -> int:
 def side_by_side(
     classified: Iterator[Image], submit: Callable[[Image], Future], workers: int, beside: int, ahead: int
 ) -> Iterator[tuple[Image, Future]]:
-    """Classify images here, while workers finish those that are classified.
+    """Classify images here, while workers finish those that are classified; yield these as they are done.
 
     The classifier comes first as long as few images wait for a worker. It runs in a thread of its own: what
     `classified` touches belongs to that thread until the image is yielded.
@@ -74,11 +70,6 @@ def side_by_side(
         Images that workers may have at once, and while the classifier is at work.
     ahead : int
         Images that may wait for a worker: bounds the memory.
-
-    Yields
-    ------
-    (image, Future)
-        As they are done, in any order.
     """
     waiting: deque[Image] = deque()
     running: dict[Future, Image] = {}
@@ -93,14 +84,12 @@ def side_by_side(
                 image = waiting.popleft()
                 running[submit(image)] = image
             for future in wait({*running, coming} - {None}, return_when=FIRST_COMPLETED).done:
-                if future is coming:
-                    coming = None
-                    image = future.result()
-                    more = image is not last
-                    if more:
-                        waiting.append(image)
-                else:
+                if future is not coming:
                     yield running.pop(future), future
+                    continue
+                coming, image = None, future.result()
+                more = image is not last
+                waiting.extend([image] * more)
 
 
 def pool_of(workers: int, variables: Mapping[str, str] = ENVIRONMENT) -> loky.ProcessPoolExecutor:
@@ -135,13 +124,7 @@ def interrupts_held() -> Iterator[None]:
 def start_workers(workers: int, warm_up: Callable[[bool], None], variables: Mapping[str, str] = ENVIRONMENT) -> None:
     """Start worker processes, beside whatever this process does next.
 
-    Parameters
-    ----------
-    workers : int
-    warm_up : callable
-        Called in each of them, with whether to load the CRF's compiled code: not while another worker compiles it.
-    variables : mapping of str to str
-        Of their environment.
+    Each calls `warm_up` with whether to load the CRF's compiled code: not while another worker compiles it.
     """
     from .densecrf import is_compiled
 
@@ -211,13 +194,7 @@ def outside_garbage_collection() -> Iterator[None]:
 
 
 def in_parallel(work: Callable[..., Result], jobs: Sequence[tuple], what: str, quiet: bool = False) -> Iterator[Result]:
-    """Yield what a function gives for each job's arguments, in order, worked out in processes, with a progress bar.
-
-    Raises
-    ------
-    InputError
-        If a process dies.
-    """
+    """Yield what a function gives for each job's arguments, in order, worked out in processes, with a progress bar."""
     from .progress import track
 
     chunk = max(1, min(16, len(jobs) // 8))

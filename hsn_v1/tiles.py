@@ -14,19 +14,7 @@ TILE = 224  #: side of the published classifier's tiles, in px
 
 
 def resize(maps: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize maps bilinearly, without antialiasing.
-
-    Parameters
-    ----------
-    maps : ndarray of shape (C, h, w), float32
-    height, width : int
-        Size to reach, in px.
-
-    Returns
-    -------
-    ndarray of shape (C, height, width), float32
-        `maps` itself, if it has that size.
-    """
+    """Resize maps (C, h, w) float32 bilinearly, without antialiasing; those that have the size are returned as such."""
     if maps.shape[1:] == (height, width):
         return maps
     resized = np.empty((len(maps), height, width), np.float32)
@@ -98,18 +86,9 @@ class Window:
 
 
 def overlap_ramp(length: int, overlap: float) -> np.ndarray:
-    """Return how much the pixels of a tile count along an axis: less towards its ends, where they lack context.
+    """Return how much the pixels of a tile count along an axis, (length,) float32, above 0 and at most 1.
 
-    Parameters
-    ----------
-    length : int
-        Length of the tile, in px.
-    overlap : float
-        By how many px neighbours overlap; 0 if all pixels count alike.
-
-    Returns
-    -------
-    ndarray of shape (length,), float32, above 0 and at most 1
+    Towards the ends, where they lack context, less, if neighbours overlap by some px; else all alike.
     """
     ramp = np.minimum(1, (np.arange(length) + 0.5) / max(overlap, 0.5))
     return np.minimum(ramp, ramp[::-1]).astype(np.float32)

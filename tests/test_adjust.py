@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from hsn_v1.adjust import adjust, background_map, subtract_classes
+from hsn_v1.adjust import background_map, subtract, subtract_classes, unsubtracted_maps
 from hsn_v1.adp import FUNC, GLAS, MORPH
 from hsn_v1.hsn_v1 import winners
 from hsn_v1.labels import LabelSet
@@ -16,6 +16,10 @@ MAPS = arrays(np.float32, st.tuples(st.integers(1, 6), st.just(2), st.just(2)), 
 
 def pixel(*values):
     return np.array(values, np.float32).reshape(-1, 1, 1)
+
+
+def adjust(cams, image, label_set, *given):
+    return subtract(unsubtracted_maps(cams, image, label_set, *given), label_set)
 
 
 def grey(value, shape=(9, 9)):

@@ -15,8 +15,11 @@ REPOSITORY = Path(__file__).parents[1]
 
 #: Options that make a command quick. They come after the printed ones, and count instead of them.
 QUICKER = {
-    "train": "--epochs 1 --width 0.05 --tile 32 --saved-tile 32 --batch 16",
-    "tune-crf": "--trials 1",
+    "train": "--epochs 1 --width 0.05 --tile 32 --saved-tile 32 --batch 16 --patches 48",
+    "phantom": "--count 2",
+    "slide": "--size 1500 --count 1",
+    "tune-crf": "--trials 1 --count 2",
+    "BEFORE.h5": "--weights none",
     "--dask": "--dask local:1",
 }
 
@@ -82,6 +85,19 @@ def write_a_set(folder):
         shutil.copy(file, folder / "img/01_phantom_patch")
 
 
+def write_measured(folder):
+    rng = np.random.default_rng(0)
+    for part in ("FIT", "HELD", "TEST", "VALIDATION"):
+        for masks, colours in (("gt", GLANDS.values()), ("mask", CLASSES.values())):
+            write_pairs(rng, folder / part / "img", folder / part / masks, colours, side=160)
+    write_patches(rng, folder / "cut/validation", 30)
+    with open(folder / "cut/validation/labels.csv", "w", newline="") as file:
+        names = [["patch", *GLANDS, *CLASSES]]
+        csv.writer(file).writerows(
+            names + [[f"{n:04d}.png", n % 2, 1 - n % 2, *np.eye(3, dtype=int)[n % 3]] for n in range(30)]
+        )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "write_inputs"),
@@ -90,6 +106,8 @@ def write_a_set(folder):
         ("docs/own_classes.md", write_own_classes),
         ("docs/slides.md", write_slides),
         ("docs/cluster.md", write_slides),
+        ("docs/phantoms.md", lambda folder: None),
+        ("docs/measurements.md", write_measured),
     ],
 )
 def test_commands_do_what_the_page_says(page, write_inputs, tmp_path, monkeypatch, command):

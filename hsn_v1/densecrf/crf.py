@@ -99,13 +99,11 @@ class CRF:
         InputError
             If the file does not hold six numbers, or one of them is out of its range.
         """
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe or a device may never end
+            raise InputError(f"{path}: not a regular file; give a file of NumPy's, or remove it")
         try:
-            if os.path.exists(path) and not os.path.isfile(path):  # a pipe or a device may never end
-                raise InputError(f"{path}: not a regular file; give a file of NumPy's, or remove it")
             with open(path, "rb") as file:
                 settings = np.lib.format.read_array(io.BytesIO(file.read(LONGEST)), allow_pickle=False)
-        except InputError:
-            raise
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from error
         except Exception as error:  # NumPy raises whatever it meets in a broken file
@@ -219,15 +217,10 @@ def _infer(crf: CRF, maps: list[np.ndarray], lattice: Callable[..., Lattice], th
 
 def _problem(crf: CRF, maps: list[np.ndarray], lattice: Callable[..., Lattice]) -> tuple[np.ndarray, list[Pairwise]]:
     """Return log-probabilities (N, C) and kernels."""
-    classes, n = len(maps), maps[0].size
-    pairwise = [
-        Pairwise(lattice(*widths), np.full(classes, compat, np.float32))
-        for widths, compat in (
-            ((crf.gauss_sxy,), crf.gauss_compat),
-            ((crf.bilat_sxy, crf.bilat_srgb), crf.bilat_compat),
-        )
-    ]
-    log_p = np.empty((n, classes), np.float32)
+    classes = len(maps)
+    kernels = ((crf.gauss_sxy,), crf.gauss_compat), ((crf.bilat_sxy, crf.bilat_srgb), crf.bilat_compat)
+    pairwise = [Pairwise(lattice(*widths), np.full(classes, compat, np.float32)) for widths, compat in kernels]
+    log_p = np.empty((maps[0].size, classes), np.float32)
     for column, each in zip(log_p.T, maps, strict=True):
         column[:] = np.log(each.clip(1e-5, 1)).ravel()
     return log_p, pairwise
@@ -243,8 +236,7 @@ def _infer_by_pydensecrf(crf: CRF, maps: np.ndarray, image: np.ndarray) -> np.nd
     inference = DenseCRF2D(width, height, classes)
     inference.setUnaryEnergy(-np.log(maps.clip(1e-5, 1)).reshape(classes, -1))
     kernel = {"kernel": DIAG_KERNEL, "normalization": NORMALIZE_SYMMETRIC}
-    inference.addPairwiseGaussian(sxy=crf.gauss_sxy, compat=crf.gauss_compat, **kernel)
-    inference.addPairwiseBilateral(
-        sxy=crf.bilat_sxy, srgb=crf.bilat_srgb, rgbim=np.array(image, order="C"), compat=crf.bilat_compat, **kernel
-    )
+    inference.addPairwiseGaussian(crf.gauss_sxy, crf.gauss_compat, **kernel)
+    colours = np.array(image, order="C")
+    inference.addPairwiseBilateral(crf.bilat_sxy, crf.bilat_srgb, colours, crf.bilat_compat, **kernel)
     return np.reshape(inference.inference(crf.iterations), maps.shape)

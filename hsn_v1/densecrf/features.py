@@ -177,21 +177,11 @@ def image_lattice(
     image : ndarray of shape (H, W, 3), uint8
         Only its size counts without `srgb`.
     sxy : float or (float, float)
-        Standard deviation in px, or those of x and of y.
+        Standard deviation in px, or those of x and of y: positive, or it is a ValueError.
     srgb : float or (float, float, float)
-        Standard deviation in grey levels, or those of the channels.
-    threads : int
-    normalisation : str
+        Standard deviation in grey levels, or those of the channels; likewise.
+    threads, normalisation
         As of `build_lattice`.
-
-    Returns
-    -------
-    Lattice
-
-    Raises
-    ------
-    ValueError
-        If the deviations are not as many positive numbers.
     """
     height, width = image.shape[:2]
     sx, sy = _deviations("sxy", sxy, 2)

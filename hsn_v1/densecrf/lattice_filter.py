@@ -53,25 +53,13 @@ class Lattice:
 def filter_lattice(lattice: Lattice, values: np.ndarray, threads: int = 1) -> np.ndarray:
     """Filter values with the normalised Gaussian of a lattice: ``D^-1/2 G D^-1/2 values``.
 
-    Parameters
-    ----------
-    lattice : Lattice
-    values : ndarray of shape (N, K), float32, contiguous
-        One row per point (less the silent ones), one column per class.
-    threads : int
-        The result is the same for any number.
-
-    Returns
-    -------
-    ndarray of shape (N, K), float32
+    Both are (N, K) float32, a row per point (less the silent ones), a column per class. The result is the same for any
+    number of threads.
     """
     vertices, gains = blur(lattice, values, threads), np.ones(values.shape[1], np.float32)
     out = np.zeros(values.shape, np.float32)
-    each(
-        threads,
-        add_slice,
-        [(lattice, vertices, gains, out[start:stop], start) for start, stop in spans(len(out), threads)],
-    )
+    parts = [(lattice, vertices, gains, out[start:stop], start) for start, stop in spans(len(out), threads)]
+    each(threads, add_slice, parts)
     return out
 
 
@@ -88,19 +76,10 @@ def _widest(lattice: Lattice) -> int:
 def blur(
     lattice: Lattice, values: np.ndarray, threads: int = 1, memory: tuple[np.ndarray, np.ndarray] | None = None
 ) -> list[np.ndarray]:
-    """Return the blurred values at the vertices, which `add_slice` reads.
+    """Return the blurred values at the vertices, which `add_slice` reads, for arguments as of `filter_lattice`.
 
-    Parameters
-    ----------
-    lattice, values, threads
-        As of `filter_lattice`.
-    memory : (ndarray, ndarray), optional
-        As of `buffers`, for as many classes; what is returned lies in the first.
-
-    Returns
-    -------
-    list of ndarray of shape (M + 1, k), float32
-        Of so many classes each that their k sum to K; the last vertex is the neighbour that is not there.
+    They are (M + 1, k) float32, of so many classes each that their k sum to K; the last vertex is the neighbour that is
+    not there. They lie in the first of the `buffers` for K classes, if `memory` has these.
     """
     classes, vertices, remainders = values.shape[1], lattice.bounds[-1], len(lattice.bounds) - 1
     lasting, scratch = memory or buffers(lattice, classes)
@@ -126,26 +105,15 @@ def blur(
 
 
 def add_slice(lattice: Lattice, blurred: list[np.ndarray], gains: np.ndarray, out: np.ndarray, start: int) -> None:
-    """Add to the rows of `out`, those of the points from `start` on, their filtered values times each class's gain.
-
-    Parameters
-    ----------
-    lattice : Lattice
-    blurred : list of ndarray
-        As of `blur`.
-    gains : ndarray of shape (K,), float32
-    out : ndarray of shape (n, K), float32, contiguous
-    start : int
-    """
+    """Add to `out` (n, K), rows of the points from `start` on, their filtered values times each class's gain (K,)."""
     points = slice(start, start + len(out))
     # Alpha keeps the filter of a constant near to it.  Where it multiplies matters to the rounding alone.
     alpha = np.float32(1 / (1 + 2.0 ** (2 - len(lattice.bounds))))
     alphas = (np.float32(1), alpha) if len(gains) <= 2 else (alpha, np.float32(1))
     first = 0
     for vertices in blurred:
-        _slice(
-            vertices, lattice.offsets[points], lattice.weights[points], alphas, lattice.after[points], gains, out, first
-        )
+        places = lattice.offsets[points], lattice.weights[points]
+        _slice(vertices, *places, alphas, lattice.after[points], gains, out, first)
         first += vertices.shape[1]
 
 

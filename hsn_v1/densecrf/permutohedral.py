@@ -269,15 +269,7 @@ def _link(keys, others, step, first, above, below, base, other_base, missing):
 def is_compiled() -> bool:
     """Tell whether an earlier run left the compiled code; without it, the first filter takes many seconds.
 
-    Raises
-    ------
-    InputError
-        If Numba is told to compile nothing.
-
-    Warns
-    -----
-    Notice
-        If there is no folder to leave it in.
+    Raises InputError if Numba is told to compile nothing; warns by a Notice if there is no folder to leave it in.
     """
     if _embed is refuse:
         refuse()

@@ -14,23 +14,13 @@ from .lattice_filter import Lattice
 from .meanfield import Pairwise, free_energy, infer, softmax
 from .permutohedral import NORMALISATIONS, build_lattice
 
+#: What pydensecrf could learn of a kernel: inference is the same with all three.
+KernelType = IntEnum("KernelType", ["CONST_KERNEL", "DIAG_KERNEL", "FULL_KERNEL"], start=0)
 
-class KernelType(IntEnum):
-    """What pydensecrf could learn of a kernel: inference is the same with all three."""
-
-    CONST_KERNEL = 0
-    DIAG_KERNEL = 1
-    FULL_KERNEL = 2
-
-
-class NormalizationType(IntEnum):
-    """By what a kernel is divided: as `permutohedral.NORMALISATIONS`."""
-
-    NO_NORMALIZATION = 0
-    NORMALIZE_BEFORE = 1
-    NORMALIZE_AFTER = 2
-    NORMALIZE_SYMMETRIC = 3
-
+#: By what a kernel is divided: as `permutohedral.NORMALISATIONS`.
+NormalizationType = IntEnum(
+    "NormalizationType", ["NO_NORMALIZATION", "NORMALIZE_BEFORE", "NORMALIZE_AFTER", "NORMALIZE_SYMMETRIC"], start=0
+)
 
 CONST_KERNEL, DIAG_KERNEL, FULL_KERNEL = KernelType
 NO_NORMALIZATION, NORMALIZE_BEFORE, NORMALIZE_AFTER, NORMALIZE_SYMMETRIC = NormalizationType

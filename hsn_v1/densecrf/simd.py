@@ -103,18 +103,13 @@ def _pointer(context, builder, array, arguments, lanes):
     return builder.bitcast(builder.gep(data, [arguments[1]]), context.get_value_type(lanes).as_pointer())
 
 
-def _same(context):
-    return lambda one, other: one if isinstance(one, Lanes) and one == other else None
+def _arithmetic(symbol, instruction):
+    type_callable(symbol)(lambda context: lambda one, other: one if isinstance(one, Lanes) and one == other else None)
+    lower_builtin(symbol, Lanes, Lanes)(
+        lambda context, builder, signature, arguments: getattr(builder, instruction)(*arguments)
+    )
 
 
-def _add(context, builder, signature, arguments):
-    return builder.fadd(*arguments)
-
-
-def _multiply(context, builder, signature, arguments):
-    return builder.fmul(*arguments)
-
-
-for _operator, _lowering in ((operator.add, _add), (operator.iadd, _add), (operator.mul, _multiply)):
-    type_callable(_operator)(_same)
-    lower_builtin(_operator, Lanes, Lanes)(_lowering)
+_arithmetic(operator.add, "fadd")
+_arithmetic(operator.iadd, "fadd")
+_arithmetic(operator.mul, "fmul")

@@ -118,11 +118,6 @@ def embedded_thumbnail(path: Path, is_mask: bool, side: int = SIDE) -> str:
     """Return an image or a mask, reduced to a longest side in px, as an address that holds it.
 
     An image is averaged, and compressed with loss; of a mask nearest pixels are taken, whose colours stay exact.
-
-    Raises
-    ------
-    InputError
-        If the file is no image.
     """
     image, _ = read_image(path)
     scale = min(1, side / max(image.shape[:2]))

@@ -6,28 +6,18 @@ with numbers, which brings pixels to a range, becomes layers that compute the sa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from ..errors import InputError
 from .keras_layers import ACTIVATIONS, NUMBERS, shown
 
 
-@dataclass(frozen=True)
-class Call:
-    """A layer's inputs.
-
-    Attributes
-    ----------
-    inputs : list of str
-        Names of the layers whose outputs it takes.
-    constants : list
-        Its other arguments, in their order.
-    """
+class Call(NamedTuple):
+    """Names of the layers whose outputs a layer takes, and its other arguments in their order."""
 
     inputs: list[str]
-    constants: list[Any] = field(default_factory=list)
+    constants: Sequence[Any] = ()
 
 
 def is_entry(entry: Any, models: tuple[str, ...]) -> bool:
@@ -56,13 +46,12 @@ def call_of(where: str, nodes: Any, is_active: bool = True) -> Call:
         names, constants = _in_arguments(node.get("args"))
         options = [node.get("kwargs")]
     elif isinstance(node, list) and node and isinstance(node[0], str):  # an operation of Keras 2
-        options = [node[3]] if len(node) > 3 and isinstance(node[3], dict) else []
-        names, constants = [_history(node)], [v for each in options for k, v in each.items() if k != "name"]
-        options = []
+        arguments = node[3] if len(node) > 3 and isinstance(node[3], dict) else {}
+        names, constants, options = [_history(node)], [v for k, v in arguments.items() if k != "name"], []
     else:  # Keras 2
         names, constants = [_history(each) for each in node] if isinstance(node, list) else [], []
         options = [each[3] for each in node if len(each) > 3] if all(names) else []
-    if not names or not all(names) or not (all(map(_is_plain, options)) or not is_active):
+    if not names or not all(names) or (is_active and not all(map(_is_plain, options))):
         raise InputError(f"{where} has the inbound node {shown(node)}; expected outputs of layers alone")
     return Call(names, constants)
 
@@ -85,11 +74,8 @@ def _history(value: Any) -> str | None:
 
 
 def _is_plain(options: Any) -> bool:
-    if options is None:
-        return True
-    return isinstance(options, dict) and all(
-        key in ("training", "mask") and value in (None, False) for key, value in options.items()
-    )
+    plain = options is None or isinstance(options, dict)
+    return plain and all(k in ("training", "mask") and v in (None, False) for k, v in (options or {}).items())
 
 
 def end_of(where: str, value: Any, tensors: Mapping[str, Any]) -> str:
@@ -101,9 +87,11 @@ def end_of(where: str, value: Any, tensors: Mapping[str, Any]) -> str:
     return name
 
 
+DIVISIONS = ("math.truediv", "math.divide", "TrueDivide", "Divide")
+
 #: Layers that compute an operation of a number or one for each channel: scale and offset of `Rescaling`.
 ARITHMETIC = {
-    **dict.fromkeys(("math.truediv", "math.divide", "TrueDivide", "Divide"), lambda v: (1 / v, 0.0)),
+    **dict.fromkeys(DIVISIONS, lambda v: (1 / v, 0.0)),
     **dict.fromkeys(("math.multiply", "Multiply", "__operators__.mul"), lambda v: (v, 0.0)),
     **dict.fromkeys(("math.subtract", "Subtract"), lambda v: (1.0, -v)),
     **dict.fromkeys(("math.add", "Add", "__operators__.add", "nn.bias_add"), lambda v: (1.0, v)),
@@ -117,10 +105,7 @@ REVERSAL = [{"class_name": "__ellipsis__"}, {"start": None, "stop": None, "step"
 def operation_of(where: str, entry: Mapping[str, Any], call: Call) -> tuple[str, dict[str, Any]] | None:
     """Return the layer class and arguments that compute an operation between layers; None if the entry is a layer.
 
-    Raises
-    ------
-    InputError
-        If it is another operation than those of `ARITHMETIC`, or an activation.
+    Raises InputError if it is another operation than those of `ARITHMETIC`, or an activation.
     """
     kind, module = entry["class_name"], entry.get("module")
     if kind == "SlicingOpLambda" and len(call.inputs) == 1 and call.constants == [REVERSAL]:
@@ -135,7 +120,7 @@ def operation_of(where: str, entry: Mapping[str, Any], call: Call) -> tuple[str,
     activation = str(name).rpartition(".")[2].lower()
     if name in ARITHMETIC and len(call.inputs) == 1 and len(numbers) == 1 and NUMBERS.allows(numbers[0]):
         values = numbers[0] if isinstance(numbers[0], list) else [numbers[0]]
-        if not (name in ("math.truediv", "math.divide", "TrueDivide", "Divide") and 0 in values):
+        if name not in DIVISIONS or 0 not in values:
             pairs = [ARITHMETIC[name](float(value)) for value in values]
             scale, offset = ([*each] if len(pairs) > 1 else each[0] for each in zip(*pairs, strict=True))
             return "Rescaling", {"scale": scale, "offset": offset}

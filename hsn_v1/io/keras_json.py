@@ -36,15 +36,10 @@ MODELS = ("Sequential", "Functional", "Model")  #: the last is Keras 2's name of
 
 @dataclass(frozen=True)
 class Network:
-    """A model that was built from a file's description, without the file's weights.
+    """A model that was built from a file's description, flat and with random weights.
 
-    Attributes
-    ----------
-    model : keras.Model
-        Flat, with random weights, one input and one output.
-    groups : mapping of str to list of (str, Layer)
-        For each layer of the description, in its order, what was built of it, and that layer's name in the file: one
-        layer, those of a model within the model, or none of what does nothing at inference.
+    For each layer of the description, in its order, `groups` has what was built of it, and that layer's name in the
+    file: one layer, those of a model within the model, or none of what does nothing at inference.
     """
 
     model: keras.Model
@@ -64,22 +59,10 @@ def check_architecture(description: Any, source: Path) -> dict[str, Any]:
 
 
 def network_of(keras: ModuleType, description: Mapping[str, Any], source: Path) -> Network:
-    """Build a model from what `read_architecture` returns.
+    """Build a model from what `read_architecture` returns, which is not trusted; `source` names the file in errors.
 
-    Parameters
-    ----------
-    keras : module
-    description : mapping
-        A Sequential, also as the bare list of layers that Keras 2.2 wrote, or a Functional whose layers are each used
-        once. Nothing in it is trusted.
-    source : Path
-        Names the file in errors.
-
-    Raises
-    ------
-    InputError
-        If a layer or argument is not allowed, if the model would need too much memory or time, or if it cannot be
-        built for any other reason.
+    It is a Sequential, also as the bare list of layers that Keras 2.2 wrote, or a Functional whose layers are each used
+    once. Raises InputError if a layer or argument is not allowed, or if the model would need too much memory or time.
     """
     builder = _Builder(keras, str(source), is_keras_2=str(description.get("keras_version", "3"))[:1] in "12")
     start, end = builder.model({"name": "histonet", **description}, str(source))
@@ -122,14 +105,7 @@ class _Builder:
     def model(self, entry: Mapping[str, Any], where: str, path: tuple[str, ...] = (), tensor: Any = None) -> tuple:
         """Build a model's layers on a tensor, or on an input of its own; return what it begins and ends with.
 
-        Parameters
-        ----------
-        entry : mapping
-        where : str
-            Names it in errors.
-        path : tuple of str
-            Names of the models around it, and its own.
-        tensor : KerasTensor, optional
+        `path` holds the names of the models around it, and its own.
         """
         if len(path) >= DEEPEST:
             raise InputError(f"{where}: {DEEPEST} models within each other; expected fewer")
@@ -228,10 +204,8 @@ class _Builder:
             inside = inputs[0] if len(inputs) == 1 else inputs
             layer = self.class_of(kind)(**{**arguments, "name": self.free_name(path)})
             shapes = [tuple(each.shape) for each in inputs]
-            if kind == "LayerScale":
-                output = shapes[0]
-            else:
-                output = layer.compute_output_shape(shapes[0] if len(inputs) == 1 else shapes)
+            shape = shapes[0] if len(inputs) == 1 else shapes
+            output = shape if kind == "LayerScale" else layer.compute_output_shape(shape)
             if None in output[1:]:
                 raise InputError(f"{where}: the size of its output is not fixed")
             weights, products = cost(kind, arguments, shapes[0][-1], output[1:])
@@ -256,9 +230,9 @@ class _Builder:
 
     def free_name(self, path: tuple[str, ...]) -> str:
         """Return a name that no other layer has, and Keras 3 allows: the layer's own, if possible."""
-        name = path[-1].replace("/", "_")
+        name, longer = (text.replace("/", "_") for text in (path[-1], "_".join(path)))
         if name in self.names:
-            name = "_".join(path).replace("/", "_")
+            name = longer
         while name in self.names:
             name += "_"
         self.names.add(name)

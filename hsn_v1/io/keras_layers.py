@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,17 +29,8 @@ TRAINING = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Kind:
-    """What an argument may be.
-
-    Attributes
-    ----------
-    expected : str
-        In words.
-    allows : callable
-        Whether a value is allowed.
-    """
+class Kind(NamedTuple):
+    """What an argument may be, in words, and the test of it."""
 
     expected: str
     allows: Callable[[Any], bool]
@@ -62,11 +52,8 @@ def _is_numbers(value: Any, depth: int = 4) -> bool:
     return _is_number(value) or (depth > 0 and _is_list(value, lambda each: _is_numbers(each, depth - 1)))
 
 
-def _is_padding(value: Any) -> bool:
-    def side(each: Any) -> bool:
-        return _is_whole(each, 0)
-
-    return side(value) or _is_list(value, lambda each: side(each) or _is_list(each, side, (2,)), (2,))
+def _is_padding(value: Any, depth: int = 2) -> bool:
+    return _is_whole(value, 0) or (depth > 0 and _is_list(value, lambda each: _is_padding(each, depth - 1), (2,)))
 
 
 def _optional(kind: Kind) -> Kind:
@@ -152,7 +139,6 @@ LAYERS: Mapping[str, Mapping[str, Kind]] = {
     "ZeroPadding2D": {"padding": MARGIN, "data_format": FORMAT},
 }
 
-
 #: Layers that do nothing at inference: noise, augmentation, penalties.
 INACTIVE = (
     *("ActivityRegularization", "AlphaDropout", "AugMix", "CutMix", "GaussianDropout", "GaussianNoise", "Identity"),
@@ -197,22 +183,9 @@ def check_name(where: str, name: Any) -> str:
 
 
 def arguments_of(where: str, kind: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a layer that its class needs, each checked.
+    """Return the arguments of a layer that its class, one of `LAYERS`, needs, each checked; raise InputError at others.
 
     What matters in training alone is passed over, and so is what this version does not know and what is off.
-
-    Parameters
-    ----------
-    where : str
-        File and layer, for errors.
-    kind : str
-        One of `LAYERS`.
-    config : mapping
-
-    Raises
-    ------
-    InputError
-        If an argument is none of its class's, or has a value that is not allowed.
     """
     allowed, arguments = LAYERS[kind], {}
     for key, value in config.items():
@@ -253,18 +226,11 @@ def _dtype(where: str, value: Any) -> str:
 def cost(kind: str, arguments: Mapping[str, Any], channels: int, output: Sequence[int]) -> tuple[int, int]:
     """Return about how many weights a layer has, and how many products it computes for a tile.
 
-    Parameters
-    ----------
-    kind : str
-    arguments : mapping
-        As `arguments_of` returns them.
-    channels : int
-        Of its input.
-    output : sequence of int
-        Shape of its output, without the tiles.
+    `channels` are those of its input; `output` is the shape of its output, without the tiles.
     """
     filters, depth = arguments.get("filters", 1), arguments.get("depth_multiplier", 1)
-    taps = math.prod(_pair(arguments.get("kernel_size", arguments.get("pool_size", 1))))
+    window = arguments.get("kernel_size", arguments.get("pool_size", 1))
+    taps = math.prod(window) if isinstance(window, list) else window**2
     if kind in ("Conv2D", "Conv2DTranspose"):
         weights = taps * channels * filters // arguments.get("groups", 1)
     elif kind in ("DepthwiseConv2D", "SeparableConv2D"):
@@ -276,10 +242,6 @@ def cost(kind: str, arguments: Mapping[str, Any], channels: int, output: Sequenc
     else:
         return 4 * channels, taps * math.prod(output)
     return weights, weights * math.prod(output[:-1])
-
-
-def _pair(value: int | list[int]) -> list[int]:
-    return value if isinstance(value, list) else [value, value]
 
 
 def shown(value: Any) -> str:

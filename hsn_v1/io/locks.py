@@ -39,16 +39,9 @@ class LockedError(InputError):
 
 @dataclass(frozen=True)
 class Lock:
-    """A folder that belongs to this run as long as the lock is held.
+    """A folder that belongs to this run as long as the lock is held: its file, and a key that no other lock has.
 
-    Attributes
-    ----------
-    path : Path
-        The lock's file.
-    key : str
-        Another one for each lock.
-    lost : threading.Event
-        Set when another run was found to have taken the folder, as this one was unresponsive for too long.
+    `lost` is set when another run was found to have taken the folder, as this one was unresponsive for too long.
     """
 
     path: Path
@@ -72,26 +65,19 @@ def locked(
     subject: Path | None = None,
     advice: str = "choose another `out`",
 ) -> Iterator[Lock]:
-    """Hold a folder until the end of the ``with`` block; it is made if need be, and removed if it is left empty.
+    """Hold a folder until the end of the ``with`` block, or raise LockedError, which names the run that holds it.
 
-    So are the folders around it that were made for it.
+    It is made if need be, and so are the folders around it; those that are left empty are removed.
 
     Parameters
     ----------
     folder : Path
-    beat : float
-        Seconds between two signs of life.
-    patience : float
-        Seconds without one after which a holder on another machine counts as dead.
+    beat, patience : float
+        Seconds between two signs of life, and without one until a holder on another machine counts as dead.
     subject : Path, optional
         What the folder stands for, in messages; itself, if left out.
     advice : str
         What a run that finds it held can do instead of waiting.
-
-    Raises
-    ------
-    LockedError
-        If another run holds the folder; says which.
     """
     lock, done = Lock(folder / FILE, uuid.uuid4().hex), threading.Event()
     new = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -120,12 +106,7 @@ def locked_name(folder: Path, name: str, advice: str = "choose another `name`") 
 def alone_in(folder: Path) -> Iterator[Lock]:
     """Hold a folder that a command writes to, once it is free of what killed runs left half-written.
 
-    Raises
-    ------
-    LockedError
-        If another run holds the folder; says which.
-    InputError
-        If nothing can be written there.
+    Raises LockedError if another run holds it, and InputError if nothing can be written there.
     """
     with locked(folder) as lock:
         check_writable(folder)

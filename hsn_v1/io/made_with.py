@@ -25,12 +25,7 @@ def facts_of(classifier: Classifier, crfs: Mapping[str, CRF], **more: Any) -> di
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Return the first fact in which results differ from what would be made now, in words; empty if none does.
 
-    Parameters
-    ----------
-    before : mapping
-        Facts out of a record, which may hold more.
-    now : mapping
-        Of what JSON can hold.
+    `before` comes out of a record, and may hold more; both are of what JSON can hold.
     """
     now = json.loads(json.dumps(now))  # tuples are lists in a record
     return next((f"{key}: {before.get(key)}, now {now[key]}" for key in now if before.get(key) != now[key]), "")
@@ -48,13 +43,7 @@ def read_facts(record: Path) -> dict[str, Any] | None:
 def forget_others(record: Path, facts: Mapping[str, Any], results: Iterable[Path]) -> None:
     """Remove a folder's results if they were not made in the same way, and write down how they are made from now on.
 
-    Parameters
-    ----------
-    record : Path
-        JSON file of the facts that the results were made with.
-    facts : mapping
-        Those of the run that begins; of what JSON can hold.
-    results : iterable of Path
+    `record` is the JSON file of the facts that they were made with; `facts` are those of the run that begins.
     """
     before = read_facts(record)
     if before is not None and not difference(before, facts):

@@ -57,15 +57,10 @@ class Mask:
 
 @dataclass(frozen=True)
 class Decoder:
-    """How the values of a mask's pixels become class indices.
+    """How the values of a mask's pixels become class indices, with a note on which is which, unless colours decide.
 
-    Attributes
-    ----------
-    table : ndarray of shape (256,) or (2**24,), uint8
-        Class index of each value of a single channel, or of each colour; C where it is unlabelled, C + 1 where it is
-        of no class at all.
-    note : str
-        Which index is which class; empty where colours decide.
+    The table, (256,) or (2**24,) uint8, has the class index of each value of a single channel, or of each colour: C
+    where it is unlabelled, C + 1 where it is of no class at all.
     """
 
     table: np.ndarray
@@ -289,17 +284,9 @@ def find_mask(folder: Path, image: str) -> Path:
 
 
 def read_objects(path: Path, height: int, width: int) -> np.ndarray:
-    """Read a bitmap with one label per object: grey, or the same value in all three channels; of any size.
+    """Read a bitmap of any size with one label per object, as (height, width) int32: 0 outside all objects.
 
-    Returns
-    -------
-    ndarray of shape (height, width), int32
-        0 outside all objects.
-
-    Raises
-    ------
-    InputError
-        If it is no image, cut off, or its channels differ.
+    It is grey, or has the same value in all three channels; else it raises InputError.
     """
     with opened(path) as image:
         values = np.atleast_3d(np.asarray(image))[..., :3]

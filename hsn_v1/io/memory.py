@@ -24,10 +24,7 @@ NAMES = {
 def available_memory(groups: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> int:
     """Return the bytes of memory that may still be taken.
 
-    Parameters
-    ----------
-    groups, root : str
-        Where Linux tells which groups of processes this one belongs to, and what these may use.
+    `groups` and `root` are where Linux tells which groups of processes this one belongs to, and what these may use.
     """
     try:
         free = psutil.virtual_memory().available
@@ -62,13 +59,7 @@ def keep_freed_memory(kept: int = 1 << 28, largest: int = 1 << 25) -> None:
     """Have glibc keep what this process frees for its next arrays; does nothing on other systems.
 
     Dask starts its workers so that they give back all at once, and a slide's arrays then cost more to get than to fill.
-
-    Parameters
-    ----------
-    kept : int
-        Bytes that are kept free.
-    largest : int
-        Bytes of an array from which on its memory is the system's as soon as it is freed; glibc takes up to 32 MiB.
+    `kept` bytes stay free; the memory of arrays of `largest` bytes (up to 32 MiB) or more is given back at once.
     """
     with contextlib.suppress(OSError, TypeError, AttributeError):
         set_option = ctypes.CDLL(None).mallopt

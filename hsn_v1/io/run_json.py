@@ -41,13 +41,7 @@ def record_of_label_set(label_set: LabelSet) -> dict[str, Any]:
 
 
 def label_set_of(name: str, record: Mapping[str, Any]) -> LabelSet:
-    """Return the label set that a record describes, as far as looking at results needs it.
-
-    Raises
-    ------
-    InputError
-        If the record is of another kind, or the name is none of a folder.
-    """
+    """Return the label set that a record describes, as far as looking at results needs it, or raise InputError."""
     try:
         if file_name(name) != name:
             raise ValueError("its name is not that of a folder")

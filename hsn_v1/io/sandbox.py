@@ -49,16 +49,9 @@ _busy: set[subprocess.Popen] = set()  # of which none may be collected as garbag
 def sandbox_for(path: Path) -> Iterator[Callable[..., Any]]:
     """Start a reader for a file, and yield a function that calls others in it; any thread may, one at a time.
 
-    Parameters
-    ----------
-    path : Path
-
-    Yields
-    ------
-    callable
-        ``ask(function, *arguments)`` returns what ``function(path, *arguments)`` returns in the reader: a function of a
-        module, its arguments numbers or words, its result of what JSON can hold and of NumPy arrays. Raises InputError
-        if the function does, or if the reader dies, takes too long or too much memory.
+    ``ask(function, *arguments)`` returns what ``function(path, *arguments)`` returns in the reader: a function of a
+    module, its arguments numbers or words, its result of what JSON can hold and of NumPy arrays. It raises InputError
+    if the function does, or if the reader dies, takes too long or too much memory.
     """
     turn, seconds = threading.Lock(), _time_for(path)
     with _reader() as process:
@@ -74,20 +67,9 @@ def sandbox_for(path: Path) -> Iterator[Callable[..., Any]]:
 def reading_in_sandbox(
     read: Callable[[Path], Any], path: Path, seconds: float = SECONDS
 ) -> Iterator[Callable[[], Any]]:
-    """Start to read a file, and yield a function that waits for its content; the reader ends with the context.
+    """Start to read a file, and yield a function that waits for what `read` returns; the reader ends with the context.
 
-    Parameters
-    ----------
-    read : callable
-        See `sandbox_for`.
-    path : Path
-    seconds : float
-        For a small file.
-
-    Yields
-    ------
-    callable
-        Returns what `read` returns, and raises InputError as in `sandbox_for`.
+    It raises InputError as in `sandbox_for`. The limit in seconds is that of a small file.
     """
     seconds = _time_for(path, seconds)
     with _reader() as process:

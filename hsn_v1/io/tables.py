@@ -7,7 +7,7 @@ import csv
 import io
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
@@ -26,23 +26,10 @@ IMAGE_ENDINGS = (".ome.tif", ".ome.tiff", ".png", ".jpg", ".jpeg", ".tif", ".tif
 def read_rows(table: Path) -> list[tuple[int, list[str]]]:
     """Read a table's rows that are not empty, each with the number of its last line.
 
-    Parameters
-    ----------
-    table : Path
-        Text in UTF-8, UTF-16 or else Windows-1252, with or without a byte order mark. Cells are parted by a comma,
-        semicolon, tab, bar or spaces: by what parts the header and the rows alike, or by what a first line ``sep=;``
-        says.
-
-    Returns
-    -------
-    list of (int, list of str)
-        Cells without the spaces around them, composed (NFC). Empty cells at the end of a row that the header does not
-        have are dropped, and so are columns that are empty from the header on.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, or is no text.
+    It is text in UTF-8, UTF-16 or else Windows-1252. Cells are parted by a comma, semicolon, tab, bar or spaces: by
+    what parts the header and the rows alike, or by what a first line ``sep=;`` says. They come without the spaces
+    around them, composed (NFC); empty ones at the end of a row that the header does not have are dropped, and so are
+    columns that are empty from the header on.
     """
     lines = list(io.StringIO(_text(table), newline=""))
     first, separator = 1, ""
@@ -101,17 +88,8 @@ def find_files(names: Iterable[str], files: Iterable[Path]) -> dict[str, Path]:
 
     Names may have folders, with slashes or backslashes, of another machine, too: a file's own name counts, and of
     files of one name the one whose folders agree most, or else the one that is fewest folders down. They may differ
-    from a file's name in how accents are written, in upper and lower case, and in an image's ending.
-
-    Parameters
-    ----------
-    names : iterable of str
-    files : iterable of Path
-
-    Returns
-    -------
-    dict of str to Path
-        By the names that mean one file; the others are left out.
+    from a file's name in how accents are written, in upper and lower case, and in an image's ending. Names that do not
+    mean one file are left out.
     """
     files, found = list(files), {}
     names = list(dict.fromkeys(names))
@@ -133,14 +111,16 @@ def _parts(name: str, form: Callable[[str], str]) -> tuple[str, ...]:
 
 def _nearest(wanted: tuple[str, ...], candidates: Iterable[tuple[tuple[str, ...], Path]]) -> Path | None:
     """Return the one file that agrees with a name in most folders, from the last one on; None where two do alike."""
-    ranked = []
-    for parts, file in candidates:
-        pairs = zip(reversed(wanted), reversed(parts), strict=False)
-        agreeing = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-        ranked.append(((-agreeing, len(parts)), file))
+    ranked = [((-common_end(wanted, parts), len(parts)), file) for parts, file in candidates]
     best = min((rank for rank, _ in ranked), default=None)
     nearest = [file for rank, file in ranked if rank == best]
     return nearest[0] if len(nearest) == 1 else None
+
+
+def common_end(one: Sequence[str], other: Sequence[str]) -> int:
+    """Return how many parts two paths have in common at their ends."""
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _composed(name: str) -> str:

@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..histonet import finish_weights
 from .keras_graph import name_of
 from .keras_json import MODELS, Network
+from .tables import common_end
 from .weights import PLACES, Arrays
 
 if TYPE_CHECKING:
@@ -24,12 +25,7 @@ if TYPE_CHECKING:
 def by_layer(description: Mapping[str, Any], arrays: Arrays) -> Arrays:
     """Return weights by the names of a description's layers, of a file that names them by their places in the model.
 
-    Parameters
-    ----------
-    description : mapping
-        One of which `network_of` has built a network.
-    arrays : mapping of str to mapping of str to ndarray
-        By places such as ``layers/conv2d_1``, the second of that class, and a number.
+    Places are such as ``layers/conv2d_1``, the second of that class, and a number. `network_of` has built the network.
     """
     if not any(place.startswith(PLACES) for place in arrays):
         return arrays
@@ -58,20 +54,9 @@ def _snake_case(name: str) -> str:
 
 
 def fill(network: Network, weights: Arrays, path: Path, described: Path) -> None:
-    """Give a network its weights.
+    """Give a network its weights; `path` and `described` are the files of the weights and of the architecture.
 
-    Parameters
-    ----------
-    network : Network
-    weights : mapping of str to mapping of str to ndarray
-        By the layer's name and their own.
-    path, described : Path
-        Files of the weights and of the architecture.
-
-    Raises
-    ------
-    InputError
-        If they do not fit; names the first layer in which they do not, and its shapes in both files.
+    Raises InputError if they do not fit; it names the first layer in which they do not, and its shapes in both files.
     """
     groups = {name: layers for name, layers in network.groups.items() if layers}
     weights = {name: arrays for name, arrays in weights.items() if network.groups.get(name, True)}  # not of noise
@@ -107,7 +92,7 @@ def _in_order(layers: Sequence[tuple[str, keras.Layer]], arrays: Mapping[str, np
     shared: list[list[np.ndarray]] = [[] for _ in layers]
     for name, array in arrays.items():
         owner = name.split("/")[:-1]
-        scores = [_common_end(place, owner) for place in places]
+        scores = [common_end(place, owner) for place in places]
         if max(scores):
             shared[scores.index(max(scores))].append(array)
     if [len(part) for part in shared] == [len(layer.weights) for _, layer in layers]:
@@ -116,12 +101,6 @@ def _in_order(layers: Sequence[tuple[str, keras.Layer]], arrays: Mapping[str, np
     order = sorted(range(len(wanted)), key=lambda i: not wanted[i].trainable)
     found = dict(zip(order, arrays.values(), strict=False))
     return [found[i] for i in range(len(wanted)) if i in found] if len(arrays) == len(wanted) else [*arrays.values()]
-
-
-def _common_end(one: list[str], other: list[str]) -> int:
-    """Return how many parts two paths have in common at their ends."""
-    pairs = zip(reversed(one), reversed(other), strict=False)
-    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
 def _shapes(arrays: list) -> str:

@@ -62,15 +62,10 @@ def write_bytes(path: Path, content: bytes, flush: bool = True) -> None:
 
 
 def write_together(contents: Mapping[Path, bytes]) -> None:
-    """Write files that belong together: all are new, or none is, or the first one is missing.
+    """Write files of one folder that belong together: all are new, or none is, or the first one is missing.
 
     The first is removed while the others change, so that after a death at any moment a reader that needs all of them
     finds old files, new files, or an error, and never a mixture.
-
-    Parameters
-    ----------
-    contents : mapping of Path to bytes
-        Of one folder.
     """
     first, *others = contents
     temporary = {path: _temporary(path) for path in contents}
@@ -132,11 +127,7 @@ def _host() -> str:
 def remove_leftovers(folder: Path, name: str | None = None) -> None:
     """Remove what runs that were killed on this machine left half-written; what others write now is left alone.
 
-    Parameters
-    ----------
-    folder : Path
-    name : str
-        How the names of the files begin that were being written, in this folder; without it, all in it and below.
+    With a name: the files in this folder whose names begin so; without it, all in it and below.
     """
     begin = "**/.*" if name is None else f".{glob.escape(name)}*"
     for path in folder.glob(f"{begin}.{_host()}.*.part"):
@@ -161,16 +152,7 @@ def _flush_folder(folder: Path) -> None:
 
 
 def write_picture(path: Path, picture: np.ndarray, flush: bool = True) -> None:
-    """Write a picture, without loss, in the format of the path's ending.
-
-    Parameters
-    ----------
-    path : Path
-    picture : ndarray of shape (H, W) or (H, W, 3), uint8
-        Grey or RGB.
-    flush : bool
-        See `replacing`.
-    """
+    """Write a picture, grey (H, W) or RGB (H, W, 3) uint8, without loss, in the format of the path's ending."""
     channels_reversed = picture[..., ::-1] if picture.ndim == 3 else picture
     _, encoded = cv2.imencode(path.suffix.lower(), channels_reversed)
     write_bytes(path, encoded.tobytes(), flush)
@@ -198,10 +180,9 @@ def csv_of(rows: Iterable[Sequence]) -> bytes:
 
 
 def _harmless(value: object) -> object:
-    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
-        return value
-    try:
-        float(value)
-    except ValueError:
-        return f"'{value}"
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
+        try:
+            float(value)
+        except ValueError:
+            return f"'{value}"
     return value

@@ -367,6 +367,15 @@ def test_the_rest_of_the_keyboard(page, address):
     page.keyboard.press("0")
     rest(page)
     assert page.evaluate("viewed.left.place.scale") == pytest.approx(scale, rel=0.01)
+    place = page.evaluate("({...viewed.left.place})")
+    for key in ("+", "ArrowRight", "ArrowDown"):
+        page.keyboard.press(key)
+        rest(page)
+    moved = page.evaluate("({...viewed.left.place})")
+    assert len([name for name in place if place[name] != moved[name]]) == 3, (place, moved)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.keyboard.press("l")
+    eventually(lambda: page.evaluate("navigator.clipboard.readText()") == page.url)
     page.keyboard.press("h")
     assert page.locator("#keys").is_visible() and "full resolution" in page.locator("#keys").inner_text()
     page.keyboard.press("Escape")
@@ -427,7 +436,8 @@ def test_a_class_alone_is_stepped_through_from_its_maps_to_its_mask(page, tmp_pa
 
 def test_colours_for_colour_blind_readers(page, address):
     open_slide(page, address, "#set=func&fade=100")
-    page.get_by_label("Colour-blind safe").check()
+    page.keyboard.press("p")
+    assert page.get_by_label("Colour-blind safe").is_checked()
     (safe,) = [one["safe"] for one in page.evaluate("viewed.set('func').classes") if one["code"] == "T"]
     assert painted(page, *block_of(4)) == [*safe, 255] != [*FUNC.colours["T"], 255]
 
