@@ -94,6 +94,8 @@ def _outputs(table: _Table) -> tuple[dict[str, str], dict[str, str]]:
     if not table.content:
         raise table.error("", "has no class", 'lines such as TUM = "tumour"')
     for code, value in table.content.items():
+        if not code.isprintable() or not code.strip():
+            raise table.error(ascii(code), "cannot be printed", "letters, digits or signs")
         if isinstance(value, dict):
             entry = table.table(code)
             names[code], parent = entry.text("name"), entry.text("parent", code)

@@ -108,6 +108,11 @@ CHANGES = {
         'both = ["lungs"]',
         "groups.both has 'lungs'; expected a la",
     ),
+    "a code of two lines": (
+        'TIS = "tissue"',
+        '"a\\nb" = "x"\nTIS = "tissue"',
+        r"outputs.'a\\nb' cannot be printed; expected",
+    ),
     "an output without name": ('TUM = "tumour"', "TUM = 1", "outputs.TUM is 1; expected words in quotes"),
     "a parent that is no output": ('parent = "TIS"', 'parent = "ALL"', "outputs.STR.parent is 'ALL'; expected another"),
     "a name that leads elsewhere": ("[label_sets.cells", '[label_sets."../cells"', "names folders and files"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,7 +97,7 @@ def find_images(folder: Path | str, mode: str = "any") -> tuple[Path, ...]:
         If there is no such folder, or no image in it.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # which is False of a name that no folder can have, too
         raise InputError(f"{folder}: no such folder; it should hold the images")
     files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
     if mode == "wsi":

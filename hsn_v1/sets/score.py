@@ -28,7 +28,7 @@ from .outputs import OBJECTS, object_mask
 LABEL_MAP, GEOJSON = ".ome.tif", (".geojson", ".geojson.gz")
 
 #: What may be left of an image's name in its mask's: the image's ending, or the mask's own.
-ENDINGS = (*MASK_SUFFIXES, ".jpg", ".jpeg", ".geojson", ".gz", *SLIDE_ENDINGS)
+ENDINGS = (*MASK_SUFFIXES, ".ome", ".jpg", ".jpeg", ".geojson", ".gz", *SLIDE_ENDINGS)
 
 OBJECT = "objects"  #: stands for the protocol where object metrics stand beside the others
 

@@ -119,7 +119,7 @@ class Settings:
 #: The keys of the published `params`, and `crf` (see `CRF.backend`): default (None: required), test, and what
 #: the test expects, in words.
 PARAMS: dict[str, tuple[Any, Any, str]] = {
-    "input_name": (None, lambda v: isinstance(v, str) and v.strip(), "the name of a folder in img"),
+    "input_name": (None, lambda v: isinstance(v, str) and _is_below(v), "the name of a folder in img"),
     "input_size": ([TILE, TILE], lambda v: _is_list(v, 2, _is_count), "two positive whole numbers, height and width"),
     "input_mode": ("patch", lambda v: v in ("patch", "wsi"), "patch or wsi"),
     "down_fac": (1.0, lambda v: _is_number(v) and 0 < v < float("inf"), "a positive number"),
@@ -139,6 +139,10 @@ PARAMS: dict[str, tuple[Any, Any, str]] = {
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _is_below(name: str) -> bool:
+    return bool(name.strip()) and ".." not in Path(name).parts and not Path(name).is_absolute()
 
 
 def _is_count(value: Any) -> bool:

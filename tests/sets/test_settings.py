@@ -11,7 +11,7 @@ from hsn_v1.sets.settings import SaveTypes, check_params, settings_from_params, 
 GOOD = {"input_name": "patches"}
 
 BAD = {
-    "input_name": ["", 3, None],
+    "input_name": ["", 3, None, "../..", "x/../..", "/tmp"],
     "input_size": [224, [224], [224, 0], [224.5, 224], "ab", [True, 224]],
     "input_mode": ["slide", None, ["patch"]],
     "down_fac": [0, -1, "1", None, float("nan"), float("inf"), True],
