@@ -94,11 +94,6 @@ class HistoNet:
                 "convolution of 1 x 1 px to the classes, without activation where pooling follows; its last layer with "
                 f"weights is the {type(last).__name__} {last.name!r}, with {activation} activation"
             )
-        if weights is None and keras.backend.backend() != "tensorflow":
-            raise InputError(
-                f"model {model.name!r} needs gradients for its Grad-CAM, which are taken with TensorFlow only: "
-                "set KERAS_BACKEND=tensorflow, or use a model that ends in global pooling and one dense layer"
-            )
         if labels.variant.unit_gradients:
             weights = unit_weights(clone)
         constants = []

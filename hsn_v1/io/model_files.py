@@ -39,16 +39,7 @@ def named_model(model: Path | str) -> tuple[Path, str]:
 
 
 def model_file(folder: Path, name: str, ending: str) -> Path:
-    """Return the path of a classifier's file: by its name, or by one that stands for it where that is none of a file.
-
-    Parameters
-    ----------
-    folder : Path
-    name : str
-        Any text, such as ``my model/x``.
-    ending : str
-        Such as ``.json``.
-    """
+    """Return the path of a classifier's file by its name, which is any text, or by the file name that stands for it."""
     path, safe = Path(folder) / f"{name}{ending}", file_name(name)
     outside = ".." in Path(name).parts or Path(name).is_absolute()
     return path if safe == name or (not outside and is_there(path)) else Path(folder) / f"{safe}{ending}"
@@ -83,13 +74,7 @@ def taxonomy_of(root: Path, name: str) -> Taxonomy:
 
 
 def read_taxonomy(folder: Path, name: str) -> Taxonomy:
-    """Return a classifier's classes: of ``<name>.toml`` or, without such a file, ADP's, as published.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, or does not say what it should.
-    """
+    """Return a classifier's classes: of ``<name>.toml`` or, without such a file, ADP's, as published."""
     path = model_file(folder, name, ".toml")
     return read_class_file(path) if is_there(path) else ADP
 
@@ -106,11 +91,6 @@ def read_crfs(
 
     They are read from ``<model name>_<label set>_optimal_pcc.npy`` or, as published, from
     ``<label set>_optimal_pcc.npy``; without a file the default is used, and a note says so.
-
-    Raises
-    ------
-    InputError
-        If a file does not hold what it should.
     """
     crfs, notes = {}, []
     for label_set in label_sets:

@@ -77,7 +77,7 @@ def load_histonet(
         outside_garbage_collection(),
     ):
         keras = import_keras()
-        if threads and keras.backend.backend() == "tensorflow":
+        if threads:
             limit_threads(threads)
         thresholds = _thresholds_of(table(), len(labels.outputs), files[".mat"])
         if not description:
@@ -104,18 +104,9 @@ def _description_of(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
 def save_histonet(
     folder: Path, name: str, model: keras.Model, thresholds: np.ndarray, codes: Sequence[str], class_file: str
 ) -> None:
-    """Write a classifier as the files that `load_histonet` reads.
+    """Write a classifier as the files that `load_histonet` reads; `class_file` is the text of ``<name>.toml``.
 
-    Parameters
-    ----------
-    folder : Path
-    name : str
-    model : keras.Model
-    thresholds : ndarray of shape (K,)
-    codes : sequence of K str
-        The outputs in their order, which the weights' file keeps, too.
-    class_file : str
-        Text of ``<name>.toml``.
+    `thresholds` (K,) and `codes` are those of the outputs in their order; the weights' file keeps the codes, too.
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = io.BytesIO()

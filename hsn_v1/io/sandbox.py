@@ -143,7 +143,8 @@ def _requested(
         raise InputError(f"{path}: not read, as the program ends")
     number = time.monotonic_ns()
     request = [number, os.getcwd(), function.__module__, function.__name__, seconds, os.fspath(path), arguments]
-    timer = threading.Timer(seconds * (PATIENCE if resource else 1), process.kill)
+    by_the_clock = seconds * (PATIENCE if resource else 1)
+    timer = threading.Timer(by_the_clock, process.kill)
     timer.daemon = True
     timer.start()
     with contextlib.suppress(OSError):  # a reader that died is noticed below
@@ -159,7 +160,9 @@ def _requested(
         timer.cancel()
         if reply.get("number") != number:  # or it answers what nobody waited for
             _end(process)
-            if late or process.returncode == -getattr(signal, "SIGXCPU", 0):
+            if late:
+                raise InputError(f"{path}: could not be read in {by_the_clock:.0f} s; get the file again")
+            if process.returncode == -getattr(signal, "SIGXCPU", 0):
                 raise InputError(f"{path}: could not be read in {seconds:.0f} s of processor time; get the file again")
             raise InputError(f"{path}: so damaged that its reader died; get the file again")
         if "error" in reply:

@@ -78,7 +78,7 @@ def test_values_and_arrays_come_back_as_they_were(tmp_path):
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (cpu_bound, "could not be read in 1 s"),
+        (cpu_bound, "could not be read in [15] s"),  # of the processor or, on a busy machine, by the clock
         pytest.param(greedy, "more memory", marks=pytest.mark.skipif(os.name == "nt", reason="no limits there")),
         (exits, "its reader died"),
     ],

@@ -220,8 +220,9 @@ def test_what_is_missing_of_results_is_made_anew_and_said_once(tmp_path, image, 
 
 @pytest.mark.parametrize("maps", ["adjusted", "gradcam"])
 @pytest.mark.parametrize("plain", [(), ("Background",), ("Other",), ("Background", "Other")])
-def test_classes_need_neither_a_background_nor_another(tmp_path, toy_histonet, maps, plain):
-    codes = [code for code in FUNC.codes if code not in (FUNC.background, FUNC.other)]
+@pytest.mark.parametrize("codes", [("G.O", "G.N", "T"), ()])
+def test_classes_need_neither_a_background_nor_another_nor_a_score(tmp_path, toy_histonet, maps, plain, codes):
+    codes = codes if plain else ("T",)
     label_set = LabelSet(
         "tissue",
         {code: FUNC.colours[code] for code in (*plain, *codes)},
