@@ -22,7 +22,19 @@ from .commands.common import exit_status  # noqa: E402
 
 #: Modules of `commands` whose `add_command(subparsers)` adds one; its parser's default `run` carries it out. They
 #: import what they need when they are carried out, not before.
-COMMANDS = ("segment", "view", "train", "patches", "tune_crf", "evaluate", "benchmark", "phantom", "data", "reproduce")
+COMMANDS = (
+    "segment",
+    "view",
+    "train",
+    "patches",
+    "tune_crf",
+    "evaluate",
+    "benchmark",
+    "phantom",
+    "data",
+    "reproduce",
+    "doctor",
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -57,6 +57,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--min-area", type=float, default=100, help="smallest polygon in um2 (default: 100)")
     parser.add_argument("--leave-out-pen", action="store_true", help="take pen marks for glass (default: name them)")
+    parser.add_argument("--zarr", action="store_true", help="write label maps as OME-Zarr labels, too (an extra)")
     parser.add_argument("--self-contained", action="store_true", help="make the page one file that can be mailed")
     add_precision(parser)
     add_views(parser)
@@ -105,10 +106,13 @@ def _check_options(arguments: argparse.Namespace) -> None:
 
 def _options(arguments: argparse.Namespace) -> RunOptions:
     from ..parallel import available_cores
+    from ..slide_io.ome_zarr import check_ome_zarr
     from ..slide_io.scale import mpp_of_objective
     from ..slides.plan import Method
     from ..slides.segment_many import PATIENCE, RunOptions
 
+    if arguments.zarr:
+        check_ome_zarr()
     override = arguments.mpp_override is not None
     mpp = arguments.mpp_override if override else arguments.mpp
     if arguments.objective:
@@ -121,7 +125,15 @@ def _options(arguments: argparse.Namespace) -> RunOptions:
         labels=arguments.labels,
         mpp=mpp,
         override=override,
-        method=Method((), {}, arguments.batch_size, arguments.min_area, arguments.maps, arguments.leave_out_pen),
+        method=Method(
+            label_sets=(),
+            crfs={},
+            batch_size=arguments.batch_size,
+            min_area=arguments.min_area,
+            maps=arguments.maps,
+            leave_out_pen=arguments.leave_out_pen,
+            zarr=arguments.zarr,
+        ),
         precision=usable_precision(arguments.precision),
         views=tuple(views_of(arguments).items()),
         workers=arguments.workers or (1 if arguments.dask else available_cores()),

@@ -41,6 +41,8 @@ class Method:
         One of `MAPS`.
     leave_out_pen : bool
         Pen marks are no tissue; else they are only noted.
+    zarr : bool
+        Label maps are written as OME-Zarr, too.
     """
 
     label_sets: tuple[LabelSet, ...]
@@ -49,6 +51,7 @@ class Method:
     min_area: float = 100.0
     maps: str = "auto"
     leave_out_pen: bool = False
+    zarr: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from ..labels import LabelSet
 from ..show.caption import captioned
 from ..show.figures import colourise, overview
 from ..slide_io.label_maps import LabelMapInfo, read_thumbnail, write_areas, write_label_map
+from ..slide_io.ome_zarr import write_ome_zarr
 from ..slide_io.polygons import write_polygons
 from ..slide_io.slide import Slide
 from ..tiles import Window
@@ -100,6 +101,8 @@ def _write_label_set(
     write_areas(folder / "areas.csv", counts, info)
     if label_maps.regions:
         label_maps.regions.write_areas(folder / "regions.csv", label_maps.readers[label_set.name], info)
+    if task.method.zarr:
+        write_ome_zarr(folder / f"{stem}.ome.zarr", label_map, picture, info)
     labels = read_thumbnail(label_map, *picture.shape[:2])
     write_reduced(folder, picture, labels, label_set)
     small = slide.mpp * slide.width / picture.shape[1]

@@ -181,6 +181,7 @@ def made_with(slide: Slide, task: SlideTask, plan: Plan) -> dict[str, Any]:
         "batch size": method.batch_size,
         "smallest polygon": method.min_area,
         "pen marks": "left out" if method.leave_out_pen else None,
+        "OME-Zarr": method.zarr or None,
         "regions": version_of_regions(task.item.regions) if task.item.regions else None,
     }
     return {**facts, **facts_of(task.classifier, method.crfs)}

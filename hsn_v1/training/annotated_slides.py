@@ -30,24 +30,13 @@ from .labelled_images import Cut, LabelMap, Places, label_patches
 
 @dataclass(frozen=True)
 class AnnotatedSlide:
-    """A slide with a file of annotations: a `labelled_images.Source`.
-
-    Attributes
-    ----------
-    path, truth : Path
-        The slide and its annotations.
-    label_set : LabelSet
-    patch_mpp : float
-        Scale of the patches, in microns per pixel.
-    mpp : float or None
-        Microns per pixel at full resolution, where the file does not state it.
-    """
+    """A slide with a file of annotations: a `labelled_images.Source`."""
 
     path: Path
-    truth: Path
+    truth: Path  #: the annotations
     label_set: LabelSet
-    patch_mpp: float
-    mpp: float | None = None
+    patch_mpp: float  #: scale of the patches, in microns per pixel
+    mpp: float | None = None  #: microns per pixel at full resolution, where the file does not state it
 
     def label(self, cut: Cut) -> tuple[Places, Sequence[str]]:
         """Return the patches' classes, and notes; raise InputError if it cannot be read or gives no patch.

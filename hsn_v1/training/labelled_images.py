@@ -28,31 +28,15 @@ Places = dict[tuple[int, int], np.ndarray]
 
 @dataclass(frozen=True)
 class Cut:
-    """How patches are cut.
+    """How patches are cut; lengths are in px at their own scale."""
 
-    Attributes
-    ----------
-    size, stride : int
-        Side of the patches, and from one to the next, in px at their own scale.
-    share : float
-        A class is in a patch if it covers at least this share of it.
-    validation : float
-        Share of the images or slides whose patches are kept for validation; 0 for none.
-    seed : int
-        Seed of the choice of these images, and of patches.
-    context : int
-        Width of a margin around each patch, in px at its own scale, which is seen and of which its labels do not tell.
-    most : int or None
-        Patches of a class from which on no more are drawn for it, to train on and to validate on.
-    """
-
-    size: int
-    stride: int
-    share: float = 0.05
-    validation: float = 0.0
-    seed: int = 0
-    context: int = 0
-    most: int | None = None
+    size: int  #: side of a patch
+    stride: int  #: from one patch to the next
+    share: float = 0.05  #: of a patch that a class covers, from which on it is in the patch
+    validation: float = 0.0  #: share of the images or slides whose patches are kept for validation; 0 for none
+    seed: int = 0  #: of the choice of these images, and of patches
+    context: int = 0  #: width of a margin around each patch, which is seen, and of which its labels do not tell
+    most: int | None = None  #: patches of a class from which on no more are drawn for it, in each part
 
 
 class Source(Protocol):
@@ -70,24 +54,13 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class LabelMap:
-    """A label map at the patches' scale, read window by window, and points that say what is there.
+    """A label map at the patches' scale, read window by window, and points that say what is there."""
 
-    Attributes
-    ----------
-    read : callable
-        Returns the class indices of a `Window`, uint8; `classes` where the pixel is unlabelled.
-    height, width : int
-    classes : int
-        Number C of classes.
-    points : ndarray of shape (P, 3), int
-        Row, column and class of each point.
-    """
-
-    read: Callable[[Window], np.ndarray]
+    read: Callable[[Window], np.ndarray]  #: class indices, uint8; the number of classes where a pixel is unlabelled
     height: int
     width: int
-    classes: int
-    points: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), int))
+    classes: int  #: number C of them
+    points: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), int))  #: (P, 3): row, column and class of each
 
     def present(self, labels: np.ndarray, top: int, left: int, share: float) -> tuple[np.ndarray, bool]:
         """Return which classes are in a patch, (C,) bool, and whether at least half of it is labelled."""
@@ -151,25 +124,13 @@ def label_patches(labels: LabelMap, cut: Cut, centres: Iterable[tuple[float, flo
 
 @dataclass(frozen=True)
 class ImageWithMask:
-    """An image with a mask of its classes: a `Source`.
-
-    Attributes
-    ----------
-    path, truth : Path
-        The image and its mask.
-    label_set : LabelSet
-        Colours of the mask.
-    factor : float
-        The image's mpp over the patches'.
-    resize : str
-        Whether a mask of another size is resized; see `read_mask`.
-    """
+    """An image with a mask of its classes: a `Source`."""
 
     path: Path
-    truth: Path
-    label_set: LabelSet
-    factor: float = 1.0
-    resize: str = "noted"
+    truth: Path  #: the mask
+    label_set: LabelSet  #: classes and colours of the mask
+    factor: float = 1.0  #: the image's mpp over the patches'
+    resize: str = "noted"  #: whether a mask of another size is resized; see `read_mask`
 
     def label(self, cut: Cut) -> tuple[Places, Sequence[str]]:
         """Return the patches' classes, and notes; raise InputError if it cannot be read or gives no patch."""

@@ -27,24 +27,12 @@ OF_CLASSES = frozenset({"label", "labels", "class", "classes", "category", "type
 
 @dataclass(frozen=True)
 class PatchLabels:
-    """Which labels each patch has.
+    """Which labels each patch has."""
 
-    Attributes
-    ----------
-    source : Path
-        The table, or the folder whose file names carry the labels.
-    columns : tuple of str
-        The labels, in order.
-    cells : dict of Path to (str, list of str)
-        By the patch's file: where its labels stand, for messages, and the cell of each column.
-    notes : list of str
-        What the user may not expect.
-    """
-
-    source: Path
-    columns: tuple[str, ...]
-    cells: dict[Path, tuple[str, list[str]]]
-    notes: list[str]
+    source: Path  #: the table, or the folder whose files or folders carry the labels
+    columns: tuple[str, ...]  #: the labels, in order
+    cells: dict[Path, tuple[str, list[str]]]  #: where a patch's labels stand, for messages, and the cell of each column
+    notes: list[str]  #: for the user
 
     def of(self, columns: Sequence[str]) -> np.ndarray:
         """Return whether each patch has each of some columns' labels: bool of shape (N, len(columns)).

@@ -30,18 +30,10 @@ from .recipe import Recipe
 
 @dataclass(frozen=True)
 class LabelledPatches:
-    """Patches and which classes are in them, but not where.
+    """Patches and which classes are in them, but not where."""
 
-    Attributes
-    ----------
-    images : ndarray of shape (N, tile, tile, 3), uint8
-        RGB.
-    targets : ndarray of shape (N, K), float32, 0 or 1
-        Which of the classifier's outputs are present, parents included.
-    """
-
-    images: np.ndarray
-    targets: np.ndarray
+    images: np.ndarray  #: (N, tile, tile, 3) uint8: RGB
+    targets: np.ndarray  #: (N, K) float32, 0 or 1: which of the classifier's outputs are present, parents included
 
     def __len__(self) -> int:
         return len(self.images)
@@ -70,62 +62,28 @@ class LabelledPatches:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Patches to train on and to judge on, and the classes of their targets.
-
-    Attributes
-    ----------
-    labels : Taxonomy
-        Classes.
-    class_file : str
-        Text of their file.
-    train, validation : LabelledPatches
-        Patches to train on, and to choose the best epoch by.
-    judged : LabelledPatches
-        Patches of any size that tell thresholds and figures: the validation patches, as a rule.
-    notes : list of str
-        What the user should know of them.
-    context : int
-        Width of the margin of each patch that its labels do not tell of, in px.
-    """
+    """Patches to train on and to judge on, and the classes of their targets."""
 
     labels: Taxonomy
-    class_file: str
+    class_file: str  #: text of the file of classes
     train: LabelledPatches
-    validation: LabelledPatches
-    judged: LabelledPatches
-    notes: list[str]
-    context: int = 0
+    validation: LabelledPatches  #: to choose the best epoch by
+    judged: LabelledPatches  #: of any size, for thresholds and figures: the validation patches, as a rule
+    notes: list[str]  #: for the user
+    context: int = 0  #: width of the margin of each patch that its labels do not tell of, in px
 
 
 @dataclass(frozen=True)
 class PatchSource:
-    """Where a user's patches are, and what is said of them.
+    """Where a user's patches are, and what is said of them."""
 
-    Attributes
-    ----------
-    images : Path
-        Folder of the patches.
-    labels : str or None
-        Path of a table, ``names``, or None for ``labels.csv`` in the folder, or else its file names.
-    classes : mapping of str to colour or None
-        Names of the classes, and their colours in masks; empty if not said.
-    background : {"brightness", "grey"} or None
-        How new classes find background.
-    mpp : float or None
-        Scale of the patches, in microns per pixel; None if each shows what a tile shows.
-    model_mpp : float or None
-        Scale that they are brought to, if the classes are new.
-    validation : str or None
-        Number of patches, or a folder like `images`.
-    """
-
-    images: Path
-    labels: str | None
-    classes: Mapping[str, Colour | None]
-    background: str | None
-    mpp: float | None
-    model_mpp: float | None
-    validation: str | None
+    images: Path  #: folder of the patches
+    labels: str | None  #: see `read_patch_labels`
+    classes: Mapping[str, Colour | None]  #: names of the classes, and their colours in masks; empty if not said
+    background: str | None  #: how new classes find background: "brightness" or "grey"
+    mpp: float | None  #: scale of the patches, in microns per pixel; None if each shows what a tile shows
+    model_mpp: float | None  #: scale that they are brought to, if the classes are new
+    validation: str | None  #: number of patches, or a folder like `images`
 
 
 def read_training_data(source: PatchSource, path: Path, recipe: Recipe, quiet: bool = False) -> TrainingData:
