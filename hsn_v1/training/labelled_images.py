@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..io.images import find_images, read_image
-from ..io.masks import find_mask, read_mask
+from ..io.masks import Mask, find_mask, read_mask
 from ..labels import LabelSet
 from ..tiles import Window
 
@@ -132,10 +132,14 @@ class ImageWithMask:
     factor: float = 1.0  #: the image's mpp over the patches'
     resize: str = "noted"  #: whether a mask of another size is resized; see `read_mask`
 
+    def open(self) -> tuple[np.ndarray, Mask]:
+        """Return the image, (H, W, 3) uint8, and its mask; raise InputError if they cannot be read or do not fit."""
+        image, _ = read_image(self.path)
+        return image, read_mask(self.truth, self.label_set, image.shape[:2], self.resize)
+
     def label(self, cut: Cut) -> tuple[Places, Sequence[str]]:
         """Return the patches' classes, and notes; raise InputError if it cannot be read or gives no patch."""
-        image, _ = read_image(self.path)
-        mask = read_mask(self.truth, self.label_set, image.shape[:2], self.resize)
+        image, mask = self.open()
         height, width = self._size(image)
         labels = mask.labels
         if self.factor != 1:

@@ -262,6 +262,10 @@ def read_folders(folder: Path, images: Sequence[Path], classes: Sequence[str]) -
     class_of = {image: unicodedata.normalize("NFC", image.relative_to(folder).parts[0]) for image in inner}
     if not class_of:
         raise InputError(f"{folder}: no folders of patches; expected one for each class, called like it")
+    if tables := sorted(folder.glob("*/labels.csv")):
+        raise InputError(
+            f"{folder}: no folder of patches, but {tables[0].parent} is one: it has a labels.csv; name that"
+        )
     columns = tuple(dict.fromkeys([*classes, *sorted(set(class_of.values()))]))
     cells = {image: (str(image), [str(int(column == name)) for column in columns]) for image, name in class_of.items()}
     note = f"{folder}: a folder for each class, and each patch has one: {', '.join(sorted(set(class_of.values())))}"

@@ -19,14 +19,13 @@ from ..densecrf import CRF
 from ..errors import InputError, merge_notes
 from ..evaluate import confusion_matrix, mean_iou, mean_iou_present
 from ..hsn_v1 import segment, winners
-from ..io.images import find_images, read_image
 from ..io.made_with import read_facts
-from ..io.masks import find_mask, read_mask
 from ..io.writing import write_bytes, write_table
 from ..labels import LabelSet
 from ..parallel import available_cores
 from ..progress import track
 from ..tiles import TileGrid
+from .labelled_images import images_with_masks
 from .validation_report import equal_error_thresholds
 
 SHARE = 0.05  #: of a tile that a class covers, from which on it is there
@@ -99,10 +98,9 @@ def read_tuning_set(
         If none can be read.
     """
     pairs, notes, failures = [], [], []
-    for path in find_images(images, "any"):
+    for source in images_with_masks(images, truth, label_set, resize=resize):
         try:
-            image, _ = read_image(path)
-            mask = read_mask(find_mask(truth, path.name), label_set, image.shape[:2], resize)
+            image, mask = source.open()
         except InputError as error:
             failures.append(str(error))
             continue

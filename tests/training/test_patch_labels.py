@@ -143,6 +143,9 @@ def test_a_folder_for_each_class(tmp_path):
     (tmp_path / "x-[1 0].png").touch()  # beside the folders
     assert list(read_patch_labels(tmp_path, None, "ab").cells) == [tmp_path / "x-[1 0].png"]
     assert len(read_patch_labels(tmp_path, "folders", "ab").cells) == 3
+    (tmp_path / "b" / "labels.csv").touch()
+    with pytest.raises(InputError, match=r"no folder of patches, but .*b is one"):
+        read_patch_labels(tmp_path, "folders", ())
     with pytest.raises(InputError, match="no folders of patches"):
         read_patch_labels(tmp_path / "a", "folders", ())
 
