@@ -25,7 +25,7 @@ from ..io.reading import has_content
 from ..io.writing import write_bytes
 from ..labels import LabelSet
 from ..parallel import SMALL_IMAGES, worker_pool
-from .run import ClassifiedImage, finish_images
+from .run import ClassifiedImage, collect, finish_images
 from .settings import Settings
 
 MASKS = "masks"  #: folder of the final masks
@@ -97,12 +97,7 @@ def _write_locked(
         def submit(item: ClassifiedImage) -> Future:
             return pool.submit(finish_image, label_set, crf, known[item.path.name], tuple(folders), settings.out, item)
 
-        for path, future in finish_images(settings, classifier, todo, submit):
-            try:
-                future.result()
-            except InputError as error:
-                failures[path.name] = str(error)
-            on_image()
+        failures |= collect(finish_images(settings, classifier, todo, submit), on_image)[1]
     if len(failures) == len(settings.images):
         raise InputError(next(iter(failures.values())))
     return failures

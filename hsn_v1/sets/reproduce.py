@@ -21,7 +21,7 @@ from ..io.writing import write_bytes, write_table
 from ..parallel import SMALL_IMAGES, available_cores, classifier_threads, start_workers
 from ..progress import announce, progress_bar
 from ..show.html import PAGE, Table, link_to, render, versions
-from .official import LATER_CLASSES, MODEL, TOLERANCE, UNTOLD, later_taxonomy, obstacle
+from .official import LATER_CLASSES, MODEL, TOLERANCE, UNTOLD, later_taxonomy
 from .report import Report
 from .run import run, warm_up
 from .settings import SaveTypes, Settings, check_params, checked_workers, settings_from_params, with_crfs
@@ -112,9 +112,9 @@ class Number:
     paper, images, model, label_set, metric : str
     published, here : float or None
     verdict : str
-        ``reproduced``, ``not reproduced``, or why that cannot be told: ``missing``, ``failed``, ``not comparable``.
+        ``reproduced``, ``not reproduced``, ``missing``, ``failed`` or ``not comparable``.
     reason : str
-        What is missing, and how to get it; what failed; why it does not compare.
+        What is missing, and how to get it; what failed; why numbers do not compare. Else empty.
     """
 
     paper: str
@@ -183,7 +183,7 @@ def reproduce(
     for experiment in (*EXPERIMENTS, *otherwise):
         if experiment in missing:
             what = missing[experiment].relative_to(root)
-            found.numbers += _rows(experiment, "missing", f"{what}; {advice[experiment.paper]}")
+            found.numbers += _rows(experiment, "missing", f"{what} is missing; {advice[experiment.paper]}")
             continue
         try:
             place = phantoms if experiment in PHANTOMS else root
@@ -199,7 +199,7 @@ def reproduce(
         found.runs[experiment] = settings, report
         found.notes += report.notes
         found.failures += report.failures.values()
-        reason = _obstacle(experiment, settings, report)
+        reason = _obstacle(experiment, report)
         found.numbers += _rows(experiment, "not comparable" if reason else "", reason, report)
     write(out, found)
     return found
@@ -242,13 +242,13 @@ def _load(folder: Path, model: str) -> HistoNet:
     return load_histonet(folder, model, classifier_threads(available_cores()), labels=labels)
 
 
-def _obstacle(experiment: Experiment, settings: Settings, report: Report) -> str:
+def _obstacle(experiment: Experiment, report: Report) -> str:
     """Return why an experiment's numbers do not compare with those that were published; empty if they do."""
     if experiment in PHANTOMS:
-        return "phantoms, of which nothing was published"
-    if experiment.paper == FIRST_PAPER and (reason := obstacle(settings, report)):
-        return reason
-    return f"{len(report.failures)} images failed" if report.failures else ""
+        return "Phantoms, of which nothing was published."
+    if experiment.paper == FIRST_PAPER and not report.published:
+        return report.comparison
+    return f"{len(report.failures)} images failed." if report.failures else ""
 
 
 def _rows(experiment: Experiment, verdict: str, reason: str, report: Report | None = None) -> Iterator[Number]:
@@ -279,7 +279,7 @@ def table_of(numbers: Sequence[Number]) -> Table:
 
 def reasons_of(numbers: Sequence[Number]) -> list[str]:
     """Return a line for each run whose numbers do not compare: why, and what to do."""
-    lines = [f"{number.run}: {number.verdict}: {number.reason}" for number in numbers if number.reason]
+    lines = [f"{number.run}: {number.reason}" for number in numbers if number.reason]
     return list(dict.fromkeys(lines))
 
 

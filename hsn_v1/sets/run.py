@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import cache
@@ -89,20 +89,13 @@ def _run_locked(settings: Settings, classifier: Classifier, on_image: Callable[[
         (settings.out / tree.MADE_WITH).unlink(missing_ok=True)
     written = [path for path in settings.images if settings.resume and records[path].exists()]
     write_record(settings)
-    results: list[ImageResult] = []
-    failures: dict[str, str] = {}
     with worker_pool(settings.workers, settings.out, SMALL_IMAGES) as pool:
         measured = {path: pool.submit(measure_written, settings, path) for path in written}
         damaged = [path for path, future in measured.items() if not future.exception() and future.result() is None]
         todo = [path for path in settings.images if path not in measured or path in damaged]
         finished = finish_images(settings, classifier, todo, lambda item: pool.submit(finish_image, settings, item))
         kept = ((path, future) for path, future in measured.items() if path not in damaged)
-        for path, future in chain(kept, finished):
-            try:
-                results.append(future.result())
-            except InputError as error:
-                failures[path.name] = str(error)
-            on_image()
+        results, failures = collect(chain(kept, finished), on_image)
         if not results:
             raise InputError(next(iter(failures.values())))
         notes = [f"{path}: what was written of it before is damaged, and was made anew" for path in damaged]
@@ -124,11 +117,22 @@ def with_published(settings: Settings, report: Report) -> Report:
     return replace(report, published=settings.published, comparison=sentence)
 
 
+def collect(
+    finished: Iterable[tuple[Path, Future]], on_image: Callable[[], None]
+) -> tuple[list[ImageResult], dict[str, str]]:
+    """Return what came of the images and, by the name of each that failed, why; call `on_image` after each image."""
+    results, failures = [], {}
+    for path, future in finished:
+        try:
+            results.append(future.result())
+        except InputError as error:
+            failures[path.name] = str(error)
+        on_image()
+    return results, failures
+
+
 def finish_images(
-    settings: Settings,
-    classifier: Classifier,
-    paths: Sequence[Path],
-    submit: Callable[[ClassifiedImage], Future],
+    settings: Settings, classifier: Classifier, paths: Sequence[Path], submit: Callable[[ClassifiedImage], Future]
 ) -> Iterator[tuple[Path, Future]]:
     """Classify images here, and let workers do the rest.
 
