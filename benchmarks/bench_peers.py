@@ -39,7 +39,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hsn_v1.histonet import HistoNet
-from hsn_v1.sets.demo_data import DemoData, choose_data
+from hsn_v1.sets.published import DemoData, choose_data
 from hsn_v1.slide_io.slide import open_slide
 from hsn_v1.slides import tiled
 from hsn_v1.slides.grid import SlideGrid

@@ -59,8 +59,7 @@ __version__ = "1.1.0.dev1"
 _NAMES = {
     "hsn_v1": "segment_image winners",
     "slides.segment_slide": "segment_slide",
-    "sets.published": "HistoSegNetV1",
-    "sets.demo_data": "choose_data",
+    "sets.published": "HistoSegNetV1 choose_data",
     "io.models": "load_histonet",
     "adp": "ADP",
     "io.model_files": "load_crfs read_class_file",

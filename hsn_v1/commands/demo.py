@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .common import add_precision, tell, usable_precision
 
 if TYPE_CHECKING:
-    from ..sets.demo_data import DemoData
-    from ..sets.published import HistoSegNetV1
+    from ..sets.published import DemoData, HistoSegNetV1
     from ..sets.report import Report
 
 
@@ -32,7 +31,7 @@ def demo_data(
     options: argparse.Namespace, params: Mapping[str, Any], model_name: str, phantom: tuple[str, str]
 ) -> DemoData:
     """Choose the data of `choose_data`, and say so where they are phantoms."""
-    from ..sets.demo_data import choose_data
+    from ..sets.published import choose_data
 
     if options.quiet:
         params = {**params, "verbosity": "QUIET"}

@@ -10,7 +10,7 @@ import demo_01_segment_patches as script
 from hsn_v1.commands.common import exit_status
 from hsn_v1.io import models
 from hsn_v1.io.writing import write_picture
-from hsn_v1.sets import demo_data
+from hsn_v1.sets import published
 
 pytestmark = pytest.mark.slow
 
@@ -105,7 +105,7 @@ def test_an_official_set_that_is_not_whole_is_an_error(demo_script, name, tmp_pa
 
 
 def test_without_official_data_phantoms_serve_and_the_first_line_says_so(demo, root, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(demo_data, "REPOSITORY", root)
+    monkeypatch.setattr(published, "REPOSITORY", root)
     monkeypatch.setattr(models, "SHIPPED", root / "data")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")

@@ -1,6 +1,6 @@
 """Official data or phantoms; what is wrong with a root is in tests/commands/test_demo.py, as users see it."""
 
-from hsn_v1.sets.demo_data import REPOSITORY, choose_data
+from hsn_v1.sets.published import REPOSITORY, choose_data
 
 ARGUMENTS = {"input_name": "official"}, "model", ("phantoms", "phantom_model")
 
