@@ -19,23 +19,11 @@ from ..tiles import Window
 
 
 def write_outlines(slide: Path, size: int, name: str, share: float | None = None) -> Path:
-    """Write a slide's true outlines beside it, as ``SLIDE.geojson``, in px of full resolution.
+    """Write a slide's true outlines beside it, as ``SLIDE.geojson``, in px of full resolution; return the file's path.
 
-    Parameters
-    ----------
-    slide : Path
-        Of `phantom_slide.write_slide`, with its ground truth.
-    size : int
-        Side of the slide, in px.
-    name : str
-        Label set of the ground truth. Its background class has no outlines.
-    share : float, optional
-        Share of the slide that counts as annotated: a square of class ``Region*`` where most classes are.
-
-    Returns
-    -------
-    Path
-        The file.
+    The slide, of `size` px a side, is one of `phantom_slide.write_slide`, with its ground truth for a label set; the
+    background class has no outlines. Of a share of the slide that counts as annotated, there is also a square of class
+    ``Region*`` where most classes are.
     """
     label_set = LABEL_SETS[name]
     labels = read_mask(slide.with_name(f"{slide.stem}_{name}.png"), label_set).labels

@@ -46,21 +46,11 @@ SEEDS = {
 
 @dataclass(frozen=True)
 class Phantom:
-    """An image and its ground truth.
+    """An image and its ground truth."""
 
-    Attributes
-    ----------
-    image : ndarray of shape (H, W, 3), uint8
-        RGB.
-    labels : dict of str to ndarray of shape (H, W), uint8
-        Class indices per label set: "morph" and "func", or "glas".
-    instances : ndarray of shape (H, W), int32, or None
-        Number of the gland, from 1; 0 is no gland. Only in GlaS-like images.
-    """
-
-    image: np.ndarray
-    labels: dict[str, np.ndarray]
-    instances: np.ndarray | None = None
+    image: np.ndarray  #: (H, W, 3) uint8, RGB
+    labels: dict[str, np.ndarray]  #: (H, W) uint8 class indices per label set: "morph" and "func", or "glas"
+    instances: np.ndarray | None = None  #: (H, W) int32: number of the gland from 1, 0 is none; of GlaS-like images
 
 
 def patch(seed: int, *, size: tuple[int, int] = (224, 224), mpp: float = CLASSIFIER_MPP) -> Phantom:

@@ -22,18 +22,9 @@ KINDS = {"patch": phantom.patch, "glas": phantom.glas}
 
 
 def write_set(kind: str, count: int, seed: int, out: Path, name: str) -> None:
-    """Write phantoms with their ground truth.
+    """Write phantoms of one of the `KINDS` into ``img/<name>`` of a folder, and their ground truth into ``gt/<name>``.
 
-    Parameters
-    ----------
-    kind : {"patch", "glas"}
-    count : int
-    seed : int
-        Seed of the first; the others follow.
-    out : Path
-        Folder to write ``img/<name>`` and ``gt/<name>`` into.
-    name : str
-        Name of the set.
+    `seed` is that of the first; the others follow.
     """
     images, truth = out / "img" / name, out / "gt" / name
     rows = [["Patch Names", *COLUMNS]]

@@ -33,24 +33,12 @@ SLIDE_STREAM = 3
 
 @dataclass(frozen=True)
 class Layout:
-    """What lies where on a slide, at any pixel size.
+    """A slide's mosaic of phantoms, and where its tissue lies, at any pixel size."""
 
-    Attributes
-    ----------
-    fields : ndarray of shape (N, N), int
-        Which phantom lies in each square of the mosaic.
-    turns : ndarray of shape (N, N), int, 0 to 7
-        How it is turned and flipped.
-    hills : ndarray of shape (K, K)
-        Heights of Gaussian hills that are spread evenly over the slide.
-    shore : float
-        Where the hills are at least as high as this, there is tissue; elsewhere there is glass.
-    """
-
-    fields: np.ndarray
-    turns: np.ndarray
-    hills: np.ndarray
-    shore: float
+    fields: np.ndarray  #: (N, N) int: number of the phantom in each square of the mosaic
+    turns: np.ndarray  #: (N, N) int, 0 to 7: how it is turned and flipped
+    hills: np.ndarray  #: (K, K): heights of Gaussian hills that are spread evenly over the slide
+    shore: float  #: height of the hills from which on there is tissue; below it there is glass
 
     @classmethod
     def draw(cls, rng: np.random.Generator, side: int, fields: int, tissue: float) -> Layout:
@@ -73,7 +61,7 @@ class Layout:
         return rows
 
     def tissue(self, side: int, top: int, height: int) -> np.ndarray:
-        """Where there is tissue (height, side), in rows of a slide of `side` px."""
+        """Return where there is tissue, (height, side) bool, in rows of a slide of `side` px."""
         return _heights(self.hills, side, top, height) >= self.shore
 
 
@@ -131,7 +119,7 @@ def write_slide(path: Path, size: int, mpp: float = 0.25, tissue: float = 0.6, s
 
 
 def _phantoms(rng: np.random.Generator, count: int, field: int, mpp: float) -> tuple[np.ndarray, dict]:
-    """Images (F, field, field, 3), and label maps (F, side, side) at the classifier's scale by label set."""
+    """Make images, (F, field, field, 3), and label maps, (F, side, side) at the classifier's scale, by label set."""
     jobs = [(int(seed), field, mpp) for seed in rng.choice(phantom.SEEDS["test"], count, replace=False)]
     images, labels = zip(*in_parallel(_phantom, jobs, f"drawing {count} phantoms"), strict=True)
     return np.stack(images), {name: np.stack([each[name] for each in labels]) for name in labels[0]}
@@ -143,7 +131,7 @@ def _phantom(seed: int, field: int, mpp: float) -> tuple[np.ndarray, dict[str, n
 
 
 def _strips(rng: np.random.Generator, layout: Layout, images: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """The slide in strips one tile high."""
+    """Yield the slide in strips one tile high."""
     from rich.progress import track
 
     glass = np.clip(rng.normal(247, 2, (TILE, size, 3)), 0, 255).astype(np.uint8)

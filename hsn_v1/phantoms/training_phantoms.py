@@ -27,23 +27,10 @@ def class_file() -> str:
 
 
 def patches(purpose: str, count: int, tile: int, quiet: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Make phantom patches with their labels, in parallel.
+    """Make phantom patches, in parallel, of the first of `phantom.SEEDS` for a purpose, with labels but no masks.
 
-    Parameters
-    ----------
-    purpose : {"training", "validation"}
-        Which of `phantom.SEEDS` to use, from the first one on.
-    count : int
-    tile : int
-        Side, in px.
-    quiet : bool
-        Show no progress.
-
-    Returns
-    -------
-    images : ndarray of shape (count, tile, tile, 3), uint8
-    targets : ndarray of shape (count, 51), float32, 0 or 1
-        Which of ADP's classes are present, parents included; no mask leaves this function.
+    Returns images, (count, tile, tile, 3) uint8, and targets, (count, 51) float32, 1 where one of ADP's classes is
+    present, parents included, else 0.
     """
     jobs = [(seed, tile) for seed in phantom.SEEDS[purpose][:count]]
     images = np.empty((count, tile, tile, 3), np.uint8)

@@ -9,20 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 
 def captioned(picture: np.ndarray, text: str, size: int = 14) -> np.ndarray:
-    """Write a text under a picture, in as many lines as its width needs.
-
-    Parameters
-    ----------
-    picture : ndarray of shape (H, W, 3), uint8
-    text : str
-    size : int
-        Height of the letters, in px.
-
-    Returns
-    -------
-    ndarray of shape (H + lines, W, 3), uint8
-        The picture itself if there is no text.
-    """
+    """Write a text, if there is any, under a picture of (H, W, 3) uint8, in letters of `size` px, on as many lines."""
     if not text:
         return picture
     font, margin = ImageFont.load_default(size), size // 2

@@ -22,22 +22,10 @@ RULE, SHADES = 208, (190, 130, 60)  #: blue of the lines, and of the stages, ear
 
 
 def confusion_figure(confusion: np.ndarray, keep: Sequence[int], names: Sequence[str], title: str) -> bytes:
-    """Draw a confusion matrix as a heat map, with the pixels of each class, and shares in %.
+    """Draw a confusion matrix as a heat map, with the pixels of each class, and shares in %; return a PNG file.
 
-    Parameters
-    ----------
-    confusion : ndarray of shape (C + 1, C), int
-        Pixels; rows are the ground truth, the last one unlabelled.
-    keep : sequence of int
-        Classes to show. Shares are of all the true class's pixels, also those predicted as another class.
-    names : sequence of str
-        What the classes of `keep` are called.
-    title : str
-
-    Returns
-    -------
-    bytes
-        A PNG file.
+    `confusion`, (C + 1, C) int, counts pixels; rows are the ground truth, the last one unlabelled. Of the classes,
+    those of `keep` are shown, by their `names`. Shares are of all the true class's pixels.
     """
     shares, labelled = row_normalised(confusion, keep), confusion[:-1]
     rows = _names(_with_pixels(names, labelled.sum(axis=1)[keep]), CELL)
@@ -76,21 +64,7 @@ def _cells(shares: np.ndarray) -> Image.Image:
 
 
 def iou_figure(ious: Mapping[str, np.ndarray], names: Sequence[str], title: str) -> bytes:
-    """Draw each class's IoU after each stage as bars, with their values.
-
-    Parameters
-    ----------
-    ious : mapping of str to ndarray of shape (C,), in 0..1
-        By what the stage is called, at most three.
-    names : sequence of C str
-        What the classes are called.
-    title : str
-
-    Returns
-    -------
-    bytes
-        A PNG file.
-    """
+    """Draw each class's IoU, (C,) in 0..1 by the stage's name, of at most three, as bars; return a PNG file."""
     row = BAR * len(ious) + 2 * GAP
     column = _names(names, row)
     left, top, height = MARGIN + column.width, 2 * MARGIN + 5 * LINE, row * len(names)

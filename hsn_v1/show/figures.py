@@ -28,32 +28,14 @@ STAGE_TITLES = {"GradCAM": "Grad-CAM", "Adjust": "adjusted", "CRF": "after CRF"}
 
 
 def blend(mask: np.ndarray, image: np.ndarray, share: float) -> np.ndarray:
-    """Lay a mask over an image; truncated to 8 bit.
-
-    Parameters
-    ----------
-    mask, image : ndarray of shape (H, W, 3), uint8 or float, in 0..255
-    share : float
-        The mask's share, in 0..1.
-
-    Returns
-    -------
-    ndarray of shape (H, W, 3), uint8
-    """
+    """Lay a share, in 0..1, of a mask over an image, both (H, W, 3) in 0..255; truncated to uint8."""
     return (np.float32(share) * mask + np.float32(1 - share) * image).clip(0, 255).astype(np.uint8)
 
 
 def continuous_map(maps: np.ndarray, label_set: LabelSet) -> np.ndarray:
-    """Mix the classes' colours by their maps; white, not black, fills up what the maps leave, so that dark ones show.
+    """Mix the classes' colours by their maps, (C, H, W) float32 in 0..1, to (H, W, 3) float32.
 
-    Parameters
-    ----------
-    maps : ndarray of shape (C, H, W), float32, in 0..1
-    label_set : LabelSet
-
-    Returns
-    -------
-    ndarray of shape (H, W, 3), float32
+    White, not black, fills up what the maps leave, so that dark colours show.
     """
     mixed = np.tensordot(maps, np.array(list(label_set.colours.values()), np.float32), axes=(0, 0))
     left = np.maximum(0, 1 - maps.sum(axis=0))
@@ -155,17 +137,7 @@ def _letters(text: str) -> Image.Image:
 
 
 def summary(panels: Sequence[tuple[str, np.ndarray | Image.Image]], vertical: bool) -> np.ndarray:
-    """Put titled panels in a row, or in a column.
-
-    Parameters
-    ----------
-    panels : sequence of (str, ndarray of shape (h, w, 3) or PIL image)
-    vertical : bool
-
-    Returns
-    -------
-    ndarray of shape (H, W, 3), uint8
-    """
+    """Put titled panels, (h, w, 3) uint8 or PIL's, in a row, or in a column; return (H, W, 3) uint8."""
     drawn = [(title, Image.fromarray(panel) if isinstance(panel, np.ndarray) else panel) for title, panel in panels]
     widths = [max(panel.width, round(font().getlength(title))) for title, panel in drawn]
     heights = [panel.height + LINE for _, panel in drawn]
@@ -193,23 +165,11 @@ def overview(
     title: str,
     counts: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Draw a slide next to its segmentation, with a scale bar and each class's share of the tissue.
+    """Draw a slide next to its segmentation, with a scale bar and each class's share of the tissue, as (H, W, 3) uint8.
 
-    Parameters
-    ----------
-    thumbnail : ndarray of shape (h, w, 3), uint8
-    labels : ndarray of shape (h, w), uint8
-        Class indices; C where there is no tissue, which stays unpainted.
-    label_set : LabelSet
-    mpp : float
-        Scale of the thumbnail.
-    title : str
-    counts : ndarray of shape (C,) or (C + 1,), int, optional
-        Pixels of each class in the whole label map (see `label_maps.write_label_map`); without them, those of `labels`.
-
-    Returns
-    -------
-    ndarray of shape (H, W, 3), uint8
+    `thumbnail`, (h, w, 3) uint8 at a scale of `mpp`, shows the slide; `labels`, (h, w) uint8, are class indices, C
+    where there is no tissue, which stays unpainted. Shares are those of `counts`, the pixels of each class in the whole
+    label map (see `label_maps.write_label_map`), or of `labels`.
     """
     counts = np.bincount(labels.ravel(), minlength=len(label_set) + 1) if counts is None else counts
     shares = tissue_shares(counts, label_set)
@@ -227,12 +187,7 @@ def overview(
 
 
 def scale_bar(width: int, mpp: float) -> np.ndarray:
-    """Draw a bar of a round length, at most a third of a width in px, with its length to the right.
-
-    Returns
-    -------
-    ndarray of shape (LINE, width, 3), uint8
-    """
+    """Draw a bar of a round length, at most a third of a width in px, and its length, as (LINE, width, 3) uint8."""
     length = round_length(width * mpp / 3)
     text = f"{length:g} um" if length < 1000 else f"{length / 1000:g} mm"
     strip = Image.new("RGB", (width, LINE), "white")

@@ -11,45 +11,23 @@ from .hatching import hatches, ink_on
 
 @dataclass(frozen=True)
 class LegendEntry:
-    """A class in a legend.
-
-    Attributes
-    ----------
-    code, name : str
-        The name in words.
-    colour, ink : (int, int, int)
-        The class's, and that of its hatching.
-    hatching : int
-        Kind of lines; see `hatching.LINES`.
-    images : int
-        Number of images that have the class.
-    """
+    """A class in a legend."""
 
     code: str
-    name: str
+    name: str  #: in words
     colour: Colour
-    ink: Colour
-    hatching: int
-    images: int = 0
+    ink: Colour  #: colour of its hatching
+    hatching: int  #: kind of lines; see `hatching.LINES`
+    images: int = 0  #: number of images that have the class
 
 
 @dataclass(frozen=True)
 class Legend:
-    """The classes of one label set in a gallery.
+    """The classes of one label set in a gallery."""
 
-    Attributes
-    ----------
-    name : str
-        The label set's.
-    entries : mapping of str to LegendEntry
-        By the class's code.
-    unlabelled : sequence of LegendEntry
-        Colours of no class, in the ground truth alone.
-    """
-
-    name: str
-    entries: Mapping[str, LegendEntry]
-    unlabelled: Sequence[LegendEntry] = ()
+    name: str  #: the label set's
+    entries: Mapping[str, LegendEntry]  #: by the class's code
+    unlabelled: Sequence[LegendEntry] = ()  #: colours of no class, in the ground truth alone
 
 
 @dataclass(frozen=True)
@@ -63,26 +41,15 @@ class Layer:
 
 @dataclass(frozen=True)
 class View:
-    """What there is of an image for one label set.
-
-    Attributes
-    ----------
-    layers : sequence of Layer
-    ranks : mapping of str to float
-        What images are sorted by: of each class that filters find in the image, by its code, and of all as ``""``.
-    rows : sequence of (str, bool, sequence of str)
-        Of each class that occurs: code, whether the ground truth has it, and its number after each stage.
-    note : str
-        What the user should know of the masks.
-    files : mapping of str to str
-        Addresses of other files, by their names.
-    """
+    """An image's masks, numbers and files of one label set."""
 
     layers: Sequence[Layer] = ()
+    #: Measure that images are sorted by, by the code of each class that filters find in the image; of all as "".
     ranks: Mapping[str, float] = field(default_factory=dict)
+    #: Of each class that occurs: code, whether the ground truth has it, and its number after each stage.
     rows: Sequence[tuple[str, bool, Sequence[str]]] = ()
-    note: str = ""
-    files: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""  #: on the masks
+    files: Mapping[str, str] = field(default_factory=dict)  #: addresses of other files, by their names
 
 
 @dataclass(frozen=True)
@@ -98,7 +65,7 @@ class Card:
 
     @property
     def ranks(self) -> dict[str, Mapping[str, float]]:
-        """What the image is sorted and found by, by the label set's name."""
+        """Ranks that the image is sorted and found by, by the label set's name."""
         return {name: view.ranks for name, view in self.views.items()}
 
     @property
@@ -109,30 +76,14 @@ class Card:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Images of a page.
+    """Images of a page."""
 
-    Attributes
-    ----------
-    legends : sequence of Legend
-        One for each label set.
-    cards : sequence of Card
-    measure : str
-        What `View.ranks` are.
-    numbers : str
-        What the numbers in `View.rows` are.
-    columns : sequence of str
-        Their headings.
-    has_totals : bool
-        Whether `View.ranks` have one for all classes.
-    note : str
-    """
-
-    legends: Sequence[Legend]
+    legends: Sequence[Legend]  #: one for each label set
     cards: Sequence[Card]
-    measure: str
-    numbers: str
-    columns: Sequence[str]
-    has_totals: bool
+    measure: str  #: name of `View.ranks`
+    numbers: str  #: name of the numbers in `View.rows`
+    columns: Sequence[str]  #: their headings
+    has_totals: bool  #: whether `View.ranks` have one for all classes
     note: str = ""
 
 

@@ -44,21 +44,9 @@ def ink_on(colour: Colour) -> Colour:
 
 
 def hatch(figure: np.ndarray, labels: np.ndarray, label_set: LabelSet, period: int = PERIOD) -> np.ndarray:
-    """Draw the hatching of a label map's classes over a figure of it.
+    """Draw the hatching of a label map's classes, (H, W) uint8, over a figure of it, (H, W, 3) uint8.
 
-    Parameters
-    ----------
-    figure : ndarray of shape (H, W, 3), uint8
-    labels : ndarray of shape (H, W), uint8
-        Class indices; other values stay plain.
-    label_set : LabelSet
-    period : int
-        Distance of the lines along a row, in px.
-
-    Returns
-    -------
-    ndarray of shape (H, W, 3), uint8
-        The figure itself where no class is hatched.
+    Lines are `period` px apart along a row. The figure itself is returned where no class is hatched.
     """
     kinds = hatches(label_set)
     hatched = [c for c, code in enumerate(label_set.codes) if kinds[code] and (labels == c).any()]

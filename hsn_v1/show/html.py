@@ -56,17 +56,7 @@ def for_terminal(table: Table, caption: str = "") -> rich.table.Table:
 
 
 def render(template: str, *, caveat: str = "", **context: Any) -> str:
-    """Fill a template of this package; all text is escaped.
-
-    Parameters
-    ----------
-    template : str
-        Name of a file in ``templates``; ``base.html``, ``parts.html`` and ``gallery.*`` have what pages share.
-    caveat : str
-        What everyone who sees the page must know, at its top.
-    context : Any
-        What the template asks for, at least ``title``.
-    """
+    """Fill a template in ``templates``, which needs at least a ``title``; all text is escaped. The caveat is on top."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -89,14 +79,14 @@ def link_to(path: Path, folder: Path) -> str:
 
 
 def crf_facts(crfs: Mapping[str, CRF]) -> dict[str, str]:
-    """Return the settings of each label set's CRF, by what they are called."""
+    """Return the settings of each label set's CRF, in words."""
     return {
         f"CRF, {name}": ", ".join(f"{key} {value}" for key, value in asdict(crf).items()) for name, crf in crfs.items()
     }
 
 
 def versions() -> dict[str, str]:
-    """Return what a result was made with, and when, by what that is called."""
+    """Return the versions that a result was made with, and the time."""
     found = [f"hsn_v1 {__version__}", f"Python {platform.python_version()}"]
     for library in LIBRARIES:
         try:

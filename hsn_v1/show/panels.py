@@ -33,18 +33,9 @@ def swatches(label_maps: Sequence[np.ndarray], label_set: LabelSet) -> list[Swat
 def case(
     image: np.ndarray, truth: np.ndarray, masks: Mapping[str, np.ndarray], label_set: LabelSet, label: str = ""
 ) -> Row:
-    """Return a row of an image, its ground truth and its masks, in the published colours.
+    """Return a row of an image, its ground truth and its masks after some stages, in the published colours.
 
-    Parameters
-    ----------
-    image : ndarray of shape (H, W, 3), uint8
-    truth : ndarray of shape (H, W), uint8
-        Class indices; the number of classes where the pixel is unlabelled.
-    masks : mapping of str to ndarray of shape (H, W), uint8
-        Class indices after each stage that is shown.
-    label_set : LabelSet
-    label : str
-        What stands at the left of the row.
+    The image is (H, W, 3) uint8, the masks are class indices, (H, W) uint8; `label` stands at the left of the row.
     """
     shown = {"ground truth": truth, **{STAGE_TITLES[stage]: mask for stage, mask in masks.items()}}
     panels = [("image", image), *((title, painted(labels, label_set)) for title, labels in shown.items())]
@@ -86,19 +77,7 @@ def period_of(labels: np.ndarray) -> int:
 
 
 def contact_sheet(examples: Sequence[tuple[str, np.ndarray, np.ndarray]], label_set: LabelSet) -> bytes:
-    """Draw images above their ground truth.
-
-    Parameters
-    ----------
-    examples : sequence of (str, ndarray of shape (H, W, 3), uint8, ndarray of shape (H, W), uint8)
-        Name, image and class indices.
-    label_set : LabelSet
-
-    Returns
-    -------
-    bytes
-        A PNG file.
-    """
+    """Draw images above their ground truth, given as name, image and class indices; return a PNG file."""
     images = Row([(name, image) for name, image, _ in examples], label="image")
     truths = [labels for *_, labels in examples]
     masks = [("", painted(labels, label_set)) for labels in truths]
@@ -113,25 +92,10 @@ def class_maps(
     scores: Mapping[int, float] | None = None,
     columns: int = 4,
 ) -> bytes:
-    """Draw an image, and over it the maps of classes.
+    """Draw an image, (H, W, 3) uint8, and over it the maps of classes, (C, H, W) float32 in 0..1; return a PNG file.
 
-    Parameters
-    ----------
-    image : ndarray of shape (H, W, 3), uint8
-    maps : ndarray of shape (C, H, W), float32, in 0..1
-    label_set : LabelSet
-    scale : str
-        What the maps hold.
-    scores : mapping of int to float, optional
-        Score of each class to draw, by its index. If left out, all maps with any mass are drawn, and their highest
-        value is told.
-    columns : int
-        Panels that have room side by side.
-
-    Returns
-    -------
-    bytes
-        A PNG file.
+    `scale` says what the maps hold. Classes are drawn that have a score, by their index, or all whose maps have any
+    mass, with their highest value; `columns` of them side by side.
     """
     peaks = {c: maps[c].max() for c in np.flatnonzero(maps.any(axis=(1, 2)))}
     numbers = {c: f"up to {peak:.2f}" for c, peak in peaks.items()}
@@ -144,20 +108,7 @@ def class_maps(
 
 
 def score_bars(scores: np.ndarray, thresholds: np.ndarray, names: Sequence[str], at_most: int = 12) -> bytes:
-    """Draw the highest scores as bars, against their thresholds.
-
-    Parameters
-    ----------
-    scores, thresholds : ndarray of shape (C,), in 0..1
-    names : sequence of C str
-    at_most : int
-        Number of classes to show; all present ones are shown.
-
-    Returns
-    -------
-    bytes
-        A PNG file.
-    """
+    """Draw the highest scores, (C,) in 0..1, and all of present classes, as bars against their thresholds, as a PNG."""
     present = scores >= thresholds
     order = np.lexsort((-scores, ~present))[: max(at_most, present.sum())][::-1]
     figure = Figure(figsize=(WIDTH, 0.24 * len(order) + 0.8), dpi=DPI, layout="constrained")
@@ -177,19 +128,7 @@ def score_bars(scores: np.ndarray, thresholds: np.ndarray, names: Sequence[str],
 
 
 def tile_scores(image: np.ndarray, grid: TileGrid, scores: np.ndarray) -> bytes:
-    """Draw where an image's tiles lie, with the score of each.
-
-    Parameters
-    ----------
-    image : ndarray of shape (H, W, 3), uint8
-    grid : TileGrid
-    scores : ndarray of shape (T,), in 0..1
-
-    Returns
-    -------
-    bytes
-        A PNG file.
-    """
+    """Draw where an image's tiles lie, with the score of each, (T,) in 0..1; return a PNG file."""
     height, width = image.shape[:2]
     figure = Figure(figsize=(WIDTH / 2, WIDTH / 2 * height / width), dpi=DPI)
     axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
@@ -210,18 +149,7 @@ def tile_scores(image: np.ndarray, grid: TileGrid, scores: np.ndarray) -> bytes:
 
 
 def before_after(before: np.ndarray, after: np.ndarray, names: Sequence[str]) -> bytes:
-    """Draw what maps hold at one pixel, before and after, as bars.
-
-    Parameters
-    ----------
-    before, after : ndarray of shape (C,), in 0..1
-    names : sequence of C str
-
-    Returns
-    -------
-    bytes
-        A PNG file.
-    """
+    """Draw what maps hold at one pixel, (C,) in 0..1, before and after, as bars; return a PNG file."""
     figure = Figure(figsize=(WIDTH / 2, 1.8), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     x = np.arange(len(names))

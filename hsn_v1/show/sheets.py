@@ -40,38 +40,18 @@ class Swatch:
 
 @dataclass(frozen=True)
 class Row:
-    """Panels side by side.
+    """Panels side by side."""
 
-    Attributes
-    ----------
-    panels : sequence of (str, ndarray of shape (H, W, 3), uint8)
-        Titles and what is shown.
-    swatches : sequence of Swatch
-        What the panels' colours mean.
-    label : str
-        What stands at the left of the row.
-    """
-
-    panels: Sequence[tuple[str, np.ndarray]]
-    swatches: Sequence[Swatch] = ()
-    label: str = ""
+    panels: Sequence[tuple[str, np.ndarray]]  #: titles and images, (H, W, 3) uint8
+    swatches: Sequence[Swatch] = ()  #: key of the panels' colours
+    label: str = ""  #: at the left of the row
 
 
 def sheet(rows: Sequence[Row], columns: int = 0, scale: str = "") -> bytes:
-    """Lay out rows of panels, each with its colour key below.
+    """Lay out rows of panels, each with its colour key below; return a PNG file.
 
-    Parameters
-    ----------
-    rows : sequence of Row
-    columns : int
-        Panels that have room side by side, a longer row goes on below; as many as the longest has, if left out.
-    scale : str
-        What the colours of `heat` show; empty if there are none.
-
-    Returns
-    -------
-    bytes
-        A PNG file.
+    A row of more panels than `columns` goes on below; it is as many as the longest has, if left out. `scale` says what
+    the colours of `heat` show, if there are any.
     """
     columns = columns or max(len(row.panels) for row in rows)
     left = GAP + (3 * LINE if any(row.label for row in rows) else 0)
