@@ -32,6 +32,7 @@ EXPECTED = {
     "Adjust": [0.0299, 0.0949, 0.0, 0.8313, 0.0439],
     "CRF": [0.034, 0.0589, 0.0, 0.8669, 0.0402],
 }
+
 #: By which scores and shares may differ between machines.
 TOLERANCE = 0.02
 

@@ -49,7 +49,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 write_slide(path, arguments.size, arguments.mpp, arguments.tissue, seed)
                 if arguments.outlines:
                     write_outlines(path, arguments.size, arguments.outlines, arguments.region)
-            outlines = f", outlines in {path.stem}.geojson" if arguments.outlines else ""
+            outlines = ", outlines in annotations" if arguments.outlines else ""
             print(f"{path}, ground truth in {path.stem}_morph.png and {path.stem}_func.png{outlines}")
         return 0
     from ..phantoms.phantom_set import write_set

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -19,15 +20,16 @@ from ..tiles import Window
 
 
 def write_outlines(slide: Path, size: int, name: str, share: float | None = None) -> Path:
-    """Write a slide's true outlines beside it, as ``SLIDE.geojson``, in px of full resolution; return the file's path.
+    """Write a slide's true outlines as ``annotations/SLIDE.geojson`` beside it, in px of full resolution; return its path.
 
     The slide, of `size` px a side, is one of `phantom_slide.write_slide`, with its ground truth for a label set; the
-    background class has no outlines. Of a share of the slide that counts as annotated, there is also a square of class
-    ``Region*`` where most classes are.
+    background class has outlines, too. Of a share of the slide that counts as annotated, there is also a square of
+    class ``Region*`` where most classes are.
     """
-    label_set = LABEL_SETS[name]
+    label_set = replace(LABEL_SETS[name], background=None)
+    glass = label_set.codes.index(LABEL_SETS[name].background)
     labels = read_mask(slide.with_name(f"{slide.stem}_{name}.png"), label_set).labels
-    frame, path = Window(0, 0, *labels.shape), slide.with_suffix(".geojson")
+    frame, path = Window(0, 0, *labels.shape), slide.parent / "annotations" / f"{slide.stem}.geojson"
     info, scale = LabelMapInfo(*labels.shape, CLASSIFIER_MPP, label_set), size / len(labels)
     with tempfile.TemporaryDirectory() as folder:
         label_map = Path(folder) / "truth.ome.tif"
@@ -35,7 +37,7 @@ def write_outlines(slide: Path, size: int, name: str, share: float | None = None
         write_polygons(path, label_map, info, scale, min_area=0)
     if share:
         content = json.loads(path.read_text(encoding="utf-8"))
-        content["features"].append(_region(labels, label_set.codes.index(label_set.background), scale, share))
+        content["features"].append(_region(labels, glass, scale, share))
         write_bytes(path, json.dumps(content, ensure_ascii=False).encode())
     return path
 

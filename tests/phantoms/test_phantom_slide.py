@@ -52,13 +52,12 @@ def test_a_slide_and_its_ground_truth(tmp_path, flat, size):
 def test_outlines_are_the_ground_truth_s(tmp_path, flat):
     write_slide(tmp_path / "s.tif", 1100, 1.0, 0.6, seed=3)
     truth = read_image(tmp_path / "s_func.png")[0][..., 0]
-    glass = FUNC.codes.index("Background")
     path = write_outlines(tmp_path / "s.tif", 1100, "func", 0.1)
     regions, unknown = regions_of(read_annotations(path)[0], class_names(FUNC))
-    assert path == tmp_path / "s.geojson" and unknown == [] and len(regions.limits) == 1
+    assert path == tmp_path / "annotations/s.geojson" and unknown == [] and len(regions.limits) == 1
     assert regions.limits[0].area == pytest.approx(0.1 * 1100**2, rel=0.01)
     whole = Regions(regions.geometries, regions.classes)
-    drawn = draw_labels(whole, Window(0, 0, *truth.shape), (1100 / len(truth),) * 2, glass)
+    drawn = draw_labels(whole, Window(0, 0, *truth.shape), (1100 / len(truth),) * 2, len(FUNC))
     np.testing.assert_array_equal(drawn, truth)
 
 
