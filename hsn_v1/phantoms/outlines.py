@@ -20,14 +20,16 @@ from ..tiles import Window
 
 
 def write_outlines(slide: Path, size: int, name: str, share: float | None = None) -> Path:
-    """Write a slide's true outlines as ``annotations/SLIDE.geojson`` beside it, in px of full resolution; return its path.
+    """Write a slide's true outlines as ``annotations/SLIDE.geojson`` beside it, in px of full resolution.
 
     The slide, of `size` px a side, is one of `phantom_slide.write_slide`, with its ground truth for a label set; the
     background class has outlines, too. Of a share of the slide that counts as annotated, there is also a square of
     class ``Region*`` where most classes are.
     """
-    label_set = replace(LABEL_SETS[name], background=None)
-    glass = label_set.codes.index(LABEL_SETS[name].background)
+    background = LABEL_SETS[name].background
+    names = LABEL_SETS[name].names | {background: background}
+    label_set = replace(LABEL_SETS[name], background=None, names=names)
+    glass = label_set.codes.index(background)
     labels = read_mask(slide.with_name(f"{slide.stem}_{name}.png"), label_set).labels
     frame, path = Window(0, 0, *labels.shape), slide.parent / "annotations" / f"{slide.stem}.geojson"
     info, scale = LabelMapInfo(*labels.shape, CLASSIFIER_MPP, label_set), size / len(labels)

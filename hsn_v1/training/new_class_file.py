@@ -108,7 +108,7 @@ def class_file(
     InputError
         If there can be no such file: no class, too many, or a colour twice.
     """
-    rule = None if BACKGROUND in classes else background
+    rule = None if BACKGROUND.casefold() in map(str.casefold, classes) else background
     given = [colour for colour in classes.values() if colour]
     drawn = iter(distinct_colours(len(classes), [*given, WHITE]))
     colours = {code: colour or next(drawn) for code, colour in classes.items()}
