@@ -103,7 +103,7 @@ QUICKER_ON = {
     "docs/qupath.md": {
         "phantom": "--size 900 --mpp 0.5 --tissue 0.9",
         "--region": "--region 0.6",
-        "patches": "--stride 64",
+        "patches": "--stride 28",
         "segment": "--no-flips --scales 1 --stride 224",
     }
 }

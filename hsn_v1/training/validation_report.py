@@ -166,7 +166,8 @@ def curve_figure(log: list[dict[str, str]]) -> Figure:
         loss.plot(best + 1, losses[best], "o", fillstyle="none", markersize=12, color="black", label="kept")
     for axes in (loss, auc, rate):
         axes.grid(alpha=0.3)
-    loss.legend()
+    if loss.lines:  # a frozen network has no epochs
+        loss.legend()
     if 0 < len(auc.lines) <= MOST_NAMED:
         auc.legend()
     return figure
