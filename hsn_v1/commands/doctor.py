@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import shutil
 import tempfile
 import time
@@ -103,7 +104,7 @@ def _requirements() -> list[str]:
 
 
 def _name(requirement: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-_." else " " for letter in requirement).split()[0]
+    return re.match(r"[\w.-]+", requirement)[0]
 
 
 def _version_of(name: str) -> str:
@@ -152,6 +153,7 @@ def _slides() -> str:
     import tifffile
     from PIL import Image
 
+    from ..slide_io.formats import SLIDE_ENDINGS
     from ..slide_io.slide import open_slide
 
     picture = np.full((64, 64, 3), 200, np.uint8)
@@ -164,9 +166,8 @@ def _slides() -> str:
             with open_slide(path, 1) as slide:
                 if abs(slide.pixels().mean() - 200) > 2:
                     raise InputError(f"{path.name} is read wrongly")
-    return (
-        f"OpenSlide {openslide.__library_version__}, tifffile {tifffile.__version__}: TIFF, OME-TIFF and PNG are read"
-    )
+    versions = f"OpenSlide {openslide.__library_version__}, tifffile {tifffile.__version__}"
+    return f"{versions}: TIFF, OME-TIFF and PNG are read; of scanners: {' '.join(SLIDE_ENDINGS)}"
 
 
 def _cache() -> str:

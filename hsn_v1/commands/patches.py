@@ -142,7 +142,7 @@ def _slides(arguments: argparse.Namespace) -> tuple[Sequence[Source], LabelSet]:
             f"as {lacking[0] if lacking else 'slide.svs'}.geojson"
         )
     if lacking:
-        note(f"left out: {len(lacking)} slides without annotations: {listed(lacking)}")
+        note(f"left out: {len(lacking)} slide{'s' * (len(lacking) > 1)} without annotations: {listed(lacking)}")
     label_set = _label_set(arguments, [*files.values()])
     mpp = arguments.patch_mpp or (taxonomy_of(arguments.root, arguments.model).mpp if arguments.model else None)
     if not mpp:

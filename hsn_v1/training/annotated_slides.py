@@ -82,13 +82,13 @@ class AnnotatedSlide:
         outside = [i for i, shape in enumerate(regions.geometries) if not _is_on(slide, *shape.bounds)]
         outside += [i for i, (x, y, _) in enumerate(regions.points.tolist()) if not _is_on(slide, x, y, x, y)]
         if outside:
-            notes.append(f"{self.truth}: {len(outside)} annotations lie outside the slide")
+            notes.append(f"{self.truth}: {len(outside)} annotation{'s' * (len(outside) > 1)} outside the slide")
         if pairs := regions.overlaps():
             i, j = (codes[regions.classes[number]] if regions.classes[number] >= 0 else IGNORE for number in pairs[0])
             x, y = regions.geometries[pairs[0][1]].representative_point().coords[0]
             notes.append(
-                f"{self.truth}: {len(pairs)} times two classes overlap in part, and the smaller region counts: {i} and "
-                f"{j} near x = {x:.0f}, y = {y:.0f}"
+                f"{self.truth}: {len(pairs)} partial overlap{'s' * (len(pairs) > 1)} of two classes, where the smaller "
+                f"region counts, such as {i} and {j} near x = {x:.0f}, y = {y:.0f}"
             )
         return notes
 
