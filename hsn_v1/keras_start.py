@@ -31,12 +31,8 @@ def import_keras() -> ModuleType:
     """Import Keras, on first use and without TensorFlow's start-up messages.
 
     It computes with TensorFlow, in float32 and with channels last, whatever KERAS_BACKEND and ``~/.keras/keras.json``
-    say: classifiers are described for these.
-
-    Raises
-    ------
-    InputError
-        If TensorFlow cannot be loaded, or Keras' own settings cannot be read, or it runs on another backend already.
+    say: classifiers are described for these. Raises InputError if TensorFlow cannot be loaded, or Keras' own settings
+    cannot be read, or it runs on another backend already.
     """
     if "keras" not in sys.modules:
         check_machine()

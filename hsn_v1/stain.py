@@ -16,19 +16,9 @@ FEWEST = 500  #: pixels of tissue below which all pixels count
 
 
 def normalise_stain(image: np.ndarray, statistics: np.ndarray, stain: Stain) -> np.ndarray:
-    """Bring an image's colours to those that a classifier knows tissue in.
+    """Bring an image's colours, (H, W, 3) uint8 RGB, to those that a classifier knows tissue in.
 
-    Parameters
-    ----------
-    image : ndarray of shape (H, W, 3), uint8
-        RGB.
-    statistics : ndarray of shape (2, 3)
-        Of the colours of the whole image's or slide's tissue; see `stain_statistics`.
-    stain : Stain
-
-    Returns
-    -------
-    ndarray of shape (H, W, 3), uint8
+    The `stain_statistics` are those of the whole image or slide.
     """
     mean, std = statistics
     lab = (_lab(image) - mean) / np.maximum(std, 1) * stain.std + stain.mean
@@ -37,13 +27,7 @@ def normalise_stain(image: np.ndarray, statistics: np.ndarray, stain: Stain) -> 
 
 
 def stain_statistics(image: np.ndarray) -> np.ndarray:
-    """Return mean and standard deviation of L*, a* and b* of an image's tissue, as float64 of shape (2, 3).
-
-    Parameters
-    ----------
-    image : ndarray of shape (H, W, 3), uint8
-        RGB.
-    """
+    """Return mean and standard deviation, (2, 3) float64, of L*, a* and b* of the tissue in an RGB image (H, W, 3)."""
     lab = _lab(image).reshape(-1, 3)
     tissue = lab[lab[:, 0] < BRIGHTEST]
     tissue = tissue if len(tissue) >= FEWEST else lab

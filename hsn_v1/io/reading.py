@@ -62,13 +62,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def read_bytes(path: Path, most: int = LONGEST) -> bytes:
-    """Return the content of a regular file of at most so many bytes.
-
-    Raises
-    ------
-    InputError
-        If it is none, is longer, or cannot be read.
-    """
+    """Return the content of a regular file; raise InputError if it is none, is too long, or cannot be read."""
     with opened(path) as file:
         content = file.read(most + 1)
     if len(content) > most:

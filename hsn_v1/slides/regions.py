@@ -12,6 +12,7 @@ import numpy as np
 from scipy.ndimage import binary_dilation
 
 from ..errors import InputError
+from ..io.reading import read_bytes
 from ..io.writing import write_table
 from ..labels import LabelSet
 from ..slide_io.annotations import IGNORE, LIMIT, Annotation, Regions, draw_labels, folded, read_annotations, regions_of
@@ -134,4 +135,4 @@ def _lies_on(slide: Slide, left: float, top: float, right: float, bottom: float)
 
 def version_of_regions(path: Path) -> str:
     """Return what differs between a file of regions and what it is once it is changed."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return hashlib.sha256(read_bytes(path)).hexdigest()[:16]

@@ -16,6 +16,7 @@ from hsn_v1.io.reading import read_bytes, read_json, read_table, read_text
 from hsn_v1.io.run_json import FIELDS, read_record
 from hsn_v1.slide_io.label_maps import label_map_size
 from hsn_v1.slide_io.multi_file import parts_of_slides
+from hsn_v1.slides.regions import version_of_regions
 from hsn_v1.training.validation_report import read_log
 from hsn_v1.view.pyramids import read_pyramid
 
@@ -32,6 +33,7 @@ READERS = {
     "log": read_log,
     "label map": label_map_size,
     "label map to view": read_pyramid,
+    "regions": version_of_regions,
 }
 
 
