@@ -79,15 +79,16 @@ def _run(arguments: argparse.Namespace) -> int:
     if not inputs:
         print(f"no inputs in shard {arguments.shard}: nothing to do")
         return 0
-    from ..io.writing import check_writable
+    from ..io.writing import check_writable, kept_if_used
     from ..slides.index_page import StatusTable, status_table
 
-    check_writable(options.out)
-    on_change: Callable[[Outcome], None] = lambda outcome: None  # noqa: E731
-    if arguments.list:
-        on_change = StatusTable(status_table(options.out, arguments.shard), inputs, note)
-    outcomes = (_on_dask if arguments.dask else _here)(inputs, options, arguments, on_change)
-    return _report(outcomes, options, arguments.self_contained)
+    with kept_if_used(options.out):
+        check_writable(options.out)
+        on_change: Callable[[Outcome], None] = lambda outcome: None  # noqa: E731
+        if arguments.list:
+            on_change = StatusTable(status_table(options.out, arguments.shard), inputs, note)
+        outcomes = (_on_dask if arguments.dask else _here)(inputs, options, arguments, on_change)
+        return _report(outcomes, options, arguments.self_contained)
 
 
 def _check_options(arguments: argparse.Namespace) -> None:

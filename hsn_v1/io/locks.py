@@ -25,7 +25,7 @@ import psutil
 from ..errors import InputError
 from ..file_names import file_name
 from .reading import read_json
-from .writing import check_writable, remove_leftovers, retried
+from .writing import check_writable, kept_if_used, remove_leftovers, retried
 
 FILE = ".claim"
 LONGEST = 1 << 16  #: bytes of a lock's file
@@ -80,21 +80,18 @@ def locked(
         What a run that finds it held can do instead of waiting.
     """
     lock, done = Lock(folder / FILE, uuid.uuid4().hex), threading.Event()
-    new = [path for path in (folder, *folder.parents) if not path.exists()]
     heart = threading.Thread(target=_live, args=(lock, beat, done), name="lock", daemon=True)
-    try:  # from here on: Ctrl-C may come at any moment
-        _take(lock, patience, f"{subject or folder}", advice)
-        heart.start()
-        yield lock
-    finally:
-        done.set()
-        if heart.ident:
-            heart.join()
-        if not lock.lost.is_set():
-            _release(lock, patience)
-            for path in new:
-                with contextlib.suppress(OSError):  # it has files
-                    path.rmdir()
+    with kept_if_used(folder):
+        try:  # from here on: Ctrl-C may come at any moment
+            _take(lock, patience, f"{subject or folder}", advice)
+            heart.start()
+            yield lock
+        finally:
+            done.set()
+            if heart.ident:
+                heart.join()
+            if not lock.lost.is_set():
+                _release(lock, patience)
 
 
 def locked_name(folder: Path, name: str, advice: str = "choose another `name`") -> AbstractContextManager[Lock]:

@@ -35,6 +35,18 @@ def check_writable(folder: Path) -> None:
 
 
 @contextlib.contextmanager
+def kept_if_used(folder: Path) -> Iterator[None]:
+    """Remove a folder in the end, and those around it, if they were not there before and are empty."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
+    finally:
+        for path in new:
+            with contextlib.suppress(OSError):  # it has files
+                path.rmdir()
+
+
+@contextlib.contextmanager
 def replacing(path: Path, flush: bool = True) -> Iterator[Path]:
     """Give a temporary name in the folder of `path` to write to, and rename it when it is whole and on the disk.
 

@@ -141,6 +141,16 @@ def test_one_bad_input_does_not_end_the_others(root, command, tmp_path):
     assert (status, error.count("failed: ")) == (2, 4)
 
 
+def test_a_run_that_cannot_begin_leaves_no_folder(root, command, tmp_path):
+    (root / "data/toy.h5").write_bytes(b"damaged")
+    image = next((root / "img").glob("*/*.png"))
+    status, _, errors = command(
+        "segment", image, "--root", root, "--model", "toy", "--mpp", 1, "--quiet", "--out", tmp_path / "new/out"
+    )
+    assert status == 2 and "toy.h5: not a file of Keras weights" in errors
+    assert not (tmp_path / "new").exists()
+
+
 def test_the_same_of_many_inputs_is_said_once_with_a_count():
     lines = [f"{n}.png: {90 + n}.0 % of it counts as tissue" for n in range(9)] + ["a.png: grey", "b.png: dark"]
     first = "0.png: 90.0 % of it counts as tissue"
