@@ -93,7 +93,7 @@ def side_by_side(
 
 
 def pool_of(workers: int, variables: Mapping[str, str] = ENVIRONMENT) -> loky.ProcessPoolExecutor:
-    """Return the pool of worker processes, the same as long as their number and environment are.
+    """Return the pool of worker processes, the same as long as their number, environment and working folder are.
 
     Workers end within seconds if this process does, however it ends, and leave Ctrl-C to it.
     """
@@ -101,7 +101,7 @@ def pool_of(workers: int, variables: Mapping[str, str] = ENVIRONMENT) -> loky.Pr
     check_machine()
     with quiet_tracker():
         _pool = loky.get_reusable_executor(
-            workers, timeout=300, env=dict(variables), initializer=follow, initargs=(os.getpid(),)
+            workers, timeout=300, env={**variables, "PWD": os.getcwd()}, initializer=follow, initargs=(os.getpid(),)
         )
         with interrupts_held():
             _pool.submit(int)  # which starts all of them

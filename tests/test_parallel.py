@@ -11,7 +11,7 @@ import pytest
 
 from hsn_v1 import parallel
 from hsn_v1.errors import InputError
-from hsn_v1.parallel import classifier_threads, in_parallel, presence_of, side_by_side
+from hsn_v1.parallel import classifier_threads, in_parallel, pool_of, presence_of, side_by_side
 from hsn_v1.sets import settings
 from hsn_v1.sets.settings import Settings
 
@@ -91,6 +91,13 @@ def die(number):
     if number == 2:
         os._exit(9)
     return number
+
+
+@pytest.mark.slow
+def test_workers_are_in_the_folder_that_this_process_is_in(tmp_path, monkeypatch):
+    pool_of(1).submit(int).result()
+    monkeypatch.chdir(tmp_path)
+    assert pool_of(1).submit(os.getcwd).result() == str(tmp_path)
 
 
 @pytest.mark.slow
