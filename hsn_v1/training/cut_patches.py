@@ -102,7 +102,10 @@ def cut_patches(
         rows = [[patch.path.name, *patch.present.astype(int).tolist()] for patch in patches[folder]]
         write_table(folder / TABLE, [["patch", *codes], *rows])
     _write_sheets([patch for part in patches.values() for patch in part], codes, cut, out / SHEETS)
-    labels = {folder: np.array([patch.present for patch in part], bool) for folder, part in patches.items()}
+    labels = {
+        folder: np.array([patch.present for patch in part], bool).reshape(-1, len(codes))
+        for folder, part in patches.items()
+    }
     return labels, merge_notes(notes), failures
 
 

@@ -80,6 +80,15 @@ def test_images_are_kept_apart_as_a_whole(folders):
         cut_folder(folders, Cut(8, 8, validation=0.01), "o")
 
 
+def test_a_part_without_a_patch_has_an_empty_table(folders):
+    cut_folder(folders, Cut(8, 8, validation=0.25))
+    ((name, *_),) = rows(folders / "out" / "validation" / "labels.csv")[1:2]
+    (folders / "img" / f"{name[0]}.png").write_bytes(b"no image")
+    labels, _, (failure,) = cut_folder(folders, Cut(8, 8, validation=0.25))
+    assert [part.shape for part in labels.values()] == [(18, 2), (0, 2)] and f"{name[0]}.png" in failure
+    assert rows(folders / "out" / "validation" / "labels.csv") == [["patch", "a", "b"]]
+
+
 def test_patches_may_be_of_another_scale(folders):
     cut_folder(folders, Cut(8, 8, 0.3), factor=0.5)
     table = rows(folders / "out" / "labels.csv")
