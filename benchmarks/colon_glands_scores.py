@@ -1,10 +1,9 @@
 """Score ``colon_glands`` on images with masks: mIoU before and after the CRF, with 95 % bootstrap intervals.
 
-    python benchmarks/colon_glands_scores.py EBHI/test/img EBHI/test/mask 1.5
-    python benchmarks/colon_glands_scores.py GLAS/img GLAS/gt 0.62
+    python benchmarks/colon_glands_scores.py EBHI/test/img EBHI/test/mask 1.5 GLAS/img GLAS/gt 0.62
 
-The last argument is the images' scale, in microns per pixel. Masks have the colours, or the indices, of the label set
-``glands``.
+prints both test sets: of each the folders of images and of masks, and the images' scale in microns per pixel. Masks
+have the colours, or the indices, of the label set ``glands``.
 """
 
 import sys
@@ -46,4 +45,6 @@ def main(images: Path, masks: Path, mpp: float) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]))
+    for images, masks, mpp in zip(*[iter(sys.argv[1:])] * 3, strict=True):
+        print(images)
+        main(Path(images), Path(masks), float(mpp))

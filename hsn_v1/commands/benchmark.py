@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..labels import LabelSet, Taxonomy
     from ..sets.benchmarks import Benchmark, Part
 
+MOST_PATCHES = 4000  #: of each class that are cut out of images with masks
 STEPS = ("train", "tune", "segment", "score")
 
 
@@ -181,18 +182,32 @@ def _train(job: _Job) -> int:
     images, more = ["--images", part.images, "--labels", "names"], shlex.split(job.arguments.train_options)
     frozen = not any(option.startswith(("--network", "--no-frozen")) for option in more)  # see docs/real_tissue.md
     if not has_labels(part):
-        patches, size = job.out / "patches", job.arguments.patch
-        cut = ["--size", size, "--mpp", job.mpp, "--share", 0.35, "--validation", 0.2, "--classes", *classes]
-        cut += ["--context", size // 2] if frozen else ["--stride", size // 2]
-        if not job.is_done("patches", patches / "train" / "labels.csv"):
-            truth = job.part("train").truth
-            failed = _call("patches", ["--images", part.images, "--truth", truth, "--out", patches, *cut])
+        patches = job.out / "patches"
+        if not job.is_done("patches", patches / "validation" / "labels.csv"):
+            failed = _cut_patches(job, patches, ["--classes", *classes], frozen)
         images = ["--images", patches / "train", "--validation", patches / "validation"]
     model = ["--name", job.name, *job.common, "--out", job.out / "train", "--mpp", job.mpp]
     model += ["--network", "efficientnet-lite0"] if frozen else []
     if not model_file(job.data, job.name, ".toml").exists():
         model += ["--classes", *classes, "--background", job.benchmark.background]
     return max(failed, _call("train", [*images, *model, *more]))
+
+
+def _cut_patches(job: _Job, out: Path, classes: list[str], frozen: bool) -> int:
+    """Cut the training part's images, and the validation part's, or else keep some of the former to validate on."""
+    size = job.arguments.patch
+    cut = ["--size", size, "--stride", size // 2, "--mpp", job.mpp, "--max-per-class", MOST_PATCHES, *classes]
+    cut += ["--context", size // 2] if frozen else []
+    both = "validation" in job.parts and job.parts["validation"].truth
+    parts = {name: job.part(name) for name in (("train", "validation") if both else ("train",))}
+    return max(
+        _call(
+            "patches",
+            ["--images", part.images, "--truth", part.truth, *cut]
+            + (["--out", out / name] if both else ["--out", out, "--validation", 0.2]),
+        )
+        for name, part in parts.items()
+    )
 
 
 def _model(job: _Job) -> tuple[Taxonomy, LabelSet]:
