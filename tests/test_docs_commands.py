@@ -16,6 +16,7 @@ REPOSITORY = Path(__file__).parents[1]
 #: Options that make a command quick. They come after the printed ones, and count instead of them.
 QUICKER = {
     "train": "--epochs 1 --width 0.05 --tile 32 --saved-tile 32 --batch 16 --patches 48",
+    "efficientnet-lite0": "--tile 128 --saved-tile 64",
     "phantom": "--count 2",
     "slide": "--size 1500 --count 1",
     "tune-crf": "--trials 1 --count 2",

@@ -121,10 +121,15 @@ def read_training_data(source: PatchSource, path: Path, recipe: Recipe, quiet: b
         LabelledPatches(part.images, targets_of(part.targets > 0, first.columns, taxonomy))
         for part in (train, validation)
     )
-    _, margin = read_context(source.images) or (0, 0)
-    context = round(margin * (source.mpp / taxonomy.mpp if source.mpp else 1))
+    size, margin = read_context(source.images) or (0, 0)
+    factor = source.mpp / taxonomy.mpp if source.mpp else 1
+    context, side = round(margin * factor), round((size + 2 * margin) * factor)
     if context and not recipe.probed:
         raise InputError(f"{source.images}: patches with context, from which only efficientnet-lite0 learns")
+    if side > recipe.tile:
+        raise InputError(
+            f"`tile` {recipe.tile}: {source.images} has patches of {side} px with their margin; leave it out"
+        )
     return TrainingData(taxonomy, text, train, validation, validation, notes, context)
 
 
