@@ -34,7 +34,7 @@ def main() -> int:
     hsn.analyze_img()
     hsn.load_histonet(params={"model_name": data.model_name})
     report = hsn.run_batch()
-    return print_report(hsn, report)
+    return print_report(hsn, report, options.protocols)
 
 
 if __name__ == "__main__":

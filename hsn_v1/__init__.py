@@ -42,6 +42,7 @@ Load and read:
 
 Measure, show, write:
     iou                 IoU of each class of a mask
+    separate_objects    label the objects of a mask one by one, as published
     overlay             a mask over its image, as an RGB array
     heat                a class's map over its image, as an RGB array
     colourise           a mask in its colours, as an RGB array
@@ -60,6 +61,7 @@ _NAMES = {
     "hsn_v1": "segment_image winners",
     "slides.segment_slide": "segment_slide",
     "sets.published": "HistoSegNetV1 choose_data",
+    "sets.outputs": "separate_objects",
     "io.models": "load_histonet",
     "adp": "ADP",
     "io.model_files": "load_crfs read_class_file",

@@ -142,7 +142,7 @@ class HistoNet:
         ndarray of shape (T, h, w, K), float32
         """
         to_features = import_keras().Model(self.model.inputs[0], feature_layer(self.model).output)
-        return to_features.predict_on_batch(normalise(tiles, self.labels)).astype(np.float32)
+        return np.asarray(to_features(normalise(tiles, self.labels), training=False), np.float32)
 
     def channel_weights(self, tiles: np.ndarray) -> np.ndarray:
         """Return Grad-CAM's weights of the channels of the activations for each output, alpha in `gradcam`.
@@ -157,6 +157,12 @@ class HistoNet:
         """
         weights = unit_weights(self.model) if self.labels.variant.unit_gradients else closed_form_weights(self.model)
         return gradient_weights(self.model, normalise(tiles, self.labels)) if weights is None else weights
+
+    def with_thresholds(self, thresholds: float | np.ndarray) -> HistoNet:
+        """Return this classifier with other thresholds, or with the same for all outputs."""
+        thresholds = np.broadcast_to(np.float64(thresholds), self.thresholds.shape)
+        of_tiles = self.thresholds if self.labels.views.window else thresholds
+        return replace(self, thresholds=of_tiles, window_thresholds=thresholds)
 
     def with_views(self, **changes: Any) -> HistoNet:
         """Return this classifier with other views; `changes` are those of `views.Views`, but for its window."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import os
 import sys
 import tempfile
@@ -53,10 +54,16 @@ def import_keras() -> ModuleType:
             del sys.modules[name]
     if keras.config.backend() != "tensorflow":
         raise InputError(f"Keras runs on {keras.config.backend()} in this process: set KERAS_BACKEND=tensorflow before")
+    logging.getLogger("tensorflow").addFilter(_is_no_advice)
     keras.config.set_floatx("float32")
     keras.config.set_epsilon(1e-7)
     keras.config.set_image_data_format("channels_last")
     return keras
+
+
+def _is_no_advice(record: logging.LogRecord) -> bool:
+    """Tell a message from TensorFlow's advice on how to call it, which is not for who looks at images of many sizes."""
+    return "retracing" not in record.getMessage()
 
 
 def check_settings() -> None:

@@ -8,9 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbformat
 import psutil
 import pytest
+
+import hsn_v1
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +51,46 @@ def test_a_notebook_executes_on_the_phantoms(name, tmp_path):
     while left_running(marker) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not left_running(marker)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_needs_public_names_alone(name):
+    code = "\n".join(
+        cell.source for cell in nbformat.read(REPOSITORY / name, as_version=4).cells if cell.cell_type == "code"
+    )
+    imported = set(re.findall(r"^(?:import|from) (\S+)", code, re.M))
+    assert imported == {"os", "matplotlib.pyplot", "numpy", "PIL", "hsn_v1", Path(name).stem}
+    assert set(re.findall(r"\bhsn_v1\.(\w+)", code)) <= {*hsn_v1.__all__}
+
+
+def test_each_knob_changes_the_picture(tmp_path, monkeypatch):
+    """Another value at the top of its cell, which alone is run again; another image, and all cells below."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HSN_ROOT", "")
+    cells = [c.source for c in nbformat.read(REPOSITORY / NOTEBOOKS[0], as_version=4).cells if c.cell_type == "code"]
+    names, end = {}, next(i for i, cell in enumerate(cells) if "run_batch" in cell)
+
+    def picture(cell):
+        plt.close("all")
+        exec(compile(cell, "cell", "exec"), names)
+        return plt.gcf().canvas.buffer_rgba().tobytes() if plt.get_fignums() and not plt.gcf().canvas.draw() else b""
+
+    with plt.rc_context({"backend": "agg"}):
+        before = [picture(cell) for cell in cells[:end]]
+        knobs = {
+            "THRESHOLD = .*": "THRESHOLD = 0.5",
+            r"CRF = hsn_v1.CRF\(.*\)": "CRF = hsn_v1.CRF()",
+            "ORDER = .*": "ORDER = [*range(29)]",
+        }
+        for knob, value in knobs.items():
+            (i,) = (i for i, cell in enumerate(cells[:end]) if re.match(knob, cell))
+            assert picture(cells[i]) == before[i]
+            assert picture(re.sub(knob, value, cells[i])) != before[i]
+        (i,) = (i for i, cell in enumerate(cells[:end]) if cell.startswith("NUMBER = 14"))
+        after = [picture(cell.replace("NUMBER = 14", "NUMBER = 3")) for cell in cells[i:end]]
+        changed = [one != other for one, other in zip(before[i:], after, strict=True) if one]
+        assert sum(changed) >= len(changed) - 1  # but for the weights, if the class is the same
+        plt.close("all")
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

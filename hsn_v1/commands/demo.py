@@ -23,6 +23,7 @@ def demo_options(description: str) -> argparse.Namespace:
     add_precision(parser)
     parser.add_argument("--self-contained", action="store_true", help="results page as one file, that can be mailed")
     parser.add_argument("--grad-cams", action="store_true", help="also write Grad-CAMs as before the adjustment")
+    parser.add_argument("--protocols", action="store_true", help="also print the metrics as benchmarks score")
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no table")
     return parser.parse_args()
 
@@ -53,8 +54,15 @@ def run_options(options: argparse.Namespace, data: DemoData) -> dict[str, Any]:
     }
 
 
-def print_report(hsn: HistoSegNetV1, report: Report) -> int:
+def print_report(hsn: HistoSegNetV1, report: Report, protocols: bool = False) -> int:
     """Print a run's tables, its verdict and where its files are, unless it is to be quiet; and all notes and failures.
+
+    Parameters
+    ----------
+    hsn : HistoSegNetV1
+    report : Report
+    protocols : bool
+        Also print the metrics as benchmarks score.
 
     Returns
     -------
@@ -71,8 +79,9 @@ def print_report(hsn: HistoSegNetV1, report: Report) -> int:
         out = hsn.settings.out
         print(f"{len(report.files)} of {len(hsn.settings.images)} images")
         for table in tables_of(report):
-            Console().print(for_terminal(table, hsn.settings.caveat))
-        for line in filter(None, (report.comparison, *verdicts(report))):
+            if protocols or not table.folded:
+                Console().print(for_terminal(table, hsn.settings.caveat), table.note, highlight=False)
+        for line in verdicts(report):
             print(line)
         print(f"results in {out / PAGE}")
         if summaries := sorted(out.glob("*/horizontal/*.png")):

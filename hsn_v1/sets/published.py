@@ -138,7 +138,7 @@ class DemoData:
 
 
 def choose_data(
-    params: Mapping[str, Any], model_name: str, phantom: tuple[str, str], root: Path | None = None
+    params: Mapping[str, Any], model_name: str, phantom: tuple[str, str], root: Path | str | None = None
 ) -> DemoData:
     """Choose the data in a folder; without one, those in the current folder or, if it has none, phantoms.
 
@@ -150,7 +150,7 @@ def choose_data(
         Classifier in the folder ``data``.
     phantom : (str, str)
         Image set and classifier of this repository's phantoms.
-    root : Path, optional
+    root : Path or str, optional
         Folder that has ``data``, ``img`` and ``gt``.
 
     Raises
@@ -158,9 +158,9 @@ def choose_data(
     InputError
         If the given folder has no ``data`` or no ``img``; names one near it that has both.
     """
-    here, name = root or Path(), params["input_name"]
+    here, name = Path(root or ""), params["input_name"]
     if root:
-        check_root(root)
+        check_root(here)
     elif not tree.images_folder(here, name).exists() and not any((here / "data").glob(f"{model_name}.*")):
         note = (
             f"{here.resolve()} has no official data (see the README): phantoms, images made by this program, are "

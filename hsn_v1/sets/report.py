@@ -14,6 +14,13 @@ from ..errors import merge_notes
 from ..labels import LabelSet
 from ..object_metrics import ObjectSums, object_metrics, pool_groups
 
+#: Metrics of a label set, and what they are: {0} of its {1} classes are in the ground truth.
+METRICS = {
+    "fIoU": "IoU, weighted by 1 / ln pixels",
+    "mIoU": "IoU, mean of {1}: at most {0}/{1}",
+    "mIoU (present)": "IoU, mean of the {0} that occur",
+}
+
 
 @dataclass(frozen=True)
 class ImageResult:
@@ -115,7 +122,7 @@ class Report:
         return stages_of(self.confusions, name)
 
     def metrics(self, name: str, stage: str) -> dict[str, float]:
-        """Return metrics of a label set after a stage: fIoU and mIoU as published, and mIoU of the classes present."""
+        """Return `METRICS` of a label set after a stage."""
         confusion = self.confusions[name, stage]
         return {
             "fIoU": evaluate.frequency_weighted_iou(confusion, self.weights[name]),
@@ -139,31 +146,25 @@ class Report:
         return [s for s in self.label_sets if s.name in self.weights and (s.background or s.unlabelled)]
 
     def metric_rows(self) -> list[list[str]]:
-        """Return rows of label set, metric, its value after each stage and the published one, for people to read.
-
-        Metrics as published; where a part of the ground truth may not count, then those of `evaluate.PROTOCOLS`.
-        """
+        """Return rows of label set, metric, its value after each stage, the published one, and what the metric is."""
         rows = []
-        for name in self.weights:
-            stages = [self.metrics(name, stage) for stage in self.stages(name)]
-            rows += self._rows(name, stages, self.published.get(name, {}))
+        for name, weights in self.weights.items():
+            stages, published = [self.metrics(name, stage) for stage in self.stages(name)], self.published.get(name, {})
+            for metric, what in METRICS.items():
+                values = [f"{metrics[metric]:.4f}" for metrics in stages]
+                expected = f"{published[metric]:.4f}" if metric in published else "-"
+                row = [name, metric, *values, expected, what.format(np.count_nonzero(weights), len(weights))]
+                rows.append(row)
+        return rows
+
+    def protocol_rows(self) -> list[list[str]]:
+        """Return rows of label set, metric and its value after each stage, as each of `evaluate.PROTOCOLS` counts."""
+        rows = []
         for label_set in self.with_excluded:
             for protocol in evaluate.PROTOCOLS:
                 stages = [self.protocol_metrics(label_set, protocol, stage) for stage in self.stages(label_set.name)]
-                rows += self._rows(label_set.name, stages, {})
+                rows += [[label_set.name, metric, *(f"{s[metric]:.4f}" for s in stages)] for metric in stages[0]]
         return rows
-
-    @staticmethod
-    def _rows(name: str, stages: list[dict[str, float]], published: Mapping[str, float]) -> list[list[str]]:
-        return [
-            [
-                name,
-                metric,
-                *(f"{metrics[metric]:.4f}" for metrics in stages),
-                f"{published[metric]:.4f}" if metric in published else "-",
-            ]
-            for metric in stages[0]
-        ]
 
     def object_rows(self, name: str) -> list[list[str]]:
         """Return rows of kind of objects, group of images, their number and `glas.METRICS`, for people to read."""

@@ -7,24 +7,24 @@ from ..show.figures import STAGE_TITLES
 from ..show.html import Table
 from .report import Report
 
-NOTE = "fIoU and mIoU as published: absent classes count as 0. mIoU (present): over the classes of the ground truth."
-PROTOCOLS_NOTE = " (excluded), (background): as benchmarks score, without or with background (docs/benchmarks.md)."
-OBJECTS_NOTE = "As the GlaS challenge defines them, pooled over the images; of each image in NAME_object_metrics.csv."
+NOTE = "fIoU and mIoU are those of the paper. A class that is not in the ground truth counts as 0 in mIoU."
+PROTOCOLS_NOTE = "As benchmarks score: without what is background in the ground truth, or with it (docs/benchmarks.md)."
+OBJECTS_NOTE = (
+    "As the GlaS challenge defines them, pooled over the images; of each image in NAME_object_metrics.csv. Expect low "
+    "numbers: the method labels pixels, and does not part objects that touch."
+)
 
 
 def tables_of(report: Report) -> list[Table]:
-    """Return the table of metrics, if there is ground truth, and that of each label set's objects, if it has any."""
-    rows = report.metric_rows()
-    note = NOTE + (PROTOCOLS_NOTE if report.with_excluded else "") + f" {report.comparison}".rstrip()
-    header = ["label set", "metric", *STAGE_TITLES.values(), "published"]
-    metrics = [Table("Metrics", header, rows, 2, note).without_empty_columns()] if rows else []
-    return metrics + [
-        Table(
-            f"Objects after CRF ({name})",
-            ["objects", "of", "images", *METRICS],
-            report.object_rows(name),
-            2,
-            OBJECTS_NOTE.replace("NAME", name),
-        )
-        for name in report.objects
-    ]
+    """Return the table of metrics and that of protocols, if there is ground truth, and that of each set's objects."""
+    stages, tables = [*STAGE_TITLES.values()], []
+    if rows := report.metric_rows():
+        header, note = ["label set", "metric", *stages, "published", "what it is"], f"{NOTE} {report.comparison}"
+        tables.append(Table("Metrics", header, rows, 2, note.rstrip()).without_empty_columns())
+    for name in report.objects:
+        header, note = ["objects", "of", "images", *METRICS], OBJECTS_NOTE.replace("NAME", name)
+        tables.append(Table(f"Objects after CRF ({name})", header, report.object_rows(name), 2, note))
+    if rows := report.protocol_rows():
+        header = ["label set", "metric", *stages]
+        tables.append(Table("Benchmarks' protocols", header, rows, 2, PROTOCOLS_NOTE, folded=True))
+    return tables

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,13 +26,20 @@ LIBRARIES = ("tensorflow", "keras", "numpy", "scipy", "scikit-image", "opencv-py
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a page, whose first `words` columns are words, and the others numbers."""
+    """A table of a page: the first `words` columns are words, and those that hold no number; folded away or not."""
 
     title: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     words: int = 1
     note: str = ""
+    folded: bool = False
+
+    @cached_property
+    def is_word(self) -> list[bool]:
+        """Whether each column holds words, which begin at the left."""
+        cells = zip(*self.rows, strict=True) if self.rows else [()] * len(self.header)
+        return [i < self.words or any(" " in cell for cell in column) for i, column in enumerate(cells)]
 
     def without_empty_columns(self, *others: str) -> Table:
         """Return the table without columns that have nothing, or ``-``, in all rows, and without some others."""
@@ -48,8 +56,8 @@ def for_terminal(table: Table, caption: str = "") -> rich.table.Table:
     from rich.text import Text
 
     shown = rich.table.Table(title=Text(table.title) if table.title else None, caption=caption)
-    for number, heading in enumerate(table.header):
-        shown.add_column(heading, justify="left" if number < table.words else "right", overflow="fold")
+    for heading, is_word in zip(table.header, table.is_word, strict=True):
+        shown.add_column(heading, justify="left" if is_word else "right", overflow="fold")
     for row in table.rows:
         shown.add_row(*map(Text, row))  # as Text, since brackets in a name are no markup
     return shown

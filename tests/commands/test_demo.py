@@ -8,7 +8,7 @@ import pytest
 
 import demo_01_segment_patches as script
 from hsn_v1.commands.common import exit_status
-from hsn_v1.io import models
+from hsn_v1.io import model_files
 from hsn_v1.io.writing import write_picture
 from hsn_v1.sets import published
 
@@ -35,7 +35,7 @@ def test_a_run_ends_with_a_table_and_where_the_files_are(demo, root, tmp_path, c
     out, err = capsys.readouterr()
     assert "4 of 4 images" in out
     assert "Not comparable with the published numbers: patches is not the authors' set." in " ".join(out.split())
-    assert "0.5505" not in out
+    assert "0.5505" not in out and "mIoU (excluded)" not in out
     assert f"results in {tmp_path / 'there' / 'index.html'}\n" in out
     assert "0.5505" not in (tmp_path / "there" / "index.html").read_text(encoding="utf-8")
     assert (tmp_path / "there" / "func" / "patch" / "b c.png").exists()
@@ -61,9 +61,9 @@ def test_quiet_says_nothing(demo, root, capsys):
 
 def test_a_failed_image_is_told_and_makes_the_status_1(demo, root, capsys):
     (root / "img" / "patches" / "b c.png").write_bytes(b"broken")
-    assert demo("--root", root, "--workers", 2) == 1
+    assert demo("--root", root, "--workers", 2, "--protocols") == 1
     out, err = capsys.readouterr()
-    assert "3 of 4 images" in out
+    assert "3 of 4 images" in out and "(excluded)" in out
     (line,) = err.splitlines()
     assert line.startswith(f"failed: {root / 'img' / 'patches' / 'b c.png'}: not an image")
 
@@ -106,7 +106,7 @@ def test_an_official_set_that_is_not_whole_is_an_error(demo_script, name, tmp_pa
 
 def test_without_official_data_phantoms_serve_and_the_first_line_says_so(demo, root, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(published, "REPOSITORY", root)
-    monkeypatch.setattr(models, "SHIPPED", root / "data")
+    monkeypatch.setattr(model_files, "SHIPPED", root / "data")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert demo("--workers", 2, params={**PARAMS, "input_name": "official"}, model="other") == 0

@@ -116,12 +116,22 @@ def test_published_numbers_are_shown_where_there_are_any_and_those_of_objects_fo
     report = replace(report, results=results, published={"func": {"fIoU": 0.54217157}})
     texts = Page(written(settings, report)).texts
     stages = [f"{report.metrics('func', s)['fIoU']:.4f}" for s in STAGES]
-    assert cells_after(texts, "fIoU", 5) == ["fIoU", *stages, "0.5422"]
+    assert cells_after(texts, "fIoU", 6) == ["fIoU", *stages, "0.5422", "IoU, weighted by 1 / ln pixels"]
     assert cells_after(texts, "<components>", 6) == ["<components>", "all", "1", "1.0000", "1.0000", "0.0000"]
     reason = "Not comparable with the published numbers: 25 of 50 images."
     texts = Page(written(settings, replace(report, published={}, comparison=reason))).texts
     assert "published" not in texts and reason in " ".join(texts)
-    assert cells_after(texts, "fIoU", 5) == ["fIoU", *stages, "func"]
+    assert cells_after(texts, "fIoU", 5) == ["fIoU", *stages, "IoU, weighted by 1 / ln pixels"]
+
+
+def test_benchmarks_protocols_are_folded_away(tmp_path):
+    settings, report = draw_run(tmp_path, ["a.png"])
+    found = Page(written(settings, replace(report, label_sets=settings.label_sets)))
+    assert found.texts.count("Benchmarks' protocols") == 2  # as a link, and what unfolds
+    tags = [tag for tag, _ in found.tags]
+    assert tags.index("details") < tags.index("article")
+    assert "open" not in dict(found.tags[tags.index("details")][1])
+    assert "mIoU (excluded)" in found.texts
 
 
 def test_a_caveat_is_at_the_top(tmp_path):
