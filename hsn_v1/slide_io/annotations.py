@@ -26,6 +26,8 @@ from .polygons import POLYGONIZING
 if TYPE_CHECKING:
     from shapely import MultiPoint, MultiPolygon, Polygon, STRtree
 
+    from .slide import Slide
+
 #: Endings of the files that `read_annotations` reads.
 GEOJSON_SUFFIXES = (".geojson", ".json", ".geojson.gz")
 
@@ -66,6 +68,11 @@ def find_annotations(folder: Path, slides: Sequence[Path]) -> dict[Path, Path]:
     }
     there = find_files([name for forms in names.values() for name in forms], files)
     return {slide: there[name] for slide, forms in names.items() for name in forms[::-1] if name in there}
+
+
+def lies_on(slide: Slide, left: float, top: float, right: float, bottom: float) -> bool:
+    """Tell whether some of a rectangle lies on a slide; in px of full resolution."""
+    return right >= 0 and bottom >= 0 and left < slide.width and top < slide.height
 
 
 def read_annotations(path: Path, with_points: bool = False) -> tuple[list[Annotation], list[str]]:

@@ -15,7 +15,17 @@ from ..errors import InputError
 from ..io.reading import read_bytes
 from ..io.writing import write_table
 from ..labels import LabelSet
-from ..slide_io.annotations import IGNORE, LIMIT, Annotation, Regions, draw_labels, folded, read_annotations, regions_of
+from ..slide_io.annotations import (
+    IGNORE,
+    LIMIT,
+    Annotation,
+    Regions,
+    draw_labels,
+    folded,
+    lies_on,
+    read_annotations,
+    regions_of,
+)
 from ..slide_io.label_maps import AREA_COLUMNS, LabelMapInfo, areas_of
 from ..slide_io.slide import Slide
 from ..tiles import Window
@@ -121,16 +131,12 @@ def read_regions(path: Path, slide: Slide) -> tuple[SlideRegions, list[str]]:
     shapes = [
         annotation
         for annotation in limits or annotations
-        if annotation not in ignored and _lies_on(slide, *annotation.geometry.bounds)
+        if annotation not in ignored and lies_on(slide, *annotation.geometry.bounds)
     ]
     if not shapes:
         raise InputError(f"{path}: no region on the slide of {slide.width} x {slide.height} px; annotate some")
     regions, _ = regions_of([*(replace(shape, name="inside") for shape in shapes), *ignored], {"inside": 0})
     return SlideRegions(shapes, regions, slide.height, slide.width), notes
-
-
-def _lies_on(slide: Slide, left: float, top: float, right: float, bottom: float) -> bool:
-    return right > 0 and bottom > 0 and left < slide.width and top < slide.height
 
 
 def version_of_regions(path: Path) -> str:

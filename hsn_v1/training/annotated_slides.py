@@ -19,6 +19,7 @@ from ..slide_io.annotations import (
     class_names,
     draw_labels,
     folded,
+    lies_on,
     listed,
     read_annotations,
     regions_of,
@@ -79,8 +80,8 @@ class AnnotatedSlide:
         notes, codes = [], self.label_set.codes
         if unknown:
             notes.append(f"{self.truth}: left out, of no class: {listed(unknown)}")
-        outside = [i for i, shape in enumerate(regions.geometries) if not _is_on(slide, *shape.bounds)]
-        outside += [i for i, (x, y, _) in enumerate(regions.points.tolist()) if not _is_on(slide, x, y, x, y)]
+        outside = [i for i, shape in enumerate(regions.geometries) if not lies_on(slide, *shape.bounds)]
+        outside += [i for i, (x, y, _) in enumerate(regions.points.tolist()) if not lies_on(slide, x, y, x, y)]
         if outside:
             notes.append(f"{self.truth}: {len(outside)} annotation{'s' * (len(outside) > 1)} outside the slide")
         if pairs := regions.overlaps():
@@ -91,10 +92,6 @@ class AnnotatedSlide:
                 f"region counts, such as {i} and {j} near x = {x:.0f}, y = {y:.0f}"
             )
         return notes
-
-
-def _is_on(slide: Slide, left: float, top: float, right: float, bottom: float) -> bool:
-    return right >= 0 and bottom >= 0 and left < slide.width and top < slide.height
 
 
 def classes_of(files: Sequence[Path], quiet: bool = False) -> list[str]:
