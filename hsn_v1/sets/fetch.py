@@ -177,10 +177,12 @@ def _page_kind(text: str) -> str:
 
 def _files_of_record() -> list[RemoteFile]:
     url = f"{ZENODO}/api/records/{RECORD}"
-    content = _persistently(lambda: b"".join(chunk for _, chunk in _ask(url)))
+    content = parse_json(_persistently(lambda: b"".join(chunk for _, chunk in _ask(url))), Path("Zenodo's record"))
     try:
-        return [_remote_file(entry, url) for entry in parse_json(content, Path(f"Zenodo record {RECORD}"))["files"]]
-    except (KeyError, TypeError, AttributeError) as error:
+        return [_remote_file(entry, url) for entry in content["files"]]
+    except InputError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"{url}: not a record of files ({error!r}); try again later") from error
 
 
@@ -192,7 +194,7 @@ def _remote_file(entry: dict[str, Any], record: str) -> RemoteFile:
         raise InputError(f"{record}: {name} has the checksum {entry['checksum']!r}, expected an MD5; try again later")
     url = entry.get("links", {}).get("self") or f"{record}/files/{quote(name)}/content"
     _check_host(url, record)
-    return RemoteFile(name, url, int(entry["size"]), digest)
+    return RemoteFile(name, url, int(entry["size"]), digest.lower())
 
 
 def _check_host(url: str, known: str) -> None:
@@ -208,7 +210,7 @@ def _download(file: RemoteFile, folder: Path, progress: Progress) -> None:
     part = _part(folder, file)
     _persistently(partial(_receive, file, part, progress), partial(_size, part))
     if not _is_whole(part, file):
-        part.unlink()
+        part.unlink(missing_ok=True)
         raise InputError(f"{file.url}: what came is not what the record has the MD5 of, and was removed; try again")
     part.replace(folder / file.name)
 

@@ -114,9 +114,11 @@ def test_what_the_record_must_not_say(record, tmp_path):
     record.files = {"ADP.7z": b""}
     with pytest.raises(InputError, match=r"has no \.zip but ADP\.7z; fetch and unpack it by hand"):
         fetch_record(tmp_path, lambda *_: True, no_progress)
-    record.record = lambda: {"message": "PID deleted"}
-    with pytest.raises(InputError, match="not a record of files"):
-        fetch_record(tmp_path, lambda *_: True, no_progress)
+    entry = {"key": "ADP.zip", "checksum": "md5:0"}
+    for content in ({"message": "PID deleted"}, [], {"files": [entry]}, {"files": [{**entry, "size": "large"}]}):
+        record.record = lambda content=content: content
+        with pytest.raises(InputError, match="not a record of files"):
+            fetch_record(tmp_path, lambda *_: True, no_progress)
     assert not list(tmp_path.glob("*"))
 
 
