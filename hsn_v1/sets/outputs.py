@@ -13,7 +13,7 @@ from scipy.ndimage import distance_transform_edt
 from skimage.feature import peak_local_max
 from skimage.filters import gaussian
 from skimage.measure import label
-from skimage.segmentation import watershed
+from skimage.segmentation import relabel_sequential, watershed
 
 from ..classify import ClassifiedTiles
 from ..evaluate import PROTOCOLS, iou, named_metrics, occurring
@@ -181,7 +181,8 @@ def split_objects(mask: np.ndarray, distance: int) -> np.ndarray:
     ----------
     mask : ndarray of shape (H, W), uint8, 0 or 1
     distance : int
-        Least distance between the middles of two objects that touch, in px.
+        Least distance between the middles of two objects that touch, in px. What is smaller than a square of half of
+        it is no object.
 
     Returns
     -------
@@ -193,7 +194,9 @@ def split_objects(mask: np.ndarray, distance: int) -> np.ndarray:
     middles = peak_local_max(depth, min_distance=distance, labels=parts, exclude_border=False)
     markers = np.zeros_like(parts)
     markers[tuple(middles.T)] = np.arange(1, len(middles) + 1)
-    return watershed(-depth, markers, mask=mask > 0)
+    objects = watershed(-depth, markers, mask=mask > 0)
+    objects[np.bincount(objects.ravel())[objects] < (distance / 2) ** 2] = 0
+    return relabel_sequential(objects)[0]
 
 
 #: How the objects of a mask are told apart: as it is, and after the published code's post-processing.

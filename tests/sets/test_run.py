@@ -169,6 +169,8 @@ def test_touching_objects_are_cut_where_that_is_asked_for(tmp_path):
     }
     assert object_metrics(sums["glas", "watershed"])["object Dice"] > 0.97
     np.testing.assert_array_equal(split_objects(mask, 90) > 0, mask > 0)
+    mask[:5, :5] = 1  # a speck
+    np.testing.assert_array_equal(np.unique(split_objects(mask, 30)), [0, 1, 2])
     assert split_objects(mask, 90).max() == 1 and not split_objects(np.zeros((9, 9), np.uint8), 5).any()
 
 
