@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from helpers import links
 
+import demo_01_segment_patches as demo_01
+import demo_02_segment_glas_patches as demo_02
 from hsn_v1.adp import LABEL_SETS
 from hsn_v1.commands import reproduce as command_module
 from hsn_v1.errors import InputError
@@ -55,6 +57,13 @@ def test_without_the_authors_data_phantoms_show_the_same_table(root, tmp_path, c
     assert {row["verdict"] for row in rows[14:]} == {"not comparable"} and all(row["here"] for row in rows[14:])
     assert f"database/models_cnn/ADP_X1.7/ADP_X1.7.h5 is missing; hsn-v1 data --fetch ijcv2020 --root {here}\n" in out
     assert "0.20568" in out and "0.44115" in out
+
+
+@pytest.mark.parametrize(("script", "experiment"), [(demo_01, EXPERIMENTS[0]), (demo_02, EXPERIMENTS[1])])
+def test_the_demos_have_the_same_numbers_and_settings(script, experiment):
+    params = script.PARAMS["input_name"], script.PARAMS["down_fac"]
+    assert params == (experiment.images, pytest.approx(experiment.downsample))
+    assert (experiment.model, experiment.published) == (script.MODEL_NAME, script.PUBLISHED)
 
 
 @pytest.fixture
