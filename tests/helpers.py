@@ -14,7 +14,10 @@ import psutil
 import tifffile
 from scipy.io import savemat
 
+from hsn_v1.adp import FUNC
 from hsn_v1.io.writing import write_picture
+from hsn_v1.slide_io.label_maps import LabelMapInfo, write_label_map
+from hsn_v1.tiles import Window
 
 #: Names that mean something elsewhere: to a browser, a spreadsheet, a shell.
 NAMES = ["a\nb", 'a"b', "<script>", "=cmd|' /C calc'!A0", "@x", "+1+1", "-2+3", "\tx", "a\udcff", "l" * 250, ".."]
@@ -166,3 +169,17 @@ def commands_of(page):
             words = shlex.split(re.sub(r"(^|\s)#.*", "", line))
             if words:
                 yield words
+
+
+LABEL_MAP_MPP = 1.2143
+
+
+def info_of(labels, label_set=FUNC, **options):
+    return LabelMapInfo(*labels.shape, LABEL_MAP_MPP, label_set, **options)
+
+
+def write_map(path, labels, label_set=FUNC, tile=512, **options):
+    """Write a label map; return the pixels of each class."""
+    frame = Window(0, 0, *labels.shape)
+    info = info_of(labels, label_set, **options)
+    return write_label_map(path, lambda window: labels[window.within(frame)], info, tile=tile)

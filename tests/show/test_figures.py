@@ -4,7 +4,7 @@ import pytest
 from hsn_v1.adp import FUNC, GLAS, MORPH
 from hsn_v1.hsn_v1 import STAGES, Segmentation
 from hsn_v1.sets import outputs
-from hsn_v1.show.figures import continuous_map, legend, overlay, scale_bar
+from hsn_v1.show.figures import LINE, continuous_map, legend, overlay, overview, round_length, scale_bar
 
 
 def test_a_summary_shows_the_stages_in_their_order():
@@ -52,3 +52,39 @@ def test_a_legend_hatches_the_swatches_of_lookalikes():
 def test_the_narrowest_picture_has_a_scale_bar(width):
     bar = scale_bar(width, 0.5)
     assert bar.shape[1:] == (width, 3) and (bar[:, 0] != 255).any()
+
+
+@pytest.mark.parametrize(("most", "length"), [(1, 1), (1.99, 1), (2, 2), (4.9, 2), (5, 5), (999, 500), (1000, 1000)])
+def test_scale_bars_have_round_lengths(most, length):
+    assert round_length(most) == length
+    assert round_length(most / 1000) == pytest.approx(length / 1000)
+
+
+@pytest.mark.parametrize(("width", "mpp", "length"), [(900, 9.7, 2000), (224, 1.2143, 50), (300, 1, 100)])
+def test_the_bar_is_as_long_as_it_says(width, mpp, length):
+    bar = scale_bar(width, mpp)
+    assert bar.shape == (LINE, width, 3)
+    dark = np.flatnonzero((bar == 20).all(axis=2).sum(axis=0) == 4)
+    assert np.ptp(dark[: round(length / mpp)]) + 1 == round(length / mpp) == len(dark[dark < round(length / mpp)])
+    assert (bar[LINE // 2, round(length / mpp) : round(length / mpp) + 6] == 255).all()
+
+
+def test_the_overview_paints_tissue_and_names_the_classes_of_the_whole_map():
+    thumbnail = np.full((60, 80, 3), (10, 200, 90), np.uint8)
+    labels = np.full((60, 80), 5, np.uint8)
+    labels[20:40] = 2
+    sheet = overview(thumbnail, labels, FUNC, 10, "a slide")
+    assert (sheet == (5, 100, 109)).all(axis=2).sum() == 20 * 80
+    assert (sheet == (10, 200, 90)).all(axis=2).sum() == 60 * 80 + 40 * 80
+    assert swatches(sheet) == {"G.O"}
+    assert swatches(overview(thumbnail, labels, FUNC, 10, "a slide", np.array([0, 7, 7, 0, 0, 7]))) == {"Other", "G.O"}
+
+
+def swatches(sheet):
+    pure = {code: (sheet == colour).all(axis=2).sum() for code, colour in FUNC.colours.items() if code != "Background"}
+    return {code for code, pixels in pure.items() if pixels > 100}
+
+
+def test_the_smallest_overview_is_drawn():
+    sheet = overview(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint8), MORPH, 0.25, "a slide with a long name")
+    assert sheet.shape[1] > 200
