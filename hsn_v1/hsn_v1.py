@@ -36,13 +36,13 @@ class Segmentation:
         Adjusted maps.
     masks : dict of str to ndarray of shape (H, W), uint8
         Class indices after each of `STAGES` that was run.
-    silent : float
+    unresponsive : float
         Share of the pixels where no class responds: there the Grad-CAM mask has the first one, as published.
     """
 
     maps: np.ndarray
     masks: dict[str, np.ndarray]
-    silent: float = 0.0
+    unresponsive: float = 0.0
 
 
 def segment_image(
@@ -99,11 +99,11 @@ def segment(
     lattice = cache(partial(image_lattice, image, threads=threads))  # label sets share those of the same widths
     for label_set, cams, maps in localise_and_adjust(image, tiles, label_sets, window):
         masks = {"GradCAM": winners(cams, label_set.foreground), "Adjust": winners(maps)}  # (H, W)
-        silent = 1 - float(cams[label_set.foreground].any(axis=0).mean())
+        unresponsive = 1 - float(cams[label_set.foreground].any(axis=0).mean())
         del cams  # of a large image, gigabytes that the CRF can use
         if label_set.name in crfs:
             masks["CRF"] = winners(crfs[label_set.name](maps, image, threads, lattice))  # (C, H, W) -> (H, W)
-        yield label_set.name, Segmentation(maps, masks, silent)
+        yield label_set.name, Segmentation(maps, masks, unresponsive)
 
 
 def localise_and_adjust(

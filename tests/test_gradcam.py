@@ -133,8 +133,8 @@ def test_pixels_where_no_class_responds_are_counted():
     coarse[0, transport, :2], scores[0, transport] = 1, 0.9
     tiles = ClassifiedTiles(TileGrid(16, 16, tile=16), scores, np.full(51, 0.5), coarse)
     ((_, segmented),) = segment(np.full((16, 16, 3), 100, np.uint8), tiles, [FUNC], {})
-    silent = segmented.masks["GradCAM"] == 2  # the first class that competes; it is absent
-    assert segmented.silent == silent.mean() and 0 < silent.mean() < 1 and silent[-4:].all()
+    unresponsive = segmented.masks["GradCAM"] == 2  # the first class that competes; it is absent
+    assert segmented.unresponsive == unresponsive.mean() and 0 < unresponsive.mean() < 1 and unresponsive[-4:].all()
     absent = ClassifiedTiles(tiles.grid, np.zeros_like(scores), tiles.thresholds, coarse)
     ((_, segmented),) = segment(np.full((16, 16, 3), 100, np.uint8), absent, [FUNC], {})
-    assert segmented.silent == 1 and (segmented.masks["GradCAM"] == 2).all()
+    assert segmented.unresponsive == 1 and (segmented.masks["GradCAM"] == 2).all()

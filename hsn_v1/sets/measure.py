@@ -115,7 +115,7 @@ def compare_objects(settings: Settings, path: Path, masks: Masks) -> dict[tuple[
 
 def keep(settings: Settings, path: Path, result: ImageResult, note: str) -> None:
     """Keep what an image's masks do not say, and that they are all written."""
-    kept = {"scores": result.scores, "silent": result.silent, "note": note}
+    kept = {"scores": result.scores, "unresponsive": result.unresponsive, "note": note}
     write_bytes(tree.image_record(settings.out, path.name), json.dumps(kept).encode())
 
 
@@ -126,7 +126,7 @@ def measure_written(settings: Settings, path: Path) -> ImageResult | None:
     """
     try:
         kept = read_json(tree.image_record(settings.out, path.name))
-        scores, silent, note = kept["scores"], kept["silent"], kept["note"]
+        scores, unresponsive, note = kept["scores"], kept["unresponsive"], kept["note"]
         masks = {
             (label_set.name, stage): read_mask(
                 tree.stage_mask(settings.out, label_set.name, stage, path.name), label_set
@@ -138,4 +138,4 @@ def measure_written(settings: Settings, path: Path) -> ImageResult | None:
         return None
     size = next(iter(masks.values())).shape
     result = measure(settings, path, size, masks, read_truths(settings, path, size))
-    return replace(result, scores=scores, silent=silent, notes=(*([note] if note else ()), *result.notes))
+    return replace(result, scores=scores, unresponsive=unresponsive, notes=(*([note] if note else ()), *result.notes))

@@ -44,7 +44,7 @@ class ImageResult:
         Mean over the tiles of the score of the class that is always present, by the label set's name.
     notes : tuple of str
         What the user should know of this image.
-    silent : dict of str to float
+    unresponsive : dict of str to float
         Share of the pixels where no class responded, and the Grad-CAM mask shows the first one, by the label set's
         name.
     """
@@ -57,7 +57,7 @@ class ImageResult:
     pixels: dict[str, np.ndarray]
     scores: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    silent: dict[str, float] = field(default_factory=dict)
+    unresponsive: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ def _view(settings: Settings, path: Path, result: ImageResult, label_set: LabelS
         remark = f"mIoU {mean_iou_present(confusions[stage]):.2f}" if confusions else ""
         layers.append(Layer(STAGE_TITLES[stage], _address(settings, file, is_mask=True), remark))
     ranks, rows = _ious(confusions, label_set) if confusions else _shares(areas, label_set)
-    return View(layers, ranks, rows, _silence(result.silent.get(name, 0), label_set) if layers else "")
+    return View(layers, ranks, rows, _unresponsive(result.unresponsive.get(name, 0), label_set) if layers else "")
 
 
 def _ious(confusions: Mapping[str, np.ndarray], label_set: LabelSet) -> tuple[dict[str, float], list]:
@@ -157,7 +157,7 @@ def _rows(
     return [(label_set.codes[c], bool(present[c]), [f"{value[c]:.2f}" for value in values.values()]) for c in shown]
 
 
-def _silence(share: float, label_set: LabelSet) -> str:
+def _unresponsive(share: float, label_set: LabelSet) -> str:
     """Return a sentence on the pixels of a Grad-CAM mask where no class responded."""
     if share < 0.0005:
         return ""

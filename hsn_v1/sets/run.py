@@ -207,9 +207,9 @@ def finish_image(settings: Settings, classified: ClassifiedImage) -> ImageResult
         for label_set in settings.label_sets
         if (always := label_set.indices(label_set.always_present))
     }
-    silent = {name: segmentation.silent for name, segmentation in segmentations.items()}
+    unresponsive = {name: segmentation.unresponsive for name, segmentation in segmentations.items()}
     note = (classified.note,) if classified.note else ()
-    result = replace(result, scores=scores, silent=silent, notes=(*note, *result.notes))
+    result = replace(result, scores=scores, unresponsive=unresponsive, notes=(*note, *result.notes))
     if settings.resume:
         keep(settings, path, result, classified.note)
     return result

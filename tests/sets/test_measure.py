@@ -65,7 +65,7 @@ def test_what_is_written_is_measured_and_not_made_again(settings):
     for key, confusion in first.confusions.items():
         np.testing.assert_array_equal(again.confusions[key], confusion)
     for before, after in zip(first.results, again.results, strict=True):
-        assert (before.size, before.scores, before.silent) == (after.size, after.scores, after.silent)
+        assert (before.size, before.scores, before.unresponsive) == (after.size, after.scores, after.unresponsive)
         assert all((after.areas[key] == area).all() for key, area in before.areas.items())
 
 

@@ -149,8 +149,10 @@ def test_images_come_before_charts(tmp_path):
 
 def test_a_sentence_tells_where_no_class_responded(tmp_path):
     settings, report = draw_run(tmp_path, ["a.png", "b.png"])
-    silent = [replace(result, silent={"func": share}) for result, share in zip(report.results, (0.25, 0), strict=True)]
-    texts = "".join(Page(written(settings, replace(report, results=tuple(silent)))).texts)
+    unresponsive = [
+        replace(result, unresponsive={"func": share}) for result, share in zip(report.results, (0.25, 0), strict=True)
+    ]
+    texts = "".join(Page(written(settings, replace(report, results=tuple(unresponsive)))).texts)
     sentence = "no class responded in 25.0 % of the pixels; there its mask shows the first class, G.O exocrine gland."
     assert texts.count("no class responded") == texts.count(sentence) == 1
 
