@@ -200,7 +200,7 @@ class HistoNet:
 
     def _look(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return scores and coarse CAMs of normalised tiles of any side."""
-        network = self.network if tiles.shape[1] == self.tile else self._network_of(tiles.shape[1])
+        network = self.network if tiles.shape[1] == self.tile else self._network_of_side(tiles.shape[1])
         scores, second = network.predict_on_batch(tiles)
         scores = scores.astype(np.float32)  # a network may compute in half precision
         if self.labels.views.window:
@@ -230,14 +230,14 @@ class HistoNet:
     def _networks(self) -> dict[int, keras.Model]:
         return {}
 
-    def _network_of(self, side: int) -> keras.Model:
+    def _network_of_side(self, side: int) -> keras.Model:
         """Return the network for tiles of another side."""
         if side not in self._networks:
-            self._networks[side] = network_of(self.network, side)
+            self._networks[side] = network_of_side(self.network, side)
         return self._networks[side]
 
 
-def network_of(network: keras.Model, side: int) -> keras.Model:
+def network_of_side(network: keras.Model, side: int) -> keras.Model:
     """Return a network with the same weights for tiles of another side, or raise InputError."""
     keras = import_keras()
     if network.input_shape[1] != side and any(type(layer).__name__ == "Flatten" for layer in network.layers):

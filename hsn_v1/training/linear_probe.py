@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..gradcam import feature_layer
-from ..histonet import network_of, normalise, resized_tiles
+from ..histonet import network_of_side, normalise, resized_tiles
 from ..keras_start import import_keras
 from ..labels import Taxonomy
 
@@ -136,7 +136,7 @@ def fit_dense(model: keras.Model, data: TrainingData) -> np.ndarray:
     encoder = import_keras().Model(model.inputs[0], feature_layer(model).output)
     side = encoder.input_shape[1]
     sides = data.labels.views.sides(side, side // encoder.output_shape[1])
-    encoders = [network_of(encoder, each) for each in sides]
+    encoders = [network_of_side(encoder, each) for each in sides]
 
     def features(part: LabelledPatches) -> tuple[np.ndarray, np.ndarray]:
         """Return the features of the patches at each scale, one scale after another, with their targets."""
