@@ -7,27 +7,9 @@ from functools import partial
 
 import numpy as np
 
+from . import tissues
 from .canvas import Canvas, along_and_across, blur, depth_inside, random_angle, scatter, smooth_noise, tessellate
-from .tissues import (
-    EMPTY,
-    columnar,
-    cuboidal,
-    dense_irregular,
-    dense_regular,
-    erythrocytes,
-    hyaline_cartilage,
-    lay_nuclei,
-    lay_tissue,
-    loose,
-    lymphocytes,
-    mix,
-    nests,
-    neuropil,
-    smooth_muscle,
-    spindle_nuclei,
-    stratified,
-    white_fat,
-)
+from .tissues import EMPTY, lay_nuclei, lay_tissue, mix, spindle_nuclei
 
 
 def tissue(c: Canvas, where: np.ndarray, fill: Callable, morph: str, func: str = "Other") -> None:
@@ -59,17 +41,17 @@ def crypts(c: Canvas, where: np.ndarray) -> np.ndarray:
     width = rng.uniform(65, 105)
     if rng.random() < 0.65:
         gland = glands(c, where, width, rng.uniform(1, 1.6), rng.uniform(6, 16), rng.uniform(0.03, 0.08))
-        line(c, gland, "E.M.O", rng.uniform(0.3, 0.4) * width, partial(columnar, goblets=rng.uniform(0.2, 1)))
+        line(c, gland, "E.M.O", rng.uniform(0.3, 0.4) * width, partial(tissues.columnar, goblets=rng.uniform(0.2, 1)))
     else:
         gland = glands(c, where, width, rng.uniform(1.2, 2.2), rng.uniform(6, 12), rng.uniform(0.07, 0.12))
-        line(c, gland, "E.M.O", rng.uniform(26, 36), partial(columnar, goblets=rng.uniform(0, 0.15), rows=2))
+        line(c, gland, "E.M.O", rng.uniform(26, 36), partial(tissues.columnar, goblets=rng.uniform(0, 0.15), rows=2))
     return gland
 
 
 def tubules(c: Canvas, where: np.ndarray) -> None:
     """Paint small round glands of cuboidal cells."""
     gland = glands(c, where, c.rng.uniform(38, 56), c.rng.uniform(1, 1.5), c.rng.uniform(3, 7), 0.05)
-    line(c, gland, "E.M.U", c.rng.uniform(13, 16), cuboidal)
+    line(c, gland, "E.M.U", c.rng.uniform(13, 16), tissues.cuboidal)
 
 
 def in_stroma(c: Canvas, where: np.ndarray, arrange: Callable) -> None:
@@ -96,7 +78,7 @@ def vessels(c: Canvas) -> None:
         lay_tissue(c, depth > 0, lay_nuclei(c, mix(0.08 + 0.02 * rings, 0.45 + 0.08 * rings, 0.02), nuclei), "M.M", "T")
         lay_tissue(c, depth > wall, EMPTY, "Background", "T")
         filling = c.rng.choice([-3, 0.2, 3])  # of blood: full, in part, none
-        lay_tissue(c, (depth > wall) & (smooth_noise(c, 45) > filling), erythrocytes(c), "H.E", "T")
+        lay_tissue(c, (depth > wall) & (smooth_noise(c, 45) > filling), tissues.erythrocytes(c), "H.E", "T")
 
 
 def glass(c: Canvas, lining: tuple | None = None) -> np.ndarray:
@@ -117,22 +99,22 @@ def glass(c: Canvas, lining: tuple | None = None) -> np.ndarray:
 #: What may line the edge of the tissue: epithelium, codes in "morph" and "func", least and greatest height in um.
 LININGS = (
     None,
-    (stratified, "E.T.U", "Other", (45, 75)),
-    (partial(columnar, goblets=0.4), "E.M.O", "G.O", (26, 32)),
+    (tissues.stratified, "E.T.U", "Other", (45, 75)),
+    (partial(tissues.columnar, goblets=0.4), "E.M.O", "G.O", (26, 32)),
 )
 
 #: Who paints a zone (H, W): by the code of its tissue, or by the name of an arrangement of several.
 PAINTERS: dict[str, Callable[[Canvas, np.ndarray], None]] = {
-    "C.D.I": partial(tissue, fill=dense_irregular, morph="C.D.I"),
-    "C.D.R": partial(tissue, fill=dense_regular, morph="C.D.R"),
-    "C.L": partial(tissue, fill=loose, morph="C.L"),
-    "M.M": partial(tissue, fill=smooth_muscle, morph="M.M"),
-    "A.W": partial(tissue, fill=white_fat, morph="A.W"),
-    "N.P": partial(tissue, fill=neuropil, morph="N.P"),
-    "S.C.H": partial(tissue, fill=hyaline_cartilage, morph="S.C.H"),
-    "H.Y": partial(tissue, fill=lymphocytes, morph="H.Y"),
-    "H.E": partial(tissue, fill=erythrocytes, morph="H.E"),
-    "endocrine": partial(tissue, fill=nests, morph="E.M.U", func="G.N"),
+    "C.D.I": partial(tissue, fill=tissues.dense_irregular, morph="C.D.I"),
+    "C.D.R": partial(tissue, fill=tissues.dense_regular, morph="C.D.R"),
+    "C.L": partial(tissue, fill=tissues.loose, morph="C.L"),
+    "M.M": partial(tissue, fill=tissues.smooth_muscle, morph="M.M"),
+    "A.W": partial(tissue, fill=tissues.white_fat, morph="A.W"),
+    "N.P": partial(tissue, fill=tissues.neuropil, morph="N.P"),
+    "S.C.H": partial(tissue, fill=tissues.hyaline_cartilage, morph="S.C.H"),
+    "H.Y": partial(tissue, fill=tissues.lymphocytes, morph="H.Y"),
+    "H.E": partial(tissue, fill=tissues.erythrocytes, morph="H.E"),
+    "endocrine": partial(tissue, fill=tissues.nests, morph="E.M.U", func="G.N"),
     "tubules": partial(in_stroma, arrange=tubules),
     "crypts": partial(in_stroma, arrange=crypts),
 }

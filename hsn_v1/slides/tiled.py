@@ -18,7 +18,7 @@ from dataclasses import replace
 from functools import cache, lru_cache, partial
 from multiprocessing import current_process
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -28,7 +28,6 @@ from ..classify import ClassifiedTiles, Classifier
 from ..densecrf import image_lattice, load_compiled
 from ..gradcam import localise
 from ..hsn_v1 import adjust_each, localise_and_adjust, winners
-from ..io.reading import read_bytes
 from ..io.writing import write_bytes, write_picture
 from ..labels import LabelSet
 from ..parallel import classifier_threads, outside_garbage_collection, side_by_side, worker_pool
@@ -36,7 +35,7 @@ from ..progress import Progress, no_progress
 from ..stain import normalise_stain, stain_statistics
 from ..tiles import TileGrid, Window
 from .grid import SlideGrid
-from .job import LabelMaps, SlideJob, label_reader, no_tissue, read_batch
+from .job import LabelMaps, SlideJob, label_reader, no_tissue, read_batch, read_block
 from .results_folder import describe_work, work_of
 from .tissue import paint_blank
 
@@ -169,12 +168,17 @@ def _read(slide: Slide, job: SlideJob, window: Window) -> tuple[np.ndarray, np.n
     image, file = slide.read(window, job.scale), job.blank_file
     if not file.exists():
         return image, np.zeros(image.shape[:2], bool)
-    return image, paint_blank(image, window, job.grid.frame, _blank(file, file.stat().st_mtime_ns), job.glass)
+    return image, paint_blank(image, window, job.grid.frame, _read_once(read_block, file), job.glass)
 
 
-@lru_cache(maxsize=1)
-def _blank(path: Path, modified: int) -> np.ndarray:
-    return cv2.imdecode(np.frombuffer(read_bytes(path), np.uint8), cv2.IMREAD_UNCHANGED)
+def _read_once(read: Callable[[Path], Any], path: Path) -> Any:
+    """Read a file unless it was just read: windows share tiles with their neighbours, and all share `blank_file`."""
+    return _read_as_of(read, path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=32)
+def _read_as_of(read: Callable[[Path], Any], path: Path, modified: int) -> Any:
+    return read(path)
 
 
 def classify_batch(job: SlideJob, number: int, images: np.ndarray, classifier: Classifier) -> None:
@@ -189,15 +193,9 @@ def classify_batch(job: SlideJob, number: int, images: np.ndarray, classifier: C
     write_bytes(job.batch_file(number), content.getvalue())
 
 
-@lru_cache(maxsize=32)  # windows share tiles with their neighbours; a file that was replaced has another time
-def _read_batch_once(path: Path, modified: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return read_batch(path)
-
-
 def _classified_tile(job: SlideJob, position: int) -> ClassifiedTiles:
     number, index = divmod(position, job.batch_size)
-    file = job.batch_file(number)
-    scores, outputs, cams = _read_batch_once(file, file.stat().st_mtime_ns)
+    scores, outputs, cams = _read_once(read_batch, job.batch_file(number))
     coarse = np.zeros((1, scores.shape[1], *cams.shape[2:]), np.float32)
     coarse[0, outputs] = cams[index]
     side = job.grid.tile

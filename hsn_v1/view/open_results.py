@@ -80,13 +80,11 @@ class OpenResults:
 
     def frame(self, entry: Entry, size: tuple[int, int]) -> Frame:
         """Return where a label map of a size in px lies on its slide: over all of it."""
-        return Frame(*(self.full_size(entry) or size), *size, stretches=bool(entry.image))
-
-    def full_size(self, entry: Entry) -> tuple[int, int] | None:
-        """Return height and width at full resolution, in px, of the slide itself if it can be read."""
-        return self._size_or_problem(entry)[0]
+        full_size, _ = self._size_or_problem(entry)
+        return Frame(*(full_size or size), *size, stretches=bool(entry.image))
 
     def _size_or_problem(self, entry: Entry) -> tuple[tuple[int, int] | None, str]:
+        """Return height and width at full resolution, in px, and why the slide itself cannot tell them."""
         try:
             picture = self.pictures.open(self.source(entry), entry.mpp)
             return (picture.height, picture.width), ""

@@ -63,11 +63,9 @@ def differences(colours: np.ndarray, colour: np.ndarray) -> np.ndarray:
 
 
 def _seen(colours: np.ndarray) -> np.ndarray:  # (readers, N, 3) in CIELAB
+    from skimage.color import xyz2lab  # quick, but most of this package goes without
+
     values = colours / 255
     linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
     readers = np.stack([linear, *(np.clip(linear @ blind.T, 0, 1) for blind in BLIND)])
-    relative = readers @ XYZ.T / XYZ.sum(axis=1)
-    x, y, z = np.moveaxis(
-        np.where(relative > 216 / 24389, np.cbrt(relative), (24389 / 27 * relative + 16) / 116), -1, 0
-    )
-    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+    return xyz2lab(readers @ XYZ.T)
