@@ -13,11 +13,11 @@ from ..io.writing import write_picture
 from ..labels import LabelSet
 from ..show.caption import captioned
 from ..show.figures import colourise, overview
+from ..slide_io.base import overlapping
 from ..slide_io.label_maps import LabelMapInfo, read_thumbnail, write_areas, write_label_map
 from ..slide_io.ome_zarr import write_ome_zarr
 from ..slide_io.polygons import write_polygons
 from ..slide_io.slide import Slide
-from ..tiles import Window
 from .job import LabelMaps
 from .plan import SlideTask
 from .results_folder import IMAGE, MASK, results_of
@@ -47,10 +47,8 @@ def thumbnail(slide: Slide, mpp: float, chunk: int = 128) -> np.ndarray:
     """Read a whole slide at a small scale, (H, W, 3) uint8, a chunk at once, since it may have no small level."""
     frame = slide.frame(mpp)
     picture = np.empty((frame.height, frame.width, 3), np.uint8)
-    for top in range(0, frame.height, chunk):
-        for left in range(0, frame.width, chunk):
-            part = Window(top, left, chunk, chunk).overlap(frame)
-            picture[part.within(frame)] = slide.read(part, mpp)
+    for part, _, target in overlapping(frame, chunk, chunk):
+        picture[target] = slide.read(part.overlap(frame), mpp)
     return picture
 
 

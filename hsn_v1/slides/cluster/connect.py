@@ -54,21 +54,10 @@ Note = Callable[[str], None]  #: called with what the user should know, one line
 def cluster_client(where: str, workers: int, note: Note) -> Iterator[Client]:
     """Connect to a Dask scheduler, which is started if need be, and ended with what was started.
 
-    Parameters
-    ----------
-    where : str
-        ``local`` or ``local:N`` (N processes of one thread on this machine), a batch system as ``dask-jobqueue`` is
-        configured for it, with the number of jobs (``slurm:20``), the address of a scheduler that runs
-        (``tcp://host:8786``), or the path of its scheduler file (``*.json``).
-    workers : int
-        Number of workers where `where` names none.
-    note : callable
-        Called, from other threads too, with what the user should know.
-
-    Raises
-    ------
-    InputError
-        If the libraries are missing or wrongly configured, or there is no such scheduler.
+    `where` is ``local`` or ``local:N`` (N processes of one thread on this machine), a batch system as ``dask-jobqueue``
+    is configured for it, with the number of jobs (``slurm:20``), the address of a scheduler that runs
+    (``tcp://host:8786``), or the path of its scheduler file (``*.json``). If it names no number of workers, there are
+    `workers`. Raises InputError if libraries are missing or wrongly configured, or there is no such scheduler.
     """
     kind, colon, number = where.partition(":")
     starts = kind == "local" or kind in BATCH_SYSTEMS
@@ -208,13 +197,8 @@ def _line(error: Exception) -> str:
 def check_workers(client: Client, folder: Path, note: Note, timeout: float = 300) -> int:
     """Wait for the first worker, and make sure that all see what is written to a folder; return their number.
 
-    A batch system's jobs may wait in its queue for as long as they do.
-
-    Raises
-    ------
-    InputError
-        If the scheduler is gone, there is no worker, or one that does not see the folder or lacks this version: named,
-        before anything is computed.
+    A batch system's jobs may wait in its queue for as long as they do. Raises InputError, before anything is computed,
+    if the scheduler is gone, there is no worker, or one that does not see the folder or lacks this version: named.
     """
     from distributed.comm import CommClosedError
 

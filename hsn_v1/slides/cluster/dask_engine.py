@@ -70,22 +70,10 @@ def segment_on_dask(
     note: Note,
     on_change: Callable[[Outcome], None] = lambda outcome: None,
 ) -> Iterator[Outcome]:
-    """Segment inputs on a Dask cluster; yield outcomes as they are done.
+    """Segment inputs on a Dask cluster (see `connect.cluster_client`); yield outcomes as they are done.
 
-    Parameters
-    ----------
-    inputs : sequence of Input
-        Each goes to a worker.
-    options : RunOptions
-        Its `workers` are the threads that a slide may use on a worker.
-    where : str
-        See `connect.cluster_client`.
-    workers : int
-        Number of workers where `where` names none.
-    note : callable
-        Called, from other threads too, with what the user should know.
-    on_change : callable
-        Called with each outcome as an input begins to run and as it ends, from several threads.
+    Of the options, `workers` are the threads that a slide may use on a worker. `on_change` is called with each outcome
+    as an input begins to run and as it ends, from several threads.
     """
     with cluster_client(where, workers, note) as client:
         check_workers(client, options.out, note)
