@@ -43,18 +43,10 @@ SLIVER = 0.01  #: share of a region that lies on its neighbour where both were m
 
 @dataclass(frozen=True)
 class Annotation:
-    """A region that somebody has drawn.
+    """A region that somebody has drawn."""
 
-    Attributes
-    ----------
-    name : str
-        Of its class; of a derived one, all names, such as ``"Tumor: Positive"``; or `NO_CLASS`.
-    geometry : shapely Polygon, MultiPolygon or MultiPoint
-        In px of full resolution, valid; a region has an area.
-    """
-
-    name: str
-    geometry: Polygon | MultiPolygon | MultiPoint
+    name: str  #: of its class; of a derived one, all names, such as "Tumor: Positive"; or `NO_CLASS`
+    geometry: Polygon | MultiPolygon | MultiPoint  #: shapely's, in px of full resolution, valid; a region has an area
 
 
 def find_annotations(folder: Path, slides: Sequence[Path]) -> dict[Path, Path]:
@@ -78,25 +70,8 @@ def lies_on(slide: Slide, left: float, top: float, right: float, bottom: float) 
 def read_annotations(path: Path, with_points: bool = False) -> tuple[list[Annotation], list[str]]:
     """Read the annotations of a GeoJSON file, in their order; what is within others, too.
 
-    A feature that is no region (a point, a line, an outline of two points, no geometry at all) is left out.
-
-    Parameters
-    ----------
-    path : Path
-        A feature collection, a list of features, one feature, or a geometry; may be packed by gzip.
-    with_points : bool
-        Points are annotations, too.
-
-    Returns
-    -------
-    annotations : list of Annotation
-    notes : list of str
-        Which features were left out, and why.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, is larger than `MOST_BYTES`, or is no GeoJSON.
+    A feature that is no region (a point, unless these are asked for, a line, an outline of two points, no geometry at
+    all) is left out, with a note. Raises InputError as `read_features` does, and if there is no feature in the file.
     """
     features = read_features(path)
     annotations, odd = [], {}
@@ -144,23 +119,12 @@ def _class_name(classification: Any) -> str:
 
 @dataclass(frozen=True)
 class Regions:
-    """Annotated regions of a slide, the largest first, as smaller ones cover them. In px of full resolution.
-
-    Attributes
-    ----------
-    geometries : sequence of shapely Polygon or MultiPolygon
-    classes : sequence of int
-        Class index of each; `NO_INDEX` of what is to be ignored.
-    limits : sequence of shapely Polygon or MultiPolygon
-        Where there are some, what lies outside them is of no class.
-    points : ndarray of shape (P, 3), int
-        x, y and class index of each point.
-    """
+    """Annotated regions of a slide, the largest first, as smaller ones cover them. In px of full resolution."""
 
     geometries: Sequence[Polygon | MultiPolygon]
-    classes: Sequence[int]
-    limits: Sequence[Polygon | MultiPolygon] = ()
-    points: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), int))
+    classes: Sequence[int]  #: class index of each; `NO_INDEX` of those to ignore
+    limits: Sequence[Polygon | MultiPolygon] = ()  #: if there are some, pixels outside them are of no class
+    points: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), int))  #: (P, 3): x, y, class index
 
     @cached_property
     def tree(self) -> STRtree:
@@ -196,17 +160,8 @@ def folded(name: str) -> str:
 def regions_of(annotations: Sequence[Annotation], classes: Mapping[str, int]) -> tuple[Regions, list[str]]:
     """Choose the annotations of some classes, in any case of the letters; a derived class goes with its base class.
 
-    Parameters
-    ----------
-    annotations : sequence of Annotation
-    classes : mapping of str to int
-        Class indices by the classes' names, such as from `class_names`.
-
-    Returns
-    -------
-    regions : Regions
-    unknown : list of str
-        Names that are of none of the classes, with their number of annotations: ``"Tumor (3)"``.
+    `classes` are class indices by name, as of `class_names`. Returns also the names that are of none of the classes,
+    with their number of annotations: ``"Tumor (3)"``.
     """
     from shapely import contains_xy, union_all
 
@@ -234,21 +189,10 @@ def regions_of(annotations: Sequence[Annotation], classes: Mapping[str, int]) ->
 
 
 def draw_labels(regions: Regions, window: Window, scale: tuple[float, float], unlabelled: int) -> np.ndarray:
-    """Draw regions as a window of a label map; a pixel is of the smallest region that its centre lies in.
+    """Draw regions as a window of a label map, uint8; a pixel is of the smallest region that its centre lies in.
 
-    Parameters
-    ----------
-    regions : Regions
-    window : Window
-        In px of the label map.
-    scale : (float, float)
-        Full-resolution px to a px of the label map, along y and x.
-    unlabelled : int
-        Index of pixels of no class.
-
-    Returns
-    -------
-    ndarray of shape (window.height, window.width), uint8
+    `scale` is the number of px of full resolution to a px of the label map, along y and x; `unlabelled` the index of
+    pixels of no class.
     """
     from shapely import box
 

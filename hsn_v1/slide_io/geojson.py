@@ -28,15 +28,8 @@ TYPES = ("FeatureCollection", "Feature", *GEOMETRIES)
 def read_features(path: Path) -> list[Any]:
     """Read a file's features in their order, each before those that are within it; they may be anything.
 
-    Parameters
-    ----------
-    path : Path
-        A feature collection, a list of features, one feature, or a geometry; may be packed by gzip.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, is larger than `MOST_BYTES`, or is no GeoJSON.
+    The file is a feature collection, a list of features, one feature, or a geometry, perhaps packed by gzip; else, or
+    if it is larger than `MOST_BYTES`, InputError.
     """
     text = _text_of(path)
     try:

@@ -36,21 +36,11 @@ BLOCK = 2048  #: side of the part of a label map that is in memory, in px
 
 @dataclass(frozen=True)
 class SlideRegions:
-    """Regions of a slide.
+    """Regions of a slide."""
 
-    Attributes
-    ----------
-    shapes : sequence of Annotation
-        In the file's order; they may overlap.
-    regions : Regions
-        The same, of class 0, less what is to be ignored.
-    height, width : int
-        Size of the slide, in px of full resolution.
-    """
-
-    shapes: Sequence[Annotation]
-    regions: Regions
-    height: int
+    shapes: Sequence[Annotation]  #: in the file's order; they may overlap
+    regions: Regions  #: the same, of class 0, less those to ignore
+    height: int  #: of the slide, in px of full resolution
     width: int
 
     def inside(self, window: Window, frame: Window, regions: Regions | None = None) -> np.ndarray:
@@ -80,16 +70,7 @@ class SlideRegions:
         )
 
     def write_areas(self, path: Path, read: Callable[[Window], np.ndarray], info: LabelMapInfo) -> None:
-        """Write the area of each class in each region, as in the table of areas of all.
-
-        Parameters
-        ----------
-        path : Path
-            The table's file.
-        read : callable
-            Returns a window of the label map.
-        info : LabelMapInfo
-        """
+        """Write the area of each class in each region, as in the table of areas of all; `read` reads the label map."""
         rows = []
         for number, shape in enumerate(self.shapes, 1):
             counts = self._counts(shape, read, info)
@@ -114,16 +95,7 @@ class SlideRegions:
 def read_regions(path: Path, slide: Slide) -> tuple[SlideRegions, list[str]]:
     """Read the regions of a slide: those of class ``Region*``, if there are some, or else all but ``Ignore*``.
 
-    Returns
-    -------
-    regions : SlideRegions
-    notes : list of str
-        Which features were left out, and why.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, or has no region that lies on the slide.
+    Returns also notes on features that were left out; raises InputError if none lies on the slide.
     """
     annotations, notes = read_annotations(path)
     limits = [annotation for annotation in annotations if folded(annotation.name) == LIMIT]
