@@ -52,25 +52,11 @@ def write_label_map(
     palette would make readers expand them to colours, and the indices would be lost. The same labels give the same
     bytes, whichever codecs are installed.
 
-    Parameters
-    ----------
-    path : Path
-        Its name should end in ``.ome.tif``, by which viewers know the format.
-    read : callable
-        Returns the class indices of a `Window` inside the map, uint8; the number of classes where there is no
-        tissue. Called once for each tile, in rows from the top left.
-    info : LabelMapInfo
-        The metadata.
-    tile : int
-        Side of the file's tiles, in px: a multiple of 16.
-    progress : callable
-        Called with the number of rows that are written.
-
-    Returns
-    -------
-    ndarray of shape (C + 1,), int64
-        Pixels of each of the C classes, and of no tissue. A higher class is a ValueError, which leaves no file, as does
-        what `read` or the disk raises.
+    Viewers know the format by the ending ``.ome.tif``. `read` returns the class indices of a window inside the map,
+    uint8, the number of classes where there is no tissue; it is called once for each tile of the file, whose side is a
+    multiple of 16 px, in rows from the top left. `progress` gets the number of rows that are written. Returns the
+    pixels of each of the C classes, and of no tissue, (C + 1,) int64. A higher class is a ValueError, which leaves no
+    file, as does what `read` or the disk raises.
     """
     import tifffile
 

@@ -41,25 +41,10 @@ def write_polygons(
     Outlines come from GDAL's polygonize, strip by strip, as it keeps all that it is given in memory, and regions that
     cross strips are put together by shapely.
 
-    Parameters
-    ----------
-    path : Path
-    label_map : Path
-        A file of `label_maps.write_label_map`.
-    info : LabelMapInfo
-        Its label set's background class, and pixels without tissue, get no polygons; its caveat is a member of the
-        collection.
-    scale : float or ndarray of shape (2,)
-        Full-resolution px to a px of the label map, along x and y.
-    min_area : float
-        Regions of fewer square microns are dropped.
-    progress : callable
-        Called with the number of rows that are read.
-
-    Returns
-    -------
-    ndarray of shape (C,), int64
-        Pixels of each class in dropped regions: what its polygons lack of its area in the label map.
+    `label_map` is a file of `label_maps.write_label_map`; its background class, and pixels without tissue, get no
+    polygons, and its caveat is a member of the collection. `scale` is the number of full-resolution px to a px of the
+    map, along x and y. Regions of less than `min_area` square microns are dropped: their pixels of each class, which
+    its polygons lack of its area in the map, are returned, (C,) int64. `progress` gets the number of rows read.
     """
     label_set, pixel_area = info.label_set, info.mpp**2
     classes = {index for index, code in enumerate(label_set.codes) if code != label_set.background}
