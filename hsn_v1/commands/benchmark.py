@@ -6,7 +6,7 @@ import argparse
 import logging
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +51,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--tuning", type=int, default=200, metavar="N", help="images to tune on (default: 200)")
     parser.add_argument("--trials", type=int, default=40, help="CRF settings to try (default: 40)")
+    parser.add_argument("--repeats", type=int, default=1, metavar="N", help="do all N times, by N seeds (default: 1)")
     parser.add_argument("--workers", type=int, help="worker processes (default: one for each core)")
     parser.add_argument("--force", action="store_true", help="do again what is done")
     parser.add_argument("--quiet", action="store_true", help="no progress")
@@ -67,6 +68,8 @@ class _Job:
     name: str
     arguments: argparse.Namespace
     out: Path
+    seed: int
+    scores: list[dict[str, float]] = field(default_factory=list)  # mIoU by protocol, once it is there
 
     @property
     def root(self) -> Path:
@@ -114,7 +117,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from ..file_names import file_name
     from ..io.locks import alone_in
 
-    for option in ("patch", "tuning", "trials", "workers", "mpp"):
+    for option in ("patch", "tuning", "trials", "repeats", "workers", "mpp"):
         value = getattr(arguments, option)
         if value is not None and not 0 < value < float("inf"):
             raise InputError(f"--{option} {value}: expected a positive number")
@@ -122,9 +125,24 @@ def _run(arguments: argparse.Namespace) -> int:
     benchmark, name = _benchmark(arguments)
     out = arguments.out or arguments.root / "out" / file_name(name)
     steps: dict[str, Callable[[_Job], int]] = {"train": _train, "tune": _tune, "segment": _segment, "score": _score}
+    status, scores, chosen = 0, [], [arguments.step] if arguments.step else STEPS
     with alone_in(out):
-        job = _Job(benchmark, _parts(arguments, benchmark, out), name, arguments, out)
-        return max(steps[step](job) for step in ([arguments.step] if arguments.step else STEPS))
+        parts = _parts(arguments, benchmark, out)
+        for seed in range(arguments.repeats):
+            repeat = f"seed{seed}" if seed else ""
+            job = _Job(benchmark, parts, f"{name}_{repeat}".removesuffix("_"), arguments, out / repeat, seed, scores)
+            status = max(status, *(steps[step](job) for step in chosen))
+    if len(scores) > 1:
+        _say_spread(scores)
+    return status
+
+
+def _say_spread(scores: list[dict[str, float]]) -> None:
+    """Print mean and spread of mIoU over trainings with different seeds."""
+    from ..training.model_card import spread
+
+    for protocol in scores[0]:
+        print(f"mIoU ({protocol}) of {len(scores)} seeds: {spread([score[protocol] for score in scores])}")
 
 
 def _benchmark(arguments: argparse.Namespace) -> tuple[Benchmark, str]:
@@ -190,7 +208,7 @@ def _train(job: _Job) -> int:
     model += ["--network", "efficientnet-lite0"] if frozen else []
     if not model_file(job.data, job.name, ".toml").exists():
         model += ["--classes", *classes, "--background", job.benchmark.background]
-    return max(failed, _call("train", [*images, *model, *more]))
+    return max(failed, _call("train", [*images, *model, *more, *(["--seed", job.seed] if job.seed else [])]))
 
 
 def _cut_patches(job: _Job, out: Path, classes: list[str], frozen: bool) -> int:
@@ -267,13 +285,8 @@ def _classifier(job: _Job) -> HistoNet:
 
 
 def _segment(job: _Job) -> int:
-    from dataclasses import replace
-
-    from ..parallel import SMALL_IMAGES, available_cores, start_workers
-    from ..progress import progress_bar
-    from ..sets.run import run, warm_up
     from ..sets.settings import SaveTypes, settings_of_folder, with_crfs
-    from ..show.html import PAGE
+    from .stages import segment_images
 
     part = job.part(job.arguments.part)
     labels, label_set = _model(job)
@@ -285,34 +298,37 @@ def _segment(job: _Job) -> int:
         part.truth,
         downsample=labels.mpp / job.mpp,
         save=SaveTypes(False, False, True, False),
-        workers=job.arguments.workers or available_cores(),
         resume=not job.arguments.force,
     )
     settings = with_crfs(settings, job.data, job.name)
-    start_workers(settings.workers, warm_up, SMALL_IMAGES)
-    with progress_bar(len(settings.images), job.arguments.quiet) as advance:
-        report = run(replace(settings, model=job.name), _classifier(job), advance)
-    print(f"{len(report.files)} images segmented; results in {settings.out / PAGE}")
+    report = segment_images(settings, _classifier(job), job.arguments.workers, job.arguments.quiet)
     return tell(report.notes, report.failures.values())
 
 
 def _score(job: _Job) -> int:
+    """Score the masks of each stage, and print and write the rows of a table."""
+    from ..hsn_v1 import STAGES
+    from ..io import tree
     from ..io.writing import write_bytes, write_table
-    from ..sets.benchmarks import paper_rows
+    from ..sets.benchmarks import paper_table
     from ..sets.comparison import Pooling, column_names, results_of, value_rows
     from ..sets.score import score_folder
+    from ..show.figures import STAGE_TITLES
     from .evaluate import print_results
 
     out, part = job.out / job.arguments.part, job.part(job.arguments.part)
     _, label_set = _model(job)
-    if not (out / label_set.name).is_dir():
+    folders = {stage: tree.stage_mask(out, label_set.name, stage, "").parent for stage in STAGES}
+    if not folders[STAGES[-1]].is_dir():
         raise InputError(f"{out / label_set.name}: no masks; run --step segment first")
-    score = score_folder(out, part.truth, label_set)
-    results = results_of(score, {}, Pooling())
+    *earlier, score = (score_folder(folder, part.truth, label_set) for folder in folders.values())
+    titles = [STAGE_TITLES[stage] for stage in STAGES]
+    results = results_of(score, dict(zip(titles, earlier, strict=False)), Pooling())
     print_results(results, score, Pooling())
     write_table(out / "score.csv", value_rows(results))
-    lines = [paper_rows(results[0].table, protocol, f"HistoSegNet, {job.name}") for protocol in column_names(Pooling())]
-    text = "\n\n".join("\n".join([header, "|---" * (header.count("|") - 1) + "|", row]) for header, row in lines)
+    rows = {f"HistoSegNet, {job.name}, {result.masks or titles[-1]}": result.table for result in results}
+    text = "\n\n".join(paper_table(rows, protocol) for protocol in column_names(Pooling()))
     write_bytes(out / "score.md", f"{text}\n".encode())
     print(f"{text}\n\nrows in {out / 'score.md'}, all values in {out / 'score.csv'}")
+    job.scores.append({protocol: one.value for protocol, one in results[0].table["mIoU", ""].items()})
     return tell(failures=score.failures)

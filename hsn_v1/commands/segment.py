@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from . import pseudo_masks
+from . import pseudo_masks, stages
 from .common import OFFICIAL_MODEL, add_precision, add_views, default_model, note, tell, usable_precision, views_of
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--force", action="store_true", help="begin anew where results are")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     pseudo_masks.add_options(parser)
+    stages.add_options(parser)
     parser.set_defaults(run=_run)
 
 
@@ -71,6 +72,8 @@ def _run(arguments: argparse.Namespace) -> int:
     _check_options(arguments)
     if arguments.given_labels:
         return pseudo_masks.run(arguments, arguments.model or default_model(arguments.root, arguments.labels))
+    if arguments.stages:
+        return stages.run(arguments, arguments.model or default_model(arguments.root, arguments.labels))
     options = _options(arguments)
     inputs = _inputs(arguments, options)
     if arguments.check:
@@ -103,6 +106,8 @@ def _check_options(arguments: argparse.Namespace) -> None:
         raise InputError("segment: name inputs, or give --list CSV, one of the two")
     if (arguments.check or arguments.shard) and not arguments.list:
         raise InputError("--check and --shard go with --list")
+    if (arguments.truth or arguments.grad_cams) and not arguments.stages:
+        raise InputError("--truth and --grad-cams go with --stages")
 
 
 def _options(arguments: argparse.Namespace) -> RunOptions:

@@ -147,6 +147,11 @@ def iou_chart(out: Path, name: str) -> Path:
     return out / f"IoU_{name}.png"
 
 
+def image_chart(out: Path, name: str) -> Path:
+    """Return the file of the images' mIoU after each stage."""
+    return out / f"mIoU_{name}.png"
+
+
 def image_record(out: Path, image: str) -> Path:
     """Return the file of what a run that resumes keeps of an image, written when all its masks are."""
     return out / "work" / f"{image}.json"

@@ -191,18 +191,17 @@ def link_or_copy(source: Path, target: Path) -> None:
         write_bytes(target, source.read_bytes())
 
 
-def paper_rows(values: Mapping[tuple[str, str], Mapping[str, object]], protocol: str, method: str) -> tuple[str, str]:
-    """Return header and row of a table in a paper, in Markdown.
+def paper_table(rows: Mapping[str, Mapping[tuple[str, str], Mapping[str, object]]], protocol: str) -> str:
+    """Return a table as in a paper, in Markdown: IoU of each class, and what is of all classes.
 
     Parameters
     ----------
-    values : mapping
-        A `score.Table`.
+    rows : mapping of str to mapping
+        A `score.Table` by what its row is called.
     protocol : str
-    method : str
-        What the row is called.
     """
-    wanted = [key for key in values if protocol in values[key] and (key[0] == "IoU" or not key[1])]
-    names = [code or metric for metric, code in wanted]
-    cells = [str(values[key][protocol]) for key in wanted]
-    return f"| {protocol} | {' | '.join(names)} |", f"| {method} | {' | '.join(cells)} |"
+    first = next(iter(rows.values()))
+    wanted = [key for key in first if protocol in first[key] and (key[0] == "IoU" or not key[1])]
+    lines = [[protocol, *(code or metric for metric, code in wanted)], ["---"] * (len(wanted) + 1)]
+    lines += [[method, *(str(table[key][protocol]) for key in wanted)] for method, table in rows.items()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,9 +16,10 @@ from skimage.measure import label
 from skimage.segmentation import relabel_sequential, watershed
 
 from ..classify import ClassifiedTiles
-from ..evaluate import PROTOCOLS, iou, named_metrics, occurring
+from ..evaluate import PROTOCOLS, iou, mean_iou_present, named_metrics, occurring
 from ..gradcam import localise
 from ..hsn_v1 import STAGES, Segmentation
+from ..intervals import DRAWS, LEVEL, Estimate, draw_weights, weighted_sums
 from ..io import tree, writing
 from ..io.masks import Mask, mask_name
 from ..io.writing import write_bytes, write_row, write_table
@@ -30,6 +31,7 @@ from ..show.hatching import PERIOD
 from .report import Report
 from .settings import SaveTypes, Settings
 
+MOST_BARS = 40  #: images that the chart of their mIoU has
 PANEL = 448  #: longest side of a panel in a summary, in px
 
 #: There are hundreds, and a set is soon segmented again, should a power cut take some: waiting for the disk costs more.
@@ -272,10 +274,27 @@ def write_confusions(folder: Path, confusion: np.ndarray, label_set: LabelSet, s
         write_bytes(tree.confusion_chart(folder, label_set.name, stage, foreground), figure)
 
 
-def write_ious(folder: Path, confusions: Mapping[str, np.ndarray], label_set: LabelSet) -> None:
-    """Draw the IoU after each stage of the classes that occur, from the stages' confusion matrices."""
-    keep = occurring(sum(confusions.values()))
-    ious = {STAGE_TITLES[stage]: iou(confusion)[keep] for stage, confusion in confusions.items()}
+def write_ious(folder: Path, stacks: Mapping[str, np.ndarray], label_set: LabelSet) -> None:
+    """Draw the IoU after each stage of the classes that occur, with intervals, from the images' confusion matrices."""
+    keep = occurring(sum(stack.sum(axis=0) for stack in stacks.values()))
     names = [label_set.describe(label_set.codes[c]) for c in keep]
-    figure = iou_figure(ious, names, f"{label_set.name}: IoU of each class")
-    write_bytes(tree.iou_chart(folder, label_set.name), figure)
+    count = len(next(iter(stacks.values())))
+    weights, ious, intervals = draw_weights(range(count), DRAWS if count > 1 else 0), {}, {}
+    for stage, stack in stacks.items():
+        sums = weighted_sums(stack, weights)  # (1 + D, C + 1, C + 1)
+        occurs = sums[:, :-1].any(axis=-1) | sums[..., :-1].any(axis=-2)
+        estimates = [Estimate.of(values) for values in np.where(occurs, iou(sums), np.nan).T[keep]]
+        ious[STAGE_TITLES[stage]] = np.nan_to_num([one.value for one in estimates])
+        intervals[STAGE_TITLES[stage]] = np.array([(one.low, one.high) for one in estimates])
+    title = f"{label_set.name}: IoU of each class, with {LEVEL} % intervals over {count} images"
+    write_bytes(tree.iou_chart(folder, label_set.name), iou_figure(ious, names, title, intervals))
+
+
+def write_image_ious(folder: Path, stacks: Mapping[str, np.ndarray], images: Sequence[str], name: str) -> None:
+    """Draw mIoU (present) of each image after each stage, the worst first; of many images, the worst `MOST_BARS`."""
+    values = {STAGE_TITLES[stage]: mean_iou_present(stack) for stage, stack in stacks.items()}
+    worst = np.argsort([*values.values()][-1], kind="stable")[:MOST_BARS]
+    of_all = f"of the {len(worst)} worst of {len(images)} images" if len(worst) < len(images) else "of each image"
+    bars = {stage: ious[worst] for stage, ious in values.items()}
+    figure = iou_figure(bars, [images[i] for i in worst], f"{name}: mIoU (present) {of_all}")
+    write_bytes(tree.image_chart(folder, name), figure)

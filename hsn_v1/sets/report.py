@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import evaluate
 from ..errors import merge_notes
+from ..intervals import DRAWS, Estimate, draw_weights, weighted_sums
 from ..labels import LabelSet
 from ..object_metrics import ObjectSums, object_metrics, pool_groups
 
@@ -120,6 +121,18 @@ class Report:
     def stages(self, name: str) -> dict[str, np.ndarray]:
         """Return a label set's confusion matrix after each stage."""
         return stages_of(self.confusions, name)
+
+    def stacks(self, name: str) -> dict[str, np.ndarray]:
+        """Return a label set's confusion matrices of all images (N, C + 1, C + 1) after each stage."""
+        return {stage: np.stack([r.confusions[name, stage] for r in self.results]) for stage in self.stages(name)}
+
+    def interval_rows(self) -> list[list[str]]:
+        """Return rows of label set, and mIoU (present) with its interval after each stage, for people to read."""
+        weights = draw_weights(self.files, DRAWS if len(self.files) > 1 else 0)
+        return [
+            [name, *(str(Estimate.of(evaluate.mean_iou_present(weighted_sums(s, weights)))) for s in stacks.values())]
+            for name, stacks in ((name, self.stacks(name)) for name in self.weights)
+        ]
 
     def metrics(self, name: str, stage: str) -> dict[str, float]:
         """Return `METRICS` of a label set after a stage."""

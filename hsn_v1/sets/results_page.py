@@ -19,7 +19,7 @@ from ..show.gallery import Card, Gallery, Layer, Legend, View, entry_of
 from ..show.html import PAGE, crf_facts, link_to, render, versions
 from .report import ImageResult, Report, stages_of
 from .settings import Settings
-from .tables import tables_of
+from .tables import interval_table, tables_of
 
 
 def write_page(settings: Settings, report: Report) -> None:
@@ -36,7 +36,7 @@ def write_page(settings: Settings, report: Report) -> None:
         title=settings.images[0].parent.name,
         caveat=settings.caveat,
         facts=facts(settings, report),
-        tables=tables_of(report),
+        tables=[*tables_of(report), *interval_table(report)],
         charts={s.name: charts(settings, report, s) for s in settings.label_sets if s.name in report.weights},
         gallery=gallery_of(settings, report),
         failures=report.failures,
@@ -62,8 +62,10 @@ def facts(settings: Settings, report: Report) -> dict[str, str]:
 def charts(settings: Settings, report: Report, label_set: LabelSet) -> dict[str, str]:
     """Return the addresses of a label set's charts, the most telling first, by what they show."""
     name, out, last_first = label_set.name, settings.out, list(report.stages(label_set.name))[::-1]
-    files = {"IoU of each class": tree.iou_chart(out, name)}
-    files |= {f"Confusion, {STAGE_TITLES[s]}": tree.confusion_chart(out, name, s) for s in last_first}
+    confusions = {f"Confusion, {STAGE_TITLES[s]}": tree.confusion_chart(out, name, s) for s in last_first}
+    (final, chart), *earlier = confusions.items()
+    files = {"IoU of each class": tree.iou_chart(out, name), final: chart}
+    files |= {"mIoU of each image": tree.image_chart(out, name), **dict(earlier)}
     if label_set.set_aside:
         without = f" without {' and '.join(map(label_set.describe, label_set.set_aside))}"
         fore = {s: tree.confusion_chart(out, name, s, foreground=True) for s in last_first}

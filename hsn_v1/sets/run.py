@@ -29,6 +29,7 @@ from .measure import keep, measure, measure_written, read_truths
 from .outputs import (
     write_confusions,
     write_image,
+    write_image_ious,
     write_ious,
     write_metrics,
     write_object_metrics,
@@ -226,7 +227,10 @@ def write_report(settings: Settings, report: Report, pool: loky.ProcessPoolExecu
         pool.submit(write_confusions, out, confusion, label_sets[name], stage)
         for (name, stage), confusion in report.confusions.items()
     ]
-    figures += [pool.submit(write_ious, out, report.stages(name), label_sets[name]) for name in report.weights]
+    for name in report.weights:
+        stacks = report.stacks(name)
+        figures.append(pool.submit(write_ious, out, stacks, label_sets[name]))
+        figures.append(pool.submit(write_image_ious, out, stacks, report.files, name))
     for figure in figures:
         figure.result()
     write_page(settings, report)  # last: it may hold the figures

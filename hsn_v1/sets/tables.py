@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..intervals import DRAWS, LEVEL, SEED
 from ..object_metrics import METRICS
 from ..show.figures import STAGE_TITLES
 from ..show.html import Table
@@ -13,6 +14,19 @@ OBJECTS_NOTE = (
     "As the GlaS challenge defines them, pooled over the images; of each image in NAME_object_metrics.csv. Expect low "
     "numbers: the method labels pixels, and does not part objects that touch."
 )
+
+
+INTERVALS_NOTE = (
+    f"In brackets: {LEVEL} % percentile bootstrap over the images, {DRAWS} draws, seed {SEED}. Of fewer than ten "
+    "images they say little; images of one case are alike: hsn-v1 evaluate draws cases (--interval groups)."
+)
+
+
+def interval_table(report: Report) -> list[Table]:
+    """Return the table of mIoU (present) with intervals, if there is ground truth of two images or more."""
+    rows = report.interval_rows() if len(report.files) > 1 else []
+    header = ["label set", *(f"mIoU (present), {title}" for title in STAGE_TITLES.values())]
+    return [Table("Intervals", header, rows, 1, INTERVALS_NOTE)] if rows else []
 
 
 def tables_of(report: Report) -> list[Table]:

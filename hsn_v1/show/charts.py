@@ -63,8 +63,13 @@ def _cells(shares: np.ndarray) -> Image.Image:
     return cells
 
 
-def iou_figure(ious: Mapping[str, np.ndarray], names: Sequence[str], title: str) -> bytes:
-    """Draw each class's IoU, (C,) in 0..1 by the stage's name, of at most three, as bars; return a PNG file."""
+def iou_figure(
+    ious: Mapping[str, np.ndarray], names: Sequence[str], title: str, intervals: Mapping[str, np.ndarray] | None = None
+) -> bytes:
+    """Draw the IoU of each class or image, (C,) in 0..1 by the stage's name, of at most three, as bars; return a PNG.
+
+    Intervals of these values, (C, 2) with nan for none, are drawn as lines.
+    """
     row = BAR * len(ious) + 2 * GAP
     column = _names(names, row)
     left, top, height = MARGIN + column.width, 2 * MARGIN + 5 * LINE, row * len(names)
@@ -83,8 +88,20 @@ def iou_figure(ious: Mapping[str, np.ndarray], names: Sequence[str], title: str)
         for c, value in enumerate(values):
             y, end = top + c * row + GAP + i * BAR, left + value * LENGTH
             draw.rectangle((left, y, end, y + BAR - 2), fill=SHADES[i])
-            draw.text((end + GAP, y + BAR / 2 - 1), f"{value:.2f}", fill=0, font=font(BAR), anchor="lm")
+            low, high = left + LENGTH * intervals[stage][c] if intervals else (end, end)
+            if low < high:
+                _draw_interval(draw, low, high, y)
+            draw.text((max(end, high) + GAP, y + BAR / 2 - 1), f"{value:.2f}", fill=0, font=font(BAR), anchor="lm")
     return _png(sheet)
+
+
+def _draw_interval(draw: ImageDraw.ImageDraw, low: float, high: float, top: int) -> None:
+    """Draw an interval over a bar: a line with a stroke at each end."""
+    middle = top + BAR / 2 - 1
+    for width, shade in ((5, 255), (2, 0)):  # white around it, as a bar may be dark
+        draw.line((low, middle, high, middle), fill=shade, width=width)
+        for x in (low, high):
+            draw.line((x, middle - BAR / 4, x, middle + BAR / 4), fill=shade, width=width)
 
 
 def _draw_axis(draw: ImageDraw.ImageDraw, left: int, top: int, height: int) -> None:

@@ -22,7 +22,7 @@ from hsn_v1.sets.benchmarks import (
     find_parts,
     has_labels,
     images_in_one_folder,
-    paper_rows,
+    paper_table,
     sorted_into_parts,
 )
 
@@ -98,8 +98,8 @@ def test_a_row_of_a_table():
         ("Dice", "T"): {"excluded": Estimate(0.4)},
         ("mIoU", ""): {"excluded": Estimate(0.25)},
     }
-    row = "| ours | 0.2500 [0.200, 0.300] | - | 0.2500 |"
-    assert paper_rows(values, "excluded", "ours") == ("| excluded | T | S | mIoU |", row)
+    header, _, row = paper_table({"ours": values}, "excluded").splitlines()
+    assert (header, row) == ("| excluded | T | S | mIoU |", "| ours | 0.2500 [0.200, 0.300] | - | 0.2500 |")
 
 
 SET = LabelSet("tissue", {"RED": (200, 0, 0), "GREEN": (0, 200, 0), "BLUE": (0, 0, 200), "none": (255, 255, 255)}, {})
@@ -139,7 +139,8 @@ def test_one_command_ends_in_a_row_and_a_page(trained):
     excluded, background, published = (out / "score.md").read_text().split("\n\n")
     assert excluded.splitlines()[0].startswith("| excluded | RED | GREEN | BLUE | mIoU |")
     assert background.splitlines()[0].startswith("| background | RED | GREEN | BLUE | mIoU |")
-    assert published.splitlines()[2].startswith("| HistoSegNet, mine | ")
+    methods = [line.split(" | ")[0] for line in published.splitlines()[2:]]
+    assert methods == [f"| HistoSegNet, mine, {stage}" for stage in ("after CRF", "Grad-CAM", "adjusted")]
     assert (trained / "data" / "mine_tissue_optimal_pcc.npy").exists()
 
 
@@ -164,6 +165,24 @@ def test_a_step_says_what_it_lacks(trained, capsys):
     assert "--set lung: expected one of luad" in capsys.readouterr().err
     assert benchmark(trained, "--classes", "RED") == 2
     assert "expected the masks' colours, such as tumour=#004080, and --mpp" in capsys.readouterr().err
+
+
+def test_stages_of_images_of_own_classes(trained, tmp_path, capsys):
+    test = trained / "set" / "test"
+    options = ["--model", "mine", "--root", trained, "--out", tmp_path, "--workers", 2, "--quiet", "--stages"]
+    assert command("segment", test / "img", *options, "--truth", test / "mask", "--grad-cams") == 0
+    printed = capsys.readouterr().out
+    assert "Metrics" in printed and "Intervals" in printed
+    for stage in ("GradCAM", "Adjust", "CRF"):
+        masks = sorted((tmp_path / "tissue" / f"ablative_{stage}").iterdir())
+        assert [path.name for path in masks] == ["0.png", "1.png", "2.png"]
+    assert list((tmp_path / "tissue" / "gradcam_unadjusted").glob("0_h*.png"))
+    page = (tmp_path / "index.html").read_text()
+    assert "mIoU_tissue.png" in page and "95 % percentile bootstrap over the images" in page
+    assert command("segment", test / "img" / "0.png", *options) == 2
+    assert "--stages: expected one folder of images; slides have no stages" in capsys.readouterr().err
+    assert command("segment", test / "img", "--model", "mine", "--root", trained, "--truth", test / "mask") == 2
+    assert "--truth and --grad-cams go with --stages" in capsys.readouterr().err
 
 
 def segment(root, out, *options):

@@ -19,7 +19,7 @@ from hsn_v1.io.masks import mask_name
 from hsn_v1.io.writing import write_picture
 from hsn_v1.object_metrics import object_sums
 from hsn_v1.sets import results_page as page
-from hsn_v1.sets.outputs import write_confusions, write_ious, write_masks
+from hsn_v1.sets.outputs import write_confusions, write_image_ious, write_ious, write_masks
 from hsn_v1.sets.report import ImageResult, summarise
 from hsn_v1.sets.settings import SaveTypes, Settings
 from hsn_v1.show.figures import colourise
@@ -51,7 +51,8 @@ def draw_run(folder, files, label_sets=(FUNC,), draw=None, **changes):
         results.append(ImageResult(path.name, image.shape[:2], areas, confusions, {}, pixels, {}, ()))
     report = summarise(results, {}, [])
     for s in label_sets:
-        write_ious(settings.out, report.stages(s.name), s)
+        write_ious(settings.out, report.stacks(s.name), s)
+        write_image_ious(settings.out, report.stacks(s.name), report.files, s.name)
         for stage, confusion in report.stages(s.name).items():
             write_confusions(settings.out, confusion, s, stage)
     return settings, report
@@ -243,7 +244,7 @@ def test_a_self_contained_page_holds_all_that_it_shows(tmp_path):
     path = written(settings, report)
     found = Page(path)
     sources = [attributes[key] for _, attributes in found.tags for key in ("src", "srcset") if attributes.get(key)]
-    charts = 2 * (1 + 3 + 3)
+    charts = 2 * (1 + 1 + 3 + 3)
     assert len(sources) == 2 * (1 + 2 * 4) + charts
     assert all(source.startswith("data:image/") for source in sources)
     assert all(attributes["href"].startswith(("#", "data:,")) for _, attributes in found.tags if "href" in attributes)

@@ -70,6 +70,7 @@ def per_class(name, folder, files):
 
 def metric_files(names):
     files = {f"metric_results_{stage}.csv" for stage in STAGES} | {f"IoU_{name}.png" for name in names}
+    files |= {f"mIoU_{name}.png" for name in names}
     files |= {f"{name}_IoU_metric_results.csv" for name in names}
     files |= {f"{name}_protocol_metrics.csv" for name in names if name != "glas"}  # of which nothing is excluded
     return files | {

@@ -27,13 +27,16 @@ def test_a_class_occurs_if_it_is_in_the_ground_truth_or_predicted():
 def test_figures_show_only_classes_that_occur(tmp_path, monkeypatch):
     shown = []
     monkeypatch.setattr(outputs, "confusion_figure", lambda _, keep, names, __: shown.append((keep, names)) or b"")
-    monkeypatch.setattr(outputs, "iou_figure", lambda ious, codes, _: shown.append((ious, codes)) or b"")
+    monkeypatch.setattr(outputs, "iou_figure", lambda ious, codes, *_: shown.append((ious, codes, *_)) or b"")
     before = confusion_matrix(np.array([2, 2, 2, 2]), np.array([2, 2, 3, 3]), len(FUNC))
     after = confusion_matrix(np.array([2, 2, 2, 2]), np.array([2, 2, 2, 0]), len(FUNC))
     outputs.write_confusions(tmp_path, after, FUNC, "CRF")
     assert shown == [([0, 2], ["background", "G.O exocrine gland"]), ([2], ["G.O exocrine gland"])]
-    outputs.write_ious(tmp_path, {"Adjust": before, "CRF": after}, FUNC)
-    ious, codes = shown[-1]
+    stacks = {"Adjust": np.stack([before, before]), "CRF": np.stack([after, after])}
+    outputs.write_ious(tmp_path, stacks, FUNC)
+    ious, codes, _, intervals = shown[-1]
+    assert intervals["after CRF"][1] == pytest.approx([0.75, 0.75])
+    assert np.isnan(intervals["after CRF"][2]).all()  # of a class that is not there then
     assert codes == ["background", "G.O exocrine gland", "G.N endocrine gland"]
     np.testing.assert_allclose([ious["adjusted"], ious["after CRF"]], [[0, 0.5, 0], [0, 0.75, 0]])
 
@@ -55,6 +58,24 @@ def test_figures_have_room_for_every_class(classes):
     _, more = size(iou_figure({"GradCAM": np.ones(classes), "CRF": np.zeros(classes)}, codes, "title"))
     _, fewer = size(iou_figure({"CRF": np.zeros(classes)}, codes, "title"))
     assert (more > fewer) == (classes > 0)
+
+
+def test_the_worst_images_come_first(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(outputs, "iou_figure", lambda *drawn: shown.append(drawn) or b"")
+    stack = np.array([[[k, 50 - k, 0], [0, 1, 0], [0, 0, 0]] for k in range(50, 0, -1)])
+    outputs.write_image_ious(tmp_path, {"CRF": stack}, [f"{k}.png" for k in range(50, 0, -1)], "x")
+    ((bars, names, title),) = shown
+    assert names == [f"{k}.png" for k in range(1, 41)] and title == "x: mIoU (present) of the 40 worst of 50 images"
+    assert bars["after CRF"][0] == pytest.approx((1 / 50 + 1 / 50) / 2)
+
+
+def test_an_interval_is_drawn_over_its_bar():
+    def dark(intervals):
+        with Image.open(io.BytesIO(iou_figure({"CRF": np.array([0.5])}, ["a"], "", intervals))) as chart:
+            return (np.asarray(chart.convert("L")) < 40).sum()
+
+    assert dark({"CRF": np.array([[0.3, 0.8]])}) > dark(None) == dark({"CRF": np.full((1, 2), np.nan)})
 
 
 def test_a_cell_is_darker_the_more_of_a_class_went_there():
