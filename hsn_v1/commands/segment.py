@@ -199,13 +199,14 @@ def _on_dask(
 
 def _report(outcomes: list[Outcome], options: RunOptions, self_contained: bool) -> int:
     """Write the index of all results, say what failed, and return the exit status."""
-    from ..io.model_files import find_model, read_taxonomy
+    from ..io.model_files import find_model, model_card_of, read_taxonomy
     from ..show.html import PAGE
     from ..slides.index_page import write_index
 
-    taxonomy = read_taxonomy(find_model(options.root, options.model), options.model)
+    folder = find_model(options.root, options.model)
+    taxonomy, card = read_taxonomy(folder, options.model), model_card_of(folder, options.model)
     method, _ = options.method_for(taxonomy, options.model, options.labels)
-    unwritten = write_index(options.out, outcomes, options.model, method.crfs, self_contained)
+    unwritten = write_index(options.out, outcomes, options.model, method.crfs, self_contained, card)
     caveats = dict.fromkeys(outcome.caveat for outcome in outcomes if outcome.caveat)
     notes = [text for outcome in outcomes for text in outcome.notes]
     failures = [outcome.reason for outcome in outcomes if outcome.status == "failed"]

@@ -45,6 +45,12 @@ def model_file(folder: Path, name: str, ending: str) -> Path:
     return path if safe == name or (not outside and is_there(path)) else Path(folder) / f"{safe}{ending}"
 
 
+def model_card_of(folder: Path, name: str) -> Path | None:
+    """Return a classifier's card, if it has one."""
+    path = model_file(folder, name, ".md")
+    return path if is_there(path) else None
+
+
 def model_files(folder: Path, name: str) -> dict[str, Path]:
     """Return a classifier's files by their endings, or raise InputError if one is missing."""
     files = {ending: model_file(folder, name, ending) for ending in (".json", ".h5", ".mat")}

@@ -127,10 +127,14 @@ class Report:
         return {stage: np.stack([r.confusions[name, stage] for r in self.results]) for stage in self.stages(name)}
 
     def interval_rows(self) -> list[list[str]]:
-        """Return rows of label set, and mIoU (present) with its interval after each stage, for people to read."""
+        """Return rows of label set, metric, and its value with its interval after each stage, for people to read."""
         weights = draw_weights(self.files, DRAWS if len(self.files) > 1 else 0)
         return [
-            [name, *(str(Estimate.of(evaluate.mean_iou_present(weighted_sums(s, weights)))) for s in stacks.values())]
+            [
+                name,
+                "mIoU (present)",
+                *(str(Estimate.of(evaluate.mean_iou_present(weighted_sums(s, weights)))) for s in stacks.values()),
+            ]
             for name, stacks in ((name, self.stacks(name)) for name in self.weights)
         ]
 

@@ -16,7 +16,7 @@ from ..io.writing import write_bytes
 from ..labels import LabelSet
 from ..show.figures import STAGE_TITLES
 from ..show.gallery import Card, Gallery, Layer, Legend, View, entry_of
-from ..show.html import PAGE, crf_facts, link_to, render, versions
+from ..show.html import PAGE, card_fact, crf_facts, link_to, render, versions
 from .report import ImageResult, Report, stages_of
 from .settings import Settings
 from .tables import interval_table, tables_of
@@ -51,6 +51,7 @@ def facts(settings: Settings, report: Report) -> dict[str, str]:
         "images": f"{settings.images[0].parent}: {len(report.files)} of {len(settings.images)} segmented",
         "ground truth": str(settings.truth or "none"),
         "classifier": settings.model,
+        **({} if settings.self_contained else card_fact(settings.card, settings.out)),
         "label sets": ", ".join(f"{s.name} ({len(s)} classes)" for s in settings.label_sets),
         "scale": f"{settings.mpp / settings.downsample:.4g} microns per pixel (down_fac {settings.downsample:.6g})",
         "run level": str(settings.run_level),

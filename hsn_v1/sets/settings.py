@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..io import tree
 from ..io.images import find_images
 from ..io.masks import find_mask
-from ..io.model_files import read_crfs
+from ..io.model_files import model_card_of, read_crfs
 from ..labels import LabelSet, Taxonomy
 from ..parallel import available_cores, classifier_threads
 from ..tiles import TILE
@@ -74,6 +74,8 @@ class Settings:
         What everyone who sees results of the classifier must know; empty if nothing.
     self_contained : bool
         Whether the results page is one file, with thumbnails inside, and links to no other.
+    card : Path or None
+        The classifier's card, which the page links.
     grad_cams : bool
         Whether each class's Grad-CAM is written, too, as it is before the adjustment; from run level 2 on.
     """
@@ -99,6 +101,7 @@ class Settings:
     caveat: str = ""
     self_contained: bool = False
     grad_cams: bool = False
+    card: Path | None = None
 
     def truth_file(self, path: Path, label_set: LabelSet) -> Path:
         """Return the file of an image's ground truth."""
@@ -272,4 +275,5 @@ def with_crfs(settings: Settings, folder: Path, model_name: str, backend: str = 
     """Return settings with a model's name and the CRFs that a folder holds for it; see `read_crfs`."""
     crfs, notes = read_crfs(folder, model_name, settings.label_sets)
     crfs = {name: replace(crf, backend=backend) for name, crf in crfs.items()}
-    return replace(settings, crfs=crfs, model=model_name, notes=(*settings.notes, *notes))
+    card = model_card_of(folder, model_name)
+    return replace(settings, crfs=crfs, model=model_name, card=card, notes=(*settings.notes, *notes))

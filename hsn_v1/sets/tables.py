@@ -25,8 +25,8 @@ INTERVALS_NOTE = (
 def interval_table(report: Report) -> list[Table]:
     """Return the table of mIoU (present) with intervals, if there is ground truth of two images or more."""
     rows = report.interval_rows() if len(report.files) > 1 else []
-    header = ["label set", *(f"mIoU (present), {title}" for title in STAGE_TITLES.values())]
-    return [Table("Intervals", header, rows, 1, INTERVALS_NOTE)] if rows else []
+    header = ["label set", "metric", *STAGE_TITLES.values()]
+    return [Table("Intervals", header, rows, 2, INTERVALS_NOTE)] if rows else []
 
 
 def tables_of(report: Report) -> list[Table]:

@@ -18,6 +18,7 @@ from ..densecrf import CRF
 
 if TYPE_CHECKING:
     import rich.table
+    from markupsafe import Markup
 
 PAGE = "index.html"  #: name of the page in a run's folder
 
@@ -84,6 +85,13 @@ def link_to(path: Path, folder: Path) -> str:
     except ValueError:  # on another drive
         return path.resolve().as_uri()
     return quote(os.fsencode(Path(relative).as_posix()))
+
+
+def card_fact(card: Path | None, folder: Path) -> dict[str, Markup]:
+    """Return the link from a page in a folder to a classifier's card, by what it is called; nothing without a card."""
+    from markupsafe import Markup
+
+    return {"model card": Markup('<a href="%s">%s</a>') % (link_to(card, folder), card.name)} if card else {}
 
 
 def crf_facts(crfs: Mapping[str, CRF]) -> dict[str, str]:

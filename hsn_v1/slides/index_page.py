@@ -16,7 +16,7 @@ from ..io.reading import read_table
 from ..io.writing import csv_of, remove_leftovers, write_bytes
 from ..labels import LabelSet
 from ..show.gallery import Card, Gallery, Layer, Legend, View, entry_of
-from ..show.html import PAGE, Table, crf_facts, link_to, render, versions
+from ..show.html import PAGE, Table, card_fact, crf_facts, link_to, render, versions
 from ..slide_io.label_maps import AREA_COLUMNS, Area, read_areas
 from .results_folder import IMAGE, MASK, Outcome, records
 
@@ -156,7 +156,12 @@ def _areas(folder: Path) -> list[Area]:
 
 
 def write_index(
-    out: Path, outcomes: Sequence[Outcome], model: str, crfs: Mapping[str, CRF], self_contained: bool = False
+    out: Path,
+    outcomes: Sequence[Outcome],
+    model: str,
+    crfs: Mapping[str, CRF],
+    self_contained: bool = False,
+    card: Path | None = None,
 ) -> list[str]:
     """Write the tables and the page of all results in a folder, after a run with some outcomes.
 
@@ -172,7 +177,12 @@ def write_index(
         table=Table("", header, rows, words=3).without_empty_columns("reason", "caveat"),  # which are above it
         gallery=_gallery(out, known, self_contained),
         failures=_failures(known),
-        facts={"classifier": model, **crf_facts(crfs), **versions()},
+        facts={
+            "classifier": model,
+            **({} if self_contained else card_fact(card, out)),
+            **crf_facts(crfs),
+            **versions(),
+        },
     )
     remove_leftovers(out, "")  # of tables and pages; those of inputs are in their folders
     areas = areas_of(known)
