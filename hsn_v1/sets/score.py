@@ -23,7 +23,7 @@ from ..slide_io.annotations import class_names, draw_labels, listed, read_annota
 from ..slide_io.formats import SLIDE_ENDINGS
 from ..slide_io.label_maps import label_map_size, read_thumbnail
 from ..tiles import Window
-from .outputs import OBJECTS, object_mask
+from .outputs import object_mask, separations
 
 LABEL_MAP, GEOJSON = ".ome.tif", (".geojson", ".geojson.gz")
 
@@ -48,7 +48,7 @@ class ImageScore:
     pixels : ndarray of shape (C,), int64
         Pixels of each class in the file of ground truth.
     objects : mapping of str to ObjectSums
-        By a key of `outputs.OBJECTS`; empty where the label set has no objects.
+        By a key of `outputs.separations`; empty where the label set has no objects.
     size, true_size : (int, int)
         Height and width of the mask, and of the ground truth before it was resized, in px; None for annotations.
     """
@@ -252,7 +252,7 @@ def _compare(name: str, predicted: Mask, true: Mask, label_set: LabelSet, file: 
         drawn = object_mask(true.labels, label_set)
         truth = read_objects(file, *drawn.shape) if file.exists() else label(drawn, connectivity=2)
         found = object_mask(predicted.labels, label_set)
-        objects = {kind: object_sums(separate(found), truth) for kind, separate in OBJECTS.items()}
+        objects = {kind: object_sums(separate(found), truth) for kind, separate in separations(label_set).items()}
     return ImageScore(name, confusion, true.pixels, objects, predicted.labels.shape, true.size)
 
 
