@@ -38,8 +38,7 @@ def read_truths(settings: Settings, path: Path, size: tuple[int, int]) -> dict[s
     for file in files.values():
         if settings.resize_truth == "silently" and not file.exists():  # as only the published calls have it
             raise InputError(f"{file}: no such ground truth; add it, remove the image, or run with gt_mode off")
-    if settings.resize_truth == "mask":
-        return {s.name: read_mask(files[s.name], s) for s in settings.label_sets}
+    size = None if settings.resize_truth == "mask" else size
     return {s.name: read_mask(files[s.name], s, size, settings.resize_truth) for s in settings.label_sets}
 
 

@@ -65,39 +65,31 @@ def write_pseudo_masks(
         If results cannot be written, another run writes there, no image could be done, or two would be written under
         one name.
     """
-    with alone_in(settings.out):
-        return _write_locked(settings, classifier, known, folders, on_image)
-
-
-def _write_locked(
-    settings: Settings,
-    classifier: Classifier,
-    known: Mapping[str, Collection[str]],
-    folders: Collection[str],
-    on_image: Callable[[], None],
-) -> dict[str, str]:
     (label_set,) = settings.label_sets
     crf = settings.crfs[label_set.name]
     results = {path: [file_of(settings.out, folder, path.name) for folder in folders] for path in settings.images}
     tree.check_stems(settings.images)
-    if not settings.resume:
-        (settings.out / tree.MADE_WITH).unlink(missing_ok=True)
-    others = (file_of(settings.out, folder, path.name) for folder in (MASKS, *MAPS) for path in settings.images)
-    forget_others(settings.out / tree.MADE_WITH, _facts(settings, classifier, known), others)
-    failures = {
-        path.name: f"{path}: no labels of it; add them, or take the image away"
-        for path in settings.images
-        if path.name not in known
-    }
-    todo = [path for path in settings.images if path.name in known and not all(map(has_content, results[path]))]
-    for _ in range(len(settings.images) - len(todo)):
-        on_image()
-    with worker_pool(settings.workers, settings.out, SMALL_IMAGES) as pool:
+    with alone_in(settings.out):
+        if not settings.resume:
+            (settings.out / tree.MADE_WITH).unlink(missing_ok=True)
+        others = (file_of(settings.out, folder, path.name) for folder in (MASKS, *MAPS) for path in settings.images)
+        forget_others(settings.out / tree.MADE_WITH, _facts(settings, classifier, known), others)
+        failures = {
+            path.name: f"{path}: no labels of it; add them, or take the image away"
+            for path in settings.images
+            if path.name not in known
+        }
+        todo = [path for path in settings.images if path.name in known and not all(map(has_content, results[path]))]
+        for _ in range(len(settings.images) - len(todo)):
+            on_image()
+        with worker_pool(settings.workers, settings.out, SMALL_IMAGES) as pool:
 
-        def submit(item: ClassifiedImage) -> Future:
-            return pool.submit(finish_image, label_set, crf, known[item.path.name], tuple(folders), settings.out, item)
+            def submit(item: ClassifiedImage) -> Future:
+                return pool.submit(
+                    finish_image, label_set, crf, known[item.path.name], tuple(folders), settings.out, item
+                )
 
-        failures |= collect(finish_images(settings, classifier, todo, submit), on_image)[1]
+            failures |= collect(finish_images(settings, classifier, todo, submit), on_image)[1]
     if len(failures) == len(settings.images):
         raise InputError(next(iter(failures.values())))
     return failures

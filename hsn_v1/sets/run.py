@@ -75,35 +75,31 @@ def run(settings: Settings, classifier: Classifier, on_image: Callable[[], None]
     """
     if settings.save.confidences or settings.save.maps or any(label_set.objects for label_set in settings.label_sets):
         tree.check_stems(settings.images)
-    with alone_in(settings.out):
-        return _run_locked(settings, classifier, on_image)
-
-
-def _run_locked(settings: Settings, classifier: Classifier, on_image: Callable[[], None]) -> Report:
     records = {path: tree.image_record(settings.out, path.name) for path in settings.images}
-    if settings.resume:
-        label_sets = {label_set.name: repr(label_set) for label_set in settings.label_sets}
-        made_with = {"label sets": label_sets, "downsample": settings.downsample, "side": settings.side}
-        facts = facts_of(classifier, settings.crfs, **made_with)
-        forget_others(settings.out / tree.MADE_WITH, facts, records.values())
-    else:
-        (settings.out / tree.MADE_WITH).unlink(missing_ok=True)
-    written = [path for path in settings.images if settings.resume and records[path].exists()]
-    write_record(settings)
-    with worker_pool(settings.workers, settings.out, SMALL_IMAGES) as pool:
-        measured = {path: pool.submit(measure_written, settings, path) for path in written}
-        damaged = [path for path, future in measured.items() if not future.exception() and future.result() is None]
-        todo = [path for path in settings.images if path not in measured or path in damaged]
-        finished = finish_images(settings, classifier, todo, lambda item: pool.submit(finish_image, settings, item))
-        kept = ((path, future) for path, future in measured.items() if path not in damaged)
-        results, failures = collect(chain(kept, finished), on_image)
-        if not results:
-            raise InputError(next(iter(failures.values())))
-        notes = [f"{path}: what was written of it before is damaged, and was made anew" for path in damaged]
-        report = summarise(results, failures, (*settings.notes, *notes), settings.label_sets)
-        report = with_published(settings, report)
-        write_report(settings, report, pool)
-        write_record(settings, report)
+    with alone_in(settings.out):
+        if settings.resume:
+            label_sets = {label_set.name: repr(label_set) for label_set in settings.label_sets}
+            made_with = {"label sets": label_sets, "downsample": settings.downsample, "side": settings.side}
+            facts = facts_of(classifier, settings.crfs, **made_with)
+            forget_others(settings.out / tree.MADE_WITH, facts, records.values())
+        else:
+            (settings.out / tree.MADE_WITH).unlink(missing_ok=True)
+        written = [path for path in settings.images if settings.resume and records[path].exists()]
+        write_record(settings)
+        with worker_pool(settings.workers, settings.out, SMALL_IMAGES) as pool:
+            measured = {path: pool.submit(measure_written, settings, path) for path in written}
+            damaged = [path for path, future in measured.items() if not future.exception() and future.result() is None]
+            todo = [path for path in settings.images if path not in measured or path in damaged]
+            finished = finish_images(settings, classifier, todo, lambda item: pool.submit(finish_image, settings, item))
+            kept = ((path, future) for path, future in measured.items() if path not in damaged)
+            results, failures = collect(chain(kept, finished), on_image)
+            if not results:
+                raise InputError(next(iter(failures.values())))
+            notes = [f"{path}: what was written of it before is damaged, and was made anew" for path in damaged]
+            report = summarise(results, failures, (*settings.notes, *notes), settings.label_sets)
+            report = with_published(settings, report)
+            write_report(settings, report, pool)
+            write_record(settings, report)
     return report
 
 
