@@ -10,7 +10,9 @@ from ..densecrf import CRF
 from ..errors import InputError
 from ..file_names import file_name
 from ..labels import LabelSet, Taxonomy
-from .reading import is_there, read_text
+from .reading import is_there, read_bytes, read_text
+from .tree import CARD
+from .writing import write_bytes
 
 ENDINGS = (".json", ".h5", ".mat", ".toml", ".keras")  #: of a classifier's files
 
@@ -49,6 +51,14 @@ def model_card_of(folder: Path, name: str) -> Path | None:
     """Return a classifier's card, if it has one."""
     path = model_file(folder, name, ".md")
     return path if is_there(path) else None
+
+
+def copy_card(card: Path | None, folder: Path) -> str:
+    """Put a classifier's card, if there is one, into a folder of results; return the file's name, or an empty one."""
+    if not card:
+        return ""
+    write_bytes(folder / CARD, read_bytes(card))
+    return CARD
 
 
 def model_files(folder: Path, name: str) -> dict[str, Path]:

@@ -16,6 +16,7 @@ from ..labels import LabelSet
 from .masks import mask_name
 from .reading import read_text
 
+CARD = "model_card.md"  #: in a folder of results: a copy of the classifier's card
 MADE_WITH = "settings.json"  #: in a run's folder: settings that its masks were made with
 
 LATER = "database"  #: in a root: what the later paper's record has

@@ -12,6 +12,7 @@ from ..evaluate import iou, mean_iou_present, occurring
 from ..hsn_v1 import STAGES
 from ..io import tree
 from ..io.images import embedded, embedded_thumbnail
+from ..io.model_files import copy_card
 from ..io.writing import write_bytes
 from ..labels import LabelSet
 from ..show.figures import STAGE_TITLES
@@ -35,7 +36,7 @@ def write_page(settings: Settings, report: Report) -> None:
         "run.html",
         title=settings.images[0].parent.name,
         caveat=settings.caveat,
-        facts=facts(settings, report),
+        facts=facts(settings, report, copy_card(settings.card, settings.out)),
         tables=[*tables_of(report), *interval_table(report)],
         charts={s.name: charts(settings, report, s) for s in settings.label_sets if s.name in report.weights},
         gallery=gallery_of(settings, report),
@@ -45,13 +46,13 @@ def write_page(settings: Settings, report: Report) -> None:
     write_bytes(settings.out / PAGE, page.encode(errors="replace"))
 
 
-def facts(settings: Settings, report: Report) -> dict[str, str]:
+def facts(settings: Settings, report: Report, card: str = "") -> dict[str, str]:
     """Return settings and versions, by what they are called."""
     return {
         "images": f"{settings.images[0].parent}: {len(report.files)} of {len(settings.images)} segmented",
         "ground truth": str(settings.truth or "none"),
         "classifier": settings.model,
-        **({} if settings.self_contained else card_fact(settings.card, settings.out)),
+        **({} if settings.self_contained else card_fact(card)),
         "label sets": ", ".join(f"{s.name} ({len(s)} classes)" for s in settings.label_sets),
         "scale": f"{settings.mpp / settings.downsample:.4g} microns per pixel (down_fac {settings.downsample:.6g})",
         "run level": str(settings.run_level),

@@ -87,11 +87,11 @@ def link_to(path: Path, folder: Path) -> str:
     return quote(os.fsencode(Path(relative).as_posix()))
 
 
-def card_fact(card: Path | None, folder: Path) -> dict[str, Markup]:
-    """Return the link from a page in a folder to a classifier's card, by what it is called; nothing without a card."""
+def card_fact(address: str) -> dict[str, Markup]:
+    """Return the link to a classifier's card, by what it is called; nothing without an address."""
     from markupsafe import Markup
 
-    return {"model card": Markup('<a href="%s">%s</a>') % (link_to(card, folder), card.name)} if card else {}
+    return {"model card": Markup('<a href="%s">%s</a>') % (address, address)} if address else {}
 
 
 def crf_facts(crfs: Mapping[str, CRF]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ..densecrf import CRF
 from ..errors import InputError
 from ..io.images import embedded
+from ..io.model_files import copy_card
 from ..io.reading import read_table
 from ..io.writing import csv_of, remove_leftovers, write_bytes
 from ..labels import LabelSet
@@ -170,6 +171,7 @@ def write_index(
     """
     known, notes = results_and_failures(out, outcomes), []
     header, rows = table_of(known)
+    link = copy_card(card, out)
     page = render(
         "segmented.html",
         title="Segmented",
@@ -179,7 +181,7 @@ def write_index(
         failures=_failures(known),
         facts={
             "classifier": model,
-            **({} if self_contained else card_fact(card, out)),
+            **card_fact("" if self_contained else link),
             **crf_facts(crfs),
             **versions(),
         },

@@ -137,11 +137,17 @@ class OpenResults:
             "caveat": str(entry.record.get("caveat") or ""),
             "notes": notes,
             "problem": problem,
+            "card": self.card(entry) is not None,
             "version": _version(entry.source),
             "height": size[0],
             "width": size[1],
             "sets": sets,
         }
+
+    def card(self, entry: Entry) -> Path | None:
+        """Return the card of an entry's classifier, if it is there, and no link that leads out of the results."""
+        path = (entry.folder if entry.image else entry.folder.parent) / tree.CARD
+        return path if path.is_file() and path.resolve().is_relative_to(self.library.root) else None
 
     def _describe_set(self, entry: Entry, label_set: LabelSet) -> dict[str, Any]:
         keys = {"labels": "segmentation"}

@@ -22,6 +22,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from ..errors import InputError
+from ..io.reading import read_text
 from ..io.sandbox import end_readers
 from ..labels import LabelSet
 from ..parallel import available_cores
@@ -62,6 +63,7 @@ def make_app(results: OpenResults, host: str = "127.0.0.1", token: str = "", coo
         Route("/api/entries", answered(list_entries)),
         Route("/api/entry", answered(describe_entry)),
         Route("/api/score", answered(score_layer)),
+        Route("/card", answered(send_card)),
         Route("/tile/image", answered(send_image_tile)),
         Route("/tile/labels", answered(send_label_tile)),
         Route("/thumbnail", answered(send_thumbnail)),
@@ -125,6 +127,13 @@ def score_layer(results: OpenResults, request: Request) -> Response:
     """Compare a layer with the ground truth."""
     entry = _entry(results, request)
     return Facts(results.score(entry, *_layer(entry, request)), headers=FRESH)
+
+
+def send_card(results: OpenResults, request: Request) -> Response:
+    """Send the card of the classifier that made an entry's results."""
+    if not (card := results.card(_entry(results, request))):
+        raise LookupError
+    return PlainTextResponse(read_text(card), headers=FRESH)
 
 
 # --- Pictures -------------------------------------------------------------------------------------------------------

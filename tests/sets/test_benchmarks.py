@@ -178,7 +178,7 @@ def test_stages_of_images_of_own_classes(trained, tmp_path, capsys):
         assert [path.name for path in masks] == ["0.png", "1.png", "2.png"]
     assert list((tmp_path / "tissue" / "gradcam_unadjusted").glob("0_h*.png"))
     page = (tmp_path / "index.html").read_text()
-    assert 'data/mine.md">mine.md</a>' in page
+    assert 'href="model_card.md"' in page and "# Model card: mine" in (tmp_path / "model_card.md").read_text()
     assert "mIoU_tissue.png" in page and "95 % percentile bootstrap over the images" in page
     assert command("segment", test / "img" / "0.png", *options) == 2
     assert "--stages: expected one folder of images; slides have no stages" in capsys.readouterr().err

@@ -97,6 +97,11 @@ def test_a_name_that_is_not_utf_8_is_shown_like_the_others(results):
         (name,) = (row["title"] for row in rows if row["title"] not in NAMES)
         assert name.startswith("a") and name.encode()  # which JavaScript can put into a link
         assert get_json(port, "/api/entry", id=f"segmented/{name}")["problem"] == ""
+        assert not get_json(port, "/api/entry", id=f"segmented/{name}")["card"]
+        assert get(port, "/card", {"id": f"segmented/{name}"})[0] == 404
+        (folder / "out" / "segmented" / "model_card.md").write_text("# Model card: toy")
+        assert get_json(port, "/api/entry", id=f"segmented/{name}")["card"]
+        assert get(port, "/card", {"id": f"segmented/{name}"})[2] == b"# Model card: toy"
         assert label_tile(port, name)[0] == image_tile(port, name)[0] == 200
         source.unlink()
         status, _, body = image_tile(port, name)
@@ -198,6 +203,8 @@ def test_links_that_lead_outside_are_refused(results):
     (folder / "truth" / "a slide.png").symlink_to(folder / "slides" / NAMES[0])
     with running(folder / "out", folder / "truth") as port:
         assert get(port, "/api/entry", {"id": "segmented/linked"})[0] == 403
+        (folder / "out" / "segmented" / "model_card.md").symlink_to(folder / "elsewhere.tif")
+        assert get(port, "/card", {"id": f"segmented/{NAMES[0]}"})[0] == 404
         assert label_tile(port, "linked")[0] == 403
         assert "linked" not in str(get_json(port, "/api/entries", collection="segmented"))
         assert label_tile(port, NAMES[0])[0] == 403

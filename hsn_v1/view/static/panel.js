@@ -1,6 +1,6 @@
 // The side panel: label sets, layers, fade, classes with their areas, and what there is to know.
 
-import { area, counted, css, el, percent } from "./dom.js";
+import { address, area, counted, css, el, percent } from "./dom.js";
 
 export class Panel {
   /** `actions` has what the buttons do: see slide.js. */
@@ -50,7 +50,9 @@ export class Panel {
     const { entry } = this;
     const states = { "in progress": "Still being segmented.", stopped: "Not finished." };
     const lines = [entry.problem, states[entry.status], entry.reason, ...entry.notes];
-    return el("div", { className: "notes quiet" }, lines.filter(Boolean).map((line) => el("p", {}, line)));
+    const href = address("/card", { id: entry.id });
+    const card = entry.card && el("p", {}, el("a", { href, target: "_blank" }, "Model card"));
+    return el("div", { className: "notes quiet" }, card, lines.filter(Boolean).map((line) => el("p", {}, line)));
   }
 
   update() {
