@@ -127,16 +127,13 @@ def _groups(path: Path, top: Any) -> Iterator[tuple[str, Any, list[str]]]:
 
 def _names(path: Path, group: Any, key: str) -> list[str]:
     """Return the names in an attribute, which Keras cuts in pieces if it is long."""
-    pieces = (
-        [key] if key in group.attrs else [f"{key}{i}" for i in range(len(group.attrs)) if f"{key}{i}" in group.attrs]
-    )
-    if not pieces:
+    pieces = [key] if key in group.attrs else [f"{key}{i}" for i in range(len(group.attrs))]
+    values = [np.ravel(group.attrs[piece]).tolist() for piece in pieces if piece in group.attrs]
+    if not values:
         raise InputError(f"{path}: not a file of Keras weights: {group.name} has no attribute {key}; get it again")
-    names = [name for piece in pieces for name in np.ravel(group.attrs[piece]).tolist()]
-    if not all(isinstance(name, (bytes, str)) and name for name in names):
-        raise InputError(f"{path}: {key} of {group.name} holds {ascii(names)[:60]}, expected names; get the file again")
-    names = [name.decode() if isinstance(name, bytes) else name for name in names]
-    if not all(name.isprintable() for name in names) or len(set(names)) < len(names):
+    names = [name.decode() if isinstance(name, bytes) else name for part in values for name in part]
+    right = all(isinstance(name, str) and name and name.isprintable() for name in names)
+    if not right or len(set(names)) < len(names):
         raise InputError(f"{path}: {key} of {group.name} holds {ascii(names)[:60]}, expected distinct names")
     return names
 
