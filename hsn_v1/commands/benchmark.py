@@ -88,10 +88,12 @@ class _Job:
         return ["--root", str(self.root), *(["--quiet"] if self.arguments.quiet else [])]
 
     def part(self, name: str) -> Part:
+        from ..sets.benchmarks import PARTS
+
         if name not in self.parts or not self.parts[name].truth:
             raise InputError(
                 f"{self.arguments.folder}: no {name} part with images and masks; expected folders img and mask in one "
-                f"of {', '.join(_names_of(name))}"
+                f"of {', '.join(PARTS[name])}"
             )
         return self.parts[name]
 
@@ -105,12 +107,6 @@ class _Job:
             return False
         print(f"{step}: done before ({result}); --force does it again")
         return True
-
-
-def _names_of(part: str) -> tuple[str, ...]:
-    from ..sets.benchmarks import PARTS
-
-    return PARTS[part]
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -189,11 +185,11 @@ def _call(command: str, options: Sequence[object]) -> int:
 
 def _train(job: _Job) -> int:
     from ..io.model_files import model_file
-    from ..sets.benchmarks import has_labels
+    from ..sets.benchmarks import PARTS, has_labels
 
     part, failed = job.parts.get("train"), 0
     if not part:
-        raise InputError(f"{job.arguments.folder}: no training part; expected one of {', '.join(_names_of('train'))}")
+        raise InputError(f"{job.arguments.folder}: no training part; expected one of {', '.join(PARTS['train'])}")
     if job.is_done("train", model_file(job.data, job.name, ".h5")):
         return 0
     classes = [f"{code}=#{bytes(colour).hex()}" for code, colour in job.benchmark.classes.items()]
@@ -243,7 +239,7 @@ def _tune(job: _Job) -> int:
     """Tune thresholds and CRF, on images of the validation part or, without one, of the training part."""
     from ..io.locks import locked_name
     from ..io.model_files import model_file
-    from ..sets.benchmarks import link_or_copy
+    from ..sets.benchmarks import link_or_copy, tuning_pairs
     from ..training.tuning import read_tuning_set, tune_thresholds, write_thresholds
 
     part, folder = job.part("validation" if "validation" in job.parts else "train"), job.out / "tuning"
@@ -266,16 +262,6 @@ def _tune(job: _Job) -> int:
     options = ["--images", folder / "img", "--truth", folder / "mask", "--trials", job.arguments.trials]
     options += ["--mpp", job.mpp, "--out", folder, *view_options(job.arguments)]
     return max(status, _call("tune-crf", ["--model", job.name, *job.common, *options]))
-
-
-def tuning_pairs(part: Part, count: int) -> list[tuple[Path, Path]]:
-    """Return at most `count` images of a part with their masks, spread evenly over the names."""
-    from ..io.images import find_images
-    from ..io.masks import find_mask
-
-    images = find_images(part.images, "any")
-    chosen = images[:: -(-len(images) // count)]
-    return [(path, find_mask(part.truth, path.name)) for path in chosen]
 
 
 def _classifier(job: _Job) -> HistoNet:

@@ -101,6 +101,7 @@ def _tuning_sets(
     wanted = arguments.label_sets or list(labels.label_sets)
     chosen = list({each.name: each for name in wanted for each in labels.group(name)}.values())
     if arguments.mosaic:
+        note("borders in mosaics are sharper than in tissue, and ask for a CRF that may be too strong: see some masks")
         for label_set in chosen:
             pairs = mosaics(arguments.mosaic, labels, label_set, arguments.count, arguments.seed)
             yield label_set, pairs, arguments.mpp

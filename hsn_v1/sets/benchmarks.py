@@ -122,6 +122,13 @@ def has_labels(part: Part) -> bool:
     return bool(re.search(r"\[[01][01, ]*\]\.\w+$", find_images(part.images, "any")[0].name))
 
 
+def tuning_pairs(part: Part, count: int) -> list[tuple[Path, Path]]:
+    """Return at most `count` images of a part with their masks, spread evenly over the names."""
+    images = find_images(part.images, "any")
+    chosen = images[:: -(-len(images) // count)]
+    return [(path, find_mask(part.truth, path.name)) for path in chosen]
+
+
 def sorted_into_parts(folder: Path, benchmark: Benchmark, out: Path) -> Iterator[Path]:
     """Sort images of one folder, as GlaS is published, into parts with palette masks; skip what is there.
 
