@@ -9,13 +9,12 @@ have the colours, or the indices, of the label set ``glands``.
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from hsn_v1 import load_histonet
 from hsn_v1.classify import classify
 from hsn_v1.densecrf import CRF
 from hsn_v1.evaluate import confusion_matrix, mean_iou_present
 from hsn_v1.hsn_v1 import segment
+from hsn_v1.intervals import Estimate, draw_weights, weighted_sums
 from hsn_v1.io.images import find_images, read_image
 from hsn_v1.io.masks import find_mask, read_mask
 
@@ -36,11 +35,10 @@ def main(images: Path, masks: Path, mpp: float) -> None:
         for stage, mask in zip(counts, (found["Adjust"], found["CRF"]), strict=True):
             counts[stage].append(confusion_matrix(truth, mask, len(label_set)))
     for stage, confusions in counts.items():
-        drawn = np.random.default_rng(0).integers(0, len(confusions), (DRAWS, len(confusions)))
-        scores = [mean_iou_present(np.sum(np.array(confusions)[rows], axis=0)) for rows in drawn]
-        low, high = np.percentile(scores, [2.5, 97.5])
+        weights = draw_weights(range(len(confusions)), DRAWS)
         print(
-            f"{stage}: mIoU {mean_iou_present(sum(confusions)):.3f} [{low:.3f}, {high:.3f}], {len(confusions)} images"
+            f"{stage}: mIoU {Estimate.of(mean_iou_present(weighted_sums(confusions, weights)))}, "
+            f"{len(confusions)} images"
         )
 
 

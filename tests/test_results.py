@@ -37,7 +37,9 @@ def test_documents_hold_what_was_measured(file):
             assert {n for value in result["values"].values() for n in numbers_in(value)} <= {*quoted}, result["name"]
 
 
-@pytest.mark.parametrize("file", ["README.md", "docs/measurements.md", "docs/phantoms.md"])
+@pytest.mark.parametrize(
+    "file", ["README.md", "docs/measurements.md", "docs/phantoms.md", "docs/real_tissue.md", "docs/benchmarks.md"]
+)
 def test_no_table_of_measurements_stands_beside_the_file(file):
     text = (REPOSITORY / file).read_text(encoding="utf-8")
     named = {result["name"] for result in RESULTS if result["file"] == file}
