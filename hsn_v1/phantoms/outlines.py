@@ -24,12 +24,11 @@ def write_outlines(slide: Path, size: int, name: str, share: float | None = None
 
     The slide, of `size` px a side, is one of `phantom_slide.write_slide`, with its ground truth for a label set; the
     background class has outlines, too. Of a share of the slide that counts as annotated, there is also a square of
-    class ``Region*`` where most classes are.
+    class ``Region*`` where most classes are, and most of the rarest one.
     """
     background = LABEL_SETS[name].background
     names = LABEL_SETS[name].names | {background: background}
     label_set = replace(LABEL_SETS[name], background=None, names=names)
-    glass = label_set.codes.index(background)
     labels = read_mask(slide.with_name(f"{slide.stem}_{name}.png"), label_set).labels
     frame, path = Window(0, 0, *labels.shape), slide.parent / "annotations" / f"{slide.stem}.geojson"
     info, scale = LabelMapInfo(*labels.shape, CLASSIFIER_MPP, label_set), size / len(labels)
@@ -39,19 +38,20 @@ def write_outlines(slide: Path, size: int, name: str, share: float | None = None
         write_polygons(path, label_map, info, scale, min_area=0)
     if share:
         content = json.loads(path.read_text(encoding="utf-8"))
-        content["features"].append(_region(labels, glass, scale, share))
+        content["features"].append(_region(labels, scale, share))
         write_bytes(path, json.dumps(content, ensure_ascii=False).encode())
     return path
 
 
-def _region(labels: np.ndarray, glass: int, scale: float, share: float) -> dict:
-    """Return an annotation of class ``Region*``: of the squares of a share of a label map, one that is worth most."""
+def _region(labels: np.ndarray, scale: float, share: float) -> dict:
+    """Return an annotation of class ``Region*``: of the squares of a share of a label map, that with most of all."""
     side = round(len(labels) * math.sqrt(share))
     corners = np.linspace(0, len(labels) - side, 9).astype(int).tolist()
 
     def worth(corner: tuple[int, int]) -> tuple[int, int]:
         part = labels[Window(*corner, side, side).within(Window(0, 0, *labels.shape))]
-        return len(np.unique(part)), int((part != glass).sum())
+        counts = np.unique(part, return_counts=True)[1]
+        return len(counts), int(counts.min())
 
     top, left = max(product(corners, corners), key=worth)
     corners = [(left, top), (left + side, top), (left + side, top + side), (left, top + side), (left, top)]
