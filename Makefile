@@ -29,10 +29,10 @@ paper: $(READY)
 	@$(BIN)/hsn-v1 reproduce $(if $(ROOT),--root "$(ROOT)")
 
 quick: $(READY)
-	$(BIN)/python -m pytest -m "not slow" -n 2
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lab: $(READY)
 	HSN_ROOT="$(ROOT)" $(BIN)/python -m jupyterlab $(LAB) .

@@ -4,12 +4,11 @@ import os
 import sys
 import time
 import types
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import SIZES, TILE, randomise, write_published
+from helpers import SIZES, TILE, randomise, step_by_step, write_published
 from zenodo import gdown_or_stub, played
 
 from hsn_v1.__main__ import main
@@ -47,14 +46,8 @@ def keras():
 
 @pytest.fixture
 def eagerly(keras):
-    """Carry out Keras' steps one by one: what is called a few times only is done before it would be compiled."""
-    import tensorflow as tf
-
-    tf.config.run_functions_eagerly(True)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*does not apply to tf.data functions", UserWarning)
+    with step_by_step():
         yield
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="session")

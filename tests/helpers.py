@@ -1,9 +1,11 @@
 """What several tests make or read: a network written as published, sparse slides, pages."""
 
+import contextlib
 import json
 import re
 import shlex
 import time
+import warnings
 import zlib
 from html.parser import HTMLParser
 from urllib.parse import unquote
@@ -24,6 +26,18 @@ NAMES = ["a\nb", 'a"b', "<script>", "=cmd|' /C calc'!A0", "@x", "+1+1", "-2+3", 
 
 TILE = 32
 SIZES = {"a#1.png": (32, 32), "b c.png": (40, 70), "d.png_crop_1.png": (32, 32), "ü.PNG": (20, 33)}
+
+
+@contextlib.contextmanager
+def step_by_step():
+    """Carry out Keras' steps one by one: what is called a few times only is done before it would be compiled."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*does not apply to tf.data functions", UserWarning)
+        yield
+    tf.config.run_functions_eagerly(False)
 
 
 def randomise(model, seed=2):

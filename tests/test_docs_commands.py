@@ -123,7 +123,7 @@ QUICKER_ON = {
         ("docs/qupath.md", lambda folder: None),
     ],
 )
-def test_commands_do_what_the_page_says(page, write_inputs, tmp_path, monkeypatch, command):
+def test_commands_do_what_the_page_says(page, write_inputs, tmp_path, monkeypatch, command, eagerly):
     write_inputs(tmp_path)
     shutil.copytree(REPOSITORY / "data", tmp_path / "data")
     monkeypatch.chdir(tmp_path)

@@ -6,6 +6,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from helpers import step_by_step
 from invented import draw
 from PIL import Image
 
@@ -107,7 +108,7 @@ OPTIONS = "--network histonet --epochs 2 --width 0.05 --tile 32 --saved-tile 32 
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(keras, tmp_path_factory):
     """Make a small data set of invented classes, train, tune, segment and score, and return where."""
     root, rng = tmp_path_factory.mktemp("benchmark"), np.random.default_rng(0)
     for i, present in enumerate([(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 3), (3, 2, 1)] * 4):
@@ -119,7 +120,8 @@ def trained(tmp_path_factory):
             write_picture(root / "set" / part / "img" / f"{i}.png", image)
             write_mask(root / "set" / part / "mask" / f"{i}.png", labels, SET)
     classes = ["RED=#c80000", "GREEN=#00c800", "BLUE=#0000c8"]
-    assert benchmark(root, "--classes", *classes, "--mpp", 1, "--train-options", OPTIONS, "--trials", 1) == 0
+    with step_by_step():
+        assert benchmark(root, "--classes", *classes, "--mpp", 1, "--train-options", OPTIONS, "--trials", 1) == 0
     return root
 
 

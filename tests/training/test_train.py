@@ -46,7 +46,7 @@ def test_from_images_with_masks_to_a_classifier_of_new_classes(keras, halves, co
     assert status == 0 and "labels.csv: 70 patches, 40 with red, 40 with green" in out
     status, out, err = command(
         *("train", "--name", "mine", "--root", root, "--images", cut / "train", "--validation", cut / "validation"),
-        *(*classes, "--mpp", 1, "--tile", 16, "--batch", 4, "--pooling", "average", *QUICK, "--epochs", 6),
+        *(*classes, "--mpp", 1, "--tile", 16, "--batch", 4, "--pooling", "average", *QUICK, "--epochs", 12),
     )
     assert status == 0
     assert re.search(r"70 patches to train on, 70 to validate on.*\n  red +40 +40 +57%\n", out)
@@ -83,7 +83,7 @@ def test_from_images_with_masks_to_a_classifier_of_new_classes(keras, halves, co
     assert (mask[:, :28] == 0).mean() > 0.8 and (mask[:, 36:] == 1).mean() > 0.8
 
 
-def test_labels_in_file_names_and_a_second_training_by_the_file_of_classes(keras, tmp_path, command):
+def test_labels_in_file_names_and_a_second_training_by_the_file_of_classes(eagerly, tmp_path, command):
     rng = np.random.default_rng(0)
     for i in range(12):
         colour = (RED, GREEN)[i % 2]
@@ -105,7 +105,7 @@ def test_labels_in_file_names_and_a_second_training_by_the_file_of_classes(keras
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_class_files_of_each_kind(keras, tmp_path, coloured, command, kind):
+def test_class_files_of_each_kind(eagerly, tmp_path, coloured, command, kind):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mine.toml").write_text(class_file_of_kind(kind))
     rows = [f"{i};{'green' if i % 2 else 'red'}" for i in range(8)]
@@ -116,7 +116,7 @@ def test_class_files_of_each_kind(keras, tmp_path, coloured, command, kind):
     assert load_histonet(tmp_path / "data", "mine").labels.codes == ("red", "green")
 
 
-def test_from_a_table_of_the_atlas_codes_to_masks(keras, images, tmp_path, command):
+def test_from_a_table_of_the_atlas_codes_to_masks(eagerly, images, tmp_path, command):
     status, out, err = command(
         *("train", "--images", images / "img" / "few", "--labels", images / "gt" / "few" / "gt_labels.csv"),
         *("--name", "mine", "--root", tmp_path, "--validation", 3, *QUICK, "--saved-tile", 224, "--bfloat16"),
@@ -131,7 +131,7 @@ def test_from_a_table_of_the_atlas_codes_to_masks(keras, images, tmp_path, comma
     assert masks["CRF"].shape == (224, 224)
 
 
-def test_phantoms_are_trained_on_without_images(keras, tmp_path, command):
+def test_phantoms_are_trained_on_without_images(eagerly, tmp_path, command):
     status, out, _ = command(
         *("train", "--name", "mine", "--root", tmp_path, "--patches", 24, "--validation", 12, "--tile", 16, *QUICK)
     )
@@ -207,7 +207,7 @@ def coloured(tmp_path):
     return table
 
 
-def test_training_that_diverges_ends_in_one_line_and_without_a_classifier(keras, tmp_path, coloured, command):
+def test_training_that_diverges_ends_in_one_line_and_without_a_classifier(eagerly, tmp_path, coloured, command):
     rows = [f"{i}.png,{1 - i % 2},{i % 2}" for i in range(8)]
     status, _, err = command(*coloured(*rows), "--validation", 4, "--epochs", 5, "--low", 1e6, "--high", 1e6)
     assert status == 2
@@ -228,7 +228,7 @@ def test_too_few_patches_end_in_one_line(coloured, command, rows, message):
     assert sum(message in line for line in err.splitlines() if line.startswith("error: ")) == 1
 
 
-def test_what_cannot_be_found_or_read_is_said_once(keras, tmp_path, coloured, command):
+def test_what_cannot_be_found_or_read_is_said_once(eagerly, tmp_path, coloured, command):
     """No patch has the last class, no validation patch the third."""
     (tmp_path / "patches" / "7.png").write_bytes(b"no image")
     rows = ["file,red,green,rare,absent", *(f"{i}.png,{1 - i % 2},{i % 2},{int(i == 3)},0" for i in range(8))]

@@ -44,17 +44,28 @@ def draw_labels(height, width, label_set):
     return np.kron(blocks, np.ones((40, 40), np.uint8))[:height, :width]
 
 
-@pytest.fixture
-def results(tmp_path):
+@pytest.fixture(scope="module")
+def segmented(tmp_path_factory):
     """Two segmented images of 700 x 1100 px, by their names: image, and label maps."""
-    found = {}
+    folder, found = tmp_path_factory.mktemp("results"), {}
     for name in NAMES:
         image = blocks_of_colour(700, 1100)
-        source = tmp_path / "slides" / name
-        write_picture(source, image)
+        write_picture(folder / "slides" / name, image)
         labels = {label_set.name: draw_labels(700, 1100, label_set) for label_set in (MORPH, FUNC)}
-        write_results(tmp_path / "out" / "segmented" / name, source, labels)
+        write_results(folder / "out" / "segmented" / name, folder / "slides" / name, labels)
         found[name] = image, labels
+    return folder, found
+
+
+@pytest.fixture
+def results(segmented, tmp_path):
+    """Give a copy of what was segmented, for tests to spoil."""
+    folder, found = segmented
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    for name in NAMES:
+        path = tmp_path / "out" / "segmented" / name / "run.json"
+        record = json.loads(path.read_text("utf-8"))
+        path.write_text(json.dumps(record | {"source": str(tmp_path / "slides" / name)}), "utf-8")
     return tmp_path, found
 
 
@@ -167,28 +178,17 @@ def test_facts_of_an_entry(results):
 # --- Refused ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/static/../server.py",
-        "/static/%2e%2e/server.py",
-        "/static/..%2fserver.py",
-        "/static//etc/passwd",
-        "/../../etc/passwd",
-        *(
-            f"/{what}?{urllib.parse.urlencode({'id': name, 'set': 'func'} | WHERE)}"
-            for what in ("api/entry", "tile/image", "tile/labels", "thumbnail")
-            for name in ("../secret", "segmented/../../secret", "/etc/passwd", "segmented//etc", "a\0b", "..", ".", "")
-        ),
-        "/api/entries?collection=../..",
-        "/api/entries?collection=/etc",
-    ],
-)
-def test_nothing_outside_is_sent(results, path):
+def test_nothing_outside_is_sent(results):
     folder, _ = results
     shutil.copytree(folder / "out" / "segmented" / NAMES[0], folder / "secret")
+    names = "../secret", "segmented/../../secret", "/etc/passwd", "segmented//etc", "a\0b", "..", ".", ""
+    static = "../server.py", "%2e%2e/server.py", "..%2fserver.py", "/etc/passwd"
+    paths = [*(f"/static/{name}" for name in static), "/../../etc/passwd"]
+    paths += [f"/api/entries?collection={name}" for name in ("../..", "/etc")]
+    for address in ("api/entry", "tile/image", "tile/labels", "thumbnail"):
+        paths += [f"/{address}?{urllib.parse.urlencode({'id': name, 'set': 'func'} | WHERE)}" for name in names]
     with running(folder / "out") as port:
-        assert get(port, path)[0] == 404
+        assert {path: get(port, path)[0] for path in paths} == dict.fromkeys(paths, 404)
 
 
 def test_links_that_lead_outside_are_refused(results):
@@ -218,27 +218,11 @@ def test_other_sites_and_writing_are_refused(results):
         own, foreign = f"127.0.0.1:{port}", f"evil.example:{port}"
         assert get(port, "/")[0] == 200
         assert get(port, "/", Host=f"localhost:{port}", Origin=f"http://localhost:{port}")[0] == 200
-        for host in (
-            foreign,
-            "evil.example",
-            "192.168.0.7",
-            "x]",
-            "",
-            "http://[",
-            "[::1",
-            "127.0.0.1:x",
-            "[::1]:99999",
-        ):
+        odd = "x]", "", "http://[", "[::1", "127.0.0.1:x", "[::1]:99999"
+        for host in (foreign, "evil.example", "192.168.0.7", *odd):
             assert get(port, "/api/collections", Host=host)[0] == 421
-        for origin in (
-            f"http://{foreign}",
-            "null",
-            f"https://{own}",
-            "http://127.0.0.1:1",
-            "http://[",
-            "http://[::1",
-            "",
-        ):
+        odd = "null", "http://[", "http://[::1", ""
+        for origin in (f"http://{foreign}", f"https://{own}", "http://127.0.0.1:1", *odd):
             assert get(port, "/api/collections", Host=own, Origin=origin)[0] == 403
         assert get(port, "/api/collections", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors")[0] == 403
         assert get(port, "/", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate")[0] == 200
@@ -252,9 +236,8 @@ def test_other_sites_and_writing_are_refused(results):
 def test_a_token_is_asked_for_once(results):
     folder, _ = results
     with running(folder / "out", host="0.0.0.0", token="s3cret") as port:
-        assert [get(port, path)[0] for path in ("/", "/?token=wrong", "/api/collections", "/static/dom.js")] == [
-            401
-        ] * 4
+        for path in ("/", "/?token=wrong", "/api/collections", "/static/dom.js"):
+            assert get(port, path)[0] == 401
         status, headers, _ = get(port, "/slide/segmented/a%20slide.png?token=s3cret&x=1")
         assert status == 303 and headers["location"] == "/slide/segmented/a%20slide.png?x=1"
         cookie = headers["set-cookie"].partition(";")[0]
@@ -513,15 +496,12 @@ def test_a_port_that_is_taken():
         (["out", "--truth", "nowhere"], "--truth nowhere: no such folder"),
     ],
 )
-def test_what_cannot_be_shown(results, monkeypatch, capsys, arguments, message):
-    from hsn_v1.__main__ import main
-
+def test_what_cannot_be_shown(results, monkeypatch, command, arguments, message):
     folder, _ = results
     (folder / "empty").mkdir()
     monkeypatch.chdir(folder / "empty" if arguments == ["."] else folder)
-    monkeypatch.setattr(sys, "argv", ["hsn-v1", "view", *arguments, "--no-browser"])
-    assert main() == 2
-    assert capsys.readouterr().err.startswith(f"error: {message}")
+    status, _, error = command("view", *arguments, "--no-browser")
+    assert status == 2 and error.startswith(f"error: {message}")
 
 
 def test_openseadragon_is_what_its_readme_says():
