@@ -1,17 +1,16 @@
 """Toy inputs: a small network with the published one's anatomy, and a folder with data, img and gt."""
 
 import os
-import sys
+import shutil
 import time
 import types
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import SIZES, TILE, randomise, step_by_step, write_published
+from helpers import SIZES, TILE, carry_out, randomise, step_by_step, write_published
 from zenodo import gdown_or_stub, played
 
-from hsn_v1.__main__ import main
 from hsn_v1.adp import ADP, CLASSIFIER_CODES, LABEL_SETS
 from hsn_v1.histonet import HistoNet
 from hsn_v1.io.writing import write_picture
@@ -28,14 +27,9 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
+def command(capsys):
     """Carry out a command in this process; return its exit status, and what it wrote to stdout and stderr."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["hsn_v1", *map(str, arguments)])
-        return main(), *capsys.readouterr()
-
-    return run
+    return lambda *arguments: (carry_out(*arguments), *capsys.readouterr())
 
 
 @pytest.fixture(scope="session")
@@ -98,6 +92,21 @@ def root(tmp_path, toy_model):
                 labels = rng.integers(0, len(LABEL_SETS[name]), (2 * size[0], 2 * size[1]), np.uint8)
                 write_picture(tmp_path / "gt" / set_name / name / file, colourise(labels, LABEL_SETS[name]))
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def browser():
+    names = "chromium", "chromium-browser", "google-chrome", "chrome"
+    chromium = next((path for name in names if (path := shutil.which(name))), None)
+    if not chromium:
+        pytest.skip("no Chromium: install one (Debian: apt-get install chromium) to test pages in it")
+    playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install --group dev")
+    quiet = ("quic", "gpu", "background-networking", "component-update", "sync")
+    with playwright.sync_playwright() as started:
+        arguments = ["--no-sandbox", "--no-first-run", *(f"--disable-{what}" for what in quiet)]
+        browser = started.chromium.launch(executable_path=chromium, args=arguments)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,16 @@
 """What several tests make or read: a network written as published, sparse slides, pages."""
 
 import contextlib
+import csv
 import json
 import re
 import shlex
+import sys
 import time
 import warnings
 import zlib
 from html.parser import HTMLParser
+from unittest import mock
 from urllib.parse import unquote
 
 import h5py
@@ -16,6 +19,7 @@ import psutil
 import tifffile
 from scipy.io import savemat
 
+from hsn_v1.__main__ import main
 from hsn_v1.adp import FUNC
 from hsn_v1.io.writing import write_picture
 from hsn_v1.slide_io.label_maps import LabelMapInfo, write_label_map
@@ -104,6 +108,11 @@ def links(path):
     return found
 
 
+def cards(path):
+    """Return the attributes of a page's cards."""
+    return [attributes for tag, attributes in Page(path).tags if attributes.get("class") == "card"]
+
+
 def write_sparse(path, image, mpp):
     """Write a slide of 512 x 512 px of which only `image`, the square from 128 to 384, was scanned."""
     canvas = np.zeros((512, 512, 3), np.uint8)
@@ -130,6 +139,7 @@ def hang(path):
 
 
 def left_of(marker):
+    """Return the processes that were started with a marker in their environment."""
     left = []
     for process in psutil.process_iter():
         try:
@@ -137,6 +147,23 @@ def left_of(marker):
         except psutil.Error:  # ended meanwhile, or another user's
             continue
     return left
+
+
+def contents(folder):
+    """Return all files of a folder: their bytes by their names."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def rows(path):
+    """Return a table's rows, by the names in its header."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def carry_out(*arguments):
+    """Carry out a command in this process; return its exit status."""
+    with mock.patch.object(sys, "argv", ["hsn-v1", *map(str, arguments)]):
+        return main()
 
 
 #: Kinds of label sets, by which of the two classes they have that no classifier scores.

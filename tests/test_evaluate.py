@@ -122,7 +122,7 @@ INDICES = arrays(np.uint8, st.just((2, 60)), elements=st.integers(0, 4))  # four
 
 @pytest.mark.parametrize("excluded", [0, 3, 4])
 @pytest.mark.parametrize("protocol", evaluate.PROTOCOLS)
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=20)
 @given(pair=INDICES)
 def test_metrics_are_scikit_learns(excluded, protocol, pair):
     truth, prediction = pair

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import contents
 
 from hsn_v1.phantoms.phantom_set import write_set
 
@@ -30,10 +31,6 @@ def room(monkeypatch):
         left[0] = count
 
     return limit
-
-
-def contents(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def phantoms(folder):

@@ -13,7 +13,7 @@ import time
 import numpy as np
 import psutil
 import pytest
-from helpers import left_of
+from helpers import contents, left_of
 
 from hsn_v1.io.writing import write_picture
 
@@ -59,10 +59,6 @@ KILLS = {
     "SIGINT": (lambda process: process.send_signal(signal.SIGINT), {130, -2}, {"", "interrupted\n"}),
     "worker -9": (kill_worker, {2}, {"", "error: a worker process died"}),
 }
-
-
-def contents(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_patches_survive_kills(tmp_path, command):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import nbformat
-import psutil
 import pytest
+from helpers import left_of
 
 import hsn_v1
 
@@ -23,16 +23,6 @@ NOTEBOOKS = ["demo_01_segment_patches.ipynb", "demo_02_segment_glas_patches.ipyn
 
 def outputs(notebook):
     return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-
-
-def left_running(marker):
-    running = []
-    for process in psutil.process_iter():
-        try:
-            running += [process] if process.environ().get("HSN_TEST_MARKER") == marker else []
-        except psutil.Error:  # ended meanwhile, or another user's
-            continue
-    return running
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -48,9 +38,9 @@ def test_a_notebook_executes_on_the_phantoms(name, tmp_path):
     stored = nbformat.read(REPOSITORY / name, as_version=4)
     assert [output.output_type for output in outputs(notebook)] == [output.output_type for output in outputs(stored)]
     deadline = time.monotonic() + 20
-    while left_running(marker) and time.monotonic() < deadline:
+    while left_of(marker) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert not left_running(marker)
+    assert not left_of(marker)
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

@@ -3,7 +3,6 @@
 import contextlib
 import http.client
 import json
-import shutil
 import socket
 import threading
 import time
@@ -101,11 +100,6 @@ def eventually(check, seconds=30):
             return value
         time.sleep(0.05)
     raise AssertionError("this did not come to be")
-
-
-def find_chromium():
-    names = "chromium", "chromium-browser", "google-chrome", "chrome"
-    return next((path for name in names if (path := shutil.which(name))), None)
 
 
 def draw_set(folder, shares):

@@ -1,17 +1,15 @@
 """The command: a list of slides on one machine, in shards, or on a Dask cluster, with the same results; bad inputs."""
 
 import contextlib
-import csv
 import json
 import os
 import signal
-import sys
 import threading
 
 import numpy as np
 import pytest
+from helpers import carry_out, rows
 
-from hsn_v1.__main__ import main
 from hsn_v1.commands.segment import counted
 from hsn_v1.io.writing import write_picture
 
@@ -21,24 +19,15 @@ LIST = "path,mpp,patient,name\n{a},1.2143,P1,\n{b},1.2143,P2,second\n{c},1.2143,
 
 
 @pytest.fixture
-def call(root, tmp_path, monkeypatch):
+def call(root, tmp_path):
     rng = np.random.default_rng(5)
     for number, name in enumerate("ab"):
         write_picture(tmp_path / f"{name}.png", rng.integers(0, 230, (90 + 10 * number, 120, 3), np.uint8))
     (tmp_path / "c.png").write_text("no image")
     (tmp_path / "list.csv").write_text(LIST.format(a="a.png", b="b.png", c="c.png"))
 
-    def call(*options):
-        arguments = ["segment", "--list", tmp_path / "list.csv", "--model", "toy", "--root", root, "--quiet", *options]
-        monkeypatch.setattr(sys, "argv", ["hsn-v1", *map(str, arguments)])
-        return main()
-
-    return call
-
-
-def rows(path):
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    fixed = ("--list", tmp_path / "list.csv", "--model", "toy", "--root", root, "--quiet")
+    return lambda *options: carry_out("segment", *fixed, *options)
 
 
 def results(out):

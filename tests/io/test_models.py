@@ -138,6 +138,7 @@ def test_models_of_any_name_are_saved_inside_the_folder_and_found(tmp_path, toy_
     assert taxonomy_of(tmp_path, name).codes == ADP.codes
 
 
+@pytest.mark.slow
 def test_a_classifier_of_real_tissue_is_shipped_with_its_card_and_licences():
     assert find_model(Path("nowhere"), "colon_glands") == SHIPPED
     classifier = load_histonet(SHIPPED, "colon_glands")

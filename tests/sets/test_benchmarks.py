@@ -1,16 +1,13 @@
 """Data sets as they are released, and the one command from there to a table's row."""
 
-import sys
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
-from helpers import step_by_step
+from helpers import carry_out, step_by_step
 from invented import draw
 from PIL import Image
 
-from hsn_v1.__main__ import main
 from hsn_v1.errors import InputError
 from hsn_v1.intervals import Estimate
 from hsn_v1.io.masks import write_mask
@@ -126,12 +123,7 @@ def trained(keras, tmp_path_factory):
 
 
 def benchmark(root, *options):
-    return command("benchmark", root / "set", "--name", "mine", "--root", root, "--workers", 2, "--quiet", *options)
-
-
-def command(*arguments):
-    with mock.patch.object(sys, "argv", ["hsn-v1", *map(str, arguments)]):
-        return main()
+    return carry_out("benchmark", root / "set", "--name", "mine", "--root", root, "--workers", 2, "--quiet", *options)
 
 
 def test_one_command_ends_in_a_row_and_a_page(trained):
@@ -189,7 +181,7 @@ def test_stages_of_images_of_own_classes(trained, tmp_path, capsys):
 
 
 def segment(root, out, *options):
-    return command(
+    return carry_out(
         *("segment", root / "set" / "train", "--model", "mine", "--root", root, "--out", out, "--workers", 2),
         *("--quiet", *options),
     )

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import stat
-import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +13,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from helpers import carry_out, contents
 from scipy.io import savemat
 
-from hsn_v1.__main__ import main
 from hsn_v1.adp import CLASSIFIER_CODES, GLAS, LABEL_SETS
 from hsn_v1.errors import InputError
 from hsn_v1.io.writing import write_picture
@@ -85,15 +84,6 @@ def archive_of(path, *members):
     return path
 
 
-def tree(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def command(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["hsn_v1", "data", *map(str, arguments)])
-    return main()
-
-
 def differing(root):
     return {finding.subject: finding.found for finding in inspect(root) if not finding.ok}
 
@@ -105,35 +95,35 @@ def differing(root):
 def test_an_archive_is_put_in_place_without_the_folder_around_it(top, tmp_path, download):
     archive, root = packed(tmp_path / "hsn_data.zip", download, top), tmp_path / "new" / "root"
     installed = install(archive, root)
-    assert tree(root) == tree(download)
-    assert set(installed.placed) == set(tree(download))
+    assert contents(root) == contents(download)
+    assert set(installed.placed) == set(contents(download))
     assert sorted(path.name for path in root.iterdir()) == ["data", "gt", "img"]  # nothing temporary
 
 
 def test_a_folder_is_copied(tmp_path, download):
     install(tmp_path / "download", tmp_path / "root")
-    assert tree(tmp_path / "root") == tree(download)
+    assert contents(tmp_path / "root") == contents(download)
     shutil.move(download, tmp_path / "outer" / "hsn_data")
     assert not install(tmp_path / "outer", tmp_path / "root").placed
 
 
 def test_a_folder_put_into_itself_stays_as_it_is(download):
-    before = tree(download)
+    before = contents(download)
     assert set(install(download, download).unchanged) == set(before)
-    assert tree(download) == before
+    assert contents(download) == before
 
 
 def test_rubbish_and_files_beside_the_folders_are_left_out(tmp_path):
     rubbish = "__MACOSX/top/data/._a", "top/.DS_Store", "top/img/.DS_Store", "top/gt/._b", "top/img/Thumbs.db"
     archive = archive_of(tmp_path / "a.zip", *rubbish, "top/data/a", "top/README", "top/src/b", "about.txt")
     installed = install(archive, tmp_path / "root")
-    assert tree(tmp_path / "root") == {"data/a": b"x"}
+    assert contents(tmp_path / "root") == {"data/a": b"x"}
     assert installed.skipped == ("README", "about.txt", "src")
 
 
 def test_names_written_on_windows_are_understood(tmp_path):
     install(archive_of(tmp_path / "a.zip", "hsn_data\\img\\s\\a.png"), tmp_path / "root")
-    assert tree(tmp_path / "root") == {"img/s/a.png": b"x"}
+    assert contents(tmp_path / "root") == {"img/s/a.png": b"x"}
 
 
 def test_what_is_there_already_stays_and_what_differs_is_refused_before_anything_is_written(tmp_path):
@@ -147,12 +137,12 @@ def test_what_is_there_already_stays_and_what_differs_is_refused_before_anything
     (root / "data" / "a").write_bytes(b"4321")  # same size
     (root / "gt" / "b").write_bytes(b"own")
     shutil.rmtree(root / "img")
-    before = tree(root)
+    before = contents(root)
     with pytest.raises(InputError, match=r"r/data/a and 1 more files: not the same as in .*a\.zip.*`force`"):
         install(archive, root)
-    assert tree(root) == before
+    assert contents(root) == before
     assert set(install(archive, root, force=True).placed) == {"data/a", "gt/b", "img/c"}
-    assert tree(root) == {"data/a": b"1234", "gt/b": b"1", "img/c": b"1"}
+    assert contents(root) == {"data/a": b"1234", "gt/b": b"1", "img/c": b"1"}
 
 
 def test_a_folder_or_file_in_the_way_is_not_forced(tmp_path):
@@ -174,7 +164,7 @@ def test_links_in_root_lead_nowhere_else(tmp_path):
     (tmp_path / "root" / "img").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InputError, match=r"img/a: leads out of .*root by a link"):
         install(archive_of(tmp_path / "a.zip", "img/a"), tmp_path / "root", force=True)
-    assert not tree(tmp_path / "elsewhere")
+    assert not contents(tmp_path / "elsewhere")
 
 
 # Broken and hostile downloads
@@ -263,7 +253,7 @@ def test_whatever_byte_is_broken_nothing_half_written_is_left(tmp_path):
             placed = install(tmp_path / "a.zip", root).placed
         except InputError:
             placed = ()
-        assert set(tree(root) if root.exists() else ()) == set(placed)
+        assert set(contents(root) if root.exists() else ()) == set(placed)
         shutil.rmtree(root, ignore_errors=True)
     assert {path.name for path in tmp_path.iterdir()} == {"a.zip"}
 
@@ -291,7 +281,7 @@ def test_a_root_that_cannot_be_written_to_is_one_line(tmp_path, monkeypatch, cap
 
     monkeypatch.setattr(os, "mkdir", refuse)
     archive = archive_of(tmp_path / "a.zip", "data/a")
-    assert command(monkeypatch, archive, "--root", tmp_path / "root") == 2
+    assert carry_out("data", archive, "--root", tmp_path / "root") == 2
     expected = f"error: {tmp_path / 'root'}: cannot be written to (Permission denied); choose another folder\n"
     assert capsys.readouterr().err.startswith(expected)
 
@@ -353,7 +343,7 @@ def test_other_counts_models_settings_and_weights_are_found(download):
 def test_the_reference_subset_has_the_official_model_and_its_own_weights(reference, tmp_path, monkeypatch):
     archive = packed(tmp_path / "hsn_data.zip", reference / "real", "hsn_data/", zipfile.ZIP_STORED)
     install(archive, tmp_path / "root")
-    assert tree(tmp_path / "root") == tree(reference / "real")
+    assert contents(tmp_path / "root") == contents(reference / "real")
     assert all("img" in what or "weights in fIoU" in what for what in differing(tmp_path / "root"))
 
     metrics = json.loads((reference / "reference" / "metrics.json").read_text())
@@ -370,33 +360,33 @@ def test_the_reference_subset_has_the_official_model_and_its_own_weights(referen
 
 
 @pytest.mark.slow
-def test_the_command_tells_whether_all_is_as_published(tmp_path, monkeypatch, capsys, download):
+def test_the_command_tells_whether_all_is_as_published(tmp_path, capsys, download):
     archive, root = packed(tmp_path / "hsn_data.zip", download, "hsn_data/"), tmp_path / "root"
     (download / "notes[1].txt").touch()
-    assert command(monkeypatch, archive, "--root", root) == 0
+    assert carry_out("data", archive, "--root", root) == 0
     out = capsys.readouterr().out
-    assert f"{len(tree(root))} files placed in {root}, 0 there already" in out
+    assert f"{len(contents(root))} files placed in {root}, 0 there already" in out
     assert out.endswith("all as published, as far as can be told\n")
     assert "parameters: whether they are the authors' cannot be told" in out
-    assert command(monkeypatch, download, "--root", root) == 0
+    assert carry_out("data", download, "--root", root) == 0
     assert "skipped, as not needed: notes[1].txt\n" in capsys.readouterr().out
 
     (root / "gt" / "01_tuning_patch" / "func" / "ü[b].png").unlink()
-    assert command(monkeypatch, "--check", "--root", root) == 1
+    assert carry_out("data", "--check", "--root", root) == 1
     out = capsys.readouterr().out
     assert "ü[b].png is missing" in " ".join(out.split())
     assert out.endswith("1 of 15 checks (✗): missing or different\n")
 
     (root / "data" / "morph_optimal_pcc.npy").write_bytes(b"own")
-    assert command(monkeypatch, archive, "--root", root) == 2
+    assert carry_out("data", archive, "--root", root) == 2
     assert "morph_optimal_pcc.npy: not the same as in" in capsys.readouterr().err
-    assert command(monkeypatch, archive, "--root", root, "--force") == 0
+    assert carry_out("data", archive, "--root", root, "--force") == 0
 
 
 @pytest.mark.parametrize("arguments", [[], ["a.zip", "--check"]])
-def test_a_source_or_check_is_asked_for(arguments, monkeypatch, capsys):
+def test_a_source_or_check_is_asked_for(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
-        command(monkeypatch, *arguments)
+        carry_out("data", *arguments)
     assert stopped.value.code == 2
     assert "--check" in capsys.readouterr().err
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import Page, links
+from helpers import Page, cards, links
 from PIL import Image
 
 from hsn_v1.adp import FUNC, GLAS, MORPH
@@ -67,10 +67,6 @@ def write_pictures(path, picture):
 def written(settings, report):
     page.write_page(settings, report)
     return settings.out / "index.html"
-
-
-def cards(path):
-    return [attributes for tag, attributes in Page(path).tags if attributes.get("class") == "card"]
 
 
 def cells_after(texts, text, count):
@@ -220,22 +216,6 @@ def test_a_page_of_many_images_loads_them_when_they_are_looked_at(tmp_path):
     images = [attributes for tag, attributes in Page(path).tags if tag == "img" and attributes.get("src")]
     assert len(images) == 500 * (1 + 2 * 4)
     assert {attributes["loading"] for attributes in images} == {"lazy"}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    found = [
-        path for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (path := shutil.which(name))
-    ]
-    if not found:
-        pytest.skip("no Chromium: install one (Debian: apt-get install chromium) to test the results page in it")
-    playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install --group dev")
-    quiet = ("quic", "gpu", "background-networking", "component-update", "sync")
-    with playwright.sync_playwright() as started:
-        arguments = ["--no-sandbox", "--no-first-run", *(f"--disable-{what}" for what in quiet)]
-        browser = started.chromium.launch(executable_path=found[0], args=arguments)
-        yield browser
-        browser.close()
 
 
 @pytest.mark.slow

@@ -1,4 +1,3 @@
-import csv
 import resource
 import shutil
 import subprocess
@@ -9,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers import SIZES, links
+from helpers import SIZES, links, rows
 
 from hsn_v1 import HistoSegNetV1
 from hsn_v1.adp import CLASSIFIER_CODES, FUNC, GLAS, LABEL_SETS, MORPH
@@ -51,11 +50,6 @@ def run(root, params, histonet, out=None):
 
 def tree(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-
-
-def rows(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def per_image(name, folders):

@@ -2,15 +2,13 @@
 
 import csv
 import json
-import sys
-from unittest import mock
 
 import numpy as np
 import pytest
+from helpers import carry_out
 from invented import CLASS_FILE, TISSUE, draw, write_set
 from PIL import Image
 
-from hsn_v1.__main__ import main
 from hsn_v1.adp import GLAS
 from hsn_v1.errors import InputError
 from hsn_v1.evaluate import PUBLISHED, named_metrics
@@ -88,11 +86,6 @@ def test_what_is_missing_surplus_or_strange_is_said(folders):
         score_folder(found.parent / "nowhere", truth, TISSUE)
 
 
-def command(*arguments):
-    with mock.patch.object(sys, "argv", ["hsn-v1", *map(str, arguments)]):
-        return main()
-
-
 @pytest.fixture
 def root(tmp_path):
     (tmp_path / "data").mkdir()
@@ -104,7 +97,7 @@ def test_the_command_prints_and_writes_all_values(root, folders, capsys):
     found, truth = folders
     table = root / "score.csv"
     options = ["--prediction", found, "--truth", truth, "--model", "mine", "--root", root, "--quiet"]
-    assert command("evaluate", *options, "--csv", table) == 0
+    assert carry_out("evaluate", *options, "--csv", table) == 0
     printed = capsys.readouterr().out
     assert "left out of the first means: BLUE bluish tissue" in printed
     assert "0.5833" in printed and "excluded: pixels whose truth is Bare do not count" in printed
@@ -112,7 +105,7 @@ def test_the_command_prints_and_writes_all_values(root, folders, capsys):
         values = {(row["protocol"], row["metric"], row["class"]): row["value"] for row in csv.DictReader(file)}
     assert float(values["excluded", "mIoU", ""]) == pytest.approx(7 / 12)
     assert values["excluded", "IoU", "BLUE"] == ""
-    assert command("evaluate", *options, "--protocol", "excluded") == 0
+    assert carry_out("evaluate", *options, "--protocol", "excluded") == 0
     assert "background" not in capsys.readouterr().out.splitlines()[2]
 
 
@@ -120,11 +113,11 @@ def test_the_command_goes_on_without_what_it_cannot_compare(root, folders, capsy
     found, truth = folders
     write_mask(truth / "y.png", TRUTH, TISSUE)
     options = ["--prediction", found, "--truth", truth, "--model", "mine", "--root", root, "--quiet"]
-    assert command("evaluate", *options) == 1
+    assert carry_out("evaluate", *options) == 1
     assert "failed: " in capsys.readouterr().err
-    assert command("evaluate", *options, "--labels", "morph") == 2
+    assert carry_out("evaluate", *options, "--labels", "morph") == 2
     assert "morph: no label set of this classifier; it has tissue" in capsys.readouterr().err
-    assert command("evaluate", *options, "--model", "yours") == 2
+    assert carry_out("evaluate", *options, "--model", "yours") == 2
     assert "yours.json: no such file; put it there, or choose a model that is there: " in capsys.readouterr().err
 
 
@@ -173,7 +166,7 @@ def program(root):
 
 def evaluate(root, *options):
     folders = ["--prediction", root / "found", "--truth", root / "truth", "--model", "mine", "--root", root]
-    return command("evaluate", *folders, "--quiet", *options)
+    return carry_out("evaluate", *folders, "--quiet", *options)
 
 
 def rows_of(path):

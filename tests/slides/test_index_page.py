@@ -1,12 +1,11 @@
 """The index of a folder of results: its page and its tables."""
 
-import csv
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import Page, links
+from helpers import Page, cards, links, rows
 
 from hsn_v1.adp import FUNC, GLAS
 from hsn_v1.densecrf import CRF
@@ -43,15 +42,6 @@ def failed(out, name, reason, **options):
 def page_of(out, outcomes, **options):
     assert write_index(out, outcomes, "toy", {FUNC.name: CRF()}, **options) == []
     return out / "index.html"
-
-
-def rows(path):
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def cards(path):
-    return [attributes for tag, attributes in Page(path).tags if attributes.get("class") == "card"]
 
 
 def test_inputs_have_their_image_mask_shares_and_files(tmp_path):

@@ -1,4 +1,3 @@
-import csv
 import json
 import os
 import re
@@ -14,10 +13,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import tifffile
-from helpers import Page
+from helpers import Page, carry_out, rows
 from PIL import Image
 
-from hsn_v1.__main__ import main
 from hsn_v1.adp import CLASSIFIER_MPP, FUNC, GLAS, MORPH
 from hsn_v1.hsn_v1 import segment_image
 from hsn_v1.io.locks import LockedError, locked
@@ -33,15 +31,10 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def segment(monkeypatch, root):
+def segment(root):
     """Call the command in this process, with the toy model and two workers."""
-
-    def call(*arguments):
-        fixed = ("--root", root, "--model", "toy", "--workers", 2, "--quiet")
-        monkeypatch.setattr(sys, "argv", ["hsn_v1", "segment", *map(str, (*arguments, *fixed))])
-        return main()
-
-    return call
+    fixed = ("--root", root, "--model", "toy", "--workers", 2, "--quiet")
+    return lambda *arguments: carry_out("segment", *arguments, *fixed)
 
 
 def tissue(seed, *size):
@@ -94,9 +87,8 @@ def test_a_slide_is_segmented_at_the_classifiers_scale(segment, tmp_path):
     folder = tmp_path / "out" / "slide.tif"
     assert label_map(folder, "glas", "slide").shape == (100, 150)
     assert sorted(path.name for path in folder.iterdir()) == ["glas", "run.json"]
-    with open(folder / "glas" / "areas.csv", newline="") as file:
-        areas = {row["class"]: float(row["mm2"]) for row in csv.DictReader(file)}
-    assert sum(areas.values()) == pytest.approx(100 * 150 * CLASSIFIER_MPP**2 / 1e6, abs=1e-5)
+    areas = [float(row["mm2"]) for row in rows(folder / "glas" / "areas.csv")]
+    assert sum(areas) == pytest.approx(100 * 150 * CLASSIFIER_MPP**2 / 1e6, abs=1e-5)
     features = json.loads((folder / "glas" / "slide.geojson").read_text())["features"]
     points = np.concatenate([ring for f in features for ring in f["geometry"]["coordinates"]])
     assert points.min() >= 0 and points.max(axis=0).tolist() == [300, 200]  # px of full resolution
@@ -135,8 +127,7 @@ def test_names_of_files_may_hold_anything(segment, tmp_path):
         with tifffile.TiffFile(next((tmp_path / "out" / name / "glas").glob("*.ome.tif"))) as file:
             assert ElementTree.fromstring(file.ome_metadata).find("{*}Image").get("Name")
     assert segment(folder, "--mpp", CLASSIFIER_MPP, "--out", tmp_path / "out", "--labels", "glas") == 0
-    with open(tmp_path / "out" / "areas.csv", newline="", encoding="utf-8") as file:
-        assert len({row["input"] for row in csv.DictReader(file)}) == len(names)
+    assert len({row["input"] for row in rows(tmp_path / "out" / "areas.csv")}) == len(names)
 
 
 def test_a_folder_of_images_and_slides_gives_a_table(segment, tmp_path, capsys):
@@ -149,15 +140,10 @@ def test_a_folder_of_images_and_slides_gives_a_table(segment, tmp_path, capsys):
     (folder / "d.tif").write_bytes((folder / "d.tif").read_bytes()[:3000])
     (folder / "notes.txt").write_text("no image")
     assert segment(folder, "--mpp", CLASSIFIER_MPP, "--out", tmp_path / "out") == 1
-    with open(tmp_path / "out" / "segmented.csv", newline="") as file:
-        rows = {Path(row["input"]).name: row for row in csv.DictReader(file)}
-    assert {name: row["status"] for name, row in rows.items()} == {
-        "a.tif": "done",
-        "b.png": "done",
-        "c.png": "failed",
-        "d.tif": "failed",
-    }
-    assert rows["a.tif"]["maps"] == rows["b.png"]["maps"] == "gradcam"
+    found = table(tmp_path / "out")
+    states = {"a.tif": "done", "b.png": "done", "c.png": "failed", "d.tif": "failed"}
+    assert {name: row["status"] for name, row in found.items()} == states
+    assert found["a.tif"]["maps"] == found["b.png"]["maps"] == "gradcam"
     out, err = capsys.readouterr()
     assert f"note: {folder / 'notes.txt'}: no image or slide by its ending" in err
     assert "2 of 4 inputs" in out
@@ -209,8 +195,7 @@ def test_what_is_done_is_skipped_and_what_changed_is_refused(segment, tmp_path, 
 
 
 def table(out):
-    with open(out / "segmented.csv", newline="") as file:
-        return {Path(row["input"]).name: row for row in csv.DictReader(file)}
+    return {Path(row["input"]).name: row for row in rows(out / "segmented.csv")}
 
 
 def test_a_second_run_lists_the_results_of_the_first_and_keeps_them(segment, tmp_path, capsys):
@@ -291,13 +276,10 @@ def test_the_caveat_of_a_classifier_is_on_all_that_it_made(segment, root, tmp_pa
     assert caveat in (out / "index.html").read_text("utf-8")
 
 
-def test_a_root_that_is_missing_is_an_error(root, tmp_path, monkeypatch, capsys):
+def test_a_root_that_is_missing_is_an_error(root, tmp_path, capsys):
     write_picture(tmp_path / "a.png", tissue(2, 40, 40))
     for quiet in ([], ["--quiet"]):
-        monkeypatch.setattr(
-            sys, "argv", ["hsn_v1", "segment", str(tmp_path / "a.png"), "--root", str(tmp_path / "nowhere"), *quiet]
-        )
-        assert main() == 2
+        assert carry_out("segment", tmp_path / "a.png", "--root", tmp_path / "nowhere", *quiet) == 2
         assert f"--root {tmp_path / 'nowhere'}: no such folder" in capsys.readouterr().err
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers import contents
 
 from hsn_v1.adjust import BACKGROUND_REACH
 from hsn_v1.adp import CLASSIFIER_MPP, FUNC, GLAS, MORPH
@@ -42,10 +43,6 @@ def make_job(tmp_path, toy_histonet):
         return SlideJob(grid, tissue, 3, label_sets, crfs, CLASSIFIER_MPP, toy_histonet.thresholds, folder)
 
     return make
-
-
-def contents(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def run(job, classifier, **options):

@@ -9,7 +9,7 @@ import urllib.parse
 import numpy as np
 import pytest
 from PIL import Image
-from viewing import draw_set, eventually, find_chromium, running, write_results
+from viewing import draw_set, eventually, running, write_results
 
 from hsn_v1.adp import CLASSIFIER_MPP, FUNC, MORPH
 from hsn_v1.io.writing import write_picture
@@ -68,20 +68,6 @@ def results(tmp_path_factory):
 def address(results):
     with running(results / "out", results / "truth") as port:
         yield f"http://127.0.0.1:{port}"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chromium = find_chromium()
-    if not chromium:
-        pytest.skip("no Chromium: install one (Debian: apt-get install chromium) to test the viewer in it")
-    playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install --group dev")
-    quiet = ("quic", "gpu", "background-networking", "component-update", "sync")
-    with playwright.sync_playwright() as started:
-        arguments = ["--no-sandbox", "--no-first-run", *(f"--disable-{what}" for what in quiet)]
-        browser = started.chromium.launch(executable_path=chromium, args=arguments)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
