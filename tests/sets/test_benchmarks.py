@@ -164,7 +164,7 @@ def test_a_step_says_what_it_lacks(trained, capsys):
 def test_stages_of_images_of_own_classes(trained, tmp_path, capsys):
     test = trained / "set" / "test"
     options = ["--model", "mine", "--root", trained, "--out", tmp_path, "--workers", 2, "--quiet", "--stages"]
-    assert command("segment", test / "img", *options, "--truth", test / "mask", "--grad-cams") == 0
+    assert carry_out("segment", test / "img", *options, "--truth", test / "mask", "--grad-cams") == 0
     printed = capsys.readouterr().out
     assert "Metrics" in printed and "Intervals" in printed
     for stage in ("GradCAM", "Adjust", "CRF"):
@@ -174,9 +174,9 @@ def test_stages_of_images_of_own_classes(trained, tmp_path, capsys):
     page = (tmp_path / "index.html").read_text()
     assert 'href="model_card.md"' in page and "# Model card: mine" in (tmp_path / "model_card.md").read_text()
     assert "mIoU_tissue.png" in page and "95 % percentile bootstrap over the images" in page
-    assert command("segment", test / "img" / "0.png", *options) == 2
+    assert carry_out("segment", test / "img" / "0.png", *options) == 2
     assert "--stages: expected one folder of images; slides have no stages" in capsys.readouterr().err
-    assert command("segment", test / "img", "--model", "mine", "--root", trained, "--truth", test / "mask") == 2
+    assert carry_out("segment", test / "img", "--model", "mine", "--root", trained, "--truth", test / "mask") == 2
     assert "--truth and --grad-cams go with --stages" in capsys.readouterr().err
 
 
