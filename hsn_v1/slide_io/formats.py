@@ -20,14 +20,11 @@ SLIDE_ENDINGS = (
 
 def open_slide_file(path: Path) -> SlideFile:
     """Open a file with the backend that reads it best; raise InputError if none does."""
-    import openslide
-
     with decoding(path):
-        vendor, tiff = openslide.OpenSlide.detect_format(path), is_tiff(path)
-        if tiff and (not vendor or (vendor == "generic-tiff" and not suits_openslide(path))):
+        if is_for_openslide(path):
+            return _open_scanners_file(path)
+        if is_tiff(path):
             return open_with_tifffile(path)
-        if vendor:
-            return _open_scanners_file(path, tiff)
         if path.suffix.lower() in SLIDE_ENDINGS:
             raise InputError(
                 f"{path}: named as a slide, but holds none that can be read: damaged or cut off (get the file again), "
@@ -36,7 +33,15 @@ def open_slide_file(path: Path) -> SlideFile:
         return open_with_pillow(path)
 
 
-def _open_scanners_file(path: Path, tiff: bool) -> SlideFile:
+def is_for_openslide(path: Path) -> bool:
+    """Tell whether OpenSlide shows a file as it is: scanners' files, and of other tiled TIFFs those of 8-bit RGB."""
+    import openslide
+
+    vendor = openslide.OpenSlide.detect_format(path)
+    return bool(vendor) and (vendor != "generic-tiff" or suits_openslide(path))
+
+
+def _open_scanners_file(path: Path) -> SlideFile:
     """Open a slide with OpenSlide; where it fails on a TIFF that is whole, as with some codecs, with tifffile."""
     import openslide
 
@@ -47,7 +52,7 @@ def _open_scanners_file(path: Path, tiff: bool) -> SlideFile:
         return file
     except openslide.OpenSlideError as error:
         reason = " ".join(str(error).split())[:200]
-        if not tiff:
+        if not is_tiff(path):
             raise InputError(f"{path}: a slide that cannot be read, or damaged ({reason})") from error
         try:
             return open_with_tifffile(path)

@@ -17,8 +17,9 @@ from PIL import Image
 from ..errors import InputError
 from ..io.reading import line_of
 from ..io.sandbox import sandbox_for
+from ..slide_io.formats import is_for_openslide
 from ..slide_io.slide import Slide, open_slide
-from ..slide_io.tifffile_backend import is_tiff, suits_openslide
+from ..slide_io.tifffile_backend import is_tiff
 from ..tiles import Window
 from .cache import Cache, stamp
 
@@ -189,13 +190,12 @@ def size_of(path: Path) -> tuple[int, int] | None:
     import openslide
 
     try:
-        vendor, tiff = openslide.OpenSlide.detect_format(path), is_tiff(path)
-        if not vendor or (vendor == "generic-tiff" and tiff and not suits_openslide(path)):
+        if not is_for_openslide(path):
             return None
         width, height = _tiles(path).level_dimensions[-1]
         return height, width
     except openslide.OpenSlideError as error:
-        if tiff:
+        if is_tiff(path):
             return None
         raise _damaged(path, error) from error
 
