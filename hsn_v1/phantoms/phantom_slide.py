@@ -122,7 +122,7 @@ def _phantoms(rng: np.random.Generator, count: int, field: int, mpp: float) -> t
     """Make images, (F, field, field, 3), and label maps, (F, side, side) at the classifier's scale, by label set."""
     jobs = [(int(seed), field, mpp) for seed in rng.choice(phantom.SEEDS["test"], count, replace=False)]
     images, labels = zip(*in_parallel(_phantom, jobs, f"drawing {count} phantoms"), strict=True)
-    return np.stack(images), {name: np.stack([each[name] for each in labels]) for name in labels[0]}
+    return np.stack(images), {name: np.stack([maps[name] for maps in labels]) for name in labels[0]}
 
 
 def _phantom(seed: int, field: int, mpp: float) -> tuple[np.ndarray, dict[str, np.ndarray]]:

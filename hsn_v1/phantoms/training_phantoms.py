@@ -50,5 +50,5 @@ def _patch(seed: int, tile: int) -> tuple[np.ndarray, list[int]]:
 def tuning_set(label_set: LabelSet, count: int) -> tuple[list[tuple[np.ndarray, np.ndarray]], float]:
     """Return images and label maps of phantoms that are kept for tuning, and their scale in mpp."""
     make, mpp = TUNING[label_set.name]
-    made = [make(seed) for seed in phantom.SEEDS["tuning"][:count]]
-    return [(one.image, one.labels[label_set.name]) for one in made], mpp
+    phantoms = [make(seed) for seed in phantom.SEEDS["tuning"][:count]]
+    return [(made.image, made.labels[label_set.name]) for made in phantoms], mpp

@@ -107,17 +107,17 @@ def take_up(folder: Path, facts: Mapping[str, Any], force: bool) -> dict[str, An
     if begun.get("complete"):  # killed while its results moved up
         publish(folder)
         begun = {}
-    known = read_record(folder)
+    record = read_record(folder)
     resumed = bool(begun) and not force and not difference(begun, facts)
-    if known.get("finished") and not force and not resumed:
-        if changed := difference(known, facts):
+    if record.get("finished") and not force and not resumed:
+        if changed := difference(record, facts):
             raise InputError(
                 f"{folder}: holds results of another run ({changed}); replace them by force, or choose another folder"
             )
         if not damage(folder):
             shutil.rmtree(work, ignore_errors=True)
-            return known
-    if not known and not begun and not is_ours(folder):
+            return record
+    if not record and not begun and not is_ours(folder):
         raise InputError(f"{folder}: has files that are no results; move them away, or choose another folder")
     if not resumed:
         shutil.rmtree(work, ignore_errors=True)
@@ -137,12 +137,12 @@ def is_ours(folder: Path) -> bool:
 
 def damage(folder: Path) -> str:
     """Return what is wrong with a folder's results, or "": a record that cannot be read, files missing or empty."""
-    known = read_record(folder)
-    if not known:
+    record = read_record(folder)
+    if not record:
         return f"{folder / RECORD}: cannot be read" if (folder / RECORD).exists() else ""
-    if not known.get("finished") or read_record(work_of(folder)).get("complete"):  # what moves up now may be missing
+    if not record.get("finished") or read_record(work_of(folder)).get("complete"):  # what moves up now may be missing
         return ""
-    missing = [path for name in known.get("label sets", ()) for path in _missing(folder / name)]
+    missing = [path for name in record.get("label sets", ()) for path in _missing(folder / name)]
     return f"{missing[0]}: is missing or empty" if missing else ""
 
 

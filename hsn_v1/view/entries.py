@@ -94,7 +94,7 @@ def failed_entry(identifier: str, title: str, folder: Path, problem: str) -> Ent
 
 
 def _slide_entry(identifier: str, folder: Path, record: dict[str, Any], listed: str | None) -> Entry:
-    known = record.get("classes", {})
+    classes = record.get("classes", {})
     source = record.get("source")
     if not source:
         listed = listed or next(
@@ -109,9 +109,9 @@ def _slide_entry(identifier: str, folder: Path, record: dict[str, Any], listed: 
         Path(source) if source else None,
         record,
         tuple(
-            label_set_of(name, known[name]) if name in known else LABEL_SETS[name]
+            label_set_of(name, classes[name]) if name in classes else LABEL_SETS[name]
             for name in map(str, record.get("label sets", ()))
-            if (name in known or name in LABEL_SETS) and (folder / name / "overview.png").exists()  # the last to come
+            if (name in classes or name in LABEL_SETS) and (folder / name / "overview.png").exists()  # the last to come
         ),
         status=status,
         reason=reason,
@@ -142,7 +142,7 @@ def set_entries(
     Raises InputError if the set's record cannot be used.
     """
     try:
-        label_sets = tuple(label_set_of(name, known) for name, known in record.get("classes", {}).items())
+        label_sets = tuple(label_set_of(name, classes) for name, classes in record.get("classes", {}).items())
         listed, images = {*record.get("files", {})}, Path(record["images"])
         failures, results = {**record.get("failures", {})}, {**record.get("results", {})}
         shared = {key: record.get(key) for key in ("mpp", "truth", "caveat")}
