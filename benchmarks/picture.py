@@ -12,7 +12,7 @@ from hsn_v1.adp import CLASSIFIER_MPP
 from hsn_v1.commands.common import PHANTOM_GLAND_MODEL, PHANTOM_MODEL, PHANTOM_SETS, REPOSITORY, exit_status
 
 if TYPE_CHECKING:
-    from hsn_v1.show.panels import Row
+    from hsn_v1.show.sheets import Row
 
 #: How each kind of phantom is segmented.
 PARAMS = {
@@ -45,7 +45,7 @@ def draw(root: Path) -> bytes:
     InputError
         If a file is missing.
     """
-    from hsn_v1.show.panels import sheet
+    from hsn_v1.show.sheets import sheet
 
     return sheet([row for kind, cases in CASES.items() for row in _rows(root, kind, cases)])
 

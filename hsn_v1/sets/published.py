@@ -18,7 +18,7 @@ from ..io.models import load_histonet
 from ..parallel import SMALL_IMAGES, available_cores, classifier_threads, start_workers
 from ..progress import announce, progress_bar
 from .report import Report
-from .run import run, warm_up
+from .run import ReadAhead, run, warm_up
 from .settings import Settings, check_params, settings_from_params, with_crfs
 
 #: Folder of the phantom images that come with the repository (not with the installed package).
@@ -74,6 +74,7 @@ class HistoSegNetV1:
         self.self_contained, self.grad_cams = self_contained, grad_cams
         self.settings: Settings | None = None
         self.histonet: HistoNet | None = None
+        self._ahead: ReadAhead | None = None
         self._quiet = self.params["verbosity"] == "QUIET"
 
     def find_img(self) -> None:
@@ -104,14 +105,16 @@ class HistoSegNetV1:
         if not is_compiled():
             announce("compiling the dense CRF for this machine, once: this takes some seconds more", self._quiet)
         start_workers(self.settings.workers, warm_up, SMALL_IMAGES)  # beside the classifier, which takes time to load
+        self._ahead = ReadAhead(self.settings)  # likewise
         self.histonet = load_histonet(folder, name, classifier_threads(available_cores()), self.precision, labels)
 
     def run_batch(self) -> Report:
         """Segment all images, and write and measure the results."""
         if not self.histonet:
             raise InputError("run_batch: no classifier; call load_histonet(params={'model_name': ...}) before")
+        ahead, self._ahead = self._ahead.stop() if self._ahead else {}, None
         with progress_bar(len(self.settings.images), self._quiet) as advance:
-            return run(self.settings, self.histonet, advance)
+            return run(self.settings, self.histonet, advance, ahead)
 
 
 @dataclass(frozen=True)

@@ -170,8 +170,9 @@ class Report:
             for metric, what in METRICS.items():
                 values = [f"{metrics[metric]:.4f}" for metrics in stages]
                 expected = f"{published[metric]:.4f}" if metric in published else "-"
-                row = [name, metric, *values, expected, what.format(np.count_nonzero(weights), len(weights))]
-                rows.append(row)
+                occur, classes = np.count_nonzero(weights), len(weights)
+                what = what.format(occur, classes).removesuffix(f": at most {classes}/{classes}")
+                rows.append([name, metric, *values, expected, what])
         return rows
 
     def protocol_rows(self) -> list[list[str]]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 
 import cv2
 import loky
@@ -22,6 +25,7 @@ from ..io import tree
 from ..io.images import read_image
 from ..io.locks import alone_in
 from ..io.made_with import facts_of, forget_others
+from ..io.masks import Mask
 from ..parallel import SMALL_IMAGES, outside_garbage_collection, side_by_side, worker_pool
 from ..show.charts import confusion_figure
 from . import official
@@ -41,18 +45,68 @@ from .report import ImageResult, Report, summarise
 from .results_page import write_page
 from .settings import Settings
 
+AHEAD = 1 << 28  #: bytes of images that may be read while the classifier loads
+
+
+@dataclass(frozen=True)
+class InputImage:
+    """An image as it was read, what had to be converted, and its ground truth, if that was read, too."""
+
+    path: Path
+    image: np.ndarray
+    note: str
+    truths: dict[str, Mask] | None = None
+
 
 @dataclass(frozen=True)
 class ClassifiedImage:
-    """An image with its classified tiles, and what had to be converted when it was read."""
+    """An image with its classified tiles, what had to be converted, and its ground truth, if that was read, too."""
 
     path: Path
     image: np.ndarray
     tiles: ClassifiedTiles
     note: str
+    truths: dict[str, Mask] | None = None
 
 
-def run(settings: Settings, classifier: Classifier, on_image: Callable[[], None] = lambda: None) -> Report:
+class ReadAhead:
+    """Images and their ground truth, read in a thread beside the classifier, which takes time to load."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._read, self._stopped = settings, {}, threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        size = 0
+        for path in self._settings.images:
+            if self._stopped.is_set() or size > AHEAD:
+                break
+            with contextlib.suppress(InputError, OSError, MemoryError):  # which come again when it is the image's turn
+                self._read[path] = read_input(self._settings, path, with_truths=True)
+                size += self._read[path].image.nbytes
+
+    def stop(self) -> dict[Path, InputImage]:
+        """Stop after the image that is being read, and return those that are."""
+        self._stopped.set()
+        self._thread.join()
+        return self._read
+
+
+def read_input(settings: Settings, path: Path, with_truths: bool = False) -> InputImage:
+    """Read an image, and its ground truth if asked for, or raise InputError."""
+    image, note = read_image(path)
+    if settings.side:
+        image = cv2.resize(image, (settings.side, settings.side), interpolation=cv2.INTER_LINEAR)
+    return InputImage(path, image, note, read_truths(settings, path, image.shape[:2]) if with_truths else None)
+
+
+def run(
+    settings: Settings,
+    classifier: Classifier,
+    on_image: Callable[[], None] = lambda: None,
+    ahead: Mapping[Path, InputImage] = MappingProxyType({}),
+) -> Report:
     """Segment the images, and write and measure the results.
 
     An image that cannot be read, or that lacks ground truth, is left out and reported.
@@ -63,6 +117,8 @@ def run(settings: Settings, classifier: Classifier, on_image: Callable[[], None]
     classifier : Classifier
     on_image : callable
         Called after each image, also after one that failed.
+    ahead : mapping of Path to InputImage
+        Those that are read already; see `ReadAhead`.
 
     Returns
     -------
@@ -90,7 +146,7 @@ def run(settings: Settings, classifier: Classifier, on_image: Callable[[], None]
             measured = {path: pool.submit(measure_written, settings, path) for path in written}
             damaged = [path for path, future in measured.items() if not future.exception() and future.result() is None]
             todo = [path for path in settings.images if path not in measured or path in damaged]
-            finished = finish_images(settings, classifier, todo, lambda item: pool.submit(finish_image, settings, item))
+            finished = finish_images(settings, classifier, todo, partial(pool.submit, finish_image, settings), ahead)
             kept = ((path, future) for path, future in measured.items() if path not in damaged)
             results, failures = collect(chain(kept, finished), on_image)
             if not results:
@@ -129,7 +185,11 @@ def collect(
 
 
 def finish_images(
-    settings: Settings, classifier: Classifier, paths: Sequence[Path], submit: Callable[[ClassifiedImage], Future]
+    settings: Settings,
+    classifier: Classifier,
+    paths: Sequence[Path],
+    submit: Callable[[ClassifiedImage], Future],
+    ahead: Mapping[Path, InputImage] = MappingProxyType({}),
 ) -> Iterator[tuple[Path, Future]]:
     """Classify images here, and let workers do the rest.
 
@@ -141,6 +201,8 @@ def finish_images(
     paths : sequence of Path
     submit : callable
         Gives a classified image to a worker.
+    ahead : mapping of Path to InputImage
+        Those that are read already; see `ReadAhead`.
 
     Yields
     ------
@@ -155,40 +217,41 @@ def finish_images(
         failed.set_exception(item[1])
         return failed
 
-    classified = classify_files(settings, classifier, paths)
-    ahead = 2 * settings.workers
-    for item, future in side_by_side(classified, pass_on, settings.workers, settings.beside, ahead):
+    classified = classify_files(settings, classifier, paths, ahead)
+    waiting = 2 * settings.workers
+    for item, future in side_by_side(classified, pass_on, settings.workers, settings.beside, waiting):
         yield item.path if isinstance(item, ClassifiedImage) else item[0], future
 
 
 def classify_files(
-    settings: Settings, classifier: Classifier, paths: Sequence[Path]
+    settings: Settings,
+    classifier: Classifier,
+    paths: Sequence[Path],
+    ahead: Mapping[Path, InputImage] = MappingProxyType({}),
 ) -> Iterator[ClassifiedImage | tuple[Path, InputError]]:
     """Read and classify images; one that cannot be read is passed on with its error, and does not lose the others."""
     unread: deque[tuple[Path, InputError]] = deque()
 
-    def images() -> Iterator[tuple[tuple[Path, str], np.ndarray]]:
+    def images() -> Iterator[tuple[InputImage, np.ndarray]]:
         for path in paths:
             try:
-                image, note = read_image(path)
+                read = ahead.get(path) or read_input(settings, path)
             except InputError as error:
                 unread.append((path, error))
                 continue
-            if settings.side:
-                image = cv2.resize(image, (settings.side, settings.side), interpolation=cv2.INTER_LINEAR)
-            yield (path, note), image
+            yield read, read.image
 
-    for (path, note), image, tiles in classify(images(), classifier, settings.downsample, settings.batch_size):
+    for read, image, tiles in classify(images(), classifier, settings.downsample, settings.batch_size):
         while unread:
             yield unread.popleft()
-        yield ClassifiedImage(path, image, tiles, note)
+        yield ClassifiedImage(read.path, image, tiles, read.note, read.truths)
     yield from unread
 
 
 def finish_image(settings: Settings, classified: ClassifiedImage) -> ImageResult:
     """Segment a classified image, compare it with its ground truth and write its files."""
     path, image, tiles = classified.path, classified.image, classified.tiles
-    truths = read_truths(settings, path, image.shape[:2])
+    truths = read_truths(settings, path, image.shape[:2]) if classified.truths is None else classified.truths
     segmentations: dict[str, Segmentation] = {}
     if settings.run_level >= 2:
         crfs = settings.crfs if settings.run_level >= 3 else {}

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # without pyplot: needs no display, keeps no state
 from matplotlib.patches import Patch
 from matplotlib.textpath import TextPath
-from PIL import Image, ImageColor
+from PIL import Image
 from scipy.spatial import KDTree
 
 from ..labels import Colour
@@ -26,7 +26,6 @@ WIDTH, DPI = 8, 120  #: of a figure, in inches and px per inch
 POINTS = 8  #: size of the letters
 LINE, GAP = 0.16, 0.1  #: height of a line and distance of panels, in inches
 HEAT = colormaps["inferno"]  #: brighter is more, in print, too
-STRONG, WEAK = "#1f4e8c", "#c9d3df"  #: of bars
 
 
 @dataclass(frozen=True)
@@ -47,26 +46,22 @@ class Row:
     label: str = ""  #: at the left of the row
 
 
-def sheet(rows: Sequence[Row], columns: int = 0, scale: str = "") -> bytes:
+def sheet(rows: Sequence[Row], columns: int = 0) -> bytes:
     """Lay out rows of panels, each with its colour key below; return a PNG file.
 
-    A row of more panels than `columns` goes on below; it is as many as the longest has, if left out. `scale` says what
-    the colours of `heat` show, if there are any.
+    A row of more panels than `columns` goes on below; it is as many as the longest has, if left out.
     """
     columns = columns or max(len(row.panels) for row in rows)
     left = GAP + (3 * LINE if any(row.label for row in rows) else 0)
     side = (WIDTH - left - columns * GAP) / columns
     bands = [_Band(part, left, side) for row in rows for part in _split(row, columns)]
-    height = GAP + sum(band.height for band in bands) + 3 * LINE * bool(scale)
+    height = GAP + sum(band.height for band in bands)
     figure = Figure(figsize=(WIDTH, height), dpi=DPI)
     y = height - GAP
     for band in bands:
         band.draw(figure, y)
         y -= band.height
-    colours = [swatch.colour for row in rows for swatch in row.swatches]
-    if scale:
-        colours += _draw_scale(figure, left, y, scale)
-    return png(figure, colours)
+    return png(figure, [swatch.colour for row in rows for swatch in row.swatches])
 
 
 @dataclass(frozen=True)
@@ -150,18 +145,6 @@ def key_of(swatch: Swatch) -> tuple[Patch, Patch]:
     return fill, Patch(fill=False, edgecolor="black", linewidth=0.5)
 
 
-def _draw_scale(figure: Figure, left: float, top: float, title: str) -> list[list[int]]:
-    """Draw what the colours of `heat` mean below a height, in inches, and return these colours."""
-    height = figure.get_figheight()
-    shades = heat(np.linspace(0, 1, 64)[np.newaxis], np.full((1, 64, 3), 150, np.uint8))  # over a medium grey
-    bar = figure.add_axes((left / WIDTH, (top - LINE) / height, 2 / WIDTH, LINE / height))
-    bar.imshow(shades, aspect="auto", extent=(0, 1, 0, 1))
-    bar.set(yticks=[])
-    bar.tick_params(labelsize=POINTS, length=2)
-    bar.text(1.05, 0.5, title, fontsize=POINTS, va="center")
-    return shades[0].tolist()
-
-
 def _split(row: Row, columns: int) -> list[Row]:
     parts = [row.panels[i : i + columns] for i in range(0, len(row.panels), columns)]
     return [Row(part, row.swatches if part is parts[-1] else (), row.label) for part in parts]
@@ -190,7 +173,7 @@ def png(figure: Figure, exact: Sequence[Sequence[int]] = ()) -> bytes:
     packed, places = np.unique(pixels @ np.array((1 << 16, 1 << 8, 1)), return_inverse=True)
     colours = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=-1).astype(np.uint8)
     greys = ((grey, grey, grey) for grey in range(0, 256, 5))
-    exact = [*greys, *map(ImageColor.getrgb, (STRONG, WEAK)), *exact]
+    exact = [*greys, *exact]
     adaptive = Image.fromarray(colours[np.newaxis]).quantize(256 - len(exact), Image.Quantize.MEDIANCUT).getpalette()
     palette = np.array([*exact, *np.reshape(adaptive, (-1, 3))], np.uint8)
     nearest = KDTree(palette).query(colours)[1].astype(np.uint8)

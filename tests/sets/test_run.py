@@ -24,8 +24,8 @@ from hsn_v1.object_metrics import METRICS, object_metrics
 from hsn_v1.parallel import SMALL_IMAGES, pool_of
 from hsn_v1.sets.measure import compare_objects
 from hsn_v1.sets.outputs import OBJECTS, split_objects
+from hsn_v1.sets.run import ReadAhead, warm_up
 from hsn_v1.sets.run import run as run_set
-from hsn_v1.sets.run import warm_up
 from hsn_v1.sets.settings import Settings, check_params, settings_from_params, with_crfs
 
 pytestmark = pytest.mark.slow
@@ -322,6 +322,19 @@ def test_one_broken_image_does_not_lose_the_others(root, toy_histonet):
     assert "gt/patches/morph/ü.PNG" in report.failures["ü.PNG"]
     masks = {path for path in tree(root / "out" / "patches") if "/patch/" in path}
     assert masks == {f"{name}/patch/{file}" for name in ("morph", "func") for file in report.files}
+
+
+def test_what_is_read_ahead_makes_no_difference(root, toy_histonet):
+    settings = with_crfs(settings_from_params(check_params(PATCHES), root=root, workers=2), root / "data", "toy")
+    (root / "gt" / "patches" / "morph" / "b c.png").write_bytes(b"broken")
+    reader = ReadAhead(settings)
+    reader._thread.join()
+    ahead = reader.stop()
+    assert sorted(path.name for path in ahead) == ["a#1.png", "d.png_crop_1.png", "ü.PNG"]
+    before, after = (run_set(settings, toy_histonet, ahead=each) for each in ({}, ahead))
+    assert [*before.failures] == [*after.failures] == ["b c.png"]
+    for key, confusion in before.confusions.items():
+        np.testing.assert_array_equal(after.confusions[key], confusion)
 
 
 def test_when_all_images_fail_the_run_does(root, toy_histonet):

@@ -1,4 +1,4 @@
-"""Figures of the tour, the README's picture, and what they are drawn from."""
+"""Rows of panels, the README's picture, and what they are drawn from."""
 
 import io
 import re
@@ -11,9 +11,8 @@ from PIL import Image
 from hsn_v1.adp import CLASSIFIER_CODES, FUNC, GLAS, MORPH
 from hsn_v1.classify import ClassifiedTiles
 from hsn_v1.sets.report import ImageResult, summarise
-from hsn_v1.show import panels
+from hsn_v1.show import panels, sheets
 from hsn_v1.show.sheets import Row, Swatch
-from hsn_v1.tiles import TileGrid
 
 IMAGE = np.random.default_rng(1).integers(0, 256, (24, 30, 3), np.uint8)
 
@@ -21,16 +20,6 @@ IMAGE = np.random.default_rng(1).integers(0, 256, (24, 30, 3), np.uint8)
 def pixels(png):
     with Image.open(io.BytesIO(png)) as drawn:
         return np.asarray(drawn.convert("RGB"))
-
-
-@pytest.fixture
-def sheets(monkeypatch):
-    """Collect the titles of sheets instead of drawing them."""
-    drawn = []
-    monkeypatch.setattr(
-        panels, "sheet", lambda rows, *_: drawn.append([title for row in rows for title, _ in row.panels])
-    )
-    return drawn
 
 
 def test_swatches_are_of_the_classes_that_occur_in_words():
@@ -49,7 +38,7 @@ def test_masks_have_the_published_colours_and_swatches():
     mask = np.full((24, 30), MORPH.codes.index("C.D.I"), np.uint8)
     row = panels.case(IMAGE, truth, {"CRF": mask}, MORPH)
     assert [title for title, _ in row.panels] == ["image", "ground truth", "after CRF"]
-    drawn = pixels(panels.sheet([row]))
+    drawn = pixels(sheets.sheet([row]))
     for code in ("M.M", "C.D.I"):
         here = (drawn == MORPH.colours[code]).all(axis=-1)
         assert here.sum() > 0.2 * here.size
@@ -58,53 +47,15 @@ def test_masks_have_the_published_colours_and_swatches():
 
 def test_a_long_row_goes_on_below():
     row = Row([("a", IMAGE)] * 4, [Swatch("class", (1, 2, 3))], "label")
-    once, twice = pixels(panels.sheet([row])), pixels(panels.sheet([row], columns=2))
+    once, twice = pixels(sheets.sheet([row])), pixels(sheets.sheet([row], columns=2))
     assert once.shape[1] == twice.shape[1]
     assert twice.shape[0] > 2 * once.shape[0]
 
 
-def test_maps_without_any_mass_are_left_out_unless_their_class_has_a_score(sheets):
-    maps = np.zeros((len(FUNC), 24, 30), np.float32)
-    maps[2, 3, 4] = 0.25
-    panels.class_maps(IMAGE, maps, FUNC, "map")
-    panels.class_maps(IMAGE, maps, FUNC, "map", {2: 0.5, 4: 0.75})
-    assert sheets == [
-        ["image", "G.O exocrine gland\nup to 0.25"],
-        ["image", "G.O exocrine gland\nscore 0.50", "T transport vessel\nscore 0.75, empty map"],
-    ]
-
-
 def test_heat_is_brighter_where_the_map_is_higher():
     ramp = np.tile(np.linspace(0, 1, 30, dtype=np.float32), (24, 1))
-    grey = panels.heat(ramp, np.full_like(IMAGE, 100)).mean(axis=(0, 2))
+    grey = sheets.heat(ramp, np.full_like(IMAGE, 100)).mean(axis=(0, 2))
     assert (np.diff(grey) >= -1).all() and grey[-1] - grey[0] > 100
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("present", [0, 3, 20])
-def test_all_present_classes_have_a_bar(present):
-    scores = np.r_[np.full(present, 0.9), np.full(29 - present, 0.1)]
-    drawn = pixels(panels.score_bars(scores, np.full(29, 0.5), MORPH.codes, at_most=5))
-    fewer = pixels(panels.score_bars(scores[:3], np.full(3, 0.5), MORPH.codes[:3], at_most=5))
-    assert (drawn.shape[0] > fewer.shape[0]) and (drawn.shape[0] > 2 * fewer.shape[0]) == (present == 20)
-    strong = (np.abs(drawn.astype(int) - (0x1F, 0x4E, 0x8C)).sum(axis=-1) < 6).sum()
-    assert (strong > 1000 * max(present, 1)) == (present > 0)  # a swatch has less
-
-
-def test_a_tile_is_drawn_where_it_lies():
-    grid = TileGrid(100, 150, 1, 80)
-    drawn = pixels(panels.tile_scores(np.full((100, 150, 3), 255, np.uint8), grid, np.full(len(grid), 0.5)))
-    blue, red = (np.argwhere(np.abs(drawn.astype(int) - c).sum(axis=-1) < 30) for c in ((31, 119, 180), (214, 39, 40)))
-    scale = drawn.shape[1] / 150
-    np.testing.assert_allclose(blue.max(axis=0)[1] / scale, 80, atol=3)  # the first tile
-    np.testing.assert_allclose(red.min(axis=0) / scale, (20, 70), atol=3)  # the last one
-
-
-def test_before_and_after_are_bars_of_their_heights():
-    low = pixels(panels.before_after(np.array([0.5]), np.array([0.2]), ["a"]))
-    high = pixels(panels.before_after(np.array([0.5]), np.array([0.8]), ["a"]))
-    strong = [(np.abs(drawn.astype(int) - (0x1F, 0x4E, 0x8C)).sum(axis=-1) < 6).sum() for drawn in (low, high)]
-    assert 3 < strong[1] / strong[0] < 5
 
 
 def test_present_scores_are_the_highest_of_the_tiles():
@@ -144,7 +95,7 @@ def toy_sets(monkeypatch):
 @pytest.mark.slow
 def test_the_readme_shows_cases_chosen_by_their_rank(root, toy_sets, monkeypatch):
     drawn = []
-    monkeypatch.setattr(panels, "sheet", lambda rows: drawn.extend(rows) or b"")
+    monkeypatch.setattr(sheets, "sheet", lambda rows: drawn.extend(rows) or b"")
     picture.draw(root)
     assert [[title for title, _ in row.panels] for row in drawn] == 4 * [
         ["image", "ground truth", "adjusted", "after CRF"]
