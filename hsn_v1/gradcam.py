@@ -24,18 +24,10 @@ from .tiles import Window, resize
 if TYPE_CHECKING:
     import keras
 
+POOLING = ("MaxPooling2D", "AveragePooling2D", "GlobalMaxPooling2D", "GlobalAveragePooling2D")
+
 #: Layers that pass on each channel's gradient: whole, or, in the case of batch norm, times a constant.
-PASSING = frozenset(
-    {
-        "BatchNormalization",
-        "Dropout",
-        "Flatten",
-        "MaxPooling2D",
-        "AveragePooling2D",
-        "GlobalMaxPooling2D",
-        "GlobalAveragePooling2D",
-    }
-)
+PASSING = frozenset({"BatchNormalization", "Dropout", "Flatten", *POOLING})
 
 #: Layers that may follow the logits.
 SCORING = frozenset({"Activation", "Dropout", "Reshape"})

@@ -47,8 +47,9 @@ PACKAGE = Path(hsn_v1.__file__).parent
 #: What may know ADP: its files of classes, the phantoms, the check of the authors' download, and the defaults.
 KNOWS_ADP = ("adp.toml", "adp_ijcv2020", "phantoms/", "sets/official.py", "commands/common.py")
 
-#: What may also name its label sets: what shows phantoms, or knows GlaS, which is a data set, too.
-NAMES_SETS = (*KNOWS_ADP, "sets/benchmarks.py")
+#: What may also name its label sets: what knows GlaS, which is a data set, too, the authors' files and numbers, and a
+#: phantom's.
+NAMES_SETS = (*KNOWS_ADP, "commands/doctor.py", "sets/benchmarks.py", "sets/reproduce.py", "io/tree.py")
 
 CODES = {*ADP.outputs, *ADP.vague}
 

@@ -33,11 +33,15 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.count < 1 or arguments.seed < 0:
         raise InputError(f"--count {arguments.count} --seed {arguments.seed}: expected at least 1 and at least 0")
+    from ..adp import HTT_MODES
     from ..io.locks import locked, locked_name
     from ..io.writing import remove_leftovers
 
-    if arguments.outlines not in (None, "morph", "func") or not 0 < (arguments.region or 1) <= 1:
-        raise InputError("--outlines: expected morph or func; --region: a share above 0, up to 1")
+    label_sets = [label_set.name for label_set in HTT_MODES["both"]]
+    if arguments.outlines not in (None, *label_sets):
+        raise InputError(f"--outlines {arguments.outlines}: expected {' or '.join(label_sets)}")
+    if not 0 < (arguments.region or 1) <= 1:
+        raise InputError(f"--region {arguments.region:g}: expected a share above 0, up to 1")
     if arguments.kind == "slide":
         from ..phantoms.outlines import write_outlines
         from ..phantoms.phantom_slide import write_slide

@@ -296,5 +296,5 @@ def write_image_ious(folder: Path, stacks: Mapping[str, np.ndarray], images: Seq
     worst = np.argsort([*values.values()][-1], kind="stable")[:MOST_BARS]
     of_all = f"of the {len(worst)} worst of {len(images)} images" if len(worst) < len(images) else "of each image"
     bars = {stage: ious[worst] for stage, ious in values.items()}
-    figure = iou_figure(bars, [images[i] for i in worst], f"{name}: mIoU (present) {of_all}")
+    figure = iou_figure(bars, [images[i] for i in worst], f"{name}: mIoU (present) {of_all}", axis="mIoU")
     write_bytes(tree.image_chart(folder, name), figure)

@@ -64,11 +64,15 @@ def _cells(shares: np.ndarray) -> Image.Image:
 
 
 def iou_figure(
-    ious: Mapping[str, np.ndarray], names: Sequence[str], title: str, intervals: Mapping[str, np.ndarray] | None = None
+    ious: Mapping[str, np.ndarray],
+    names: Sequence[str],
+    title: str,
+    intervals: Mapping[str, np.ndarray] | None = None,
+    axis: str = "IoU",
 ) -> bytes:
     """Draw the IoU of each class or image, (C,) in 0..1 by the stage's name, of at most three, as bars; return a PNG.
 
-    Intervals of these values, (C, 2) with nan for none, are drawn as lines.
+    Intervals of these values, (C, 2) with nan for none, are drawn as lines; `axis` names what is drawn.
     """
     row = BAR * len(ious) + 2 * GAP
     column = _names(names, row)
@@ -77,7 +81,7 @@ def iou_figure(
     sheet = Image.new("L", (width + MARGIN, top + height + 3 * LINE + MARGIN), 255)
     draw = ImageDraw.Draw(sheet)
     draw.text((MARGIN, MARGIN), title, fill=0, font=font(TITLE))
-    _draw_axis(draw, left, top, height)
+    _draw_axis(draw, left, top, height, axis)
     sheet.paste(column, (MARGIN, top))
     x = left
     for i, (stage, values) in enumerate(ious.items()):
@@ -104,13 +108,13 @@ def _draw_interval(draw: ImageDraw.ImageDraw, low: float, high: float, top: int)
             draw.line((x, middle - BAR / 4, x, middle + BAR / 4), fill=shade, width=width)
 
 
-def _draw_axis(draw: ImageDraw.ImageDraw, left: int, top: int, height: int) -> None:
-    """Draw the axis of IoU below a chart's bars, and its grid behind them."""
+def _draw_axis(draw: ImageDraw.ImageDraw, left: int, top: int, height: int, name: str) -> None:
+    """Draw the axis below a chart's bars, and its grid behind them."""
     for tick in np.linspace(0, 1, 6):
         x = left + tick * LENGTH
         draw.line((x, top, x, top + height), fill=RULE, width=2)
         draw.text((x, top + height + LINE), f"{tick:.1f}", fill=0, font=font(PRINT), anchor="mm")
-    draw.text((left + LENGTH / 2, top + height + 2.5 * LINE), "IoU", fill=0, font=font(PRINT), anchor="mm")
+    draw.text((left + LENGTH / 2, top + height + 2.5 * LINE), name, fill=0, font=font(PRINT), anchor="mm")
 
 
 def _names(names: Sequence[str], height: int) -> Image.Image:

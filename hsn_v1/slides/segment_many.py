@@ -157,6 +157,9 @@ def _opened(inputs: Sequence[Input], options: RunOptions) -> Iterator[tuple[Slid
     """Yield each input's slide, opened, and its task; or its failed outcome."""
     named: dict[str, Input] = {}
     kinds = list(dict.fromkeys(map(options.kind_of, inputs)))
+    usable = [item for item in inputs if not item.problem]
+    if len(kinds) == 1 and usable:
+        options.task(usable[0])  # what is wrong with the only classifier ends the run
 
     def opened(item: Input) -> tuple[Slide, SlideTask]:
         if item.problem:
@@ -169,8 +172,6 @@ def _opened(inputs: Sequence[Input], options: RunOptions) -> Iterator[tuple[Slid
         return task.open(), task
 
     for item in sorted(inputs, key=lambda item: kinds.index(options.kind_of(item))):
-        if len(kinds) == 1 and not item.problem:
-            options.task(item)  # what is wrong with the only classifier ends the run
         yield attempt(item, options.out, partial(opened, item))
 
 

@@ -146,6 +146,7 @@ def test_label_maps_of_segment_are_scored_at_the_truth_s_size(tmp_path):
     score = score_folder(tmp_path / "out", tmp_path / "truth", GLAS)
     assert score.names == ["a"]
     assert "b.png: 16 x 16 px, expected 12 x 8 as its image has, or the same aspect" in score.failures[0]
+    assert score_folder(tmp_path / "out", tmp_path / "truth", GLAS, resize=True).names == ["a", "b"]
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def test_figures_have_room_for_every_class(classes):
 
 def test_the_worst_images_come_first(tmp_path, monkeypatch):
     shown = []
-    monkeypatch.setattr(outputs, "iou_figure", lambda *drawn: shown.append(drawn) or b"")
+    monkeypatch.setattr(outputs, "iou_figure", lambda *drawn, axis: shown.append(drawn) or b"")
     stack = np.array([[[k, 50 - k, 0], [0, 1, 0], [0, 0, 0]] for k in range(50, 0, -1)])
     outputs.write_image_ious(tmp_path, {"CRF": stack}, [f"{k}.png" for k in range(50, 0, -1)], "x")
     ((bars, names, title),) = shown

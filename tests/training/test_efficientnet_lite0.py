@@ -104,7 +104,7 @@ def test_from_patches_with_context_to_masks(command, tmp_path):
     assert (masks[:, :64] == 0).mean() > 0.9 and (masks[:, 96:] == 1).mean() > 0.9
     finer = (*model[:3], "finer", *model[4:], "--model-mpp", 0.5, "--tile", 64)
     status, _, errors = command("train", "--images", tmp_path / "cut", *classes, *finer, "--quiet")
-    assert status == 2 and "`tile` 64:" in errors and "has patches of 128 px with their margin" in errors
+    assert status == 2 and "--tile 64:" in errors and "has patches of 128 px with their margin" in errors
     model = (*model[:3], "fine", *model[4:], "--no-frozen", "--epochs", 1)
     status, said, errors = command("train", "--images", tmp_path / "cut", *classes, *model, "--quiet")
     assert status == 0 and "mean AUC 1.0000" in said, errors  # it began with what the first fit had found
