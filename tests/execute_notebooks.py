@@ -17,7 +17,8 @@ def execute(path, out):
     """Execute a notebook from top to bottom, and write it without times or versions, which change by themselves."""
     notebook = nbformat.read(path, as_version=4)
     metadata = notebook.metadata.copy()
-    NotebookClient(notebook, timeout=3600, record_timing=False, resources={"metadata": {"path": os.getcwd()}}).execute()
+    settings = {"timeout": 3600, "record_timing": False, "coalesce_streams": True}
+    NotebookClient(notebook, resources={"metadata": {"path": os.getcwd()}}, **settings).execute()
     notebook.metadata = metadata
     for output in (output for cell in notebook.cells for output in cell.get("outputs", ())):
         if "image/png" in output.get("data", {}):
