@@ -90,9 +90,10 @@ def test_labels_are_those_of_a_rasterised_reference(data, tmp_path_factory, open
     for _ in range(data.draw(st.integers(1, 6))):
         x, y, width, height = (data.draw(sides) for _ in range(4))
         ring, hole = rectangle(x, y, width + 8, height + 8), rectangle(x, y, data.draw(sides), data.draw(sides))
-        shape = shapely.Polygon(ring).difference(shapely.Polygon(hole))
+        shape, name = shapely.Polygon(ring).difference(shapely.Polygon(hole)), data.draw(st.sampled_from(names))
         if shape.area:
-            shapes[shape.area] = shape, data.draw(st.sampled_from(names))  # which of two of one size counts is not said
+            shapes[shape.area] = shape, name  # which of two of one size counts is not said
+    size, stride, share = data.draw(st.integers(2, 30)), data.draw(st.integers(3, 30)), data.draw(st.floats(0.01, 1))
     features = [feature(name, **shapely.geometry.mapping(shape)) for shape, name in shapes.values()]
     (folder / "s.geojson").write_text(json.dumps(features))
     opened[folder / "s"] = 96, 80
@@ -101,7 +102,6 @@ def test_labels_are_those_of_a_rasterised_reference(data, tmp_path_factory, open
     columns, rows = np.meshgrid(*((np.arange(side) + 0.5) * slide.patch_mpp for side in (width, height)))
     for area in sorted(shapes, reverse=True):
         truth[shapely.contains_xy(shapes[area][0], columns, rows)] = names.index(shapes[area][1])
-    size, stride, share = data.draw(st.integers(2, 30)), data.draw(st.integers(3, 30)), data.draw(st.floats(0.01, 1))
 
     def present(y, x):
         patch = truth[y : y + size, x : x + size]
