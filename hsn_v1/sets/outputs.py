@@ -9,11 +9,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image
-from scipy.ndimage import distance_transform_edt
-from skimage.feature import peak_local_max
-from skimage.filters import gaussian
-from skimage.measure import label
-from skimage.segmentation import relabel_sequential, watershed
 
 from ..classify import ClassifiedTiles
 from ..evaluate import PROTOCOLS, iou, mean_iou_present, named_metrics, occurring
@@ -160,6 +155,13 @@ def object_mask(mask: np.ndarray, label_set: LabelSet) -> np.ndarray:
     return (mask == label_set.codes.index(label_set.objects)).astype(np.uint8)
 
 
+def connected_components(mask: np.ndarray) -> np.ndarray:
+    """Label the objects of a mask as they are, 8-connected: (H, W) of int, 0 outside all."""
+    from skimage.measure import label  # a tenth of a second, and few masks have objects
+
+    return label(mask, connectivity=2)
+
+
 def separate_objects(mask: np.ndarray) -> np.ndarray:
     """Label the objects of a mask as the published code does: smoothed, cut at the mean, 8-connected.
 
@@ -172,8 +174,10 @@ def separate_objects(mask: np.ndarray) -> np.ndarray:
     ndarray of shape (H, W), int
         0 outside all objects.
     """
+    from skimage.filters import gaussian
+
     smooth = gaussian(mask.astype(float), sigma=0.5, mode="nearest")
-    return label(smooth > smooth.mean(), connectivity=2)
+    return connected_components(smooth > smooth.mean())
 
 
 def split_objects(mask: np.ndarray, distance: int) -> np.ndarray:
@@ -191,7 +195,12 @@ def split_objects(mask: np.ndarray, distance: int) -> np.ndarray:
     ndarray of shape (H, W), int
         0 outside all objects.
     """
-    parts = label(mask, connectivity=2)
+    from scipy.ndimage import distance_transform_edt
+    from skimage.feature import peak_local_max
+    from skimage.filters import gaussian
+    from skimage.segmentation import relabel_sequential, watershed
+
+    parts = connected_components(mask)
     depth = gaussian(distance_transform_edt(mask), sigma=distance / 8)  # without the peaks of a ragged edge
     middles = peak_local_max(depth, min_distance=distance, labels=parts, exclude_border=False)
     markers = np.zeros_like(parts)
@@ -202,7 +211,7 @@ def split_objects(mask: np.ndarray, distance: int) -> np.ndarray:
 
 
 #: How the objects of a mask are told apart: as it is, and after the published code's post-processing.
-OBJECTS = {"connected components": partial(label, connectivity=2), "published post-processing": separate_objects}
+OBJECTS = {"connected components": connected_components, "published post-processing": separate_objects}
 
 
 def separations(label_set: LabelSet) -> dict[str, Callable[[np.ndarray], np.ndarray]]:

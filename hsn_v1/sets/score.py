@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from skimage.measure import label
 
 from ..errors import InputError, merge_notes
 from ..evaluate import all_metrics, confusion_matrix, occurring
@@ -23,7 +22,7 @@ from ..slide_io.annotations import class_names, draw_labels, listed, read_annota
 from ..slide_io.formats import SLIDE_ENDINGS
 from ..slide_io.label_maps import label_map_size, read_thumbnail
 from ..tiles import Window
-from .outputs import object_mask, separations
+from .outputs import connected_components, object_mask, separations
 
 LABEL_MAP, GEOJSON = ".ome.tif", (".geojson", ".geojson.gz")
 
@@ -251,7 +250,7 @@ def _compare(name: str, predicted: Mask, true: Mask, label_set: LabelSet, file: 
     objects = {}
     if label_set.objects:
         drawn = object_mask(true.labels, label_set)
-        truth = read_objects(file, *drawn.shape) if file.exists() else label(drawn, connectivity=2)
+        truth = read_objects(file, *drawn.shape) if file.exists() else connected_components(drawn)
         found = object_mask(predicted.labels, label_set)
         objects = {kind: object_sums(separate(found), truth) for kind, separate in separations(label_set).items()}
     return ImageScore(name, confusion, true.pixels, objects, predicted.labels.shape, true.size)

@@ -136,7 +136,8 @@ class Regions:
     def overlaps(self) -> list[tuple[int, int]]:
         """Return the numbers of regions of two classes that lie on each other in part, by over `SLIVER` of one."""
         found = []
-        for i, j in self.tree.query(self.geometries, predicate="overlaps").T.tolist():
+        shapes = np.array(self.geometries, object)  # of no regions, too
+        for i, j in self.tree.query(shapes, predicate="overlaps").T.tolist():
             if i < j and self.classes[i] != self.classes[j]:  # the larger one first
                 shared = self.geometries[i].intersection(self.geometries[j]).area
                 found += [(i, j)] if shared > SLIVER * self.geometries[j].area else []

@@ -80,6 +80,13 @@ def test_derived_classes_holes_points_and_what_qupath_ignores(tmp_path):
     ]
 
 
+def test_points_alone_are_annotations(tmp_path):
+    slide = write(tmp_path, feature("Stroma", type="Point", coordinates=[100, 80]))
+    found, notes = slide.label(Cut(20, 20, 0.3))
+    assert {place: present.tolist() for place, present in found.items()} == {(30, 40): [False, True]}
+    assert not notes
+
+
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_labels_are_those_of_a_rasterised_reference(data, tmp_path_factory, opened):
