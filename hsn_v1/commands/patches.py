@@ -185,6 +185,8 @@ def _label_set(arguments: argparse.Namespace, annotations: Sequence[Path] = ()) 
         label_sets = labels.group(arguments.label_set or next(iter(labels.label_sets)))
         if len(label_sets) > 1:
             raise InputError(f"--label-set {arguments.label_set}: expected one, out of {', '.join(labels.label_sets)}")
+        if not label_sets[0].classified:
+            raise InputError(f"{label_sets[0].name}: none of its classes is an output of {arguments.model}: no labels")
         return label_sets[0]
     if not arguments.classes and not annotations:
         raise InputError("one of --classes and --model is missing: the classes of the masks")

@@ -104,7 +104,7 @@ def unused_files(library: Library, folder: Path) -> list[str]:
     used = {find_ground_truth(entry, name, folder) for entry, name in pairs}
     slides = {entry.source for entry in entries}
     folders = [folder, *(folder / name for name in dict.fromkeys(name for _, name in pairs))]
-    files = [path for place in folders if place.is_dir() for path in sorted(place.iterdir()) if path.is_file()]
+    files = [path for place in folders if place.is_dir() for path in sorted(place.iterdir()) if not path.is_dir()]
     files = [path for path in files if not path.name.startswith(".")]
     unused = [path.relative_to(folder).as_posix() for path in files if not {path, path.resolve()} & (used | slides)]
     notes = []

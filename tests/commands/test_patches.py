@@ -106,6 +106,15 @@ def test_class_files_of_each_kind(tmp_path, cut, kind):
     assert status == 2 and "--label-set all: expected one, out of tissue" in said
 
 
+def test_a_label_set_without_outputs_labels_nothing(tmp_path, cut):
+    (tmp_path / "data").mkdir()
+    lines = class_file_of_kind("background").splitlines()
+    bare = "\n".join(line for line in lines if not line.startswith(("red = [", "green = [")))
+    (tmp_path / "data" / "mine.toml").write_text(bare)
+    status, rows, said = cut(classes=("--model", "mine", "--root", tmp_path))
+    assert status == 2 and not rows and "tissue: none of its classes is an output of mine: no labels" in said
+
+
 def test_what_is_not_there_is_named(tmp_path, cut):
     (tmp_path / "data").mkdir()
     status, _, said = cut(classes=("--model", "none", "--root", tmp_path))

@@ -1,6 +1,7 @@
 """Ground truth of the user's own: masks and annotations, and how a segmentation agrees with them."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -169,8 +170,9 @@ def test_files_that_are_nobodys_ground_truth_are_listed(tmp_path):
     library = Library.of(tmp_path / "out")
     for name in ("b.xml", "func/c.png", "d.png"):
         write_features(folder / name)
+    os.mkfifo(folder / "e.png")
     none = f"{folder}: no ground truth of any slide; expected files named after the slides: a.geojson"
-    files = f"{folder}: passed over, as no slide's ground truth: b.xml, d.png, func/c.png; of annotations, only GeoJSON"
+    files = f"{folder}: passed over, as no slide's ground truth: b.xml, d.png, e.png, func/c.png; of annotations, only GeoJSON"
     first, second = unused_files(library, folder)
     assert first.startswith(none) and second.startswith(files)
     write_features(folder / "func" / "a.json")
