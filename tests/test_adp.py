@@ -78,6 +78,7 @@ def files_with(found, allowed):
     return {name for name, path in files.items() if not name.startswith(allowed) and any(map(found, words_of(path)))}
 
 
+@pytest.mark.slow
 def test_no_other_module_knows_adp():
     """Codes of one letter are left out: NumPy's orders are called C and F."""
 

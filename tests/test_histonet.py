@@ -217,6 +217,7 @@ def test_a_classifier_of_other_classes_is_refused(keras, tmp_path):
         load_histonet(tmp_path, "toy")
 
 
+@pytest.mark.slow
 def test_weights_of_a_whole_model_are_found_in_their_group(root, toy_histonet):
     path = root / "data" / "toy.h5"
     shutil.move(path, root / "weights.h5")

@@ -8,6 +8,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from hsn_v1.__main__ import COMMANDS
 from hsn_v1.commands.common import OFFICIAL_MODEL, PHANTOM_GLAND_MODEL, PHANTOM_MODEL
 
@@ -143,12 +145,14 @@ def test_help_imports_no_numpy():
     assert "hsn_v1.commands.segment" in modules
 
 
+@pytest.mark.slow
 def test_workers_for_slides_load_no_pages_or_figures():
     modules = loaded("import hsn_v1.slides.tiled")
     assert not {"matplotlib", "jinja2"} & modules
     assert not {name for name in modules if name.startswith(("hsn_v1.show", "hsn_v1.sets"))}
 
 
+@pytest.mark.slow
 def test_slides_are_segmented_without_the_dask_engine():
     modules = loaded("import hsn_v1.slides.segment_many, hsn_v1.slides.index_page, hsn_v1.commands.segment")
     assert "hsn_v1.slides.segment_slide" in modules

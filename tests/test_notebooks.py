@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import nbformat
 import pytest
 from helpers import left_of
 
@@ -19,6 +18,12 @@ pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).parents[1]
 NOTEBOOKS = ["demo_01_segment_patches.ipynb", "demo_02_segment_glas_patches.ipynb"]
+
+
+def read(path):
+    import nbformat  # which takes longer than all other libraries that tests need
+
+    return nbformat.read(path, as_version=4)
 
 
 def outputs(notebook):
@@ -33,9 +38,9 @@ def test_a_notebook_executes_on_the_phantoms(name, tmp_path):
     command = [sys.executable, REPOSITORY / "tests" / "execute_notebooks.py", REPOSITORY / name, "--out", tmp_path]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
-    notebook = nbformat.read(tmp_path / name, as_version=4)
+    notebook = read(tmp_path / name)
     assert all(output.output_type != "stream" or output.name == "stdout" for output in outputs(notebook))
-    stored = nbformat.read(REPOSITORY / name, as_version=4)
+    stored = read(REPOSITORY / name)
     assert [output.output_type for output in outputs(notebook)] == [output.output_type for output in outputs(stored)]
     deadline = time.monotonic() + 20
     while left_of(marker) and time.monotonic() < deadline:
@@ -45,9 +50,7 @@ def test_a_notebook_executes_on_the_phantoms(name, tmp_path):
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebook_needs_public_names_alone(name):
-    code = "\n".join(
-        cell.source for cell in nbformat.read(REPOSITORY / name, as_version=4).cells if cell.cell_type == "code"
-    )
+    code = "\n".join(cell.source for cell in read(REPOSITORY / name).cells if cell.cell_type == "code")
     imported = set(re.findall(r"^(?:import|from) (\S+)", code, re.M))
     assert imported == {"os", "matplotlib.pyplot", "numpy", "PIL", "hsn_v1", Path(name).stem}
     assert set(re.findall(r"\bhsn_v1\.(\w+)", code)) <= {*hsn_v1.__all__}
@@ -57,7 +60,7 @@ def test_each_knob_changes_the_picture(tmp_path, monkeypatch):
     """Another value at the top of its cell, which alone is run again; another image, and all cells below."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HSN_ROOT", "")
-    cells = [c.source for c in nbformat.read(REPOSITORY / NOTEBOOKS[0], as_version=4).cells if c.cell_type == "code"]
+    cells = [c.source for c in read(REPOSITORY / NOTEBOOKS[0]).cells if c.cell_type == "code"]
     names, end = {}, next(i for i, cell in enumerate(cells) if "run_batch" in cell)
 
     def picture(cell):
@@ -86,7 +89,7 @@ def test_each_knob_changes_the_picture(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebook_is_stored_with_outputs_and_nothing_of_the_machine(name):
     path = REPOSITORY / name
-    notebook = nbformat.read(path, as_version=4)
+    notebook = read(path)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     assert sum("image/png" in output.get("data", {}) for output in outputs(notebook)) > 8

@@ -107,6 +107,7 @@ def test_resize_interpolates_between_pixel_centres():
     assert resize(np.zeros((0, 2, 2), np.float32), 4, 4).shape == (0, 4, 4)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 90), st.integers(1, 90), st.floats(0.3, 4), st.integers(1, 16), st.integers(0, 9))
 def test_tiles_by_a_stride_cover_every_pixel_and_lie_no_further_apart(height, width, downsample, stride, margin):

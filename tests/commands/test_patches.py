@@ -48,6 +48,7 @@ def as_palette(order):
     return change
 
 
+@pytest.mark.slow
 def test_patches_that_mix_all_classes_are_told_a_size_that_helps(tmp_path, cut):
     for path in (tmp_path / "mask").iterdir():
         stripes = np.repeat(np.arange(100) // 24 % 2, 1)[: np.asarray(Image.open(path)).shape[1]]
@@ -58,6 +59,7 @@ def test_patches_that_mix_all_classes_are_told_a_size_that_helps(tmp_path, cut):
     assert "such as of 24 px" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [None, *itertools.permutations(range(3))])
 def test_colours_count_whatever_their_order_in_a_palette(tmp_path, cut, order):
     if order:
@@ -70,6 +72,7 @@ def test_colours_count_whatever_their_order_in_a_palette(tmp_path, cut, order):
         assert present == (["1", "0"] if column < 32 else ["0", "1"])
 
 
+@pytest.mark.slow
 def test_indices_are_read_with_a_note_that_says_which_is_which(tmp_path, cut):
     masks(tmp_path, lambda image: Image.fromarray(np.uint8(np.asarray(image)[..., 1] > 0)))
     status, rows, said = cut()
@@ -78,6 +81,7 @@ def test_indices_are_read_with_a_note_that_says_which_is_which(tmp_path, cut):
     assert "0 = red, 1 = green" in note and "1 more file" in note
 
 
+@pytest.mark.slow
 def test_masks_of_another_size_are_noted_and_of_another_shape_refused(tmp_path, cut):
     masks(tmp_path, lambda image: image.resize((image.width * 2, image.height * 2), Image.Resampling.NEAREST))
     status, rows, said = cut()
@@ -95,6 +99,7 @@ def test_masks_of_another_size_are_noted_and_of_another_shape_refused(tmp_path, 
     assert status == 0 and len(rows) == 1 + 2 * 3 * 4 and ["0_0_0.png", "1", "0"] in rows and "note" not in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_class_files_of_each_kind(tmp_path, cut, kind):
     (tmp_path / "data").mkdir()
@@ -138,6 +143,7 @@ def annotate(folder, **squares):
         (folder / "annotations" / f"{stem}.geojson").write_text(json.dumps(features))
 
 
+@pytest.mark.slow
 def test_slides_with_annotations(tmp_path, command):
     write_halves(tmp_path, count=4)
     for number in range(4):

@@ -45,6 +45,7 @@ def run(code, **environment):
     return done.stdout.split(), done.stderr
 
 
+@pytest.mark.slow
 def test_the_documented_example_runs_with_numpy_and_numba_alone():
     text = (REPOSITORY / "docs" / "densecrf.md").read_text(encoding="utf-8")
     example = text.partition("```python\n")[2].partition("```")[0]
@@ -78,6 +79,7 @@ def test_where_nothing_can_be_kept_results_are_the_same_with_a_notice():
     assert errors.count("the CRF is compiled in each process") == 1 and "NUMBA_CACHE_DIR" in errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use", ["densecrf.is_compiled()", "densecrf.CRF()(np.ones((2, 3, 3)), image)"])
 def test_without_compilation_the_crf_is_refused_in_a_line(use):
     code = f"""

@@ -67,6 +67,7 @@ def write(model, folder, kind):
         shutil.move(folder / "m.weights.h5", folder / "m.h5")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*HDF5 file.*")
 @pytest.mark.parametrize("kind", ["keras", "whole", "weights"])
 @pytest.mark.parametrize("form", ["nested", "mean", "maximum"])
@@ -124,6 +125,7 @@ def test_a_damaged_keras_file_is_one_line(folder, content):
         load_histonet(folder, "m")
 
 
+@pytest.mark.slow
 def test_models_as_people_have_them_are_loaded_and_give_their_scores():
     if not CASES.is_dir():
         pytest.skip(f"no models in {CASES}")

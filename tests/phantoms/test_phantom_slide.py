@@ -29,6 +29,7 @@ def flat(monkeypatch):
     monkeypatch.setattr(phantom_slide, "_phantoms", phantoms)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1100, 1537])
 def test_a_slide_and_its_ground_truth(tmp_path, flat, size):
     write_slide(tmp_path / "s.tif", size, 1.0, 0.6, seed=3)

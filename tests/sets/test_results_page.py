@@ -89,6 +89,7 @@ def test_text_of_file_names_is_escaped_and_links_lead_to_files(tmp_path):
     assert sum(address.count("a%3Ab.tif") for address in addresses) == 5
 
 
+@pytest.mark.slow
 def test_nothing_is_asked_of_a_network(tmp_path):
     path = written(*draw_run(tmp_path, ["a.png"], (MORPH, FUNC)))
     assert not [address for address in links(path) if ":" in address or address.startswith("/")]

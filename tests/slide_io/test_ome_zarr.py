@@ -13,6 +13,7 @@ from hsn_v1.slide_io.ome_zarr import check_ome_zarr, write_ome_zarr
 from hsn_v1.tiles import Window
 
 
+@pytest.mark.slow
 def test_a_label_map_is_labels_of_a_picture_at_one_scale(tmp_path):
     pytest.importorskip("ome_zarr", reason="needs ome-zarr: pip install 'hsn_v1[zarr]'")
     import zarr

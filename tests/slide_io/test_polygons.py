@@ -105,6 +105,7 @@ def test_holes_that_touch_at_a_corner_are_two_and_so_are_their_pixels(tmp_path):
     assert [outline.bounds for outline in found["T transport vessel"]] == [(1, 1, 2, 2), (2, 2, 3, 3)]
 
 
+@pytest.mark.slow
 def test_label_sets_are_outlined_side_by_side(tmp_path):
     labels = RNG.integers(1, len(FUNC), (64, 200)).astype(np.uint8)
     write_map(tmp_path / "x.ome.tif", labels)
@@ -159,6 +160,7 @@ def test_a_large_map_of_one_class_is_one_rectangle(tmp_path):
     assert outline.equals(shapely.box(0, 0, 530, 700)) and len(outline.exterior.coords) == 5
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(maps, st.sampled_from([0.61, 1, SCALE]))
 def test_polygons_drawn_again_are_the_map(tmp_path_factory, labels, scale):

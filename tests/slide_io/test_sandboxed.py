@@ -75,6 +75,7 @@ def test_values_and_arrays_come_back_as_they_were(tmp_path):
         np.testing.assert_array_equal(array, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "message"),
     [
@@ -107,6 +108,7 @@ def test_readers_are_used_again_and_end_with_what_went_wrong(tmp_path):
     assert len(readers()) == len(before) - 1
 
 
+@pytest.mark.slow
 def test_a_reader_that_was_killed_while_idle_is_replaced(tmp_path):
     Image.fromarray(IMAGE).save(tmp_path / "a.png")
     with open_slide(tmp_path / "a.png", 0.5):

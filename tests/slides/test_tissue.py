@@ -179,6 +179,7 @@ def test_a_tile_is_skipped_if_too_little_of_it_is_tissue():
     assert tiles_with_tissue(grid, ~mask).tolist() == list(range(rows * columns))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(
     st.tuples(st.integers(1, 3000), st.integers(1, 3000)),

@@ -87,6 +87,7 @@ def test_points_alone_are_annotations(tmp_path):
     assert not notes
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_labels_are_those_of_a_rasterised_reference(data, tmp_path_factory, opened):
@@ -126,6 +127,7 @@ def test_labels_are_those_of_a_rasterised_reference(data, tmp_path_factory, open
     assert found == {place: present(*place) for place in found}
 
 
+@pytest.mark.slow
 def test_a_thousand_annotations_of_a_large_slide_in_little_memory(tmp_path, opened):
     rng = np.random.default_rng(0)
     corners, sides = rng.integers(0, 38_000, (1000, 2)).tolist(), rng.integers(100, 2000, (1000, 2)).tolist()
@@ -144,6 +146,7 @@ def test_a_thousand_annotations_of_a_large_slide_in_little_memory(tmp_path, open
     assert peak < 100e6  # the label map as a whole has 400 million px
 
 
+@pytest.mark.slow
 def test_the_classes_of_files(tmp_path):
     write(tmp_path, feature("Tumor: Positive", rectangle(0, 0, 9, 9)), feature("Region*", rectangle(0, 0, 9, 9)))
     other, broken = tmp_path / "b.geojson", tmp_path / "c.geojson"

@@ -21,6 +21,7 @@ def cut_folder(folders, cut, out="out", factor=1.0):
     return cut_patches(sources, LABELS, cut, folders / out, quiet=True)
 
 
+@pytest.mark.slow
 def test_a_margin_is_seen_and_has_no_label(folders):
     cut_folder(folders, Cut(8, 8, context=2))
     image, patch = read_image(folders / "img" / "0.png")[0], read_image(folders / "out" / "0_0_8.png")[0]
@@ -29,6 +30,7 @@ def test_a_margin_is_seen_and_has_no_label(folders):
     assert rows(folders / "out" / "labels.csv")[1:4:2] == [["0_0_0.png", "1", "0"], ["0_0_16.png", "0", "1"]]
 
 
+@pytest.mark.slow
 def test_a_folder_says_its_patches_context(folders):
     out = folders / "out"
     cut_folder(folders, Cut(8, 8, context=4))
@@ -55,6 +57,7 @@ def rows(path):
         return list(csv.reader(file))
 
 
+@pytest.mark.slow
 def test_a_folder_is_cut_and_no_mask_is_written(folders):
     out = folders / "out"
     labels, notes, failures = cut_folder(folders, Cut(8, 8))
@@ -80,6 +83,7 @@ def test_images_are_kept_apart_as_a_whole(folders):
         cut_folder(folders, Cut(8, 8, validation=0.01), "o")
 
 
+@pytest.mark.slow
 def test_a_part_without_a_patch_has_an_empty_table(folders):
     cut_folder(folders, Cut(8, 8, validation=0.25))
     ((name, *_),) = rows(folders / "out" / "validation" / "labels.csv")[1:2]
@@ -114,6 +118,7 @@ def test_images_of_one_name_are_refused(folders):
         cut_folder(folders, Cut(8, 8))
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_it_was_and_begins_anew_when_anything_changed(folders):
     cut_folder(folders, Cut(8, 8))
     first, last = folders / "out" / "0_0_0.png", folders / "out" / "3_8_16.png"
@@ -138,6 +143,7 @@ def test_classes_are_balanced_the_rarest_first():
     assert chosen != balanced(present, Cut(8, 8, seed=1, most=10))
 
 
+@pytest.mark.slow
 def test_a_sheet_of_each_class_to_look_at(folders):
     cut_folder(folders, Cut(8, 8, context=2))
     sheets = {path.name: read_image(path)[0].shape[1] for path in (folders / "out" / "sheets").iterdir()}

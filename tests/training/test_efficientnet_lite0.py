@@ -12,7 +12,6 @@ import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.datasets import load_sample_images
 
 from hsn_v1.class_file import parse_taxonomy
 from hsn_v1.errors import InputError
@@ -44,8 +43,11 @@ def square(image):
     return cv2.resize(image[top : top + side, left : left + side], (224, 224), interpolation=cv2.INTER_AREA)
 
 
+@pytest.mark.slow
 @needs_package
 def test_it_names_three_photographs(keras, weights):
+    from sklearn.datasets import load_sample_images
+
     hopper = Image.open(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg").convert("RGB")
     photographs = np.stack([square(np.asarray(image)) for image in (hopper, *load_sample_images().images)])
     encoder = build_encoder(224, weights, blocks=())
@@ -56,6 +58,7 @@ def test_it_names_three_photographs(keras, weights):
     assert len(weights) == 296 and sum(values.size for values in arrays) == 4_652_008
 
 
+@pytest.mark.slow
 @needs_package
 @pytest.mark.parametrize("blocks", [(11,), (8, 10, 11)])
 def test_a_classifier_of_it_is_saved_read_and_localises_by_the_closed_form(keras, weights, blocks, tmp_path):

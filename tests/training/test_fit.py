@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tensorflow.python.framework.config import disable_op_determinism
 
 from hsn_v1.class_file import parse_taxonomy
 from hsn_v1.errors import InputError, Notice
@@ -97,6 +96,8 @@ def test_interrupted_training_goes_on_where_it_was(keras, tmp_path, monkeypatch)
 
 
 def test_the_same_seed_gives_the_same_weights_where_that_is_wanted(keras, tmp_path):
+    from tensorflow.python.framework.config import disable_op_determinism
+
     recipe, weights = replace(TINY, deterministic=True), []
     try:
         for out in (tmp_path / "one", tmp_path / "two"):

@@ -46,6 +46,7 @@ def test_the_report_leaves_out_classes_that_tell_nothing():
     assert (row["sensitivity"], row["specificity"], row["F1"]) == (0.5, 0.5, 0.5)
 
 
+@pytest.mark.slow
 def test_files_of_the_report(tmp_path):
     (tmp_path / "log.csv").write_text("epoch,loss,val_loss\n0,0.9,0.8\n1,0.7,0.6\n1,0.6,0.5\n2,0.5,0.7\n")
     log = read_log(tmp_path / "log.csv")

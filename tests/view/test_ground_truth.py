@@ -49,6 +49,7 @@ def draw_masks(folder, labels):
         image.save(folder / name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [10**9, 1000], ids=["at once", "in strips"])
 def test_masks_are_read_as_elsewhere_however_large_they_are(tmp_path, monkeypatch, most):
     monkeypatch.setattr(ground_truth, "PLAIN_PIXELS", most)

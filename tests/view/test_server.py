@@ -141,6 +141,7 @@ def test_image_tiles_overlap_and_cover_the_image(results):
         assert image_tile(port, NAMES[1], row="x")[0] == 400
 
 
+@pytest.mark.slow
 def test_a_slide_that_openslide_reads_is_cut_into_the_same_tiles(tmp_path):
     image = np.kron(RNG.integers(0, 255, (64, 64, 3), np.uint8), np.ones((16, 16, 1), np.uint8))
     path = tmp_path / "slide.tif"
@@ -292,6 +293,7 @@ def test_damaged_and_deleted_slides(results):
         assert image_tile(port, NAMES[0])[0] == 200
 
 
+@pytest.mark.slow
 def test_a_slide_damaged_within(tmp_path):
     image = RNG.integers(0, 255, (1024, 1024, 3), np.uint8)
     path = tmp_path / "slide.tif"
@@ -331,6 +333,7 @@ def test_damaged_and_deleted_label_maps(results):
         assert [bool(one["layers"][0].get("problem")) for one in entry["sets"]] == [False, True]
 
 
+@pytest.mark.slow
 def test_a_label_tile_that_claims_gigabytes(results):
     folder, _ = results
     path = folder / "out" / "segmented" / NAMES[0] / "func" / "a slide.ome.tif"
