@@ -173,7 +173,8 @@ def test_files_that_are_nobodys_ground_truth_are_listed(tmp_path):
         write_features(folder / name)
     os.mkfifo(folder / "e.png")
     none = f"{folder}: no ground truth of any slide; expected files named after the slides: a.geojson"
-    files = f"{folder}: passed over, as no slide's ground truth: b.xml, d.png, e.png, func/c.png; of annotations, only GeoJSON"
+    left = "b.xml, d.png, e.png, func/c.png; of annotations, only GeoJSON"
+    files = f"{folder}: passed over, as no slide's ground truth: {left}"
     first, second = unused_files(library, folder)
     assert first.startswith(none) and second.startswith(files)
     write_features(folder / "func" / "a.json")
