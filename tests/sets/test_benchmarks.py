@@ -1,5 +1,7 @@
 """Data sets as they are released, and the one command from there to a table's row."""
 
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +149,31 @@ def test_what_is_done_is_not_done_again(trained, capsys):
     assert (trained / "data" / "mine.h5").stat().st_mtime_ns == weights
     assert benchmark(trained, *options, "--step", "score") == 0
     assert "segmented" not in capsys.readouterr().out
+
+
+def test_repeats_end_in_mean_and_spread(trained, capsys):
+    """As if the second seed's masks were the ground truth."""
+    data, out, again = trained / "data", trained / "out" / "mine", trained / "out" / "mine" / "seed1"
+    for path in data.glob("mine[._]*"):
+        shutil.copy(path, data / path.name.replace("mine", "mine_seed1", 1))
+    shutil.copytree(out / "test", again / "test", dirs_exist_ok=True)
+    for path in (again / "test" / "tissue" / "ablative_CRF").iterdir():
+        shutil.copy(trained / "set" / "test" / "mask" / path.name, path)
+    options = ["--classes", "RED=#c80000", "GREEN=#00c800", "BLUE=#0000c8", "--mpp", 1, "--repeats", 2]
+    assert benchmark(trained, *options, "--step", "score") == 0
+    said = capsys.readouterr().out
+    one, two = (mean_iou((folder / "test" / "score.md").read_text()) for folder in (out, again))
+    assert one < two == 1
+    expected = (one + two) / 2, abs(one - two) / 2**0.5, min(one, two), max(one, two)
+    line = next(line for line in said.splitlines() if line.startswith("mIoU (excluded) of 2 seeds"))
+    assert [*map(float, re.findall(r"[01]\.\d+", line))] == pytest.approx(expected, abs=2e-4)
+    shutil.rmtree(again)
+
+
+def mean_iou(page):
+    """Return mIoU of the first row of a page of scores."""
+    header, _, row = (line.split(" | ") for line in page.splitlines()[:3])
+    return float(row[header.index("mIoU")].split()[0])
 
 
 def test_a_step_says_what_it_lacks(trained, capsys):
