@@ -18,7 +18,7 @@ QUICKER = {
     "train": "--epochs 1 --width 0.05 --tile 32 --saved-tile 32 --batch 16 --patches 48",
     "efficientnet-lite0": "--tile 128 --saved-tile 64",
     "phantom": "--count 2",
-    "slide": "--size 1500 --count 1",
+    "slide": "--size 800 --count 1",
     "tune-crf": "--trials 1 --count 2",
     "BEFORE.h5": "--weights none",
     "--dask": "--dask local:1",
@@ -65,12 +65,12 @@ def write_own_classes(folder):
     write_patches(rng, folder / "patches")
     for part in ("validation", "test"):
         write_pairs(rng, folder / part / "img", folder / part / "mask", CLASSES.values())
-    write_pairs(rng, folder / "img", folder / "mask", GLANDS.values(), side=240, count=8)
+    write_pairs(rng, folder / "img", folder / "mask", GLANDS.values(), side=160, count=4)
 
 
 def write_slides(folder):
     for number, name in enumerate(("slides/a.tif", "slides/b.tif")):
-        write_slide(folder / name, 1000, 0.5, 0.6, number)
+        write_slide(folder / name, 500, 0.5, 0.6, number)
     for mask in (folder / "slides").glob("*.png"):
         mask.unlink()
     shutil.copy(folder / "slides/a.tif", folder / "slide.svs")
@@ -102,9 +102,10 @@ def write_measured(folder):
 #: The same for pages on which others do.
 QUICKER_ON = {
     "docs/qupath.md": {
-        "phantom": "--size 900 --mpp 0.5 --tissue 0.9",
+        "phantom": "--size 600 --mpp 0.5 --tissue 0.9",
         "--region": "--region 0.6",
         "patches": "--stride 28",
+        "train": "--saved-tile 224",
         "segment": "--no-flips --scales 1 --stride 224",
     }
 }
@@ -127,6 +128,7 @@ def test_commands_do_what_the_page_says(page, write_inputs, tmp_path, monkeypatc
     write_inputs(tmp_path)
     shutil.copytree(REPOSITORY / "data", tmp_path / "data")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # one worker process
     done = 0
     for words in commands_of(REPOSITORY / page):
         if words[0] == "hsn-v1" and not NOT_RUN & set(words):
