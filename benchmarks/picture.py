@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from measuring import REPOSITORY
+
 from hsn_v1.adp import CLASSIFIER_MPP
-from hsn_v1.commands.common import PHANTOM_GLAND_MODEL, PHANTOM_MODEL, PHANTOM_SETS, REPOSITORY, exit_status
+from hsn_v1.commands.common import PHANTOM_GLAND_MODEL, PHANTOM_MODEL, PHANTOM_SETS, exit_status
 
 if TYPE_CHECKING:
     from hsn_v1.show.sheets import Row

@@ -24,9 +24,6 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 #: Bytes of address space below which NumPy's own libraries may wait for ever.
 LEAST_ADDRESS_SPACE = 1_000_000_000
 
-#: Folder of the phantom images that come with the repository (not with the installed package).
-REPOSITORY = Path(__file__).parents[2]
-
 #: The authors' classifier.
 OFFICIAL_MODEL = "histonet_X1.7_clrdecay_5"
 

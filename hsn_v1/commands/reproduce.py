@@ -6,7 +6,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from .common import REPOSITORY, tell
+from .common import tell
 from .data import PAPERS
 
 
@@ -31,6 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from ..io import tree
+    from ..sets.published import REPOSITORY
     from ..sets.reproduce import reasons_of, reproduce, table_of
     from ..show.html import PAGE, for_terminal
 

@@ -18,7 +18,7 @@ from ..io.masks import MASK_SUFFIXES, Mask, check_fit, read_mask, read_objects
 from ..io.run_json import RECORD, read_record
 from ..labels import LabelSet
 from ..object_metrics import ObjectSums, object_metrics, object_sums, pool
-from ..slide_io.annotations import class_names, draw_labels, listed, read_annotations, regions_of
+from ..slide_io.annotations import draw_labels, read_regions
 from ..slide_io.formats import SLIDE_ENDINGS
 from ..slide_io.label_maps import label_map_size, read_thumbnail
 from ..tiles import Window
@@ -230,10 +230,7 @@ def _read_label_map(path: Path, label_set: LabelSet, size: tuple[int, int]) -> M
 
 def _draw_truth(path: Path, label_set: LabelSet, size: tuple[int, int], full: tuple[int | None, int | None]) -> Mask:
     """Draw annotations, which are in px of an image's full resolution, at a mask's size."""
-    annotations, notes = read_annotations(path)
-    regions, unknown = regions_of(annotations, class_names(label_set))
-    if unknown:
-        notes = [*notes, f"{path}: left out, of no class of {label_set.name}: {listed(unknown)}"]
+    regions, notes = read_regions(path, label_set)
     scale = tuple((whole or side) / side for whole, side in zip(full, size, strict=True))
     labels = draw_labels(regions, Window(0, 0, *size), scale, len(label_set))
     if (labels == len(label_set)).all():

@@ -189,6 +189,13 @@ def regions_of(annotations: Sequence[Annotation], classes: Mapping[str, int]) ->
     return regions, [f"{name} ({count})" for name, count in unknown.most_common()]
 
 
+def read_regions(path: Path, label_set: LabelSet, with_points: bool = False) -> tuple[Regions, list[str]]:
+    """Read the regions of a label set's classes from a file of annotations, and notes on what is left out."""
+    annotations, notes = read_annotations(path, with_points=with_points)
+    regions, unknown = regions_of(annotations, class_names(label_set))
+    return regions, [*notes, *([f"{path}: left out, of no class: {listed(unknown)}"] if unknown else [])]
+
+
 def draw_labels(regions: Regions, window: Window, scale: tuple[float, float], unlabelled: int) -> np.ndarray:
     """Draw regions as a window of a label map, uint8; a pixel is of the smallest region that its centre lies in.
 

@@ -16,7 +16,7 @@ from ..evaluate import confusion_matrix, iou, mean_iou_present, occurring
 from ..io.masks import BLACK_AND_WHITE, MASK_SUFFIXES, check_fit, decoder_of, read_mask
 from ..io.reading import opened
 from ..labels import LabelSet
-from ..slide_io.annotations import GEOJSON_SUFFIXES, class_names, draw_labels, listed, read_annotations, regions_of
+from ..slide_io.annotations import GEOJSON_SUFFIXES, draw_labels, listed, read_regions
 from ..slide_io.pixel_grids import nearest
 from ..tiles import Window
 from .entries import Entry
@@ -127,11 +127,8 @@ def read_ground_truth(path: Path, label_set: LabelSet, frame: Frame) -> GroundTr
 
 def _drawn(path: Path, label_set: LabelSet, frame: Frame, notes: list[str]) -> Iterator[np.ndarray]:
     """Yield annotations as strips of class indices, (up to TILE, columns) uint8."""
-    annotations, odd = read_annotations(path)
-    regions, unknown = regions_of(annotations, class_names(label_set))
+    regions, odd = read_regions(path, label_set)
     notes += odd
-    if unknown:
-        notes.append(f"{path}: left out, of no class of {label_set.name}: {listed(unknown)}")
     scale = frame.height / frame.rows, frame.width / frame.columns
     is_empty = True
     for window in frame.strips:
