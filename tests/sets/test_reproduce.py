@@ -13,13 +13,12 @@ from helpers import links
 import demo_01_segment_patches as demo_01
 import demo_02_segment_glas_patches as demo_02
 from hsn_v1.adp import LABEL_SETS
-from hsn_v1.commands import reproduce as command_module
 from hsn_v1.errors import InputError
 from hsn_v1.evaluate import confusion_matrix, mean_iou
 from hsn_v1.io import tree
 from hsn_v1.io.images import read_image
 from hsn_v1.io.masks import read_mask
-from hsn_v1.sets import reproduce
+from hsn_v1.sets import published, reproduce
 from hsn_v1.sets.official import inspect
 from hsn_v1.sets.reproduce import EXPERIMENTS, Experiment
 
@@ -45,7 +44,7 @@ def test_without_the_authors_data_phantoms_show_the_same_table(root, tmp_path, c
         Experiment("phantoms", "glands", "toy", {"glas": NONE}),
     )
     monkeypatch.setattr(reproduce, "PHANTOMS", shown)
-    monkeypatch.setattr(command_module, "REPOSITORY", root)
+    monkeypatch.setattr(published, "REPOSITORY", root)
     here = tmp_path / "here"
     here.mkdir()
     status, out, err = command("reproduce", "--root", here, "--workers", 2)
