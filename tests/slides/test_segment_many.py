@@ -294,7 +294,7 @@ def test_a_folder_with_other_files_is_not_touched(segment, tmp_path, capsys):
 
 def test_killed_at_any_moment_the_same_call_goes_on_to_the_same_files(segment, root, tmp_path):
     path = tmp_path / "slide.tif"
-    write_slide(path, tissue(8, 400, 500))
+    write_slide(path, tissue(8, 280, 350))
     assert segment(path, "--out", tmp_path / "whole", "--batch-size", 3, "--maps", "adjusted") == 0
     command = [sys.executable, "-m", "hsn_v1", "segment", path, "--out", tmp_path / "killed", "--batch-size", 3]
     command += ["--maps", "adjusted"]

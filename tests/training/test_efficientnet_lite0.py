@@ -81,10 +81,10 @@ def test_a_classifier_of_it_is_saved_read_and_localises_by_the_closed_form(keras
 
 @needs_package
 @pytest.mark.slow
-def test_from_patches_with_context_to_masks(command, tmp_path):
+def test_from_patches_with_context_to_masks(command, eagerly, tmp_path):
     """Three commands: patches of which the margin is seen and not labelled, a classifier, and masks."""
     rng = np.random.default_rng(0)
-    for number in range(6):
+    for number in range(3):
         image = rng.integers(100, 140, (160, 160, 3))
         image[:, 80:] = image[:, 80:] // 2 + 10 * rng.integers(0, 8, (160, 80, 1))
         mask = np.zeros((160, 160, 3), np.uint8)
