@@ -276,16 +276,9 @@ def _segment(job: _Job) -> int:
 
     part = job.part(job.arguments.part)
     labels, label_set = _model(job)
-    settings = settings_of_folder(
-        part.images,
-        labels,
-        (label_set,),
-        job.out / job.arguments.part,
-        part.truth,
-        downsample=labels.mpp / job.mpp,
-        save=SaveTypes(False, False, True, False),
-        resume=not job.arguments.force,
-    )
+    how = {"downsample": labels.mpp / job.mpp, "resume": not job.arguments.force, "resize_truth": "noted"}
+    folders, save = (job.out / job.arguments.part, part.truth), SaveTypes(False, False, True, False)
+    settings = settings_of_folder(part.images, labels, (label_set,), *folders, save=save, **how)
     settings = with_crfs(settings, job.data, job.name)
     report = segment_images(settings, _classifier(job), job.arguments.workers, job.arguments.quiet)
     return tell(report.notes, report.failures.values())
@@ -307,7 +300,7 @@ def _score(job: _Job) -> int:
     folders = {stage: tree.stage_mask(out, label_set.name, stage, "").parent for stage in STAGES}
     if not folders[STAGES[-1]].is_dir():
         raise InputError(f"{out / label_set.name}: no masks; run --step segment first")
-    *earlier, score = (score_folder(folder, part.truth, label_set) for folder in folders.values())
+    *earlier, score = (score_folder(folder, part.truth, label_set, resize=True) for folder in folders.values())
     titles = [STAGE_TITLES[stage] for stage in STAGES]
     results = results_of(score, dict(zip(titles, earlier, strict=False)), Pooling())
     print_results(results, score, Pooling())
