@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import shutil
@@ -65,6 +66,7 @@ def cluster_client(where: str, workers: int, note: Note) -> Iterator[Client]:
         raise InputError(f"Dask, {where}: expected {kind} or {kind}:N, with a number of workers from 1, as {kind}:4")
     count = int(number) if starts and colon else workers
     dask = _dask()
+    gc.collect()  # a failed client closes itself when collected; if while another starts, both wait for ever
     with contextlib.ExitStack() as stack:
         if kind == "local":
             # One slide at a time: what only waits on a worker that dies would be blamed for its death.

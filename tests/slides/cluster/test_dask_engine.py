@@ -1,6 +1,7 @@
 """Slides on the workers of a Dask cluster: nothing is lost with a worker, and what kills every worker is given up."""
 
 import contextlib
+import gc
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ import psutil
 import pytest
 
 from hsn_v1.errors import InputError
+from hsn_v1.slides.cluster import connect
 from hsn_v1.slides.cluster.connect import check_workers, cluster_client, telling_of_no_workers
 from hsn_v1.slides.cluster.dask_engine import outcomes_of
 from hsn_v1.slides.inputs import Input
@@ -121,6 +123,28 @@ def test_what_is_no_scheduler_is_one_line(tmp_path, monkeypatch, where, message)
     with pytest.raises(InputError, match=message) as raised, cluster_client(where, 1, pytest.fail):
         pass
     assert "\n" not in str(raised.value)
+
+
+def test_a_client_that_failed_is_gone_before_another_starts(monkeypatch):
+    """It closes itself when it is collected; while another starts, it would wait for ever for the lock of that one."""
+    from distributed import Client
+
+    def clients():
+        return [thing for thing in gc.get_objects() if type(thing) is Client]
+
+    monkeypatch.setattr(connect, "ANSWER", 1.0)
+    gc.collect()
+    gc.disable()
+    before = len(clients())
+    try:
+        for _ in range(2):
+            with contextlib.suppress(InputError), cluster_client("tcp://127.0.0.1:1", 1, pytest.fail):
+                pass
+        monkeypatch.setattr(connect, "_client", lambda *_: contextlib.nullcontext(len(clients())))
+        with cluster_client("tcp://127.0.0.1:1", 1, pytest.fail) as count:
+            assert count == before
+    finally:
+        gc.enable()
 
 
 def test_settings_of_dask_that_cannot_be_read_are_one_line(tmp_path, monkeypatch):
