@@ -276,9 +276,10 @@ def _segment(job: _Job) -> int:
 
     part = job.part(job.arguments.part)
     labels, label_set = _model(job)
-    how = {"downsample": labels.mpp / job.mpp, "resume": not job.arguments.force, "resize_truth": "noted"}
-    folders, save = (job.out / job.arguments.part, part.truth), SaveTypes(False, False, True, False)
-    settings = settings_of_folder(part.images, labels, (label_set,), *folders, save=save, **how)
+    out, downsample = job.out / job.arguments.part, labels.mpp / job.mpp
+    save, resume = SaveTypes(False, False, True, False), not job.arguments.force
+    more = {"save": save, "resume": resume, "resize_truth": "noted"}
+    settings = settings_of_folder(part.images, labels, (label_set,), out, part.truth, downsample=downsample, **more)
     settings = with_crfs(settings, job.data, job.name)
     report = segment_images(settings, _classifier(job), job.arguments.workers, job.arguments.quiet)
     return tell(report.notes, report.failures.values())

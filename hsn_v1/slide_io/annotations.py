@@ -136,8 +136,7 @@ class Regions:
     def overlaps(self) -> list[tuple[int, int]]:
         """Return the numbers of regions of two classes that lie on each other in part, by over `SLIVER` of one."""
         found = []
-        shapes = np.array(self.geometries, object)  # of no regions, too
-        for i, j in self.tree.query(shapes, predicate="overlaps").T.tolist():
+        for i, j in self.tree.query(self.tree.geometries, predicate="overlaps").T.tolist():
             if i < j and self.classes[i] != self.classes[j]:  # the larger one first
                 shared = self.geometries[i].intersection(self.geometries[j]).area
                 found += [(i, j)] if shared > SLIVER * self.geometries[j].area else []
@@ -189,11 +188,13 @@ def regions_of(annotations: Sequence[Annotation], classes: Mapping[str, int]) ->
     return regions, [f"{name} ({count})" for name, count in unknown.most_common()]
 
 
-def read_regions(path: Path, label_set: LabelSet, with_points: bool = False) -> tuple[Regions, list[str]]:
+def read_regions(path: Path, label_set: LabelSet) -> tuple[Regions, list[str]]:
     """Read the regions of a label set's classes from a file of annotations, and notes on what is left out."""
-    annotations, notes = read_annotations(path, with_points=with_points)
+    annotations, notes = read_annotations(path)
     regions, unknown = regions_of(annotations, class_names(label_set))
-    return regions, [*notes, *([f"{path}: left out, of no class: {listed(unknown)}"] if unknown else [])]
+    if unknown:
+        notes = [*notes, f"{path}: left out, of no class of {label_set.name}: {listed(unknown)}"]
+    return regions, notes
 
 
 def draw_labels(regions: Regions, window: Window, scale: tuple[float, float], unlabelled: int) -> np.ndarray:

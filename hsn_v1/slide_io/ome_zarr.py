@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -50,10 +50,10 @@ def write_ome_zarr(path: Path, label_map: Path, picture: np.ndarray, info: Label
 
     shutil.rmtree(path, ignore_errors=True)
     group, label_set = zarr.open_group(str(path), mode="w", zarr_format=2), info.label_set
-    height, width = picture.shape[:2]
-    units = {"axes_units": dict.fromkeys("yx", "micrometer"), "fmt": FormatV04()}
-    scale = {"c": 1.0, "y": info.mpp * info.height / height, "x": info.mpp * info.width / width}
-    write_multiscale([np.moveaxis(picture, -1, 0)], group, axes="cyx", scale=scale, name=info.title, **units)
+    space = [{"name": name, "type": "space", "unit": "micrometer"} for name in "yx"]
+    axes = [{"name": "c", "type": "channel"}, *space]
+    scale = _scale(info, *picture.shape[:2], 1)
+    write_multiscale([np.moveaxis(picture, -1, 0)], group, FormatV04(), axes, [scale], name=info.title)
     colours = [(*label_set.colours[code], 255) for code in label_set.codes]
     names = map(label_set.describe, label_set.codes)
     about = {
@@ -63,8 +63,15 @@ def write_ome_zarr(path: Path, label_map: Path, picture: np.ndarray, info: Label
     }
     with tifffile.TiffFile(label_map) as file, dask.config.set(scheduler="synchronous"):
         levels = [_chunks(level.pages[0], len(label_set)) for level in file.series[0].levels]
-        scale = dict.fromkeys("yx", info.mpp)
-        write_multiscale_labels(levels, group, label_set.name, axes="yx", scale=scale, label_metadata=about, **units)
+        scales = [_scale(info, *level.shape) for level in levels]
+        how: Mapping[str, Any] = {"coordinate_transformations": scales, "label_metadata": about}
+        write_multiscale_labels(levels, group, label_set.name, FormatV04(), space, **how)
+
+
+def _scale(info: LabelMapInfo, height: int, width: int, *channels: int) -> list[dict[str, Any]]:
+    """Return the scale of a level or picture of the label map's field, in microns."""
+    sides = [info.mpp * info.height / height, info.mpp * info.width / width]
+    return [{"type": "scale", "scale": [*map(float, channels), *sides]}]
 
 
 def _chunks(page: TiffPage, classes: int) -> dask.array.Array:

@@ -16,11 +16,13 @@ from ..slide_io.annotations import (
     LIMIT,
     NO_CLASS,
     Regions,
+    class_names,
     draw_labels,
     folded,
     lies_on,
+    listed,
     read_annotations,
-    read_regions,
+    regions_of,
 )
 from ..slide_io.slide import Slide, open_slide
 from ..tiles import Window
@@ -42,9 +44,10 @@ class AnnotatedSlide:
 
         There is a patch around each point, and around each region that fits into a patch, beside those of the grid.
         """
-        regions, odd = read_regions(self.truth, self.label_set, with_points=True)
+        annotations, odd = read_annotations(self.truth, with_points=True)
+        regions, unknown = regions_of(annotations, class_names(self.label_set))
         with open_slide(self.path, self.mpp) as slide:
-            notes = [*slide.notes, *odd, *self._notes(slide, regions)]
+            notes = [*slide.notes, *odd, *self._notes(slide, regions, unknown)]
             frame = slide.frame(self.patch_mpp)
         scale = slide.height / frame.height, slide.width / frame.width
         points = np.column_stack([regions.points[:, 1::-1] // np.array(scale), regions.points[:, 2]]).astype(int)
@@ -72,9 +75,11 @@ class AnnotatedSlide:
             for y, x in places:
                 yield slide.read(Window(y, x, cut.size, cut.size).grown(cut.context), self.patch_mpp)
 
-    def _notes(self, slide: Slide, regions: Regions) -> list[str]:
+    def _notes(self, slide: Slide, regions: Regions, unknown: Sequence[str]) -> list[str]:
         """Return what of the annotations is not used as it was drawn."""
         notes, codes = [], self.label_set.codes
+        if unknown:
+            notes.append(f"{self.truth}: left out, of no class: {listed(unknown)}")
         outside = [i for i, shape in enumerate(regions.geometries) if not lies_on(slide, *shape.bounds)]
         outside += [i for i, (x, y, _) in enumerate(regions.points.tolist()) if not lies_on(slide, x, y, x, y)]
         if outside:

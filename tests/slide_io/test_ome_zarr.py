@@ -34,7 +34,7 @@ def test_a_label_map_is_labels_of_a_picture_at_one_scale(tmp_path):
     np.testing.assert_array_equal(stored[half][:], expected[::2, ::2])
     assert group[image["datasets"][0]["path"]].shape == (3, 35, 45)
     assert image["version"] == scales["version"] == "0.4"
-    assert image["datasets"][0]["coordinateTransformations"][0] == {"type": "scale", "scale": [1, 3, 3]}
+    assert image["datasets"][0]["coordinateTransformations"] == [{"type": "scale", "scale": [1, 3, 3]}]
     assert [level["coordinateTransformations"][0]["scale"] for level in scales["datasets"]][:2] == [[1.5, 1.5], [3, 3]]
     about = stored.attrs["image-label"]
     assert about["properties"][2] == {"label-value": 3, "class": FUNC.describe(FUNC.codes[2])}

@@ -127,7 +127,7 @@ def test_annotations_are_drawn_at_the_label_maps_scale(tmp_path):
     expected = np.full((600, 200), NOTHING, np.uint8)
     expected[500:, :100] = GLAND
     np.testing.assert_array_equal(read_small(truth.pyramid, 600), expected)
-    assert truth.notes == ("a.geojson: left out, of no class: Tumor (1)",)
+    assert truth.notes == ("a.geojson: left out, of no class of func: Tumor (1)",)
 
 
 def test_annotations_beside_the_slide_are_told(tmp_path):
@@ -224,7 +224,7 @@ def test_own_annotations_are_shown_and_scored(tmp_path):
     with running(tmp_path / "out", tmp_path / "truth") as port:
         score = get_json(port, "/api/score", **asked)
         assert score["iou"] == {"Other": 0.0, "G.O": 0.5}
-        assert score["notes"] == ["a.geojson: left out, of no class: x<y (1)"]
+        assert score["notes"] == ["a.geojson: left out, of no class of func: x<y (1)"]
         layers = get_json(port, "/api/entry", id="segmented/a.png")["sets"][0]["layers"]
         assert [layer["key"] for layer in layers] == ["labels", "truth"]
         write_features(path, rectangle(0, 0, 400, 100, "G.O"))
