@@ -47,7 +47,7 @@ def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, classes: int) ->
     return np.bincount(pairs.ravel(), minlength=side**2).reshape(side, side)
 
 
-def iou(confusion: np.ndarray) -> np.ndarray:
+def class_ious(confusion: np.ndarray) -> np.ndarray:
     """Return each class's intersection over union.
 
     A prediction on an unlabelled pixel counts in the union of the predicted class; a class that is
@@ -78,18 +78,18 @@ def occurring(confusion: np.ndarray) -> list[int]:
 
 def mean_iou(confusion: np.ndarray) -> np.ndarray:
     """Return mIoU over all classes, absent ones included."""
-    return iou(confusion).mean(axis=-1)
+    return class_ious(confusion).mean(axis=-1)
 
 
 def mean_iou_present(confusion: np.ndarray) -> np.ndarray:
     """Return mIoU over the classes that the ground truth has; 0 if it has none."""
     present = confusion[..., :-1, :].any(axis=-1)
-    return (iou(confusion) * present).sum(axis=-1) / np.maximum(present.sum(axis=-1), 1)
+    return (class_ious(confusion) * present).sum(axis=-1) / np.maximum(present.sum(axis=-1), 1)
 
 
 def frequency_weighted_iou(confusion: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return fIoU, the sum of the classes' IoU times their `frequency_weights`."""
-    return np.vecdot(iou(confusion), weights)
+    return np.vecdot(class_ious(confusion), weights)
 
 
 def frequency_weights(pixels: np.ndarray) -> np.ndarray:
@@ -132,28 +132,28 @@ def protocol_metrics(confusion: np.ndarray, excluded: int, protocol: str) -> dic
     -------
     dict of str to ndarray of shape (..., C) or (...), float64, in 0..1
         ``IoU`` and ``Dice`` of each class, nan for the excluded class and for one that is neither in the ground truth
-        nor predicted; ``mIoU`` and ``mean Dice`` over the others; ``fwIoU``, weighted by the classes' shares of the
-        true pixels; ``pixel accuracy``, the share of the counted pixels that are right.
+        nor predicted; ``mIoU`` and ``mean Dice`` over the others, nan if there are none; ``fwIoU``, weighted by the
+        classes' shares of the true pixels; ``pixel accuracy``, the share of the counted pixels that are right.
     """
     counted = np.array(confusion, np.float64)
     unlabelled = counted.shape[-1] - 1
     ignored = {excluded, unlabelled} if protocol == "excluded" else {unlabelled} - {excluded}
     counted[..., [*ignored], :] = 0
     hits, truth, predicted = _counts(counted)
-    with np.errstate(invalid="ignore"):  # 0 / 0 is nan
+    with np.errstate(invalid="ignore"):  # 0 / 0, a score over no class or no pixel, is nan
         iou, dice = hits / (truth + predicted - hits), 2 * hits / (truth + predicted)
-    if excluded < unlabelled:
-        iou[..., excluded] = dice[..., excluded] = np.nan
-    present = ~np.isnan(iou)
-    classes, shares = np.maximum(present.sum(axis=-1), 1), truth * present
-    return {
-        "IoU": iou,
-        "Dice": dice,
-        "mIoU": np.nansum(iou, axis=-1) / classes,
-        "mean Dice": np.nansum(dice, axis=-1) / classes,
-        "fwIoU": np.nansum(shares * iou, axis=-1) / np.maximum(shares.sum(axis=-1), 1),
-        "pixel accuracy": np.trace(counted, axis1=-2, axis2=-1) / np.maximum(counted.sum(axis=(-2, -1)), 1),
-    }
+        if excluded < unlabelled:
+            iou[..., excluded] = dice[..., excluded] = np.nan
+        present = ~np.isnan(iou)
+        classes, shares = present.sum(axis=-1), truth * present
+        return {
+            "IoU": iou,
+            "Dice": dice,
+            "mIoU": np.nansum(iou, axis=-1) / classes,
+            "mean Dice": np.nansum(dice, axis=-1) / classes,
+            "fwIoU": np.nansum(shares * iou, axis=-1) / shares.sum(axis=-1),
+            "pixel accuracy": np.trace(counted, axis1=-2, axis2=-1) / counted.sum(axis=(-2, -1)),
+        }
 
 
 def named_metrics(confusion: np.ndarray, label_set: LabelSet, protocol: str) -> list[tuple[str, str, np.ndarray]]:
@@ -179,7 +179,7 @@ def all_metrics(
     protocols : iterable of str
         Of `PROTOCOLS`.
     """
-    ious = iou(confusion)
+    ious = class_ious(confusion)
     rows = {("IoU", code): {PUBLISHED: ious[..., c]} for c, code in enumerate(label_set.codes)}
     for protocol in protocols:
         for metric, code, value in named_metrics(confusion, label_set, protocol):

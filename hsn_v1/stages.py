@@ -11,8 +11,7 @@ import numpy as np
 from .checks import check_classifier, check_downsample, check_image, check_label_set, check_labels, checked_output
 from .classify import ClassifiedTiles, Classifier, classify
 from .errors import InputError
-from .evaluate import confusion_matrix, occurring
-from .evaluate import iou as iou_of
+from .evaluate import class_ious, confusion_matrix, occurring
 from .hsn_v1 import localise_and_adjust
 from .labels import LabelSet, Taxonomy
 from .tiles import resize
@@ -187,5 +186,5 @@ def iou(labels: np.ndarray, truth: np.ndarray, label_set: LabelSet) -> dict[str,
     check_labels(labels, label_set)
     check_labels(truth, label_set, labels.shape, "truth")
     confusion = confusion_matrix(truth, labels, len(label_set))
-    ious = iou_of(confusion).tolist()
+    ious = class_ious(confusion).tolist()
     return {label_set.codes[c]: ious[c] for c in occurring(confusion)}

@@ -34,7 +34,7 @@ def test_narrow_integers_do_not_overflow():
 
 def test_iou_worked_by_hand():
     # class 0: 2 / (3 true + 3 predicted - 2); class 1: 2 / (3 + 4 - 2); class 2: 0 / 1
-    np.testing.assert_allclose(evaluate.iou(CONFUSION), [2 / 4, 2 / 5, 0])
+    np.testing.assert_allclose(evaluate.class_ious(CONFUSION), [2 / 4, 2 / 5, 0])
     assert evaluate.mean_iou(CONFUSION) == pytest.approx((0.5 + 0.4 + 0) / 3)
 
 
@@ -44,7 +44,7 @@ def test_mean_over_classes_present_leaves_out_those_only_predicted():
 
 
 def test_iou_of_a_class_that_never_occurs_is_0():
-    assert evaluate.iou(np.array([[4, 0, 0], [0, 0, 0], [0, 0, 0]])).tolist() == pytest.approx([1, 0])
+    assert evaluate.class_ious(np.array([[4, 0, 0], [0, 0, 0], [0, 0, 0]])).tolist() == pytest.approx([1, 0])
 
 
 def test_frequency_weights_worked_by_hand():
@@ -65,7 +65,7 @@ def test_foreground_shares_are_of_the_full_row():
 
 def test_what_is_predicted_as_no_class_is_missed():
     confusion = evaluate.confusion_matrix(np.array([0, 0, 1]), np.array([0, 2, 2]), 2)
-    np.testing.assert_allclose(evaluate.iou(confusion), [1 / 2, 0])
+    np.testing.assert_allclose(evaluate.class_ious(confusion), [1 / 2, 0])
     assert evaluate.occurring(confusion) == [0, 1]
 
 
@@ -104,12 +104,15 @@ def test_protocols_agree_where_nothing_is_excluded():
     assert excluded["mIoU"] == pytest.approx(evaluate.mean_iou(confusion))
 
 
-def test_a_class_only_predicted_counts_as_0_and_no_pixel_at_all_as_0():
+def test_a_class_only_predicted_counts_as_0_and_a_mean_over_no_class_is_no_number():
     only_predicted = evaluate.protocol_metrics(CONFUSION, 3, "excluded")
     np.testing.assert_allclose(only_predicted["IoU"], [2 / 3, 2 / 4, 0])
     assert only_predicted["mIoU"] == pytest.approx((2 / 3 + 1 / 2) / 3)
-    nothing = evaluate.protocol_metrics(np.zeros((4, 4), int), 3, "excluded")
-    assert [nothing[name] for name in ("mIoU", "mean Dice", "fwIoU", "pixel accuracy")] == [0, 0, 0, 0]
+    background = np.diag([0, 0, 9, 0])  # the excluded class alone
+    for protocol, accuracy in (("excluded", np.nan), ("background", 1)):
+        metrics = evaluate.protocol_metrics(background, 2, protocol)
+        means = [metrics[name] for name in ("mIoU", "mean Dice", "fwIoU", "pixel accuracy")]
+        np.testing.assert_array_equal(means, [np.nan] * 3 + [accuracy])
 
 
 def test_what_is_excluded_is_background_or_what_is_unlabelled():

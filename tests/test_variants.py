@@ -12,7 +12,7 @@ from hsn_v1.class_file import parse_taxonomy
 from hsn_v1.classify import ClassifiedTiles
 from hsn_v1.densecrf import CRF
 from hsn_v1.errors import InputError
-from hsn_v1.evaluate import confusion_matrix, iou
+from hsn_v1.evaluate import class_ious, confusion_matrix
 from hsn_v1.gradcam import gradient_weights, localise, unit_weights
 from hsn_v1.histonet import HistoNet
 from hsn_v1.hsn_v1 import segment_image
@@ -162,4 +162,4 @@ def test_equals_the_authors_later_code(later, reference):
         with open(folder / f"metrics_{label_set.name}.csv", newline="") as table:
             rows = {row["Class"]: float(row["IoU"]) for row in csv.DictReader(table)}
         published = [rows[code] for code in label_set.codes]
-        np.testing.assert_allclose(iou(counts[label_set.name]), published, atol=1e-6)
+        np.testing.assert_allclose(class_ious(counts[label_set.name]), published, atol=1e-6)

@@ -126,7 +126,7 @@ def _split(colours: np.ndarray, pair: list[int]) -> np.ndarray:
 
 
 def _mean_iou(confusions: np.ndarray, label_set: LabelSet) -> np.ndarray:
-    return protocol_metrics(confusions, excluded_index(label_set), "excluded")["mIoU"]
+    return np.nan_to_num(protocol_metrics(confusions, excluded_index(label_set), "excluded")["mIoU"])
 
 
 def _score(truths: list[Truth], confusions: Iterable[np.ndarray], label_set: LabelSet) -> Score:

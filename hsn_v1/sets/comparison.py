@@ -113,7 +113,8 @@ def image_rows(score: Score, pooling: Pooling) -> list[list]:
     columns = [(key, protocol) for key, values in next(iter(tables.values())).items() for protocol in values]
     header = [f"{metric}{code and ' '}{code} ({protocol})" for (metric, code), protocol in columns]
     rows = []
-    for image in sorted(score.images, key=lambda image: float(tables[image.name]["mIoU", ""][pooling.protocols[0]])):
+    ranks = {image.name: float(tables[image.name]["mIoU", ""][pooling.protocols[0]]) for image in score.images}
+    for image in sorted(score.images, key=lambda image: np.nan_to_num(ranks[image.name], nan=np.inf)):
         values = [float(tables[image.name][key][protocol]) for key, protocol in columns]
         counts = [int(image.confusion[pair]) for pair in pairs]
         group = pooling.groups.get(image.name, "")

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..classify import ClassifiedTiles
-from ..evaluate import PROTOCOLS, iou, mean_iou_present, named_metrics, occurring
+from ..evaluate import PROTOCOLS, class_ious, mean_iou_present, named_metrics, occurring
 from ..gradcam import localise
 from ..hsn_v1 import STAGES, Segmentation
 from ..intervals import DRAWS, LEVEL, Estimate, draw_weights, weighted_sums
@@ -238,7 +238,7 @@ def write_metrics(folder: Path, report: Report, label_sets: tuple[LabelSet, ...]
         }
         write_row(folder / f"metric_results_{stage}.csv", row)
     for label_set in label_sets:
-        per_class = iou(report.confusions[label_set.name, "CRF"]).tolist()
+        per_class = class_ious(report.confusions[label_set.name, "CRF"]).tolist()
         row = dict(zip(label_set.codes, per_class, strict=True))
         write_row(folder / f"{label_set.name}_IoU_metric_results.csv", row)
 
@@ -292,7 +292,7 @@ def write_ious(folder: Path, stacks: Mapping[str, np.ndarray], label_set: LabelS
     for stage, stack in stacks.items():
         sums = weighted_sums(stack, weights)  # (1 + D, C + 1, C + 1)
         occurs = sums[:, :-1].any(axis=-1) | sums[..., :-1].any(axis=-2)
-        estimates = [Estimate.of(values) for values in np.where(occurs, iou(sums), np.nan).T[keep]]
+        estimates = [Estimate.of(values) for values in np.where(occurs, class_ious(sums), np.nan).T[keep]]
         ious[STAGE_TITLES[stage]] = np.nan_to_num([one.value for one in estimates])
         intervals[STAGE_TITLES[stage]] = np.array([(one.low, one.high) for one in estimates])
     title = f"{label_set.name}: IoU of each class, with {LEVEL} % intervals over {count} images"

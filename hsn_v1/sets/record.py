@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ..evaluate import iou, mean_iou_present, occurring
+from ..evaluate import class_ious, mean_iou_present, occurring
 from ..io.run_json import RECORD, record_of_label_set
 from ..io.writing import write_bytes
 from ..labels import LabelSet
@@ -43,7 +43,7 @@ def _facts(result: ImageResult, label_sets: dict[str, LabelSet]) -> dict[str, An
         name: {
             stage: {
                 "": round(mean_iou_present(confusion), 4),
-                **{label_set.codes[c]: round(float(iou(confusion)[c]), 4) for c in occurring(confusion)},
+                **{label_set.codes[c]: round(float(class_ious(confusion)[c]), 4) for c in occurring(confusion)},
             }
             for stage, confusion in stages_of(result.confusions, name).items()
         }

@@ -181,7 +181,7 @@ class Report:
         for label_set in self.with_excluded:
             for protocol in evaluate.PROTOCOLS:
                 stages = [self.protocol_metrics(label_set, protocol, stage) for stage in self.stages(label_set.name)]
-                rows += [[label_set.name, metric, *(f"{s[metric]:.4f}" for s in stages)] for metric in stages[0]]
+                rows += [[label_set.name, metric, *(str(Estimate(s[metric])) for s in stages)] for metric in stages[0]]
         return rows
 
     def object_rows(self, name: str) -> list[list[str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..evaluate import iou, mean_iou_present, occurring
+from ..evaluate import class_ious, mean_iou_present, occurring
 from ..hsn_v1 import STAGES
 from ..io import tree
 from ..io.images import embedded, embedded_thumbnail
@@ -136,7 +136,7 @@ def _view(settings: Settings, path: Path, result: ImageResult, label_set: LabelS
 
 def _ious(confusions: Mapping[str, np.ndarray], label_set: LabelSet) -> tuple[dict[str, float], list]:
     """Return the final IoU of each class in the ground truth or the final mask, and rows for `View`."""
-    values = {stage: iou(confusion).round(4).tolist() for stage, confusion in confusions.items()}
+    values = {stage: class_ious(confusion).round(4).tolist() for stage, confusion in confusions.items()}
     final, codes = STAGES[-1], label_set.codes
     present = confusions[final][:-1].any(axis=1)
     ranks = {"": round(mean_iou_present(confusions[final]), 4)}

@@ -121,6 +121,25 @@ def test_the_command_goes_on_without_what_it_cannot_compare(root, folders, capsy
     assert "yours.json: no such file; put it there, or choose a model that is there: " in capsys.readouterr().err
 
 
+def test_a_score_over_no_class_is_no_number_and_no_worst_image(root, folders, capsys):
+    """An image of background alone: found as such, its mean IoU of the classes is not 0."""
+    found, truth = folders
+    bare = np.full((2, 4), TISSUE.codes.index("Bare"), np.uint8)
+    for folder in folders:
+        write_mask(folder / "bare.png", bare, TISSUE)
+    options = ["--prediction", found, "--truth", truth, "--model", "mine", "--root", root, "--quiet"]
+    assert carry_out("evaluate", *options, "--per-image", root / "images.csv") == 0
+    first, last = rows_of(root / "images.csv")
+    assert (first["image"], last["image"], last["mIoU (excluded)"]) == ("x", "bare", "")
+    assert last["pixel accuracy (background)"] == "1.0" and last["pixel accuracy (excluded)"] == ""
+    (found / "x.jpg.png").unlink()
+    (truth / "x.png").unlink()
+    capsys.readouterr()
+    assert carry_out("evaluate", *options, "--baselines", "--images", truth) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "mIoU " in line and "of" not in line)
+    assert [cell.strip() for cell in line.split("│")[3:5]] == ["-", "-"]
+
+
 def test_a_run_scores_as_the_masks_that_it_wrote(tmp_path):
     write_set(tmp_path, ["a.png"], classes=(0, 1, 2, 3))
     score = score_folder(tmp_path / "mask", tmp_path / "mask", TISSUE)
