@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hsn_v1.adp import CLASSIFIER_MPP, HTT_MODES
-from hsn_v1.io.run_json import RECORD, record_of_label_set
+from hsn_v1.io.records import RECORD, record_of_label_set
 from hsn_v1.io.writing import write_bytes
 from hsn_v1.phantoms.phantom_slide import write_slide
 from hsn_v1.slide_io.label_maps import LabelMapInfo, write_areas, write_label_map

@@ -139,7 +139,7 @@ def _processor() -> str:
 def _resources() -> str:
     import psutil
 
-    from ..io.memory import available_memory
+    from ..io.sandbox import available_memory
     from ..parallel import available_cores
 
     free, memory = available_memory() / 1e9, psutil.virtual_memory().total / 1e9

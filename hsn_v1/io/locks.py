@@ -18,19 +18,22 @@ import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psutil
 
 from ..errors import InputError
 from ..file_names import file_name
-from .reading import read_json
+from .reading import read_object
 from .writing import check_writable, kept_if_used, remove_leftovers, retried
 
 FILE = ".claim"
 LONGEST = 1 << 16  #: bytes of a lock's file
 BEAT = 10.0  #: seconds between two signs of life
 PATIENCE = 60.0  #: seconds without one after which a holder on another machine counts as dead
+
+_read = partial(read_object, most=LONGEST)
 
 
 class LockedError(InputError):
@@ -174,14 +177,6 @@ def _live(lock: Lock, beat: float, done: threading.Event) -> None:
             return
         with contextlib.suppress(OSError):
             os.utime(lock.path)
-
-
-def _read(path: Path) -> dict:
-    try:
-        content = read_json(path, LONGEST)
-    except InputError:
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _name(holder: dict) -> str:

@@ -83,6 +83,15 @@ def read_json(path: Path, most: int = LONGEST) -> Any:
     return parse_json(read_bytes(path, most), path)
 
 
+def read_object(path: Path, most: int = LONGEST) -> dict[str, Any]:
+    """Return the object that a JSON file holds; an empty one if there is no such file, or it is damaged."""
+    try:
+        content = read_json(path, most)
+    except InputError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def parse_json(content: bytes | str, source: Path) -> Any:
     """Return what a JSON text holds; raise InputError, which names the source, if it is none, or nested too deeply."""
     try:

@@ -19,9 +19,9 @@ from ..errors import InputError
 from ..hsn_v1 import localise_and_adjust, winners
 from ..io import tree
 from ..io.locks import alone_in
-from ..io.made_with import facts_of, forget_others
 from ..io.masks import mask_name, write_mask
 from ..io.reading import has_content
+from ..io.records import facts_of, forget_others
 from ..io.writing import write_bytes
 from ..labels import LabelSet
 from ..parallel import SMALL_IMAGES, worker_pool

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from ..evaluate import class_ious, mean_iou_present, occurring
-from ..io.run_json import RECORD, record_of_label_set
+from ..io.records import RECORD, record_of_label_set
 from ..io.writing import write_bytes
 from ..labels import LabelSet
 from .report import ImageResult, Report, stages_of

@@ -24,8 +24,8 @@ from ..hsn_v1 import Segmentation, segment
 from ..io import tree
 from ..io.images import read_image
 from ..io.locks import alone_in
-from ..io.made_with import facts_of, forget_others
 from ..io.masks import Mask
+from ..io.records import facts_of, forget_others
 from ..parallel import SMALL_IMAGES, outside_garbage_collection, side_by_side, worker_pool
 from ..show.charts import confusion_figure
 from . import official

@@ -15,7 +15,7 @@ from ..evaluate import all_metrics, confusion_matrix, occurring
 from ..intervals import Estimate, weighted_sums
 from ..io import tree
 from ..io.masks import MASK_SUFFIXES, Mask, check_fit, read_mask, read_objects
-from ..io.run_json import RECORD, read_record
+from ..io.records import RECORD, read_record
 from ..labels import LabelSet
 from ..object_metrics import ObjectSums, object_metrics, object_sums, pool
 from ..slide_io.annotations import draw_labels, read_regions

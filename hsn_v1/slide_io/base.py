@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from ..io.memory import available_memory
+from ..io.sandbox import available_memory
 from ..tiles import Window
 from .scale import Mpp
 

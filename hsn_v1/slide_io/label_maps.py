@@ -16,10 +16,9 @@ from ..io.reading import line_of, opened, read_table
 from ..io.writing import replacing, write_table
 from ..labels import LabelSet
 from ..tiles import Window
-from .pixel_grids import nearest
 from .scale import density_tags
 from .tifffile_backend import tiled_region
-from .tiling import halvings, pyramid_tiles
+from .tiling import halvings, nearest, pyramid_tiles
 
 FILE_TILE = 512  #: side of a tile in the file, in px
 STRIP = 128  #: height of the strip of a map that is in memory while the file is read, in px

@@ -14,7 +14,7 @@ from PIL import Image
 from ..errors import InputError
 from ..tiles import Window
 from .base import Level
-from .sandboxed import opened_in_sandbox
+from .formats import opened_in_sandbox
 from .scale import HOW_TO_FIND_MPP, PLAUSIBLE_MPP, choose_mpp, is_plausible
 
 #: Pixels of a level that are resampled at once.

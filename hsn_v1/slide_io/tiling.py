@@ -1,4 +1,4 @@
-"""Pyramids of tiles, made strip by strip from the top: for files, and in memory."""
+"""Pyramids of tiles, made strip by strip from the top, and pixels of one grid in another of the same field."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import cv2
 import numpy as np
+
+from ..tiles import Window
 
 Tile = TypeVar("Tile")
 
@@ -81,3 +83,25 @@ def cut(strip: np.ndarray, tile: int, fill: str = "constant") -> Iterator[np.nda
     filled = np.pad(strip, ((0, tile - height), (0, -width % tile), *[(0, 0)] * (strip.ndim - 2)), mode=fill)
     for left in range(0, width, tile):
         yield np.ascontiguousarray(filled[:, left : left + tile])
+
+
+# --- Grids over one field, in whole numbers: a rounded fraction may lie outside ---------------------------------------
+
+
+def touched(window: Window, frame: Window, height: int, width: int) -> Window:
+    """Return the pixels that a window of a frame touches in another grid, of `height` by `width` px for the frame."""
+    top, left = window.top * height // frame.height, window.left * width // frame.width
+    bottom, right = -(-window.bottom * height // frame.height), -(-window.right * width // frame.width)
+    return Window(top, left, bottom - top, right - left)
+
+
+def nearest(picture: np.ndarray, window: Window, frame: Window) -> np.ndarray:
+    """Show a window of a frame by the nearest pixels of a picture of it, (h, w, ...), whose edge goes on beyond it."""
+    rows = _under(window.top, window.height, frame.height, picture.shape[0])
+    columns = _under(window.left, window.width, frame.width, picture.shape[1])
+    return picture[np.ix_(rows, columns)]
+
+
+def _under(start: int, length: int, side: int, other: int) -> np.ndarray:
+    """Return where the centres of pixels lie in a grid of `other` px, of an axis that has `side` px."""
+    return np.clip((2 * np.arange(start, start + length) + 1) * other // (2 * side), 0, other - 1)

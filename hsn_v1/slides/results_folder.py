@@ -15,9 +15,8 @@ from typing import Any
 
 from ..errors import InputError
 from ..io.locks import FILE as LOCK
-from ..io.made_with import difference
 from ..io.reading import has_content
-from ..io.run_json import RECORD, label_set_of, read_record
+from ..io.records import RECORD, difference, label_set_of, read_record
 from ..io.writing import check_writable, retried, write_bytes
 from ..labels import LabelSet
 

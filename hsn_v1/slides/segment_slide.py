@@ -15,8 +15,7 @@ from ..classify import Classifier
 from ..densecrf import CRF
 from ..errors import InputError
 from ..io.locks import locked
-from ..io.made_with import facts_of
-from ..io.run_json import record_of_label_set
+from ..io.records import facts_of, record_of_label_set
 from ..labels import LabelSet
 from ..parallel import available_cores
 from ..progress import Progress, no_progress

@@ -10,7 +10,7 @@ from scipy.ndimage import binary_dilation, uniform_filter
 from skimage.filters import threshold_otsu
 from skimage.morphology import remove_small_objects
 
-from ..slide_io.pixel_grids import nearest, touched
+from ..slide_io.tiling import nearest, touched
 from ..tiles import Window
 from .grid import SlideGrid
 from .pen_marks import PenMarks, find_pen_marks

@@ -14,8 +14,8 @@ import numpy as np
 
 from ..errors import InputError
 from ..histonet import finish_weights
-from ..io.made_with import difference, read_facts
-from ..io.reading import line_of, open_regular
+from ..io.reading import line_of, open_regular, read_object
+from ..io.records import difference
 from ..io.writing import write_bytes, write_table
 from .validation_report import LOG, read_log
 
@@ -35,8 +35,8 @@ def check_recipe(out: Path, recipe: dict[str, Any]) -> list[str]:
         If the folder holds a training by another recipe.
     """
     path, notes = out / RECIPE, []
-    before = read_facts(path) if path.exists() else recipe
-    if before is None:
+    before = read_object(path) if path.exists() else recipe
+    if not before:
         notes.append(f"{path}: cannot be read; training begins anew")
         forget(out)
     elif changed := difference(before, recipe):

@@ -21,8 +21,8 @@ from .. import __version__
 from ..errors import InputError, merge_notes
 from ..file_names import file_name
 from ..io.images import read_image
-from ..io.made_with import difference, forget_others, read_facts
-from ..io.reading import has_content, read_json
+from ..io.reading import has_content, read_json, read_object
+from ..io.records import difference, forget_others
 from ..io.tree import check_stems
 from ..io.writing import write_bytes, write_picture, write_table
 from ..labels import LabelSet
@@ -159,12 +159,12 @@ def _begin(sources: Sequence[Source], label_set: LabelSet, cut: Cut, out: Path) 
     files = [path.stat() for source in sources for path in (source.path, source.truth) if path.is_file()]
     versions = [(file.st_size, file.st_mtime_ns) for file in files]
     digest = hashlib.sha256(repr((sources, label_set.codes, versions)).encode(errors="backslashreplace")).hexdigest()
-    facts, known = {**asdict(cut), "sources": digest, "version": __version__}, read_facts(out / MADE_WITH)
+    facts, known = {**asdict(cut), "sources": digest, "version": __version__}, read_object(out / MADE_WITH)
     folders = (out, out / "train", out / "validation") if known else ()
     patches = [path for folder in folders for path in folder.glob("*.png") if re.search(r"_\d+_\d+\.png$", path.name)]
     others = [folder / name for folder in folders for name in (TABLE, CONTEXT)]
     forget_others(out / MADE_WITH, facts, [*patches, *others, *(out / SHEETS).glob("*.png")])
-    return known is not None and not difference(known, facts)
+    return not difference(known, facts)
 
 
 def _write(patches: Sequence[_Patch], cut: Cut, goes_on: bool, quiet: bool) -> tuple[list[_Patch], list[str]]:

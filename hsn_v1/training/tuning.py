@@ -19,7 +19,7 @@ from ..densecrf import CRF
 from ..errors import InputError, merge_notes
 from ..evaluate import confusion_matrix, mean_iou, mean_iou_present
 from ..hsn_v1 import segment, winners
-from ..io.made_with import read_facts
+from ..io.reading import read_object
 from ..io.writing import write_bytes, write_table
 from ..labels import LabelSet
 from ..parallel import available_cores
@@ -266,7 +266,7 @@ def _digest(tuning: Sequence[TuningImage]) -> str:
 
 
 def _read_trials(record: Path, maps: str) -> dict[CRF, np.ndarray]:
-    facts = read_facts(record) or {}
+    facts = read_object(record)
     try:
         kept = facts["trials"] if facts["maps"] == maps else []
         return {CRF(*row): np.array(confusion, np.int64) for row, confusion in kept}

@@ -12,7 +12,7 @@ from ..adp import LABEL_SETS
 from ..errors import InputError
 from ..io.locks import is_locked
 from ..io.reading import line_of, read_table
-from ..io.run_json import RECORD, label_set_of
+from ..io.records import RECORD, label_set_of
 from ..io.tree import stage_masks
 from ..labels import LabelSet
 

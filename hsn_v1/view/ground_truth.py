@@ -17,7 +17,7 @@ from ..io.masks import BLACK_AND_WHITE, MASK_SUFFIXES, check_fit, decoder_of, re
 from ..io.reading import opened
 from ..labels import LabelSet
 from ..slide_io.annotations import GEOJSON_SUFFIXES, draw_labels, listed, read_regions
-from ..slide_io.pixel_grids import nearest
+from ..slide_io.tiling import nearest
 from ..tiles import Window
 from .entries import Entry
 from .library import Library

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..io.run_json import RECORD, read_record
+from ..io.records import RECORD, read_record
 from .cache import Cache, stamp
 from .entries import SUMMARY, Entry, entry_id, read_summary, results_name, set_entries, slide_entry
 

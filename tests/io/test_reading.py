@@ -13,7 +13,7 @@ from hsn_v1.io.locks import is_locked
 from hsn_v1.io.model_files import read_taxonomy
 from hsn_v1.io.models import read_thresholds, read_weights
 from hsn_v1.io.reading import read_bytes, read_json, read_table, read_text
-from hsn_v1.io.run_json import FIELDS, read_record
+from hsn_v1.io.records import FIELDS, read_record
 from hsn_v1.slide_io.label_maps import label_map_size
 from hsn_v1.slide_io.multi_file import parts_of_slides
 from hsn_v1.slides.regions import version_of_regions

@@ -10,7 +10,7 @@ from helpers import Page, cards, links, rows
 from hsn_v1.adp import FUNC, GLAS
 from hsn_v1.densecrf import CRF
 from hsn_v1.io.images import read_image
-from hsn_v1.io.run_json import record_of_label_set
+from hsn_v1.io.records import record_of_label_set
 from hsn_v1.slide_io.label_maps import LabelMapInfo, write_areas
 from hsn_v1.slides import index_page
 from hsn_v1.slides.index_page import StatusTable, write_index

@@ -15,7 +15,7 @@ from viewing import GLAND, OTHER, draw_set, get, get_json, running, write_result
 from hsn_v1.adp import CLASSIFIER_MPP, FUNC, GLAS, LABEL_SETS, MORPH
 from hsn_v1.densecrf import CRF
 from hsn_v1.io.locks import locked
-from hsn_v1.io.run_json import label_set_of, record_of_label_set
+from hsn_v1.io.records import label_set_of, record_of_label_set
 from hsn_v1.io.writing import write_picture
 from hsn_v1.sets.record import write_record
 from hsn_v1.slides.plan import Method

@@ -7,18 +7,19 @@ scheduler or its client, a client by its scheduler, notices and ends.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 
 from ... import __version__
-from ...io.memory import keep_freed_memory
 from ..inputs import Input
 from ..results_folder import Outcome
 from ..segment_many import RunOptions, attempt, once_free, outcome_of, this_process
@@ -32,6 +33,9 @@ DAY = 86400.0
 DEATHS = 3  #: workers that one slide may kill before it is given up
 BEGUN = "hsn_v1-begun"  #: topic of the events that tell which worker begins an input; see `Begun`
 UNFIT = "hsn_v1-unfit"  #: topic of the events that tell which worker was sent away; see `Unfit`
+
+#: glibc's numbers of two options of ``mallopt``.
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 
 GIVEN_UP = f"its worker died {DEATHS} times, probably for lack of memory: give workers more, or leave it out"
 
@@ -92,6 +96,19 @@ def segment_on_worker(options: RunOptions, item: Input, check: Callable[[], None
             return segment_opened(slide, task)
 
     return attempt(item, options.out, lambda: once_free(segment, check))
+
+
+@cache
+def keep_freed_memory(kept: int = 1 << 28, largest: int = 1 << 25) -> None:
+    """Have glibc keep what this process frees for its next arrays; does nothing on other systems.
+
+    Dask starts its workers so that they give back all at once, and a slide's arrays then cost more to get than to fill.
+    `kept` bytes stay free; the memory of arrays of `largest` bytes (up to 32 MiB) or more is given back at once.
+    """
+    with contextlib.suppress(OSError, TypeError, AttributeError):
+        set_option = ctypes.CDLL(None).mallopt
+        set_option(TRIM_THRESHOLD, kept)
+        set_option(MMAP_THRESHOLD, largest)
 
 
 def outcomes_of(

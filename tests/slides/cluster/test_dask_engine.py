@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -395,3 +396,27 @@ def test_a_batch_system_that_is_not_here_is_named(monkeypatch):
         cluster_client("slurm", 1, pytest.fail),
     ):
         pass
+
+
+FREED = """
+import resource
+import numpy as np
+from hsn_v1.slides.cluster.dask_engine import keep_freed_memory
+if {keep}:
+    keep_freed_memory()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    np.ones(1 << 22, np.float32)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="an option of glibc")
+def test_freed_memory_is_used_again_though_dask_has_it_given_back():
+    # In huge pages there are few faults either way.
+    environment = {**os.environ, "MALLOC_TRIM_THRESHOLD_": "65536", "NUMPY_MADVISE_HUGEPAGE": "0"}
+    faults = [
+        int(subprocess.check_output([sys.executable, "-c", FREED.format(keep=keep)], env=environment, text=True))
+        for keep in (False, True)
+    ]
+    assert faults[1] < faults[0] / 4

@@ -1,15 +1,24 @@
-"""``run.json``, the record of results: how they were made, and their classes, so that a viewer needs no model."""
+"""Records of results: what they depend on, compared before they are used again, and their classes for viewers.
+
+``run.json``, in each results folder, holds both, so that a viewer needs no model.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from .. import __version__
+from ..classify import Classifier
+from ..densecrf import CRF
 from ..errors import InputError
 from ..file_names import file_name
 from ..labels import Colour, LabelSet
-from .reading import read_json
+from .reading import read_object
+from .writing import write_bytes
 
 RECORD = "run.json"  #: name of the file in a results folder
 
@@ -71,9 +80,35 @@ def _colour(values: Any) -> Colour:
 
 def read_record(folder: Path) -> dict[str, Any]:
     """Return a results folder's record; empty if it has none, or a damaged one: not JSON, too large, of other types."""
-    try:
-        record = read_json(folder / RECORD)
-    except InputError:
-        return {}
-    right = isinstance(record, dict) and all(isinstance(record.get(key, kind()), kind) for key, kind in FIELDS.items())
-    return record if right else {}
+    record = read_object(folder / RECORD)
+    return record if all(isinstance(record.get(key, kind()), kind) for key, kind in FIELDS.items()) else {}
+
+
+# --- Made in the same way? --------------------------------------------------------------------------------------------
+
+
+def facts_of(classifier: Classifier, crfs: Mapping[str, CRF], **more: Any) -> dict[str, Any]:
+    """Return what all results depend on, with more of the same kind; of what JSON can hold."""
+    settings = {name: asdict(crf) for name, crf in crfs.items()}
+    return {"classifier": classifier.identity, "CRF": settings, **more, "version": __version__}
+
+
+def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Return the first fact in which results differ from what would be made now, in words; empty if none does.
+
+    `before` comes out of a record, and may hold more; both are of what JSON can hold.
+    """
+    now = json.loads(json.dumps(now))  # tuples are lists in a record
+    return next((f"{key}: {before.get(key)}, now {now[key]}" for key in now if before.get(key) != now[key]), "")
+
+
+def forget_others(record: Path, facts: Mapping[str, Any], results: Iterable[Path]) -> None:
+    """Remove a folder's results if they were not made in the same way, and write down how they are made from now on.
+
+    `record` is the JSON file of the facts that they were made with; `facts` are those of the run that begins.
+    """
+    if not difference(read_object(record), facts):
+        return
+    for path in results:
+        path.unlink(missing_ok=True)
+    write_bytes(record, json.dumps(facts, indent=1).encode())

@@ -14,8 +14,7 @@ from PIL import Image
 
 from hsn_v1.errors import InputError
 from hsn_v1.io import sandbox as apart
-from hsn_v1.io.memory import available_memory
-from hsn_v1.io.sandbox import sandbox_for
+from hsn_v1.io.sandbox import available_memory, sandbox_for
 from hsn_v1.slide_io.slide import open_slide
 from hsn_v1.tiles import Window
 
