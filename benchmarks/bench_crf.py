@@ -43,7 +43,7 @@ from rich.table import Table
 
 from hsn_v1.densecrf import BACKENDS, CRF, LARGE, lattice_filter, meanfield, permutohedral
 from hsn_v1.densecrf import crf as densecrf
-from hsn_v1.densecrf.threads import each, spans
+from hsn_v1.densecrf.kernels import each, spans
 from hsn_v1.io.images import read_image
 from hsn_v1.parallel import SMALL_IMAGES
 from hsn_v1.phantoms.phantom import patch

@@ -131,11 +131,7 @@ class CRF:
         return math.ceil(3 * max(self.gauss_sxy, self.bilat_sxy))
 
     def __call__(
-        self,
-        maps: np.ndarray,
-        image: np.ndarray,
-        threads: int = 1,
-        lattice: Callable[..., Lattice] | None = None,
+        self, maps: np.ndarray, image: np.ndarray, threads: int = 1, lattice: Callable[..., Lattice] | None = None
     ) -> np.ndarray:
         """Refine adjusted maps.
 
@@ -169,9 +165,10 @@ class CRF:
             refined[competing] = _infer_by_pydensecrf(self, maps[competing], image)
         elif len(competing) > 1:
             lattice = lattice or partial(image_lattice, image, threads=threads)
-            q = _infer(self, [maps[c] for c in competing], lattice, threads)  # (N, C)
-            for c, column in zip(competing, q.T, strict=True):
-                refined[c] = column.reshape(maps[c].shape)
+            log_p, pairwise = _problem(self, [maps[c] for c in competing], lattice)
+            q = softmax(log_p, threads)  # (N, C)
+            infer(log_p, pairwise, q, self.iterations, threads)
+            refined[competing] = q.T.reshape(-1, *maps.shape[1:])
         return refined
 
     def steps(self, maps: np.ndarray, image: np.ndarray, threads: int = 1) -> Iterator[Step]:
@@ -206,13 +203,6 @@ def load_compiled() -> None:
     """Refine a tiny image, so that the compiled code is there, which takes longer to load than a patch to refine."""
     for classes in (2, 3, 5):  # each kind of class loop is compiled on its own
         CRF()(np.ones((classes, 2, 2), np.float32), np.zeros((2, 2, 3), np.uint8))
-
-
-def _infer(crf: CRF, maps: list[np.ndarray], lattice: Callable[..., Lattice], threads: int) -> np.ndarray:
-    log_p, pairwise = _problem(crf, maps, lattice)
-    q = softmax(log_p, threads)
-    infer(log_p, pairwise, q, crf.iterations, threads)
-    return q
 
 
 def _problem(crf: CRF, maps: list[np.ndarray], lattice: Callable[..., Lattice]) -> tuple[np.ndarray, list[Pairwise]]:

@@ -10,6 +10,8 @@ import numpy as np
 from .lattice_filter import Lattice
 from .permutohedral import build_lattice
 
+Deviations = float | Sequence[float]  #: of all axes or channels, or of each
+
 KEPT = 1 << 20  #: pixels up to which the lattice of an image's size is kept, of 30 bytes a pixel
 
 
@@ -128,7 +130,7 @@ def create_pairwise_gaussian(sdims: Sequence[float], shape: Sequence[int]) -> np
 
 
 def create_pairwise_bilateral(
-    sdims: Sequence[float], schan: float | Sequence[float], img: np.ndarray, chdim: int = -1
+    sdims: Sequence[float], schan: Deviations, img: np.ndarray, chdim: int = -1
 ) -> np.ndarray:
     """Return the features of a bilateral kernel: of the distance of two points, and of the difference of their values.
 
@@ -165,8 +167,8 @@ def create_pairwise_bilateral(
 
 def image_lattice(
     image: np.ndarray,
-    sxy: float | tuple[float, float],
-    srgb: float | tuple[float, float, float] | None = None,
+    sxy: Deviations,
+    srgb: Deviations | None = None,
     threads: int = 1,
     normalisation: str = "symmetric",
 ) -> Lattice:
@@ -188,24 +190,22 @@ def image_lattice(
     if srgb is None:
         return (_kept_grid if height * width <= KEPT else _grid)(height, width, sx, sy, threads, normalisation)
     features = create_pairwise_bilateral((sy, sx), _deviations("srgb", srgb, 3), image, chdim=2)
-    return build_lattice(_x_first(features), threads, normalisation)
+    return _lattice(features, threads, normalisation)
 
 
 def _grid(height: int, width: int, sx: float, sy: float, threads: int, normalisation: str) -> Lattice:
-    features = create_pairwise_gaussian((sy, sx), (height, width))
-    return build_lattice(_x_first(features), threads, normalisation)
+    return _lattice(create_pairwise_gaussian((sy, sx), (height, width)), threads, normalisation)
 
 
 _kept_grid = lru_cache(maxsize=4)(_grid)  # patches, and windows of a slide, are mostly of one size
 
 
-def _x_first(features: np.ndarray) -> np.ndarray:
-    # The order in which pydensecrf embeds an image's features, which matters to the lattice.
-    features[:2] = features[1::-1].copy()
-    return features
+def _lattice(features: np.ndarray, threads: int, normalisation: str) -> Lattice:
+    features[:2] = features[1::-1].copy()  # x first, as pydensecrf embeds an image, which matters to the lattice
+    return build_lattice(features, threads, normalisation)
 
 
-def _deviations(name: str, value: float | Sequence[float], count: int) -> list[float]:
+def _deviations(name: str, value: Deviations, count: int) -> list[float]:
     numbers = np.asarray(value, np.float64)
     if numbers.shape not in ((), (count,)) or not (numbers > 0).all():
         raise ValueError(f"{name} is {value}, expected a positive number or {count} of them")

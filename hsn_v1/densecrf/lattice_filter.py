@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numba import literal_unroll
 
-from .kernels import kernel
+from .kernels import each, kernel, spans
 from .simd import WIDTHS, everywhere, load, prefetch, store
-from .threads import each, spans
 
 CHUNKS = 32  # of the vertices of each remainder, so that those of one part of the image are blurred together
 AHEAD = 12  # points whose vertices are asked for in advance

@@ -22,9 +22,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .kernels import kernel
+from .kernels import each, kernel, spans
 from .lattice_filter import Lattice, add_slice, blur, buffers, filter_lattice
-from .threads import each, spans
 
 LANES = 64  # points whose softmax is computed together, so that the loops over them become vector instructions
 POINTS = 1 << 12  # points updated together, so that their logits stay in the cache

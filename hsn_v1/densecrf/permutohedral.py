@@ -35,9 +35,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import Notice
-from .kernels import kernel, refuse
+from .kernels import each, kernel, refuse, spans
 from .lattice_filter import Lattice, filter_lattice
-from .threads import each, spans
 
 KEY_BITS = 63
 DIGIT = 11  # bits by which keys are sorted at once

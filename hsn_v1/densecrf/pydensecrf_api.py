@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from .features import image_lattice
+from .features import Deviations, image_lattice
 from .lattice_filter import Lattice
 from .meanfield import Pairwise, free_energy, infer, softmax
 from .permutohedral import NORMALISATIONS, build_lattice
@@ -24,6 +24,8 @@ NormalizationType = IntEnum(
 
 CONST_KERNEL, DIAG_KERNEL, FULL_KERNEL = KernelType
 NO_NORMALIZATION, NORMALIZE_BEFORE, NORMALIZE_AFTER, NORMALIZE_SYMMETRIC = NormalizationType
+
+Compat = float | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,7 @@ class DenseCRF:
         self.setUnaryEnergy(unary.u)
 
     def addPairwiseEnergy(  # noqa: N802
-        self,
-        features: np.ndarray,
-        compat: float | np.ndarray,
-        kernel: int = DIAG_KERNEL,
-        normalization: int = NORMALIZE_SYMMETRIC,
+        self, features: np.ndarray, compat: Compat, kernel: int = DIAG_KERNEL, normalization: int = NORMALIZE_SYMMETRIC
     ) -> None:
         """Add a kernel of the difference of any features.
 
@@ -110,9 +108,7 @@ class DenseCRF:
             raise ValueError(f"the features have shape {features.shape}, expected (d, {len(self._log_p)})")
         self._add(partial(build_lattice, features), compat, kernel, normalization)
 
-    def _add(
-        self, lattice: Callable[..., Lattice], compat: float | np.ndarray, kernel: int, normalization: int
-    ) -> None:
+    def _add(self, lattice: Callable[..., Lattice], compat: Compat, kernel: int, normalization: int) -> None:
         KernelType(kernel)
         gains = _gains(compat, self._log_p.shape[1])
         normalisation = NORMALISATIONS[NormalizationType(normalization)]
@@ -169,11 +165,7 @@ class DenseCRF2D(DenseCRF):
         self._shape = (h, w, 3)
 
     def addPairwiseGaussian(  # noqa: N802
-        self,
-        sxy: float | tuple[float, float],
-        compat: float | np.ndarray,
-        kernel: int = DIAG_KERNEL,
-        normalization: int = NORMALIZE_SYMMETRIC,
+        self, sxy: Deviations, compat: Compat, kernel: int = DIAG_KERNEL, normalization: int = NORMALIZE_SYMMETRIC
     ) -> None:
         """Add a kernel of the distance: `sxy` is its standard deviation in px, or those of x and of y.
 
@@ -184,10 +176,10 @@ class DenseCRF2D(DenseCRF):
 
     def addPairwiseBilateral(  # noqa: N802
         self,
-        sxy: float | tuple[float, float],
-        srgb: float | tuple[float, float, float],
+        sxy: Deviations,
+        srgb: Deviations,
         rgbim: np.ndarray,
-        compat: float | np.ndarray,
+        compat: Compat,
         kernel: int = DIAG_KERNEL,
         normalization: int = NORMALIZE_SYMMETRIC,
     ) -> None:
@@ -214,7 +206,7 @@ class DenseCRF2D(DenseCRF):
         self._add(partial(image_lattice, rgbim, sxy, srgb), compat, kernel, normalization)
 
 
-def _gains(compat: float | np.ndarray, nlabels: int) -> np.ndarray:
+def _gains(compat: Compat, nlabels: int) -> np.ndarray:
     compat = np.asarray(compat, np.float32)
     if compat.ndim == 0:
         return np.full(nlabels, compat)
