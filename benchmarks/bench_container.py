@@ -34,7 +34,7 @@ from hsn_v1.io.models import load_histonet
 from hsn_v1.io.writing import write_picture
 from hsn_v1.phantoms.phantom_slide import write_slide
 from hsn_v1.slide_io.slide import open_slide
-from hsn_v1.slides.grid import OVERLAP
+from hsn_v1.slides.job import OVERLAP
 from hsn_v1.slides.plan import OWN_SCALE_PIXELS, Method
 from hsn_v1.slides.segment_slide import segment_slide
 from hsn_v1.tiles import TILE, Window

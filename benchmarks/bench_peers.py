@@ -42,8 +42,7 @@ from hsn_v1.histonet import HistoNet
 from hsn_v1.sets.published import DemoData, choose_data
 from hsn_v1.slide_io.slide import open_slide
 from hsn_v1.slides import tiled
-from hsn_v1.slides.grid import SlideGrid
-from hsn_v1.slides.job import SlideJob
+from hsn_v1.slides.job import SlideGrid, SlideJob
 from hsn_v1.slides.plan import Method
 from hsn_v1.slides.segment_slide import segment_slide
 

@@ -14,7 +14,7 @@ from hsn_v1.commands.common import add_views, view_options, views_of
 from hsn_v1.errors import InputError
 from hsn_v1.gradcam import grad_cams, window_cams
 from hsn_v1.histonet import HistoNet
-from hsn_v1.slides.grid import SlideGrid
+from hsn_v1.slides.job import SlideGrid
 from hsn_v1.training.new_class_file import VIEWS, class_file
 from hsn_v1.views import Views
 

@@ -11,8 +11,7 @@ from ..classify import ClassifiedTiles, classify
 from ..hsn_v1 import segment
 from ..progress import Progress, no_progress
 from ..slide_io.slide import Slide
-from .grid import SlideGrid
-from .job import LabelMaps, no_tissue
+from .job import LabelMaps, SlideGrid, no_tissue
 from .plan import Method, SlideTask
 from .tissue import TissueMap, paint_blank
 

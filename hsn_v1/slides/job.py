@@ -7,7 +7,7 @@ absence never counts as "no tissue".
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import chain
@@ -22,21 +22,82 @@ from ..densecrf import CRF
 from ..errors import InputError
 from ..io.reading import open_regular
 from ..labels import LabelSet, Stain
-from ..tiles import Window
-from .grid import SlideGrid
+from ..tiles import TILE, Window
 
 if TYPE_CHECKING:
     from .regions import SlideRegions
 
 
-@dataclass(frozen=True)
-class LabelMaps:
-    """Label maps of a slide, which are read window by window: uint8, the number of classes where there is no tissue."""
+#: By which neighbouring tiles overlap (paper, section 4).
+OVERLAP = 1 / 4
 
-    readers: Mapping[str, Callable[[Window], np.ndarray]]  #: by the label set's name
-    mpp: float  #: their scale, in microns per pixel
-    tiles: int  #: number of tiles that were classified
-    regions: SlideRegions | None = None  #: those to which they are limited
+
+@dataclass(frozen=True)
+class SlideGrid:
+    """Tiles and blocks of a slide, both numbered in rows from the top left.
+
+    Tiles overlap by a quarter (paper, section 4; docs/method.md, "Slides") and cover it; blocks divide it evenly.
+    """
+
+    height: int  #: of the slide, in px at the classifier's scale
+    width: int
+    tile: int = TILE  #: side of a tile, in px
+    block: int = 768  #: longest side of a block, the part of a window that is kept, in px
+    stride: int | None = None  #: distance of neighbouring tiles, in px; if left out, they overlap by a quarter
+
+    @property
+    def step(self) -> int:
+        """Distance of neighbouring tiles, in px."""
+        return min(self.stride or self.tile - int(self.tile * OVERLAP), self.tile)
+
+    @property
+    def frame(self) -> Window:
+        """The whole slide."""
+        return Window(0, 0, self.height, self.width)
+
+    @property
+    def tiles(self) -> tuple[int, int]:
+        """Numbers of rows and columns of tiles."""
+        return tuple(1 + -(-max(side - self.tile, 0) // self.step) for side in (self.height, self.width))
+
+    @property
+    def blocks(self) -> tuple[int, int]:
+        """Numbers of rows and columns of blocks."""
+        return tuple(math.ceil(side / self.block) for side in (self.height, self.width))
+
+    @property
+    def _block_sides(self) -> tuple[int, int]:
+        return tuple(-(-side // count) for side, count in zip((self.height, self.width), self.blocks, strict=True))
+
+    def tile_window(self, number: int) -> Window:
+        """Return where a tile lies; at the slide's edge, parts of it may lie outside."""
+        row, column = divmod(number, self.tiles[1])
+        return Window(row * self.step, column * self.step, self.tile, self.tile)
+
+    def block_window(self, number: int) -> Window:
+        """Return where a block lies, inside the slide."""
+        row, column = divmod(number, self.blocks[1])
+        height, width = self._block_sides
+        return Window(row * height, column * width, height, width).overlap(self.frame)
+
+    def tiles_of(self, window: Window) -> Iterator[int]:
+        """Yield the numbers of the tiles that a window touches."""
+        rows, columns = self.tiles
+        for row in self._touched(window.top, window.bottom, rows):
+            for column in self._touched(window.left, window.right, columns):
+                yield row * columns + column
+
+    def blocks_of(self, window: Window) -> Iterator[int]:
+        """Yield the numbers of the blocks that a window inside the slide touches."""
+        height, width = self._block_sides
+        for row in range(window.top // height, -(-window.bottom // height)):
+            for column in range(window.left // width, -(-window.right // width)):
+                yield row * self.blocks[1] + column
+
+    def _touched(self, begin: int, end: int, count: int) -> range:
+        first = (begin - self.tile) // self.step + 1
+        stop = -(-end // self.step)
+        return range(max(first, 0), min(stop, count))
 
 
 @dataclass(frozen=True)
@@ -154,6 +215,16 @@ def _is_whole(path: Path, read: Callable[[Path], Any]) -> bool:
 def no_tissue(label_set: LabelSet) -> int:
     """Return the label of bare glass, which is not classified: background, or one more than all classes."""
     return label_set.codes.index(label_set.background) if label_set.background else len(label_set)
+
+
+@dataclass(frozen=True)
+class LabelMaps:
+    """Label maps of a slide, which are read window by window: uint8, the number of classes where there is no tissue."""
+
+    readers: Mapping[str, Callable[[Window], np.ndarray]]  #: by the label set's name
+    mpp: float  #: their scale, in microns per pixel
+    tiles: int  #: number of tiles that were classified
+    regions: SlideRegions | None = None  #: those to which they are limited
 
 
 def label_reader(job: SlideJob, label_set: LabelSet) -> Callable[[Window], np.ndarray]:

@@ -12,8 +12,8 @@ from ..densecrf import CRF
 from ..labels import LabelSet
 from ..progress import Progress, no_progress
 from ..slide_io.slide import Slide, open_slide
-from .grid import SlideGrid
 from .inputs import Input
+from .job import SlideGrid
 
 OWN_SCALE_PIXELS = 64_000_000  #: largest image that is segmented at its own scale, as its label maps are in memory
 FEW_TILES = 9  #: tiles up to which an image is segmented as the demos do; see docs/slides.md for what was measured

@@ -34,8 +34,7 @@ from ..parallel import classifier_threads, outside_garbage_collection, side_by_s
 from ..progress import Progress, no_progress
 from ..stain import normalise_stain, stain_statistics
 from ..tiles import TileGrid, Window
-from .grid import SlideGrid
-from .job import LabelMaps, SlideJob, label_reader, no_tissue, read_batch, read_block
+from .job import LabelMaps, SlideGrid, SlideJob, label_reader, no_tissue, read_batch, read_block
 from .results_folder import describe_work, work_of
 from .tissue import paint_blank
 

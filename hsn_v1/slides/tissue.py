@@ -1,4 +1,4 @@
-"""Where a slide has tissue: told from bare glass, and from what the scanner left out."""
+"""Where a slide has tissue: told from bare glass, pen marks on the cover slip, and what the scanner left out."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.ndimage import binary_dilation, uniform_filter
+from scipy.ndimage import binary_dilation, label, uniform_filter
 from skimage.filters import threshold_otsu
 from skimage.morphology import remove_small_objects
 
 from ..slide_io.tiling import nearest, touched
 from ..tiles import Window
-from .grid import SlideGrid
-from .pen_marks import PenMarks, find_pen_marks
+from .job import SlideGrid
 
 REDUCTION = 8  #: how many times smaller than the classifier's scale the picture is in which tissue is sought
 GLASS = 240  #: mean of R, G and B that is bare glass in any slide: the brightness of `adjust.background_map`
@@ -32,9 +31,27 @@ LITTLE_TISSUE, MUCH_TISSUE = 0.01, 0.99  #: shares of tissue outside which the u
 MANY_TILES = 9  #: tiles from which on an input is expected to show some glass
 DARK = 50  #: brightness that most of a slide in bright field exceeds
 
+INK_GREY = 30  #: difference of R, G and B up to which what is dark is ink, in 0..255: dark nuclei are purple
+INK_DENSITY = 0.45  #: optical density that black ink has at least in R, G and B: 35 % of the light passes
+DYE_DENSITY = 0.2  #: optical density in R that green and blue ink has at least
+GREEN = 1.2  #: its density in R to that in G, at least: H&E absorbs more green than red
+BLUE = 0.95, 2.7  #: densities in R to those in G and in B, at least: haematoxylin's are 0.9 and 2.2
+MARK_FLAT = 8  #: standard deviation of the brightness around a pixel up to which it is flat
+MARK_FLAT_SHARE = 0.25  #: share of flat px that a mark has at least: a thin stroke is mostly edge
+MARK_LEAST = 64  #: px of the picture that a mark has at least, next to each other
+MARK_MARGIN = 2  #: px around a mark, in which it fades
 
 #: Values of `TissueMap.blank`: seen as it is; white where it is bright as glass, or black; white.
 SEEN, BARE, LEFT_OUT = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class PenMarks:
+    """Where there are pen marks."""
+
+    where: np.ndarray  #: (h, w) bool, with a margin
+    colours: tuple[str, ...] = ()  #: of "dark", "green", "blue"
+    share: float = 0.0  #: of the tissue, in 0..1
 
 
 @dataclass(frozen=True)
@@ -119,6 +136,49 @@ def _glass(picture: np.ndarray, brightness: np.ndarray, padding: np.ndarray) -> 
     bright = brightness >= max(DARKEST_GLASS, threshold_otsu(brightness[scanned]))
     glass = scanned & bright & grey & (deviation <= FLAT)
     return float(np.median(brightness[glass])) if glass.sum() >= LEAST_GLASS * scanned.sum() else None
+
+
+# --- Pen marks --------------------------------------------------------------------------------------------------------
+
+
+def find_pen_marks(picture: np.ndarray, tissue: np.ndarray) -> PenMarks:
+    """Find pen marks, in the picture that `find_tissue` gets, among the pixels that are darker than glass.
+
+    They are flat areas, dark and grey, or green or blue as no H&E stain is.
+    """
+    where, colours = np.zeros_like(tissue), []
+    for colour, ink in _inks(picture).items():
+        marks, count = label(ink & tissue, np.ones((3, 3)))
+        area = np.bincount(marks.ravel(), minlength=count + 1)
+        flat = np.bincount(marks[_deviation(picture, marks > 0) <= MARK_FLAT], minlength=count + 1)
+        kept = (area >= MARK_LEAST) & (flat >= MARK_FLAT_SHARE * area)
+        kept[0] = False
+        if kept.any():
+            where |= kept[marks]
+            colours.append(colour)
+    share = (where & tissue).sum() / max(1, tissue.sum())
+    return PenMarks(binary_dilation(where, iterations=MARK_MARGIN), tuple(colours), float(share))
+
+
+def _inks(picture: np.ndarray) -> dict[str, np.ndarray]:
+    """Return which pixels, (h, w) bool, may be ink of each colour."""
+    red, green, blue = density = -np.log10((np.moveaxis(picture, -1, 0) + np.float32(1)) / 256)
+    dark = (density.min(axis=0) >= INK_DENSITY) & (np.ptp(picture, axis=-1) <= INK_GREY)
+    dyed = (red >= DYE_DENSITY) & ~dark
+    greenish = dyed & (red >= GREEN * green) & (green <= blue)
+    bluish = (red >= GREEN * green) | ((red >= BLUE[0] * green) & (red >= BLUE[1] * blue))
+    return {"dark": dark, "green": greenish, "blue": dyed & bluish & ~greenish}
+
+
+def _deviation(picture: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Return the standard deviation of the brightness around each pixel of a mask, (h, w), among the mask's pixels."""
+    brightness = picture.mean(axis=-1, dtype=np.float32)
+    share = np.maximum(uniform_filter(where.astype(np.float32), 3), 1e-6)
+    mean, square = (uniform_filter(where * values, 3) / share for values in (brightness, brightness**2))
+    return np.where(where, np.sqrt(np.maximum(square - mean**2, 0)), np.inf)
+
+
+# --- Use --------------------------------------------------------------------------------------------------------------
 
 
 def tissue_notes(found: TissueMap, tiles: int) -> list[str]:

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skimage.color import rgb_from_hed
 
-from hsn_v1.slides.pen_marks import find_pen_marks
-from hsn_v1.slides.tissue import LEFT_OUT, find_tissue, tissue_notes
+from hsn_v1.slides.tissue import LEFT_OUT, find_pen_marks, find_tissue, tissue_notes
 
 INKS = {
     "dark": [(20, 20, 25), (35, 35, 45), (60, 55, 60), (10, 10, 10)],

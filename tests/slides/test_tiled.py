@@ -14,8 +14,7 @@ from hsn_v1.errors import InputError
 from hsn_v1.hsn_v1 import segment_image
 from hsn_v1.io.writing import write_picture
 from hsn_v1.slide_io.slide import open_slide
-from hsn_v1.slides.grid import SlideGrid
-from hsn_v1.slides.job import SlideJob, label_reader
+from hsn_v1.slides.job import SlideGrid, SlideJob, label_reader
 from hsn_v1.slides.tiled import _averaged_maps, read_ahead, segment_tiles, warm_up
 from hsn_v1.slides.tissue import find_tissue, tiles_with_tissue
 from hsn_v1.tiles import Window

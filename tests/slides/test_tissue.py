@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hsn_v1.adp import CLASSIFIER_MPP
 from hsn_v1.slide_io.slide import Level, Slide
-from hsn_v1.slides.grid import SlideGrid
+from hsn_v1.slides.job import SlideGrid
 from hsn_v1.slides.tissue import (
     BARE,
     LEFT_OUT,

@@ -21,9 +21,9 @@ from hsn_v1.sets.record import write_record
 from hsn_v1.slides.plan import Method
 from hsn_v1.slides.segment_slide import segment_slide
 from hsn_v1.view.cache import Cache
+from hsn_v1.view.facts import differences, safe_colours
 from hsn_v1.view.library import Library, OutsideError
 from hsn_v1.view.open_results import OpenResults
-from hsn_v1.view.palette import differences, safe_colours
 from hsn_v1.view.pyramids import build_pyramid, decode, read_small
 
 

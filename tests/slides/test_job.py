@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsn_v1.slides.grid import SlideGrid
+from hsn_v1.slides.job import SlideGrid
 from hsn_v1.tiles import Window
 
 
