@@ -216,13 +216,9 @@ def _gallery(out: Path, outcomes: Sequence[Outcome], self_contained: bool) -> Ga
     titles = _titles(label_set for outcome in segmented for label_set in outcome.label_sets)
     if not titles:
         return None
-    cards = []
-    for outcome in segmented:
-        shown = {title: label_set for title, label_set in titles.items() if label_set in outcome.label_sets}
-        cards.append(_card(out, outcome, shown, self_contained))
-    legends = []
+    cards, legends = [_card(out, outcome, titles, self_contained) for outcome in segmented], []
     for title, label_set in titles.items():
-        counts = Counter(code for card in cards if title in card.views for code in card.ranks[title])
+        counts = Counter(code for card in cards for code in card.ranks.get(title, ()))
         entries = {code: entry_of(label_set, code, counts[code]) for code in label_set.codes if counts[code]}
         legends.append(Legend(title, entries))
     share, note = "share of the tissue", "Hatched classes have a colour that another class nearly has."
@@ -240,18 +236,16 @@ def _titles(label_sets: Iterable[LabelSet]) -> dict[str, LabelSet]:
     return titles
 
 
-def _card(out: Path, outcome: Outcome, label_sets: Mapping[str, LabelSet], self_contained: bool) -> Card:
-    folders = [outcome.folder / label_set.name for label_set in label_sets.values()]
-    images = [folder / IMAGE for folder in folders if (folder / IMAGE).exists()]
+def _card(out: Path, outcome: Outcome, titles: Mapping[str, LabelSet], self_contained: bool) -> Card:
+    label_sets = {title: label_set for title, label_set in titles.items() if label_set in outcome.label_sets}
+    images = (outcome.folder / label_set.name / IMAGE for label_set in label_sets.values())
+    image = next(filter(Path.exists, images), None)
     return Card(
         outcome.source.name,
-        _address(images[0], out, self_contained) if images else "",
+        _address(image, out, self_contained) if image else "",
         outcome.facts.get("height", 1),
         outcome.facts.get("width", 1),
-        {
-            title: _view(out, folder, label_set, self_contained)
-            for (title, label_set), folder in zip(label_sets.items(), folders, strict=True)
-        },
+        {title: _view(out, outcome.folder / s.name, s, self_contained) for title, s in label_sets.items()},
         tuple(filter(None, (outcome.reason, *outcome.notes))),
     )
 

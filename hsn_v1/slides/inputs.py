@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -104,18 +105,16 @@ def _why_not_searched(folder: Path) -> str:
     return "an OME-Zarr folder, which is not read; export it as OME-TIFF" if is_zarr else ""
 
 
-def limited_to_regions(inputs: Iterable[Input], folder: Path) -> list[Input]:
+def limited_to_regions(inputs: Sequence[Input], folder: Path) -> list[Input]:
     """Return inputs with their annotations in a folder; those without have a problem."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; it should hold annotations, as GeoJSON")
-    inputs = list(inputs)
-    files = find_annotations(folder, [item.path for item in inputs])
-
-    def limited(item: Input) -> Input:
+    limited, files = [], find_annotations(folder, [item.path for item in inputs])
+    for item in inputs:
         lacking = f"{item.path}: no annotations in {folder}; expected {item.path.stem}.geojson"
-        return replace(item, regions=files.get(item.path), problem=item.problem or (item.path not in files) * lacking)
-
-    return [limited(item) for item in inputs]
+        problem = item.problem or ("" if item.path in files else lacking)
+        limited.append(replace(item, regions=files.get(item.path), problem=problem))
+    return limited
 
 
 # --- Lists ------------------------------------------------------------------------------------------------------------
@@ -161,8 +160,9 @@ def _input_of(folder: Path, header: list[str], row: list[str]) -> Input:
     if not problem and (Path(name).name != name or name in (".", "..")):
         problem = f"the name {name!r} is not that of a folder"
     if cells["mpp"] and not problem:
-        mpp = _number(cells["mpp"])
-        if not is_plausible(mpp):
+        with contextlib.suppress(ValueError):
+            mpp = float(cells["mpp"].replace(",", "."))
+        if mpp is None or not is_plausible(mpp):
             problem = (
                 f"mpp is {cells['mpp']!r}; expected microns per pixel, {PLAUSIBLE_MPP[0]:g} to {PLAUSIBLE_MPP[1]:g}, "
                 "such as 0.25 for a 40x objective"
@@ -177,23 +177,11 @@ def _as_on_disk(path: Path) -> Path:
         return path
     found = Path(path.anchor)
     for part in Path(str(path).replace("\\", "/")).parts[1:]:
-        near = find_files([part], _entries(found)).get(part) if not os.path.lexists(found / part) else None
-        found = near if near and near.suffix.lower() == Path(part).suffix.lower() else found / part
+        folder, found = found, found / part
+        with contextlib.suppress(OSError, ValueError):
+            near = None if os.path.lexists(found) else find_files([part], folder.iterdir()).get(part)
+            found = near if near and near.suffix.lower() == found.suffix.lower() else found
     return found if os.path.lexists(found) else path
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return [*folder.iterdir()]
-    except (OSError, ValueError):
-        return []
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text.replace(",", "."))
-    except ValueError:
-        return float("nan")
 
 
 def shard(inputs: list[Input], number: int, count: int) -> list[Input]:

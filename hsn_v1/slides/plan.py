@@ -25,33 +25,15 @@ MAPS = ("auto", "adjusted", "gradcam")
 
 @dataclass(frozen=True)
 class Method:
-    """How classified tiles become labels, and what of these is written.
+    """How classified tiles become labels, and what of these is written."""
 
-    Attributes
-    ----------
-    label_sets : tuple of LabelSet
-        Each gets results of its own.
-    crfs : mapping of str to CRF
-        By the label set's name.
-    batch_size : int
-        Number of tiles that the classifier takes at once.
-    min_area : float
-        Area under which a polygon is left out, in square microns.
-    maps : str
-        One of `MAPS`.
-    leave_out_pen : bool
-        Pen marks are no tissue; else they are only noted.
-    zarr : bool
-        Label maps are written as OME-Zarr, too.
-    """
-
-    label_sets: tuple[LabelSet, ...]
-    crfs: Mapping[str, CRF]
-    batch_size: int = 8
-    min_area: float = 100.0
-    maps: str = "auto"
-    leave_out_pen: bool = False
-    zarr: bool = False
+    label_sets: tuple[LabelSet, ...]  #: each gets results of its own
+    crfs: Mapping[str, CRF]  #: by the label set's name
+    batch_size: int = 8  #: number of tiles that the classifier takes at once
+    min_area: float = 100.0  #: area under which a polygon is left out, in square microns
+    maps: str = "auto"  #: one of `MAPS`
+    leave_out_pen: bool = False  #: pen marks are no tissue; else they are only noted
+    zarr: bool = False  #: label maps are written as OME-Zarr, too
 
 
 @dataclass(frozen=True)

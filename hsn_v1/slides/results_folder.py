@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -29,39 +30,19 @@ RESULTS = ("*.ome.tif", "*.geojson", "areas.csv", "overview.png", IMAGE, MASK)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an input.
+    """What became of an input."""
 
-    Attributes
-    ----------
-    source, folder : Path
-        What was segmented, and where its results are.
-    status : {"running", "done", "done before", "failed"}
-    reason : str
-        Why it failed.
-    facts : mapping
-        Kind and maps (see `plan.Plan`), height and width in px and mpp at full resolution, tiles classified, seconds.
-    notes : tuple of str
-        What the user should know.
-    caveat : str
-        What everyone who sees the results must know.
-    label_sets : tuple of LabelSet
-        Those that there are results of, as far as looking at them needs it.
-    columns : mapping of str to str
-        What the user's list says of it.
-    where : str
-        Which process works on it, while it is running.
-    """
-
-    source: Path
-    folder: Path
-    status: str
-    reason: str = ""
+    source: Path  #: what was segmented
+    folder: Path  #: of its results
+    status: str  #: "running", "done", "done before" or "failed"
+    reason: str = ""  #: why it failed
+    #: Kind and maps (see `plan.Plan`), height and width in px and mpp at full resolution, tiles classified, seconds.
     facts: Mapping[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    caveat: str = ""
-    label_sets: tuple[LabelSet, ...] = ()
-    columns: Mapping[str, str] = field(default_factory=dict)
-    where: str = ""
+    notes: tuple[str, ...] = ()  #: what the user should know
+    caveat: str = ""  #: what everyone who sees the results must know
+    label_sets: tuple[LabelSet, ...] = ()  #: those that there are results of, as far as looking at them needs it
+    columns: Mapping[str, str] = field(default_factory=dict)  #: what the user's list says of it
+    where: str = ""  #: which process works on it, while it is running
 
     @classmethod
     def of_record(cls, folder: Path, record: Mapping[str, Any], status: str) -> Outcome:
@@ -141,14 +122,11 @@ def damage(folder: Path) -> str:
         return f"{folder / RECORD}: cannot be read" if (folder / RECORD).exists() else ""
     if not record.get("finished") or read_record(work_of(folder)).get("complete"):  # what moves up now may be missing
         return ""
-    missing = [path for name in record.get("label sets", ()) for path in _missing(folder / name)]
-    return f"{missing[0]}: is missing or empty" if missing else ""
-
-
-def _missing(folder: Path) -> list[Path]:
-    """Return the paths of the files that a label set's results lack."""
-    paths = [next(iter(folder.glob(pattern)), folder / pattern) for pattern in RESULTS]
-    return [path for path in paths if not has_content(path)]
+    for name, pattern in product(record.get("label sets", ()), RESULTS):
+        path = next((folder / name).glob(pattern), folder / name / pattern)
+        if not has_content(path):
+            return f"{path}: is missing or empty"
+    return ""
 
 
 def describe_work(folder: Path, about: Mapping[str, Any]) -> None:

@@ -119,11 +119,9 @@ def _padding(picture: np.ndarray) -> np.ndarray:
     """Find large areas of exact black and white, with a margin where they blend with what was scanned."""
     black = (picture <= PADDING_DEVIATION).all(axis=-1)
     white = (picture >= 255 - PADDING_DEVIATION).all(axis=-1)
-    found, least = np.zeros_like(black), min(LEAST_PADDING[0], math.ceil(LEAST_PADDING[1] * black.size))
-    for exact in (black, white):
-        if exact.sum() >= least:
-            found |= remove_small_objects(exact, max_size=least - 1)
-    return binary_dilation(found, iterations=2) if found.any() else found
+    least = min(LEAST_PADDING[0], math.ceil(LEAST_PADDING[1] * black.size))
+    large = [remove_small_objects(exact, max_size=least - 1) for exact in (black, white)]
+    return binary_dilation(np.logical_or(*large), iterations=2)
 
 
 def _glass(picture: np.ndarray, brightness: np.ndarray, padding: np.ndarray) -> float | None:

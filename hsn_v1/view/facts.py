@@ -1,4 +1,4 @@
-"""Facts of results for the pages, as JSON can hold them: classes with their colours and areas, and a row of each entry."""
+"""Facts of results for the pages, as JSON can hold them: classes, with colours and areas, and a row of each entry."""
 
 from __future__ import annotations
 
