@@ -55,8 +55,9 @@ def draw(root: Path) -> bytes:
 def _rows(root: Path, kind: str, cases: Mapping[str, float]) -> list[Row]:
     from hsn_v1.evaluate import confusion_matrix, mean_iou_present
     from hsn_v1.hsn_v1 import segment_image
+    from hsn_v1.io.images import read_image
     from hsn_v1.io.models import load_histonet
-    from hsn_v1.sets.examples import read_example
+    from hsn_v1.sets.measure import read_truths
     from hsn_v1.sets.settings import check_params, settings_from_params, with_crfs
     from hsn_v1.show.panels import case
 
@@ -65,18 +66,19 @@ def _rows(root: Path, kind: str, cases: Mapping[str, float]) -> list[Row]:
     (label_set,) = settings.label_sets
     found = []
     for path in settings.images:
-        example = read_example(settings, path)
-        segmented = segment_image(example.image, histonet, [label_set], settings.crfs, settings.downsample)
-        masks, truth = segmented[label_set.name].masks, example.truths[label_set.name]
-        found.append((mean_iou_present(confusion_matrix(truth, masks["CRF"], len(label_set))), example, truth, masks))
+        image, _ = read_image(path)
+        truth = read_truths(settings, path, image.shape[:2])[label_set.name].labels
+        segmented = segment_image(image, histonet, [label_set], settings.crfs, settings.downsample)
+        masks = segmented[label_set.name].masks
+        found.append((mean_iou_present(confusion_matrix(truth, masks["CRF"], len(label_set))), image, truth, masks))
     found.sort(key=lambda entry: -entry[0])
     rows = []
     for name, better in cases.items():
         place = round(better * (len(found) - 1))
-        miou, example, truth, masks = found[place]
+        miou, image, truth, masks = found[place]
         shown = {stage: masks[stage] for stage in ("Adjust", "CRF")}
         label = f"{name}: rank {place + 1} of {len(found)}\nmIoU {miou:.2f}"
-        rows.append(case(example.image, truth, shown, label_set, label))
+        rows.append(case(image, truth, shown, label_set, label))
     return rows
 
 

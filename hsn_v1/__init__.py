@@ -61,7 +61,7 @@ _NAMES = {
     "hsn_v1": "segment_image winners",
     "slides.segment_slide": "segment_slide",
     "sets.published": "HistoSegNetV1 choose_data",
-    "sets.outputs": "separate_objects",
+    "sets.measure": "separate_objects",
     "io.models": "load_histonet",
     "adp": "ADP",
     "io.model_files": "load_crfs read_class_file",

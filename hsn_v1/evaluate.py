@@ -76,6 +76,12 @@ def occurring(confusion: np.ndarray) -> list[int]:
     return np.flatnonzero(confusion[:-1].any(axis=1) | confusion[:, :-1].any(axis=0)).tolist()
 
 
+def occurring_ious(confusion: np.ndarray, label_set: LabelSet) -> dict[str, float]:
+    """Return the IoU of each class that is in the ground truth or predicted, by its code."""
+    ious = class_ious(confusion).tolist()
+    return {label_set.codes[c]: ious[c] for c in occurring(confusion)}
+
+
 def mean_iou(confusion: np.ndarray) -> np.ndarray:
     """Return mIoU over all classes, absent ones included."""
     return class_ious(confusion).mean(axis=-1)

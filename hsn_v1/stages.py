@@ -11,7 +11,7 @@ import numpy as np
 from .checks import check_classifier, check_downsample, check_image, check_label_set, check_labels, checked_output
 from .classify import ClassifiedTiles, Classifier, classify
 from .errors import InputError
-from .evaluate import class_ious, confusion_matrix, occurring
+from .evaluate import confusion_matrix, occurring_ious
 from .hsn_v1 import localise_and_adjust
 from .labels import LabelSet, Taxonomy
 from .tiles import resize
@@ -185,6 +185,4 @@ def iou(labels: np.ndarray, truth: np.ndarray, label_set: LabelSet) -> dict[str,
     check_label_set(label_set)
     check_labels(labels, label_set)
     check_labels(truth, label_set, labels.shape, "truth")
-    confusion = confusion_matrix(truth, labels, len(label_set))
-    ious = class_ious(confusion).tolist()
-    return {label_set.codes[c]: ious[c] for c in occurring(confusion)}
+    return occurring_ious(confusion_matrix(truth, labels, len(label_set)), label_set)

@@ -72,7 +72,7 @@ def print_report(hsn: HistoSegNetV1, report: Report, protocols: bool = False) ->
     from rich.console import Console
 
     from ..sets.official import verdicts
-    from ..sets.tables import tables_of
+    from ..sets.report import tables_of
     from ..show.html import PAGE, for_terminal
 
     if hsn.params["verbosity"] != "QUIET":

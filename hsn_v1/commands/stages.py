@@ -30,8 +30,8 @@ def run(arguments: argparse.Namespace, model: str) -> int:
 
     from ..io.model_files import find_model, read_taxonomy
     from ..io.models import load_histonet
+    from ..sets.report import interval_tables, tables_of
     from ..sets.settings import SaveTypes, settings_of_folder, with_crfs
-    from ..sets.tables import interval_table, tables_of
     from ..show.html import for_terminal
 
     if len(arguments.inputs) != 1 or not arguments.inputs[0].is_dir():
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace, model: str) -> int:
     settings = with_crfs(settings, folder, model)
     classifier = load_histonet(folder, model).with_views(**views_of(arguments))
     report = segment_images(settings, classifier, arguments.workers, arguments.quiet)
-    for table in [*tables_of(report), *interval_table(report)]:
+    for table in [*tables_of(report), *interval_tables(report)]:
         Console().print(for_terminal(table))
     return tell(report.notes, report.failures.values())
 

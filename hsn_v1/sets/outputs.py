@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from ..classify import ClassifiedTiles
-from ..evaluate import PROTOCOLS, class_ious, mean_iou_present, named_metrics, occurring
+from ..evaluate import PROTOCOLS, class_ious, mean_iou_present, named_metrics, occurring, occurring_ious
 from ..gradcam import localise
 from ..hsn_v1 import STAGES, Segmentation
 from ..intervals import DRAWS, LEVEL, Estimate, draw_weights, weighted_sums
 from ..io import tree, writing
 from ..io.masks import Mask, mask_name
+from ..io.records import RECORD, record_of_label_set
 from ..io.writing import write_bytes, write_row, write_table
 from ..labels import LabelSet
 from ..object_metrics import object_metrics, pool_groups
 from ..show.charts import confusion_figure, iou_figure
 from ..show.figures import LINE, STAGE_TITLES, blend, colourise, continuous_map, legend, overlay, summary
 from ..show.hatching import PERIOD
-from .report import Report
+from .measure import object_mask, separations
+from .report import ImageResult, Report, stages_of
 from .settings import SaveTypes, Settings
 
 MOST_BARS = 40  #: images that the chart of their mIoU has
@@ -150,76 +154,6 @@ def write_objects(out: Path, file: str, mask: np.ndarray, label_set: LabelSet) -
         write_picture(tree.object_bitmap(out, label_set.name, kind, file), bitmap)
 
 
-def object_mask(mask: np.ndarray, label_set: LabelSet) -> np.ndarray:
-    """Return 1 where a label map has the class that comes in objects, else 0, as uint8."""
-    return (mask == label_set.codes.index(label_set.objects)).astype(np.uint8)
-
-
-def connected_components(mask: np.ndarray) -> np.ndarray:
-    """Label the objects of a mask as they are, 8-connected: (H, W) of int, 0 outside all."""
-    from skimage.measure import label  # a tenth of a second, and few masks have objects
-
-    return label(mask, connectivity=2)
-
-
-def separate_objects(mask: np.ndarray) -> np.ndarray:
-    """Label the objects of a mask as the published code does: smoothed, cut at the mean, 8-connected.
-
-    Parameters
-    ----------
-    mask : ndarray of shape (H, W), uint8, 0 or 1
-
-    Returns
-    -------
-    ndarray of shape (H, W), int
-        0 outside all objects.
-    """
-    from skimage.filters import gaussian
-
-    smooth = gaussian(mask.astype(float), sigma=0.5, mode="nearest")
-    return connected_components(smooth > smooth.mean())
-
-
-def split_objects(mask: np.ndarray, distance: int) -> np.ndarray:
-    """Label the objects of a mask, and cut those that touch where they are narrowest: a watershed from their middles.
-
-    Parameters
-    ----------
-    mask : ndarray of shape (H, W), uint8, 0 or 1
-    distance : int
-        Least distance between the middles of two objects that touch, in px. What is smaller than a square of half of
-        it is no object.
-
-    Returns
-    -------
-    ndarray of shape (H, W), int
-        0 outside all objects.
-    """
-    from scipy.ndimage import distance_transform_edt
-    from skimage.feature import peak_local_max
-    from skimage.filters import gaussian
-    from skimage.segmentation import relabel_sequential, watershed
-
-    parts = connected_components(mask)
-    depth = gaussian(distance_transform_edt(mask), sigma=distance / 8)  # without the peaks of a ragged edge
-    middles = peak_local_max(depth, min_distance=distance, labels=parts, exclude_border=False)
-    markers = np.zeros_like(parts)
-    markers[tuple(middles.T)] = np.arange(1, len(middles) + 1)
-    objects = watershed(-depth, markers, mask=mask > 0)
-    objects[np.bincount(objects.ravel())[objects] < (distance / 2) ** 2] = 0
-    return relabel_sequential(objects)[0]
-
-
-#: How the objects of a mask are told apart: as it is, and after the published code's post-processing.
-OBJECTS = {"connected components": connected_components, "published post-processing": separate_objects}
-
-
-def separations(label_set: LabelSet) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """Return how the objects of a label set's masks are told apart: `OBJECTS`, and by watershed if asked for."""
-    split = {"watershed": partial(split_objects, distance=label_set.split_objects)} if label_set.split_objects else {}
-    return OBJECTS | split
-
-
 def write_scores(folder: Path, scores: Mapping[str, Mapping[str, float]], save: SaveTypes) -> None:
     """Write the mean score of each image, for label sets with a class that is always present."""
     for name in scores if save.confidences else ():
@@ -307,3 +241,45 @@ def write_image_ious(folder: Path, stacks: Mapping[str, np.ndarray], images: Seq
     bars = {stage: ious[worst] for stage, ious in values.items()}
     figure = iou_figure(bars, [images[i] for i in worst], f"{name}: mIoU (present) {of_all}", axis="mIoU")
     write_bytes(tree.image_chart(folder, name), figure)
+
+
+# --- For `hsn-v1 view` -----------------------------------------------------------------------------------------------
+
+
+def write_record(settings: Settings, report: Report | None = None) -> None:
+    """Write what a run says of itself: where it begins, and with sources, sizes and scores when it is finished."""
+    record = {
+        "kind": "set",
+        "finished": report is not None,
+        "images": str(settings.images[0].parent.resolve()),
+        "truth": str(settings.truth.resolve()) if settings.truth else None,
+        "model": settings.model,
+        "mpp": settings.mpp / settings.downsample,
+        "classes": {label_set.name: record_of_label_set(label_set) for label_set in settings.label_sets},
+        "files": [path.name for path in settings.images],
+        "results": {result.file: _facts(result, settings.label_sets) for result in report.results} if report else {},
+        "failures": report.failures if report else {},
+        "caveat": settings.caveat,
+        "notes": list(report.notes if report else settings.notes),
+    }
+    write_bytes(settings.out / RECORD, json.dumps(record, indent=1).encode())
+
+
+def _facts(result: ImageResult, label_sets: Iterable[LabelSet]) -> dict[str, Any]:
+    """Return an image's size, pixels of each class in its final mask, and IoU after each stage; "" is their mean."""
+    facts: dict[str, Any] = {"height": result.size[0], "width": result.size[1], "notes": list(result.notes)}
+    facts |= {"pixels": {}, "iou": {}}
+    for label_set in label_sets:
+        if areas := [*stages_of(result.areas, label_set.name).values()]:
+            facts["pixels"][label_set.name] = areas[-1].tolist()
+        facts["iou"][label_set.name] = {
+            stage: rounded_ious(confusion, label_set)
+            for stage, confusion in stages_of(result.confusions, label_set.name).items()
+        }
+    return facts
+
+
+def rounded_ious(confusion: np.ndarray, label_set: LabelSet) -> dict[str, float]:
+    """Return mIoU (present) as "", and the IoU of each class that occurs by its code, to four digits."""
+    ious = {"": mean_iou_present(confusion), **occurring_ious(confusion, label_set)}
+    return {code: round(iou, 4) for code, iou in ious.items()}

@@ -1,4 +1,4 @@
-"""What a run finds out: kept of each image, and added up over the set."""
+"""What a run finds out: kept of each image, added up over the set, and its tables for the page and the terminal."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import numpy as np
 
 from .. import evaluate
 from ..errors import merge_notes
-from ..intervals import DRAWS, Estimate, draw_weights, weighted_sums
+from ..intervals import DRAWS, LEVEL, SEED, Estimate, draw_weights, weighted_sums
 from ..labels import LabelSet
+from ..object_metrics import METRICS as OBJECT_METRICS
 from ..object_metrics import ObjectSums, object_metrics, pool_groups
+from ..show.figures import STAGE_TITLES
+from ..show.html import Table
 
 #: Metrics of a label set, and what they are: {0} of its {1} classes are in the ground truth.
 METRICS = {
@@ -21,6 +24,17 @@ METRICS = {
     "mIoU": "IoU, mean of {1}: at most {0}/{1}",
     "mIoU (present)": "IoU, mean of the {0} that occur",
 }
+
+NOTE = "fIoU and mIoU are those of the paper. A class that is not in the ground truth counts as 0 in mIoU."
+PROTOCOLS_NOTE = "As benchmarks score: without what is background in the ground truth, or with it (docs/benchmarks.md)."
+OBJECTS_NOTE = (
+    "As the GlaS challenge defines them, pooled over the images; of each image in NAME_object_metrics.csv. Expect low "
+    "numbers: the method labels pixels, and does not part objects that touch."
+)
+INTERVALS_NOTE = (
+    f"In brackets: {LEVEL} % percentile bootstrap over the images, {DRAWS} draws, seed {SEED}. Of fewer than ten "
+    "images they say little; images of one case are alike: hsn-v1 evaluate draws cases (--interval groups)."
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +52,7 @@ class ImageResult:
     confusions : dict of (str, str) to ndarray of shape (C + 1, C + 1)
         Confusion matrix of each label set's name and stage; see `evaluate`.
     objects : dict of (str, str) to ObjectSums
-        Comparison with the true objects, by the label set's name and the kind of objects; see `outputs.OBJECTS`.
+        Comparison with the true objects, by the label set's name and the kind of objects; see `measure.separations`.
     pixels : dict of str to ndarray of shape (C,)
         Pixels of each class in the ground-truth file, by the label set's name.
     scores : dict of str to float
@@ -126,18 +140,6 @@ class Report:
         """Return a label set's confusion matrices of all images (N, C + 1, C + 1) after each stage."""
         return {stage: np.stack([r.confusions[name, stage] for r in self.results]) for stage in self.stages(name)}
 
-    def interval_rows(self) -> list[list[str]]:
-        """Return rows of label set, metric, and its value with its interval after each stage, for people to read."""
-        weights = draw_weights(self.files, DRAWS if len(self.files) > 1 else 0)
-        return [
-            [
-                name,
-                "mIoU (present)",
-                *(str(Estimate.of(evaluate.mean_iou_present(weighted_sums(s, weights)))) for s in stacks.values()),
-            ]
-            for name, stacks in ((name, self.stacks(name)) for name in self.weights)
-        ]
-
     def metrics(self, name: str, stage: str) -> dict[str, float]:
         """Return `METRICS` of a label set after a stage."""
         confusion = self.confusions[name, stage]
@@ -152,45 +154,10 @@ class Report:
         mious = [(result.file, evaluate.mean_iou_present(result.confusions[name, stage])) for result in self.results]
         return sorted(mious, key=lambda entry: -entry[1])
 
-    def protocol_metrics(self, label_set: LabelSet, protocol: str, stage: str) -> dict[str, float]:
-        """Return a benchmark's metrics of all classes after a stage, by what they are called."""
-        named = evaluate.named_metrics(self.confusions[label_set.name, stage], label_set, protocol)
-        return {f"{metric} ({protocol})": value for metric, code, value in named if not code}
-
     @property
     def with_excluded(self) -> list[LabelSet]:
         """The label sets with ground truth of which a part may not count, so that the benchmarks' protocols differ."""
         return [s for s in self.label_sets if s.name in self.weights and (s.background or s.unlabelled)]
-
-    def metric_rows(self) -> list[list[str]]:
-        """Return rows of label set, metric, its value after each stage, the published one, and what the metric is."""
-        rows = []
-        for name, weights in self.weights.items():
-            stages, published = [self.metrics(name, stage) for stage in self.stages(name)], self.published.get(name, {})
-            for metric, what in METRICS.items():
-                values = [f"{metrics[metric]:.4f}" for metrics in stages]
-                expected = f"{published[metric]:.4f}" if metric in published else "-"
-                occur, classes = np.count_nonzero(weights), len(weights)
-                what = what.format(occur, classes).removesuffix(f": at most {classes}/{classes}")
-                rows.append([name, metric, *values, expected, what])
-        return rows
-
-    def protocol_rows(self) -> list[list[str]]:
-        """Return rows of label set, metric and its value after each stage, as each of `evaluate.PROTOCOLS` counts."""
-        rows = []
-        for label_set in self.with_excluded:
-            for protocol in evaluate.PROTOCOLS:
-                stages = [self.protocol_metrics(label_set, protocol, stage) for stage in self.stages(label_set.name)]
-                rows += [[label_set.name, metric, *(str(Estimate(s[metric])) for s in stages)] for metric in stages[0]]
-        return rows
-
-    def object_rows(self, name: str) -> list[list[str]]:
-        """Return rows of kind of objects, group of images, their number and `glas.METRICS`, for people to read."""
-        return [
-            [kind, group, str(sums.images), *(f"{value:.4f}" for value in object_metrics(sums).values())]
-            for kind, images in self.objects[name].items()
-            for group, sums in pool_groups(images).items()
-        ]
 
 
 def stages_of(values: Mapping[tuple[str, str], np.ndarray], name: str) -> dict[str, np.ndarray]:
@@ -217,3 +184,65 @@ def summarise(
     results = tuple(sorted(results, key=lambda result: result.file))
     notes = (*notes, *(note for result in results for note in result.notes))
     return Report(results, dict(sorted(failures.items())), tuple(merge_notes(notes)), label_sets)
+
+
+# --- For people to read ----------------------------------------------------------------------------------------------
+
+
+def tables_of(report: Report) -> list[Table]:
+    """Return the table of metrics and that of protocols, if there is ground truth, and that of each set's objects."""
+    tables = [_metric_table(report)] if report.weights else []
+    tables += [_object_table(report, name) for name in report.objects]
+    return tables + ([_protocol_table(report)] if report.with_excluded else [])
+
+
+def _metric_table(report: Report) -> Table:
+    rows = []
+    for name, weights in report.weights.items():
+        stages, published = (
+            [report.metrics(name, stage) for stage in report.stages(name)],
+            report.published.get(name, {}),
+        )
+        occur, classes = np.count_nonzero(weights), len(weights)
+        for metric, what in METRICS.items():
+            values = [metrics[metric] for metrics in stages] + [published.get(metric, np.nan)]
+            what = what.format(occur, classes).removesuffix(f": at most {classes}/{classes}")
+            rows.append([name, metric, *map(str, map(Estimate, values)), what])
+    header, note = (
+        ["label set", "metric", *STAGE_TITLES.values(), "published", "what it is"],
+        f"{NOTE} {report.comparison}",
+    )
+    return Table("Metrics", header, rows, 2, note.rstrip()).without_empty_columns()
+
+
+def _object_table(report: Report, name: str) -> Table:
+    rows = [
+        [kind, group, str(sums.images), *(f"{value:.4f}" for value in object_metrics(sums).values())]
+        for kind, images in report.objects[name].items()
+        for group, sums in pool_groups(images).items()
+    ]
+    header, note = ["objects", "of", "images", *OBJECT_METRICS], OBJECTS_NOTE.replace("NAME", name)
+    return Table(f"Objects after CRF ({name})", header, rows, 2, note)
+
+
+def _protocol_table(report: Report) -> Table:
+    rows = []
+    for label_set in report.with_excluded:
+        stages = np.stack([*report.stages(label_set.name).values()])  # (stages, C + 1, C + 1)
+        for protocol in evaluate.PROTOCOLS:
+            for metric, code, values in evaluate.named_metrics(stages, label_set, protocol):
+                if not code:
+                    rows.append([label_set.name, f"{metric} ({protocol})", *map(str, map(Estimate, values))])
+    header = ["label set", "metric", *STAGE_TITLES.values()]
+    return Table("Benchmarks' protocols", header, rows, 2, PROTOCOLS_NOTE, folded=True)
+
+
+def interval_tables(report: Report) -> list[Table]:
+    """Return the table of mIoU (present) with intervals, if there is ground truth of two images or more."""
+    if len(report.files) < 2 or not report.weights:
+        return []
+    weights, rows = draw_weights(report.files, DRAWS), []
+    for name in report.weights:
+        drawn = [evaluate.mean_iou_present(weighted_sums(s, weights)) for s in report.stacks(name).values()]
+        rows.append([name, "mIoU (present)", *(str(Estimate.of(values)) for values in drawn)])
+    return [Table("Intervals", ["label set", "metric", *STAGE_TITLES.values()], rows, 2, INTERVALS_NOTE)]

@@ -18,9 +18,9 @@ from ..labels import LabelSet
 from ..show.figures import STAGE_TITLES
 from ..show.gallery import Card, Gallery, Layer, Legend, View, entry_of
 from ..show.html import PAGE, card_fact, crf_facts, link_to, render, versions
-from .report import ImageResult, Report, stages_of
+from .outputs import rounded_ious
+from .report import ImageResult, Report, interval_tables, stages_of, tables_of
 from .settings import Settings
-from .tables import interval_table, tables_of
 
 
 def write_page(settings: Settings, report: Report) -> None:
@@ -37,7 +37,7 @@ def write_page(settings: Settings, report: Report) -> None:
         title=settings.images[0].parent.name,
         caveat=settings.caveat,
         facts=facts(settings, report, copy_card(settings.card, settings.out)),
-        tables=[*tables_of(report), *interval_table(report)],
+        tables=[*tables_of(report), *interval_tables(report)],
         charts={s.name: charts(settings, report, s) for s in settings.label_sets if s.name in report.weights},
         gallery=gallery_of(settings, report),
         failures=report.failures,
@@ -136,23 +136,19 @@ def _view(settings: Settings, path: Path, result: ImageResult, label_set: LabelS
 
 def _ious(confusions: Mapping[str, np.ndarray], label_set: LabelSet) -> tuple[dict[str, float], list]:
     """Return the final IoU of each class in the ground truth or the final mask, and rows for `View`."""
-    values = {stage: class_ious(confusion).round(4).tolist() for stage, confusion in confusions.items()}
-    final, codes = STAGES[-1], label_set.codes
-    present = confusions[final][:-1].any(axis=1)
-    ranks = {"": round(mean_iou_present(confusions[final]), 4)}
-    ranks |= {codes[c]: values[final][c] for c in occurring(confusions[final])}
-    return ranks, _rows(values, occurring(sum(confusions.values())), present, label_set)
+    values, final = {stage: class_ious(confusion) for stage, confusion in confusions.items()}, confusions[STAGES[-1]]
+    rows = _rows(values, occurring(sum(confusions.values())), final[:-1].any(axis=1), label_set)
+    return rounded_ious(final, label_set), rows
 
 
 def _shares(areas: Mapping[str, np.ndarray], label_set: LabelSet) -> tuple[dict[str, float], list]:
     """Return the share of the pixels of each class in the last stage's mask, and rows for `View`."""
     if not areas:
         return {}, []
-    values = {stage: (pixels / pixels.sum()).round(4).tolist() for stage, pixels in areas.items()}
-    last = list(areas)[-1]
-    ranks = {label_set.codes[c]: values[last][c] for c in np.flatnonzero(areas[last])}
-    shown = np.flatnonzero(sum(areas.values()))
-    return ranks, _rows(values, shown, np.ones(len(label_set), bool), label_set)
+    values = {stage: (pixels / pixels.sum()).round(4) for stage, pixels in areas.items()}
+    last = [*areas][-1]
+    ranks = {label_set.codes[c]: values[last][c].item() for c in np.flatnonzero(areas[last])}
+    return ranks, _rows(values, np.flatnonzero(sum(areas.values())), np.ones(len(label_set), bool), label_set)
 
 
 def _rows(

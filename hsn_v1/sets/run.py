@@ -38,9 +38,9 @@ from .outputs import (
     write_metrics,
     write_object_metrics,
     write_protocol_metrics,
+    write_record,
     write_scores,
 )
-from .record import write_record
 from .report import ImageResult, Report, summarise
 from .results_page import write_page
 from .settings import Settings

@@ -17,12 +17,12 @@ from ..io import tree
 from ..io.masks import MASK_SUFFIXES, Mask, check_fit, read_mask, read_objects
 from ..io.records import RECORD, read_record
 from ..labels import LabelSet
-from ..object_metrics import ObjectSums, object_metrics, object_sums, pool
+from ..object_metrics import ObjectSums, object_metrics, pool
 from ..slide_io.annotations import draw_labels, read_regions
 from ..slide_io.formats import SLIDE_ENDINGS
 from ..slide_io.label_maps import label_map_size, read_thumbnail
 from ..tiles import Window
-from .outputs import connected_components, object_mask, separations
+from .measure import connected_components, object_mask, object_sums_of
 
 LABEL_MAP, GEOJSON = ".ome.tif", (".geojson", ".geojson.gz")
 
@@ -47,7 +47,7 @@ class ImageScore:
     pixels : ndarray of shape (C,), int64
         Pixels of each class in the file of ground truth.
     objects : mapping of str to ObjectSums
-        By a key of `outputs.separations`; empty where the label set has no objects.
+        By a key of `measure.separations`; empty where the label set has no objects.
     size, true_size : (int, int)
         Height and width of the mask, and of the ground truth before it was resized, in px; None for annotations.
     """
@@ -248,8 +248,7 @@ def _compare(name: str, predicted: Mask, true: Mask, label_set: LabelSet, file: 
     if label_set.objects:
         drawn = object_mask(true.labels, label_set)
         truth = read_objects(file, *drawn.shape) if file.exists() else connected_components(drawn)
-        found = object_mask(predicted.labels, label_set)
-        objects = {kind: object_sums(separate(found), truth) for kind, separate in separations(label_set).items()}
+        objects = object_sums_of(predicted.labels, truth, label_set)
     return ImageScore(name, confusion, true.pixels, objects, predicted.labels.shape, true.size)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..evaluate import class_ious, confusion_matrix, mean_iou_present, occurring
+from ..evaluate import confusion_matrix, mean_iou_present, occurring_ious
 from ..io.masks import BLACK_AND_WHITE, MASK_SUFFIXES, check_fit, decoder_of, read_mask
 from ..io.reading import opened
 from ..labels import LabelSet
@@ -227,9 +227,9 @@ def confusion(truth: Pyramid, prediction: Pyramid, label_set: LabelSet) -> np.nd
 
 def scores(counts: np.ndarray, label_set: LabelSet) -> dict[str, Any]:
     """Return the IoU of each class that is annotated or predicted there, and their mean over the annotated classes."""
-    values, true = class_ious(counts), counts.sum(axis=1)
+    true = counts.sum(axis=1)
     return {
-        "iou": {label_set.codes[c]: round(float(values[c]), 4) for c in occurring(counts)},
+        "iou": {code: round(iou, 4) for code, iou in occurring_ious(counts, label_set).items()},
         "pixels": {code: int(true[c]) for c, code in enumerate(label_set.codes) if true[c]},
         "miou": round(mean_iou_present(counts), 4) if true.any() else None,
         "correct": round(float(np.trace(counts) / max(true.sum(), 1)), 4),

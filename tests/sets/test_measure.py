@@ -12,6 +12,7 @@ from hsn_v1.evaluate import PROTOCOLS
 from hsn_v1.hsn_v1 import STAGES
 from hsn_v1.io.masks import write_mask
 from hsn_v1.io.writing import write_picture
+from hsn_v1.sets.report import tables_of
 from hsn_v1.sets.run import run
 from hsn_v1.sets.settings import settings_of_folder
 
@@ -49,7 +50,7 @@ def test_a_folder_of_images_and_palette_masks_of_any_classes(settings):
     assert (report.files, report.failures, count) == (FILES, {}, 3)
     assert report.confusions["tissue", "CRF"].sum() == 3 * 32 * 32
     assert report.metrics("tissue", "CRF")["mIoU (present)"] > 0.9
-    names = [metric for _, metric, *_ in report.protocol_rows()]
+    names = [metric for _, metric, *_ in tables_of(report)[-1].rows]
     assert names == [f"{m} ({p})" for p in PROTOCOLS for m in ("mIoU", "mean Dice", "fwIoU", "pixel accuracy")]
     lines = (settings.out / "tissue_protocol_metrics.csv").read_text().splitlines()
     assert lines[0] == "stage,protocol,metric,class,value"

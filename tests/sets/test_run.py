@@ -22,8 +22,7 @@ from hsn_v1.io.masks import read_mask
 from hsn_v1.io.writing import write_picture
 from hsn_v1.object_metrics import METRICS, object_metrics
 from hsn_v1.parallel import SMALL_IMAGES, pool_of
-from hsn_v1.sets.measure import compare_objects
-from hsn_v1.sets.outputs import OBJECTS, split_objects
+from hsn_v1.sets.measure import OBJECTS, compare_objects, split_objects
 from hsn_v1.sets.run import ReadAhead, warm_up
 from hsn_v1.sets.run import run as run_set
 from hsn_v1.sets.settings import Settings, check_params, settings_from_params, with_crfs

@@ -14,7 +14,7 @@ from viewing import draw_set, eventually, running, write_results
 from hsn_v1.adp import CLASSIFIER_MPP, FUNC, MORPH
 from hsn_v1.io.writing import write_picture
 from hsn_v1.phantoms.phantom_slide import write_slide
-from hsn_v1.sets.record import write_record
+from hsn_v1.sets.outputs import write_record
 from hsn_v1.show.figures import colourise
 from hsn_v1.slide_io import slide
 from hsn_v1.tiles import Window

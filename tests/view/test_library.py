@@ -17,7 +17,7 @@ from hsn_v1.densecrf import CRF
 from hsn_v1.io.locks import locked
 from hsn_v1.io.records import label_set_of, record_of_label_set
 from hsn_v1.io.writing import write_picture
-from hsn_v1.sets.record import write_record
+from hsn_v1.sets.outputs import write_record
 from hsn_v1.slides.plan import Method
 from hsn_v1.slides.segment_slide import segment_slide
 from hsn_v1.view.cache import Cache

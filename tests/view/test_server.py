@@ -24,7 +24,7 @@ from hsn_v1.adp import FUNC, MORPH
 from hsn_v1.errors import InputError
 from hsn_v1.io.writing import write_picture
 from hsn_v1.phantoms.phantom_slide import write_pyramid
-from hsn_v1.sets.record import write_record
+from hsn_v1.sets.outputs import write_record
 from hsn_v1.view import pictures
 from hsn_v1.view.guard import Guard
 from hsn_v1.view.server import listen
