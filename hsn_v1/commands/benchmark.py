@@ -135,7 +135,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _say_spread(scores: list[dict[str, float]]) -> None:
     """Print mean and spread of mIoU over trainings with different seeds."""
-    from ..training.model_card import spread
+    from ..training.validation_report import spread
 
     for protocol in scores[0]:
         print(f"mIoU ({protocol}) of {len(scores)} seeds: {spread([score[protocol] for score in scores])}")
@@ -240,7 +240,8 @@ def _tune(job: _Job) -> int:
     from ..io.locks import locked_name
     from ..io.model_files import model_file
     from ..sets.benchmarks import link_or_copy, tuning_pairs
-    from ..training.tuning import read_tuning_set, tune_thresholds, write_thresholds
+    from ..training.labelled_images import read_tuning_set
+    from ..training.tuning import tune_thresholds, write_thresholds
 
     part, folder = job.part("validation" if "validation" in job.parts else "train"), job.out / "tuning"
     labels, label_set = _model(job)

@@ -124,7 +124,7 @@ def _slides(arguments: argparse.Namespace) -> tuple[Sequence[Source], LabelSet]:
     from ..io.model_files import taxonomy_of
     from ..slide_io.annotations import find_annotations, listed
     from ..slides.inputs import inputs_of, read_list
-    from ..training.annotated_slides import AnnotatedSlide
+    from ..training.labelled_images import AnnotatedSlide
 
     if not arguments.annotations.is_dir():
         raise InputError(
@@ -177,7 +177,7 @@ def _label_set(arguments: argparse.Namespace, annotations: Sequence[Path] = ()) 
     """Return the classes of the masks or annotations: a model's, those that the options name, or all that are drawn."""
     from ..io.model_files import taxonomy_of
     from ..labels import LabelSet
-    from ..training.annotated_slides import classes_of
+    from ..training.labelled_images import classes_of
     from ..training.new_class_file import distinct_colours, parse_classes
 
     if arguments.model:

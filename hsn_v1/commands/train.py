@@ -127,7 +127,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _say_spread(figures: dict[str, tuple[float, float]], out: Path) -> None:
     """Print mean and spread over trainings with different seeds, and write them as a table."""
     from ..io.writing import write_table
-    from ..training.model_card import spread
+    from ..training.validation_report import spread
 
     write_table(out / "repeats.csv", [("model", "mean AUC", "mean F1"), *((k, *v) for k, v in figures.items())])
     for what, values in zip(("mean AUC", "mean F1"), zip(*figures.values(), strict=True), strict=True):
@@ -224,7 +224,7 @@ def _patches(arguments: argparse.Namespace, recipe: Recipe) -> TrainingData:
 
 def _phantoms(arguments: argparse.Namespace, recipe: Recipe) -> TrainingData:
     from ..class_file import parse_taxonomy
-    from ..phantoms.training_phantoms import class_file, patches
+    from ..phantoms.phantom_set import class_file, patches
     from ..training.training_data import LabelledPatches, TrainingData
 
     count = arguments.validation or str(max(1, arguments.patches // 8))

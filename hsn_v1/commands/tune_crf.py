@@ -95,8 +95,8 @@ def _tuning_sets(
     arguments: argparse.Namespace, labels: Taxonomy
 ) -> Iterator[tuple[LabelSet, list[tuple[np.ndarray, np.ndarray]], float | None]]:
     """Yield each label set that has ground truth, its images with label maps, and their scale; say which have none."""
-    from ..training.mosaics import mosaics
-    from ..training.tuning import read_tuning_set, truth_folder
+    from ..training.labelled_images import read_tuning_set, truth_folder
+    from ..training.tuning import mosaics
 
     wanted = arguments.label_sets or list(labels.label_sets)
     chosen = list({each.name: each for name in wanted for each in labels.group(name)}.values())
@@ -128,7 +128,7 @@ def _tuning_sets(
 def _phantoms(arguments: argparse.Namespace, labels: Taxonomy, chosen: list[LabelSet]) -> Iterator[tuple]:
     """Yield the same of phantoms, whose classes the model must have."""
     from ..adp import LABEL_SETS
-    from ..phantoms.training_phantoms import tuning_set
+    from ..phantoms.phantom_set import tuning_set
 
     for label_set in chosen:
         if label_set.name not in LABEL_SETS or label_set.codes != LABEL_SETS[label_set.name].codes:

@@ -6,6 +6,7 @@ An *image* is tissue; a *mask* is a label map in its colours; a *panel* is part 
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 
@@ -184,6 +185,19 @@ def overview(
         ("classes, share of the tissue", legend(present, label_set, thumbnail.shape[0] // LINE, remarks)),
     ]
     return summary(panels, vertical=False)
+
+
+def captioned(picture: np.ndarray, text: str, size: int = 14) -> np.ndarray:
+    """Write a text, if there is any, under a picture of (H, W, 3) uint8, in letters of `size` px, on as many lines."""
+    if not text:
+        return picture
+    margin, width = size // 2, picture.shape[1]
+    letters = max(10, int((width - 2 * margin) / font(size).getlength(text) * len(text)))
+    lines = textwrap.wrap(text, letters)
+    strip = Image.new("RGB", (width, round(1.4 * size * len(lines)) + 2 * margin), "white")
+    write = ImageDraw.Draw(strip).multiline_text
+    write((margin, margin), "\n".join(lines), fill=(160, 0, 0), font=font(size), spacing=4)
+    return np.vstack([picture, np.asarray(strip)])
 
 
 def scale_bar(width: int, mpp: float) -> np.ndarray:

@@ -188,9 +188,9 @@ def regions_of(annotations: Sequence[Annotation], classes: Mapping[str, int]) ->
     return regions, [f"{name} ({count})" for name, count in unknown.most_common()]
 
 
-def read_regions(path: Path, label_set: LabelSet) -> tuple[Regions, list[str]]:
+def read_regions(path: Path, label_set: LabelSet, with_points: bool = False) -> tuple[Regions, list[str]]:
     """Read the regions of a label set's classes from a file of annotations, and notes on what is left out."""
-    annotations, notes = read_annotations(path)
+    annotations, notes = read_annotations(path, with_points)
     regions, unknown = regions_of(annotations, class_names(label_set))
     if unknown:
         notes = [*notes, f"{path}: left out, of no class of {label_set.name}: {listed(unknown)}"]

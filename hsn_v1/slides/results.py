@@ -11,8 +11,7 @@ import numpy as np
 
 from ..io.writing import write_picture
 from ..labels import LabelSet
-from ..show.caption import captioned
-from ..show.figures import colourise, overview
+from ..show.figures import captioned, colourise, overview
 from ..slide_io.base import overlapping
 from ..slide_io.label_maps import LabelMapInfo, read_thumbnail, write_areas, write_label_map
 from ..slide_io.ome_zarr import write_ome_zarr

@@ -5,8 +5,10 @@ Checkpoints are arrays in a ``.npz``, made in memory: HDF5's library, which Kera
 
 from __future__ import annotations
 
+import csv
 import io
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,16 +16,15 @@ import numpy as np
 
 from ..errors import InputError
 from ..histonet import finish_weights
-from ..io.reading import line_of, open_regular, read_object
+from ..io.reading import is_there, line_of, open_regular, read_bytes, read_object
 from ..io.records import difference
 from ..io.writing import write_bytes, write_table
-from .validation_report import LOG, read_log
 
 if TYPE_CHECKING:
     import keras
 
 BEST, LAST, PREVIOUS = CHECKPOINTS = "best.npz", "last.npz", "previous.npz"
-RECIPE = "recipe.json"
+RECIPE, LOG = "recipe.json", "log.csv"
 
 
 def check_recipe(out: Path, recipe: dict[str, Any]) -> list[str]:
@@ -98,6 +99,26 @@ def take_best(model: keras.Model, out: Path) -> None:
     if values is not None:
         _assign(model.weights, values[: len(model.weights)])
         finish_weights(model)
+
+
+def read_log(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a training's log, one for each finished epoch; none if there is no log.
+
+    An epoch stands there twice if training was killed when it was logged and not yet saved: the later row counts. What
+    is damaged is left out.
+    """
+    if not is_there(path):
+        return []
+    text = read_bytes(path).decode(errors="replace")
+    rows = csv.DictReader(io.StringIO(text.replace("\0", "")))
+    return list({row["epoch"]: row for row in rows if _is_whole(row)}.values())
+
+
+def _is_whole(row: dict[str, str]) -> bool:
+    try:
+        return int(row["epoch"]) >= 0 and all(math.isfinite(float(row[key])) for key in ("loss", "val_loss"))
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def write_log(out: Path, rows: list[dict[str, Any]]) -> None:

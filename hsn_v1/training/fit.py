@@ -16,10 +16,10 @@ from ..errors import InputError, Notice
 from ..histonet import normalise
 from ..keras_start import import_keras
 from ..labels import Taxonomy
-from .checkpoints import BEST, LAST, PREVIOUS, check_recipe, go_on, keep, take_best, write_log
+from .checkpoints import BEST, LAST, LOG, PREVIOUS, check_recipe, go_on, keep, read_log, take_best, write_log
 from .recipe import Recipe
 from .training_data import LabelledPatches, TrainingData
-from .validation_report import LOG, areas_under_curve, read_log
+from .validation_report import areas_under_curve
 
 if TYPE_CHECKING:
     import keras

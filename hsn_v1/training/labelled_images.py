@@ -1,4 +1,4 @@
-"""Images with masks, and which classes are in each patch of them; slides with annotations are `annotated_slides`.
+"""Images with masks and slides with annotations, and which classes are in each patch of them.
 
 What says which class is where stays here: training learns of each patch which classes are in it.
 """
@@ -14,10 +14,23 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, merge_notes
 from ..io.images import find_images, read_image
 from ..io.masks import Mask, find_mask, read_mask
 from ..labels import LabelSet
+from ..parallel import in_parallel
+from ..slide_io.annotations import (
+    IGNORE,
+    LIMIT,
+    NO_CLASS,
+    Regions,
+    draw_labels,
+    folded,
+    lies_on,
+    read_annotations,
+    read_regions,
+)
+from ..slide_io.slide import Slide, open_slide
 from ..tiles import Window
 
 BLOCK = 2048  #: side of the part of a label map that is in memory, in px, beside what patches reach beyond it
@@ -171,3 +184,136 @@ def images_with_masks(
     """Return a folder's images, each with its mask in another folder, which has the image's name."""
     paths = find_images(images, "any")
     return [ImageWithMask(path, find_mask(truth, path.name), label_set, factor, resize) for path in paths]
+
+
+def truth_folder(truth: Path, label_set: LabelSet, label_sets: Sequence[LabelSet]) -> Path | None:
+    """Return the folder of a label set's masks, if there is one.
+
+    It is called like the label set, or is `truth` itself if the classifier has no other label set.
+    """
+    if (truth / label_set.name).is_dir():
+        return truth / label_set.name
+    return truth if len(label_sets) == 1 and truth.is_dir() else None
+
+
+def read_tuning_set(
+    images: Path, truth: Path, label_set: LabelSet, resize: str = "noted"
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[str], list[str]]:
+    """Read a folder of images with masks.
+
+    Parameters
+    ----------
+    images, truth : Path
+        Folders; a mask has its image's name.
+    label_set : LabelSet
+        Colours of the masks.
+    resize : str
+        Whether masks of another size are resized; see `read_mask`.
+
+    Returns
+    -------
+    pairs : list of (ndarray of shape (H, W, 3), ndarray of shape (H, W)), uint8
+        Images and their class indices.
+    notes : list of str
+        What the user should know of the masks.
+    failures : list of str
+        Images that were left out, and why.
+
+    Raises
+    ------
+    InputError
+        If none can be read.
+    """
+    pairs, notes, failures = [], [], []
+    for source in images_with_masks(images, truth, label_set, resize=resize):
+        try:
+            image, mask = source.open()
+        except InputError as error:
+            failures.append(str(error))
+            continue
+        pairs.append((image, mask.labels))
+        notes += mask.notes
+    if not pairs:
+        raise InputError(failures[0])
+    return pairs, merge_notes(notes), failures
+
+
+@dataclass(frozen=True)
+class AnnotatedSlide:
+    """A slide with a file of annotations: a `Source`."""
+
+    path: Path
+    truth: Path  #: the annotations
+    label_set: LabelSet
+    patch_mpp: float  #: scale of the patches, in microns per pixel
+    mpp: float | None = None  #: microns per pixel at full resolution, where the file does not state it
+
+    def label(self, cut: Cut) -> tuple[Places, Sequence[str]]:
+        """Return the patches' classes, and notes; raise InputError if it cannot be read or gives no patch.
+
+        There is a patch around each point, and around each region that fits into a patch, beside those of the grid.
+        """
+        regions, left_out = read_regions(self.truth, self.label_set, with_points=True)
+        with open_slide(self.path, self.mpp) as slide:
+            notes = [*slide.notes, *left_out, *self._notes(slide, regions)]
+            frame = slide.frame(self.patch_mpp)
+        scale = slide.height / frame.height, slide.width / frame.width
+        points = np.column_stack([regions.points[:, 1::-1] // np.array(scale), regions.points[:, 2]]).astype(int)
+        points = points[(points[:, :2] >= 0).all(1) & (points[:, :2] < (frame.height, frame.width)).all(1)]
+
+        def read(window: Window) -> np.ndarray:
+            return draw_labels(regions, window, scale, len(self.label_set))
+
+        centres = []
+        for left, top, right, bottom in (geometry.bounds for geometry in regions.geometries):
+            if (bottom - top) <= cut.size * scale[0] and (right - left) <= cut.size * scale[1]:
+                centres.append(((top + bottom) / 2 / scale[0], (left + right) / 2 / scale[1]))
+        labels = LabelMap(read, frame.height, frame.width, len(self.label_set), points)
+        places = label_patches(labels, cut, centres)
+        if not places:
+            raise InputError(
+                f"{self.truth}: no patch of {cut.size} px at {self.patch_mpp:g} mpp has a class; cut smaller ones, or "
+                "annotate larger regions"
+            )
+        return places, notes
+
+    def read(self, places: Iterable[tuple[int, int]], cut: Cut) -> Iterator[np.ndarray]:
+        """Yield patches with their margin, which is mirrored at the slide's edges."""
+        with open_slide(self.path, self.mpp) as slide:
+            for y, x in places:
+                yield slide.read(Window(y, x, cut.size, cut.size).grown(cut.context), self.patch_mpp)
+
+    def _notes(self, slide: Slide, regions: Regions) -> list[str]:
+        """Return which regions lie outside the slide, or on each other."""
+        notes, codes = [], self.label_set.codes
+        outside = [i for i, shape in enumerate(regions.geometries) if not lies_on(slide, *shape.bounds)]
+        outside += [i for i, (x, y, _) in enumerate(regions.points.tolist()) if not lies_on(slide, x, y, x, y)]
+        if outside:
+            notes.append(f"{self.truth}: {len(outside)} annotation{'s' * (len(outside) > 1)} outside the slide")
+        if pairs := regions.overlaps():
+            i, j = (codes[regions.classes[number]] if regions.classes[number] >= 0 else IGNORE for number in pairs[0])
+            x, y = regions.geometries[pairs[0][1]].representative_point().coords[0]
+            notes.append(
+                f"{self.truth}: {len(pairs)} partial overlap{'s' * (len(pairs) > 1)} of two classes, where the smaller "
+                f"region counts, such as {i} and {j} near x = {x:.0f}, y = {y:.0f}"
+            )
+        return notes
+
+
+def classes_of(files: Sequence[Path], quiet: bool = False) -> list[str]:
+    """Return the names of the classes in files of annotations, by name; in any case of the letters, each once.
+
+    Files that cannot be read have none: what is wrong with them comes up where they are used.
+    """
+    names: dict[str, str] = {}
+    for found in in_parallel(_names_in, [(file,) for file in files], f"reading {len(files)} files", quiet):
+        for name in found:
+            names.setdefault(folded(name), name)
+    return sorted(name for form, name in names.items() if form not in (IGNORE, LIMIT, NO_CLASS))
+
+
+def _names_in(file: Path) -> list[str]:
+    try:
+        return [*dict.fromkeys(annotation.name for annotation in read_annotations(file, with_points=True)[0])]
+    except InputError:
+        return []

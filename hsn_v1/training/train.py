@@ -16,11 +16,10 @@ from ..keras_start import quiet_start
 from .checkpoints import LAST
 from .fit import OnBatch, batches, begin_at_random, fit
 from .linear_probe import fit_dense, without_margin
-from .model_card import model_card
 from .networks import begin_with, build_network, for_tiles
 from .recipe import Recipe
 from .training_data import TrainingData
-from .validation_report import classification_report, equal_error_thresholds, write_report
+from .validation_report import classification_report, equal_error_thresholds, model_card, write_report
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class TrainingJob:
     saved_tile : int
         Side of the tiles that the classifier is saved for, in px.
     sources : mapping of str to str
-        Where the patches and labels are from, for the card; see `model_card.model_card`.
+        Where the patches and labels are from, for the card; see `validation_report.model_card`.
     """
 
     name: str

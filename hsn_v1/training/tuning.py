@@ -5,28 +5,35 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 from scipy.io import savemat
 
 from ..classify import Classifier, classify
 from ..densecrf import CRF
-from ..errors import InputError, merge_notes
+from ..errors import InputError
 from ..evaluate import confusion_matrix, mean_iou, mean_iou_present
 from ..hsn_v1 import segment, winners
+from ..io.images import read_image
 from ..io.reading import read_object
 from ..io.writing import write_bytes, write_table
-from ..labels import LabelSet
+from ..labels import LabelSet, Taxonomy
 from ..parallel import available_cores
 from ..progress import track
 from ..tiles import TileGrid
-from .labelled_images import images_with_masks
+from .cut_patches import read_context
+from .patch_labels import read_patch_labels
 from .validation_report import equal_error_thresholds
+
+SIDE = 480  #: of a mosaic, in px of the patches, at least
+REGION = 80  #: side of a mosaic's regions of one class, in px of the patches, at least
 
 SHARE = 0.05  #: of a tile that a class covers, from which on it is there
 
@@ -59,56 +66,64 @@ class TuningImage:
     truth: np.ndarray
 
 
-def truth_folder(truth: Path, label_set: LabelSet, label_sets: Sequence[LabelSet]) -> Path | None:
-    """Return the folder of a label set's masks, if there is one.
-
-    It is called like the label set, or is `truth` itself if the classifier has no other label set.
-    """
-    if (truth / label_set.name).is_dir():
-        return truth / label_set.name
-    return truth if len(label_sets) == 1 and truth.is_dir() else None
-
-
-def read_tuning_set(
-    images: Path, truth: Path, label_set: LabelSet, resize: str = "noted"
-) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[str], list[str]]:
-    """Read a folder of images with masks.
+def mosaics(
+    folder: Path, taxonomy: Taxonomy, label_set: LabelSet, count: int, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Put patches together whose classes of a label set are one each; their margins are left out.
 
     Parameters
     ----------
-    images, truth : Path
-        Folders; a mask has its image's name.
+    folder : Path
+        Patches and their labels, as to train on; all as large as the first one.
+    taxonomy : Taxonomy
+        Classes of the labels.
     label_set : LabelSet
-        Colours of the masks.
-    resize : str
-        Whether masks of another size are resized; see `read_mask`.
+        Classes of the mosaics, of which those that the classifier scores can come.
+    count : int
+        Number of mosaics.
+    seed : int
+        Seed of what lies where.
 
     Returns
     -------
-    pairs : list of (ndarray of shape (H, W, 3), ndarray of shape (H, W)), uint8
+    list of (ndarray of shape (H, H, 3), ndarray of shape (H, H)), uint8
         Images and their class indices.
-    notes : list of str
-        What the user should know of the masks.
-    failures : list of str
-        Images that were left out, and why.
 
     Raises
     ------
     InputError
-        If none can be read.
+        If fewer than two classes have patches of their own, or a patch cannot be read.
     """
-    pairs, notes, failures = [], [], []
-    for source in images_with_masks(images, truth, label_set, resize=resize):
-        try:
-            image, mask = source.open()
-        except InputError as error:
-            failures.append(str(error))
-            continue
-        pairs.append((image, mask.labels))
-        notes += mask.notes
-    if not pairs:
-        raise InputError(failures[0])
-    return pairs, merge_notes(notes), failures
+    table = read_patch_labels(folder, None, taxonomy.codes)
+    missing = [code for code in taxonomy.codes if code not in table.columns]
+    if missing:
+        raise InputError(f"{table.source}: no labels of {missing[0]}; expected those of {', '.join(taxonomy.codes)}")
+    paths = np.array(list(table.cells), object)
+    present = table.of([label_set.codes[c] for c in label_set.classified])
+    alone = present.sum(axis=1) == 1
+    patches_of = {c: paths[alone & own] for c, own in zip(label_set.classified, present.T, strict=True)}
+    classes = [c for c, found in patches_of.items() if len(found)]
+    if len(classes) < 2:
+        raise InputError(f"{folder}: patches of one label alone are of fewer than two classes; cut smaller ones")
+    size, context = read_context(folder) or (min(read_image(paths[alone][0])[0].shape[:2]), 0)
+    repeat = math.ceil(REGION / size)  # patches along the side of a region
+    regions = max(math.ceil(SIDE / (size * repeat)), 2)
+    rng = np.random.default_rng(seed)
+    made = []
+    for _ in range(count):
+        grid = rng.choice(classes, (regions, regions)).repeat(repeat, 0).repeat(repeat, 1)
+        rows = [[_core(rng.choice(patches_of[c]), size, context) for c in row] for row in grid]
+        labels = grid.astype(np.uint8).repeat(size, 0).repeat(size, 1)
+        made.append((np.concatenate([np.concatenate(row, axis=1) for row in rows]), labels))
+    return made
+
+
+def _core(path: Path, size: int, context: int) -> np.ndarray:
+    """Return a patch without its margin."""
+    image, _ = read_image(path)
+    image = image[context:, context:][:size, :size]
+    height, width = image.shape[:2]
+    return cv2.copyMakeBorder(image, 0, size - height, 0, size - width, cv2.BORDER_REFLECT)
 
 
 def tile_presence(grid: TileGrid, truth: np.ndarray, label_set: LabelSet, outputs: int) -> np.ndarray:

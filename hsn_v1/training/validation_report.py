@@ -1,46 +1,54 @@
-"""How well a classifier does on patches that it was not trained on: thresholds, figures of each class, curves."""
+"""How well a classifier does on patches that it was not trained on: thresholds, figures of each class, curves, card."""
 
 from __future__ import annotations
 
-import csv
 import io
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..io.reading import is_there, read_bytes
 from ..io.writing import write_bytes, write_table
+from ..show.html import versions
+from .checkpoints import LOG, read_log
+from .classes import mixture_of
+from .recipe import Recipe
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from .training_data import TrainingData
 
-LOG = "log.csv"
+_CARD = """\
+# Model card: {name}
+
+Segments {classes}. For research; not for diagnosis.{caveat}
+
+```sh
+hsn-v1 segment IMAGE --model {model} --mpp MPP
+```
+
+| | |
+|---|---|
+{facts}
+
+## Scores
+
+Of patches that were not trained on, but by which the best epoch and the thresholds were chosen. Scores of masks are
+what counts: `hsn-v1 evaluate --baselines`, on images of other cases.
+
+| {header} |
+|{rule}|
+{scores}
+
+Written by `hsn-v1 train`, which writes it anew. What everyone must know goes into `caveat` of {name}.toml. CRF:
+`hsn-v1 tune-crf`.
+"""
+
 MOST_NAMED = 12  #: curves that a legend names
-
-
-def read_log(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a training's log, one for each finished epoch; none if there is no log.
-
-    An epoch stands there twice if training was killed when it was logged and not yet saved: the later row counts. What
-    is damaged is left out.
-    """
-    if not is_there(path):
-        return []
-    text = read_bytes(path).decode(errors="replace")
-    rows = csv.DictReader(io.StringIO(text.replace("\0", "")))
-    return list({row["epoch"]: row for row in rows if _is_whole(row)}.values())
-
-
-def _is_whole(row: dict[str, str]) -> bool:
-    try:
-        return int(row["epoch"]) >= 0 and all(math.isfinite(float(row[key])) for key in ("loss", "val_loss"))
-    except (KeyError, TypeError, ValueError):
-        return False
 
 
 def equal_error_thresholds(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -183,3 +191,59 @@ def _save(figure: Figure, path: Path) -> None:
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     write_bytes(path, picture.getvalue())
+
+
+def model_card(
+    name: str, data: TrainingData, recipe: Recipe, rows: list[dict], sources: Mapping[str, str], epochs: int
+) -> str:
+    """Return the card as Markdown.
+
+    Parameters
+    ----------
+    name : str
+        Name of the classifier.
+    data : TrainingData
+        What it was trained and judged on.
+    recipe : Recipe
+        How it was trained.
+    rows : list of dict
+        Figures of each class; see `validation_report.classification_report`.
+    sources : mapping of str to str
+        Where the patches and their labels are from, and the command, by what these are called.
+    epochs : int
+        Number of epochs.
+    """
+    labels, present = data.labels, data.train.targets > 0
+    numbers = [f"{code} {count}" for code, count in zip(labels.codes, present.sum(axis=0), strict=True) if count]
+    judged = [f"{row['class']} {row['patches']}" for row in rows]
+    settings = {**asdict(recipe), "epochs": "none: one layer is fitted" if recipe.frozen else epochs}
+    facts = {
+        "trained on": f"{len(data.train)} patches: {', '.join(numbers)}",
+        "validated on": f"{len(data.judged)} patches: {', '.join(judged)}",
+        **sources,
+        "purity": f"{mixture_of(labels.codes, present, labels)}; {present.sum(axis=1).mean():.2f} classes in a patch",
+        "scale": f"{labels.mpp:g} microns per pixel, tiles of {recipe.tile} px in training",
+        "settings": ", ".join(f"{key} {value}" for key, value in settings.items()),
+        **versions(),
+    }
+    cells = [[f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row.values()] for row in rows]
+    header = list(rows[0]) if rows else ["class"]
+    return _CARD.format(
+        name=name,
+        model=f'"{name}"' if " " in name else name,
+        classes=", ".join([*labels.outputs.values()][:40]),
+        caveat=f" {labels.caveat}" if labels.caveat else "",
+        facts="\n".join(f"| {key} | {_cell(value)} |" for key, value in facts.items()),
+        header=" | ".join(header),
+        rule="|".join(["---"] * len(header)),
+        scores="\n".join(f"| {' | '.join(map(_cell, row))} |" for row in cells),
+    )
+
+
+def _cell(text: str) -> str:
+    return " ".join(str(text).split()).replace("|", "\\|")
+
+
+def spread(values: list[float]) -> str:
+    """Return mean and standard deviation of a metric over trainings with different seeds, in words."""
+    return f"{np.mean(values):.4f} +- {np.std(values, ddof=1):.4f} ({min(values):.4f} to {max(values):.4f})"

@@ -160,7 +160,7 @@ def test_slides_with_annotations(tmp_path, command):
         **{"s0_0_0.png": ["1", "0"], "s0_16_16.png": ["1", "0"], "s0_0_32.png": ["0", "1"]},
         **{"s1_0_0.png": ["1", "0"], "s1_4_40.png": ["0", "1"]},  # the last is around a square off the grid
     }
-    assert "s0.geojson: left out, of no class: Other (1), no class (1)" in err
+    assert "s0.geojson: left out, of no class of masks: Other (1), no class (1)" in err
     assert "left out: 1 slide without annotations: s3.png" in err and "train would validate on patches of slides" in err
     assert "failed: " in err and "s2.geojson: not GeoJSON as QuPath exports it" in err
     with Image.open(tmp_path / "img" / "s1.png") as slide, Image.open(tmp_path / "cut" / "s1_4_40.png") as patch:

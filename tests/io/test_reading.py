@@ -17,7 +17,7 @@ from hsn_v1.io.records import FIELDS, read_record
 from hsn_v1.slide_io.label_maps import label_map_size
 from hsn_v1.slide_io.multi_file import parts_of_slides
 from hsn_v1.slides.regions import version_of_regions
-from hsn_v1.training.validation_report import read_log
+from hsn_v1.training.checkpoints import read_log
 from hsn_v1.view.pyramids import read_pyramid
 
 READERS = {

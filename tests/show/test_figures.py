@@ -4,7 +4,7 @@ import pytest
 from hsn_v1.adp import FUNC, GLAS, MORPH
 from hsn_v1.hsn_v1 import STAGES, Segmentation
 from hsn_v1.sets import outputs
-from hsn_v1.show.figures import LINE, continuous_map, legend, overlay, overview, round_length, scale_bar
+from hsn_v1.show.figures import LINE, captioned, continuous_map, legend, overlay, overview, round_length, scale_bar
 
 
 def test_a_summary_shows_the_stages_in_their_order():
@@ -88,3 +88,12 @@ def swatches(sheet):
 def test_the_smallest_overview_is_drawn():
     sheet = overview(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint8), MORPH, 0.25, "a slide with a long name")
     assert sheet.shape[1] > 200
+
+
+def test_a_caption_is_under_the_picture_on_as_many_lines_as_it_needs():
+    picture = np.full((40, 300, 3), 200, np.uint8)
+    sheet = captioned(picture, "segmented by a classifier that knows no real tissue: not a medical result")
+    np.testing.assert_array_equal(sheet[:40], picture)
+    below = sheet[40:].min(axis=(1, 2)) < 128
+    assert np.diff(below.astype(int)).clip(0).sum() >= 2  # it needs two lines at least
+    assert captioned(picture, "") is picture

@@ -9,13 +9,12 @@ import pytest
 from hsn_v1.class_file import parse_taxonomy
 from hsn_v1.errors import InputError, Notice
 from hsn_v1.training import fit as fitting
-from hsn_v1.training.checkpoints import BEST, LAST, PREVIOUS, RECIPE
+from hsn_v1.training.checkpoints import BEST, LAST, LOG, PREVIOUS, RECIPE, read_log
 from hsn_v1.training.fit import augmentation, begin_at_random, class_weights, cyclical_learning_rate, fit
 from hsn_v1.training.networks import for_tiles
 from hsn_v1.training.new_class_file import class_file
 from hsn_v1.training.recipe import Recipe
 from hsn_v1.training.training_data import LabelledPatches, TrainingData
-from hsn_v1.training.validation_report import LOG, read_log
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("eagerly")]
 

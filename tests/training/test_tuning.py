@@ -8,26 +8,29 @@ import pytest
 from invented import TISSUE, ChannelClassifier, draw
 from scipy.io import loadmat
 
-from hsn_v1.adp import ADP, LABEL_SETS
+from hsn_v1.adp import ADP
+from hsn_v1.class_file import parse_taxonomy
 from hsn_v1.densecrf import CRF
 from hsn_v1.errors import InputError
 from hsn_v1.io.models import read_thresholds
-from hsn_v1.io.writing import write_picture
-from hsn_v1.show.figures import colourise
+from hsn_v1.io.writing import write_picture, write_table
 from hsn_v1.tiles import TileGrid
 from hsn_v1.training import tuning as tune_crf
+from hsn_v1.training.new_class_file import class_file
 from hsn_v1.training.tuning import (
+    REGION,
+    SIDE,
     TuningImage,
     draw_settings,
-    read_tuning_set,
+    mosaics,
     settings,
     tile_presence,
-    truth_folder,
     tune_thresholds,
     write_thresholds,
 )
 
-FUNC, GLAS = LABEL_SETS["func"], LABEL_SETS["glas"]
+NEW = parse_taxonomy(class_file("m", {"a": None, "b": None, "c": None}, 1, [100], [50]), "m.toml")
+MADE = NEW.label_sets["tissue"]
 
 
 def test_settings_are_drawn_in_range_and_again_the_same():
@@ -100,27 +103,6 @@ def test_trials_of_an_interrupted_search_are_kept_for_the_same_maps(tmp_path, mo
     assert len(done) == (4 + 6 if damaged else 6) + 1
 
 
-def test_where_masks_are(tmp_path):
-    (tmp_path / "func").mkdir()
-    assert truth_folder(tmp_path, FUNC, [FUNC, GLAS]) == tmp_path / "func"
-    assert truth_folder(tmp_path, GLAS, [FUNC, GLAS]) is None
-    assert truth_folder(tmp_path, GLAS, [GLAS]) == tmp_path
-    assert truth_folder(tmp_path / "no", GLAS, [GLAS]) is None
-
-
-def test_images_without_masks_are_left_out_and_named(tmp_path):
-    rng = np.random.default_rng(0)
-    for name in "ab":
-        write_picture(tmp_path / "img" / f"{name}.png", rng.integers(0, 256, (8, 8, 3), np.uint8))
-    with pytest.raises(InputError, match=r"a\.png: no such ground truth"):
-        read_tuning_set(tmp_path / "img", tmp_path / "gt", GLAS)
-    truth = rng.integers(0, 2, (8, 8), np.uint8)
-    write_picture(tmp_path / "gt" / "b.png", colourise(truth, GLAS))
-    pairs, notes, failures = read_tuning_set(tmp_path / "img", tmp_path / "gt", GLAS)
-    np.testing.assert_array_equal(pairs[0][1], truth)
-    assert len(pairs) == len(failures) == 1 and "a.png" in failures[0] and notes == []
-
-
 def test_maps_are_those_before_the_crf(toy_histonet):
     image = np.random.default_rng(0).integers(0, 256, (40, 33, 3), np.uint8)
     truth = np.zeros((40, 33), np.uint8)
@@ -151,3 +133,33 @@ def test_thresholds_are_written_as_published(tmp_path):
     write_thresholds(tmp_path / "m.mat", np.array([0.4, 0.6]))
     assert loadmat(tmp_path / "m.mat")["optimalScoreThresh"].shape == (1, 2)
     assert read_thresholds(tmp_path / "m.mat", 2) == pytest.approx([0.4, 0.6])
+
+
+def write_patches(folder, rows, side=50):
+    """Write a patch for each row of labels, grey by its label, with a white margin of 5 px."""
+    for i, row in enumerate(rows):
+        patch = np.full((side, side, 3), 255, np.uint8)
+        patch[5:-5, 5:-5] = 50 * np.argmax(row)
+        write_picture(folder / f"{i}.png", patch)
+    write_table(folder / "labels.csv", [["patch", *"abc"], *([f"{i}.png", *row] for i, row in enumerate(rows))])
+    (folder / "context.json").write_text('{"size": 40, "context": 5}')
+
+
+def test_each_place_of_a_mosaic_shows_the_class_that_its_labels_tell(tmp_path):
+    write_patches(tmp_path, [(1, 0, 0), (0, 1, 0), (1, 1, 0), (1, 0, 1)])
+    made = mosaics(tmp_path, NEW, MADE, 3, 0)
+    assert len(made) == 3
+    for image, labels in made:
+        assert image.shape == (*labels.shape, 3) and min(labels.shape) >= SIDE
+        np.testing.assert_array_equal(image, 50 * np.repeat(labels[..., np.newaxis], 3, axis=2))  # without margins
+        assert set(np.unique(labels)) == {0, 1}
+        corners = labels[::REGION, ::REGION]
+        np.testing.assert_array_equal(labels, corners.repeat(REGION, 0).repeat(REGION, 1))
+    again = mosaics(tmp_path, NEW, MADE, 3, 0)
+    assert all((one == other).all() for pair in zip(made, again, strict=True) for one, other in zip(*pair, strict=True))
+
+
+def test_patches_that_mix_all_classes_make_no_mosaic(tmp_path):
+    write_patches(tmp_path, [(1, 0, 0), (1, 1, 0), (1, 1, 1)])
+    with pytest.raises(InputError, match="fewer than two classes"):
+        mosaics(tmp_path, NEW, MADE, 1, 0)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hsn_v1.training.checkpoints import read_log
 from hsn_v1.training.validation_report import (
     class_figure,
     classification_report,
     curve_figure,
     equal_error_thresholds,
-    read_log,
     write_report,
 )
 
