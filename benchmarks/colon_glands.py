@@ -21,10 +21,10 @@ import cv2
 import numpy as np
 from skimage.color import hed2rgb, rgb2hed
 
+from hsn_v1.classify import normalise_stain, stain_statistics
 from hsn_v1.io.images import read_image
 from hsn_v1.io.writing import write_picture
 from hsn_v1.labels import Stain
-from hsn_v1.stain import normalise_stain, stain_statistics
 
 
 def varied(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -126,20 +126,17 @@ def checked_label_sets(label_sets: Any, classifier: Classifier) -> tuple[LabelSe
     """Return label sets as a tuple, or raise InputError if they are none, or need outputs that a classifier lacks."""
     known, sets = classifier.labels.label_sets, "classifier.labels.label_sets"
     expected = f"expected a list of label sets of the classifier, which has {', '.join(known)}"
-    if isinstance(label_sets, Mapping):
-        raise InputError(f"label_sets is a mapping; {expected}: pass {sets}.values()")
-    if isinstance(label_sets, str):
-        raise InputError(f"label_sets is {label_sets!r}; {expected}: pass [{_by_name(label_sets, known, sets)}]")
     if isinstance(label_sets, LabelSet):
         raise InputError(f"label_sets is a single one, {label_sets.name!r}; {expected}: pass it in a list")
-    if not isinstance(label_sets, Iterable):
-        raise InputError(f"label_sets is {label_sets!r}; {expected}: pass {sets}.values()")
-    label_sets = tuple(label_sets)
+    if isinstance(label_sets, Mapping) or not isinstance(label_sets, Iterable):
+        came = "a mapping" if isinstance(label_sets, Mapping) else repr(label_sets)
+        raise InputError(f"label_sets is {came}; {expected}: pass {sets}.values()")
+    label_sets = (label_sets,) if isinstance(label_sets, str) else tuple(label_sets)
     if not label_sets:
         raise InputError(f"label_sets is empty; {expected}: pass {sets}.values()")
     for label_set in label_sets:
         if isinstance(label_set, str):
-            named = ", ".join(_by_name(str(name), known, sets) for name in label_sets)
+            named = ", ".join(f"{sets}[{_nearest(str(name), known)!r}]" for name in label_sets)
             raise InputError(f"label_sets has the name {label_set!r}; {expected}: pass [{named}]")
         check_label_set(label_set)
         if max(label_set.outputs_of.values(), default=-1) >= len(classifier.labels.outputs):
@@ -153,10 +150,6 @@ def check_label_set(label_set: Any) -> None:
         shown = repr(label_set) if isinstance(label_set, str) else f"of type {type(label_set).__name__}"
         name = label_set if isinstance(label_set, str) else "NAME"
         raise InputError(f"label set is {shown}; expected a LabelSet: pass classifier.labels.label_sets[{name!r}]")
-
-
-def _by_name(name: str, known: Iterable[str], sets: str) -> str:
-    return f"{sets}[{_nearest(name, known)!r}]"
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -177,14 +170,13 @@ def check_crfs(crfs: Any, label_sets: tuple[LabelSet, ...], classifier: Classifi
         raise InputError(f"crfs is {came}; {expected}")
     for name, crf in crfs.items():
         if name not in known:
-            shown = f"the label set {name.name!r} itself" if isinstance(name, LabelSet) else repr(name)
-            raise InputError(f"crfs has the key {shown}; {expected}")
+            raise InputError(f"crfs has the key {name!r}; {expected}")
         if not isinstance(crf, CRF):
             raise InputError(f"crfs[{name!r}] is {crf!r}; {expected}; the parameters of hsn_v1.CRF are the widths")
         crf.check(f"crfs[{name!r}]")
-    missing = [name for name in wanted if name not in crfs] if crfs else []
-    if missing:
-        raise InputError(f"crfs has no {missing[0]!r}; {expected}")
+    for name in wanted if crfs else ():
+        if name not in crfs:
+            raise InputError(f"crfs has no {name!r}; {expected}")
 
 
 def checked_output(code: Any, classifier: Classifier) -> int:
@@ -202,11 +194,10 @@ def checked_output(code: Any, classifier: Classifier) -> int:
 def check_labels(labels: Any, label_set: LabelSet, shape: tuple[int, ...] | None = None, name: str = "labels") -> None:
     """Raise InputError if something is no label map of a label set, integers of shape (H, W), or has not a shape."""
     if not isinstance(labels, np.ndarray):
-        shown = (
-            f"a path, {str(labels)!r}" if isinstance(labels, (str, PathLike)) else f"of type {type(labels).__name__}"
-        )
-        how = ": pass hsn_v1.read_mask(path, label_set).labels"
-        raise InputError(f"{name} is {shown}; expected class indices, an array of shape (height, width){how}")
+        is_path = isinstance(labels, (str, PathLike))
+        shown = f"a path, {str(labels)!r}" if is_path else f"of type {type(labels).__name__}"
+        how = "pass hsn_v1.read_mask(path, label_set).labels"
+        raise InputError(f"{name} is {shown}; expected class indices, an array of shape (height, width): {how}")
     came = f"{name} is {labels.dtype} of shape {labels.shape}"
     if labels.ndim != 2 or labels.dtype.kind not in "iu":
         is_maps = labels.ndim == 3 and labels.dtype.kind == "f"

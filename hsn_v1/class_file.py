@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import Any
 
@@ -16,6 +16,12 @@ from .views import Views
 
 #: Files of classes that come with the package, which others may extend.
 SHIPPED = ("adp", "adp_ijcv2020", "adp_ijcv2020_vgg16")
+
+#: How many numbers a key may hold, and how to say that.
+_Form = tuple[Sequence[int], str]
+RGB = (1, 3), "three for R, G and B"
+LAB = (3,), "three for L*, a* and b* of CIELAB"
+SCALES = range(1, 9), "up to eight"
 
 #: Files and folders of a run's that stand where a label set's folder does.
 TAKEN = ("index.html", "run.json", "settings.json", "work")
@@ -42,15 +48,22 @@ def parse_taxonomy(text: str, source: str) -> Taxonomy:
     group_table = top.table("groups", required=False)
     for name in group_table.content:
         groups[name] = tuple(label_sets[each] for each in group_table.codes(name, label_sets, "label set"))
-    mean, std = top.numbers("mean", -math.inf), top.numbers("std", 0)
-    caveat, views = top.text("caveat", ""), _views(top.table("views", required=False))
-    stain = _stain(top.table("stain")) if "stain" in top.content else None
-    top.nothing_else(
-        "mpp", "mean", "std", "caveat", "variant", "views", "stain", "outputs", "names", "label_sets", "groups"
+    stain = top.table("stain", required=False)
+    taxonomy = Taxonomy(
+        mpp=float(top.number("mpp", 0)),
+        mean=top.numbers("mean", -math.inf),
+        std=top.numbers("std", 0),
+        outputs=outputs,
+        parents=parents,
+        label_sets=label_sets,
+        groups=groups,
+        caveat=top.text("caveat", ""),
+        variant=variant,
+        views=_views(top.table("views", required=False)),
+        stain=_stain(stain) if "stain" in top.content else None,
     )
-    return Taxonomy(
-        top.number("mpp", 0), mean, std, outputs, parents, label_sets, groups, caveat, variant, views, stain
-    )
+    top.nothing_else()
+    return taxonomy
 
 
 def _extended(content: dict[str, Any], source: str) -> dict[str, Any]:
@@ -72,24 +85,19 @@ def _extended(content: dict[str, Any], source: str) -> dict[str, Any]:
 
 
 def _stain(table: _Table) -> Stain:
-    """Return the colours that images are brought to."""
-    more = "three for L*, a* and b* of CIELAB"
-    stain = Stain(table.numbers("mean", -math.inf, (3,), more), table.numbers("std", 0, (3,), more))
-    table.nothing_else("mean", "std")
+    stain = Stain(table.numbers("mean", -math.inf, LAB), table.numbers("std", 0, LAB))
+    table.nothing_else()
     return stain
 
 
 def _views(table: _Table) -> Views:
-    """Return how often each place is looked at."""
-    stride, window = (int(table.number(key, 0)) if key in table.content else None for key in ("stride", "window"))
-    scales = table.numbers("scales", 0.2, range(1, 9), "up to eight") if "scales" in table.content else (1.0,)
-    views = Views(stride, table.flag("flips", False), scales, window)
-    table.nothing_else("stride", "flips", "scales", "window")
-    return views
+    stride, flips = table.number("stride", 0, None), table.flag("flips", False)
+    scales, window = table.numbers("scales", 0.2, SCALES, 1), table.number("window", 0, None)
+    table.nothing_else()
+    return Views(stride and int(stride), flips, scales, window and int(window))
 
 
 def _outputs(table: _Table) -> tuple[dict[str, str], dict[str, str]]:
-    """Return names and parents by code."""
     names, parents = {}, {}
     if not table.content:
         raise table.error("", "has no class", 'lines such as TUM = "tumour"')
@@ -99,7 +107,7 @@ def _outputs(table: _Table) -> tuple[dict[str, str], dict[str, str]]:
         if isinstance(value, dict):
             entry = table.table(code)
             names[code], parent = entry.text("name"), entry.text("parent", code)
-            entry.nothing_else("name", "parent")
+            entry.nothing_else()
             if parent == code or parent not in table.content:
                 raise entry.error("parent", f"is {parent!r}", f"another one of the outputs: {', '.join(table.content)}")
             parents[code] = parent
@@ -163,10 +171,7 @@ def _label_set(
         true_objects=table.text("true_objects", None),
         variant=replace(variant, adjustment=table.one_of("adjustment", ADJUSTMENTS, variant.adjustment)),
     )
-    table.nothing_else(
-        *("classes", "unlabelled", "background", "background_rule", "bright", "other", "lender", "borrowed"),
-        *("always_present", "set_aside", "confidence_images", "objects", "true_objects", "adjustment"),
-    )
+    table.nothing_else()
     return label_set
 
 
@@ -175,8 +180,9 @@ def _objects(table: _Table, colours: Mapping[str, Colour]) -> tuple[str | None, 
     if not isinstance(table.content.get("objects"), dict):
         return table.one_of("objects", colours, None), None
     entry = table.table("objects")
-    entry.nothing_else("class", "split")
-    return entry.one_of("class", colours, ...), int(entry.number("split", 1))
+    objects = entry.one_of("class", colours, ...), int(entry.number("split", 1))
+    entry.nothing_else()
+    return objects
 
 
 def _check_distinct(table: _Table, colours: Mapping[str, Colour | int]) -> None:
@@ -192,17 +198,19 @@ def _shown(value: Any) -> str:
 
 @dataclass(frozen=True)
 class _Table:
-    """A table of the file, which checks what it is asked for."""
+    """A table of the file, which checks what it is asked for, and in the end that it holds nothing else."""
 
     source: str
     place: str
     content: Mapping[str, Any]
+    asked: dict[str, None] = field(default_factory=dict)
 
     def error(self, key: str, found: str, expected: str) -> InputError:
         place = ".".join(part for part in (self.place, f'"{key}"' if "." in key else key) if part)
         return InputError(f"{self.source}: {place} {found}; expected {expected}")
 
     def _get(self, key: str, test: Any, expected: str, default: Any = ...) -> Any:
+        self.asked[key] = None
         if key not in self.content:
             if default is ...:
                 raise self.error(key, "is missing", expected)
@@ -231,18 +239,16 @@ class _Table:
     def flag(self, key: str, default: bool) -> bool:
         return self._get(key, lambda v: isinstance(v, bool), "true or false", default)
 
-    def number(self, key: str, above: float) -> float:
-        return float(self._get(key, lambda v: _is_number(v, above), f"a number above {above:g}"))
+    def number(self, key: str, above: float, default: Any = ...) -> float:
+        return self._get(key, lambda v: _is_number(v, above), f"a number above {above:g}", default)
 
-    def numbers(
-        self, key: str, above: float, lengths: Sequence[int] = (1, 3), more: str = "three for R, G and B"
-    ) -> tuple[float, ...]:
+    def numbers(self, key: str, above: float, form: _Form = RGB, default: Any = ...) -> tuple[float, ...]:
         def test(value: Any) -> bool:
-            values = value if isinstance(value, list) else [value]
-            return len(values) in lengths and all(_is_number(each, above) for each in values)
+            values = _listed(value)
+            return len(values) in form[0] and all(_is_number(each, above) for each in values)
 
-        value = self._get(key, test, f"a number{f' above {above:g}' if above >= 0 else ''}, or {more}")
-        return tuple(map(float, value if isinstance(value, list) else [value]))
+        expected = f"a number{f' above {above:g}' if above >= 0 else ''}, or {form[1]}"
+        return tuple(map(float, _listed(self._get(key, test, expected, default))))
 
     def codes(self, key: str, among: Iterable[str], what: str = "class") -> tuple[str, ...]:
         among = tuple(among)
@@ -262,10 +268,14 @@ class _Table:
         value = self.content[key]
         return value if type(value) is int and classes <= value <= 255 else self.colour(key)
 
-    def nothing_else(self, *keys: str) -> None:
+    def nothing_else(self) -> None:
         for key in self.content:
-            if key not in keys:
-                raise self.error(key, "is unknown", f"one of {', '.join(keys)}")
+            if key not in self.asked:
+                raise self.error(key, "is unknown", f"one of {', '.join(self.asked)}")
+
+
+def _listed(value: Any) -> list:
+    return value if isinstance(value, list) else [value]
 
 
 def _is_number(value: Any, above: float) -> bool:

@@ -1,7 +1,9 @@
 """Stage 1: score the tiles of images, and keep what stage 2 localises.
 
 The classifier is anything that satisfies `Classifier`: HistoNet (`histonet.py`), or a network of another framework
-(docs/own_classes.md has an example).
+(docs/own_classes.md has an example). One that knows tissue in certain colours sees images in these: mean and standard
+deviation of tissue are brought to its own in the CIELAB colour space, which is nearly decorrelated (Reinhard et al.,
+"Color Transfer between Images", IEEE Computer Graphics and Applications 2001).
 """
 
 from __future__ import annotations
@@ -12,11 +14,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 
-from .labels import LabelSet, Taxonomy
-from .stain import normalise_stain, stain_statistics
+from .labels import LabelSet, Stain, Taxonomy
 from .tiles import TileGrid, resize
+
+BRIGHTEST = 90.0  #: lightness (L* of CIELAB, 0..100) from which on a pixel counts as glass
+FEWEST = 500  #: pixels of tissue below which all pixels count
 
 
 class Classifier(Protocol):
@@ -136,3 +141,26 @@ def classify(
             yield from run()
     while crops:
         yield from run()
+
+
+def normalise_stain(image: np.ndarray, statistics: np.ndarray, stain: Stain) -> np.ndarray:
+    """Bring an image's colours, (H, W, 3) uint8 RGB, to those that a classifier knows tissue in.
+
+    The `stain_statistics` are those of the whole image or slide.
+    """
+    mean, std = statistics
+    lab = (_lab(image) - mean) / np.maximum(std, 1) * stain.std + stain.mean
+    rgb = cv2.cvtColor(lab.astype(np.float32), cv2.COLOR_LAB2RGB)
+    return (rgb * 255).clip(0, 255).astype(np.uint8)
+
+
+def stain_statistics(image: np.ndarray) -> np.ndarray:
+    """Return mean and standard deviation, (2, 3) float64, of L*, a* and b* of the tissue in an RGB image (H, W, 3)."""
+    lab = _lab(image).reshape(-1, 3)
+    tissue = lab[lab[:, 0] < BRIGHTEST]
+    tissue = tissue if len(tissue) >= FEWEST else lab
+    return np.stack([tissue.mean(axis=0, dtype=np.float64), tissue.std(axis=0, dtype=np.float64)])
+
+
+def _lab(image: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)

@@ -200,11 +200,13 @@ class HistoNet:
 
     def _look(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return scores and coarse CAMs of normalised tiles of any side."""
-        network = self.network if tiles.shape[1] == self.tile else self._network_of_side(tiles.shape[1])
-        scores, second = network.predict_on_batch(tiles)
+        side = tiles.shape[1]
+        if side not in self._networks:
+            self._networks[side] = network_of_side(self.network, side)
+        scores, second = self._networks[side].predict_on_batch(tiles)
         scores = scores.astype(np.float32)  # a network may compute in half precision
         if self.labels.views.window:
-            cells = max(round(self.labels.views.window * second.shape[1] / tiles.shape[1]), 1)
+            cells = max(round(self.labels.views.window * second.shape[1] / side), 1)
             second = window_cams(second, self.window_thresholds, cells)
         if self.closed_form:
             return scores, np.ascontiguousarray(second.transpose(0, 3, 1, 2))
@@ -228,13 +230,7 @@ class HistoNet:
 
     @cached_property
     def _networks(self) -> dict[int, keras.Model]:
-        return {}
-
-    def _network_of_side(self, side: int) -> keras.Model:
-        """Return the network for tiles of another side."""
-        if side not in self._networks:
-            self._networks[side] = network_of_side(self.network, side)
-        return self._networks[side]
+        return {self.tile: self.network}
 
 
 def network_of_side(network: keras.Model, side: int) -> keras.Model:
@@ -259,7 +255,6 @@ def resized_tiles(tiles: np.ndarray, side: int) -> np.ndarray:
 
 
 def _local_weights(model: keras.Model) -> tuple[np.ndarray, np.ndarray]:
-    """Return the weights that give each position's logits, or raise InputError."""
     weights = logit_weights(model)
     if weights is None:
         raise InputError(

@@ -55,7 +55,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Stain:
-    """Colours that a classifier knows tissue in, to which images are brought (see `stain`).
+    """Colours that a classifier knows tissue in, to which images are brought (see `classify`).
 
     Attributes
     ----------

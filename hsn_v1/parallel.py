@@ -146,16 +146,12 @@ _pool: loky.ProcessPoolExecutor | None = None
 
 def stop_workers() -> None:
     """Kill the worker processes, if there are any, whatever they are doing."""
-    if _pool:
-        _kill(_pool)
-
-
-def _kill(pool: loky.ProcessPoolExecutor) -> None:
     log = logging.getLogger("concurrent.futures")
     before = log.level
     log.setLevel(logging.CRITICAL + 1)  # it tells the screen of work that was cancelled meanwhile
     try:
-        pool.shutdown(wait=True, kill_workers=True)
+        if _pool:
+            _pool.shutdown(wait=True, kill_workers=True)
     finally:
         log.setLevel(before)
 
@@ -169,7 +165,7 @@ def worker_pool(
     try:
         yield pool
     except BaseException as error:
-        _kill(pool)
+        stop_workers()
         if isinstance(error, OSError):
             what = f"{error.filename or out}: {error.strerror or error}"
             raise InputError(f"{what}; results cannot be written: make room there, or choose another `out`") from error

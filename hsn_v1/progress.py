@@ -8,15 +8,8 @@ from typing import TypeVar
 
 from rich import get_console
 from rich import progress as rich
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 Item = TypeVar("Item")
 
@@ -40,22 +33,10 @@ def announce(text: str, quiet: bool) -> None:
 
 
 @contextlib.contextmanager
-def progress_bar(total: int, quiet: bool) -> Iterator[Callable[[], None]]:
-    """Show how many images are done and how long the rest takes; yields what advances it by one image."""
-    if quiet:  # a bar that is only disabled still ends its line
-        yield lambda: None
-        return
-    columns = TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with rich.Progress(*columns, TextColumn("left"), TimeRemainingColumn()) as bar:
-        task = bar.add_task("segmenting", total=total)
-        yield lambda: bar.advance(task)
-
-
-@contextlib.contextmanager
 def download_bars(quiet: bool) -> Iterator[Progress]:
     """Show how many bytes of each file came, how fast, and how long the rest takes; yields a `Progress` of files."""
     columns = TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn()
-    bars = rich.Progress(*columns, Left(), disable=quiet)
+    bars = rich.Progress(*columns, _Left(), disable=quiet)
     tasks: dict[str, rich.TaskID] = {}
 
     def show(name: str, done: int, total: int) -> None:
@@ -72,8 +53,17 @@ def download_bars(quiet: bool) -> Iterator[Progress]:
 
 def progress_bars(quiet: bool) -> rich.Progress:
     """Return bars for inputs and for the stages of the work on large ones."""
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), Done(), Speed(), Left())
-    return rich.Progress(*columns, disable=quiet, speed_estimate_period=120)
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), _Done(), _Speed(), _Left()
+    console = Console(quiet=True) if quiet else get_console()  # of a bar that is only disabled, the line still ends
+    return rich.Progress(*columns, console=console, disable=quiet, speed_estimate_period=120)
+
+
+@contextlib.contextmanager
+def progress_bar(total: int, quiet: bool) -> Iterator[Callable[[], None]]:
+    """Show how many images are segmented and how long the rest takes; yields what advances it by one image."""
+    with progress_bars(quiet) as bars:
+        task = bars.add_task("segmenting", total=total, unit="images")
+        yield lambda: bars.advance(task)
 
 
 @contextlib.contextmanager
@@ -84,7 +74,7 @@ def training_bar(quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
 
         def show(done: int, total: int, line: str) -> None:
             bars.update(task, completed=done, total=total)
-            if line and not quiet:
+            if line:
                 bars.console.print(line, highlight=False)
 
         yield show
@@ -100,7 +90,7 @@ def reporter(bars: rich.Progress, name: str) -> Progress:
     def report(stage: str, done: int, total: int) -> None:
         if shown != [stage]:
             shown[:] = [stage]
-            if stage == "tiles" and 0 < done < total and not bars.disable:
+            if stage == "tiles" and 0 < done < total:
                 bars.console.print(f"{name}: resuming, {done} of {total} tiles done", markup=False, highlight=False)
             bars.reset(task, total=total, completed=done, description=f"{name}: {stage}", unit=stage.rpartition(" ")[2])
         else:
@@ -109,28 +99,25 @@ def reporter(bars: rich.Progress, name: str) -> Progress:
     return report
 
 
-class Done(rich.ProgressColumn):
+class _Done(rich.ProgressColumn):
     """How many units are done of how many, once that is known."""
 
     def render(self, task: rich.Task) -> str:
-        """Return the column's text."""
         return "" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}"
 
 
-class Speed(rich.ProgressColumn):
+class _Speed(rich.ProgressColumn):
     """Units done in a second, or seconds for a unit; nothing before one was done."""
 
     def render(self, task: rich.Task) -> str:
-        """Return the column's text."""
         speed, unit = task.speed, task.fields["unit"]
         if not speed:
             return ""
         return f"{speed:.1f} {unit}/s" if speed >= 1 else f"{1 / speed:.1f} s/{unit.removesuffix('s')}"
 
 
-class Left(TimeRemainingColumn):
+class _Left(TimeRemainingColumn):
     """Time left, once it can be estimated."""
 
     def render(self, task: rich.Task) -> str:
-        """Return the column's text."""
         return f"{super().render(task)} left" if task.speed and not task.finished else ""

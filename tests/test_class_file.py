@@ -81,7 +81,7 @@ CHANGES = {
     "an infinite scale": ("mpp = 0.5", "mpp = inf", "mpp is inf; expected a number above 0"),
     "a scale in words": ("mpp = 0.5", 'mpp = "20x"', "mpp is '20x'"),
     "two means": ("[200, 150.5, 180]", "[200, 150]", r"mean is \[200, 150\]; expected a number, or three for R, G and"),
-    "an unknown key": ("std = 40", "std = 40\nsdt = 3", "sdt is unknown; expected one of mpp, mean, std"),
+    "an unknown key": ("std = 40", "std = 40\nsdt = 3", "sdt is unknown; expected one of .*mpp, mean, std"),
     "an unknown key of a set": ("bright =", "brigth =", "label_sets.lung.brigth is unknown; expected one of classes"),
     "no class": ("[0, 64, 128]", "[0, 64]", r"label_sets.lung.classes.TUM is \[0, 64\]; expected a colour as"),
     "a colour of 256": ("[0, 64, 128]", "[0, 64, 256]", "expected a colour as"),

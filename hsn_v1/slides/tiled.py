@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 from ..adjust import BACKGROUND_REACH
-from ..classify import ClassifiedTiles, Classifier
+from ..classify import ClassifiedTiles, Classifier, normalise_stain, stain_statistics
 from ..densecrf import image_lattice, load_compiled
 from ..gradcam import localise
 from ..hsn_v1 import adjust_each, localise_and_adjust, winners
@@ -32,7 +32,6 @@ from ..io.writing import write_bytes, write_picture
 from ..labels import LabelSet
 from ..parallel import classifier_threads, outside_garbage_collection, side_by_side, worker_pool
 from ..progress import Progress, no_progress
-from ..stain import normalise_stain, stain_statistics
 from ..tiles import TileGrid, Window
 from .job import LabelMaps, SlideGrid, SlideJob, label_reader, no_tissue, read_batch, read_block
 from .results_folder import describe_work, work_of
