@@ -33,6 +33,11 @@ def background_map(image: np.ndarray, rule: str = BACKGROUND_RULES[0]) -> np.nda
     Returns
     -------
     ndarray of shape (H, W), float32, in 0..0.75 or 0..1
+
+    Examples
+    --------
+    >>> background_map(np.full((8, 8, 3), 240, np.uint8)).max()
+    np.float32(0.375)
     """
     if rule == "grey above 200":
         bright = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) > 200
@@ -59,6 +64,11 @@ def subtract_classes(maps: np.ndarray, keep: int | None = None) -> np.ndarray:
     Returns
     -------
     ndarray of shape (C, H, W), float32, in 0..1
+
+    Examples
+    --------
+    >>> subtract_classes(np.array([[[0.9]], [[0.8]], [[0.1]]], np.float32)).ravel().round(1)
+    array([0.1, 0.7, 0. ], dtype=float32)
     """
     if len(maps) == 1:
         return maps.clip(0, 1)

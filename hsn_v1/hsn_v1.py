@@ -20,10 +20,8 @@ from .gradcam import localise
 from .labels import LabelSet, lenders_first
 from .tiles import Window
 
-#: What a segmentation is measured after.
-STAGES = ("GradCAM", "Adjust", "CRF")
-
-ROWS = 64  # of maps that are compared at once: few enough to stay in the processor's cache
+STAGES = ("GradCAM", "Adjust", "CRF")  #: what a segmentation is measured after
+ROWS = 64  #: of maps that are compared at once: few enough to stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -58,10 +56,8 @@ def segment_image(
     Parameters
     ----------
     image : ndarray of shape (H, W, 3), uint8
-    classifier : Classifier
-        Such as a HistoNet.
-    label_sets : iterable of LabelSet
-        Out of ``classifier.labels``.
+    classifier : Classifier, such as a HistoNet
+    label_sets : iterable of LabelSet, out of ``classifier.labels``
     crfs : mapping of str to CRF
         By the label set's name; if empty, all stop before the CRF.
     downsample : float
@@ -71,13 +67,21 @@ def segment_image(
 
     Returns
     -------
-    dict of str to Segmentation
-        By the label set's name.
+    dict of str to Segmentation, by the label set's name
 
     Raises
     ------
     InputError
         If an argument is of no use; says which call converts it.
+
+    Examples
+    --------
+    >>> import hsn_v1
+    >>> histonet = hsn_v1.load_histonet("histonet_X1.7_phantom")
+    >>> image = hsn_v1.imread("img/01_phantom_patch/phantom_000014.png")
+    >>> func, crfs = histonet.labels.label_sets["func"], hsn_v1.load_crfs("histonet_X1.7_phantom")
+    >>> hsn_v1.segment_image(image, histonet, [func], crfs)["func"].masks["CRF"].shape
+    (224, 224)
     """
     label_sets = check_segmentation(image, classifier, label_sets, crfs, downsample, threads)
     ((_, _, tiles),) = classify([(None, image)], classifier, downsample)
@@ -109,10 +113,7 @@ def segment(
 def localise_and_adjust(
     image: np.ndarray, tiles: ClassifiedTiles, label_sets: Iterable[LabelSet], window: Window | None = None
 ) -> Iterator[tuple[LabelSet, np.ndarray, np.ndarray]]:
-    """Yield each label set with its Grad-CAMs and its adjusted maps, both (C, H, W) float32 in 0..1: stages 2 and 3.
-
-    Of the whole image, or of a window, which then is what `image` shows.
-    """
+    """Yield each label set with its Grad-CAMs and its adjusted maps, both (C, H, W) float32 in 0..1: stages 2 and 3."""
     return adjust_each(image, label_sets, lambda label_set: localise(tiles, label_set, window))
 
 

@@ -74,6 +74,15 @@ def classify_image(image: np.ndarray, classifier: Classifier, downsample: float 
     ------
     InputError
         If an argument is of no use.
+
+    Examples
+    --------
+    >>> import hsn_v1
+    >>> histonet = hsn_v1.load_histonet("histonet_X1.7_phantom")
+    >>> image = hsn_v1.imread("img/01_phantom_patch/phantom_000014.png")
+    >>> tiles = hsn_v1.classify_image(image, histonet)
+    >>> tiles.scores.shape, tiles.cams.shape
+    ((1, 51), (1, 51, 56, 56))
     """
     check_image(image)
     check_classifier(classifier)
@@ -86,6 +95,14 @@ def scores(image: np.ndarray, classifier: Classifier, downsample: float = 1.0) -
     """Return the score of each of a classifier's outputs in 0..1, by its code; of several tiles, the highest.
 
     Parameters and errors are those of `classify_image`.
+
+    Examples
+    --------
+    >>> import hsn_v1
+    >>> histonet = hsn_v1.load_histonet("histonet_X1.7_phantom")
+    >>> image = hsn_v1.imread("img/01_phantom_patch/phantom_000014.png")
+    >>> round(hsn_v1.scores(image, histonet)["S.C.H"], 2)  # cartilage
+    1.0
     """
     highest = classify_image(image, classifier, downsample).scores.max(axis=0)
     return dict(zip(classifier.labels.codes, highest.tolist(), strict=True))
@@ -116,6 +133,15 @@ def grad_cam(
     ------
     InputError
         If an argument is of no use.
+
+    Examples
+    --------
+    >>> import hsn_v1
+    >>> histonet = hsn_v1.load_histonet("histonet_X1.7_phantom")
+    >>> image = hsn_v1.imread("img/01_phantom_patch/phantom_000014.png")
+    >>> cam = hsn_v1.grad_cam(image, histonet, "S.C.H")
+    >>> cam.shape, float(cam.max())
+    ((224, 224), 1.0)
     """
     if form not in FORMS:
         raise InputError(f"form is {form!r}; expected one of {', '.join(FORMS)}")
@@ -148,6 +174,15 @@ def adjusted_maps(image: np.ndarray, tiles: ClassifiedTiles, label_set: LabelSet
     Returns
     -------
     ndarray of shape (C, H, W), float32, in 0..1
+
+    Examples
+    --------
+    >>> import hsn_v1
+    >>> histonet = hsn_v1.load_histonet("histonet_X1.7_phantom")
+    >>> image = hsn_v1.imread("img/01_phantom_patch/phantom_000014.png")
+    >>> tiles, func = hsn_v1.classify_image(image, histonet), histonet.labels.label_sets["func"]
+    >>> hsn_v1.adjusted_maps(image, tiles, func).shape
+    (5, 224, 224)
     """
     check_image(image)
     check_label_set(label_set)

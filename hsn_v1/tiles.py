@@ -182,6 +182,13 @@ class TileGrid:
         Greatest distance of neighbouring tiles, in px at the classifier's scale; the tile's side, if left out.
     margin : int
         Mirrored px around the image, at the classifier's scale, so that nothing is seen at the edge of a tile only.
+
+    Examples
+    --------
+    >>> grid, image = TileGrid(8, 12, tile=8), np.zeros((8, 12, 3), np.uint8)
+    >>> tiles = grid.crop(image)
+    >>> tiles.shape, grid.stitch(lambda tile: tiles[tile].transpose(2, 0, 1)).shape
+    ((2, 8, 8, 3), (3, 8, 12))
     """
 
     height: int

@@ -1,13 +1,11 @@
 """Any text names a file, of its own, inside its folder, on every system."""
 
-import doctest
 import itertools
 import unicodedata
 
 import pytest
 from helpers import NAMES
 
-from hsn_v1 import file_names
 from hsn_v1.adp import ADP
 from hsn_v1.file_names import LONGEST, file_name
 
@@ -16,10 +14,6 @@ STRANGE = [
     *("", ".", "x/../../y", "C:\\x", "Tumor: Positive", "a*", "a?", "a|b", "a\0b", "end.", "end ", " start", ".hidden"),
     *("CON", "nul.txt", "com1", "LPT9.x", "COM¹", "con .x", "a\u202eb", "ü" * 200, "x~0123456789"),
 ]
-
-
-def test_the_example():
-    assert doctest.testmod(file_names).failed == 0
 
 
 def test_ordinary_names_stay_as_they_are():
@@ -53,18 +47,7 @@ def test_others_become_the_name_of_a_file(tmp_path, name):
 
 
 def test_different_names_stay_different_where_case_and_form_do_not_count():
-    e = "é"
-    names = [
-        *STRANGE,
-        *map(file_name, STRANGE),
-        "Tumour",
-        "tumour",
-        "TUMOUR",
-        unicodedata.normalize("NFD", e),
-        e,
-        "ß",
-        "ss",
-    ]
+    names = [*STRANGE, *map(file_name, STRANGE), "Tumour", "tumour", "TUMOUR", "e\u0301", "é", "ß", "ss"]
     made = [file_name(name, names) for name in dict.fromkeys(names)]
     for one, other in itertools.combinations(made, 2):
         assert unicodedata.normalize("NFD", one).casefold() != unicodedata.normalize("NFD", other).casefold()

@@ -38,6 +38,12 @@ def unary_from_labels(labels: np.ndarray, n_labels: int, gt_prob: float, zero_un
     ------
     ValueError
         If an argument is out of its range.
+
+    Examples
+    --------
+    >>> unary_from_labels(np.array([0, 1, 2]), 2, gt_prob=0.9).round(2)  # 0: unsure
+    array([[0.69, 0.11, 2.3 ],
+           [0.69, 2.3 , 0.11]], dtype=float32)
     """
     labels = np.asarray(labels).ravel()
     if not 0 < gt_prob < 1:

@@ -95,6 +95,12 @@ def find_images(folder: Path | str, mode: str = "any") -> tuple[Path, ...]:
     ------
     InputError
         If there is no such folder, or no image in it.
+
+    Examples
+    --------
+    >>> images = find_images("img/01_phantom_patch")
+    >>> images[0].name, imread(images[0]).shape
+    ('phantom_000000.png', (224, 224, 3))
     """
     folder = Path(folder)
     if not os.path.isdir(folder):  # which is False of a name that no folder can have, too

@@ -97,6 +97,13 @@ def read_mask(
     InputError
         If there is no such file, it is no image or cut off, it does not fit its image, or an index is beyond the
         classes.
+
+    Examples
+    --------
+    >>> from hsn_v1 import ADP
+    >>> mask = read_mask("gt/01_phantom_patch/func/phantom_000014.png", ADP.label_sets["func"])
+    >>> mask.labels.shape, mask.pixels.tolist()  # of each class
+    ((224, 224), [17042, 25893, 7241, 0, 0])
     """
     check_label_set(label_set)
     path = Path(path)

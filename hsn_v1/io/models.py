@@ -67,6 +67,12 @@ def load_histonet(
     ------
     InputError
         If a file is missing or cannot be read, or if they do not fit together.
+
+    Examples
+    --------
+    >>> histonet = load_histonet("histonet_X1.7_phantom")
+    >>> histonet.tile, round(histonet.mpp, 4), len(histonet.labels.codes)
+    (224, 1.2143, 51)
     """
     folder, name = named_model(folder) if name is None else (Path(folder), name)
     files = model_files(folder, name)

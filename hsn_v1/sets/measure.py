@@ -170,6 +170,11 @@ def separate_objects(mask: np.ndarray) -> np.ndarray:
     -------
     ndarray of shape (H, W), int
         0 outside all objects.
+
+    Examples
+    --------
+    >>> separate_objects(np.array([[1, 1, 0, 0, 1]], np.uint8)).tolist()
+    [[1, 1, 0, 0, 2]]
     """
     from skimage.filters import gaussian
 

@@ -54,6 +54,13 @@ class HistoSegNetV1:
     ------
     InputError
         If a value of `params` is of no use; from the calls, if a file or folder is.
+
+    Examples
+    --------
+    >>> hsn = HistoSegNetV1({"input_name": "01_phantom_patch", "htt_mode": "both", "down_fac": 1})
+    >>> hsn.find_img()
+    >>> len(hsn.images)  # then load_histonet({"model_name": "histonet_X1.7_phantom"}) and run_batch(), as demo_01 does
+    40
     """
 
     def __init__(
