@@ -21,21 +21,13 @@ SUFFIXES = {
     "any": ((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"), "PNG, JPEG, TIFF or BMP files"),
 }
 
+_CONVERTED = {"RGBA": "alpha channel ignored", "P": "palette image", "L": "greyscale", "LA": "greyscale with alpha"}
+
 SIDE = 400  #: longest side of an image in a page, in px
 
 
 def read_image(path: Path) -> tuple[np.ndarray, str]:
-    """Read an 8-bit image as RGB.
-
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    image : ndarray of shape (H, W, 3), uint8
-    note : str
-        What had to be converted; empty if nothing.
+    """Read an 8-bit image as RGB, (H, W, 3) uint8, and return it with a note on what had to be converted, or none.
 
     Raises
     ------
@@ -55,12 +47,9 @@ def imread(path: Path | str) -> np.ndarray:
     Raises
     ------
     InputError
-        See `read_image`.
+        As of `read_image`.
     """
     return read_image(Path(path))[0]
-
-
-_CONVERTED = {"RGBA": "alpha channel ignored", "P": "palette image", "L": "greyscale", "LA": "greyscale with alpha"}
 
 
 @contextlib.contextmanager

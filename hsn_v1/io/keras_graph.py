@@ -24,8 +24,7 @@ def is_entry(entry: Any, models: tuple[str, ...]) -> bool:
     """Tell whether a value describes a layer, or one of the classes of models."""
     if not isinstance(entry, dict) or not isinstance(entry.get("class_name"), str):
         return False
-    config = entry.get("config")
-    return isinstance(config, dict) or (isinstance(config, list) and entry["class_name"] in models)
+    return isinstance(entry.get("config"), (dict, list) if entry["class_name"] in models else dict)
 
 
 def name_of(entry: Mapping[str, Any]) -> Any:
@@ -74,8 +73,8 @@ def _history(value: Any) -> str | None:
 
 
 def _is_plain(options: Any) -> bool:
-    plain = options is None or isinstance(options, dict)
-    return plain and all(k in ("training", "mask") and v in (None, False) for k, v in (options or {}).items())
+    pairs = {} if options is None else options
+    return isinstance(pairs, dict) and all(k in ("training", "mask") and v in (None, False) for k, v in pairs.items())
 
 
 def end_of(where: str, value: Any, tensors: Mapping[str, Any]) -> str:
@@ -96,7 +95,6 @@ ARITHMETIC = {
     **dict.fromkeys(("math.subtract", "Subtract"), lambda v: (1.0, -v)),
     **dict.fromkeys(("math.add", "Add", "__operators__.add", "nn.bias_add"), lambda v: (1.0, v)),
 }
-
 
 REVERSED = "reversed channels"  #: what `operation_of` calls x[..., ::-1]
 REVERSAL = [{"class_name": "__ellipsis__"}, {"start": None, "stop": None, "step": -1}]

@@ -36,13 +36,11 @@ MODELS = ("Sequential", "Functional", "Model")  #: the last is Keras 2's name of
 
 @dataclass(frozen=True)
 class Network:
-    """A model that was built from a file's description, flat and with random weights.
-
-    For each layer of the description, in its order, `groups` has what was built of it, and that layer's name in the
-    file: one layer, those of a model within the model, or none of what does nothing at inference.
-    """
+    """A model that was built from a file's description, flat and with random weights."""
 
     model: keras.Model
+    #: For each layer of the description, in its order, what was built of it, with its name in the file: one layer,
+    #: those of a model within the model, or none of what does nothing at inference.
     groups: Mapping[str, list[tuple[str, keras.Layer]]]
 
 
@@ -69,24 +67,22 @@ def network_of(keras: ModuleType, description: Mapping[str, Any], source: Path) 
     return Network(keras.Model(start, end, name="histonet"), builder.groups)
 
 
-def portable(description: Mapping[str, Any], source: str = "model") -> dict[str, Any]:
+def portable(description: Mapping[str, Any]) -> dict[str, Any]:
     """Return a flat description with nothing but what `network_of` needs, for every version of Keras 3 to read."""
-    config = description["config"]
-    layers = []
+    kind, config, layers = ("module", "class_name", "registered_name"), description["config"], []
     for entry in config["layers"]:
-        inner, where = entry["config"], f"{source}: layer {shown(entry['config'].get('name'))}"
+        inner = entry["config"]
         if entry["class_name"] == "InputLayer":
-            arguments = {key: inner[key] for key in ("name", "batch_shape")}
+            arguments = _only(inner, "name", "batch_shape")
         else:
-            arguments = arguments_of(where, entry["class_name"], inner)
-        kept = {key: entry[key] for key in ("name", "inbound_nodes") if key in entry}
-        layers.append({**_class_of(entry), "config": arguments, **kept})
-    ends = {key: config[key] for key in ("input_layers", "output_layers") if key in config}
-    return {**_class_of(description), "config": {"name": config["name"], "layers": layers, **ends}}
+            arguments = arguments_of(f"model: layer {shown(inner.get('name'))}", entry["class_name"], inner)
+        layers.append({**_only(entry, *kind, "name", "inbound_nodes"), "config": arguments})
+    ends = _only(config, "name", "input_layers", "output_layers")
+    return {**_only(description, *kind), "config": {**ends, "layers": layers}}
 
 
-def _class_of(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: entry[key] for key in ("module", "class_name", "registered_name") if key in entry}
+def _only(mapping: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: mapping[key] for key in keys if key in mapping}
 
 
 @dataclass
@@ -128,9 +124,7 @@ class _Builder:
     def sequential(self, entries: Mapping, config: Mapping, where: str, path: tuple[str, ...], tensor: Any) -> tuple:
         """Chain layers; the tiles' shape is that of an InputLayer or, in Keras 2, of the first layer."""
         first = next(iter(entries.values()))
-        inner = first["config"] if isinstance(first["config"], dict) else {}
-        shape = inner.get("batch_shape", inner.get("batch_input_shape", config.get("build_input_shape")))
-        start = tensor = self.entrance(shape, where) if tensor is None else tensor
+        start = tensor = self.entrance(first, config.get("build_input_shape"), where) if tensor is None else tensor
         for name, entry in entries.items():
             if entry["class_name"] != "InputLayer":
                 tensor = self.applied(entry, Call([name]), [tensor], (*path, name))
@@ -141,9 +135,7 @@ class _Builder:
         waiting, tensors = {}, {}
         for name, entry in entries.items():
             if entry["class_name"] == "InputLayer":
-                inner = entry["config"]
-                shape = inner.get("batch_shape", inner.get("batch_input_shape"))
-                tensors[name] = self.entrance(shape, where) if tensor is None else tensor
+                tensors[name] = self.entrance(entry, None, where) if tensor is None else tensor
             else:
                 is_active = entry["class_name"] not in INACTIVE
                 waiting[name] = call_of(f"{where}: layer {shown(name)}", entry.get("inbound_nodes"), is_active)
@@ -162,8 +154,10 @@ class _Builder:
             tensors[end_of(f"{where}: {key}", config.get(key), tensors)] for key in ("input_layers", "output_layers")
         )
 
-    def entrance(self, shape: Any, where: str) -> keras.KerasTensor:
-        """Return the input of a model, of a fixed size."""
+    def entrance(self, entry: Mapping[str, Any], default: Any, where: str) -> keras.KerasTensor:
+        """Return the input of a model, of the fixed size that its first layer states, or else of the default."""
+        inner = entry["config"] if isinstance(entry["config"], dict) else {}
+        shape = inner.get("batch_shape", inner.get("batch_input_shape", default))
         if not isinstance(shape, list) or len(shape) < 2 or not all(type(n) is int and n > 0 for n in shape[1:]):
             raise InputError(f"{where}: the shape of its input is {shown(shape)}; expected null and fixed sizes")
         self.spend(where, values=math.prod(shape[1:]))
@@ -201,16 +195,17 @@ class _Builder:
     def layer(self, kind: str, arguments: dict, inputs: list, path: tuple[str, ...], where: str) -> keras.KerasTensor:
         """Build a layer whose arguments are checked, and apply it."""
         try:
-            inside = inputs[0] if len(inputs) == 1 else inputs
-            layer = self.class_of(kind)(**{**arguments, "name": self.free_name(path)})
-            shapes = [tuple(each.shape) for each in inputs]
+            shapes, is_scale = [tuple(each.shape) for each in inputs], kind == "LayerScale"
+            # That one is ConvNeXt's, which Keras does not export.
+            home = import_module("keras.src.applications.convnext") if is_scale else self.keras.layers
+            layer = getattr(home, kind)(**{**arguments, "name": self.free_name(path)})
             shape = shapes[0] if len(inputs) == 1 else shapes
-            output = shape if kind == "LayerScale" else layer.compute_output_shape(shape)
+            output = shape if is_scale else layer.compute_output_shape(shape)
             if None in output[1:]:
                 raise InputError(f"{where}: the size of its output is not fixed")
             weights, products = cost(kind, arguments, shapes[0][-1], output[1:])
             self.spend(where, values=math.prod(output[1:]), weights=weights, products=products)
-            tensor = layer(inside)
+            tensor = layer(inputs[0] if len(inputs) == 1 else inputs)
         except InputError:
             raise
         except Exception as error:  # Keras raises whatever its layers' constructors do
@@ -237,12 +232,6 @@ class _Builder:
             name += "_"
         self.names.add(name)
         return name
-
-    def class_of(self, kind: str) -> type[keras.layers.Layer]:
-        """Return a layer class of `LAYERS`."""
-        if kind == "LayerScale":  # ConvNeXt's, which Keras does not export
-            return import_module("keras.src.applications.convnext").LayerScale
-        return getattr(self.keras.layers, kind)
 
     def spend(self, where: str, values: int = 0, layers: int = 0, weights: int = 0, products: int = 0) -> None:
         """Count what a layer needs, and raise InputError if that is too much."""

@@ -44,16 +44,11 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and -1e30 < value < 1e30
 
 
-def _is_list(value: Any, test: Callable[[Any], bool], lengths: Sequence[int] = range(1, 4097)) -> bool:
-    return isinstance(value, list) and len(value) in lengths and all(map(test, value))
-
-
-def _is_numbers(value: Any, depth: int = 4) -> bool:
-    return _is_number(value) or (depth > 0 and _is_list(value, lambda each: _is_numbers(each, depth - 1)))
-
-
-def _is_padding(value: Any, depth: int = 2) -> bool:
-    return _is_whole(value, 0) or (depth > 0 and _is_list(value, lambda each: _is_padding(each, depth - 1), (2,)))
+def _is_nested(value: Any, test: Callable[[Any], bool], depth: int = 1, lengths: Sequence[int] = (2,)) -> bool:
+    """Tell whether values pass a test: one, or a list of allowed length of such, or lists of lists up to a depth."""
+    if depth and isinstance(value, list):
+        return len(value) in lengths and all(_is_nested(each, test, depth - 1, lengths) for each in value)
+    return test(value)
 
 
 def _optional(kind: Kind) -> Kind:
@@ -61,15 +56,18 @@ def _optional(kind: Kind) -> Kind:
 
 
 COUNT = Kind("a positive whole number", _is_whole)
-PAIR = Kind("a positive whole number, or two", lambda v: _is_whole(v) or _is_list(v, _is_whole, (2,)))
+PAIR = Kind("a positive whole number, or two", lambda v: _is_nested(v, _is_whole))
 FLAG = Kind("true or false", lambda v: type(v) is bool)
 NUMBER = Kind("a finite number", _is_number)
-NUMBERS = Kind("a finite number, or a list of such", lambda v: _is_numbers(v))
+NUMBERS = Kind("a finite number, or a list of such", lambda v: _is_nested(v, _is_number, 4, range(1, 4097)))
 EPSILON = Kind("a number above 0, at most 1", lambda v: _is_number(v) and 0 < v <= 1)
 RATE = Kind("a number from 0, below 1", lambda v: _is_number(v) and 0 <= v < 1)
-AXIS = Kind("an axis", lambda v: _is_whole(v, -4, 4) or _is_list(v, lambda each: _is_whole(each, -4, 4), range(1, 4)))
-SHAPE = Kind("a list of whole numbers", lambda v: _is_list(v, lambda each: _is_whole(each, -1), range(1, 5)))
-MARGIN = Kind("a number of px, two, or two pairs", _is_padding)
+AXIS = Kind("an axis", lambda v: _is_nested(v, lambda axis: _is_whole(axis, -4, 4), 1, range(1, 4)))
+SHAPE = Kind(
+    "a list of whole numbers",
+    lambda v: isinstance(v, list) and _is_nested(v, lambda side: _is_whole(side, -1), 1, range(1, 5)),
+)
+MARGIN = Kind("a number of px, two, or two pairs", lambda v: _is_nested(v, lambda px: _is_whole(px, 0), 2))
 PADDING = Kind("valid or same", lambda v: v in ("valid", "same"))
 FORMAT = Kind("channels_last", lambda v: v in (None, "channels_last"))
 ACTIVATION = Kind(f"one of {', '.join(ACTIVATIONS)}", lambda v: v is None or (isinstance(v, str) and v in ACTIVATIONS))
@@ -77,22 +75,21 @@ ACTIVATION = Kind(f"one of {', '.join(ACTIVATIONS)}", lambda v: v is None or (is
 _WINDOW = {"strides": _optional(PAIR), "padding": PADDING, "data_format": FORMAT}
 _OUT = {"activation": ACTIVATION, "use_bias": FLAG}
 _CONVOLUTION = {"kernel_size": PAIR, "dilation_rate": PAIR, **_WINDOW, **_OUT}
-_POOLING = {"pool_size": PAIR, **_WINDOW}
-_GLOBAL = {"data_format": FORMAT, "keepdims": FLAG}
 _NORM = {"axis": AXIS, "epsilon": EPSILON, "center": FLAG, "scale": FLAG}
 _SIZE = {"height": COUNT, "width": COUNT, "data_format": FORMAT}
 
-INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "area", "lanczos3", "lanczos5")
+_METHODS = ("nearest", "bilinear", "bicubic", "area", "lanczos3", "lanczos5")
+INTERPOLATION = Kind(f"one of {', '.join(_METHODS)}", lambda v: v in _METHODS)
 
 #: Arguments of each layer class that may be built. `name` and `dtype` go with all.
 LAYERS: Mapping[str, Mapping[str, Kind]] = {
+    **{kind: {} for kind in ("Add", "Average", "Maximum", "Minimum", "Multiply", "Subtract")},
+    **{kind: {"axis": AXIS} for kind in ("Concatenate", "Softmax", "UnitNormalization")},
+    **{kind: {"pool_size": PAIR, **_WINDOW} for kind in ("AveragePooling2D", "MaxPooling2D")},
+    **{kind: {"data_format": FORMAT, "keepdims": FLAG} for kind in ("GlobalAveragePooling2D", "GlobalMaxPooling2D")},
     "Activation": {"activation": ACTIVATION},
-    "Add": {},
-    "Average": {},
-    "AveragePooling2D": _POOLING,
     "BatchNormalization": _NORM,
     "CenterCrop": _SIZE,
-    "Concatenate": {"axis": AXIS},
     "Conv2D": {"filters": COUNT, "groups": COUNT, **_CONVOLUTION},
     "Conv2DTranspose": {"filters": COUNT, "groups": COUNT, "output_padding": _optional(MARGIN), **_CONVOLUTION},
     "Cropping2D": {"cropping": MARGIN, "data_format": FORMAT},
@@ -101,16 +98,10 @@ LAYERS: Mapping[str, Mapping[str, Kind]] = {
     "Dropout": {"rate": RATE},
     "ELU": {"alpha": NUMBER},
     "Flatten": {"data_format": FORMAT},
-    "GlobalAveragePooling2D": _GLOBAL,
-    "GlobalMaxPooling2D": _GLOBAL,
     "GroupNormalization": {"groups": Kind("a whole number", lambda v: _is_whole(v, -1) and v != 0), **_NORM},
     "LayerNormalization": {**_NORM, "rms_scaling": FLAG},
     "LayerScale": {"init_values": NUMBER, "projection_dim": COUNT},
     "LeakyReLU": {"negative_slope": NUMBER},
-    "MaxPooling2D": _POOLING,
-    "Maximum": {},
-    "Minimum": {},
-    "Multiply": {},
     "Normalization": {"axis": _optional(AXIS), "mean": _optional(NUMBERS), "variance": _optional(NUMBERS)},
     "PReLU": {"shared_axes": _optional(AXIS)},
     "Permute": {"dims": SHAPE},
@@ -118,24 +109,15 @@ LAYERS: Mapping[str, Mapping[str, Kind]] = {
     "Rescaling": {"scale": NUMBERS, "offset": NUMBERS},
     "Reshape": {"target_shape": SHAPE},
     "Resizing": {
-        "interpolation": Kind("bilinear, nearest, ...", lambda v: v in INTERPOLATIONS),
-        "crop_to_aspect_ratio": FLAG,
-        "pad_to_aspect_ratio": FLAG,
-        "antialias": FLAG,
+        **dict.fromkeys(("crop_to_aspect_ratio", "pad_to_aspect_ratio", "antialias"), FLAG),
+        "interpolation": INTERPOLATION,
         "fill_mode": Kind("constant", lambda v: v == "constant"),
         "fill_value": NUMBER,
         **_SIZE,
     },
     "SeparableConv2D": {"filters": COUNT, "depth_multiplier": COUNT, **_CONVOLUTION},
-    "Softmax": {"axis": AXIS},
     "SpatialDropout2D": {"rate": RATE, "data_format": FORMAT},
-    "Subtract": {},
-    "UnitNormalization": {"axis": AXIS},
-    "UpSampling2D": {
-        "size": PAIR,
-        "interpolation": Kind("nearest or bilinear", lambda v: v in INTERPOLATIONS),
-        "data_format": FORMAT,
-    },
+    "UpSampling2D": {"size": PAIR, "interpolation": INTERPOLATION, "data_format": FORMAT},
     "ZeroPadding2D": {"padding": MARGIN, "data_format": FORMAT},
 }
 

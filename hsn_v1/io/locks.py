@@ -55,38 +55,22 @@ class Lock:
         """Raise LockedError if another run has taken the folder: what is there now is that run's."""
         if self.lost.is_set() or _read(self.path).get("owner") != self.key:
             self.lost.set()
-            raise LockedError(
-                f"{self.path.parent}: was taken by {_name(_read(self.path))}, as this run did not respond"
-            )
+            holder = _name(_read(self.path))
+            raise LockedError(f"{self.path.parent}: was taken by {holder}, as this run did not respond")
 
 
 @contextlib.contextmanager
-def locked(
-    folder: Path,
-    beat: float = BEAT,
-    patience: float = PATIENCE,
-    subject: Path | None = None,
-    advice: str = "choose another `out`",
-) -> Iterator[Lock]:
+def locked(folder: Path, subject: Path | None = None, advice: str = "choose another `out`") -> Iterator[Lock]:
     """Hold a folder until the end of the ``with`` block, or raise LockedError, which names the run that holds it.
 
-    It is made if need be, and so are the folders around it; those that are left empty are removed.
-
-    Parameters
-    ----------
-    folder : Path
-    beat, patience : float
-        Seconds between two signs of life, and without one until a holder on another machine counts as dead.
-    subject : Path, optional
-        What the folder stands for, in messages; itself, if left out.
-    advice : str
-        What a run that finds it held can do instead of waiting.
+    It is made if need be, and so are the folders around it; those that are left empty are removed. In messages,
+    `subject` is what the folder stands for (itself, if left out), `advice` what to do instead of waiting.
     """
     lock, done = Lock(folder / FILE, uuid.uuid4().hex), threading.Event()
-    heart = threading.Thread(target=_live, args=(lock, beat, done), name="lock", daemon=True)
+    heart = threading.Thread(target=_live, args=(lock, done), name="lock", daemon=True)
     with kept_if_used(folder):
         try:  # from here on: Ctrl-C may come at any moment
-            _take(lock, patience, f"{subject or folder}", advice)
+            _take(lock, f"{subject or folder}", advice)
             heart.start()
             yield lock
         finally:
@@ -94,7 +78,7 @@ def locked(
             if heart.ident:
                 heart.join()
             if not lock.lost.is_set():
-                _release(lock, patience)
+                _release(lock)
 
 
 def locked_name(folder: Path, name: str, advice: str = "choose another `name`") -> AbstractContextManager[Lock]:
@@ -128,19 +112,17 @@ def is_locked(folder: Path) -> bool:
     return False
 
 
-def _take(lock: Lock, patience: float, subject: str, advice: str) -> None:
+def _take(lock: Lock, subject: str, advice: str) -> None:
     while not _create(lock, subject):
-        holder = _read(lock.path)
-        if not holder:  # damaged, or not yet written where there are no hard links
+        if not (holder := _read(lock.path)):  # damaged, or not yet written where there are no hard links
             time.sleep(0.1)
             holder = _read(lock.path)
-        if holder and not _is_dead(lock.path, holder, patience):
+        if holder and not _is_dead(lock.path, holder):
             raise LockedError(f"{subject}: {_name(holder)} is working there; wait for its end, or {advice}")
-        _take_away(lock.path, holder.get("owner"), patience)
+        _take_away(lock.path, holder.get("owner"))
 
 
-def _create(lock: Lock, subject: str) -> bool:
-    """Write the lock's file whole, unless there is one."""
+def _create(lock: Lock, subject: str) -> bool:  # False if there is a lock's file, which is never seen half-written
     me = {"owner": lock.key, "host": socket.gethostname(), "pid": os.getpid(), "began": _began(os.getpid())}
     temporary = lock.path.with_name(f"{FILE}.{lock.key}")
     try:
@@ -160,7 +142,6 @@ def _create(lock: Lock, subject: str) -> bool:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Give a file a second name, unless that is taken."""
     try:
         os.link(source, target)
     except (FileExistsError, FileNotFoundError):
@@ -170,8 +151,8 @@ def _link(source: Path, target: Path) -> None:
             file.write(source.read_bytes())
 
 
-def _live(lock: Lock, beat: float, done: threading.Event) -> None:
-    while not done.wait(beat):
+def _live(lock: Lock, done: threading.Event) -> None:
+    while not done.wait(BEAT):
         if _read(lock.path).get("owner") != lock.key:
             lock.lost.set()
             return
@@ -183,10 +164,10 @@ def _name(holder: dict) -> str:
     return f"another run (process {holder.get('pid', '?')} on {holder.get('host', '?')})"
 
 
-def _is_dead(path: Path, holder: dict, patience: float) -> bool:
+def _is_dead(path: Path, holder: dict) -> bool:
     if holder.get("host") == socket.gethostname():
         return _began(holder.get("pid")) != holder.get("began")
-    return _age(path) > patience
+    return _age(path) > PATIENCE
 
 
 def _age(path: Path) -> float:
@@ -201,12 +182,12 @@ def _age(path: Path) -> float:
         clock.unlink(missing_ok=True)
 
 
-def _release(lock: Lock, patience: float) -> None:
+def _release(lock: Lock) -> None:
     folder = lock.path.parent
     if _read(lock.path).get("owner") != lock.key:
         return
     with contextlib.suppress(OSError):
-        latest = lock.path.stat().st_mtime - patience
+        latest = lock.path.stat().st_mtime - PATIENCE
         for stale in folder.glob(f"{FILE}.*"):  # of runs that were killed in between
             if stale.stat().st_mtime < latest:
                 stale.unlink()
@@ -215,13 +196,13 @@ def _release(lock: Lock, patience: float) -> None:
         folder.rmdir()
 
 
-def _take_away(path: Path, key: str | None, patience: float) -> None:
+def _take_away(path: Path, key: str | None) -> None:
     """Remove the lock of a dead holder. Of several that try, one may: else they would remove each other's locks."""
     turn = path.with_name(f"{FILE}.over.{file_name(str(key))}")
     try:
         turn.touch(exist_ok=False)
     except FileExistsError:
-        if _age(turn) > patience:  # who had the turn died, too
+        if _age(turn) > PATIENCE:  # who had the turn died, too
             turn.unlink(missing_ok=True)
         time.sleep(0.05)
         return

@@ -29,42 +29,27 @@ GREYS = tuple((value,) * 3 for value in range(256))  #: colours of the values of
 BLACK_AND_WHITE = GREYS[::255]  #: palette of a bilevel mask
 
 MOST_SHOWN = 6  #: classes that a note lists
-
 JPEG = "JPEG changes colours: save masks as PNG"
 
 
 @dataclass(frozen=True)
 class Mask:
-    """A mask as class indices.
+    """A mask as indices of C classes."""
 
-    Attributes
-    ----------
-    labels : ndarray of shape (H, W), uint8
-        Class indices; the number C of classes where the pixel is unlabelled, or has a colour of no class.
-    pixels : ndarray of shape (C,), int64
-        Pixels of each class in the file, at its own size.
-    notes : tuple of str
-        What the user should know of the file: read as indices, colours of no class, another size.
-    size : (int, int) or None
-        Height and width of the file, in px; None where it is no picture.
-    """
-
-    labels: np.ndarray
-    pixels: np.ndarray
-    notes: tuple[str, ...] = ()
-    size: tuple[int, int] | None = None
+    labels: np.ndarray  #: (H, W) uint8; C where the pixel is unlabelled, or has a colour of no class
+    pixels: np.ndarray  #: (C,) int64, of each class in the file, at its own size
+    notes: tuple[str, ...] = ()  #: for the user: read as indices, colours of no class, another size
+    size: tuple[int, int] | None = None  #: height and width of the file, in px; None where it is no picture
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """How the values of a mask's pixels become class indices, with a note on which is which, unless colours decide.
+    """How the values of a mask's pixels become class indices."""
 
-    The table, (256,) or (2**24,) uint8, has the class index of each value of a single channel, or of each colour: C
-    where it is unlabelled, C + 1 where it is of no class at all.
-    """
-
+    #: (256,) or (2**24,) uint8: the class index of each value of a single channel, or of each colour; C where it is
+    #: unlabelled, C + 1 where it is of no class at all.
     table: np.ndarray
-    note: str = ""
+    note: str = ""  #: which index is which class, unless colours decide
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """Return the entries of the table for pixels of shape (H, W) or (H, W, 3), uint8, as (H, W), uint8."""
@@ -154,9 +139,8 @@ def check_fit(path: Path, size: tuple[int, int], wanted: tuple[int, int], exactl
 
     Sides are whole numbers of px, so that the aspect may be off by less than one of them.
     """
-    small, large = sorted((size, wanted))
-    scales = [((side - 1) / whole, (side + 1) / whole) for side, whole in zip(small, large, strict=True)]
-    has_aspect = max(low for low, _ in scales) < min(high for _, high in scales)
+    small, large = np.array(sorted((size, wanted)))
+    has_aspect = ((small - 1) / large).max() < ((small + 1) / large).min()
     if exactly or not has_aspect:
         which = "" if exactly else ", or the same aspect"
         raise InputError(
@@ -178,20 +162,8 @@ def decoder_of(
     they are not, but colours; 0 and 255 stand for the two classes of a label set that has no more. The same grey in
     three channels is a colour, unless it is none of the label set's, but an index.
 
-    Parameters
-    ----------
-    path : Path
-        The mask's file, for errors.
-    label_set : LabelSet
-    strips : iterable of ndarray of shape (H, W) or (H, W, 3), uint8
-        All pixels of the mask, in one or more pieces.
-    palette : sequence of (int, int, int), optional
-        Colours of the values of a single channel: 2 to 256.
-
-    Raises
-    ------
-    InputError
-        If it has an index beyond the classes.
+    `strips` are all pixels of the mask, (H, W) or (H, W, 3) uint8, in one or more pieces; `palette` are the colours of
+    the 2 to 256 values of a single channel. Raises InputError, which names `path`, at an index beyond the classes.
     """
     colours, counts, is_rgb = _classes_of_colours(label_set), np.zeros(256, np.int64), False
     for strip in strips:
@@ -213,11 +185,11 @@ def decoder_of(
         return _index_decoder(path, label_set, used, indices, palette or ())
     by_colour = {v: colours[colour] for v, colour in enumerate(palette or GREYS) if colour in colours}
     unlabelled = {value: c for value, c in indices.items() if c == len(label_set)}
-    return Decoder(_value_table(unlabelled | by_colour, len(label_set)))
+    return Decoder(_table(unlabelled | by_colour, len(label_set)))
 
 
 def _is_coloured(palette: Sequence[Colour], used: set[int], label_set: LabelSet) -> bool:
-    """Return whether a palette has all colours of a label set, or none that is not the label set's."""
+    """Tell whether a palette has all colours of a label set, or none that is not the label set's."""
     if {*label_set.colours.values()} <= {*palette}:
         return True
     shown = {palette[value] for value in used if value < len(palette)}
@@ -235,37 +207,32 @@ def _index_decoder(
             f"of no class goes into the file of classes: [label_sets.{label_set.name}.unlabelled] none = {strange[0]}"
         )
     classes = [f"{value} = {label_set.codes[c]}" for value, c in indices.items() if c < len(label_set)]
-    shown = [*classes[:MOST_SHOWN], *(["..."] if len(classes) > MOST_SHOWN else [])]
-    note, colours = f"read as class indices: {', '.join(shown)}", _classes_of_colours(label_set)
+    shown = ", ".join(classes[:MOST_SHOWN]) + ", ..." * (len(classes) > MOST_SHOWN)
+    note, colours = f"read as class indices: {shown}", _classes_of_colours(label_set)
     if any(colours.get(colour, indices[v]) != indices[v] for v, colour in enumerate(palette) if v in used):
         note += "; its palette has some of the classes' colours, and at other indices: if these count, save it as RGB"
-    return Decoder(_value_table(indices, len(label_set)), note)
+    return Decoder(_table(indices, len(label_set)), note)
 
 
-def _classes_of_colours(label_set: LabelSet) -> dict[Colour, int]:
-    """Return the class of each colour; C of those that are unlabelled."""
+def _classes_of_colours(label_set: LabelSet) -> dict[Colour, int]:  # C where it is unlabelled
     unlabelled = [value for value in label_set.unlabelled.values() if isinstance(value, tuple)]
     return dict.fromkeys(unlabelled, len(label_set)) | {c: i for i, c in enumerate(label_set.colours.values())}
 
 
-def _classes_of_indices(label_set: LabelSet) -> dict[int, int]:
-    """Return the class of each index, which is itself; C of those that are unlabelled."""
+def _classes_of_indices(label_set: LabelSet) -> dict[int, int]:  # each itself, or C where it is unlabelled
     unlabelled = [value for value in label_set.unlabelled.values() if isinstance(value, int)]
     return {i: i for i in range(len(label_set))} | dict.fromkeys(unlabelled, len(label_set))
 
 
-def _value_table(classes: dict[int, int], unlabelled: int) -> np.ndarray:
-    table = np.full(256, unlabelled + 1, np.uint8)
+def _table(classes: dict[int, int], unlabelled: int, size: int = 256) -> np.ndarray:
+    table = np.full(size, unlabelled + 1, np.uint8)
     table[[*classes]] = [*classes.values()]
     return table
 
 
 @lru_cache(maxsize=2)  # a run has one or two label sets; 16 MiB each
 def _colour_table(classes: tuple[tuple[Colour, int], ...], unlabelled: int) -> np.ndarray:
-    table = np.full(1 << 24, unlabelled + 1, np.uint8)
-    for (red, green, blue), c in classes:
-        table[red | green << 8 | blue << 16] = c
-    return table
+    return _table({red | green << 8 | blue << 16: c for (red, green, blue), c in classes}, unlabelled, 1 << 24)
 
 
 def write_mask(path: Path | str, labels: np.ndarray, label_set: LabelSet) -> None:

@@ -18,9 +18,9 @@ ENDINGS = (".json", ".h5", ".mat", ".toml", ".keras")  #: of a classifier's file
 
 #: Classifiers that come with this package: in the repository's folder `data`, or in the installed package.
 PACKAGE = Path(__file__).parents[1]
-LONGEST_CLASS_FILE = 1 << 20  #: bytes of a file of classes
-
 SHIPPED = PACKAGE / "models" if (PACKAGE / "models").is_dir() else PACKAGE.parent / "data"
+
+LONGEST_CLASS_FILE = 1 << 20  #: bytes of a file of classes
 
 
 def find_model(root: Path, name: str) -> Path:
@@ -70,13 +70,12 @@ def model_files(folder: Path, name: str) -> dict[str, Path]:
     for path in files.values():
         if not is_there(path):
             missing = f"{path}: no such file" if is_there(folder) else f"{folder}: no such folder; expected {path.name}"
-            known = ", ".join(sorted({*models_in(folder), *models_in(SHIPPED)})) or "none"
+            known = ", ".join(sorted({*_models_in(folder), *_models_in(SHIPPED)})) or "none"
             raise InputError(f"{missing}; put it there, or choose a model that is there: {known}")
     return files
 
 
-def models_in(folder: Path) -> list[str]:
-    """Return the names of the classifiers in a folder."""
+def _models_in(folder: Path) -> list[str]:
     files = [*folder.glob("*.json"), *folder.glob("*.keras")]
     return [path.stem for path in files if path.with_suffix(".mat").exists()]
 
@@ -100,9 +99,7 @@ def read_class_file(path: Path | str) -> Taxonomy:
     return parse_taxonomy(read_text(Path(path), LONGEST_CLASS_FILE), str(path))
 
 
-def read_crfs(
-    folder: Path, model_name: str, label_sets: tuple[LabelSet, ...]
-) -> tuple[dict[str, CRF], tuple[str, ...]]:
+def read_crfs(folder: Path, name: str, label_sets: tuple[LabelSet, ...]) -> tuple[dict[str, CRF], tuple[str, ...]]:
     """Return the CRF of each label set by its name, and what the user should know.
 
     They are read from ``<model name>_<label set>_optimal_pcc.npy`` or, as published, from
@@ -111,7 +108,7 @@ def read_crfs(
     crfs, notes = {}, []
     for label_set in label_sets:
         published = f"{label_set.name}_optimal_pcc.npy"
-        tuned = model_file(folder, model_name, f"_{published}")
+        tuned = model_file(folder, name, f"_{published}")
         files = [path for path in (tuned, folder / published) if is_there(path)]
         crfs[label_set.name] = CRF.from_file(files[0], label_set.variant.file_iterations) if files else CRF()
         if not files:

@@ -7,7 +7,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,25 +88,19 @@ def load_histonet(
         if threads:
             limit_threads(threads)
         thresholds = _thresholds_of(table(), len(labels.outputs), files[".mat"])
-        if not description:
-            content = weights()
-            description = _description_of(content, described)
-            weights = partial(content.get, "weights")
+        whole = {} if description else weights()
+        if whole:
+            config, metadata = (parse_json(whole[text], described) for text in TEXTS)
+            version = metadata.get("keras_version") if isinstance(metadata, dict) else None
+            description = {**check_architecture(config, described), "keras_version": str(version)}
         network = network_of(keras, description, described)
         _check_ends(network.model, described, labels)
-        arrays = dict(by_layer(description, weights()))
+        arrays = dict(by_layer(description, whole["weights"] if whole else weights()))
         _check_outputs(files[".h5"], arrays.pop(OUTPUTS, labels.codes), labels)
         fill(network, arrays, files[".h5"], described)
         histonet = HistoNet.of(network.model, thresholds, labels, precision)
         _check_scores(histonet, described)  # builds the graph, with its messages
     return histonet
-
-
-def _description_of(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Return the architecture that a ``.keras`` file holds, with the version of Keras that wrote it."""
-    config, metadata = (parse_json(content[name], path) for name in TEXTS)
-    version = metadata.get("keras_version") if isinstance(metadata, dict) else None
-    return {**check_architecture(config, path), "keras_version": str(version)}
 
 
 def save_histonet(
@@ -118,7 +111,7 @@ def save_histonet(
     `thresholds` (K,) and `codes` are those of the outputs in their order; the weights' file keeps the codes, too.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    weights = io.BytesIO()
+    weights, table = io.BytesIO(), io.BytesIO()
     with h5py.File(weights, "w") as file:
         file.attrs[OUTPUTS] = [code.encode() for code in codes]
         file.attrs["layer_names"] = [layer.name.encode() for layer in model.layers]
@@ -130,16 +123,11 @@ def save_histonet(
                 group[weight] = values
     from scipy.io import savemat  # which runs that only load a classifier go without
 
-    table = io.BytesIO()
     savemat(table, {THRESHOLDS: np.reshape(thresholds, (1, -1))})
     architecture = json.dumps(portable(json.loads(model.to_json())))
-    contents = {
-        ".toml": class_file.encode(),
-        ".json": architecture.encode(),
-        ".h5": weights.getvalue(),
-        ".mat": table.getvalue(),
-    }
-    write_together({model_file(folder, name, ending): content for ending, content in contents.items()})
+    contents = (class_file.encode(), architecture.encode(), weights.getvalue(), table.getvalue())
+    files = [model_file(folder, name, ending) for ending in (".toml", ".json", ".h5", ".mat")]
+    write_together(dict(zip(files, contents, strict=True)))
 
 
 def _check_outputs(path: Path, outputs: Iterable[str], labels: Taxonomy) -> None:
@@ -168,27 +156,24 @@ def read_thresholds(path: Path, outputs: int) -> np.ndarray:
 def _thresholds_of(found: Arrays, outputs: int, path: Path) -> np.ndarray:
     """Return the thresholds, one for each output of the classifier and in 0..1, or raise InputError."""
     thresholds = found[THRESHOLDS][""] if found else np.zeros(0)
+    where = f"{path}: {THRESHOLDS} holds"
     if thresholds.shape != (outputs,):
         raise InputError(
-            f"{path}: {THRESHOLDS} holds {thresholds.size} values, expected {outputs} numbers, "
-            "one per output of the classifier"
+            f"{where} {thresholds.size} values, expected {outputs} numbers, one per output of the classifier"
         )
-    wrong = np.flatnonzero(~((thresholds >= 0) & (thresholds <= 1)))
-    if len(wrong):
-        raise InputError(
-            f"{path}: {THRESHOLDS} holds {thresholds[wrong[0]]} for output {wrong[0] + 1}, expected 0 to 1"
-        )
+    for i in np.flatnonzero(~((thresholds >= 0) & (thresholds <= 1))):
+        raise InputError(f"{where} {thresholds[i]} for output {i + 1}, expected 0 to 1")
     return thresholds.astype(np.float64)
 
 
 def _check_ends(model: keras.Model, path: Path, labels: Taxonomy) -> None:
     """Raise InputError if a model does not map tiles to a score for each class."""
-    labels_file = "adp.toml" if labels is ADP else path.with_suffix(".toml").name
+    classes = "adp.toml" if labels is ADP else path.with_suffix(".toml").name
     height, width, channels = model.input_shape[1:] if len(model.input_shape) == 4 else (0, 1, 0)
     if height != width or channels != 3 or model.output_shape[1:] != (len(labels.outputs),):
         raise InputError(
             f"{path}: maps {model.input_shape[1:]} to {model.output_shape[1:]}, expected square RGB tiles "
-            f"to {len(labels.outputs)} scores, one for each class of {labels_file}"
+            f"to {len(labels.outputs)} scores, one for each class of {classes}"
         )
 
 
@@ -202,14 +187,11 @@ def _check_scores(histonet: HistoNet, path: Path) -> None:
         raise
     except Exception as error:  # TensorFlow has errors of its own
         raise InputError(f"{path}: cannot be run on a tile ({line_of(error)}); use another model") from error
-    if scores.min() < 0 or scores.max() > 1.001:
+    low, high = scores.min(), scores.max()
+    if low < 0 or high > 1.001:
         raise InputError(
-            f"{path}: gives scores of {scores.min():.3g} to {scores.max():.3g}, expected 0 to 1; "
-            "the network should end in sigmoids"
+            f"{path}: gives scores of {low:.3g} to {high:.3g}, expected 0 to 1; the network should end in sigmoids"
         )
-
-
-# --- Which weights belong to which layer ------------------------------------------------------------------------------
 
 
 def by_layer(description: Mapping[str, Any], arrays: Arrays) -> Arrays:
@@ -239,8 +221,7 @@ def by_layer(description: Mapping[str, Any], arrays: Arrays) -> Arrays:
 
 
 def _snake_case(name: str) -> str:
-    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
-    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+    return re.sub("([a-z])([A-Z])", r"\1_\2", re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)).lower()
 
 
 def fill(network: Network, weights: Arrays, path: Path, described: Path) -> None:

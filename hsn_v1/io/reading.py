@@ -38,15 +38,12 @@ def has_content(path: Path) -> bool:
 
 def open_regular(path: Path) -> BinaryIO:
     """Open a file for reading, without waiting; raise what `open` raises, and InputError if it is not regular."""
-    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115
+    without_waiting = getattr(os, "O_NONBLOCK", 0)  # a pipe would wait for somebody to write to it
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | without_waiting))  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise InputError(f"{path}: not a regular file, but a pipe or a device; give a file")
     return file
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe would wait for somebody to write to it
 
 
 @contextlib.contextmanager

@@ -24,17 +24,9 @@ RECORD = "run.json"  #: name of the file in a results folder
 
 #: Types of what a record may hold: one that holds something else is damaged, or was not written by this package.
 FIELDS = {
-    "classes": dict,
-    "results": dict,
-    "failures": dict,
-    "facts": dict,
-    "columns": dict,
-    "files": list,
-    "notes": list,
-    "label sets": list,
-    "input": str,
-    "images": str,
-    "kind": str,
+    **dict.fromkeys(("classes", "results", "failures", "facts", "columns"), dict),
+    **dict.fromkeys(("files", "notes", "label sets"), list),
+    **dict.fromkeys(("input", "images", "kind"), str),
 }
 
 
@@ -54,26 +46,18 @@ def label_set_of(name: str, record: Mapping[str, Any]) -> LabelSet:
     try:
         if file_name(name) != name:
             raise ValueError("its name is not that of a folder")
-        unlabelled = {
-            str(code): colour if isinstance(colour, int) else _colour(colour)
-            for code, colour in record.get("unlabelled", {}).items()
-        }
-        return LabelSet(
-            name,
-            {str(code): _colour(colour) for code, colour in record["colours"].items()},
-            {},
-            {str(code): str(words) for code, words in record.get("names", {}).items()},
-            unlabelled,
-            record.get("background"),
-            other=record.get("other"),
-        )
+        colours = {str(code): _colour(colour) for code, colour in record["colours"].items()}
+        words = {str(code): str(words) for code, words in record.get("names", {}).items()}
+        kinds = record.get("unlabelled", {}).items()
+        unlabelled = {str(kind): value if isinstance(value, int) else _colour(value) for kind, value in kinds}
+        return LabelSet(name, colours, {}, words, unlabelled, record.get("background"), other=record.get("other"))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{name!a}: no record of a label set ({error}); segment the input again") from error
 
 
 def _colour(values: Any) -> Colour:
-    red, green, blue = (int(value) for value in values)
-    if not all(0 <= value <= 255 for value in (red, green, blue)):
+    red, green, blue = colour = tuple(map(int, values))
+    if not 0 <= min(colour) <= max(colour) <= 255:
         raise ValueError(f"colour {values}")
     return red, green, blue
 
@@ -82,9 +66,6 @@ def read_record(folder: Path) -> dict[str, Any]:
     """Return a results folder's record; empty if it has none, or a damaged one: not JSON, too large, of other types."""
     record = read_object(folder / RECORD)
     return record if all(isinstance(record.get(key, kind()), kind) for key, kind in FIELDS.items()) else {}
-
-
-# --- Made in the same way? --------------------------------------------------------------------------------------------
 
 
 def facts_of(classifier: Classifier, crfs: Mapping[str, CRF], **more: Any) -> dict[str, Any]:

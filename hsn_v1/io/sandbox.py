@@ -41,6 +41,12 @@ PATIENCE = 5  #: times as many by the clock: a machine may be busy, but a reader
 MEMORY = 4 << 30  #: bytes of address space, or as much as is free
 IDLE = 4  #: readers that are kept for the next file
 
+#: Names of the limit, of what is used, and of what of it are files that can be dropped, in Linux' two kinds of groups.
+NAMES = {
+    "": ("memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+
 _idle: list[subprocess.Popen] = []
 _busy: set[subprocess.Popen] = set()  # of which none may be collected as garbage before it has ended
 
@@ -64,21 +70,16 @@ def sandbox_for(path: Path) -> Iterator[Callable[..., Any]]:
 
 
 @contextlib.contextmanager
-def reading_in_sandbox(
-    read: Callable[[Path], Any], path: Path, seconds: float = SECONDS
-) -> Iterator[Callable[[], Any]]:
-    """Start to read a file, and yield a function that waits for what `read` returns; the reader ends with the context.
-
-    It raises InputError as in `sandbox_for`. The limit in seconds is that of a small file.
-    """
-    seconds = _time_for(path, seconds)
+def reading_in_sandbox(read: Callable[[Path], Any], path: Path) -> Iterator[Callable[[], Any]]:
+    """Start to read a file, and yield a function that waits for what `read` returns, or raises as in `sandbox_for`."""
+    seconds = _time_for(path)
     with _reader() as process:
         yield _requested(process, path, read, (), seconds)
 
 
-def _time_for(path: Path, seconds: float = SECONDS) -> float:
+def _time_for(path: Path) -> float:
     with opened(path) as file:
-        return seconds + os.fstat(file.fileno()).st_size / 2e7
+        return SECONDS + os.fstat(file.fileno()).st_size / 2e7
 
 
 @contextlib.contextmanager
@@ -153,26 +154,24 @@ def _requested(
 
     def answer() -> Any:
         try:
-            reply = _unpacked(process.stdout)
+            reply = json.loads(process.stdout.readline(), object_hook=partial(_with_array, process.stdout))
         except (ValueError, EOFError, RecursionError):
             reply = {}
         late = timer.finished.is_set()
         timer.cancel()
         if reply.get("number") != number:  # or it answers what nobody waited for
             _end(process)
+            reason = "so damaged that its reader died"
             if late:
-                raise InputError(f"{path}: could not be read in {by_the_clock:.0f} s; get the file again")
-            if process.returncode == -getattr(signal, "SIGXCPU", 0):
-                raise InputError(f"{path}: could not be read in {seconds:.0f} s of processor time; get the file again")
-            raise InputError(f"{path}: so damaged that its reader died; get the file again")
+                reason = f"could not be read in {by_the_clock:.0f} s"
+            elif process.returncode == -getattr(signal, "SIGXCPU", 0):
+                reason = f"could not be read in {seconds:.0f} s of processor time"
+            raise InputError(f"{path}: {reason}; get the file again")
         if "error" in reply:
             raise InputError(reply["error"])
         return reply["value"]
 
     return answer
-
-
-# --- Values through a pipe --------------------------------------------------------------------------------------------
 
 
 def _pack(value: object, stream: BinaryIO) -> None:
@@ -186,10 +185,6 @@ def _pack(value: object, stream: BinaryIO) -> None:
     for array in arrays:
         stream.write(array.data.cast("B") if array.size else b"")
     stream.flush()
-
-
-def _unpacked(stream: BinaryIO) -> Any:
-    return json.loads(stream.readline(), object_hook=partial(_with_array, stream))
 
 
 def _with_array(stream: BinaryIO, item: dict) -> dict | np.ndarray:
@@ -239,15 +234,6 @@ def _limit_processor_time(seconds: float) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
-# --- Memory -----------------------------------------------------------------------------------------------------------
-
-#: Names of the limit, of what is used, and of what of it are files that can be dropped, in Linux' two kinds of groups.
-NAMES = {
-    "": ("memory.max", "memory.current", "inactive_file"),
-    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-}
-
-
 def available_memory(groups: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> int:
     """Return the bytes of memory that may still be taken.
 
@@ -263,10 +249,10 @@ def available_memory(groups: str = "/proc/self/cgroup", root: str = "/sys/fs/cgr
 def _left(groups: Path, root: Path) -> Iterator[int]:
     """Yield what each group that this process belongs to, and each that holds that one, has left."""
     try:
-        lines = [line.split(":", 2) for line in groups.read_text().splitlines()]
+        lines = groups.read_text().splitlines()
     except OSError:  # not Linux
         return
-    for _, kind, place in lines:
+    for _, kind, place in (line.split(":", 2) for line in lines):
         if kind not in NAMES:
             continue
         limit, usage, droppable = NAMES[kind]

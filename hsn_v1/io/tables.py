@@ -15,9 +15,7 @@ from ..errors import InputError
 from .reading import read_bytes
 
 SEPARATORS = ",;\t|"  #: of cells, the likeliest first; spaces where there is none of these
-
-#: How files begin that are tables only to the program that wrote them.
-SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  #: beginnings of tables in a program's own format
 
 #: Endings that a table may leave out or spell otherwise.
 IMAGE_ENDINGS = (".ome.tif", ".ome.tiff", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -91,8 +89,7 @@ def find_files(names: Iterable[str], files: Iterable[Path]) -> dict[str, Path]:
     from a file's name in how accents are written, in upper and lower case, and in an image's ending. Names that do not
     mean one file are left out.
     """
-    files, found = list(files), {}
-    names = list(dict.fromkeys(names))
+    files, names, found = list(files), dict.fromkeys(names), {}
     for form in (_composed, _folded, _without_ending):
         by_name: dict[str, list[tuple[tuple[str, ...], Path]]] = defaultdict(list)
         for file in files:
@@ -111,9 +108,10 @@ def _parts(name: str, form: Callable[[str], str]) -> tuple[str, ...]:
 
 def _nearest(wanted: tuple[str, ...], candidates: Iterable[tuple[tuple[str, ...], Path]]) -> Path | None:
     """Return the one file that agrees with a name in most folders, from the last one on; None where two do alike."""
-    ranked = [((-common_end(wanted, parts), len(parts)), file) for parts, file in candidates]
-    best = min((rank for rank, _ in ranked), default=None)
-    nearest = [file for rank, file in ranked if rank == best]
+    by_rank: dict[tuple[int, int], list[Path]] = defaultdict(list)
+    for parts, file in candidates:
+        by_rank[-common_end(wanted, parts), len(parts)].append(file)
+    nearest = by_rank[min(by_rank)] if by_rank else []
     return nearest[0] if len(nearest) == 1 else None
 
 

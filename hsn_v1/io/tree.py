@@ -59,10 +59,7 @@ def later_truth(root: Path) -> Path:
 def later_images(root: Path, part: str) -> tuple[Path, ...]:
     """Return the images of a part of the later paper's ADP, ``tuning`` or ``segtest``, in the order of their list.
 
-    Raises
-    ------
-    InputError
-        If the list cannot be read, names nothing, or something that is none of a file.
+    Raises InputError if the list cannot be read, names nothing, or something that is none of a file.
     """
     folder = later_truth(root).parent
     path = folder / "ImageSets" / "Segmentation" / f"{part}.txt"
@@ -73,15 +70,7 @@ def later_images(root: Path, part: str) -> tuple[Path, ...]:
 
 
 def truth_of(folder: Path, name: str) -> Path:
-    """Return the folder of a label set's ground truth: that of its name, as either paper has it, or the folder itself.
-
-    Parameters
-    ----------
-    folder : Path
-        Of all ground truth of a set.
-    name : str
-        The label set's.
-    """
+    """Return where a label set's ground truth is in a set's: the folder of its name, as either paper has it, or all."""
     return next((path for path in (folder / name, folder / f"ADP-{name}") if path.is_dir()), folder)
 
 

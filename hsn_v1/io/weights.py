@@ -68,14 +68,15 @@ def read_keras(path: Path) -> dict[str, Any]:
         try:
             with ZipFile(file) as archive:
                 members = {name: archive.getinfo(name) for name in (*TEXTS, WEIGHTS)}
-                for name, most in ((TEXTS[0], LONGEST_TEXT), (TEXTS[1], LONGEST_TEXT), (WEIGHTS, 5 * MOST_VALUES)):
-                    if members[name].file_size > most:
+                for name, member in members.items():
+                    most = 5 * MOST_VALUES if name == WEIGHTS else LONGEST_TEXT
+                    if member.file_size > most:
                         raise InputError(f"{path}: {name} is larger than {most:,} bytes; get the file again")
                 texts = {name: archive.read(name).decode() for name in TEXTS}
                 content = archive.read(WEIGHTS)
+        except InputError:
+            raise
         except (BadZipFile, KeyError, NotImplementedError, RuntimeError, ValueError, zlib.error) as error:
-            if isinstance(error, InputError):
-                raise
             raise InputError(f"{path}: not a .keras file, or cut off ({line_of(error)}); get it again") from error
     return {**texts, "weights": _read_hdf5(path, io.BytesIO(content), len(content))}
 

@@ -13,7 +13,6 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 
 import cv2
@@ -23,6 +22,7 @@ import psutil
 from ..errors import InputError
 
 PAUSES = (0.05, 0.1, 0.2, 0.4)  #: seconds between tries to rename a file
+HOST = f"{zlib.crc32(os.fsencode(socket.gethostname())):08x}"  #: this machine, in the names of temporary files
 
 
 def check_writable(folder: Path) -> None:
@@ -53,18 +53,14 @@ def replacing(path: Path, flush: bool = True) -> Iterator[Path]:
     Without `flush`, it is on the disk when the system likes: for files that are soon made again if power fails.
     """
     temporary = _temporary(path)
-    with _naming(path, temporary):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            yield temporary
-            if flush:
-                _flush(temporary)
-            retried(temporary.replace, path)
-            if flush:
-                _flush_folder(path.parent)
-        except BaseException:
-            _discard(temporary)
-            raise
+    with _naming(path, temporary), _discarding(temporary):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        if flush:
+            _flush(temporary)
+        retried(temporary.replace, path)
+        if flush:
+            _flush_folder(path.parent)
 
 
 def write_bytes(path: Path, content: bytes, flush: bool = True) -> None:
@@ -81,7 +77,7 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
     """
     first, *others = contents
     temporary = {path: _temporary(path) for path in contents}
-    try:
+    with _discarding(*temporary.values()):
         first.parent.mkdir(parents=True, exist_ok=True)
         for path, content in contents.items():
             with _naming(path, temporary[path]):
@@ -92,10 +88,6 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
         for path in (*others, first):
             retried(temporary[path].replace, path)
             _flush_folder(path.parent)
-    except BaseException:
-        for path in temporary.values():
-            _discard(path)
-        raise
 
 
 @contextlib.contextmanager
@@ -119,21 +111,22 @@ def retried(change: Callable, *arguments: object) -> None:
     return change(*arguments)
 
 
-def _discard(path: Path) -> None:
-    with contextlib.suppress(OSError):  # what went wrong before is what counts
-        path.unlink()
+@contextlib.contextmanager
+def _discarding(*temporary: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        for path in temporary:
+            with contextlib.suppress(OSError):  # what went wrong before is what counts
+                path.unlink()
+        raise
 
 
 def _temporary(path: Path) -> Path:
     name = path.name
     if len(os.fsencode(name)) > 200:  # no room for more in a file's name
         name = hashlib.sha256(os.fsencode(name)).hexdigest()
-    return path.with_name(f".{name}.{_host()}.{os.getpid()}.part")
-
-
-@cache
-def _host() -> str:
-    return f"{zlib.crc32(os.fsencode(socket.gethostname())):08x}"
+    return path.with_name(f".{name}.{HOST}.{os.getpid()}.part")
 
 
 def remove_leftovers(folder: Path, name: str | None = None) -> None:
@@ -142,14 +135,13 @@ def remove_leftovers(folder: Path, name: str | None = None) -> None:
     With a name: the files in this folder whose names begin so; without it, all in it and below.
     """
     begin = "**/.*" if name is None else f".{glob.escape(name)}*"
-    for path in folder.glob(f"{begin}.{_host()}.*.part"):
+    for path in folder.glob(f"{begin}.{HOST}.*.part"):
         number = path.name.split(".")[-2]
         if number.isdecimal() and not psutil.pid_exists(int(number)):
             path.unlink(missing_ok=True)
 
 
-def _flush(path: Path) -> None:
-    """Have a file's content on the disk: else a power cut may leave it empty after it was renamed."""
+def _flush(path: Path) -> None:  # else a power cut may leave it empty after it was renamed
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 

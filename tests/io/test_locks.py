@@ -79,8 +79,9 @@ def test_a_lock_that_cannot_be_read_is_nobodys(tmp_path):
         lock.check()
 
 
-def test_signs_of_life_keep_a_lock(tmp_path):
-    with locked(tmp_path, beat=0.02):
+def test_signs_of_life_keep_a_lock(tmp_path, monkeypatch):
+    monkeypatch.setattr("hsn_v1.io.locks.BEAT", 0.02)
+    with locked(tmp_path):
         os.utime(tmp_path / FILE, (0, 0))
         deadline = time.monotonic() + 10
         while (tmp_path / FILE).stat().st_mtime == 0 and time.monotonic() < deadline:
@@ -88,8 +89,9 @@ def test_signs_of_life_keep_a_lock(tmp_path):
         assert (tmp_path / FILE).stat().st_mtime > 0
 
 
-def test_a_holder_that_hung_notices_and_leaves_the_new_one_alone(tmp_path):
-    with locked(tmp_path, beat=0.02) as lock:
+def test_a_holder_that_hung_notices_and_leaves_the_new_one_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("hsn_v1.io.locks.BEAT", 0.02)
+    with locked(tmp_path) as lock:
         write_lock(tmp_path, age=0)
         assert lock.lost.wait(10)
         with pytest.raises(LockedError, match="was taken by another run"):

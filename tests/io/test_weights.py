@@ -166,9 +166,10 @@ def test_what_another_process_refuses_is_said(path):
 
 
 @pytest.mark.slow
-def test_a_reader_that_hangs_is_ended(path):
+def test_a_reader_that_hangs_is_ended(path, monkeypatch):
+    monkeypatch.setattr("hsn_v1.io.sandbox.SECONDS", 0.5)
     with (
-        reading_in_sandbox(hang, path, seconds=0.5) as result,
+        reading_in_sandbox(hang, path) as result,
         pytest.raises(InputError, match="could not be read"),
     ):
         result()

@@ -379,12 +379,13 @@ def test_one_class_alone_covers_all_of_it(segment, tmp_path):
     assert set(np.unique(label_map(tmp_path / "out" / "a.png", "glas", "a")).tolist()) <= set(range(len(GLAS)))
 
 
-def test_a_slide_waits_for_the_lock_of_a_worker_that_died_elsewhere(tmp_path):
+def test_a_slide_waits_for_the_lock_of_a_worker_that_died_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr("hsn_v1.io.locks.PATIENCE", 0.5)
     (tmp_path / ".claim").write_text(json.dumps({"owner": "them", "host": "elsewhere", "pid": 1, "began": 0}))
     checked = []
 
     def task():
-        with locked(tmp_path, patience=0.5):
+        with locked(tmp_path):
             return "done"
 
     assert once_free(task, lambda: checked.append(1), patience=30, pause=0.1) == "done"
