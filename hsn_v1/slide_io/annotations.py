@@ -20,7 +20,7 @@ from ..errors import InputError
 from ..io.tables import find_files
 from ..labels import LabelSet
 from ..tiles import Window
-from .geojson import GEOMETRIES, TYPES, dict_of, points_of, read_features, region_of
+from .geojson import GEOMETRIES, TYPES, points_of, read_features, region_of, typed
 from .polygons import POLYGONIZING
 
 if TYPE_CHECKING:
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
     from .slide import Slide
 
-#: Endings of the files that `read_annotations` reads.
-GEOJSON_SUFFIXES = (".geojson", ".json", ".geojson.gz")
+GEOJSON_SUFFIXES = (".geojson", ".json", ".geojson.gz")  #: of the files that `read_annotations` reads
 
 NO_CLASS = "no class"  #: name of what is not classified
 JOINT = ": "  #: what stands between the names of a derived class, the base class first
@@ -101,7 +100,7 @@ def _annotation_of(feature: Any, with_points: bool) -> Annotation:
     geometry = feature if feature.get("type") in GEOMETRIES else feature.get("geometry")
     if not geometry:
         raise ValueError("no geometry")
-    name = _class_name(dict_of(feature.get("properties")).get("classification"))
+    name = _class_name(typed(dict, feature.get("properties")).get("classification"))
     points = points_of(geometry) if with_points else None
     return Annotation(name, points or region_of(geometry))
 
@@ -112,9 +111,6 @@ def _class_name(classification: Any) -> str:
         classification = classification.get("names") or classification.get("name")
     names = classification if isinstance(classification, list) else [classification]
     return JOINT.join(str(name).strip() for name in names if name not in (None, "")) or NO_CLASS
-
-
-# --- Label maps -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -183,7 +179,7 @@ def regions_of(annotations: Sequence[Annotation], classes: Mapping[str, int]) ->
     if limits:
         area = union_all(limits)
         points = [point for point in points if contains_xy(area, *point[:2])]
-    geometries, numbers = [geometry for geometry, _ in chosen], [index for _, index in chosen]
+    geometries, numbers = zip(*chosen, strict=True) if chosen else ((), ())
     regions = Regions(geometries, numbers, limits, np.array(points, int).reshape(-1, 3))
     return regions, [f"{name} ({count})" for name, count in unknown.most_common()]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
+from ..io.reading import line_of
 from ..io.sandbox import available_memory
 from ..tiles import Window
 from .scale import Mpp
@@ -52,9 +53,8 @@ def on_background(rgba: np.ndarray, background: tuple[int, int, int] = (255, 255
 
 def orientation_notes(orientation: int | None) -> list[str]:
     """Return a note if a file asks to be turned: its pixels are taken as stored, as slide viewers do."""
-    if orientation in (None, 0, 1):
-        return []
-    return [f"its orientation tag ({orientation}) is not applied: pixels are taken as they are stored, as QuPath does"]
+    note = f"its orientation tag ({orientation}) is not applied: pixels are taken as they are stored, as QuPath does"
+    return [] if orientation in (None, 0, 1) else [note]
 
 
 def overlapping(window: Window, height: int, width: int) -> Iterator[tuple[Window, tuple, tuple]]:
@@ -66,11 +66,11 @@ def overlapping(window: Window, height: int, width: int) -> Iterator[tuple[Windo
             yield tile, shared.within(tile), shared.within(window)
 
 
-def check_size(path: Path, height: int, width: int, most: int = DECODED_PIXELS) -> None:
+def check_size(path: Path, height: int, width: int) -> None:
     """Raise InputError if an image is too large to be decoded as a whole, or for the memory that is free."""
-    possible = min(most, available_memory() // DECODED_BYTES)
+    possible = min(DECODED_PIXELS, available_memory() // DECODED_BYTES)
     if height * width > possible:
-        why = " with the memory that is free" if possible < most else ""
+        why = " with the memory that is free" if possible < DECODED_PIXELS else ""
         raise InputError(
             f"{path}: {width} x {height} px in one piece, of which at most {possible / 1e6:.4g} megapixels can be read"
             f"{why}; {CONVERT}"
@@ -85,5 +85,4 @@ def decoding(path: Path) -> Iterator[None]:
     except (InputError, MemoryError):
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"{path}: not a slide or image, or damaged ({reason}); get the file again") from error
+        raise InputError(f"{path}: not a slide or image, or damaged ({line_of(error)}); get the file again") from error

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError
+from ..io.reading import line_of
 from ..io.sandbox import sandbox_for
 from ..tiles import Window
 from .base import Level, SlideFile, decoding
@@ -63,13 +64,8 @@ def _opened(path: Path) -> SlideFile:
 def describe(path: Path) -> dict[str, Any]:
     """Open a file, and return what there is to know of it; it stays open."""
     file = _opened(path)
-    return {
-        "sizes": [(level.height, level.width) for level in file.levels],
-        "mpp": file.mpp,
-        "objective": file.objective,
-        "notes": file.notes,
-        "corner": file.corner,
-    }
+    sizes = [(level.height, level.width) for level in file.levels]
+    return {"sizes": sizes, "mpp": file.mpp, "objective": file.objective, "notes": file.notes, "corner": file.corner}
 
 
 def read_region(path: Path, level: int, top: int, left: int, height: int, width: int) -> np.ndarray:
@@ -82,9 +78,6 @@ def forget(path: Path) -> None:
     """Close the file."""
     _opened(path).close()
     _opened.cache_clear()
-
-
-# --- Which backend opens a file --------------------------------------------------------------------------------------
 
 
 def open_slide_file(path: Path) -> SlideFile:
@@ -120,7 +113,7 @@ def _open_scanners_file(path: Path) -> SlideFile:
         full.region(Window(full.height // 2, full.width // 2, 1, 1))
         return file
     except openslide.OpenSlideError as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = line_of(error)
         if not is_tiff(path):
             raise InputError(f"{path}: a slide that cannot be read, or damaged ({reason})") from error
         try:

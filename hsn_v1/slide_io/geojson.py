@@ -16,12 +16,10 @@ from ..io.reading import line_of, read_bytes
 if TYPE_CHECKING:
     from shapely import MultiPoint, MultiPolygon, Polygon
 
-#: Bytes of GeoJSON that are read at most: parsed, it takes several times as much memory.
-MOST_BYTES = 50 << 20
-
-GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon", "GeometryCollection")
+MOST_BYTES = 50 << 20  #: of GeoJSON that are read: parsed, it takes several times as much memory
 FARTHEST = 1e8  #: px from the slide's corner, beyond any slide
 
+GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon", "GeometryCollection")
 TYPES = ("FeatureCollection", "Feature", *GEOMETRIES)
 
 
@@ -78,38 +76,30 @@ def _features_in(content: Any) -> Iterator[Any]:
             waiting.append(members)
         elif isinstance(found, dict):
             yield found
-            waiting += (list_of(part.get("childObjects")) for part in (found, dict_of(found.get("properties"))))
+            waiting += (typed(list, part.get("childObjects")) for part in (found, typed(dict, found.get("properties"))))
         else:
             yield found
 
 
 def _members(content: Any) -> list | None:
     """Return what a collection holds, which some programs write by another name, or by the features' names."""
-    content = dict_of(content)
+    content = typed(dict, content)
     members = content.get("features", content.get("annotations"))
     if isinstance(members, dict):
         return [*members.values()]
     return members if isinstance(members, list) else None
 
 
-def list_of(value: Any) -> list:
-    """Return a list, or an empty one in place of anything else."""
-    return value if isinstance(value, list) else []
-
-
-def dict_of(value: Any) -> dict:
-    """Return a mapping, or an empty one in place of anything else."""
-    return value if isinstance(value, dict) else {}
-
-
-# --- Geometries -------------------------------------------------------------------------------------------------------
+def typed(kind: type, value: Any) -> Any:
+    """Return a value of this type, or an empty one in place of anything else."""
+    return value if isinstance(value, kind) else kind()
 
 
 def points_of(geometry: Any) -> MultiPoint | None:
     """Return the points that a geometry is, or None if it is another; ValueError if they are damaged."""
     import shapely
 
-    kind, coordinates = dict_of(geometry).get("type"), dict_of(geometry).get("coordinates")
+    kind, coordinates = map(typed(dict, geometry).get, ("type", "coordinates"))
     if kind not in ("Point", "MultiPoint"):
         return None
     points = shapely.MultiPoint(_coordinates([coordinates] if kind == "Point" else coordinates))
@@ -122,11 +112,11 @@ def region_of(geometry: Any) -> Polygon | MultiPolygon:
 
     polygons, waiting = [], [geometry]
     while waiting:
-        part = dict_of(waiting.pop())
+        part = typed(dict, waiting.pop())
         if part.get("type") == "GeometryCollection":
-            waiting += list_of(part.get("geometries"))
+            waiting += typed(list, part.get("geometries"))
         elif part.get("type") in ("Polygon", "MultiPolygon"):
-            coordinates = list_of(part.get("coordinates"))
+            coordinates = typed(list, part.get("coordinates"))
             polygons += coordinates if part["type"] == "MultiPolygon" else [coordinates]
     polygons = [rings for rings in polygons if rings]
     if not polygons:

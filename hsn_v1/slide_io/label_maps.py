@@ -23,6 +23,9 @@ from .tiling import halvings, nearest, pyramid_tiles
 FILE_TILE = 512  #: side of a tile in the file, in px
 STRIP = 128  #: height of the strip of a map that is in memory while the file is read, in px
 
+#: Columns of the table of areas.
+AREA_COLUMNS = ("class", "name", "pixels", "mm2", "share_of_tissue", "caveat")
+
 
 @dataclass(frozen=True)
 class LabelMapInfo:
@@ -46,16 +49,15 @@ def write_label_map(
 ) -> np.ndarray:
     """Write a label map as a pyramidal OME-TIFF: class indices, with their names and the scale in its metadata.
 
-    Levels are halved by striding, as class indices cannot be averaged, until one tile holds them. A strip of the
-    map and the compressed tiles of the smaller levels are in memory, never the map. Pixels are plain grey values: a
-    palette would make readers expand them to colours, and the indices would be lost. The same labels give the same
-    bytes, whichever codecs are installed.
+    Levels are halved by striding, as class indices cannot be averaged, until one tile holds them. A strip of the map
+    and the compressed tiles of the smaller levels are in memory, never the map. Pixels are plain grey values: of a
+    palette, readers would make colours. The same labels give the same bytes, whichever codecs are installed.
 
-    Viewers know the format by the ending ``.ome.tif``. `read` returns the class indices of a window inside the map,
-    uint8, the number of classes where there is no tissue; it is called once for each tile of the file, whose side is a
-    multiple of 16 px, in rows from the top left. `progress` gets the number of rows that are written. Returns the
-    pixels of each of the C classes, and of no tissue, (C + 1,) int64. A higher class is a ValueError, which leaves no
-    file, as does what `read` or the disk raises.
+    `path` ends in ``.ome.tif``, by which viewers know the format. `read` returns the class indices of a window inside
+    the map, uint8, the number of classes where there is no tissue; it is called once for each tile of the file, whose
+    side is a multiple of 16 px, in rows from the top left. `progress` gets the number of rows that are written. Returns
+    the pixels of each of the C classes, and of no tissue, (C + 1,) int64. A higher class is a ValueError, which leaves
+    no file, as does what `read` or the disk raises.
     """
     import tifffile
 
@@ -96,10 +98,7 @@ def _ome(info: LabelMapInfo) -> dict:
         "Creator": "hsn_v1",
         "Name": "".join(letter if letter.isprintable() else "?" for letter in info.title),  # XML cannot hold all
         **({"Description": info.caveat} if info.caveat else {}),
-        "PhysicalSizeX": info.mpp,
-        "PhysicalSizeXUnit": "µm",
-        "PhysicalSizeY": info.mpp,
-        "PhysicalSizeYUnit": "µm",
+        **{"PhysicalSizeX": info.mpp, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": info.mpp, "PhysicalSizeYUnit": "µm"},
         "Plane": {"PositionX": 0.0, "PositionXUnit": "µm", "PositionY": 0.0, "PositionYUnit": "µm"},
         "Channel": {"Name": "class index"},
         "MapAnnotation": {str(index): name for index, name in enumerate([*names, "no tissue"])},
@@ -137,12 +136,7 @@ def read_thumbnail(path: Path, height: int, width: int) -> np.ndarray:
         levels = file.series[0].levels
         large = [level for level in levels if level.shape[0] >= height and level.shape[1] >= width]
         pixels = (large or levels)[-1 if large else 0].asarray()
-    frame = Window(0, 0, height, width)
-    return nearest(pixels, frame, frame)
-
-
-#: Columns of the table of areas.
-AREA_COLUMNS = ("class", "name", "pixels", "mm2", "share_of_tissue", "caveat")
+    return nearest(pixels, frame := Window(0, 0, height, width), frame)
 
 
 @dataclass(frozen=True)
@@ -168,12 +162,11 @@ def areas_of(counts: np.ndarray, info: LabelMapInfo) -> list[Area]:
     `counts` are the pixels of each class, and of no tissue, as `write_label_map` returns them. The background class is
     no tissue, either: both have a row, but no share. The caveat is in each row.
     """
-    label_set = info.label_set
-    shares, codes = tissue_shares(counts, label_set), [*label_set.codes, ""]
-    names = [*map(label_set.name_of, label_set.codes), "no tissue"]
+    label_set, shares = info.label_set, tissue_shares(counts, info.label_set)
+    names = [*((code, label_set.name_of(code)) for code in label_set.codes), ("", "no tissue")]
     return [
-        Area(code, name, pixels, pixels * info.mpp**2 / 1e6, shares.get(index), info.caveat)
-        for index, (code, name, pixels) in enumerate(zip(codes, names, counts.tolist(), strict=False))
+        Area(*name, pixels, pixels * info.mpp**2 / 1e6, shares.get(index), info.caveat)
+        for index, (name, pixels) in enumerate(zip(names, counts.tolist(), strict=False))
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -10,16 +11,10 @@ from xml.etree import ElementTree
 from ..errors import InputError
 from ..io.reading import opened, read_bytes
 
-#: Bytes of a DICOM file in which its header's first tags are.
-DICOM_HEADER = 1 << 16
-
+DICOM_HEADER = 1 << 16  #: bytes of a DICOM file in which its header's first tags are
+DICOMDIR = "1.2.840.10008.1.3.10"  #: class of DICOM files that are tables of contents of others
+NOT_THE_SLIDE = ("LABEL", "OVERVIEW", "THUMBNAIL", "LOCALIZER")  #: kinds of DICOM images that are no slide
 LONGEST_INDEX = 1 << 20  #: bytes of a Hamamatsu slide's index
-
-#: Kinds of DICOM images that are no slide.
-NOT_THE_SLIDE = ("LABEL", "OVERVIEW", "THUMBNAIL", "LOCALIZER")
-
-#: Class of DICOM files that are tables of contents of others.
-DICOMDIR = "1.2.840.10008.1.3.10"
 
 
 def parts_of_slides(files: Iterable[Path]) -> dict[Path, str]:
@@ -42,11 +37,10 @@ def _dicom_parts(files: list[Path]) -> dict[Path, str]:
     found, series = {}, {}
     for file in files:
         header = _begin(file)
+        kinds = _dicom_text(header, 0x0008, 0x0008, b"CS")
         if _dicom_text(header, 0x0002, 0x0002, b"UI") == DICOMDIR:
             found[file] = "a table of contents of DICOM files"
-            continue
-        kind = next((kind for kind in NOT_THE_SLIDE if kind in _dicom_text(header, 0x0008, 0x0008, b"CS")), "")
-        if kind:
+        elif kind := next((kind for kind in NOT_THE_SLIDE if kind in kinds), ""):
             found[file] = f"the {kind.lower()} image of a DICOM slide"
         else:
             series.setdefault(_dicom_text(header, 0x0020, 0x000E, b"UI") or str(file), []).append(file)
@@ -71,13 +65,10 @@ def _begin(file: Path, count: int = DICOM_HEADER) -> bytes:
 
 def _dicom_text(header: bytes, group: int, element: int, kind: bytes) -> str:
     """Return a text of a DICOM header in the usual encoding, explicit and little-endian, or nothing."""
-    tag = group.to_bytes(2, "little") + element.to_bytes(2, "little") + kind
-    place = header.find(tag)
-    if place < 0:
-        return ""
-    begin = place + len(tag) + 2
-    length = int.from_bytes(header[begin - 2 : begin], "little")
-    return header[begin : begin + length].decode("ascii", "replace").strip("\0 ")
+    tag = struct.pack("<HH", group, element) + kind
+    _, _, value = header.partition(tag)
+    length = int.from_bytes(value[:2], "little")
+    return value[2 : 2 + length].decode("ascii", "replace").strip("\0 ")
 
 
 def _named_parts(indices: list[Path], here: list[Path]) -> dict[Path, str]:
@@ -97,9 +88,9 @@ def _named_parts(indices: list[Path], here: list[Path]) -> dict[Path, str]:
 def _ome_parts(files: list[Path]) -> dict[Path, str]:
     import tifffile
 
-    found, taken = {}, set()
+    found = {}
     for file in files:
-        if file in taken:
+        if file in found:
             continue
         try:
             with opened(file) as content, tifffile.TiffFile(content) as tiff:
@@ -108,6 +99,5 @@ def _ome_parts(files: list[Path]) -> dict[Path, str]:
             continue
         names = {element.get("FileName") for element in root.iter() if element.tag.endswith("UUID")}
         others = [other for other in files if other.name in names and other != file]
-        taken.update(others)
         found |= dict.fromkeys(others, f"part of the slide {file.name}")
     return found

@@ -27,20 +27,10 @@ def check_ome_zarr() -> None:
 
 
 def write_ome_zarr(path: Path, label_map: Path, picture: np.ndarray, info: LabelMapInfo) -> None:
-    """Write a label map's file again, as labels of a small picture of the slide, chunk by chunk.
+    """Write a label map's file again, as labels of a picture of the whole slide, (h, w, 3) uint8, chunk by chunk.
 
-    A pixel's value is its class index plus 1, and 0 where there is no tissue, as viewers show nothing there.
-
-    Parameters
-    ----------
-    path : Path
-        Folder to write; what is there is replaced.
-    label_map : Path
-        A file of `label_maps.write_label_map`.
-    picture : ndarray of shape (h, w, 3), uint8
-        The whole slide.
-    info : LabelMapInfo
-        Of the label map.
+    A pixel's value is its class index plus 1, and 0 where there is no tissue, as viewers show nothing there. `path` is
+    a folder: what is there is replaced. `label_map` is a file of `label_maps.write_label_map`, and `info` describes it.
     """
     import dask
     import tifffile

@@ -13,24 +13,22 @@ from PIL import ExifTags, Image
 from ..errors import InputError
 from ..io.reading import IMAGE_FORMATS
 from ..tiles import Window
-from .base import DECODED_PIXELS, Level, SlideFile, check_size, on_background, orientation_notes
+from .base import Level, SlideFile, check_size, on_background, orientation_notes
 from .scale import Mpp, mpp_of_density, stated
 
 #: Pixels that are converted to RGB: by Pillow's name, what the user is told.
 CONVERTED = {
     "1": "black and white",
-    "L": "greyscale",
-    "LA": "greyscale",
-    "P": "a palette image",
-    "PA": "a palette image",
+    **dict.fromkeys(("L", "LA"), "greyscale"),
+    **dict.fromkeys(("P", "PA"), "a palette image"),
 }
 
 
-def open_with_pillow(path: Path, page: int | None = None, most: int = DECODED_PIXELS) -> SlideFile:
+def open_with_pillow(path: Path, page: int | None = None) -> SlideFile:
     """Open a plain image, or a page of a file of several, and decode it when its pixels are first asked for.
 
     Raises InputError if its pixels are not 8-bit grey, palette or RGB, if there are several pages and none is named, or
-    more than `most` pixels.
+    more pixels than `check_size` allows.
     """
     with _opened(path, page) as image:
         height, width, mpp = image.height, image.width, _stated_mpp(image)
@@ -42,7 +40,7 @@ def open_with_pillow(path: Path, page: int | None = None, most: int = DECODED_PI
             notes.append(f"{CONVERTED[image.mode]}, converted to RGB")
         if image.has_transparency_data:
             notes.append("transparent pixels are taken as white")
-    check_size(path, height, width, most)
+    check_size(path, height, width)
 
     @cache
     def decoded() -> Image.Image:
@@ -78,7 +76,7 @@ def _stated_mpp(image: Image.Image) -> tuple[Mpp, ...]:
     if image.format == "TIFF" and "resolution" in image.info:  # no unit by the standard: ImageJ names it elsewhere
         description = str(image.tag_v2.get(ExifTags.Base.ImageDescription, ""))
         unit = dict(line.partition("=")[::2] for line in description.splitlines()).get("unit", "")
-        (horizontal, vertical) = image.info["resolution"]
+        horizontal, vertical = image.info["resolution"]
     else:
         (horizontal, vertical), unit = image.info.get("dpi", (0, 0)), "inch"
     return stated((mpp_of_density(vertical, unit), mpp_of_density(horizontal, unit)))

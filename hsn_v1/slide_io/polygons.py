@@ -61,8 +61,8 @@ def write_polygons(
                 dropped[region.index] += region.pixels
                 continue
             properties = _compact(_properties(label_set, region.index, region.pixels * pixel_area))
-            file.write(f'{separator}{{"type":"Feature","properties":{properties},"geometry":')
-            file.write('{"type":"Polygon","coordinates":[')
+            file.write(f'{separator}{{"type":"Feature","properties":{properties},')
+            file.write('"geometry":{"type":"Polygon","coordinates":[')
             for number, ring in enumerate(region.rings()):
                 # A row of pixels is rounded alike everywhere, so borders stay shared and polygons valid.
                 file.write("," * (number > 0) + _compact(np.round(ring * scale, 2).tolist()))
@@ -147,12 +147,10 @@ def regions(
         links = owner[columns], len(open_regions) + parts[0, columns]
         graph = coo_array((np.ones(len(columns)), links), shape=(len(known), len(known)))
         groups = connected_components(graph, directed=False)[1]
-        joined = {}
+        joined: dict[int, Region] = {}
         for group, part in zip(groups.tolist(), known, strict=True):
-            if group in joined:
+            if joined.setdefault(group, part) is not part:
                 joined[group].add(part)
-            else:
-                joined[group] = part
         going_on, owner = np.unique(groups[len(open_regions) + parts[-1]], return_inverse=True)
         open_regions, above = [joined.pop(group) for group in going_on.tolist()], strip[-1]
         for region in open_regions:

@@ -86,9 +86,8 @@ def _unknown(pairs: tuple[Mpp, ...], objective: str | None) -> str:
     lens = f" (it names a {objective}x objective)" if objective else ""
     if not pairs:
         return f"the file does not state its scale{lens}"
-    vertical, horizontal = pairs[0]
+    (vertical, horizontal), (low, high) = pairs[0], PLAUSIBLE_MPP
     size = f"{vertical:.4g}" if vertical == horizontal else f"{horizontal:.4g} x {vertical:.4g}"
-    low, high = PLAUSIBLE_MPP
     dpi = f" ({25_400 / vertical:.4g} dpi)" if vertical > high else ""
     return f"the file states {size} mpp{dpi}, which is implausible (expected {low:g} to {high:g}){lens}"
 

@@ -17,41 +17,21 @@ from .base import Level
 from .formats import opened_in_sandbox
 from .scale import HOW_TO_FIND_MPP, PLAUSIBLE_MPP, choose_mpp, is_plausible
 
-#: Pixels of a level that are resampled at once.
-PIECE_PIXELS = 1 << 24
-
-#: A level may be this much coarser than asked for.
-TOLERANCE = 1.01
+PIECE_PIXELS = 1 << 24  #: of a level that are resampled at once
+TOLERANCE = 1.01  #: a level may be this much coarser than asked for
 
 
 @dataclass(frozen=True)
 class Slide:
-    """An opened slide or image; a context manager. Each process opens its own.
-
-    Attributes
-    ----------
-    path : Path
-    mpp : float
-        Microns per pixel at full resolution.
-    notes : tuple of str
-        What the user should know.
-    levels : tuple of Level
-        The first one is full resolution.
-    close : callable
-        Closes the file.
-    corner : (int, int)
-        Row and column of the file's full resolution where the slide begins, as viewers show it.
-    piece : int
-        Pixels of a level that are resampled at once.
-    """
+    """An opened slide or image; a context manager. Each process opens its own."""
 
     path: Path
-    mpp: float
-    notes: tuple[str, ...]
-    levels: tuple[Level, ...]
+    mpp: float  #: microns per pixel at full resolution
+    notes: tuple[str, ...]  #: for the user
+    levels: tuple[Level, ...]  #: full resolution first
     close: Callable[[], None] = lambda: None
-    corner: tuple[int, int] = (0, 0)
-    piece: int = PIECE_PIXELS
+    corner: tuple[int, int] = (0, 0)  #: row and column of the file's full resolution where it begins, as viewers do
+    piece: int = PIECE_PIXELS  #: pixels of a level that are resampled at once
 
     def __enter__(self) -> Slide:
         return self
@@ -78,13 +58,7 @@ class Slide:
         return tuple(max(1, round(side * self.mpp / mpp)) for side in (self.height, self.width))
 
     def pixels(self) -> np.ndarray:
-        """Return all of it at full resolution, (height, width, 3) uint8; of a plain image, what is in memory already.
-
-        Raises
-        ------
-        InputError
-            If the file is damaged.
-        """
+        """Return all of it at full resolution, (height, width, 3) uint8; InputError if the file is damaged."""
         return self.levels[0].region(Window(0, 0, self.height, self.width))
 
     def read(self, window: Window, mpp: float) -> np.ndarray:
@@ -139,11 +113,6 @@ def open_slide(path: Path | str, mpp: float | None = None, override: bool = Fals
     override : bool
         `mpp` counts whatever the file states.
 
-    Returns
-    -------
-    Slide
-        Pixels whose height and width differ by up to 1 % count as square, with the mean of both.
-
     Raises
     ------
     InputError
@@ -160,9 +129,6 @@ def open_slide(path: Path | str, mpp: float | None = None, override: bool = Fals
             raise InputError(f"{path}: {error}") from error
         notes = tuple(f"{path}: {note}" for note in (*file.notes, *notes))
         return Slide(path, mpp, notes, file.levels, stack.pop_all().close, file.corner)
-
-
-# --- Windows ----------------------------------------------------------------------------------------------------------
 
 
 def _mirrored(start: int, length: int, side: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -66,7 +67,9 @@ def open_with_tifffile(path: Path) -> SlideFile:
             notes.append("greyscale, converted to RGB")
         elif not _is_rgb(series):
             if series.keyframe.is_tiled or file.is_ome:
-                raise InputError(f"{path}: {_pixels(series)}; expected 8-bit RGB: convert it")
+                kind = f"{series.keyframe.photometric.name} pixels of {series.dtype}"
+                sides = _sides(zip(series.axes, series.shape, strict=True))
+                raise InputError(f"{path}: {kind} with axes {sides}; expected 8-bit RGB: convert it")
             image = open_with_pillow(path, series.keyframe.index)
             return replace(image, notes=(*notes, *image.notes))
         _check_codec(path, series)
@@ -95,23 +98,17 @@ def _side(series: TiffPageSeries, axis: str) -> int:
 
 
 def _other_images(file: TiffFile, series: TiffPageSeries) -> list[str]:
-    sizes = ", ".join(f"{_side(one, 'X')} x {_side(one, 'Y')} px" for one in file.series if one is not series)
-    return [
-        f"holds {len(file.series)} images; the largest is read, {_side(series, 'X')} x {_side(series, 'Y')} px, "
-        f"not those of {sizes}"
-    ]
-
-
-# --- What is refused --------------------------------------------------------------------------------------------------
+    largest, *others = (
+        f"{_side(one, 'X')} x {_side(one, 'Y')} px" for one in sorted(file.series, key=lambda one: one is not series)
+    )
+    return [f"holds {len(file.series)} images; the largest is read, {largest}, not those of {', '.join(others)}"]
 
 
 def _check_chain(path: Path, file: TiffFile) -> None:
-    """Raise InputError if a page points to a next one that is not in the file: it is cut off."""
-    last, layout, handle = file.pages[len(file.pages) - 1], file.tiff, file.filehandle
-    handle.seek(last.offset)
-    tags = int.from_bytes(handle.read(layout.tagnosize), _order(file))
-    handle.seek(last.offset + layout.tagnosize + tags * layout.tagsize)
-    if int.from_bytes(handle.read(layout.offsetsize), _order(file)):
+    """Raise InputError if the last page points to a next one, which is not in the file: it is cut off."""
+    handle = file.filehandle
+    handle.seek(file.pages.next_page_offset)
+    if any(handle.read(file.tiff.offsetsize)):
         raise InputError(f"{path}: damaged: it ends before its last page; get the file again")
 
 
@@ -126,29 +123,27 @@ def _check_companions(path: Path, file: TiffFile) -> None:
             raise InputError(f"{path}: names {name!r}, expected files of its own folder; get the file again")
 
 
-def _order(file: TiffFile) -> str:
-    return "little" if file.byteorder == "<" else "big"
-
-
 def _check_complete(path: Path, series: TiffPageSeries) -> None:
     """Raise InputError if a level's pixels lie beyond the end of their file."""
-    for level in series.levels:
-        for page in level.pages:
-            if page is None:
-                raise InputError(
-                    f"{path}: an OME-TIFF of several files, some of which are not here; put them into its folder"
-                )
-            ends = np.add(page.dataoffsets, page.databytecounts, dtype=np.int64)
-            if ends.max(initial=0) > page.parent.filehandle.size:
-                raise InputError(f"{path}: damaged: it ends before its pixels do; get the file again")
+    for page in (page for level in series.levels for page in level.pages):
+        if page is None:
+            raise InputError(
+                f"{path}: an OME-TIFF of several files, some of which are not here; put them into its folder"
+            )
+        ends = np.add(page.dataoffsets, page.databytecounts, dtype=np.int64)
+        if ends.max(initial=0) > page.parent.filehandle.size:
+            raise InputError(f"{path}: damaged: it ends before its pixels do; get the file again")
 
 
 def _check_planes(path: Path, series: TiffPageSeries) -> None:
     """Raise InputError if a series has more than one plane."""
-    planes = {axis: side for axis, side in zip(series.axes, series.shape, strict=True) if axis not in "YXSC"}
-    if any(side > 1 for side in planes.values()):
-        named = ", ".join(f"{axis}={side}" for axis, side in planes.items())
-        raise InputError(f"{path}: a stack of planes ({named}); save the one to segment as a file of its own")
+    planes = [(axis, side) for axis, side in zip(series.axes, series.shape, strict=True) if axis not in "YXSC"]
+    if any(side > 1 for _, side in planes):
+        raise InputError(f"{path}: a stack of planes ({_sides(planes)}); save the one to segment as a file of its own")
+
+
+def _sides(planes: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{axis}={side}" for axis, side in planes)
 
 
 def _is_rgb(series: TiffPageSeries) -> bool:
@@ -169,11 +164,6 @@ def _is_grey(series: TiffPageSeries) -> bool:
     return kind and series.dtype == np.uint8 and set(series.axes) == {"Y", "X"}
 
 
-def _pixels(series: TiffPageSeries) -> str:
-    shape = ", ".join(f"{axis}={side}" for axis, side in zip(series.axes, series.shape, strict=True))
-    return f"{series.keyframe.photometric.name} pixels of {series.dtype} with axes {shape}"
-
-
 def _check_codec(path: Path, series: TiffPageSeries) -> None:
     """Raise InputError if tifffile has no decoder for a series."""
     import tifffile
@@ -183,9 +173,6 @@ def _check_codec(path: Path, series: TiffPageSeries) -> None:
     except (KeyError, ImportError):
         name = getattr(series.keyframe.compression, "name", series.keyframe.compression)
         raise InputError(f"{path}: its compression ({name}) is not supported; {CONVERT} --compression jpeg") from None
-
-
-# --- Pixels -----------------------------------------------------------------------------------------------------------
 
 
 def _level(path: Path, series: TiffPageSeries) -> Level:
@@ -212,7 +199,7 @@ def _level(path: Path, series: TiffPageSeries) -> Level:
 
 
 def _keep_open(page: TiffPage) -> None:
-    """Open a page's file; of a set of files, tifffile closed those that are not the first."""
+    """Open a page's file: of several, tifffile closed those that are not the first."""
     if page.parent.filehandle.closed:
         page.parent.filehandle.open()
 
@@ -237,25 +224,20 @@ def tiled_region(page: TiffPage, window: Window) -> np.ndarray:
     return region
 
 
-# --- Scale ------------------------------------------------------------------------------------------------------------
-
-
 def _stated_mpp(file: TiffFile, series: TiffPageSeries) -> tuple[Mpp, ...]:
     """Return the pixel sizes that a file states for a series: in OME metadata, in ImageJ's, as TIFF's resolution."""
-    page, found = series.keyframe, []
-    down, across = page.resolution[::-1]
+    across, down = series.keyframe.resolution
+    units, found = [], []
     if file.is_ome:
         root = ElementTree.fromstring(file.ome_metadata)
         pixels = root.findall("{*}Image")[file.series.index(series)].find("{*}Pixels")
         sizes = [(pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "YX"]
         found.append(tuple(mpp_of_size(size, unit) for size, unit in sizes))
     if file.is_imagej:
-        unit = file.imagej_metadata.get("unit", "")
-        found.append((mpp_of_density(down, unit), mpp_of_density(across, unit)))
+        units.append(file.imagej_metadata.get("unit", ""))
     if (down, across) != (1, 1):  # which is what tifffile gives where the file states none
-        unit = int(page.resolutionunit)
-        found.append((mpp_of_density(down, unit), mpp_of_density(across, unit)))
-    return stated(*found)
+        units.append(int(series.keyframe.resolutionunit))
+    return stated(*found, *((mpp_of_density(down, unit), mpp_of_density(across, unit)) for unit in units))
 
 
 def _objective(file: TiffFile) -> str | None:

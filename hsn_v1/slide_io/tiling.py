@@ -85,11 +85,11 @@ def cut(strip: np.ndarray, tile: int, fill: str = "constant") -> Iterator[np.nda
         yield np.ascontiguousarray(filled[:, left : left + tile])
 
 
-# --- Grids over one field, in whole numbers: a rounded fraction may lie outside ---------------------------------------
-
-
 def touched(window: Window, frame: Window, height: int, width: int) -> Window:
-    """Return the pixels that a window of a frame touches in another grid, of `height` by `width` px for the frame."""
+    """Return the pixels that a window of a frame touches in another grid, of `height` by `width` px for the frame.
+
+    In whole numbers, as in `nearest`: a rounded fraction may lie a pixel outside.
+    """
     top, left = window.top * height // frame.height, window.left * width // frame.width
     bottom, right = -(-window.bottom * height // frame.height), -(-window.right * width // frame.width)
     return Window(top, left, bottom - top, right - left)
