@@ -6,13 +6,13 @@ import argparse
 import logging
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .common import add_views, note, tell, view_options, views_of
+from .common import add_views, check_positive, note, tell, views_of
 
 if TYPE_CHECKING:
     from ..histonet import HistoNet
@@ -41,10 +41,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--step", choices=STEPS, help="do this one only (default: all)")
     parser.add_argument("--part", choices=("test", "validation"), default="test", help="to score (default: test)")
     parser.add_argument(
-        "--train-options",
-        default="",
-        metavar="OPTIONS",
-        help="more for train, such as '--network histonet'",
+        "--train-options", default="", metavar="OPTIONS", help="more for train, such as '--network histonet'"
     )
     parser.add_argument(
         "--patch", type=int, default=64, metavar="PX", help="side of patches that are cut (default: 64)"
@@ -63,29 +60,25 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 class _Job:
     """A benchmark's data, and where its results go."""
 
+    arguments: argparse.Namespace
     benchmark: Benchmark
     parts: dict[str, Part]
     name: str
-    arguments: argparse.Namespace
     out: Path
     seed: int
-    scores: list[dict[str, float]] = field(default_factory=list)  # mIoU by protocol, once it is there
-
-    @property
-    def root(self) -> Path:
-        return self.arguments.root
+    scores: list[dict[str, float]]  # mIoU by protocol, once it is there
 
     @property
     def data(self) -> Path:
-        return self.root / "data"
+        return self.arguments.root / "data"
 
     @property
     def mpp(self) -> float:
         return self.arguments.mpp or self.benchmark.mpp
 
     @property
-    def common(self) -> list[str]:
-        return ["--root", str(self.root), *(["--quiet"] if self.arguments.quiet else [])]
+    def options_of_all(self) -> dict[str, object]:
+        return {"root": self.arguments.root, "quiet": self.arguments.quiet or None}
 
     def part(self, name: str) -> Part:
         from ..sets.benchmarks import PARTS
@@ -113,10 +106,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from ..file_names import file_name
     from ..io.locks import alone_in
 
-    for option in ("patch", "tuning", "trials", "repeats", "workers", "mpp"):
-        value = getattr(arguments, option)
-        if value is not None and not 0 < value < float("inf"):
-            raise InputError(f"--{option} {value}: expected a positive number")
+    check_positive(arguments, "patch", "tuning", "trials", "repeats", "workers", "mpp")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of several models in one process
     benchmark, name = _benchmark(arguments)
     out = arguments.out or arguments.root / "out" / file_name(name)
@@ -126,7 +116,7 @@ def _run(arguments: argparse.Namespace) -> int:
         parts = _parts(arguments, benchmark, out)
         for seed in range(arguments.repeats):
             repeat = f"seed{seed}" if seed else ""
-            job = _Job(benchmark, parts, f"{name}_{repeat}".removesuffix("_"), arguments, out / repeat, seed, scores)
+            job = _Job(arguments, benchmark, parts, f"{name}_{repeat}".removesuffix("_"), out / repeat, seed, scores)
             status = max(status, *(steps[step](job) for step in chosen))
     if len(scores) > 1:
         _say_spread(scores)
@@ -174,12 +164,20 @@ def _parts(arguments: argparse.Namespace, benchmark: Benchmark, out: Path) -> di
     return find_parts(folder)
 
 
-def _call(command: str, options: Sequence[object]) -> int:
-    """Carry out another command, and say so."""
-    print(f"hsn-v1 {command} {shlex.join(map(str, options))}", flush=True)
+def _call(command: str, more: Sequence[str] = (), **options: object) -> int:
+    """Carry out another command with those options that are not None, and say so."""
+    words = [command]
+    for name, value in options.items():
+        option, values = name.replace("_", "-"), [*value] if isinstance(value, (list, tuple)) else [value]
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        elif value is not None:
+            words += [f"--{option}", *map(str, values)]
+    words += more
+    print(f"hsn-v1 {shlex.join(words)}", flush=True)
     parser = argparse.ArgumentParser(prog="hsn-v1")
     import_module(f".{command.replace('-', '_')}", __package__).add_command(parser.add_subparsers())
-    arguments = parser.parse_args([command, *map(str, options)])
+    arguments = parser.parse_args(words)
     return arguments.run(arguments)
 
 
@@ -193,35 +191,40 @@ def _train(job: _Job) -> int:
     if job.is_done("train", model_file(job.data, job.name, ".h5")):
         return 0
     classes = [f"{code}=#{bytes(colour).hex()}" for code, colour in job.benchmark.classes.items()]
-    images, more = ["--images", part.images, "--labels", "names"], shlex.split(job.arguments.train_options)
+    patches, more = {"images": part.images, "labels": "names"}, shlex.split(job.arguments.train_options)
     frozen = not any(option.startswith(("--network", "--no-frozen")) for option in more)  # see docs/real_tissue.md
     if not has_labels(part):
-        patches = job.out / "patches"
-        if not job.is_done("patches", patches / "validation" / "labels.csv"):
-            failed = _cut_patches(job, patches, ["--classes", *classes], frozen)
-        images = ["--images", patches / "train", "--validation", patches / "validation"]
-    model = ["--name", job.name, *job.common, "--out", job.out / "train", "--mpp", job.mpp]
-    model += ["--network", "efficientnet-lite0"] if frozen else []
-    if not model_file(job.data, job.name, ".toml").exists():
-        model += ["--classes", *classes, "--background", job.benchmark.background]
-    return max(failed, _call("train", [*images, *model, *more, *(["--seed", job.seed] if job.seed else [])]))
+        folder = job.out / "patches"
+        if not job.is_done("patches", folder / "validation" / "labels.csv"):
+            failed = _cut_patches(job, folder, classes, frozen)
+        patches = {"images": folder / "train", "validation": folder / "validation"}
+    has_classes = model_file(job.data, job.name, ".toml").exists()
+    status = _call(
+        "train",
+        [*more, *(["--seed", str(job.seed)] if job.seed else [])],
+        **patches,
+        name=job.name,
+        **job.options_of_all,
+        out=job.out / "train",
+        mpp=job.mpp,
+        network="efficientnet-lite0" if frozen else None,
+        classes=None if has_classes else classes,
+        background=None if has_classes else job.benchmark.background,
+    )
+    return max(failed, status)
 
 
 def _cut_patches(job: _Job, out: Path, classes: list[str], frozen: bool) -> int:
     """Cut the training part's images, and the validation part's, or else keep some of the former to validate on."""
     size = job.arguments.patch
-    cut = ["--size", size, "--stride", size // 2, "--mpp", job.mpp, "--max-per-class", MOST_PATCHES, *classes]
-    cut += ["--context", size // 2] if frozen else []
-    both = "validation" in job.parts and job.parts["validation"].truth
-    parts = {name: job.part(name) for name in (("train", "validation") if both else ("train",))}
-    return max(
-        _call(
-            "patches",
-            ["--images", part.images, "--truth", part.truth, *cut]
-            + (["--out", out / name] if both else ["--out", out, "--validation", 0.2]),
-        )
-        for name, part in parts.items()
-    )
+    cut = {"size": size, "stride": size // 2, "mpp": job.mpp, "max_per_class": MOST_PATCHES, "classes": classes}
+    cut["context"] = size // 2 if frozen else None
+    if "validation" in job.parts and job.parts["validation"].truth:
+        where = {"train": {"out": out / "train"}, "validation": {"out": out / "validation"}}
+    else:
+        where = {"train": {"out": out, "validation": 0.2}}
+    parts = {name: job.part(name) for name in where}
+    return max(_call("patches", images=p.images, truth=p.truth, **cut, **where[name]) for name, p in parts.items())
 
 
 def _model(job: _Job) -> tuple[Taxonomy, LabelSet]:
@@ -260,9 +263,9 @@ def _tune(job: _Job) -> int:
         print(f"thresholds: {', '.join(values)}")
         for code in kept:
             note(f"{code} is in all tiles to tune on, or in none, and keeps its threshold")
-    options = ["--images", folder / "img", "--truth", folder / "mask", "--trials", job.arguments.trials]
-    options += ["--mpp", job.mpp, "--out", folder, *view_options(job.arguments)]
-    return max(status, _call("tune-crf", ["--model", job.name, *job.common, *options]))
+    options = {"images": folder / "img", "truth": folder / "mask", "trials": job.arguments.trials, "mpp": job.mpp}
+    options |= {"out": folder, **views_of(job.arguments)}
+    return max(status, _call("tune-crf", model=job.name, **job.options_of_all, **options))
 
 
 def _classifier(job: _Job) -> HistoNet:
@@ -291,8 +294,7 @@ def _score(job: _Job) -> int:
     from ..hsn_v1 import STAGES
     from ..io import tree
     from ..io.writing import write_bytes, write_table
-    from ..sets.benchmarks import paper_table
-    from ..sets.comparison import Pooling, column_names, results_of, value_rows
+    from ..sets.comparison import Pooling, paper_table, results_of, value_rows
     from ..sets.score import score_folder
     from ..show.figures import STAGE_TITLES
     from .evaluate import print_results
@@ -308,7 +310,7 @@ def _score(job: _Job) -> int:
     print_results(results, score, Pooling())
     write_table(out / "score.csv", value_rows(results))
     rows = {f"HistoSegNet, {job.name}, {result.masks or titles[-1]}": result.table for result in results}
-    text = "\n\n".join(paper_table(rows, protocol) for protocol in column_names(Pooling()))
+    text = "\n\n".join(paper_table(rows, protocol) for protocol in Pooling().columns)
     write_bytes(out / "score.md", f"{text}\n".encode())
     print(f"{text}\n\nrows in {out / 'score.md'}, all values in {out / 'score.csv'}")
     job.scores.append({protocol: one.value for protocol, one in results[0].table["mIoU", ""].items()})

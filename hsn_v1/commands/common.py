@@ -240,6 +240,15 @@ def _lost_output() -> int:
 # --- Options and defaults --------------------------------------------------------------------------------------------
 
 
+def check_positive(arguments: argparse.Namespace, *names: str) -> None:
+    """Raise InputError at the first of some options that is given, and no positive number."""
+    for name in names:
+        value = getattr(arguments, name)
+        if value is not None and not 0 < value < float("inf"):
+            kind = "whole number" if isinstance(value, int) else "number"
+            raise InputError(f"--{name.replace('_', '-')} {value:g}: expected a positive {kind}")
+
+
 def add_precision(parser: argparse.ArgumentParser) -> None:
     """Add the option to a parser."""
     parser.add_argument(
@@ -296,10 +305,3 @@ def views_of(arguments: argparse.Namespace) -> dict[str, object]:
     scales = tuple(arguments.scales) if arguments.scales else None
     views = {"stride": arguments.stride, "flips": arguments.flips, "scales": scales}
     return {name: value for name, value in views.items() if value is not None}
-
-
-def view_options(arguments: argparse.Namespace) -> list[str]:
-    """Return the options of `add_views` that were given, to be passed on."""
-    options = [] if arguments.flips is None else ["--flips" if arguments.flips else "--no-flips"]
-    options += [] if arguments.stride is None else ["--stride", str(arguments.stride)]
-    return options + (["--scales", *map(str, arguments.scales)] if arguments.scales else [])

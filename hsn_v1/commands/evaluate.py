@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ..labels import LabelSet, Taxonomy
     from ..sets.comparison import Pooling, Result
     from ..sets.score import Score
-    from ..show.html import Table
 
 
 def add_command(subparsers: argparse._SubParsersAction) -> None:
@@ -70,8 +69,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from ..evaluate import PROTOCOLS
     from ..io.model_files import taxonomy_of
     from ..io.writing import remove_leftovers, write_table
-    from ..sets.comparison import Pooling, image_rows, results_of, value_rows
-    from ..sets.image_groups import image_groups
+    from ..sets.comparison import Pooling, image_groups, image_rows, results_of, value_rows
 
     _check_options(arguments)
     label_set = only_label_set(taxonomy_of(arguments.root, arguments.model), arguments.labels)
@@ -145,41 +143,13 @@ def print_results(results: Sequence[Result], score: Score, pooling: Pooling) -> 
     """Print all metrics of the first result and of the difference, mIoU of the others, and how they are meant."""
     from rich.console import Console
 
+    from ..sets.comparison import tables_of
     from ..show.html import for_terminal
 
     console = Console(width=None if sys.stdout.isatty() else 200)  # a table takes no more than it needs
-    for table in _tables(results, score.label_set, pooling):
+    for table in tables_of(results, score.label_set, pooling):
         console.print(for_terminal(table))
-    for line in _legend(score, pooling):
-        print(line)
-
-
-def _tables(results: Sequence[Result], label_set: LabelSet, pooling: Pooling) -> Iterator[Table]:
-    from ..sets.comparison import DIFFERENCE, cells_of, column_names, object_keys
-    from ..sets.score import OBJECT
-    from ..show.html import Table
-
-    columns = column_names(pooling)
-    first, *others = results
-    for result in (first, *(other for other in others if other.masks == DIFFERENCE)):
-        objects = object_keys(result.table)
-        rows = [
-            (metric, label_set.describe(code) if code else "", *cells_of(result.table, (metric, code), columns))
-            for metric, code in result.table
-            if (metric, code) not in objects
-        ]
-        title = f"{result.images} images, label set {label_set.name}{result.masks and ': '}{result.masks}"
-        yield Table(title, ("metric", "class", *columns), rows, words=2)
-        if objects:
-            rows = [(metric, kind, *cells_of(result.table, (metric, kind), [OBJECT])) for metric, kind in objects]
-            yield Table(f"objects: {label_set.objects}", ("metric", "told apart by", "pooled"), rows, words=2)
-    rows = [
-        (other.group or other.masks, str(other.images), *cells_of(other.table, ("mIoU", ""), columns))
-        for other in others
-        if other.masks != DIFFERENCE
-    ]
-    if rows:
-        yield Table("mIoU of groups and of other masks", ("masks", "images", *columns), rows)
+    print("\n".join(_legend(score, pooling)))
 
 
 def _legend(score: Score, pooling: Pooling) -> Iterator[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .common import note, tell
+from .common import check_positive, note, tell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,10 +91,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _check_options(arguments: argparse.Namespace) -> None:
     """Raise InputError at the first option that cannot be used."""
-    for name in ("size", "stride", "mpp", "patch_mpp", "max_per_class"):
-        value = getattr(arguments, name)
-        if value is not None and not 0 < value < float("inf"):
-            raise InputError(f"--{name.replace('_', '-')} {value:g}: expected a positive number")
+    check_positive(arguments, "size", "stride", "mpp", "patch_mpp", "max_per_class")
     if not 0 < arguments.share <= 1 or not 0 <= arguments.validation < 1 or arguments.seed < 0:
         raise InputError("--share: expected above 0, up to 1; --validation: from 0, below 1; --seed: from 0 on")
     if not 0 <= arguments.context <= 512:

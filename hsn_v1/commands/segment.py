@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from . import pseudo_masks, stages
-from .common import OFFICIAL_MODEL, add_precision, add_views, default_model, note, tell, usable_precision, views_of
+from .common import (
+    OFFICIAL_MODEL,
+    add_precision,
+    add_views,
+    check_positive,
+    default_model,
+    note,
+    tell,
+    usable_precision,
+    views_of,
+)
 
 if TYPE_CHECKING:
     from ..slides.inputs import Input
@@ -95,9 +105,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _check_options(arguments: argparse.Namespace) -> None:
-    for option, value in (("batch-size", arguments.batch_size), ("workers", arguments.workers)):
-        if value is not None and value < 1:
-            raise InputError(f"--{option} {value}: expected a positive whole number")
+    check_positive(arguments, "batch_size", "workers")
     if not 0 <= arguments.min_area < float("inf"):
         raise InputError(f"--min-area {arguments.min_area}: expected 0 or more, in square microns")
     if not arguments.root.is_dir():

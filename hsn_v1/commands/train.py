@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..training.recipe import TILE, TILE_OF_WINDOWS, Recipe
-from .common import note, tell
+from .common import check_positive, note, tell
 
 if TYPE_CHECKING:
     from ..training.training_data import TrainingData
@@ -185,10 +185,7 @@ def _complete(arguments: argparse.Namespace) -> None:
 def _check_options(arguments: argparse.Namespace) -> None:
     """Raise InputError at the first option that cannot be used."""
     positive = ("patches", "epochs", "repeats", "tile", "batch", "half_cycle", "session", "width", "high", "saved_tile")
-    for name in (*positive, "mpp", "model_mpp"):
-        value = getattr(arguments, name)
-        if value is not None and not 0 < value < float("inf"):
-            raise InputError(f"--{name.replace('_', '-')} {value}: expected a positive number")
+    check_positive(arguments, *positive, "mpp", "model_mpp")
     if not 0 <= arguments.low <= arguments.high:
         raise InputError(f"--low {arguments.low} --high {arguments.high}: expected 0 <= low <= high")
     if not 0 <= arguments.dropout <= 2 or arguments.seed < 0:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .common import add_views, note, tell, views_of
+from .common import add_views, check_positive, note, tell, views_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,10 +81,9 @@ def _tune(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
 
 
 def _check_options(arguments: argparse.Namespace) -> None:
-    if min(arguments.count, arguments.trials) < 1 or arguments.seed < 0:
-        raise InputError("--count and --trials: expected positive numbers; --seed: one from 0 on")
-    if arguments.mpp is not None and not 0 < arguments.mpp < float("inf"):
-        raise InputError(f"--mpp {arguments.mpp:g}: expected a positive number")
+    check_positive(arguments, "count", "trials", "mpp")
+    if arguments.seed < 0:
+        raise InputError(f"--seed {arguments.seed}: expected a number from 0 on")
     if arguments.mosaic and arguments.images:
         raise InputError("--mosaic goes without --images: patches with labels, or images with masks, one of the two")
     if bool(arguments.images) != bool(arguments.truth):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -196,19 +196,3 @@ def link_or_copy(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         write_bytes(target, source.read_bytes())
-
-
-def paper_table(rows: Mapping[str, Mapping[tuple[str, str], Mapping[str, object]]], protocol: str) -> str:
-    """Return a table as in a paper, in Markdown: IoU of each class, and what is of all classes.
-
-    Parameters
-    ----------
-    rows : mapping of str to mapping
-        A `score.Table` by what its row is called.
-    protocol : str
-    """
-    first = next(iter(rows.values()))
-    wanted = [key for key in first if protocol in first[key] and (key[0] == "IoU" or not key[1])]
-    lines = [[protocol, *(code or metric for metric, code in wanted)], ["---"] * (len(wanted) + 1)]
-    lines += [[method, *(str(table[key][protocol]) for key in wanted)] for method, table in rows.items()]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
+from ..errors import InputError
 from ..evaluate import PROTOCOLS, PUBLISHED, all_metrics
-from ..intervals import DRAWS, FEW, LEVEL, draw_weights
+from ..intervals import DRAWS, FEW, LEVEL, Estimate, draw_weights
+from ..io.tables import find_files, read_rows
+from ..labels import LabelSet
+from ..show import html
 from .score import OBJECT, Score, Table
 
 DIFFERENCE = "difference"
+
+NO_GROUP = "no group"
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,11 @@ class Pooling:
     groups: Mapping[str, str] = field(default_factory=dict)
     interval: str = "images"
     seed: int = 0
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names under which the values of the metrics stand, but for those of objects."""
+        return (*self.protocols, PUBLISHED)
 
     def units(self, score: Score) -> list[str]:
         """Return what each image is drawn with: itself, or its group."""
@@ -89,6 +102,9 @@ def results_of(score: Score, others: Mapping[str, Score], pooling: Pooling, agai
     return results
 
 
+# --- Rows and tables -------------------------------------------------------------------------------------------------
+
+
 def value_rows(results: Sequence[Result]) -> list[tuple]:
     """Return all values as rows of a table, after its header; empty where a class does not occur."""
     rows = [("protocol", "metric", "class", "value", "low", "high", "group", "masks", "images")]
@@ -107,32 +123,104 @@ def image_rows(score: Score, pooling: Pooling) -> list[list]:
     """
     label_set, codes = score.label_set, [*score.label_set.codes, "none"]
     pairs = [tuple(pair) for pair in np.argwhere(score.confusion).tolist()]
-    tables = {
-        image.name: all_metrics(image.confusion, image.pixels, label_set, pooling.protocols) for image in score.images
-    }
-    columns = [(key, protocol) for key, values in next(iter(tables.values())).items() for protocol in values]
-    header = [f"{metric}{code and ' '}{code} ({protocol})" for (metric, code), protocol in columns]
-    rows = []
-    ranks = {image.name: float(tables[image.name]["mIoU", ""][pooling.protocols[0]]) for image in score.images}
-    for image in sorted(score.images, key=lambda image: np.nan_to_num(ranks[image.name], nan=np.inf)):
-        values = [float(tables[image.name][key][protocol]) for key, protocol in columns]
+    rows, header, mious = [], [], []
+    for image in score.images:
+        table = all_metrics(image.confusion, image.pixels, label_set, pooling.protocols)
+        values = {
+            f"{metric}{code and ' '}{code} ({protocol})": float(value)
+            for (metric, code), by_protocol in table.items()
+            for protocol, value in by_protocol.items()
+        }
+        header = [*values]
+        numbers = ("" if np.isnan(value) else value for value in values.values())
         counts = [int(image.confusion[pair]) for pair in pairs]
-        group = pooling.groups.get(image.name, "")
-        rows.append([image.name, group, *("" if np.isnan(v) else v for v in values), *counts, *image.pixels.tolist()])
-    header += [f"{codes[true]} as {codes[predicted]}" for true, predicted in pairs]
-    return [["image", "group", *header, *(f"pixels of {code}" for code in label_set.codes)], *rows]
+        rows.append([image.name, pooling.groups.get(image.name, ""), *numbers, *counts, *image.pixels.tolist()])
+        mious.append(float(table["mIoU", ""][pooling.protocols[0]]))
+    header = ["image", "group", *header, *(f"{codes[true]} as {codes[predicted]}" for true, predicted in pairs)]
+    worst_first = np.argsort(mious, kind="stable")  # nan, where no class occurs, is last
+    return [[*header, *(f"pixels of {code}" for code in label_set.codes)], *(rows[i] for i in worst_first)]
 
 
-def column_names(pooling: Pooling) -> tuple[str, ...]:
-    """Return the names under which the values of the metrics stand, but for those of objects."""
-    return (*pooling.protocols, PUBLISHED)
+def tables_of(results: Sequence[Result], label_set: LabelSet, pooling: Pooling) -> Iterator[html.Table]:
+    """Yield tables of all metrics of the first result and of the difference, and one of the mIoU of the others."""
+    columns, (first, *others) = pooling.columns, results
+    for result in (first, *(other for other in others if other.masks == DIFFERENCE)):
+        of_objects = {key: values for key, values in result.table.items() if OBJECT in values}
+        rows = [
+            (metric, label_set.describe(code) if code else "", *_cells(values, columns))
+            for (metric, code), values in result.table.items()
+            if OBJECT not in values
+        ]
+        title = f"{result.images} images, label set {label_set.name}{result.masks and ': '}{result.masks}"
+        yield html.Table(title, ("metric", "class", *columns), rows, words=2)
+        if of_objects:
+            rows = [(*key, *_cells(values, [OBJECT])) for key, values in of_objects.items()]
+            yield html.Table(f"objects: {label_set.objects}", ("metric", "told apart by", "pooled"), rows, words=2)
+    rows = [
+        (other.group or other.masks, str(other.images), *_cells(other.table["mIoU", ""], columns))
+        for other in others
+        if other.masks != DIFFERENCE
+    ]
+    if rows:
+        yield html.Table("mIoU of groups and of other masks", ("masks", "images", *columns), rows)
 
 
-def cells_of(table: Table, key: tuple[str, str], columns: Sequence[str]) -> list[str]:
-    """Return a metric's values for people to read, empty where there is none."""
-    return [str(table[key][column]) if column in table[key] else "" for column in columns]
+def _cells(values: Mapping[str, Estimate], columns: Iterable[str]) -> list[str]:
+    return [str(values.get(column, "")) for column in columns]
 
 
-def object_keys(table: Table) -> list[tuple[str, str]]:
-    """Return the metrics of objects."""
-    return [key for key, values in table.items() if OBJECT in values]
+def paper_table(rows: Mapping[str, Table], protocol: str) -> str:
+    """Return a table as in a paper, in Markdown: IoU of each class, and what is of all classes; a row for each key."""
+    first = next(iter(rows.values()))
+    wanted = [key for key in first if protocol in first[key] and (key[0] == "IoU" or not key[1])]
+    lines = [[protocol, *(code or metric for metric, code in wanted)], ["---"] * (len(wanted) + 1)]
+    lines += [[method, *(str(table[key][protocol]) for key in wanted)] for method, table in rows.items()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+# --- Groups of images ------------------------------------------------------------------------------------------------
+
+
+def image_groups(names: Sequence[str], group: str, table: Path | None = None) -> dict[str, str]:
+    """Return each image's group (case, patient, part of a test) by its name; `NO_GROUP` where there is none.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names of the images, without endings.
+    group : str
+        Column of the table or, without one, a regular expression to be found in a name: its first part in brackets,
+        or what it matches, is the group.
+    table : Path, optional
+        Table with a column of the images' names, and others.
+
+    Raises
+    ------
+    InputError
+        If there is no such column, the expression is none, or no image is in any group.
+    """
+    groups = _by_table(names, group, table) if table else _by_name(names, group)
+    if not any(groups.values()):
+        raise InputError(f"{table or group}: puts no image in a group; expected names such as {names[0]}")
+    return {name: groups.get(name) or NO_GROUP for name in names}
+
+
+def _by_name(names: Sequence[str], group: str) -> dict[str, str]:
+    try:
+        pattern = re.compile(group)
+    except re.error as error:
+        raise InputError(
+            f"`group` {group}: no regular expression ({error}); expected one such as '^test[AB]'"
+        ) from error
+    return {name: match[min(pattern.groups, 1)] or "" for name in names if (match := pattern.search(name))}
+
+
+def _by_table(names: Sequence[str], group: str, table: Path) -> dict[str, str]:
+    (_, header), *rows = read_rows(table) or [(0, [])]
+    if group not in header:
+        raise InputError(f"{table}: no column {group}; expected one of {', '.join(header)}")
+    cells = [dict(zip(header, row, strict=False)) for _, row in rows]
+    files = [Path(name) for name in names]
+    named = [find_files([row.get(column, "") for row in cells], files) for column in header]
+    column, found = max(zip(header, named, strict=True), key=lambda pair: len(pair[1]))
+    return {found[row[column]].name: row.get(group, "") for row in cells if row.get(column) in found}

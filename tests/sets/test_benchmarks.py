@@ -22,9 +22,9 @@ from hsn_v1.sets.benchmarks import (
     find_parts,
     has_labels,
     images_in_one_folder,
-    paper_table,
     sorted_into_parts,
 )
+from hsn_v1.sets.comparison import paper_table
 
 pytestmark = pytest.mark.slow
 
