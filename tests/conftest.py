@@ -76,22 +76,29 @@ def toy_histonet(toy_model):
     return HistoNet.of(toy_model, np.full(len(CLASSIFIER_CODES), 0.5), ADP)
 
 
-@pytest.fixture
-def root(tmp_path, toy_model):
+@pytest.fixture(scope="session")
+def made_root(tmp_path_factory, toy_model):
     """Make a folder with a toy model, four images of three sizes for each demo, and their ground truth."""
+    folder = tmp_path_factory.mktemp("root")
     rng = np.random.default_rng(3)
-    write_published(tmp_path / "data", "toy", toy_model, np.full(len(CLASSIFIER_CODES), 0.5))
+    write_published(folder / "data", "toy", toy_model, np.full(len(CLASSIFIER_CODES), 0.5))
     settings = {"morph": (1, 20, 10, 40, 50, 5), "func": (3, 40, 10, 4, 25, 5), "glas": (3, 40, 10, 4, 25, 5)}
     for name, values in settings.items():
-        np.save(tmp_path / "data" / f"{name}_optimal_pcc.npy", np.array([values]))
+        np.save(folder / "data" / f"{name}_optimal_pcc.npy", np.array([values]))
     for set_name, names in (("patches", ("morph", "func")), ("glands", ("glas",))):
         for file, size in SIZES.items():
             image = rng.integers(0, 256, (*size, 3), np.uint8)
-            write_picture(tmp_path / "img" / set_name / file, image)
+            write_picture(folder / "img" / set_name / file, image)
             for name in names:
                 labels = rng.integers(0, len(LABEL_SETS[name]), (2 * size[0], 2 * size[1]), np.uint8)
-                write_picture(tmp_path / "gt" / set_name / name / file, colourise(labels, LABEL_SETS[name]))
-    return tmp_path
+                write_picture(folder / "gt" / set_name / name / file, colourise(labels, LABEL_SETS[name]))
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path, made_root):
+    """Copy that folder, to be changed."""
+    return shutil.copytree(made_root, tmp_path, dirs_exist_ok=True)
 
 
 @pytest.fixture(scope="module")

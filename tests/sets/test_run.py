@@ -29,13 +29,14 @@ from hsn_v1.sets.settings import Settings, check_params, settings_from_params, w
 
 pytestmark = pytest.mark.slow
 
-PATCHES = {"input_name": "patches", "batch_size": 3, "verbosity": "QUIET"}
+BOTH = {"input_name": "patches", "batch_size": 3, "verbosity": "QUIET"}
+PATCHES = {**BOTH, "htt_mode": "func"}
 GLANDS = {"input_name": "glands", "htt_mode": "glas", "down_fac": 1.5, "verbosity": "QUIET"}
 
 
-@pytest.mark.parametrize("crf", [True, False])
-def test_workers_warm_up(crf):
-    warm_up.__wrapped__(crf)  # nobody asks how it went
+def test_workers_warm_up():
+    for crf in (True, False):
+        warm_up.__wrapped__(crf)  # nobody asks how it went
 
 
 def run(root, params, histonet, out=None):
@@ -74,9 +75,11 @@ def metric_files(names):
 MASKS = [*(f"ablative_{stage}" for stage in STAGES), "patch", "overlay"]
 
 
-@pytest.fixture
-def patches(root, toy_histonet):
-    return run(root, PATCHES, toy_histonet), root / "out" / "patches", root
+@pytest.fixture(scope="module")
+def patches(tmp_path_factory, made_root, toy_histonet):
+    """Return the report on a run over both label sets, its folder and the root, to be read only."""
+    root = shutil.copytree(made_root, tmp_path_factory.mktemp("both"), dirs_exist_ok=True)
+    return run(root, BOTH, toy_histonet), root / "out" / "patches", root
 
 
 def test_the_tree_of_patches(patches):
@@ -202,7 +205,7 @@ def test_what_is_written_is_what_the_plain_functions_give(patches, toy_histonet)
 
 def test_confidences_are_the_scores_of_present_classes(root, toy_histonet):
     out = root / "out" / "patches"
-    run(root, {**PATCHES, "run_level": 1, "input_size": [5, 9]}, toy_histonet)
+    run(root, {**BOTH, "run_level": 1, "input_size": [5, 9]}, toy_histonet)
     assert not (out / "morph" / "gradcam").exists()
     image, _ = read_image(root / "img" / "patches" / "a#1.png")
     ((*scores,),) = toy_histonet(image[np.newaxis].astype(np.float32))[0]
@@ -216,59 +219,47 @@ def test_confidences_are_the_scores_of_present_classes(root, toy_histonet):
 
 
 def test_run_level_2_stops_before_the_crf(root, toy_histonet):
-    report = run(root, {**PATCHES, "run_level": 2}, toy_histonet)
+    report = run(root, {**BOTH, "run_level": 2}, toy_histonet)
     folders = {path.split("/")[1] for path in tree(root / "out" / "patches") if "/" in path}
     assert folders == {"patchconfidence", "gradcam", "ablative_GradCAM", "ablative_Adjust"}
     assert report.confusions == {}
 
 
-def test_grad_cams_are_written_on_request_and_else_removed(root, toy_histonet):
-    params, out = {**PATCHES, "run_level": 2}, root / "out" / "patches"
-    settings = settings_from_params(check_params(params), root=root, workers=2)
+def test_grad_cams_are_written_on_request_and_files_that_an_earlier_run_left_removed(root, toy_histonet):
+    settings = settings_from_params(check_params({**PATCHES, "run_level": 2}), root=root, workers=2)
     run_set(replace(settings, grad_cams=True), toy_histonet)
     image, _ = read_image(root / "img" / "patches" / "a#1.png")
     ((_, _, tiles),) = classify([(None, image)], toy_histonet)
-    for label_set in (MORPH, FUNC):
-        cams = localise(tiles, label_set)
-        folder = out / label_set.name / "gradcam_unadjusted"
-        assert {path.name for path in folder.glob("a#1_h*")} == {
-            f"a#1_h{label_set.codes[c]}.png" for c in np.flatnonzero(cams.any(axis=(1, 2)))
-        }
-        for path in folder.glob("a#1_h*"):
-            cam = cams[label_set.codes.index(path.stem.removeprefix("a#1_h"))]
-            np.testing.assert_array_equal(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), np.rint(255 * cam))
-    assert [*out.glob("*/gradcam_unadjusted/*.png")]
+    cams, folder = localise(tiles, FUNC), root / "out" / "patches" / "func" / "gradcam_unadjusted"
+    assert {path.name for path in folder.glob("a#1_h*")} == {
+        f"a#1_h{FUNC.codes[c]}.png" for c in np.flatnonzero(cams.any(axis=(1, 2)))
+    }
+    for path in folder.glob("a#1_h*"):
+        cam = cams[FUNC.codes.index(path.stem.removeprefix("a#1_h"))]
+        np.testing.assert_array_equal(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), np.rint(255 * cam))
+    assert [*folder.glob("a#1_h*")]
+    adjusted = folder.with_name("gradcam")
+    stale = next(path for code in FUNC.codes if not (path := adjusted / f"a#1_h{code}.png").exists())
+    write_picture(stale, np.zeros((2, 2), np.uint8))
     run_set(settings, toy_histonet)
-    assert not [*out.glob("*/gradcam_unadjusted/*.png")]
+    assert not [*folder.iterdir()] and not stale.exists() and [*adjusted.iterdir()]
 
 
 @pytest.mark.parametrize(
     ("kept", "folders"),
-    [
-        (0, {"patchconfidence"}),
-        (1, {"gradcam"}),
-        (2, set(MASKS)),
-        (3, {"horizontal", "vertical"}),
-    ],
+    [(0, {"patchconfidence"}), (1, {"gradcam"}), (2, {*MASKS}), (3, {"horizontal", "vertical"})],
 )
-def test_save_types(root, toy_histonet, kept, folders):
-    run(root, {**PATCHES, "save_types": [i == kept for i in range(4)]}, toy_histonet)
+def test_save_types_and_no_metrics_without_ground_truth(root, toy_histonet, kept, folders):
+    params = {**PATCHES, "save_types": [i == kept for i in range(4)], "gt_mode": "off"}
+    assert run(root, params, toy_histonet).confusions == {}
     files = tree(root / "out" / "patches")
     assert {path.split("/")[1] for path in files if "/" in path} == folders
-    assert {path for path in files if "/" not in path} == metric_files(["morph", "func"]) | {"index.html", "run.json"}
-
-
-def test_without_ground_truth_there_are_no_metrics(root, toy_histonet):
-    report = run(root, {**PATCHES, "gt_mode": "off"}, toy_histonet)
-    assert report.confusions == {}
-    files = tree(root / "out" / "patches")
-    assert per_image("morph", MASKS) <= files
-    assert not files & metric_files(["morph", "func"])
+    assert {path for path in files if "/" not in path} == {"index.html", "run.json"}
 
 
 def test_functional_types_alone_are_those_of_both(patches, toy_histonet, tmp_path):
     report, out, root = patches
-    alone = run(root, {**PATCHES, "htt_mode": "func", "batch_size": 1}, toy_histonet, tmp_path / "alone")
+    alone = run(root, {**PATCHES, "batch_size": 1}, toy_histonet, tmp_path / "alone")
     assert not (tmp_path / "alone" / "morph").exists()
     for stage in STAGES:
         np.testing.assert_array_equal(alone.confusions["func", stage], report.confusions["func", stage])
@@ -296,21 +287,12 @@ def test_metrics_are_those_of_the_masks(patches):
     assert float(row["func_fIoU"]) == pytest.approx((weights / weights.sum()) @ (intersection / union))
 
 
-def test_files_of_classes_that_vanish_are_removed(patches, toy_histonet):
-    _, out, root = patches
-    absent = [code for code in MORPH.codes if not (out / "morph" / "gradcam" / f"a#1_h{code}.png").exists()]
-    stale = out / "morph" / "gradcam" / f"a#1_h{absent[0]}.png"
-    write_picture(stale, np.zeros((2, 2), np.uint8))
-    run(root, PATCHES, toy_histonet)
-    assert not stale.exists()
-
-
 def test_one_broken_image_does_not_lose_the_others(root, toy_histonet):
     (root / "img" / "patches" / "broken.png").write_bytes(b"not an image")
     (root / "gt" / "patches" / "func" / "b c.png").unlink()
     truncated = root / "gt" / "patches" / "morph" / "ü.PNG"
     truncated.write_bytes(truncated.read_bytes()[:200])
-    report = run(root, PATCHES, toy_histonet)
+    report = run(root, BOTH, toy_histonet)
     assert report.files == ("a#1.png", "d.png_crop_1.png")
     assert {file: message.split(": ")[1] for file, message in report.failures.items()} == {
         "b c.png": "no such ground truth; add it, remove the image, or run with gt_mode off",
@@ -325,7 +307,7 @@ def test_one_broken_image_does_not_lose_the_others(root, toy_histonet):
 
 def test_what_is_read_ahead_makes_no_difference(root, toy_histonet):
     settings = with_crfs(settings_from_params(check_params(PATCHES), root=root, workers=2), root / "data", "toy")
-    (root / "gt" / "patches" / "morph" / "b c.png").write_bytes(b"broken")
+    (root / "gt" / "patches" / "func" / "b c.png").write_bytes(b"broken")
     reader = ReadAhead(settings)
     reader._thread.join()
     ahead = reader.stop()
@@ -345,9 +327,9 @@ def test_when_all_images_fail_the_run_does(root, toy_histonet):
 
 def test_strange_colours_and_default_settings_are_told(root, toy_histonet):
     write_picture(root / "gt" / "patches" / "func" / "a#1.png", np.full((4, 5, 3), 77, np.uint8))
-    (root / "data" / "morph_optimal_pcc.npy").unlink()
+    (root / "data" / "func_optimal_pcc.npy").unlink()
     first, second = run(root, PATCHES, toy_histonet).notes
-    assert "morph_optimal_pcc.npy: no such file" in first
+    assert "func_optimal_pcc.npy: no such file" in first
     assert "func/a#1.png: 20 pixels have a colour of no class" in second
 
 
@@ -375,7 +357,7 @@ PUBLISHED_SCRIPT = """
 import hsn_v1
 hsn = hsn_v1.HistoSegNetV1(params={
     'input_name': 'patches', 'input_size': [224, 224], 'input_mode': 'patch', 'down_fac': 1.0, 'batch_size': 16,
-    'htt_mode': 'both', 'gt_mode': 'on', 'run_level': 3, 'save_types': [1, 1, 1, 1], 'verbosity': 'QUIET'})
+    'htt_mode': 'func', 'gt_mode': 'on', 'run_level': 3, 'save_types': [1, 1, 1, 1], 'verbosity': 'QUIET'})
 hsn.find_img()
 hsn.analyze_img()
 hsn.load_histonet(params={'model_name': 'toy'})
@@ -392,7 +374,7 @@ def test_a_script_of_published_calls_runs_unchanged(root, tmp_path_factory):
         [sys.executable, str(script)], cwd=root, env={"PYTHONPATH": str(package)}, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert per_image("func", MASKS) | metric_files(["morph", "func"]) <= tree(root / "out" / "patches")
+    assert per_image("func", MASKS) | metric_files(["func"]) <= tree(root / "out" / "patches")
 
 
 @pytest.mark.parametrize("size", [(1, 1200), (1200, 1), (2, 2000)])
@@ -401,7 +383,7 @@ def test_images_as_thin_as_a_line_are_segmented(root, toy_histonet, size):
     write_picture(folder / "line.png", np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8))
     report = run(root, {**PATCHES, "input_name": "thin", "gt_mode": "off"}, toy_histonet)
     assert (report.files, report.failures) == (("line.png",), {})
-    mask, _ = read_image(root / "out" / "thin" / "morph" / "patch" / "line.png")
+    mask, _ = read_image(root / "out" / "thin" / "func" / "patch" / "line.png")
     assert mask.shape[:2] == size
 
 
@@ -410,7 +392,7 @@ def test_images_whose_maps_would_have_one_name_are_refused(root, toy_histonet):
     with pytest.raises(InputError, match=r"a#1\.png and a#1\.PNG: their results would have the same name; rename one"):
         run(root, PATCHES, toy_histonet)
     run(root, {**PATCHES, "save_types": [0, 0, 1, 0], "gt_mode": "off"}, toy_histonet)
-    masks = {path.name for path in (root / "out" / "patches" / "morph" / "patch").iterdir()}
+    masks = {path.name for path in (root / "out" / "patches" / "func" / "patch").iterdir()}
     assert masks == {*SIZES, "a#1.PNG"}
 
 
