@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 import types
+from itertools import starmap
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,13 @@ def keras():
 def eagerly(keras):
     with step_by_step():
         yield
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Do in this process what is done in workers otherwise: none of them is started."""
+    here = types.SimpleNamespace(map=lambda work, *columns, chunksize: starmap(work, zip(*columns, strict=True)))
+    monkeypatch.setattr("hsn_v1.parallel.pool_of", lambda *_: here)
 
 
 @pytest.fixture(scope="session")

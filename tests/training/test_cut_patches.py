@@ -16,40 +16,21 @@ COLOURS = {"a": (255, 0, 0), "b": (0, 255, 0)}
 LABELS = LabelSet("masks", COLOURS, {"a": 0, "b": 1})
 
 
+@pytest.fixture
+def folders(tmp_path, in_process, monkeypatch):
+    """Make images of 24 x 16 px, half of class a and half of b, and their masks; no sheets are drawn."""
+    rng = np.random.default_rng(0)
+    mask = np.repeat([[*COLOURS.values()]], 12, axis=1).repeat(16, axis=0).astype(np.uint8)
+    for i in range(4):
+        write_picture(tmp_path / "img" / f"{i}.png", rng.integers(0, 256, (16, 24, 3), np.uint8))
+        write_picture(tmp_path / "gt" / f"{i}.png", mask)
+    monkeypatch.setattr("hsn_v1.show.sheets.sheet", lambda rows, columns: b"")
+    return tmp_path
+
+
 def cut_folder(folders, cut, out="out", factor=1.0):
     sources = images_with_masks(folders / "img", folders / "gt", LABELS, factor)
     return cut_patches(sources, LABELS, cut, folders / out, quiet=True)
-
-
-@pytest.mark.slow
-def test_a_margin_is_seen_and_has_no_label(folders):
-    cut_folder(folders, Cut(8, 8, context=2))
-    image, patch = read_image(folders / "img" / "0.png")[0], read_image(folders / "out" / "0_0_8.png")[0]
-    np.testing.assert_array_equal(patch[2:], image[:10, 6:18])
-    np.testing.assert_array_equal(patch[1::-1], image[:2, 6:18])  # mirrored at the image's edge
-    assert rows(folders / "out" / "labels.csv")[1:4:2] == [["0_0_0.png", "1", "0"], ["0_0_16.png", "0", "1"]]
-
-
-@pytest.mark.slow
-def test_a_folder_says_its_patches_context(folders):
-    out = folders / "out"
-    cut_folder(folders, Cut(8, 8, context=4))
-    assert read_image(next(out.glob("*.png")))[0].shape == (16, 16, 3)
-    assert read_context(out) == (8, 4) and read_context(folders) is None
-    (out / CONTEXT).write_text('{"size": 8, "context": -4}')
-    with pytest.raises(InputError, match=r"context\.json: cannot be read; expected"):
-        read_context(out)
-
-
-@pytest.fixture
-def folders(tmp_path):
-    rng = np.random.default_rng(0)
-    for i in range(4):
-        write_picture(tmp_path / "img" / f"{i}.png", rng.integers(0, 256, (16, 24, 3), np.uint8))
-        mask = np.zeros((16, 24, 3), np.uint8)
-        mask[:, :12], mask[:, 12:] = COLOURS["a"], COLOURS["b"]
-        write_picture(tmp_path / "gt" / f"{i}.png", mask)
-    return tmp_path
 
 
 def rows(path):
@@ -57,7 +38,19 @@ def rows(path):
         return list(csv.reader(file))
 
 
-@pytest.mark.slow
+def test_a_margin_is_seen_and_has_no_label(folders):
+    out = folders / "out"
+    cut_folder(folders, Cut(8, 8, context=2))
+    image, patch = read_image(folders / "img" / "0.png")[0], read_image(out / "0_0_8.png")[0]
+    np.testing.assert_array_equal(patch[2:], image[:10, 6:18])
+    np.testing.assert_array_equal(patch[1::-1], image[:2, 6:18])  # mirrored at the image's edge
+    assert rows(out / "labels.csv")[1:4:2] == [["0_0_0.png", "1", "0"], ["0_0_16.png", "0", "1"]]
+    assert read_context(out) == (8, 2) and read_context(folders) is None
+    (out / CONTEXT).write_text('{"size": 8, "context": -4}')
+    with pytest.raises(InputError, match=r"context\.json: cannot be read; expected"):
+        read_context(out)
+
+
 def test_a_folder_is_cut_and_no_mask_is_written(folders):
     out = folders / "out"
     labels, notes, failures = cut_folder(folders, Cut(8, 8))
@@ -74,23 +67,17 @@ def test_a_folder_is_cut_and_no_mask_is_written(folders):
 
 
 def test_images_are_kept_apart_as_a_whole(folders):
+    tables = [folders / "out" / part / "labels.csv" for part in ("train", "validation")]
     cut_folder(folders, Cut(8, 8, validation=0.25))
-    train, validation = (
-        {row[0][0] for row in rows(folders / "out" / part / "labels.csv")[1:]} for part in ("train", "validation")
-    )
+    train, validation = ({row[0][0] for row in rows(table)[1:]} for table in tables)
     assert len(train) == 3 and len(validation) == 1 and not train & validation
     with pytest.raises(InputError, match="some for both"):
         cut_folder(folders, Cut(8, 8, validation=0.01), "o")
-
-
-@pytest.mark.slow
-def test_a_part_without_a_patch_has_an_empty_table(folders):
-    cut_folder(folders, Cut(8, 8, validation=0.25))
-    ((name, *_),) = rows(folders / "out" / "validation" / "labels.csv")[1:2]
-    (folders / "img" / f"{name[0]}.png").write_bytes(b"no image")
+    (left,) = validation
+    (folders / "img" / f"{left}.png").write_bytes(b"no image")
     labels, _, (failure,) = cut_folder(folders, Cut(8, 8, validation=0.25))
-    assert [part.shape for part in labels.values()] == [(18, 2), (0, 2)] and f"{name[0]}.png" in failure
-    assert rows(folders / "out" / "validation" / "labels.csv") == [["patch", "a", "b"]]
+    assert [part.shape for part in labels.values()] == [(18, 2), (0, 2)] and f"{left}.png" in failure
+    assert rows(tables[1]) == [["patch", "a", "b"]]
 
 
 def test_patches_may_be_of_another_scale(folders):
@@ -118,7 +105,6 @@ def test_images_of_one_name_are_refused(folders):
         cut_folder(folders, Cut(8, 8))
 
 
-@pytest.mark.slow
 def test_a_run_goes_on_where_it_was_and_begins_anew_when_anything_changed(folders):
     cut_folder(folders, Cut(8, 8))
     first, last = folders / "out" / "0_0_0.png", folders / "out" / "3_8_16.png"
@@ -144,7 +130,8 @@ def test_classes_are_balanced_the_rarest_first():
 
 
 @pytest.mark.slow
-def test_a_sheet_of_each_class_to_look_at(folders):
+def test_a_sheet_of_each_class_to_look_at(folders, monkeypatch):
+    monkeypatch.undo()  # sheets are drawn, and workers cut
     cut_folder(folders, Cut(8, 8, context=2))
     sheets = {path.name: read_image(path)[0].shape[1] for path in (folders / "out" / "sheets").iterdir()}
     assert sheets == {"a.png": 960, "b.png": 960}

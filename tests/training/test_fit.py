@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers import step_by_step
 
 from hsn_v1.class_file import parse_taxonomy
 from hsn_v1.errors import InputError, Notice
@@ -29,6 +30,14 @@ def patches(count, seed=0):
     return LabelledPatches(rng.integers(0, 256, (count, 32, 32, 3), np.uint8), targets)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def as_they_are(keras):
+    """Train on patches as they are: to augment them takes longest."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(fitting, "augmentation", lambda seed: lambda images: images)
+        yield
+
+
 def small_network():
     """Return a network of one block, of which a step is quickly done; what is tested here holds for any."""
     import keras
@@ -45,11 +54,29 @@ def small_network():
     )
 
 
-def train(out, epochs=3, recipe=TINY, on_batch=None):
+def train(out, epochs=3, on_batch=None, **options):
     model, validation = small_network(), patches(4, seed=1)
     data = TrainingData(LABELS, "", patches(8), validation, validation, [])
-    fit(model, data, recipe, epochs, out, on_batch)
+    fit(model, data, replace(TINY, **options), epochs, out, on_batch)
     return model
+
+
+def epochs_of(folder):
+    return [row["epoch"] for row in read_log(folder / LOG)]
+
+
+@pytest.fixture(scope="module")
+def trained(as_they_are, tmp_path_factory):
+    """Train for two epochs, and return the folder and what was told; no test changes it."""
+    folder, told = tmp_path_factory.mktemp("trained"), []
+    with step_by_step():
+        train(folder, 2, lambda *now: told.append(now))
+    return folder, told
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    return shutil.copytree(trained[0], tmp_path / "copy")
 
 
 @pytest.mark.parametrize(
@@ -91,7 +118,7 @@ def test_interrupted_training_goes_on_where_it_was(keras, tmp_path, monkeypatch)
     monkeypatch.setattr(fitting, "cyclical_learning_rate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path)
-    assert [row["epoch"] for row in read_log(tmp_path / LOG)] == ["0"]
+    assert epochs_of(tmp_path) == ["0"]
     assert steps == [0, 0.5, 1, 1.5]
 
     monkeypatch.setattr(fitting, "cyclical_learning_rate", lambda *at: steps.append(at[0]) or rate(*at))
@@ -110,14 +137,15 @@ def test_interrupted_training_goes_on_where_it_was(keras, tmp_path, monkeypatch)
         np.testing.assert_array_equal(one, other)
 
 
-def test_the_same_seed_gives_the_same_weights_where_that_is_wanted(keras, tmp_path):
+def test_the_same_seed_gives_the_same_weights_where_that_is_wanted(tmp_path, monkeypatch):
     from tensorflow.python.framework.config import disable_op_determinism
 
-    recipe, weights = replace(TINY, deterministic=True), []
+    monkeypatch.setattr(fitting, "augmentation", augmentation)
+    weights = []
     try:
         for out in (tmp_path / "one", tmp_path / "two"):
-            begin_at_random(recipe)
-            weights.append(train(out, 2, recipe).get_weights())
+            begin_at_random(replace(TINY, deterministic=True))
+            weights.append(train(out, 1, deterministic=True).get_weights())
     finally:
         disable_op_determinism()  # for the tests that follow
     for one, other in zip(*weights, strict=True):
@@ -125,7 +153,7 @@ def test_the_same_seed_gives_the_same_weights_where_that_is_wanted(keras, tmp_pa
 
 
 def test_the_best_epoch_is_kept(keras, tmp_path):
-    model = train(tmp_path, 4, Recipe(width=0.03, tile=32, batch=4, half_cycle=1, high=0.5))
+    model = train(tmp_path, 4, high=0.5)
     log = read_log(tmp_path / LOG)
     weights = small_network()
     weights.compile("sgd", fitting.weighted_cross_entropy(class_weights(patches(8).targets)), jit_compile=False)
@@ -134,23 +162,14 @@ def test_the_best_epoch_is_kept(keras, tmp_path):
     assert loss == pytest.approx(min(float(row["val_loss"]) for row in log), rel=1e-3)
 
 
-def test_a_broken_checkpoint_gives_way_to_the_one_before(keras, tmp_path):
-    train(tmp_path, 2)
-    (tmp_path / LAST).write_bytes((tmp_path / LAST).read_bytes()[:1000])  # as if power had failed
-    with pytest.warns(Notice, match=f"{LAST}: checkpoint cannot be read"):
-        train(tmp_path, 3)
-    assert [row["epoch"] for row in read_log(tmp_path / LOG)] == ["0", "1", "2"]
-
-
-def test_progress_ends_with_the_last_batch_of_the_last_epoch(keras, tmp_path):
-    told = []
-    train(tmp_path, 2, on_batch=lambda *now: told.append(now))
+def test_progress_ends_with_the_last_batch_of_the_last_epoch(trained, copy):
+    _, told = trained
     assert [(done, total) for done, total, line in told if not line] == [(i, 4) for i in range(5)]
     lines = [line for *_, line in told if line]
     assert [line.partition(":")[0] for line in lines] == ["epoch 1 of 2", "epoch 2 of 2"]
-    told.clear()
-    train(tmp_path, 3, on_batch=lambda *now: told.append(now))  # goes on
-    assert [(done, total) for done, total, line in told if not line] == [(i, 6) for i in (4, 5, 6)]
+    more = []
+    train(copy, 3, on_batch=lambda *now: more.append(now))  # goes on
+    assert [(done, total) for done, total, line in more if not line] == [(i, 6) for i in (4, 5, 6)]
 
 
 def flip(path):
@@ -164,32 +183,29 @@ def empty(path):
     path.write_bytes(b"\0")
 
 
-@pytest.fixture(scope="module")
-def trained(keras, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained")
-    train(folder, 2)
-    return folder
+def shorten(path):
+    """Leave a part of a file, as if power had failed."""
+    path.write_bytes(path.read_bytes()[:1000])
 
 
 @pytest.mark.parametrize(
-    ("names", "damage", "note"),
+    ("names", "damage", "note", "epochs"),
     [
-        ((LAST, PREVIOUS), flip, "training begins anew"),
-        ((BEST,), flip, f"{BEST}: not there; the best epoch is chosen from those that come"),
-        ((LOG,), empty, f"{LOG}: lacks 2 epochs"),
-        ((RECIPE,), empty, f"{RECIPE}: cannot be read; training begins anew"),
+        ((LAST,), shorten, f"{LAST}: checkpoint cannot be read", "012"),
+        ((LAST, PREVIOUS), flip, "training begins anew", "012"),
+        ((BEST,), flip, f"{BEST}: not there; the best epoch is chosen from those that come", "012"),
+        ((LOG,), empty, f"{LOG}: lacks 2 epochs", "2"),
+        ((RECIPE,), empty, f"{RECIPE}: cannot be read; training begins anew", "012"),
     ],
 )
-def test_damage_heals_with_a_note(trained, tmp_path, names, damage, note):
-    folder = tmp_path / "copy"
-    shutil.copytree(trained, folder)
+def test_damage_heals_with_a_note(copy, names, damage, note, epochs):
     for name in names:
-        damage(folder / name)
+        damage(copy / name)
     with pytest.warns(Notice) as notices:
-        train(folder, 3)
+        train(copy, 3)
     assert any(note in str(notice.message) for notice in notices)
-    assert read_log(folder / LOG)[-1]["epoch"] == "2"
-    assert {path.name for path in folder.iterdir()} >= {BEST, LAST, LOG, RECIPE}
+    assert epochs_of(copy) == [*epochs]
+    assert {path.name for path in copy.iterdir()} >= {BEST, LAST, LOG, RECIPE}
 
 
 @pytest.mark.filterwarnings("ignore::hsn_v1.errors.Notice")
@@ -215,13 +231,12 @@ def test_a_disk_that_is_full_at_a_checkpoint_loses_nothing(keras, tmp_path, monk
         assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-def test_a_folder_holds_one_training(keras, tmp_path):
-    train(tmp_path, 1)
+def test_a_folder_holds_one_training(trained):
     with pytest.raises(InputError, match=r"width: 0\.03, now 0\.5"):
-        train(tmp_path, 1, Recipe(width=0.5, tile=32, batch=4, half_cycle=1))
+        train(trained[0], 1, width=0.5)
 
 
 def test_divergence_stops_training_with_advice(keras, tmp_path):
     with pytest.raises(InputError, match=r"the loss is (nan|inf) in epoch \d: .* lower `high` than 1e\+30"):
-        train(tmp_path, 5, Recipe(width=0.03, tile=32, batch=4, half_cycle=1, low=1e30, high=1e30))
+        train(tmp_path, 5, low=1e30, high=1e30)
     assert not (tmp_path / BEST).exists()

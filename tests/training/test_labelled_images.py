@@ -222,26 +222,26 @@ def test_labels_are_those_of_a_rasterised_reference(data, tmp_path_factory, open
 
 
 @pytest.mark.slow
-def test_a_thousand_annotations_of_a_large_slide_in_little_memory(tmp_path, opened):
+def test_many_annotations_of_a_large_slide_in_little_memory(tmp_path, opened):
     rng = np.random.default_rng(0)
-    corners, sides = rng.integers(0, 38_000, (1000, 2)).tolist(), rng.integers(100, 2000, (1000, 2)).tolist()
+    corners, sides = rng.integers(0, 18_000, (300, 2)).tolist(), rng.integers(100, 2000, (300, 2)).tolist()
     boxes = [
         feature(LABELS.codes[i % 2], rectangle(*corner, *side))
         for i, (corner, side) in enumerate(zip(corners, sides, strict=True))
     ]
     (tmp_path / "s.geojson").write_text(json.dumps(boxes))
-    opened[tmp_path / "s"] = 40_000, 40_000
+    opened[tmp_path / "s"] = 20_000, 20_000
     slide = AnnotatedSlide(tmp_path / "s", tmp_path / "s.geojson", LABELS, 0.5, 0.25)
     tracemalloc.start()
     found, notes = slide.label(Cut(448, 448))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len(found) > 500 and "partial overlaps of two classes" in notes[-1]
-    assert peak < 100e6  # the label map as a whole has 400 million px
+    assert len(found) > 150 and "partial overlaps of two classes" in notes[-1]
+    assert peak < 70e6  # the label map as a whole has 100 million px
 
 
 @pytest.mark.slow
-def test_the_classes_of_files(tmp_path):
+def test_the_classes_of_files(in_process, tmp_path):
     write(tmp_path, feature("Tumor: Positive", rectangle(0, 0, 9, 9)), feature("Region*", rectangle(0, 0, 9, 9)))
     other, broken = tmp_path / "b.geojson", tmp_path / "c.geojson"
     names = ["tumor: positive", None, "Immune cells", "Ignore*"]

@@ -14,7 +14,8 @@ from hsn_v1.io.images import read_image
 from hsn_v1.io.model_files import read_crfs
 from hsn_v1.io.models import load_histonet
 from hsn_v1.io.writing import write_picture
-from hsn_v1.phantoms.phantom_set import write_set
+from hsn_v1.phantoms import phantom, phantom_set
+from hsn_v1.training.linear_probe import LinearLayer, with_linear_layer
 
 pytestmark = pytest.mark.slow
 
@@ -25,37 +26,51 @@ QUICK = ("--epochs", 1, "--width", 0.03, "--saved-tile", 32, "--quiet")
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("set")
-    write_set("patch", 6, 50_000, folder, "few")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(phantom_set.KINDS, "patch", lambda seed: phantom.patch(seed, size=(64, 64)))
+        phantom_set.write_set("patch", 6, 50_000, folder, "few")
     return folder
+
+
+@pytest.fixture
+def tiny(keras, eagerly, in_process, monkeypatch):
+    """Have a network of one convolution: what is read, told and written is the same with any."""
+
+    def build(recipe, outputs, imagenet=False):
+        tiles = keras.Input((recipe.tile, recipe.tile, 3))
+        encoder = keras.Model(tiles, keras.layers.Conv2D(4, 3, padding="same", activation="relu")(tiles), name="tiny")
+        return with_linear_layer(encoder, LinearLayer.blank(4, outputs))
+
+    monkeypatch.setattr("hsn_v1.training.train.build_network", build)
 
 
 @pytest.fixture
 def halves(tmp_path):
     """Make images of which one half is red and one green, and their masks."""
-    write_halves(tmp_path, 4)
+    write_halves(tmp_path, 2)
     return tmp_path
 
 
-def test_from_images_with_masks_to_a_classifier_of_new_classes(keras, halves, command):
+def test_from_images_with_masks_to_a_classifier_of_new_classes(tiny, halves, command):
     """The whole way, which must learn red from green."""
     root, cut, classes = halves / "root", halves / "cut", ("--classes", "red=#c80000", "green=#00c800")
     status, out, _ = command(
         *("patches", "--images", halves / "img", "--truth", halves / "mask", "--size", 16, "--stride", 8, "--quiet"),
         *("--mpp", 1, "--validation", 0.5, "--out", cut, *classes),
     )
-    assert status == 0 and "labels.csv: 70 patches, 40 with red, 40 with green" in out
+    assert status == 0 and "labels.csv: 35 patches, 20 with red, 20 with green" in out
     status, out, err = command(
         *("train", "--name", "mine", "--root", root, "--images", cut / "train", "--validation", cut / "validation"),
-        *(*classes, "--mpp", 1, "--tile", 16, "--batch", 4, "--pooling", "average", *QUICK, "--epochs", 12),
+        *(*classes, "--mpp", 1, "--tile", 16, "--batch", 8, *QUICK, "--epochs", 4, "--low", 0.05, "--high", 0.1),
     )
     assert status == 0
-    assert re.search(r"70 patches to train on, 70 to validate on.*\n  red +40 +40 +57%\n", out)
-    assert "red: only 30 patches to train on lack it" in err and "mine.toml is new" in err
+    assert re.search(r"35 patches to train on, 35 to validate on.*\n  red +20 +20 +57%\n", out)
+    assert "red: only 15 patches to train on lack it" in err and "mine.toml is new" in err
     assert float(re.search(r"mean AUC (\S+),", out)[1]) > 0.9
     card = (root / "data" / "mine.md").read_text()
     for words in (
         "# Model card: mine",
-        "| trained on | 70 patches: red 40, green 40 |",
+        "| trained on | 35 patches: red 20, green 20 |",
         f"| patches | {cut / 'train'} |",
         "| purity | 14% of them have every class;",
         "| scale | 1 microns per pixel, tiles of 16 px in training |",
@@ -83,7 +98,7 @@ def test_from_images_with_masks_to_a_classifier_of_new_classes(keras, halves, co
     assert (mask[:, :28] == 0).mean() > 0.8 and (mask[:, 36:] == 1).mean() > 0.8
 
 
-def test_labels_in_file_names_and_a_second_training_by_the_file_of_classes(eagerly, tmp_path, command):
+def test_labels_in_file_names_and_a_second_training_by_the_file_of_classes(tiny, tmp_path, command):
     rng = np.random.default_rng(0)
     for i in range(12):
         colour = (RED, GREEN)[i % 2]
@@ -105,7 +120,7 @@ def test_labels_in_file_names_and_a_second_training_by_the_file_of_classes(eager
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_class_files_of_each_kind(eagerly, tmp_path, coloured, command, kind):
+def test_class_files_of_each_kind(tiny, tmp_path, coloured, command, kind):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mine.toml").write_text(class_file_of_kind(kind))
     rows = [f"{i};{'green' if i % 2 else 'red'}" for i in range(8)]
@@ -116,10 +131,11 @@ def test_class_files_of_each_kind(eagerly, tmp_path, coloured, command, kind):
     assert load_histonet(tmp_path / "data", "mine").labels.codes == ("red", "green")
 
 
-def test_from_a_table_of_the_atlas_codes_to_masks(eagerly, images, tmp_path, command):
+def test_from_a_table_of_the_atlas_codes_to_masks(eagerly, in_process, images, tmp_path, command):
     status, out, err = command(
         *("train", "--images", images / "img" / "few", "--labels", images / "gt" / "few" / "gt_labels.csv"),
-        *("--name", "mine", "--root", tmp_path, "--validation", 3, *QUICK, "--saved-tile", 224, "--bfloat16"),
+        *("--name", "mine", "--root", tmp_path, "--validation", 3, *QUICK, "--saved-tile", 64),
+        *("--bfloat16", "--pooling", "average"),
     )
     assert status == 0 and "mean AUC" in out and "nan" not in out
     assert "E.T.X" in err and "transport vessel" in err and "never found" in err
@@ -128,10 +144,10 @@ def test_from_a_table_of_the_atlas_codes_to_masks(eagerly, images, tmp_path, com
     assert {layer.dtype_policy.name for layer in histonet.model.layers} == {"float32"}
     image, _ = read_image(next((images / "img" / "few").iterdir()))
     masks = segment_image(image, histonet, [MORPH], {"morph": CRF()})["morph"].masks
-    assert masks["CRF"].shape == (224, 224)
+    assert masks["CRF"].shape == (64, 64)
 
 
-def test_phantoms_are_trained_on_without_images(eagerly, tmp_path, command):
+def test_phantoms_are_trained_on_without_images(tiny, tmp_path, command):
     status, out, _ = command(
         *("train", "--name", "mine", "--root", tmp_path, "--patches", 24, "--validation", 12, "--tile", 16, *QUICK)
     )
@@ -207,9 +223,9 @@ def coloured(tmp_path):
     return table
 
 
-def test_training_that_diverges_ends_in_one_line_and_without_a_classifier(eagerly, tmp_path, coloured, command):
+def test_training_that_diverges_ends_in_one_line_and_without_a_classifier(tiny, tmp_path, coloured, command):
     rows = [f"{i}.png,{1 - i % 2},{i % 2}" for i in range(8)]
-    status, _, err = command(*coloured(*rows), "--validation", 4, "--epochs", 5, "--low", 1e6, "--high", 1e6)
+    status, _, err = command(*coloured(*rows), "--validation", 4, "--epochs", 5, "--low", 1e30, "--high", 1e30)
     assert status == 2
     assert re.search(r"^error: the loss is (nan|inf) in epoch \d: .* give a lower --high", err, re.MULTILINE)
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["mine.toml"]
@@ -222,13 +238,13 @@ def test_training_that_diverges_ends_in_one_line_and_without_a_classifier(eagerl
         (["0.png,1,0", "2.png,1,0"], "no class is in some validation patches and lacking in others"),
     ],
 )
-def test_too_few_patches_end_in_one_line(coloured, command, rows, message):
+def test_too_few_patches_end_in_one_line(in_process, coloured, command, rows, message):
     status, _, err = command(*coloured(*rows))
     assert status == 2
     assert sum(message in line for line in err.splitlines() if line.startswith("error: ")) == 1
 
 
-def test_what_cannot_be_found_or_read_is_said_once(eagerly, tmp_path, coloured, command):
+def test_what_cannot_be_found_or_read_is_said_once(tiny, tmp_path, coloured, command):
     """No patch has the last class, no validation patch the third."""
     (tmp_path / "patches" / "7.png").write_bytes(b"no image")
     rows = ["file,red,green,rare,absent", *(f"{i}.png,{1 - i % 2},{i % 2},{int(i == 3)},0" for i in range(8))]
@@ -244,7 +260,7 @@ def test_what_cannot_be_found_or_read_is_said_once(eagerly, tmp_path, coloured, 
     assert "note: rare: no validation patch has it; it is in no figure, and its threshold is 1: it can never" in err
 
 
-def test_trainings_by_several_seeds_tell_their_spread(keras, halves, command):
+def test_trainings_by_several_seeds_tell_their_spread(tiny, halves, command):
     root, cut = halves / "root", halves / "cut"
     options = ("--classes", "red=#c80000", "green=#00c800", "--size", 16, "--stride", 16, "--mpp", 1, "--quiet")
     command("patches", "--images", halves / "img", "--truth", halves / "mask", "--out", cut, *options)
