@@ -29,10 +29,7 @@ SIDE = 400  #: longest side of an image in a page, in px
 def read_image(path: Path) -> tuple[np.ndarray, str]:
     """Read an 8-bit image as RGB, (H, W, 3) uint8, and return it with a note on what had to be converted, or none.
 
-    Raises
-    ------
-    InputError
-        If the file is no image, is cut off, or has more than 8 bits per channel.
+    Raises InputError if the file is no image, is cut off, or has more than 8 bits per channel.
     """
     with opened(path) as image:
         if image.mode not in ("RGB", *_CONVERTED):
@@ -44,10 +41,7 @@ def read_image(path: Path) -> tuple[np.ndarray, str]:
 def imread(path: Path | str) -> np.ndarray:
     """Read an 8-bit image as RGB, (H, W, 3) uint8: grey and palette images become RGB, an alpha channel is ignored.
 
-    Raises
-    ------
-    InputError
-        As of `read_image`.
+    Raises InputError as `read_image` does.
     """
     return read_image(Path(path))[0]
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from zipfile import BadZipFile, ZipFile
 
+import h5py
 import numpy as np
 
 from ..errors import InputError
@@ -82,8 +83,6 @@ def read_keras(path: Path) -> dict[str, Any]:
 
 
 def _read_hdf5(path: Path, stream: BinaryIO, size: int) -> Arrays:
-    import h5py
-
     try:
         with h5py.File(stream, "r") as file:
             top = _member(path, file, "model_weights") if "model_weights" in file else file
@@ -107,8 +106,6 @@ def _read_hdf5(path: Path, stream: BinaryIO, size: int) -> Arrays:
 
 def _groups(path: Path, top: Any) -> Iterator[tuple[str, Any, list[str]]]:
     """Yield each layer's name, or place, with its group and the names of its arrays."""
-    import h5py
-
     place = next((place for place in PLACES if place in top and "layer_names" not in top.attrs), None)
     if place is None:
         for layer in _names(path, top, "layer_names"):
@@ -141,8 +138,6 @@ def _names(path: Path, group: Any, key: str) -> list[str]:
 
 def _member(path: Path, group: Any, name: str) -> Any:
     """Return what a group has by a name with slashes; links to elsewhere, also to other files, are refused."""
-    import h5py
-
     for part in filter(None, name.split("/")):
         link = group.get(part, getlink=True) if isinstance(group, h5py.Group) else None
         if link is None:
@@ -155,8 +150,6 @@ def _member(path: Path, group: Any, name: str) -> Any:
 
 def _values(where: str, dataset: Any, most: int) -> np.ndarray:
     """Return a data set's values, float32, if they are real and finite, and not more than so many."""
-    import h5py
-
     if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
         raise InputError(f"{where} is no array; get the file again")
     if dataset.dtype.kind not in "iuf" or dataset.dtype.itemsize > 8:
