@@ -10,6 +10,7 @@ import pytest
 from hsn_v1.errors import InputError
 from hsn_v1.io.keras_graph import REVERSAL
 from hsn_v1.io.keras_json import network_of, portable, read_architecture
+from hsn_v1.io.keras_layers import INACTIVE
 
 SOURCE = Path("model.json")
 SIZE = 16
@@ -92,42 +93,25 @@ def test_what_is_not_allowed_is_refused_by_name(keras, form, layer, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("mark", [{"module": "os"}, {"module": "my.layers"}, {"registered_name": "mine>Conv2D"}])
-def test_layers_of_other_modules_are_refused(keras, mark):
-    description = as_keras_3(sequential(CONV))
-    description["config"]["layers"][1].update(mark)
-    with pytest.raises(InputError, match=r"layer 'layer_0' is .*expected Keras' own layers"):
-        network_of(keras, description, SOURCE)
+def changed(**changes):
+    """Return the Functional of a convolution and a ReLU of which one entry was changed."""
+    description = as_functional(sequential(CONV, ("ReLU", {})))
+    description["config"]["layers"][1].update(changes)
+    return description
 
 
-TOO_LARGE = {
-    "tile": (sequential(CONV, batch_input_shape=[None, 30000, 30000, 3]), "values for one tile"),
-    "padding": (sequential(("ZeroPadding2D", {"padding": 50_000})), "values for one tile"),
-    "filters": (sequential(("Conv2D", {"filters": 1 << 20, "kernel_size": 1})), "values for one tile"),
-    "weights": (sequential(("Flatten", {}), ("Dense", {"units": 1 << 20})), "weights, more than"),
-    "window": (
-        sequential(("MaxPooling2D", {"pool_size": 1 << 20, "padding": "same", "strides": 1})),
-        "multiplications",
-    ),
-    "layers": (sequential(*[("ReLU", {})] * 3000), "3,000 layers, more than"),
-}
-
-
-@pytest.mark.parametrize(("description", "message"), TOO_LARGE.values(), ids=TOO_LARGE)
-def test_what_needs_too_much_is_refused_before_it_is_built(keras, description, message):
-    with pytest.raises(InputError, match=message):
-        network_of(keras, description, SOURCE)
-
-
-def test_models_within_each_other_have_an_end(keras):
+def within(depth):
+    """Describe models within each other."""
     layers = as_keras_3(sequential(("ReLU", {})))["config"]["layers"]
-    for _ in range(6):
+    for _ in range(depth):
         layers = [layers[0], {"class_name": "Sequential", "config": {"name": "inner", "layers": layers}}]
-    with pytest.raises(InputError, match="models within each other"):
-        network_of(keras, {"class_name": "Sequential", "config": {"name": "net", "layers": layers}}, SOURCE)
+    return {"class_name": "Sequential", "config": {"name": "net", "layers": layers}}
 
 
-GRAPHS = {
+MARKS = [{"module": "os"}, {"module": "my.layers"}, {"registered_name": "mine>Conv2D"}]
+NO_LAYERS = [[], {}, {"layers": 3}, [3], [{}], [{"class_name": "ReLU"}], [{"class_name": "ReLU", "config": "x"}]]
+SHAPES = [None, [], [None, None, None, 3], [None, -1, 8, 3], "x", [None, 8.0, 8, 3]]
+NODES = {
     "a loop": ([[["layer_1", 0, 0, {}]]], "inputs that no layer gives"),
     "a missing input": ([[["x", 0, 0, {}]]], "inputs that no layer gives"),
     "used twice": ([[["in", 0, 0, {}]]] * 2, "expected that it is used once"),
@@ -136,12 +120,24 @@ GRAPHS = {
     "an option": ([[["in", 0, 0, {"mask": "x"}]]], "outputs of layers alone"),
     "words": ("in", "expected that it is used once"),
 }
+LARGE_POOL = {"pool_size": 1 << 20, "padding": "same", "strides": 1}
+REFUSED = {
+    **{f"{mark}": (changed(**mark), r"layer 'layer_0' is .*expected Keras' own layers") for mark in MARKS},
+    **{f"config {c}": ({"class_name": "Sequential", "config": c}, "has no list of layers") for c in NO_LAYERS},
+    **{f"shape {s}": (sequential(CONV, batch_input_shape=s), "the shape of its input is") for s in SHAPES},
+    **{name: (changed(inbound_nodes=nodes), message) for name, (nodes, message) in NODES.items()},
+    "models within models": (within(6), "models within each other"),
+    "a large tile": (sequential(CONV, batch_input_shape=[None, 30000, 30000, 3]), "values for one tile"),
+    "large padding": (sequential(("ZeroPadding2D", {"padding": 50_000})), "values for one tile"),
+    "many filters": (sequential(("Conv2D", {"filters": 1 << 20, "kernel_size": 1})), "values for one tile"),
+    "many weights": (sequential(("Flatten", {}), ("Dense", {"units": 1 << 20})), "weights, more than"),
+    "a large window": (sequential(("MaxPooling2D", LARGE_POOL)), "multiplications"),
+    "many layers": (sequential(*[("ReLU", {})] * 3000), "3,000 layers, more than"),
+}
 
 
-@pytest.mark.parametrize(("nodes", "message"), GRAPHS.values(), ids=GRAPHS)
-def test_graphs_that_are_none_are_refused(keras, nodes, message):
-    description = as_functional(sequential(CONV, ("ReLU", {})))
-    description["config"]["layers"][1]["inbound_nodes"] = nodes
+@pytest.mark.parametrize(("description", "message"), REFUSED.values(), ids=REFUSED)
+def test_networks_that_are_none_or_need_too_much_are_refused_before_they_are_built(keras, description, message):
     with pytest.raises(InputError, match=message):
         network_of(keras, description, SOURCE)
 
@@ -167,20 +163,6 @@ def test_what_is_no_architecture_is_named(tmp_path, text, message):
     assert len(str(caught.value)) < 400
 
 
-@pytest.mark.parametrize(
-    "config", [[], {}, {"layers": 3}, [3], [{}], [{"class_name": "ReLU"}], [{"class_name": "ReLU", "config": "x"}]]
-)
-def test_what_has_no_layers_is_named(keras, config):
-    with pytest.raises(InputError, match="has no list of layers"):
-        network_of(keras, {"class_name": "Sequential", "config": config}, SOURCE)
-
-
-@pytest.mark.parametrize("shape", [None, [], [None, None, None, 3], [None, -1, 8, 3], "x", [None, 8.0, 8, 3]])
-def test_tiles_have_a_size(keras, shape):
-    with pytest.raises(InputError, match="the shape of its input is"):
-        network_of(keras, sequential(CONV, batch_input_shape=shape), SOURCE)
-
-
 def branched(keras):
     """Return a network with branches and another model within."""
     layers = keras.layers
@@ -195,10 +177,13 @@ def branched(keras):
     return keras.Model(tile, layers.Dense(7, "sigmoid")(x))
 
 
-def test_what_is_built_computes_what_was_described(keras):
+def test_what_is_built_computes_what_was_described(keras, eagerly):
     model = branched(keras)
     description = json.loads(model.to_json())
     flat = json.loads(network_of(keras, description, SOURCE).model.to_json())
+    convolution = next(layer for layer in portable(flat)["config"]["layers"] if layer["class_name"] == "Conv2D")
+    assert convolution["config"]["activation"] == "gelu"
+    assert not [key for key in convolution["config"] if key.endswith(("izer", "constraint"))]
     tiles = np.random.default_rng(0).random((2, SIZE, SIZE, 3), np.float32)
     expected = model.predict_on_batch(tiles)
     for twin in (
@@ -208,14 +193,6 @@ def test_what_is_built_computes_what_was_described(keras):
     ):
         twin.set_weights(model.get_weights())
         np.testing.assert_allclose(twin.predict_on_batch(tiles), expected, rtol=1e-5)
-
-
-def test_what_is_portable_holds_no_more_than_is_needed(keras):
-    flat = network_of(keras, json.loads(branched(keras).to_json()), SOURCE).model
-    description = portable(json.loads(flat.to_json()))
-    convolution = next(layer for layer in description["config"]["layers"] if layer["class_name"] == "Conv2D")
-    assert convolution["config"]["activation"] == "gelu"
-    assert not [key for key in convolution["config"] if key.endswith(("izer", "constraint"))]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -256,29 +233,21 @@ TF_KERAS = {
     "another activation": (("PReLU", {"shared_axes": [1, 2]}), "PReLU"),
     "cropped": (("Cropping2D", {"cropping": [[1, 1], [1, 1]]}), "Cropping2D"),
     "larger": (("UpSampling2D", {"size": [2, 2], "interpolation": "bilinear"}), "UpSampling2D"),
-    "transposed": (
-        ("Conv2DTranspose", {"filters": 2, "kernel_size": [2, 2], "output_padding": None}),
-        "Conv2DTranspose",
-    ),
+    "transposed": (("Conv2DTranspose", {"filters": 2, "kernel_size": 2, "output_padding": None}), "Conv2DTranspose"),
     "groups of channels": (("GroupNormalization", {"groups": 3, "axis": -1, "epsilon": 0.001}), "GroupNormalization"),
-    "nested statistics": (
-        ("Normalization", {"mean": [[[[1.0, 2, 3]]]], "variance": [[[[1.0, 4, 9]]]]}),
-        "Normalization",
-    ),
+    "nested statistics": (("Normalization", {"mean": [[[[1, 2, 3]]]], "variance": [[[[1, 4, 9]]]]}), "Normalization"),
 }
 
 
 @pytest.mark.parametrize(("layer", "kind"), TF_KERAS.values(), ids=TF_KERAS)
-def test_models_of_tf_keras_are_built(keras, layer, kind):
+def test_models_of_tf_keras_are_built(keras, eagerly, layer, kind):
     network = network_of(keras, tf_keras_model((layer[0], dict(layer[1]))), SOURCE)
     assert type(network.model.layers[-1]).__name__.startswith(kind) and network.model.layers[-1].name == "block_0"
     assert list(network.groups) == ["in", "block/0"]
     assert np.isfinite(network.model.predict_on_batch(np.ones((1, SIZE, SIZE, 3)))).all()
 
 
-@pytest.mark.parametrize(
-    "kind", ["RandomFlip", "RandomRotation", "RandomZoom", "RandomContrast", "GaussianNoise", "ActivityRegularization"]
-)
+@pytest.mark.parametrize("kind", INACTIVE)
 def test_what_does_nothing_at_inference_is_passed_over(keras, kind):
     network = network_of(keras, tf_keras_model((kind, {"factor": 0.1}), ("ReLU", {})), SOURCE)
     assert [type(layer).__name__ for layer in network.model.layers] == ["InputLayer", "ReLU"]
@@ -307,7 +276,7 @@ OPERATIONS = {
 
 
 @pytest.mark.parametrize(("entry", "expected"), OPERATIONS.values(), ids=OPERATIONS)
-def test_arithmetic_between_layers_is_computed(keras, entry, expected):
+def test_arithmetic_between_layers_is_computed(keras, eagerly, entry, expected):
     description = tf_keras_model(("ReLU", {"name": entry["name"]}))
     description["config"]["layers"][1] = entry
     tiles = np.random.default_rng(0).normal(0, 100, (2, SIZE, SIZE, 3)).astype(np.float32)
@@ -323,7 +292,7 @@ def test_other_operations_are_refused(keras):
             network_of(keras, description, SOURCE)
 
 
-def test_keras_2_has_a_hard_sigmoid_of_its_own(keras):
+def test_keras_2_has_a_hard_sigmoid_of_its_own(keras, eagerly):
     tiles = np.linspace(-4, 4, SIZE * SIZE * 3, dtype=np.float32).reshape(1, SIZE, SIZE, 3)
     for version, expected in (("2.15.0", np.clip(0.2 * tiles + 0.5, 0, 1)), ("3.1.0", np.clip(tiles / 6 + 0.5, 0, 1))):
         description = tf_keras_model(("Activation", {"activation": "hard_sigmoid"}))
