@@ -21,9 +21,15 @@ INDICES = np.array([[0, 1, 2], [2, 2, 4]], np.uint8)
 RELEASED = [0, 64, 128, 64, 128, 0, 243, 152, 0, 1, 2, 3, 255, 255, 255]  # a benchmark's palette, not the set's colours
 
 
-def save_indices(path, indices, mode, palette=RELEASED):
-    image = Image.fromarray(indices, mode="L" if mode == "L" else None)
-    if mode == "P":
+EXCLUDED = replace(TISSUE, unlabelled={"excluded": 4})
+INDEXED = "read as class indices: 0 = TUM, 1 = STR, 2 = NOR"
+STRANGE = "1 pixels have a colour of no class; they count as unlabelled"
+
+
+def save(path, pixels, palette=None):
+    """Save pixels, or palette indices where there is a palette."""
+    image = Image.fromarray(np.asarray(pixels) if np.asarray(pixels).dtype == bool else np.asarray(pixels, np.uint8))
+    if palette:
         image.putpalette(palette)
     image.save(path)
     return path
@@ -38,21 +44,6 @@ def test_ground_truth_of_another_size_with_alpha(tmp_path):
     assert truth.pixels[[0, 3, 28, 7]].tolist() == [16] * 4
     assert truth.pixels.sum() == 64
     assert not truth.notes
-
-
-def test_unlabelled_and_strange_colours(tmp_path):
-    rgb = np.array([[(255, 255, 255), (255, 165, 0), (1, 2, 3), (173, 20, 87)]], np.uint8)  # Background, G.X, ?, T
-    write_picture(tmp_path / "x.png", rgb)
-    truth = read_mask(tmp_path / "x.png", FUNC, (1, 4))
-    assert truth.labels.tolist() == [[0, 5, 5, 4]]
-    assert truth.pixels.tolist() == [1, 0, 0, 0, 1]
-    assert truth.notes == (f"{tmp_path / 'x.png'}: 1 pixels have a colour of no class; they count as unlabelled",)
-
-
-def test_the_same_colour_may_differ_between_label_sets(tmp_path):
-    write_picture(tmp_path / "x.png", np.full((1, 1, 3), (255, 165, 0), np.uint8))
-    assert read_mask(tmp_path / "x.png", MORPH, (1, 1)).labels == MORPH.codes.index("E.M.O")
-    assert read_mask(tmp_path / "x.png", FUNC, (1, 1)).labels == len(FUNC)
 
 
 def test_missing_ground_truth_is_named(tmp_path):
@@ -83,33 +74,48 @@ def test_objects_in_colours_are_an_error(tmp_path):
         read_objects(tmp_path / "x.bmp", 5, 7)
 
 
-@pytest.mark.parametrize("mode", ["L", "P"])
-def test_indices_are_classes_whatever_the_palette(tmp_path, mode):
-    label_set = replace(TISSUE, unlabelled={"excluded": 4})
-    truth = read_mask(save_indices(tmp_path / "x.png", INDICES, mode), label_set, (2, 3))
-    assert truth.labels.tolist() == [[0, 1, 2], [2, 2, 3]]
-    assert truth.pixels.tolist() == [1, 1, 3]
-    assert truth.notes == (f"{tmp_path / 'x.png'}: read as class indices: 0 = TUM, 1 = STR, 2 = NOR",)
+GLANDS = LabelSet("glands", {"other": (0, 0, 0), "gland": (255, 255, 255)}, {"other": 0, "gland": 1})
+WSSS = LabelSet("tissue", {"normal": (243, 152, 0), "tumour": (0, 64, 128), "stroma": (64, 128, 0)}, {})
+WHITE = {"excluded": (255, 255, 255)}
+WSSS_PALETTE = [0, 64, 128, 64, 128, 0, 243, 152, 0, 255, 255, 255]  # whose white is the background
+SHADOW = "; its palette has some of the classes' colours, and at other indices: if these count, save it as RGB"
+FUNC_COLOURS = [[(255, 255, 255), (255, 165, 0), (1, 2, 3), (173, 20, 87)]]  # Background, G.X, ?, T
+
+#: Pixels, palette and label set of a mask, and its labels and note.
+MASKS = {
+    "unlabelled and strange colours": (FUNC_COLOURS, None, FUNC, [[0, 5, 5, 4]], STRANGE),
+    "a colour of a label set": ([[(255, 165, 0)]], None, MORPH, [[MORPH.codes.index("E.M.O")]], ""),
+    "that is unlabelled in another": ([[(255, 165, 0)]], None, FUNC, [[len(FUNC)]], ""),
+    "grey indices": (INDICES, None, EXCLUDED, [[0, 1, 2], [2, 2, 3]], INDEXED),
+    "indices with another palette": (INDICES, RELEASED, EXCLUDED, [[0, 1, 2], [2, 2, 3]], INDEXED),
+    "a palette of the colours in any order": (
+        *([[0, 1, 2]], [0, 0, 200, 255, 255, 255, 200, 0, 0], replace(TISSUE, unlabelled=WHITE), [[2, 3, 0]], ""),
+    ),
+    "whose white is none of them": (
+        *([[0, 1, 2]], [0, 0, 200, 255, 255, 255, 200, 0, 0], TISSUE, [[0, 1, 2]], INDEXED + SHADOW),
+    ),
+    "some colours at other indices": ([[0, 1]], [255, 255, 255, 200, 0, 0], TISSUE, [[0, 1]], INDEXED + SHADOW),
+    "a palette of more than the colours": ([[0, 1, 2, 3]], WSSS_PALETTE, WSSS, [[1, 2, 0, 3]], STRANGE),
+    "of which one is unlabelled": (
+        *([[0, 1, 2, 3]], WSSS_PALETTE, replace(WSSS, unlabelled={"excluded": 3}), [[1, 2, 0, 3]], ""),
+    ),
+    "two levels": ([[True, False]], None, TISSUE, [[1, 0]], INDEXED),
+    "grey colours": ([[255, 0]], None, GLANDS, [[1, 0]], "read as class indices: 0 = other, 255 = gland"),
+    **{
+        f"{name} of {high}": (pixels, None, GLAS, [[1, 0, 0]], f"read as class indices: 0 = Other, {high} = G.O")
+        for high in (255, 1)
+        for name, pixels in (("grey", [[high, 0, 0]]), ("the same in channels", [[(high,) * 3, (0,) * 3, (0,) * 3]]))
+    },
+}
 
 
-def test_a_palette_of_the_label_sets_colours_is_read_by_them(tmp_path):
-    """As of an RGB mask that a program for pictures saved in fewer bytes, its indices in any order."""
-    label_set = replace(TISSUE, unlabelled={"excluded": (255, 255, 255)})
-    palette = [0, 0, 200, 255, 255, 255, 200, 0, 0]
-    path = save_indices(tmp_path / "x.png", np.array([[0, 1, 2]], np.uint8), "P", palette)
-    assert read_mask(path, label_set, (1, 3)).labels.tolist() == [[2, 3, 0]]
-    assert read_mask(path, TISSUE, (1, 3)).labels.tolist() == [[0, 1, 2]]  # white is none of its colours
-
-
-def test_a_palette_of_some_classes_colours_at_other_indices_is_noted(tmp_path):
-    """As of an RGB mask that was reduced to the colours that it uses, of which one is no class's."""
-    path = save_indices(tmp_path / "x.png", np.array([[0, 1]], np.uint8), "P", [255, 255, 255, 200, 0, 0])
-    mask = read_mask(path, TISSUE, (1, 2))
-    assert mask.labels.tolist() == [[0, 1]]
-    assert mask.notes[0].endswith(
-        "read as class indices: 0 = TUM, 1 = STR, 2 = NOR; its palette has some of the classes' colours, and at other "
-        "indices: if these count, save it as RGB"
-    )
+@pytest.mark.parametrize(("pixels", "palette", "label_set", "labels", "note"), MASKS.values(), ids=MASKS)
+def test_what_values_mean(tmp_path, pixels, palette, label_set, labels, note):
+    path = save(tmp_path / "x.png", pixels, palette)
+    mask = read_mask(path, label_set, np.shape(labels))
+    assert mask.labels.tolist() == labels
+    assert mask.pixels.tolist() == [np.count_nonzero(np.equal(labels, c)) for c in range(len(label_set))]
+    assert mask.notes == ((f"{path}: {note}",) if note else ())
 
 
 def test_jpeg_is_named_where_its_colours_are_none_of_the_classes(tmp_path):
@@ -127,30 +133,18 @@ def test_the_mask_of_a_name_with_two_endings_is_found(tmp_path):
     assert find_mask(tmp_path, "x.ome.tif") == tmp_path / "x.png"
 
 
-def test_a_bilevel_mask_has_two_classes(tmp_path):
-    Image.fromarray(np.array([[True, False]])).save(tmp_path / "x.png")
-    assert read_mask(tmp_path / "x.png", TISSUE, (1, 2)).labels.tolist() == [[1, 0]]
-
-
-def test_grey_may_be_colours(tmp_path):
-    label_set = LabelSet("glands", {"other": (0, 0, 0), "gland": (255, 255, 255)}, {"other": 0, "gland": 1})
-    write_picture(tmp_path / "x.png", np.array([[255, 0]], np.uint8))
-    assert read_mask(tmp_path / "x.png", label_set, (1, 2)).labels.tolist() == [[1, 0]]
-
-
-@pytest.mark.parametrize("mode", ["L", "P"])
-def test_an_index_beyond_the_classes_is_named(tmp_path, mode):
-    path = save_indices(tmp_path / "x.png", INDICES, mode)
+@pytest.mark.parametrize("palette", [None, RELEASED])
+def test_an_index_beyond_the_classes_is_named(tmp_path, palette):
+    path = save(tmp_path / "x.png", INDICES, palette)
     with pytest.raises(InputError, match=r"x\.png: index 4, expected 0 to 2, the classes of tissue; .*none = 4$"):
         read_mask(path, TISSUE, (2, 3))
 
 
 def test_a_mask_of_another_size_is_an_error_where_none_is_resized(tmp_path):
-    path = save_indices(tmp_path / "x.png", INDICES, "L")
-    label_set = replace(TISSUE, unlabelled={"excluded": 4})
-    assert read_mask(path, label_set, (4, 6)).labels.shape == (4, 6)
+    path = save(tmp_path / "x.png", INDICES)
+    assert read_mask(path, EXCLUDED, (4, 6)).labels.shape == (4, 6)
     with pytest.raises(InputError, match=r"x\.png: 3 x 2 px, expected 6 x 4 as its image has"):
-        read_mask(path, label_set, (4, 6), "never")
+        read_mask(path, EXCLUDED, (4, 6), "never")
 
 
 @pytest.mark.parametrize(
@@ -176,27 +170,6 @@ def test_only_masks_of_their_image_s_aspect_are_resized_and_noted(tmp_path, size
     (note,) = mask.notes
     assert f"{size[1]} x {size[0]} px, resized to its image's {wanted[1]} x {wanted[0]} px" in note
     assert read_mask(tmp_path / "x.png", TISSUE, wanted, "silently").notes == ()
-
-
-def test_a_palette_with_more_than_the_given_colours_is_read_by_colours(tmp_path):
-    """As of WSSS4LUAD, whose palette has white for the background; classes in any order."""
-    label_set = LabelSet("tissue", {"normal": (243, 152, 0), "tumour": (0, 64, 128), "stroma": (64, 128, 0)}, {})
-    palette = [0, 64, 128, 64, 128, 0, 243, 152, 0, 255, 255, 255]
-    path = save_indices(tmp_path / "x.png", np.array([[0, 1, 2, 3]], np.uint8), "P", palette)
-    mask = read_mask(path, label_set)
-    assert mask.labels.tolist() == [[1, 2, 0, 3]]
-    assert mask.notes == (f"{path}: 1 pixels have a colour of no class; they count as unlabelled",)
-    assert read_mask(path, replace(label_set, unlabelled={"excluded": 3})).notes == ()
-
-
-@pytest.mark.parametrize(("channels", "values"), [(1, {0, 255}), (3, {0, 255}), (1, {0, 1}), (3, {0, 1})])
-def test_grey_masks_of_two_classes(tmp_path, channels, values):
-    low, high = sorted(values)
-    grey = np.array([[high, low, low]], np.uint8)
-    Image.fromarray(grey if channels == 1 else np.dstack([grey] * 3)).save(tmp_path / "x.png")
-    mask = read_mask(tmp_path / "x.png", GLAS)
-    assert mask.labels.tolist() == [[1, 0, 0]]
-    assert mask.notes == (f"{tmp_path / 'x.png'}: read as class indices: {low} = Other, {high} = G.O",)
 
 
 def test_a_decoder_reads_strips_alike(tmp_path):

@@ -47,37 +47,23 @@ GOOD = [("G.O", 160000)]
 COLLECTION = json.dumps({"type": "FeatureCollection", "features": [feature()]}, indent=1)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        {"type": "FeatureCollection", "features": [feature()]},
-        {"features": [feature()]},
-        {"annotations": [feature()]},
-        {"type": "FeatureCollection", "features": {"id-1": feature()}},
-        json.dumps([]).encode() + b"\n\n" + json.dumps(feature()).encode() + b"\r\n",
-        [feature()],
-        [[feature()], {"type": "FeatureCollection", "features": []}],
-        feature(),
-        COLLECTION.replace("\n", "\r\n").encode("utf-8-sig"),
-        COLLECTION.encode("utf-16"),
-        COLLECTION.replace("annotation", "é").encode("latin-1"),
-        gzip.compress(COLLECTION.encode()),
-    ],
-    ids=[
-        "collection",
-        "untyped",
-        "annotations",
-        "by names",
-        "lines",
-        "list",
-        "nested",
-        "feature",
-        "BOM and CRLF",
-        "UTF-16",
-        "Latin-1",
-        "gzip",
-    ],
-)
+FORMS = {
+    "collection": {"type": "FeatureCollection", "features": [feature()]},
+    "untyped": {"features": [feature()]},
+    "annotations": {"annotations": [feature()]},
+    "by names": {"type": "FeatureCollection", "features": {"id-1": feature()}},
+    "lines": json.dumps([]).encode() + b"\n\n" + json.dumps(feature()).encode() + b"\r\n",
+    "list": [feature()],
+    "nested": [[feature()], {"type": "FeatureCollection", "features": []}],
+    "feature": feature(),
+    "BOM and CRLF": COLLECTION.replace("\n", "\r\n").encode("utf-8-sig"),
+    "UTF-16": COLLECTION.encode("utf-16"),
+    "Latin-1": COLLECTION.replace("annotation", "é").encode("latin-1"),
+    "gzip": gzip.compress(COLLECTION.encode()),
+}
+
+
+@pytest.mark.parametrize("content", FORMS.values(), ids=FORMS)
 def test_forms_of_a_file(path, content):
     assert read(path, content) == (GOOD, [])
 
@@ -122,17 +108,13 @@ def test_forms_of_a_region(path, geometry, area):
     assert read(path, feature(geometry=geometry)) == ([("G.O", area)], [])
 
 
-def line(*points):
-    return {"type": "LineString", "coordinates": points}
-
-
 @pytest.mark.parametrize(
     ("odd", "reason"),
     [
         (feature(geometry=None), "no geometry"),
         (feature(geometry={}), "no geometry"),
         ({"type": "Feature", "properties": {}}, "no geometry"),
-        (feature(geometry=line([1, 1], [5, 5])), "no region, as points and lines"),
+        (feature(geometry={"type": "LineString", "coordinates": [[1, 1], [5, 5]]}), "no region, as points and lines"),
         (feature(geometry={"type": "Point", "coordinates": [1, 2]}), "no region, as points and lines"),
         (feature(geometry={"type": "GeometryCollection", "geometries": []}), "no region, as points and lines"),
         (feature(geometry={"type": "X"}), "no region, as points and lines"),
@@ -181,10 +163,8 @@ def test_a_file_that_unpacks_to_more_than_is_read(path, monkeypatch):
 
 
 def test_points_are_annotations_if_asked_for(path):
-    point, points = (
-        {"type": "Point", "coordinates": [1, 2]},
-        {"type": "MultiPoint", "coordinates": [[3, 4], [5.6, 6, 0]]},
-    )
+    point = {"type": "Point", "coordinates": [1, 2]}
+    points = {"type": "MultiPoint", "coordinates": [[3, 4], [5.6, 6, 0]]}
     features = [feature("T", geometry=points), feature(geometry=point), feature("Ignore*", geometry=point)]
     path.write_text(json.dumps([*features, feature(geometry={"type": "MultiPoint", "coordinates": [["x"]]})]))
     found, notes = read_annotations(path, with_points=True)

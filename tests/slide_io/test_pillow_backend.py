@@ -59,7 +59,7 @@ def test_a_stack_is_refused(tmp_path):
     image = Image.fromarray(IMAGE)
     image.save(tmp_path / "a.webp", save_all=True, append_images=[Image.fromarray(255 - IMAGE)])
     with pytest.raises(InputError, match="a stack of 2 images"):
-        open_slide(tmp_path / "a.webp", 0.5)
+        open_with_pillow(tmp_path / "a.webp")
 
 
 def test_an_image_is_decoded_once(tmp_path, monkeypatch):
@@ -73,12 +73,6 @@ def test_an_image_is_decoded_once(tmp_path, monkeypatch):
     np.testing.assert_array_equal(region(Window(1, 2, 9, 9)), whole[1:10, 2:11])
     assert len(decoded) == 1
     np.testing.assert_array_equal(whole, IMAGE)
-
-
-def test_a_window_is_cut_out(tmp_path):
-    Image.fromarray(IMAGE).save(tmp_path / "a.png")
-    region = open_with_pillow(tmp_path / "a.png").levels[0].region(Window(3, 4, 10, 20))
-    np.testing.assert_array_equal(region, IMAGE[3:13, 4:24])
 
 
 def test_what_may_be_decoded_depends_on_the_memory_there_is(tmp_path, monkeypatch):

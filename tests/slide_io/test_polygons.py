@@ -107,10 +107,10 @@ def test_holes_that_touch_at_a_corner_are_two_and_so_are_their_pixels(tmp_path):
 
 @pytest.mark.slow
 def test_label_sets_are_outlined_side_by_side(tmp_path):
-    labels = RNG.integers(1, len(FUNC), (64, 200)).astype(np.uint8)
+    labels = RNG.integers(1, len(FUNC), (64, 100)).astype(np.uint8)
     write_map(tmp_path / "x.ome.tif", labels)
     with ThreadPoolExecutor(4) as pool:  # whose warnings would be errors
-        drawn = pool.map(lambda _: [region.pixels for region in regions(tmp_path / "x.ome.tif", {1, 2}, 1)], range(60))
+        drawn = pool.map(lambda _: [region.pixels for region in regions(tmp_path / "x.ome.tif", {1, 2}, 1)], range(16))
         assert len({tuple(pixels) for pixels in drawn}) == 1
 
 
@@ -140,7 +140,9 @@ def test_specks_are_dropped_and_leave_their_hole(tmp_path):
 
 @pytest.mark.slow
 def test_a_region_of_just_the_least_area_is_kept(tmp_path):
-    for pixels in range(1, 60):
+    rounded_up = [pixels for pixels in range(1, 60) if pixels * MPP**2 / MPP**2 > pixels]
+    assert len(rounded_up) > 3
+    for pixels in (1, *rounded_up[:4]):
         found, dropped = outlines(tmp_path, np.full((1, pixels), 2, np.uint8), min_area=pixels * MPP**2)
         assert found and not dropped.any()
         found, dropped = outlines(tmp_path, np.full((1, pixels), 2, np.uint8), min_area=(pixels + 0.01) * MPP**2)
@@ -161,7 +163,7 @@ def test_a_large_map_of_one_class_is_one_rectangle(tmp_path):
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(maps, st.sampled_from([0.61, 1, SCALE]))
 def test_polygons_drawn_again_are_the_map(tmp_path_factory, labels, scale):
     found, dropped = outlines(tmp_path_factory.mktemp("map"), labels, scale=scale)
@@ -171,7 +173,7 @@ def test_polygons_drawn_again_are_the_map(tmp_path_factory, labels, scale):
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(maps, st.integers(1, 12), st.sampled_from([0, 10_000]), st.integers(0, 9))
 def test_regions_are_the_same_however_they_are_put_together(tmp_path_factory, labels, rows, fused, least):
     path = tmp_path_factory.mktemp("map") / "x.ome.tif"
@@ -187,7 +189,7 @@ def test_regions_are_the_same_however_they_are_put_together(tmp_path_factory, la
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(maps, st.integers(0, 20))
 def test_map_polygons_and_areas_agree(tmp_path_factory, labels, least):
     folder = tmp_path_factory.mktemp("slide")

@@ -8,6 +8,7 @@ import tifffile
 from PIL import Image
 
 from hsn_v1.errors import InputError
+from hsn_v1.slide_io.formats import open_slide_file
 from hsn_v1.slide_io.slide import open_slide
 
 RNG = np.random.default_rng(0)
@@ -49,7 +50,7 @@ def test_stacks_are_refused(tmp_path, options):
     metadata = {"metadata": {"axes": "ZYXS"}} if "ome" in options else {}
     tifffile.imwrite(path, np.stack([IMAGE] * 4), **{**options, **metadata})
     with pytest.raises(InputError, match=r"a stack of planes \(.=4\); save the one to segment as a file of its own"):
-        open_slide(path, 0.5)
+        open_slide_file(path)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -79,7 +80,7 @@ def test_palette_images_are_left_to_pillow(tmp_path):
         assert any("palette" in note for note in slide.notes)
     image.save(path, tiffinfo={274: 6})
     with pytest.raises(InputError, match="P pixels with an orientation tag; convert it to 8-bit RGB"):
-        open_slide(path, 0.5)
+        open_slide_file(path)
 
 
 @pytest.mark.parametrize("tile", [(64, 64), None])
@@ -109,7 +110,7 @@ def test_a_codec_that_nothing_reads_is_not_taken_for_damage(tmp_path):
     with pytest.raises(
         InputError, match=r"compression \(.*60000.*\) is not supported; convert it .*vips tiffsave"
     ) as caught:
-        open_slide(path, 0.5)
+        open_slide_file(path)
     assert "get the file again" not in str(caught.value)
 
 
@@ -122,12 +123,12 @@ def test_a_file_that_ends_before_its_pixels_or_pages_is_damaged(tmp_path):
         second = file.pages[1].offset
     path.write_bytes(path.read_bytes()[:second])
     with pytest.raises(InputError, match=r"a\.tif: damaged: it ends before its last page"):
-        open_slide(path)
+        open_slide_file(path)
     tifffile.imwrite(tmp_path / "b.tif", IMAGE, tile=(64, 64), compression="zstd", **RGB)
     content = (tmp_path / "b.tif").read_bytes()
     (tmp_path / "b.tif").write_bytes(content[: len(content) - 10])
     with pytest.raises(InputError, match=r"b\.tif: damaged: it ends before its pixels do"):
-        open_slide(tmp_path / "b.tif")
+        open_slide_file(tmp_path / "b.tif")
 
 
 @pytest.mark.parametrize("ending", ["svs", "scn", "qptiff"])
@@ -140,7 +141,7 @@ def test_a_whole_tiff_with_a_slides_ending_is_read(tmp_path, ending):
 def test_an_image_with_a_slides_ending_is_no_plain_image(tmp_path, ending):
     Image.fromarray(IMAGE).save(tmp_path / f"a.{ending}", "png", dpi=(50_800, 50_800))
     with pytest.raises(InputError, match="named as a slide, but holds none that can be read"):
-        open_slide(tmp_path / f"a.{ending}")
+        open_slide_file(tmp_path / f"a.{ending}")
 
 
 @pytest.mark.parametrize("tile", [(16, 16), None])
@@ -159,7 +160,7 @@ def test_an_ome_tiff_of_three_files_is_read_from_each(tmp_path, tile):
         np.testing.assert_array_equal(read(tmp_path / name)[0], IMAGE)
     (tmp_path / "b.ome.tif").unlink()
     with pytest.raises(InputError, match="an OME-TIFF of several files, some of which are not here"):
-        open_slide(tmp_path / "r.ome.tif")
+        open_slide_file(tmp_path / "r.ome.tif")
 
 
 @pytest.mark.parametrize("name", ["../secret.ome.tif", "/dev/zero", "pipe"])
@@ -176,4 +177,4 @@ def test_an_ome_tiff_opens_no_file_elsewhere_and_no_pipe(tmp_path, name):
     )
     tifffile.imwrite(folder / "a.ome.tif", IMAGE, photometric="rgb", description=xml, metadata=None)
     with pytest.raises(InputError, match=f"names '{name}', expected files of its own folder"):
-        open_slide(folder / "a.ome.tif", 0.5)
+        open_slide_file(folder / "a.ome.tif")
