@@ -36,8 +36,7 @@ STAGES = {
     "evaluate": ("hsn_v1.evaluate.confusion_matrix", "hsn_v1.sets.run.summarise"),
     "write": (
         "hsn_v1.sets.run.write_image",
-        "hsn_v1.sets.run.write_metrics",
-        "hsn_v1.sets.run.write_scores",
+        "hsn_v1.sets.run.write_tables",
         "hsn_v1.sets.run.write_confusions",
         "hsn_v1.sets.run.write_ious",
     ),

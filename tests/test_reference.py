@@ -40,9 +40,9 @@ def run(request, reference, histonet, tmp_path_factory):
     classified = []
 
     def watched(*arguments):
-        for item in classify_files(*arguments):
+        for path, item in classify_files(*arguments):
             classified.append(item)
-            yield item
+            yield path, item
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hsn_v1.sets.run.classify_files", watched)

@@ -28,7 +28,7 @@ from ..show.figures import LINE, STAGE_TITLES, blend, colourise, continuous_map,
 from ..show.hatching import PERIOD
 from .measure import object_mask, separations
 from .report import ImageResult, Report, stages_of
-from .settings import SaveTypes, Settings
+from .settings import Settings
 
 MOST_BARS = 40  #: images that the chart of their mIoU has
 PANEL = 448  #: longest side of a panel in a summary, in px
@@ -154,22 +154,23 @@ def write_objects(out: Path, file: str, mask: np.ndarray, label_set: LabelSet) -
         write_picture(tree.object_bitmap(out, label_set.name, kind, file), bitmap)
 
 
-def write_scores(folder: Path, scores: Mapping[str, Mapping[str, float]], save: SaveTypes) -> None:
-    """Write the mean score of each image, for label sets with a class that is always present."""
-    for name in scores if save.confidences else ():
-        write_row(folder / f"{name}_confscores.csv", scores[name])
+def write_tables(settings: Settings, report: Report) -> None:
+    """Write scores, metrics after each stage, the benchmarks' metrics and those of objects, as far as there are any."""
+    for name in report.scores if settings.save.confidences else ():
+        write_row(settings.out / f"{name}_confscores.csv", report.scores[name])
+    if report.confusions:
+        _write_metrics(settings.out, report, settings.label_sets)
+    for label_set in report.with_excluded:
+        _write_protocol_metrics(settings.out, report, label_set)
+    for name in report.objects:
+        _write_object_metrics(settings.out, report, name)
 
 
-def write_metrics(folder: Path, report: Report, label_sets: tuple[LabelSet, ...]) -> None:
-    """Write fIoU and mIoU after each stage, and each class's IoU after the CRF; nothing without ground truth."""
-    if not report.confusions:
-        return
+def _write_metrics(folder: Path, report: Report, label_sets: Iterable[LabelSet]) -> None:
+    """Write fIoU and mIoU after each stage, and each class's IoU after the CRF."""
     for stage in STAGES:
-        row = {
-            f"{label_set.name}_{metric}": report.metrics(label_set.name, stage)[metric]
-            for label_set in label_sets
-            for metric in ("fIoU", "mIoU")
-        }
+        metrics = {s.name: report.metrics(s.name, stage) for s in label_sets}
+        row = {f"{name}_{metric}": values[metric] for name, values in metrics.items() for metric in ("fIoU", "mIoU")}
         write_row(folder / f"metric_results_{stage}.csv", row)
     for label_set in label_sets:
         per_class = class_ious(report.confusions[label_set.name, "CRF"]).tolist()
@@ -177,35 +178,33 @@ def write_metrics(folder: Path, report: Report, label_sets: tuple[LabelSet, ...]
         write_row(folder / f"{label_set.name}_IoU_metric_results.csv", row)
 
 
-def write_protocol_metrics(folder: Path, report: Report) -> None:
-    """Write the benchmarks' metrics after each stage, where a part of the ground truth may not count."""
-    for label_set in report.with_excluded:
-        rows = [
-            (stage, protocol, metric, code, "" if np.isnan(value) else value)
-            for stage, confusion in report.stages(label_set.name).items()
-            for protocol in PROTOCOLS
-            for metric, code, value in named_metrics(confusion, label_set, protocol)
-        ]
-        header = ("stage", "protocol", "metric", "class", "value")
-        write_table(folder / f"{label_set.name}_protocol_metrics.csv", [header, *rows])
+def _write_protocol_metrics(folder: Path, report: Report, label_set: LabelSet) -> None:
+    """Write the benchmarks' metrics after each stage."""
+    rows = [
+        (stage, protocol, metric, code, "" if np.isnan(value) else value)
+        for stage, confusion in report.stages(label_set.name).items()
+        for protocol in PROTOCOLS
+        for metric, code, value in named_metrics(confusion, label_set, protocol)
+    ]
+    header = ("stage", "protocol", "metric", "class", "value")
+    write_table(folder / f"{label_set.name}_protocol_metrics.csv", [header, *rows])
 
 
-def write_object_metrics(folder: Path, report: Report) -> None:
-    """Write the object metrics of each image, and pooled over groups of images; nothing without true objects."""
-    for name, kinds in report.objects.items():
-        rows = [
-            {
-                "image": image,
-                "objects": kind,
-                "images": sums.images,
-                **dict(zip(("predicted", "true"), sums.objects.tolist(), strict=True)),
-                "true positives": sums.found,
-                **object_metrics(sums),
-            }
-            for kind, images in kinds.items()
-            for image, sums in (*images.items(), *pool_groups(images).items())
-        ]
-        write_table(folder / f"{name}_object_metrics.csv", [list(rows[0]), *(row.values() for row in rows)])
+def _write_object_metrics(folder: Path, report: Report, name: str) -> None:
+    """Write the object metrics of each image, and pooled over groups of images."""
+    rows = [
+        {
+            "image": image,
+            "objects": kind,
+            "images": sums.images,
+            **dict(zip(("predicted", "true"), sums.objects.tolist(), strict=True)),
+            "true positives": sums.found,
+            **object_metrics(sums),
+        }
+        for kind, images in report.objects[name].items()
+        for image, sums in (*images.items(), *pool_groups(images).items())
+    ]
+    write_table(folder / f"{name}_object_metrics.csv", [list(rows[0]), *(row.values() for row in rows)])
 
 
 def write_confusions(folder: Path, confusion: np.ndarray, label_set: LabelSet, stage: str) -> None:

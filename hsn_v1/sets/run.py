@@ -30,17 +30,7 @@ from ..parallel import SMALL_IMAGES, outside_garbage_collection, side_by_side, w
 from ..show.charts import confusion_figure
 from . import official
 from .measure import keep, measure, measure_written, read_truths
-from .outputs import (
-    write_confusions,
-    write_image,
-    write_image_ious,
-    write_ious,
-    write_metrics,
-    write_object_metrics,
-    write_protocol_metrics,
-    write_record,
-    write_scores,
-)
+from .outputs import write_confusions, write_image, write_image_ious, write_ious, write_record, write_tables
 from .report import ImageResult, Report, summarise
 from .results_page import write_page
 from .settings import Settings
@@ -59,14 +49,10 @@ class InputImage:
 
 
 @dataclass(frozen=True)
-class ClassifiedImage:
-    """An image with its classified tiles, what had to be converted, and its ground truth, if that was read, too."""
+class ClassifiedImage(InputImage):
+    """The same with its classified tiles."""
 
-    path: Path
-    image: np.ndarray
-    tiles: ClassifiedTiles
-    note: str
-    truths: dict[str, Mask] | None = None
+    tiles: ClassifiedTiles | None = None
 
 
 class ReadAhead:
@@ -131,16 +117,8 @@ def run(
     """
     if settings.save.confidences or settings.save.maps or any(label_set.objects for label_set in settings.label_sets):
         tree.check_stems(settings.images)
-    records = {path: tree.image_record(settings.out, path.name) for path in settings.images}
     with alone_in(settings.out):
-        if settings.resume:
-            label_sets = {label_set.name: repr(label_set) for label_set in settings.label_sets}
-            made_with = {"label sets": label_sets, "downsample": settings.downsample, "side": settings.side}
-            facts = facts_of(classifier, settings.crfs, **made_with)
-            forget_others(settings.out / tree.MADE_WITH, facts, records.values())
-        else:
-            (settings.out / tree.MADE_WITH).unlink(missing_ok=True)
-        written = [path for path in settings.images if settings.resume and records[path].exists()]
+        written = find_written(settings, classifier)
         write_record(settings)
         with worker_pool(settings.workers, settings.out, SMALL_IMAGES) as pool:
             measured = {path: pool.submit(measure_written, settings, path) for path in written}
@@ -157,6 +135,19 @@ def run(
             write_report(settings, report, pool)
             write_record(settings, report)
     return report
+
+
+def find_written(settings: Settings, classifier: Classifier) -> list[Path]:
+    """Return the images whose masks a run that resumes need not make again; remove those made in another way."""
+    record = settings.out / tree.MADE_WITH
+    if not settings.resume:
+        record.unlink(missing_ok=True)
+        return []
+    kept = {path: tree.image_record(settings.out, path.name) for path in settings.images}
+    label_sets = {label_set.name: repr(label_set) for label_set in settings.label_sets}
+    made_with = {"label sets": label_sets, "downsample": settings.downsample, "side": settings.side}
+    forget_others(record, facts_of(classifier, settings.crfs, **made_with), kept.values())
+    return [path for path, file in kept.items() if file.exists()]
 
 
 def with_published(settings: Settings, report: Report) -> Report:
@@ -210,17 +201,16 @@ def finish_images(
         As they are done, in any order: from `submit`, or with the InputError of an image that cannot be read.
     """
 
-    def pass_on(item: ClassifiedImage | tuple[Path, InputError]) -> Future:
-        if isinstance(item, ClassifiedImage):
-            return submit(item)
+    def pass_on(item: tuple[Path, ClassifiedImage | InputError]) -> Future:
+        if isinstance(item[1], ClassifiedImage):
+            return submit(item[1])
         failed = Future()
         failed.set_exception(item[1])
         return failed
 
     classified = classify_files(settings, classifier, paths, ahead)
-    waiting = 2 * settings.workers
-    for item, future in side_by_side(classified, pass_on, settings.workers, settings.beside, waiting):
-        yield item.path if isinstance(item, ClassifiedImage) else item[0], future
+    finished = side_by_side(classified, pass_on, settings.workers, settings.beside, 2 * settings.workers)
+    return ((path, future) for (path, _), future in finished)
 
 
 def classify_files(
@@ -228,7 +218,7 @@ def classify_files(
     classifier: Classifier,
     paths: Sequence[Path],
     ahead: Mapping[Path, InputImage] = MappingProxyType({}),
-) -> Iterator[ClassifiedImage | tuple[Path, InputError]]:
+) -> Iterator[tuple[Path, ClassifiedImage | InputError]]:
     """Read and classify images; one that cannot be read is passed on with its error, and does not lose the others."""
     unread: deque[tuple[Path, InputError]] = deque()
 
@@ -241,10 +231,10 @@ def classify_files(
                 continue
             yield read, read.image
 
-    for read, image, tiles in classify(images(), classifier, settings.downsample, settings.batch_size):
+    for read, _, tiles in classify(images(), classifier, settings.downsample, settings.batch_size):
         while unread:
             yield unread.popleft()
-        yield ClassifiedImage(read.path, image, tiles, read.note, read.truths)
+        yield read.path, ClassifiedImage(**vars(read), tiles=tiles)
     yield from unread
 
 
@@ -256,20 +246,22 @@ def finish_image(settings: Settings, classified: ClassifiedImage) -> ImageResult
     if settings.run_level >= 2:
         crfs = settings.crfs if settings.run_level >= 3 else {}
         threads = settings.threads if image.shape[0] * image.shape[1] >= LARGE else 1
-        segmentations = dict(segment(image, tiles, settings.label_sets, crfs, threads))
+        segmentations |= segment(image, tiles, settings.label_sets, crfs, threads)
     masks = {
         (name, stage): mask for name, segmented in segmentations.items() for stage, mask in segmented.masks.items()
     }
     result = measure(settings, path, image.shape[:2], masks, truths)
     write_image(settings, path, image, tiles, segmentations, truths)
-    scores = {
-        label_set.name: float(tiles.scores[:, label_set.outputs(always)].mean())
-        for label_set in settings.label_sets
-        if (always := label_set.indices(label_set.always_present))
-    }
-    unresponsive = {name: segmentation.unresponsive for name, segmentation in segmentations.items()}
-    note = (classified.note,) if classified.note else ()
-    result = replace(result, scores=scores, unresponsive=unresponsive, notes=(*note, *result.notes))
+    result = replace(
+        result,
+        scores={
+            label_set.name: float(tiles.scores[:, label_set.outputs(always)].mean())
+            for label_set in settings.label_sets
+            if (always := label_set.indices(label_set.always_present))
+        },
+        unresponsive={name: segmentation.unresponsive for name, segmentation in segmentations.items()},
+        notes=(*filter(None, [classified.note]), *result.notes),
+    )
     if settings.resume:
         keep(settings, path, result, classified.note)
     return result
@@ -277,15 +269,10 @@ def finish_image(settings: Settings, classified: ClassifiedImage) -> ImageResult
 
 def write_report(settings: Settings, report: Report, pool: loky.ProcessPoolExecutor) -> None:
     """Write the tables, figures and page of a set; worker processes draw the figures."""
-    out, label_sets = settings.out, {label_set.name: label_set for label_set in settings.label_sets}
-    write_metrics(out, report, settings.label_sets)
-    write_protocol_metrics(out, report)
-    write_object_metrics(out, report)
-    write_scores(out, report.scores, settings.save)
-    figures = [
-        pool.submit(write_confusions, out, confusion, label_sets[name], stage)
-        for (name, stage), confusion in report.confusions.items()
-    ]
+    out, label_sets, figures = settings.out, {label_set.name: label_set for label_set in settings.label_sets}, []
+    write_tables(settings, report)
+    for (name, stage), confusion in report.confusions.items():
+        figures.append(pool.submit(write_confusions, out, confusion, label_sets[name], stage))
     for name in report.weights:
         stacks = report.stacks(name)
         figures.append(pool.submit(write_ious, out, stacks, label_sets[name]))
