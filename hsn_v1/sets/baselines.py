@@ -26,37 +26,19 @@ CHANNELS = ("red", "green", "blue", "grey", "saturation")
 
 @dataclass(frozen=True)
 class Truth:
-    """An image's ground truth, as far as references need it; what does not count is left out.
-
-    Attributes
-    ----------
-    name : str
-    pixels : ndarray of shape (C,), int64
-        Pixels of each class in the file.
-    painted : ndarray of shape (C + 1, C + 1), int64
-        Confusion matrix of the painted patch labels.
-    colours : ndarray of shape (CHANNELS, 256, C + 1), int64, or None
-        Pixels of each true class by their value in each channel.
-    """
+    """An image's ground truth, as far as references need it; what does not count is left out."""
 
     name: str
-    pixels: np.ndarray
-    painted: np.ndarray
-    colours: np.ndarray | None = None
+    pixels: np.ndarray  #: pixels of each class in the file, (C,)
+    painted: np.ndarray  #: confusion matrix of the painted patch labels, (C + 1, C + 1)
+    colours: np.ndarray | None = None  #: pixels of each true class by their value, (CHANNELS, 256, C + 1)
 
 
 def measure_truth(name: str, mask: Mask, label_set: LabelSet, patch: int, image: Path | None) -> Truth:
     """Keep what references need of an image's ground truth.
 
-    Parameters
-    ----------
-    name : str
-    mask : Mask
-    label_set : LabelSet
-    patch : int
-        Side of the windows whose labels are painted, in px of the mask.
-    image : Path or None
-        The image; without it, there is no threshold.
+    `patch` is the side of the windows whose labels are painted, in px of the mask. Without the image's file, there is
+    no threshold.
     """
     labels, classes = mask.labels, len(label_set)
     painted = confusion_matrix(labels, paint(labels, patch, classes), classes)

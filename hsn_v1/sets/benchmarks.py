@@ -19,24 +19,13 @@ from ..labels import Colour, LabelSet
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A data set with patch labels.
+    """A data set with patch labels."""
 
-    Attributes
-    ----------
-    classes : dict of str to (int, int, int)
-        In the order of the labels in file names and of the indices in masks, with the colours of the masks' palettes.
-    mpp : float
-        Scale of the images, in microns per pixel.
-    background : str
-        How `train` finds what the masks exclude, which is the index after the classes.
-    labels : str
-        Pattern of the labels in file names; empty if they have none, and patches are cut from images with masks.
-    """
-
+    #: In the order of the labels in file names and of the indices in masks, with the colours of the masks' palettes.
     classes: dict[str, Colour]
-    mpp: float
-    background: str
-    labels: str = ""
+    mpp: float  #: scale of the images, in microns per pixel
+    background: str  #: how `train` finds what the masks exclude, which is the index after the classes
+    labels: str = ""  #: pattern of the labels in file names; empty if patches are cut from images with masks
 
 
 #: docs/benchmarks.md says where these facts are from. 10x is taken as 1 mpp.
@@ -84,13 +73,7 @@ class Part:
 
 
 def find_parts(folder: Path) -> dict[str, Part]:
-    """Return the parts that a released data set has, by the keys of `PARTS`.
-
-    Raises
-    ------
-    InputError
-        If there is no such folder, or no part in it.
-    """
+    """Return the parts that a released data set has, by the keys of `PARTS`; raise InputError if there is none."""
     parts = {}
     for part, names in PARTS.items():
         found = _first(folder, names)
@@ -133,25 +116,11 @@ def sorted_into_parts(folder: Path, benchmark: Benchmark, out: Path) -> Iterator
     """Sort images of one folder, as GlaS is published, into parts with palette masks; skip what is there.
 
     Masks are ``train_1_anno.bmp``, one label per gland, next to ``train_1.bmp``; or they are in the folder ``gt`` next
-    to the images' ``img``, or in the same places as in the authors' download of HistoSegNet, in colours.
+    to the images' ``img``, or in the same places as in the authors' download of HistoSegNet, in colours. The
+    benchmark's first class is what is outside of objects, its second one objects. `out` gets the folders ``train`` and
+    ``test``, each with ``img`` and ``mask``.
 
-    Parameters
-    ----------
-    folder : Path
-    benchmark : Benchmark
-        Its first class is what is outside of objects, its second one objects.
-    out : Path
-        Gets the folders ``train`` and ``test``, each with ``img`` and ``mask``.
-
-    Yields
-    ------
-    Path
-        Each image, when it is done.
-
-    Raises
-    ------
-    InputError
-        If an image has no mask, or either cannot be read.
+    Yields each image, when it is done; raises InputError if one has no mask, or either cannot be read.
     """
     label_set = LabelSet("tissue", benchmark.classes, {code: i for i, code in enumerate(benchmark.classes)})
     for path in images_in_one_folder(folder):

@@ -24,24 +24,12 @@ NO_GROUP = "no group"
 
 @dataclass(frozen=True)
 class Pooling:
-    """How images are put together.
-
-    Attributes
-    ----------
-    protocols : tuple of str
-        Of `evaluate.PROTOCOLS`.
-    groups : mapping of str to str
-        Group of each image, by its name; empty if there are none.
-    interval : {"images", "groups", "none"}
-        What is drawn for the intervals.
-    seed : int
-        Of the draws.
-    """
+    """How images are put together."""
 
     protocols: tuple[str, ...] = PROTOCOLS
-    groups: Mapping[str, str] = field(default_factory=dict)
-    interval: str = "images"
-    seed: int = 0
+    groups: Mapping[str, str] = field(default_factory=dict)  #: group of each image, by its name; empty for none
+    interval: str = "images"  #: what is drawn for the intervals: ``images``, ``groups`` or ``none``
+    seed: int = 0  #: of the draws
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -80,15 +68,8 @@ class Result:
 def results_of(score: Score, others: Mapping[str, Score], pooling: Pooling, against: str = "") -> list[Result]:
     """Return the results of a prediction, of its groups and of other masks, and the difference to one of these.
 
-    Parameters
-    ----------
-    score : Score
-        Of the prediction.
-    others : mapping of str to Score
-        Of other masks, by what they are called.
-    pooling : Pooling
-    against : str
-        The one of the others that the difference is taken to; it has the prediction's images. Empty for none.
+    `others` are scores of other masks, by what they are called; `against` names the one of them that the difference is
+    taken to, and that has the prediction's images.
     """
     results = [Result("", "", len(score.images), pooling.table(score))]
     for group in sorted({*pooling.groups.values()}):

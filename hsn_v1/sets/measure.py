@@ -28,10 +28,7 @@ Masks = Mapping[tuple[str, str], np.ndarray]  #: class indices (H, W) by the lab
 def read_truths(settings: Settings, path: Path, size: tuple[int, int]) -> dict[str, Mask]:
     """Return an image's ground truth by the label set's name; none where the run does without.
 
-    Raises
-    ------
-    InputError
-        If a file is missing or of no use.
+    Raises InputError if a file is missing or of no use.
     """
     if not settings.truth or settings.run_level < 3:
         return {}
@@ -54,24 +51,9 @@ def confusion_matrix(truth: np.ndarray, mask: np.ndarray, classes: int) -> np.nd
 def measure(
     settings: Settings, path: Path, size: tuple[int, int], masks: Masks, truths: Mapping[str, Mask]
 ) -> ImageResult:
-    """Compare an image's masks with its ground truth.
+    """Compare the masks of an image of (height, width) px with its ground truth, by the label set's name, if any.
 
-    Parameters
-    ----------
-    settings : Settings
-    path : Path
-        The image's file.
-    size : (int, int)
-        The image's height and width, in px.
-    masks : mapping of (str, str) to ndarray of shape (H, W), uint8
-        Class indices by the label set's name and stage.
-    truths : mapping of str to Mask
-        By the label set's name; empty without ground truth.
-
-    Raises
-    ------
-    InputError
-        If a file of true objects is of no use.
+    Raises InputError if a file of true objects is of no use.
     """
     classes = {label_set.name: len(label_set) for label_set in settings.label_sets}
     return ImageResult(
@@ -121,15 +103,7 @@ def measure_written(settings: Settings, path: Path) -> ImageResult | None:
 def compare_objects(settings: Settings, path: Path, masks: Masks) -> dict[tuple[str, str], ObjectSums]:
     """Compare the final masks' objects with the true ones, where there is a file of these.
 
-    Returns
-    -------
-    dict of (str, str) to ObjectSums
-        By the label set's name and a key of `separations`.
-
-    Raises
-    ------
-    InputError
-        If the file is of no use.
+    Returns them by the label set's name and a key of `separations`; raises InputError if the file is of no use.
     """
     sums = {}
     for label_set in settings.label_sets:

@@ -55,11 +55,11 @@ LATER_CLASSES = dict(zip(tree.LATER_MODELS, ("adp_ijcv2020", "adp_ijcv2020_vgg16
 
 @dataclass(frozen=True)
 class PublishedSet:
-    """A published set: its number of images, its label sets, and its folder of one bitmap per image, if any."""
+    """A published set."""
 
-    images: int
+    images: int  #: number of its images
     label_sets: tuple[str, ...]
-    bitmaps: str | None = None
+    bitmaps: str | None = None  #: folder of one bitmap per image, if any
 
 
 SETS = {
@@ -70,15 +70,12 @@ SETS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """A check: its subject, its outcome and that of the paper, to the digits that were published.
-
-    `doubt` says what the check cannot tell.
-    """
+    """A check: its outcome and that of the paper, to the digits that were published."""
 
     subject: str
     found: str
     expected: str
-    doubt: str = ""
+    doubt: str = ""  #: what the check cannot tell
 
     @property
     def ok(self) -> bool:
@@ -92,21 +89,10 @@ def later_taxonomy(model: str) -> Taxonomy:
 
 
 def inspect(root: Path, track: Track = untracked) -> list[Finding]:
-    """Hold a folder's ``data``, ``gt`` and ``img``, and ``database`` if it is there, against what the papers used.
+    """Hold a root's ``data``, ``gt`` and ``img``, and ``database`` if it is there, against what the papers used.
 
-    Where there is nothing but ``database``, that alone.
-
-    Parameters
-    ----------
-    root : Path
-        Folder that has them.
-    track : callable
-        See `unpack.Track`.
-
-    Raises
-    ------
-    InputError
-        If there is no such folder; a missing or broken file is a finding.
+    Where there is nothing but ``database``, that alone. A missing or broken file is a finding; raises InputError if
+    there is no such folder.
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected the one that has data, gt and img")

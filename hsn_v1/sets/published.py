@@ -126,25 +126,13 @@ class HistoSegNetV1:
 
 @dataclass(frozen=True)
 class DemoData:
-    """What a demo segments, with what, and where both lie.
+    """What a demo segments, with what, and where both lie."""
 
-    Attributes
-    ----------
-    params : mapping
-        The published `params`; see `settings.PARAMS`.
-    model_name : str
-        Classifier in the folder ``data``.
-    root, out : Path
-        Folder that has ``data``, ``img`` and ``gt``, and the one to write to.
-    note : str
-        That phantoms are segmented, and why; empty for other data.
-    """
-
-    params: Mapping[str, Any]
-    model_name: str
-    root: Path
-    out: Path
-    note: str = ""
+    params: Mapping[str, Any]  #: the published `params`; see `settings.PARAMS`
+    model_name: str  #: classifier in the folder ``data``
+    root: Path  #: folder that has ``data``, ``img`` and ``gt``
+    out: Path  #: folder to write to
+    note: str = ""  #: that phantoms are segmented, and why; empty for other data
 
 
 def choose_data(

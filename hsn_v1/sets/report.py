@@ -39,67 +39,32 @@ INTERVALS_NOTE = (
 
 @dataclass(frozen=True)
 class ImageResult:
-    """What a run keeps of an image.
+    """What a run keeps of an image; keys of pairs are a label set's name and a stage, or a kind of objects."""
 
-    Attributes
-    ----------
-    file : str
-        The image's file name.
-    size : (int, int)
-        The image's height and width, in px.
-    areas : dict of (str, str) to ndarray of shape (C,)
-        Pixels of each class in the mask of each label set's name and stage.
-    confusions : dict of (str, str) to ndarray of shape (C + 1, C + 1)
-        Confusion matrix of each label set's name and stage; see `evaluate`.
-    objects : dict of (str, str) to ObjectSums
-        Comparison with the true objects, by the label set's name and the kind of objects; see `measure.separations`.
-    pixels : dict of str to ndarray of shape (C,)
-        Pixels of each class in the ground-truth file, by the label set's name.
-    scores : dict of str to float
-        Mean over the tiles of the score of the class that is always present, by the label set's name.
-    notes : tuple of str
-        What the user should know of this image.
-    unresponsive : dict of str to float
-        Share of the pixels where no class responded, and the Grad-CAM mask shows the first one, by the label set's
-        name.
-    """
-
-    file: str
-    size: tuple[int, int]
-    areas: dict[tuple[str, str], np.ndarray]
-    confusions: dict[tuple[str, str], np.ndarray]
-    objects: dict[tuple[str, str], ObjectSums]
-    pixels: dict[str, np.ndarray]
+    file: str  #: the image's file name
+    size: tuple[int, int]  #: the image's height and width, in px
+    areas: dict[tuple[str, str], np.ndarray]  #: pixels of each class in the mask, (C,), after each stage
+    confusions: dict[tuple[str, str], np.ndarray]  #: (C + 1, C + 1), after each stage; see `evaluate`
+    objects: dict[tuple[str, str], ObjectSums]  #: comparison with the true objects; see `measure.separations`
+    pixels: dict[str, np.ndarray]  #: pixels of each class in the ground-truth file, (C,), by the label set's name
+    #: Mean over the tiles of the score of the class that is always present, by the label set's name.
     scores: dict[str, float] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  #: what the user should know of this image
+    #: Share of the pixels where no class responded, and the Grad-CAM mask shows the first one, by the label set's name.
     unresponsive: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Report:
-    """Outcome of a run; see `summarise`.
+    """Outcome of a run; see `summarise`."""
 
-    Attributes
-    ----------
-    results : tuple of ImageResult
-        Of each image that was segmented, in the order of their names.
-    failures : dict of str to str
-        What went wrong with an image, by its file name.
-    notes : tuple of str
-        What else the user should know.
-    label_sets : tuple of LabelSet
-    published : mapping of str to mapping of str to float
-        Published metrics after the CRF, by the label set's name, if these compare.
-    comparison : str
-        Sentence on whether published metrics compare, for people to read; empty if there are none.
-    """
-
-    results: tuple[ImageResult, ...]
-    failures: dict[str, str]
-    notes: tuple[str, ...]
+    results: tuple[ImageResult, ...]  #: of each image that was segmented, in the order of their names
+    failures: dict[str, str]  #: what went wrong with an image, by its file name
+    notes: tuple[str, ...]  #: what else the user should know
     label_sets: tuple[LabelSet, ...] = ()
+    #: Published metrics after the CRF, by the label set's name, if these compare.
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    comparison: str = ""
+    comparison: str = ""  #: sentence on whether published metrics compare; empty if there are none
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -36,31 +36,19 @@ NOTE = (
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """A run that numbers were published of.
+    """A run that numbers were published of."""
 
-    Attributes
-    ----------
-    paper : str
-        `FIRST_PAPER`, `LATER_PAPER` or ``phantoms``.
-    images : str
-        A set's name, or the part of the later paper's set.
-    model : str
-    published : mapping of str to mapping of str to float or None
-        Metrics after the CRF, by the label set's name; None where there is nothing to compare with.
-    downsample : float
-        Factor between the images' scale and the classifier's.
-    """
-
-    paper: str
-    images: str
+    paper: str  #: `FIRST_PAPER`, `LATER_PAPER` or ``phantoms``
+    images: str  #: a set's name, or the part of the later paper's set
     model: str
+    #: Metrics after the CRF, by the label set's name; None where there is nothing to compare with.
     published: Mapping[str, Mapping[str, float | None]]
-    downsample: float = 1.0
+    downsample: float = 1.0  #: factor between the images' scale and the classifier's
 
     @property
-    def name(self) -> str:
-        """Name of the folder of its results."""
-        return f"{self.paper}_{self.images}_{self.model}"
+    def title(self) -> str:
+        """What it is, in words."""
+        return f"{self.paper}, {self.images}, {self.model}"
 
     def missing(self, root: Path) -> Path | None:
         """Return the first of the files and folders that it needs and that a root lacks."""
@@ -105,37 +93,31 @@ PHANTOMS = (
 
 @dataclass(frozen=True)
 class Number:
-    """A row of the table: a metric of a label set after the CRF, as published and as measured here.
+    """A row of the table: a metric of a label set after the CRF, as published and as measured here."""
 
-    Attributes
-    ----------
-    paper, images, model, label_set, metric : str
-    published, here : float or None
-    verdict : str
-        ``reproduced``, ``not reproduced``, ``missing``, ``failed`` or ``not comparable``.
-    reason : str
-        What is missing, and how to get it; what failed; why numbers do not compare. Else empty.
-    """
-
-    paper: str
-    images: str
-    model: str
+    experiment: Experiment
     label_set: str
     metric: str
-    published: float | None
     here: float | None
-    verdict: str
-    reason: str = ""
+    verdict: str  #: ``reproduced``, ``not reproduced``, ``missing``, ``failed`` or ``not comparable``
+    reason: str = ""  #: what is missing, and how to get it; what failed; why numbers do not compare
 
     @property
-    def run(self) -> str:
-        """What the number is of, in words."""
-        return f"{self.paper}, {self.images}, {self.model}"
+    def published(self) -> float | None:
+        """The published number; None where there is none."""
+        return self.experiment.published[self.label_set][self.metric]
 
     @property
     def difference(self) -> float | None:
         """What is measured here less what was published; None where one of them is missing."""
         return None if self.here is None or self.published is None else self.here - self.published
+
+    @property
+    def row(self) -> dict[str, str | float | None]:
+        """Return its values by the names that they have in files."""
+        names = ("label_set", "metric", "published", "here", "verdict", "reason", "difference")
+        of = {name: getattr(self.experiment, name) for name in ("paper", "images", "model")}
+        return of | {name: getattr(self, name) for name in names}
 
 
 @dataclass
@@ -187,7 +169,7 @@ def reproduce(
             continue
         try:
             place = phantoms if experiment in PHANTOMS else root
-            settings, histonet = prepare(experiment, place, out / experiment.name, workers)
+            settings, histonet = prepare(experiment, place, out / experiment.title.replace(", ", "_"), workers)
             announce(f"{experiment.paper}: {experiment.images}, {experiment.model}", quiet)
             start_workers(settings.workers, warm_up, SMALL_IMAGES)
             with progress_bar(len(settings.images), quiet) as advance:
@@ -206,13 +188,7 @@ def reproduce(
 
 
 def prepare(experiment: Experiment, root: Path, out: Path, workers: int | None) -> tuple[Settings, HistoNet]:
-    """Return an experiment's settings and classifier.
-
-    Raises
-    ------
-    InputError
-        If something is missing, or of no use.
-    """
+    """Return an experiment's settings and classifier, or raise InputError if something is missing, or of no use."""
     save = SaveTypes(confidences=False, maps=False, masks=True, summaries=False)
     if experiment.paper == LATER_PAPER:
         histonet, crfs = _load(tree.later_model(root, experiment.model), experiment.model), tree.later_crfs(root)
@@ -257,8 +233,7 @@ def _rows(experiment: Experiment, verdict: str, reason: str, report: Report | No
         for metric, value in published.items():
             here = report.metrics(label_set, STAGES[-1])[metric] if report else None
             told = verdict or ("reproduced" if abs(here - value) <= TOLERANCE else "not reproduced")
-            what = (experiment.paper, experiment.images, experiment.model, label_set, metric)
-            yield Number(*what, value, here, told, reason)
+            yield Number(experiment, label_set, metric, here, told, reason)
 
 
 # --- The table -------------------------------------------------------------------------------------------------------
@@ -267,42 +242,36 @@ def _rows(experiment: Experiment, verdict: str, reason: str, report: Report | No
 def table_of(numbers: Sequence[Number]) -> Table:
     """Return the table for people to read."""
     header = ("paper, images, classifier", "number", "published", "here", "difference", "verdict")
-    rows, runs = [], set()
+    rows, told = [], None
     for number in numbers:
         values = ("-" if value is None else f"{value:.5f}" for value in (number.published, number.here))
         difference = "-" if number.difference is None else f"{number.difference:+.5f}"
-        run = "" if number.run in runs else number.run.replace(", ", "\n")
-        rows.append((run, f"{number.label_set} {number.metric}", *values, difference, number.verdict))
-        runs.add(number.run)
+        title = "" if number.experiment is told else number.experiment.title.replace(", ", "\n")
+        rows.append((title, f"{number.label_set} {number.metric}", *values, difference, number.verdict))
+        told = number.experiment
     return Table("The papers' numbers, after the CRF", header, rows, len(header), NOTE)
 
 
 def reasons_of(numbers: Sequence[Number]) -> list[str]:
     """Return a line for each run whose numbers do not compare: why, and what to do."""
-    lines = [f"{number.run}: {number.reason}" for number in numbers if number.reason]
-    return list(dict.fromkeys(lines))
+    return list(dict.fromkeys(f"{number.experiment.title}: {number.reason}" for number in numbers if number.reason))
 
 
 def write(out: Path, found: Reproduction) -> None:
     """Write the table into a folder as ``numbers.csv``, ``numbers.json`` and, with the runs' figures, a page."""
-    rows = [{**asdict(number), "difference": number.difference} for number in found.numbers]
+    rows = [number.row for number in found.numbers]
     write_table(out / "numbers.csv", [list(rows[0]), *(list(row.values()) for row in rows)])
     record = {"numbers": rows, "tolerance": TOLERANCE, "notes": found.notes, "failures": found.failures, **versions()}
     write_bytes(out / "numbers.json", json.dumps(record, indent=1).encode())
-    charts = {
-        f"{experiment.paper}, {experiment.images}, {experiment.model}: {name}": {
-            "IoU of each class": link_to(tree.iou_chart(settings.out, name), out),
-            "Confusion after the CRF": link_to(tree.confusion_chart(settings.out, name, STAGES[-1]), out),
-        }
-        for experiment, (settings, report) in found.runs.items()
-        for name in report.weights
-    }
-    pages = {
-        f"{experiment.images}, {experiment.model}": Markup('<a href="{0}">{0}</a>').format(
-            link_to(settings.out / PAGE, out)
-        )
-        for experiment, (settings, _) in found.runs.items()
-    }
+    charts, pages = {}, {}
+    for experiment, (settings, report) in found.runs.items():
+        address = link_to(settings.out / PAGE, out)
+        pages[f"{experiment.images}, {experiment.model}"] = Markup('<a href="{0}">{0}</a>').format(address)
+        for name in report.weights:
+            charts[f"{experiment.title}: {name}"] = {
+                "IoU of each class": link_to(tree.iou_chart(settings.out, name), out),
+                "Confusion after the CRF": link_to(tree.confusion_chart(settings.out, name, STAGES[-1]), out),
+            }
     page = render(
         "run.html",
         title="The papers' numbers",

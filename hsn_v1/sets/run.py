@@ -182,23 +182,10 @@ def finish_images(
     submit: Callable[[ClassifiedImage], Future],
     ahead: Mapping[Path, InputImage] = MappingProxyType({}),
 ) -> Iterator[tuple[Path, Future]]:
-    """Classify images here, and let workers do the rest.
+    """Classify images here, and let workers do the rest: `submit` gives a classified image to one of them.
 
-    Parameters
-    ----------
-    settings : Settings
-        Its scale, batch size and number of workers count.
-    classifier : Classifier
-    paths : sequence of Path
-    submit : callable
-        Gives a classified image to a worker.
-    ahead : mapping of Path to InputImage
-        Those that are read already; see `ReadAhead`.
-
-    Yields
-    ------
-    (Path, Future)
-        As they are done, in any order: from `submit`, or with the InputError of an image that cannot be read.
+    Yields the images as they are done, in any order, with the future from `submit`, or with one that has the
+    InputError of an image that cannot be read.
     """
 
     def pass_on(item: tuple[Path, ClassifiedImage | InputError]) -> Future:

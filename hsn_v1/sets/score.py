@@ -37,46 +37,25 @@ Table = dict[tuple[str, str], dict[str, Estimate]]
 
 @dataclass(frozen=True)
 class ImageScore:
-    """What the mask of an image is worth.
+    """What the mask of an image is worth; sizes are height and width, in px."""
 
-    Attributes
-    ----------
-    name : str
-        The image's, without endings.
-    confusion : ndarray of shape (C + 1, C + 1), int64
-    pixels : ndarray of shape (C,), int64
-        Pixels of each class in the file of ground truth.
-    objects : mapping of str to ObjectSums
-        By a key of `measure.separations`; empty where the label set has no objects.
-    size, true_size : (int, int)
-        Height and width of the mask, and of the ground truth before it was resized, in px; None for annotations.
-    """
-
-    name: str
-    confusion: np.ndarray
-    pixels: np.ndarray
+    name: str  #: the image's, without endings
+    confusion: np.ndarray  #: (C + 1, C + 1)
+    pixels: np.ndarray  #: pixels of each class in the file of ground truth, (C,)
+    #: By a key of `measure.separations`; empty where the label set has no objects.
     objects: Mapping[str, ObjectSums] = field(default_factory=dict)
-    size: tuple[int, int] = (0, 0)
-    true_size: tuple[int, int] | None = None
+    size: tuple[int, int] = (0, 0)  #: of the mask
+    true_size: tuple[int, int] | None = None  #: of the ground truth before it was resized; None for annotations
 
 
 @dataclass(frozen=True)
 class Score:
-    """What the masks of a set are worth.
-
-    Attributes
-    ----------
-    label_set : LabelSet
-    images : tuple of ImageScore
-        Those that were compared.
-    failures, notes : tuple of str
-        What could not be compared, and what else the user should know.
-    """
+    """What the masks of a set are worth."""
 
     label_set: LabelSet
-    images: tuple[ImageScore, ...]
-    failures: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    images: tuple[ImageScore, ...]  #: those that were compared
+    failures: tuple[str, ...] = ()  #: what could not be compared
+    notes: tuple[str, ...] = ()  #: what else the user should know
 
     @cached_property
     def confusion(self) -> np.ndarray:

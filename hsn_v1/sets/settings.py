@@ -31,77 +31,35 @@ class SaveTypes(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """What to segment, how, and what to write.
+    """What to segment, how, and what to write."""
 
-    Attributes
-    ----------
-    images : tuple of Path
-        Image files, in order.
-    truth : Path or None
-        Folder of ground truth, or with a folder of it for each label set's name; None to go without.
-    out : Path
-        Folder to write to.
-    label_sets : tuple of LabelSet
-    crfs : mapping of str to CRF
-        By the label set's name; a label set without one stops before the CRF.
-    model : str
-        The classifier's name.
-    published : mapping of str to mapping of str to float
-        Published metrics after the CRF, by the label set's name.
-    mpp : float
-        The classifier's scale, in microns per pixel.
-    downsample : float
-        Factor between the images' scale and the classifier's.
-    input_size : (int, int)
-        Height and width of the confidence images, in px.
-    batch_size : int
-        Number of tiles that the classifier takes at once.
-    run_level : int
-        1: scores only; 2: also Grad-CAM, adjusted maps and their masks; 3: all.
-    save : SaveTypes
-    workers : int
-        Number of worker processes.
-    notes : tuple of str
-        What the user should know of these settings.
-    resize_truth : str
-        Whether ground truth may have another size than its image, as published; see `read_mask`. ``mask``: masks are
-        compared at its size, as in the later paper.
-    side : int or None
-        Side in px that images are resized to before anything else, as in the later paper; None: they keep their size.
-    resume : bool
-        Whether images whose masks are written already are only measured again; needs run level 3 and masks saved.
-    caveat : str
-        What everyone who sees results of the classifier must know; empty if nothing.
-    self_contained : bool
-        Whether the results page is one file, with thumbnails inside, and links to no other.
-    card : Path or None
-        The classifier's card, which the page links.
-    grad_cams : bool
-        Whether each class's Grad-CAM is written, too, as it is before the adjustment; from run level 2 on.
-    """
-
-    images: tuple[Path, ...]
-    truth: Path | None
-    out: Path
+    images: tuple[Path, ...]  #: image files, in order
+    truth: Path | None  #: folder of ground truth, or with a folder of it for each label set's name; None to go without
+    out: Path  #: folder to write to
     label_sets: tuple[LabelSet, ...]
+    #: By the label set's name; a label set without one stops before the CRF.
     crfs: Mapping[str, CRF] = field(default_factory=dict)
-    model: str = ""
+    model: str = ""  #: the classifier's name
+    #: Published metrics after the CRF, by the label set's name.
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    mpp: float = ADP.mpp
-    downsample: float = 1.0
-    input_size: tuple[int, int] = (TILE, TILE)
-    batch_size: int = 8
-    run_level: int = 3
+    mpp: float = ADP.mpp  #: the classifier's scale, in microns per pixel
+    downsample: float = 1.0  #: factor between the images' scale and the classifier's
+    input_size: tuple[int, int] = (TILE, TILE)  #: height and width of the confidence images, in px
+    batch_size: int = 8  #: tiles that the classifier takes at once
+    run_level: int = 3  #: 1: scores only; 2: also Grad-CAM, adjusted maps and their masks; 3: all
     save: SaveTypes = field(default_factory=SaveTypes)
-    workers: int = field(default_factory=available_cores)
-    notes: tuple[str, ...] = ()
+    workers: int = field(default_factory=available_cores)  #: number of worker processes
+    notes: tuple[str, ...] = ()  #: what the user should know of these settings
+    #: Whether ground truth may have another size than its image, as published; see `read_mask`. ``mask``: masks are
+    #: compared at its size, as in the later paper.
     resize_truth: str = "silently"
-    side: int | None = None
+    side: int | None = None  #: side in px that images are resized to before all else, as in the later paper; None: not
+    #: Whether images whose masks are written already are only measured again; needs run level 3 and masks saved.
     resume: bool = False
-    caveat: str = ""
-    self_contained: bool = False
-    grad_cams: bool = False
-    card: Path | None = None
+    caveat: str = ""  #: what everyone who sees results of the classifier must know; empty if nothing
+    self_contained: bool = False  #: whether the results page is one file, with thumbnails inside, and links to no other
+    grad_cams: bool = False  #: whether Grad-CAMs are written, too, as before the adjustment; from run level 2 on
+    card: Path | None = None  #: the classifier's card, which the page links
 
     def truth_file(self, path: Path, label_set: LabelSet) -> Path:
         """Return the file of an image's ground truth."""
@@ -157,13 +115,7 @@ def _is_list(value: Any, length: int, test: Any) -> bool:
 
 
 def check_params(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the published `params` with defaults filled in.
-
-    Raises
-    ------
-    InputError
-        If a key is unknown or missing, or its value is of no use.
-    """
+    """Return the published `params` with defaults filled in; raise InputError if a key or a value is of no use."""
     for key in params:
         if key not in PARAMS:
             raise InputError(f"params: unknown key {key!r}; known are {', '.join(PARAMS)}")
@@ -243,32 +195,15 @@ def settings_from_params(
 def settings_of_folder(
     images: Path, labels: Taxonomy, label_sets: tuple[LabelSet, ...], out: Path, truth: Path | None = None, **more: Any
 ) -> Settings:
-    """Look up the images of any folder.
+    """Return settings of the PNG, JPEG, TIFF or BMP images of any folder; `more` are other fields.
 
-    Parameters
-    ----------
-    images : Path
-        Folder of PNG, JPEG, TIFF or BMP files.
-    labels : Taxonomy
-        The classifier's.
-    label_sets : tuple of LabelSet
-    out : Path
-        Folder to write to.
-    truth : Path, optional
-        Folder of the images' masks, of the images' sizes, or with a folder of such for each label set's name.
-    **more
-        Other fields of `Settings`.
-
-    Raises
-    ------
-    InputError
-        If a folder is missing, or there is no image.
+    `truth` is a folder of the images' masks, of the images' sizes, or with a folder of such for each label set's name.
+    Raises InputError if a folder is missing, or there is no image.
     """
     if truth and not truth.is_dir():
         raise InputError(f"{truth}: no such folder; it should hold a mask of each image, by the image's name")
-    return Settings(
-        find_images(images, "any"), truth, out, label_sets, mpp=labels.mpp, **{"resize_truth": "never", **more}
-    )
+    more = {"resize_truth": "never", **more}
+    return Settings(find_images(images, "any"), truth, out, label_sets, mpp=labels.mpp, **more)
 
 
 def with_crfs(settings: Settings, folder: Path, model_name: str, backend: str = "numba") -> Settings:

@@ -41,33 +41,21 @@ def untracked(items: list, description: str) -> Iterable:
 
 @dataclass(frozen=True)
 class Member:
-    """A file of the download.
+    """A file of the download."""
 
-    Attributes
-    ----------
-    name : str
-        Path in the download; from `find_members`, the path below ROOT.
-    size : int
-        In bytes.
-    open : callable
-        Opens it for reading.
-    flaw : str
-        Why it cannot be taken; empty if it can.
-    """
-
-    name: str
-    size: int
-    open: Callable[[], IO[bytes]]
-    flaw: str = ""
+    name: str  #: path in the download; from `find_members`, the path below ROOT
+    size: int  #: in bytes
+    open: Callable[[], IO[bytes]]  #: opens it for reading
+    flaw: str = ""  #: why it cannot be taken; empty if it can
 
 
 @dataclass(frozen=True)
 class Installed:
-    """Names of the files that were put in place, of those that were there already, and of what was left out."""
+    """Names of files."""
 
     placed: tuple[str, ...]
-    unchanged: tuple[str, ...]
-    skipped: tuple[str, ...]
+    unchanged: tuple[str, ...]  #: that were there already
+    skipped: tuple[str, ...]  #: that were left out
 
 
 def find_members(source: zipfile.ZipFile | Path) -> tuple[list[Member], list[str]]:
