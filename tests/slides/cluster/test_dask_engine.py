@@ -14,7 +14,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
 
-import psutil
 import pytest
 
 from hsn_v1.errors import InputError
@@ -76,10 +75,9 @@ def test_all_is_done_or_named_whatever_dies(local, tmp_path):
     assert {number for number, status in found.items() if status == "done"} == {*range(8)} - {4, 5}
     assert found[4].startswith("its worker died 3 times") and len(list(tmp_path.glob("4.*"))) == 3
     assert found[5] == "ValueError: not this"
-    deadline = time.monotonic() + 60  # it is told by another way than the outcomes, which may be slower
-    while time.monotonic() < deadline and not {number for number, _ in begun} >= set(range(8)) - {4}:
-        time.sleep(0.05)
-    assert {number for number, _ in begun} >= set(range(8)) - {4} and len({where for _, where in begun}) >= 3
+    # It is told by another way than the outcomes, which may be slower.
+    assert soon(lambda: {number for number, _ in begun} >= {*range(8)} - {4})
+    assert len({where for _, where in begun}) >= 3
 
 
 def test_a_worker_that_does_not_see_the_folder_is_named(local, tmp_path, monkeypatch):
@@ -116,7 +114,7 @@ def test_a_worker_that_does_not_see_the_folder_is_named(local, tmp_path, monkeyp
     ],
 )
 def test_what_is_no_scheduler_is_one_line(tmp_path, monkeypatch, where, message):
-    monkeypatch.setattr("hsn_v1.slides.cluster.connect.ANSWER", 1.0)
+    monkeypatch.setattr("hsn_v1.slides.cluster.connect.ANSWER", 0.3)
     monkeypatch.chdir(tmp_path)
     Path("dask.yaml").write_text("distributed:\n  comm: tcp\n")
     Path("list.json").write_text("[1]")
@@ -133,7 +131,7 @@ def test_a_client_that_failed_is_gone_before_another_starts(monkeypatch):
     def clients():
         return [thing for thing in gc.get_objects() if type(thing) is Client]
 
-    monkeypatch.setattr(connect, "ANSWER", 1.0)
+    monkeypatch.setattr(connect, "ANSWER", 0.3)
     gc.collect()
     gc.disable()
     before = len(clients())
@@ -215,67 +213,75 @@ def scheduler(start, tmp_path_factory):
 
 
 @pytest.fixture
-def client(start, scheduler, tmp_path):
-    """Return a function that starts a client whose item goes on for ever, and waits until a worker has begun it."""
+def clients(start, scheduler, tmp_path):
+    """Return a function that starts clients whose items go on for ever, each with a folder of its own, side by side."""
 
-    def begin(where=scheduler.file):
-        for name in ("begun", "stopped"):
-            (tmp_path / name).unlink(missing_ok=True)
-        client = start("-c", CLIENT, where, tmp_path, stderr=subprocess.PIPE)
-        assert appears(tmp_path / "begun")
-        return client
+    def begin(*names, where=scheduler.file):
+        for name in names:
+            (tmp_path / name).mkdir()
+        options = {"stderr": subprocess.PIPE}
+        return {tmp_path / name: start("-c", CLIENT, where, tmp_path / name, **options) for name in names}
 
     return begin
 
 
-def appears(path, seconds=60):
+def soon(check, seconds=60):
+    """Wait until a check is true, and return whether it came to be."""
     deadline = time.monotonic() + seconds
-    while not path.exists() and time.monotonic() < deadline:
+    while not check() and time.monotonic() < deadline:
         time.sleep(0.05)
-    return path.exists()
+    return bool(check())
+
+
+def appears(path):
+    return soon(path.exists)
 
 
 STOPS = (signal.SIGKILL, -9, ""), (signal.SIGTERM, 143, "terminated\n"), (signal.SIGINT, 130, "interrupted\n")
 
 
-def test_clients_workers_and_schedulers_that_end_free_each_other(scheduler, client, tmp_path):
-    worker = scheduler.worker()
-    for number, status, message in STOPS:
-        stopped = client()
-        stopped.send_signal(number)
-        _, said = stopped.communicate(timeout=60)
-        assert (stopped.returncode, said) == (status, message)
-        assert appears(tmp_path / "stopped")
+def test_clients_workers_and_schedulers_that_end_free_each_other(scheduler, clients, tmp_path):
+    worker, stopped = scheduler.worker(), clients("1", "2", "3")
+    for number, status, message in STOPS:  # one of them has the worker, the others wait for it
+        assert soon(lambda: any((folder / "begun").exists() for folder in stopped))
+        folder = next(folder for folder in stopped if (folder / "begun").exists())
+        process = stopped.pop(folder)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+        assert (process.returncode, said) == (status, message)
+        assert appears(folder / "stopped")
         assert worker.poll() is None  # ready for the next
 
-    waiting = client()
+    ((folder, waiting),) = clients("waiting").items()
+    assert appears(folder / "begun")
     worker.terminate()
-    assert appears(tmp_path / "stopped")
+    assert appears(folder / "stopped")
     worker.wait(timeout=60)
     assert waiting.poll() is None  # waits for another worker
-    assert not list(tmp_path.glob(".deaths.*/*"))
+    assert not list(folder.glob(".deaths.*/*"))
 
-    (tmp_path / "begun").unlink()
+    (folder / "begun").unlink()
     unfit = []
     for number, preload in enumerate(UNFIT.values()):
         (tmp_path / f"unfit_{number}.py").write_text(preload)
-        unfit.append(scheduler.worker("--preload", tmp_path / f"unfit_{number}.py"))
+        alone = ["--no-nanny"] * (number > 0)  # a nanny must not start it again, either
+        unfit.append(scheduler.worker("--preload", tmp_path / f"unfit_{number}.py", *alone))
     for process in unfit:
         process.wait(timeout=60)  # sent away
-    assert waiting.poll() is None and not (tmp_path / "begun").exists()
-    fit = scheduler.worker()
-    assert appears(tmp_path / "begun")
+    assert waiting.poll() is None and not (folder / "begun").exists()
+    fit, ((bereft_folder, bereft),) = scheduler.worker("--no-nanny"), clients("bereft").items()
+    assert appears(folder / "begun")
     waiting.kill()
     _, said = waiting.communicate()
     for reason in UNFIT:
         assert re.search(rf"note: worker tcp://\S+ was ended: .*{reason}", said)
 
-    bereft = client()
+    assert appears(bereft_folder / "begun")
     scheduler.process.kill()
     _, said = bereft.communicate(timeout=60)
     assert re.fullmatch(r"error: the Dask scheduler tcp://\S+ is gone; what is done is kept: .*\n", said), said
     assert bereft.returncode == 2
-    assert appears(tmp_path / "stopped")
+    assert appears(bereft_folder / "stopped")
     fit.wait(timeout=60)
 
 
@@ -284,17 +290,18 @@ UNFIT = {
     r"cannot run hsn_v1 .*: install it there": "import sys; sys.modules['hsn_v1'] = None",
     r"has hsn_v1 0\.1, not .*: install the same everywhere": "import hsn_v1; hsn_v1.__version__ = '0.1'",
     "does not see it; inputs and results must lie on a file system": (
-        "import os.path as p; seen = p.isdir; p.isdir = lambda path: '.deaths' not in str(path) and seen(path)"
+        "import os, genericpath as g; os.path.isdir = lambda path: '.deaths' not in str(path) and g.isdir(path)"
     ),
 }
 
 
-@pytest.mark.parametrize(("number", "status", "message"), [STOPS[0], STOPS[2]])
-def test_a_local_cluster_ends_with_its_client(client, number, status, message):
-    local = client("local:1")
-    (os.kill if number == signal.SIGKILL else os.killpg)(local.pid, number)  # Ctrl-C is for the whole group
-    _, said = local.communicate(timeout=60)  # until all that share its stderr are gone
-    assert (local.returncode, said) == (status, message)
+def test_a_local_cluster_ends_with_its_client(clients):
+    started = clients("killed", "interrupted", where="local:1")
+    for (folder, local), (number, status, message) in zip(started.items(), STOPS[::2], strict=True):
+        assert appears(folder / "begun")
+        (os.kill if number == signal.SIGKILL else os.killpg)(local.pid, number)  # Ctrl-C is for the whole group
+        _, said = local.communicate(timeout=60)  # until all that share its stderr are gone
+        assert (local.returncode, said) == (status, message)
 
 
 def test_it_is_told_that_there_is_no_worker():
@@ -306,9 +313,7 @@ def test_it_is_told_that_there_is_no_worker():
 
     client, notes = Client(), []
     with telling_of_no_workers(client, notes.append, alone=0.02, pause=0.01):
-        deadline = time.monotonic() + 10
-        while client.workers and time.monotonic() < deadline:
-            time.sleep(0.01)
+        assert soon(lambda: not client.workers)
     assert notes == 2 * ["there is no Dask worker; waiting for one"]
 
 
@@ -345,10 +350,11 @@ def batch_system(tmp_path, monkeypatch):
 def groups(jobs):
     """Return the process groups of jobs that run."""
     alive = set()
-    for pid in psutil.pids():
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # it ended just now
-            alive.add(os.getpgid(pid))
-    return {int(line) for line in jobs.read_text().split()} & alive
+    for job in map(int, jobs.read_text().split()):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(job, 0)
+            alive.add(job)
+    return alive
 
 
 def test_jobs_of_a_batch_system_are_submitted_again_when_they_end(batch_system, tmp_path):
@@ -360,15 +366,9 @@ def test_jobs_of_a_batch_system_are_submitted_again_when_they_end(batch_system, 
         os.killpg(jobs[0], signal.SIGKILL)
         found = outcomes(client, partial(work, tmp_path / "out"), 3, tmp_path)
         assert found == dict.fromkeys(range(3), "done")
-        deadline = time.monotonic() + 60
-        while len(batch_system.read_text().split()) < 3 and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert len(batch_system.read_text().split()) == 3
+        assert soon(lambda: len(batch_system.read_text().split()) == 3)
         client.wait_for_workers(2, timeout=60)
-    deadline = time.monotonic() + 60
-    while groups(batch_system) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not groups(batch_system)
+    assert soon(lambda: not groups(batch_system))
 
 
 def test_jobs_that_cannot_be_submitted_are_named(batch_system, tmp_path):
@@ -379,35 +379,27 @@ def test_jobs_that_cannot_be_submitted_are_named(batch_system, tmp_path):
     assert set(notes) == {"a job cannot be submitted (invalid partition: abnormal)"}
 
 
-def test_a_network_that_is_not_there_is_one_line(batch_system):
-    with (
-        dask.config.set({"jobqueue.slurm.interface": "ib0"}),
-        pytest.raises(InputError, match=r"slurm:1: cannot be started \(.*ib0.*\); see docs/cluster\.md"),
-        cluster_client("slurm:1", 1, pytest.fail),
-    ):
-        pass
-
-
-def test_a_batch_system_that_is_not_here_is_named(monkeypatch):
-    pytest.importorskip("dask_jobqueue")
+def test_a_network_or_a_batch_system_that_is_not_there_is_one_line(batch_system, monkeypatch):
+    message = r"slurm:1: cannot be started \(.*ib0.*\); see docs/cluster\.md"
+    with dask.config.set({"jobqueue.slurm.interface": "ib0"}), pytest.raises(InputError, match=message):
+        cluster_client("slurm:1", 1, pytest.fail).__enter__()
     monkeypatch.setenv("PATH", "")
-    with (
-        pytest.raises(InputError, match="Dask on slurm: no command sbatch here"),
-        cluster_client("slurm", 1, pytest.fail),
-    ):
-        pass
+    with pytest.raises(InputError, match="Dask on slurm: no command sbatch here"):
+        cluster_client("slurm", 1, pytest.fail).__enter__()
 
 
 FREED = """
 import resource
 import numpy as np
 from hsn_v1.slides.cluster.dask_engine import keep_freed_memory
-if {keep}:
-    keep_freed_memory()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(20):
-    np.ones(1 << 22, np.float32)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        np.ones(1 << 22, np.float32)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+print(faults(), keep_freed_memory() or faults())
 """
 
 
@@ -415,8 +407,5 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 def test_freed_memory_is_used_again_though_dask_has_it_given_back():
     # In huge pages there are few faults either way.
     environment = {**os.environ, "MALLOC_TRIM_THRESHOLD_": "65536", "NUMPY_MADVISE_HUGEPAGE": "0"}
-    faults = [
-        int(subprocess.check_output([sys.executable, "-c", FREED.format(keep=keep)], env=environment, text=True))
-        for keep in (False, True)
-    ]
-    assert faults[1] < faults[0] / 4
+    given_back, kept = subprocess.check_output([sys.executable, "-c", FREED], env=environment, text=True).split()
+    assert int(kept) < int(given_back) / 4
