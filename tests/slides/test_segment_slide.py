@@ -1,13 +1,18 @@
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
-from helpers import write_sparse
+from helpers import contents, write_sparse
 from PIL import Image
 
-from hsn_v1.adp import CLASSIFIER_MPP, FUNC, MORPH
+from hsn_v1.adp import ADP, CLASSIFIER_CODES, CLASSIFIER_MPP, FUNC, MORPH
 from hsn_v1.classify import classify
 from hsn_v1.densecrf import CRF
 from hsn_v1.errors import InputError
@@ -17,6 +22,7 @@ from hsn_v1.slides.in_memory import segment_blocks
 from hsn_v1.slides.plan import FEW_TILES, Method, Plan, plan_for
 from hsn_v1.slides.results import small_pictures, thumbnail
 from hsn_v1.slides.segment_slide import segment_slide
+from hsn_v1.stages import FunctionClassifier
 from hsn_v1.tiles import Window
 
 pytestmark = pytest.mark.slow
@@ -197,6 +203,40 @@ def test_what_was_not_scanned_is_no_tissue(tmp_path, toy_histonet, maps):
     assert (labels[half + 1 :] == 0).all()
     assert (labels[: half - 1] > 0).mean() > 0.9
     assert any("not scanned" in note for note in done.notes)
+
+
+def segment_slowly(path, out):
+    """Segment a slide by a classifier of any framework, here of none, which starts at once and takes its time."""
+
+    def classify(tiles):
+        time.sleep(0.02)
+        weights = np.random.default_rng(3).random((3, len(CLASSIFIER_CODES)), np.float32)
+        cams = np.moveaxis(tiles[:, ::8, ::8] / 255 @ weights, -1, 1)  # (T, K, 4, 4)
+        return np.clip(cams.mean(axis=(2, 3)), 0, 1), cams
+
+    classifier = FunctionClassifier(classify, ADP, np.full(len(CLASSIFIER_CODES), 0.5), 32, identity="colours")
+    return segment_slide(path, classifier, Method((FUNC,), CRFS, batch_size=2, maps="adjusted"), out, workers=2)
+
+
+def test_killed_at_any_moment_the_same_call_goes_on_to_the_same_files(tmp_path):
+    save(tmp_path / "a.tif", np.random.default_rng(8).integers(0, 230, (160, 200, 3), np.uint8), CLASSIFIER_MPP)
+    whole, killed = (tmp_path / name / "a.tif" for name in ("whole", "killed"))
+    program = "import sys; from test_segment_slide import segment_slowly; segment_slowly(*sys.argv[1:])"
+    command = [sys.executable, "-c", program, tmp_path / "a.tif", killed.parent]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*Path(__file__).parents][:3]))}
+    for enough in (1, 10):
+        process = subprocess.Popen(command, env=environment, start_new_session=True)
+        while process.poll() is None and len([*killed.glob("work/tiles/[0-9]*")]) < enough:
+            time.sleep(0.002)
+        os.killpg(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL  # not done yet
+    assert len([*killed.glob("work/tiles/[0-9]*")]) >= 10
+    part = killed / "work" / "results" / "func"
+    part.mkdir(parents=True)
+    (part / ".a.ome.tif.1.part").write_text("half of it")
+    assert [segment_slowly(tmp_path / "a.tif", folder.parent).status for folder in (killed, whole)] == ["done"] * 2
+    (whole / "run.json").unlink()
+    assert contents(whole) == {name: content for name, content in contents(killed).items() if name != "run.json"}
 
 
 def test_what_is_missing_of_results_is_made_anew_and_said_once(tmp_path, image, toy_histonet):
