@@ -142,19 +142,15 @@ def sorted_into_parts(folder: Path, benchmark: Benchmark, out: Path) -> Iterator
 def images_in_one_folder(folder: Path) -> list[Path]:
     """Return the images of GlaS in a folder, as it is published; none if it is no such folder."""
     for place in (folder / "img" / "02_glas_full", folder / "img", folder):
-        if place.is_dir():
-            found = [path for path in sorted(place.iterdir()) if IN_ONE_FOLDER.fullmatch(path.stem)]
-            if found:
-                return found
+        if images := sorted(path for path in place.glob("*") if IN_ONE_FOLDER.fullmatch(path.stem)):
+            return images
     return []
 
 
 def _truth_of(images: Path) -> Path:
     """Return the folder of ground truth that belongs to a folder of images."""
-    for place in (images.parent.parent / "gt" / images.name / "glas", images.parent / "gt" / "glas"):
-        if place.is_dir():
-            return place
-    return images.parent / "gt"
+    beside = images.parent / "gt"
+    return _first(images.parent.parent, (f"gt/{images.name}/glas",)) or _first(images.parent, ("gt/glas",)) or beside
 
 
 def link_or_copy(source: Path, target: Path) -> None:

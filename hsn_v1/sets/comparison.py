@@ -163,22 +163,11 @@ def paper_table(rows: Mapping[str, Table], protocol: str) -> str:
 
 
 def image_groups(names: Sequence[str], group: str, table: Path | None = None) -> dict[str, str]:
-    """Return each image's group (case, patient, part of a test) by its name; `NO_GROUP` where there is none.
+    """Return the group (case, patient, part of a test) of each image, by its name without endings; or `NO_GROUP`.
 
-    Parameters
-    ----------
-    names : sequence of str
-        Names of the images, without endings.
-    group : str
-        Column of the table or, without one, a regular expression to be found in a name: its first part in brackets,
-        or what it matches, is the group.
-    table : Path, optional
-        Table with a column of the images' names, and others.
-
-    Raises
-    ------
-    InputError
-        If there is no such column, the expression is none, or no image is in any group.
+    `group` is a column of the table, which has one of the images' names, too; or, without a table, a regular expression
+    to be found in a name: its first part in brackets, or what it matches, is the group. Raises InputError if there is
+    no such column, the expression is none, or no image is in any group.
     """
     groups = _by_table(names, group, table) if table else _by_name(names, group)
     if not any(groups.values()):

@@ -83,27 +83,11 @@ _OPENER = build_opener(_SameHost)
 
 
 def fetch_record(folder: Path, agree: Agree, progress: Progress) -> tuple[list[Path], list[str]]:
-    """Fetch the archives of Zenodo's record that may have something of ADP.
+    """Fetch the archives of Zenodo's record that may have something of ADP into a folder; what is whole there stays.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder to keep them in; what is there whole is not fetched again.
-    agree : callable
-        Asked once, before anything is fetched.
-    progress : Progress
-        Told each file's name, how many of its bytes are there, and of how many.
-
-    Returns
-    -------
-    archives : list of Path
-    left : list of str
-        Names of the record's other files.
-
-    Raises
-    ------
-    InputError
-        If there is no room, nobody agrees, the host does not answer, or something else came than the record says.
+    `agree` is asked once, before anything is fetched; `progress` is told each file's name, how many of its bytes are
+    there, and of how many. Returns the archives, and the names of the record's other files. Raises InputError if there
+    is no room, nobody agrees, the host does not answer, or something else came than the record says.
     """
     files = _files_of_record()
     archives = [file for file in files if file.name.lower().endswith(".zip")]
@@ -125,10 +109,7 @@ def fetch_record(folder: Path, agree: Agree, progress: Progress) -> tuple[list[P
 def fetch_drive(folder: Path, quiet: bool = False) -> Path:
     """Fetch ``hsn_data.zip`` from the authors' drive into a folder, with `gdown`, which knows the drive's pages.
 
-    Raises
-    ------
-    InputError
-        If gdown is not installed, there is no room, or something else came than an archive.
+    Raises InputError if gdown is not installed, there is no room, or something else came than an archive.
     """
     path = folder / "hsn_data.zip"
     if zipfile.is_zipfile(path):

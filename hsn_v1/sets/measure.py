@@ -157,19 +157,10 @@ def separate_objects(mask: np.ndarray) -> np.ndarray:
 
 
 def split_objects(mask: np.ndarray, distance: int) -> np.ndarray:
-    """Label the objects of a mask, and cut those that touch where they are narrowest: a watershed from their middles.
+    """Label the objects of a mask (H, W), and cut those that touch where they are narrowest: a watershed.
 
-    Parameters
-    ----------
-    mask : ndarray of shape (H, W), uint8, 0 or 1
-    distance : int
-        Least distance between the middles of two objects that touch, in px. What is smaller than a square of half of
-        it is no object.
-
-    Returns
-    -------
-    ndarray of shape (H, W), int
-        0 outside all objects.
+    The middles of two objects that touch are at least `distance` px from each other. What is smaller than a square of
+    half of it is no object. Labels are 0 outside all objects.
     """
     from scipy.ndimage import distance_transform_edt
     from skimage.feature import peak_local_max

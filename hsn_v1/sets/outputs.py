@@ -45,19 +45,9 @@ def write_image(
     segmentations: Mapping[str, Segmentation],
     truths: Mapping[str, Mask],
 ) -> None:
-    """Write all files of one image: those that were asked for, as far as it was segmented.
+    """Write all files of one image (H, W, 3) of uint8: those that were asked for, as far as it was segmented.
 
-    Parameters
-    ----------
-    settings : Settings
-    path : Path
-        The image's file, whose name the files bear.
-    image : ndarray of shape (H, W, 3), uint8
-    tiles : ClassifiedTiles
-    segmentations : mapping of str to Segmentation
-        By the label set's name; empty at run level 1.
-    truths : mapping of str to Mask
-        By the label set's name; empty without ground truth.
+    Segmentations, of which there are none at run level 1, and ground truth, if any, are by the label set's name.
     """
     out, save, file = settings.out, settings.save, path.name
     for label_set in settings.label_sets:
@@ -148,10 +138,10 @@ def summary_panels(
 def write_objects(out: Path, file: str, mask: np.ndarray, label_set: LabelSet) -> None:
     """Write the mask of the class that comes in objects, and one label per object, as bitmaps."""
     objects = object_mask(mask, label_set)
-    separate = [*separations(label_set).values()][-1]
+    *_, separate = separations(label_set).values()
+    write_picture(tree.object_bitmap(out, label_set.name, "single_gland", file), objects)
     labels = np.minimum(separate(objects), 255).astype(np.uint8)
-    for kind, bitmap in (("single_gland", objects), ("multi_gland", labels)):
-        write_picture(tree.object_bitmap(out, label_set.name, kind, file), bitmap)
+    write_picture(tree.object_bitmap(out, label_set.name, "multi_gland", file), labels)
 
 
 def write_tables(settings: Settings, report: Report) -> None:

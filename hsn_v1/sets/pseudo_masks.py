@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -39,13 +38,14 @@ def write_pseudo_masks(
     folders: Collection[str],
     on_image: Callable[[], None] = lambda: None,
 ) -> dict[str, str]:
-    """Write pseudo-masks of a set of patches.
+    """Write pseudo-masks of a set of patches, and return what went wrong with an image, by its file name.
 
     Parameters
     ----------
     settings : Settings
         With one label set, and its CRF. Where it resumes, what is there and was made in the same way is kept.
     classifier : Classifier
+        Any of this package's or of another framework.
     known : mapping of str to collection of str
         Codes of the classes that each image contains, by its file name.
     folders : collection of str
@@ -54,26 +54,22 @@ def write_pseudo_masks(
     on_image : callable
         Called after each image, also after one that failed.
 
-    Returns
-    -------
-    dict of str to str
-        What went wrong with an image, by its file name.
-
     Raises
     ------
     InputError
         If results cannot be written, another run writes there, no image could be done, or two would be written under
         one name.
     """
-    (label_set,) = settings.label_sets
-    crf = settings.crfs[label_set.name]
     results = {path: [file_of(settings.out, folder, path.name) for folder in folders] for path in settings.images}
     tree.check_stems(settings.images)
     with alone_in(settings.out):
         if not settings.resume:
             (settings.out / tree.MADE_WITH).unlink(missing_ok=True)
+        labels = json.dumps({file: sorted(codes) for file, codes in sorted(known.items())})
+        more = {"known classes": hashlib.sha256(labels.encode()).hexdigest(), "downsample": settings.downsample}
+        facts = facts_of(classifier, settings.crfs, **more, **{"label sets": repr(settings.label_sets)})
         others = (file_of(settings.out, folder, path.name) for folder in (MASKS, *MAPS) for path in settings.images)
-        forget_others(settings.out / tree.MADE_WITH, _facts(settings, classifier, known), others)
+        forget_others(settings.out / tree.MADE_WITH, facts, others)
         failures = {
             path.name: f"{path}: no labels of it; add them, or take the image away"
             for path in settings.images
@@ -85,20 +81,12 @@ def write_pseudo_masks(
         with worker_pool(settings.workers, settings.out, SMALL_IMAGES) as pool:
 
             def submit(item: ClassifiedImage) -> Future:
-                return pool.submit(
-                    finish_image, label_set, crf, known[item.path.name], tuple(folders), settings.out, item
-                )
+                return pool.submit(finish_image, settings, known[item.path.name], tuple(folders), item)
 
             failures |= collect(finish_images(settings, classifier, todo, submit), on_image)[1]
     if len(failures) == len(settings.images):
         raise InputError(next(iter(failures.values())))
     return failures
-
-
-def _facts(settings: Settings, classifier: Classifier, known: Mapping[str, Collection[str]]) -> dict[str, Any]:
-    labels = json.dumps({file: sorted(codes) for file, codes in sorted(known.items())})
-    more = {"known classes": hashlib.sha256(labels.encode()).hexdigest(), "downsample": settings.downsample}
-    return facts_of(classifier, settings.crfs, **more, **{"label sets": repr(settings.label_sets)})
 
 
 def file_of(out: Path, folder: str, image: str) -> Path:
@@ -107,20 +95,15 @@ def file_of(out: Path, folder: str, image: str) -> Path:
 
 
 def finish_image(
-    label_set: LabelSet,
-    crf: CRF,
-    known: Collection[str],
-    folders: tuple[str, ...],
-    out: Path,
-    classified: ClassifiedImage,
+    settings: Settings, known: Collection[str], folders: Collection[str], classified: ClassifiedImage
 ) -> None:
     """Write a classified image's pseudo-mask and maps; parameters are those of `write_pseudo_masks`, of one image."""
-    path = classified.path
-    mask, maps = pseudo_mask(classified.image, classified.tiles, label_set, crf, known)
+    path, (label_set,) = classified.path, settings.label_sets
+    mask, maps = pseudo_mask(classified.image, classified.tiles, label_set, settings.crfs[label_set.name], known)
     if mask is None:
         raise InputError(f"{path}: none of its labels is a class of {label_set.name}; give it one, or take it away")
     for folder in folders:
-        file = file_of(out, folder, path.name)
+        file = file_of(settings.out, folder, path.name)
         if folder == MASKS:
             write_mask(file, mask, label_set)
         else:
@@ -132,20 +115,10 @@ def finish_image(
 def pseudo_mask(
     image: np.ndarray, tiles: ClassifiedTiles, label_set: LabelSet, crf: CRF, known: Collection[str]
 ) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
-    """Segment an image whose classes are known: these compete, and no others.
+    """Segment an image (H, W, 3) of uint8 whose classes are known by their codes: these compete, and no others.
 
     Each competes in the tiles in which its score reaches the threshold, or in the one with its highest score.
-
     Background and other tissue compete in any case.
-
-    Parameters
-    ----------
-    image : ndarray of shape (H, W, 3), uint8
-    tiles : ClassifiedTiles
-    label_set : LabelSet
-    crf : CRF
-    known : collection of str
-        Codes of the classes that the image contains.
 
     Returns
     -------

@@ -135,27 +135,20 @@ def reproduce(
 ) -> Reproduction:
     """Run what is at hand of the papers' experiments, or phantoms where nothing is, and compare with their numbers.
 
-    Called again, it goes on where it was interrupted.
+    Called again, it goes on where it was interrupted. What goes wrong with an experiment does not lose the others.
 
     Parameters
     ----------
-    root : Path
-        Folder that has ``data``, ``img`` and ``gt``, or ``database``, or all of them.
+    root, phantoms : Path
+        Folder that has ``data``, ``img`` and ``gt``, or ``database``, or all of them; and the root of the phantoms.
     out : Path
         Folder to write to; see `write`.
     advice : mapping of str to str
         By the paper, how to get what is missing.
-    phantoms : Path
-        Root of the phantoms.
     workers : int, optional
         Number of worker processes; one for each core, if left out.
     quiet : bool
         Whether to show no progress.
-
-    Raises
-    ------
-    InputError
-        If results cannot be written. What goes wrong with an experiment does not lose the others.
     """
     found, root, out = Reproduction(), root.absolute(), out.absolute()  # workers may have started in another folder
     missing = {experiment: path for experiment in EXPERIMENTS if (path := experiment.missing(root))}

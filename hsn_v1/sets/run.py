@@ -93,27 +93,11 @@ def run(
     on_image: Callable[[], None] = lambda: None,
     ahead: Mapping[Path, InputImage] = MappingProxyType({}),
 ) -> Report:
-    """Segment the images, and write and measure the results.
+    """Segment the images, and write and measure the results; an image that fails is left out and reported.
 
-    An image that cannot be read, or that lacks ground truth, is left out and reported.
-
-    Parameters
-    ----------
-    settings : Settings
-    classifier : Classifier
-    on_image : callable
-        Called after each image, also after one that failed.
-    ahead : mapping of Path to InputImage
-        Those that are read already; see `ReadAhead`.
-
-    Returns
-    -------
-    Report
-
-    Raises
-    ------
-    InputError
-        If results cannot be written, another run writes there, or no image at all could be segmented.
+    `on_image` is called after each image, also after one that failed; `ahead` are those that are read already, see
+    `ReadAhead`. Raises InputError if results cannot be written, another run writes there, or no image at all could be
+    segmented.
     """
     if settings.save.confidences or settings.save.maps or any(label_set.objects for label_set in settings.label_sets):
         tree.check_stems(settings.images)

@@ -79,14 +79,9 @@ class Score:
     def table(self, protocols: Iterable[str], weights: np.ndarray | None = None, minus: Score | None = None) -> Table:
         """Return all metrics, pooled over the images.
 
-        Parameters
-        ----------
-        protocols : iterable of str
-            Of `evaluate.PROTOCOLS`; those of the paper come as `evaluate.PUBLISHED`, those of objects as `OBJECT`.
-        weights : ndarray of shape (1 + D, N), optional
-            See `intervals.draw_weights`; left out, there are no intervals.
-        minus : Score, optional
-            Of other masks of the same images: what is returned are the differences.
+        `protocols` are some of `evaluate.PROTOCOLS`; those of the paper come as `evaluate.PUBLISHED`, those of objects
+        as `OBJECT`. `weights` (1 + D, N) are those of `intervals.draw_weights`; left out, there are no intervals. With
+        `minus`, the score of other masks of the same images, what is returned are the differences.
         """
         weights = np.ones((1, len(self.images))) if weights is None else weights
         values, others = (score and score._values(protocols, weights) for score in (self, minus))
@@ -132,7 +127,7 @@ def score_folder(
     """Compare the masks of a folder with the ground truth of another.
 
     Masks belong together by their names, whatever their endings. Both may be in the label set's colours or hold class
-    indices; see `read_mask`.
+    indices; see `read_mask`. Raises InputError if a folder is missing or has no masks, or if none could be compared.
 
     Parameters
     ----------
@@ -141,17 +136,13 @@ def score_folder(
         set's name. Label maps of ``segment``, which may have the classifier's scale, are brought to the truth's size.
         Ground truth may be annotations in GeoJSON, too: pixels that are in none of them do not count.
     label_set : LabelSet
+        Its classes are those of the masks.
     resize : bool
         Whether ground truth of another size is resized, as published; else it is an error.
     track : callable
         Passes the files of ground truth on, and may show how far it has come.
     on_truth : callable
         Called with each image's name and its ground truth, at the size at which it is compared.
-
-    Raises
-    ------
-    InputError
-        If a folder is missing or has no masks, or if none could be compared.
     """
     predictions = _label_maps(prediction, label_set) or _masks(
         prediction, [tree.final_masks(prediction, label_set.name), prediction / label_set.name, prediction]

@@ -146,27 +146,11 @@ def settings_from_params(
     workers: int | None = None,
     images: tuple[Path, ...] = (),
 ) -> Settings:
-    """Return the settings of the published `params`.
+    """Return the settings of the published `params`, as `check_params` returns them.
 
-    Parameters
-    ----------
-    params : mapping
-        See `check_params`.
-    labels : Taxonomy
-        The classifier's, which has the label sets that ``htt_mode`` names.
-    root : Path
-        Folder that has ``data``, ``img`` and ``gt``.
-    out : Path, optional
-        Folder to write to; ``<root>/out/<input_name>``, if left out.
-    workers : int, optional
-        Number of worker processes; one for each core, if left out.
-    images : tuple of Path, optional
-        The images, if they are looked up already.
-
-    Raises
-    ------
-    InputError
-        If a value is of no use, or a folder or an image is missing.
+    `labels` are the classifier's, and have the label sets that ``htt_mode`` names; ``root`` has ``data``, ``img`` and
+    ``gt``. Left out, `out` is ``<root>/out/<input_name>``, `workers` one for each core, and the images are looked up.
+    Raises InputError if a value is of no use, or a folder or an image is missing.
     """
     root = Path(root).absolute()  # worker processes may have started in another folder
     name, label_sets = params["input_name"], labels.group(params["htt_mode"])

@@ -59,25 +59,11 @@ class Installed:
 
 
 def find_members(source: zipfile.ZipFile | Path) -> tuple[list[Member], list[str]]:
-    """Look through the download.
+    """Look through the download: return the files to put in place, and what else there is and is not needed.
 
-    Parameters
-    ----------
-    source : ZipFile or Path
-        An archive or a folder, with ``data``, ``gt`` and ``img``, or with what the later paper's record has (see
-        `tree.place_of`), or with one folder around them.
-
-    Returns
-    -------
-    members : list of Member
-        The files to put in place.
-    skipped : list of str
-        What else there is, and is not needed.
-
-    Raises
-    ------
-    InputError
-        If a path leads out, if a file is no plain one or comes twice, or if there is none at all or far too much.
+    It is an archive or a folder, with ``data``, ``gt`` and ``img``, or with what the later paper's record has (see
+    `tree.place_of`), or with one folder around them. Raises InputError if a path leads out, if a file is no plain one
+    or comes twice, or if there is none at all or far too much.
     """
     is_archive = isinstance(source, zipfile.ZipFile)
     where = Path(source.filename) if is_archive else source
@@ -157,28 +143,11 @@ def _check_growth(where: Path, members: list[Member]) -> None:
 
 
 def install(source: Path, root: Path, force: bool = False, track: Track = untracked) -> Installed:
-    """Put the download in place; a file that is there already stays as it is.
+    """Put the download, an archive or the folder it was unpacked to, in place below a root.
 
-    Parameters
-    ----------
-    source : Path
-        The authors' archive, or the folder it was unpacked to.
-    root : Path
-        Folder that is to have ``data``, ``gt`` and ``img``.
-    force : bool
-        Whether to replace files that differ from the download's.
-    track : callable
-        See `Track`.
-
-    Returns
-    -------
-    Installed
-
-    Raises
-    ------
-    InputError
-        If the download is broken or hostile, if something else is in its place, or if `root` cannot be written
-        to. No half-written file is left behind.
+    A file that is there already stays as it is; `force` replaces those that differ from the download's. Raises
+    InputError if the download is broken or hostile, if something else is in its place, or if the root cannot be written
+    to. No half-written file is left behind.
     """
     try:
         with _opened(source) as content:
