@@ -1,6 +1,6 @@
 import ast
 import re
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -54,18 +54,17 @@ NAMES_SETS = (*KNOWS_ADP, "commands/doctor.py", "sets/benchmarks.py", "sets/repr
 CODES = {*ADP.outputs, *ADP.vague}
 
 
-def words_of(path: Path) -> Iterator[str]:
-    """Yield what a file says: the strings of a module but for its docstrings, or all of another file."""
+@cache
+def words_of(path: Path) -> list[str]:
+    """Return what a file says: the strings of a module but for its docstrings, or all of another file."""
     text = path.read_text(encoding="utf-8")
     if path.suffix != ".py":
-        yield text
-        return
+        return [text]
     tree = ast.parse(text)
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     docstrings = {id(node.body[0].value) for node in ast.walk(tree) if isinstance(node, documented) and is_said(node)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
-            yield node.value
+    constants = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in docstrings)
+    return [node.value for node in constants if isinstance(node.value, str)]
 
 
 def is_said(node):

@@ -3,7 +3,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from sklearn import metrics
 
 from hsn_v1 import evaluate
 from hsn_v1.adp import FUNC, GLAS
@@ -128,6 +127,8 @@ INDICES = arrays(np.uint8, st.just((2, 60)), elements=st.integers(0, 4))  # four
 @settings(deadline=None, max_examples=20)
 @given(pair=INDICES)
 def test_metrics_are_scikit_learns(excluded, protocol, pair):
+    from sklearn import metrics  # which takes longer to load than all other libraries of the quick tests
+
     truth, prediction = pair
     confusion = evaluate.confusion_matrix(truth, prediction, 4)
     np.testing.assert_array_equal(confusion, metrics.confusion_matrix(truth, prediction, labels=range(5)))

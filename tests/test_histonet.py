@@ -18,6 +18,13 @@ from hsn_v1.tiles import TileGrid
 RNG = np.random.default_rng(0)
 
 
+@pytest.fixture
+def root(tmp_path, toy_model):
+    """Make a folder with the toy model's files alone."""
+    write_published(tmp_path / "data", "toy", toy_model, np.full(len(CLASSIFIER_CODES), 0.5))
+    return tmp_path
+
+
 def tiles(count):
     return RNG.integers(0, 256, (count, TILE, TILE, 3)).astype(np.float32)
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy.stats import bootstrap
 
 from hsn_v1.evaluate import mean_iou_present
 from hsn_v1.intervals import Estimate, draw_weights, weighted_sums
@@ -18,6 +17,8 @@ def miou(confusions, weights):
 
 @pytest.mark.parametrize("confusions", [[CONFUSIONS], [CONFUSIONS, OTHERS]], ids=["one program", "paired"])
 def test_intervals_are_scipy_s(confusions):
+    from scipy.stats import bootstrap  # which takes a second to load
+
     def statistic(indices):  # (draws, images)
         values = [mean_iou_present(stack[indices].sum(axis=-3)) for stack in confusions]
         return values[0] - values[1] if len(values) > 1 else values[0]
