@@ -1,6 +1,7 @@
 import json
 import shutil
 from importlib.resources import files
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -124,70 +125,33 @@ def rewrite_json(change):
     return spoil
 
 
-def widen(config):
-    config[5]["config"]["filters"] = 13
-
-
-def drop_layer(config):
-    del config[2]
-
-
-def strange_layer(config):
-    config[1]["class_name"] = "NoSuchLayer"
-
-
-def no_sigmoid(config):
-    config[-1]["config"]["activation"] = "linear"
-
-
-def code(config):
-    config[1] = {"class_name": "Lambda", "config": {"name": "activation_1", "function": ["4wEAAAA=", None, None]}}
-
-
-def no_convolution(config):
-    shape = config[0]["config"]["batch_input_shape"]
-    for layer in config[:7]:
-        layer.update(class_name="Dropout", config={"name": layer["config"]["name"], "rate": 0})
-    config[0]["config"]["batch_input_shape"] = shape
-
-
-def thresholds(values):
-    return lambda path: savemat(path, {"optimalScoreThresh": values})
-
-
-def scaled(layer, weight, factor):
-    def spoil(path):
-        with h5py.File(path, "a") as file:
-            file[layer][layer][f"{weight}:0"][...] *= factor
-
-    return spoil
-
-
 def drop_dataset(path):
     with h5py.File(path, "a") as file:
         del file["conv2d_2"]["conv2d_2"]
 
 
+def save(**variables):
+    return lambda path: savemat(path, variables)
+
+
+WIDER = rewrite_json(lambda layers: layers[5]["config"].update(filters=13))
+SHORTER = rewrite_json(lambda layers: layers.pop(2))
+
+#: More of damaged architectures is in `io.test_keras_json`.
 BROKEN = {
-    "no json": (".json", lambda p: p.unlink(), "no such file"),
-    "no weights": (".h5", lambda p: p.unlink(), "no such file"),
-    "no thresholds": (".mat", lambda p: p.unlink(), "no such file"),
+    "no json": (".json", Path.unlink, "no such file"),
+    "no weights": (".h5", Path.unlink, "no such file"),
+    "no thresholds": (".mat", Path.unlink, "no such file"),
     "cut json": (".json", cut, "not a JSON file"),
     "cut weights": (".h5", cut, "cut off"),
     "cut thresholds": (".mat", cut, "not a MATLAB file"),
-    "empty weights": (".h5", lambda p: p.write_bytes(b""), "cut off"),
+    "empty weights": (".h5", lambda path: path.write_bytes(b""), "cut off"),
     "lost weights": (".h5", drop_dataset, "not a file of Keras weights"),
-    "json of something else": (".json", lambda p: p.write_text("[1]"), "not the architecture"),
-    "unknown layer": (".json", rewrite_json(strange_layer), "'NoSuchLayer', which is not built"),
-    "wider layer": (".json", rewrite_json(widen), r"layer conv2d_2 .*3 x 3 x 8 x 13.*3 x 3 x 8 x 12"),
-    "missing layer": (".json", rewrite_json(drop_layer), r"layer conv2d_2 .*batch_normalization_1"),
-    "50 thresholds": (".mat", lambda p: savemat(p, {"optimalScoreThresh": np.ones((1, 50))}), "50 values, expected 51"),
-    "no variable": (".mat", lambda p: savemat(p, {"other": 1}), "0 values, expected 51"),
-    "not finite": (
-        ".mat",
-        lambda p: savemat(p, {"optimalScoreThresh": np.full(51, np.nan)}),
-        "holds nan for output 1, expected 0 to 1",
-    ),
+    "wider layer": (".json", WIDER, r"layer conv2d_2 .*3 x 3 x 8 x 13.*3 x 3 x 8 x 12"),
+    "missing layer": (".json", SHORTER, r"layer conv2d_2 .*batch_normalization_1"),
+    "50 thresholds": (".mat", save(optimalScoreThresh=np.ones((1, 50))), "50 values, expected 51"),
+    "no variable": (".mat", save(other=1), "0 values, expected 51"),
+    "not finite": (".mat", save(optimalScoreThresh=np.full(51, np.nan)), "holds nan for output 1, expected 0 to 1"),
 }
 
 
