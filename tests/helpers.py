@@ -202,11 +202,11 @@ def blocks_of(page, language):
 def commands_of(page):
     """Return the command lines of a document's shell blocks, as lists of words."""
     for block in blocks_of(page, "sh"):
-        for line in block.replace("\\\n", " ").splitlines():
+        for line in re.sub(r"\\?\n +", " ", block).splitlines():
             line = re.sub(r"\$\([^)]*\)|\$\{?\w+\}?", "1", line)  # what a shell would put there
-            line = re.sub(r"\[(--[^\]]*)\]", r"\1", line)  # an option that may be left out
+            line = re.sub(r"[\[\]]", "", line)  # around what may be left out
             line = re.sub(r"(\w)(\|\w+)+", r"\1", line)  # the first of several choices
-            line = re.sub(r"\b(MPP|N)\b", "1", line)  # what stands for a number
+            line = re.sub(r"\b(MPP|N|PX)\b", "1", line)  # what stands for a number
             words = shlex.split(re.sub(r"(^|\s)#.*", "", line))
             if words:
                 yield words

@@ -2,14 +2,20 @@
 
 import ast
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 from helpers import blocks_of, commands_of
 
 from hsn_v1.__main__ import build_parser
+from hsn_v1.adp import CLASSIFIER_MPP
 from hsn_v1.io import keras_json, locks, sandbox, weights
 from hsn_v1.io.keras_layers import LAYERS
+from hsn_v1.slide_io.formats import SLIDE_ENDINGS
+from hsn_v1.slide_io.scale import PLAUSIBLE_MPP
+from hsn_v1.slides.plan import FEW_TILES, FINEST, MAPS
+from hsn_v1.slides.tissue import GLASS, GLASS_MARGIN, REDUCTION, TILE_TISSUE
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), REPOSITORY / "data" / "README.md"])
@@ -93,7 +99,10 @@ def test_commands_parse(name):
     for words in commands_of(REPOSITORY / name):
         program, *arguments = words
         if program == "hsn-v1" or words[1:3] == ["-m", "hsn_v1"]:
-            parser.parse_args(arguments if program == "hsn-v1" else words[3:])  # exits where it cannot
+            parsed = parser.parse_args(arguments if program == "hsn-v1" else words[3:])  # exits where it cannot
+            assert getattr(parsed, "maps", MAPS[0]) in MAPS
+            if training := getattr(parsed, "train_options", None):
+                parser.parse_args(["train", "--name", "n", *shlex.split(training)])
         elif program == "make":
             assert {word for word in arguments if "=" not in word} <= targets, words
         elif Path(program).name == "python" and arguments[0] != "-m":
@@ -149,3 +158,18 @@ def test_the_limits_and_layers_that_the_document_on_security_names_are_the_code_
     assert {limit for limit in limits if limit not in words} == set()
     listed = words.partition("of other convolutional networks: ")[2].partition(".")[0]
     assert sorted(listed.split(", ")) == sorted(LAYERS)
+
+
+def test_figures_on_slides_are_those_of_the_code():
+    text = " ".join(text_of("docs/slides.md").split())
+    low, high = PLAUSIBLE_MPP
+    for words in (
+        f"below {low:g} or above {high:g}",
+        f"up to {FEW_TILES} tiles, and not finer than {FINEST * CLASSIFIER_MPP:.3f} mpp",
+        f"at least {GLASS} (mean",
+        f"own glass less {GLASS_MARGIN}",
+        f"at {REDUCTION} times the classifier's mpp",
+        f"less than {TILE_TISSUE:.0%}".replace("%", " %"),
+        *(ending for ending in SLIDE_ENDINGS if ending != ".btf"),
+    ):
+        assert words in text, words
