@@ -62,7 +62,7 @@ def _tune(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
     from ..evaluate import mean_iou_present
     from ..io.model_files import find_model, model_file
     from ..io.models import load_histonet
-    from ..training.tuning import adjusted, search, without_crf, write_results
+    from ..training.tuning import adjusted, confusion_of, search, write_results
 
     histonet = load_histonet(find_model(arguments.root, arguments.model), arguments.model)
     histonet = histonet.with_views(**views_of(arguments))
@@ -74,7 +74,7 @@ def _tune(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
         path = model_file(folder, arguments.model, f"_{label_set.name}_optimal_pcc.npy")
         write_results(path, out / f"crf_{label_set.name}.csv", tried)
         best, confusion = tried[0]
-        before, after = mean_iou_present(without_crf(tuning)), mean_iou_present(confusion)
+        before, after = mean_iou_present(confusion_of(tuning)), mean_iou_present(confusion)
         print(f"{path}: {best}")
         print(f"{label_set.name}: mIoU of the present classes {before:.4f} before the CRF, {after:.4f} after it")
     return 0

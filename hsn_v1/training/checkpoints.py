@@ -30,10 +30,7 @@ RECIPE, LOG = "recipe.json", "log.csv"
 def check_recipe(out: Path, recipe: dict[str, Any]) -> list[str]:
     """Write down how a folder's training goes, or make sure that it goes on in the same way; return notes.
 
-    Raises
-    ------
-    InputError
-        If the folder holds a training by another recipe.
+    Raises InputError if the folder holds a training by another recipe.
     """
     path, notes = out / RECIPE, []
     before = read_object(path) if path.exists() else recipe
@@ -55,19 +52,8 @@ def forget(out: Path) -> None:
 def go_on(model: keras.Model, out: Path, steps: int) -> tuple[int, list[str]]:
     """Give a compiled model what a folder's last checkpoint holds, or the one before if that is damaged.
 
-    Parameters
-    ----------
-    model : keras.Model
-    out : Path
-    steps : int
-        Of an epoch.
-
-    Returns
-    -------
-    done : int
-        Epochs that need not be trained again; 0 if there is no checkpoint.
-    notes : list of str
-        What was damaged.
+    Returns how many epochs, of `steps` each, need not be trained again, 0 if there is no checkpoint; and what was
+    damaged.
     """
     notes: list[str] = []
     values = next((found for name in (LAST, PREVIOUS) if (found := _read(model, out / name, notes))), None)

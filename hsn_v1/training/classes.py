@@ -110,20 +110,9 @@ def _hint(column: str, taxonomy: Taxonomy) -> str:
 
 
 def targets_of(present: np.ndarray, columns: Sequence[str], taxonomy: Taxonomy) -> np.ndarray:
-    """Return 1 for the outputs of the labels that are present and for their parents, else 0.
+    """Return 1 for the outputs of the labels that are present and for their parents, else 0, as (N, K) float32.
 
-    Parameters
-    ----------
-    present : ndarray of shape (N, len(columns)), bool
-        Labels of N patches.
-    columns : sequence of str
-        Codes of the labels.
-    taxonomy : Taxonomy
-        Classes, K of which are outputs.
-
-    Returns
-    -------
-    ndarray of shape (N, K), float32
+    `present`, (N, len(columns)) bool, are the labels of N patches, `columns` their codes; K classes are outputs.
     """
     implied = np.zeros((len(columns), len(taxonomy.outputs)), np.float32)
     for row, column in zip(implied, columns, strict=True):
@@ -134,12 +123,7 @@ def targets_of(present: np.ndarray, columns: Sequence[str], taxonomy: Taxonomy) 
 def describe_classes(taxonomy: Taxonomy, train: np.ndarray, validation: np.ndarray) -> list[str]:
     """Return a line for each class: how many patches to train on and to validate on have it; and one of their mixture.
 
-    Parameters
-    ----------
-    taxonomy : Taxonomy
-        Classes, K of which are outputs.
-    train, validation : ndarray of shape (N, K), 0 or 1
-        Targets of the patches.
+    `train` and `validation` are the targets of the patches, (N, K) of 0 or 1.
     """
     lines = [f"{len(train)} patches to train on, {len(validation)} to validate on; of these have"]
     width = max(len(code) for code in taxonomy.outputs)
@@ -154,12 +138,8 @@ def describe_classes(taxonomy: Taxonomy, train: np.ndarray, validation: np.ndarr
 def check_classes(taxonomy: Taxonomy, train: np.ndarray, validation: np.ndarray) -> list[str]:
     """Return warnings of classes that cannot be learned or judged, each by its name.
 
-    Parameters are those of `describe_classes`.
-
-    Raises
-    ------
-    InputError
-        If no class can be judged: in the validation patches, none is in some and not in all.
+    Parameters are those of `describe_classes`. Raises InputError if no class can be judged: in the validation patches,
+    none is in some and not in all.
     """
     notes, absent = [], []
     for i, code in enumerate(taxonomy.codes):
@@ -189,38 +169,28 @@ def check_classes(taxonomy: Taxonomy, train: np.ndarray, validation: np.ndarray)
 
 @dataclass(frozen=True)
 class Mixture:
-    """How far patches mix their classes: labels teach where a class is only by patches that have one and lack another.
+    """How far patches mix their classes: only those that have one and lack another teach where a class is."""
 
-    Attributes
-    ----------
-    full : float
-        Share of the patches that have every class, in 0..1.
-    always, never : list of (str, str)
-        Classes that come together in nearly all patches that have one of them, and in none.
-    """
-
-    full: float
-    always: list[tuple[str, str]]
-    never: list[tuple[str, str]]
+    full: float  #: share of the patches that have every class, in 0..1
+    always: list[tuple[str, str]]  #: classes that come together in nearly all patches that have one of them
+    never: list[tuple[str, str]]  #: classes that come together in none
 
     def __str__(self) -> str:
-        return (
-            f"{self.full:.0%} of them have every class; always together: {_shown(self.always)}; never: "
-            f"{_shown(self.never)}"
-        )
+        together = f"always together: {_shown(self.always)}; never: {_shown(self.never)}"
+        return f"{self.full:.0%} of them have every class; {together}"
 
     def warnings(self, size_that_helps: Callable[[], int]) -> list[str]:
         """Return what cannot be learned from patches of such a mixture, with a side in px that would help."""
-        if not self.always and self.full <= MOST_FULL:
-            return []
-        advice = f"cut smaller patches, such as of {size_that_helps()} px, or ask for a larger share of each class"
         notes = []
         if self.always:
             pairs = _shown(self.always)
-            notes.append(f"{pairs}: nearly always come together, so that labels cannot tell which is where; {advice}")
+            notes.append(f"{pairs}: nearly always come together, so that labels cannot tell which is where")
         if self.full > MOST_FULL:
-            notes.append(f"{self.full:.0%} of the patches have every class, and cannot teach where each is; {advice}")
-        return notes
+            notes.append(f"{self.full:.0%} of the patches have every class, and cannot teach where each is")
+        if not notes:
+            return []
+        advice = f"cut smaller patches, such as of {size_that_helps()} px, or ask for a larger share of each class"
+        return [f"{note}; {advice}" for note in notes]
 
 
 def _shown(pairs: list[tuple[str, str]]) -> str:
@@ -229,16 +199,9 @@ def _shown(pairs: list[tuple[str, str]]) -> str:
 
 
 def mixture_of(codes: Sequence[str], present: np.ndarray, taxonomy: Taxonomy | None = None) -> Mixture:
-    """Find out how far patches mix their classes; those that no patch has are left out.
+    """Find out how far patches, (N, K) bool, mix their K classes; those that no patch has are left out.
 
-    Parameters
-    ----------
-    codes : sequence of K str
-        Names of the classes.
-    present : ndarray of shape (N, K), bool
-        Which patch has which class.
-    taxonomy : Taxonomy, optional
-        Tells kinds from their parents, which always come together.
+    `taxonomy` tells kinds from their parents, which always come together.
     """
     there = np.flatnonzero(present.any(axis=0))
     present = present[:, there].astype(np.int64)

@@ -56,6 +56,7 @@ def cut_patches(
     Parameters
     ----------
     sources : sequence of Source
+        Images or slides.
     label_set : LabelSet
         Classes of the sources; the K that are classified become labels.
     cut : Cut
@@ -69,10 +70,8 @@ def cut_patches(
     -------
     labels : dict of Path to ndarray of shape (N, K), bool
         By the folder that was written.
-    notes : list of str
-        What the user should know of the masks or annotations.
-    failures : list of str
-        Sources that were left out, and why.
+    notes, failures : list of str
+        What the user should know of the masks or annotations; sources that were left out, and why.
 
     Raises
     ------

@@ -13,6 +13,7 @@ import pickle
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -45,22 +46,10 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def read_weights(path: Path | None = None) -> Arrays:
-    """Read the weights.
+    """Read the weights, by their names in PyTorch; kernels as (output, input, height, width).
 
-    Parameters
-    ----------
-    path : Path, optional
-        The file; that of the installed package, if left out.
-
-    Returns
-    -------
-    dict of str to ndarray
-        By their names in PyTorch; kernels as (output, input, height, width).
-
-    Raises
-    ------
-    InputError
-        If the package is not installed, or the file is not the published one.
+    `path` is the file, that of the installed package if left out. Raises InputError if the package is not installed, or
+    the file is not the published one.
     """
     path = path or _installed()
     content = read_bytes(path)
@@ -149,23 +138,23 @@ def build_encoder(tile: int | None, weights: Arrays, blocks: Sequence[int] = BLO
         (T, tile / 16, tile / 16, C), float32 in 0..6.
     """
     keras = import_keras()
-    network = _Network(weights)
+    convolve = partial(_convolve, weights)
     tiles = keras.Input((tile, tile, 3), name="tiles")
-    values, expansions = network.convolve(tiles, "_conv_stem", "_bn0", strides=2), []
+    values, expansions = convolve(tiles, "_conv_stem", "_bn0", strides=2), []
     for number, (stride, expansion, channels) in enumerate(_blocks()):
         name, before = f"_blocks.{number}.", values
         if expansion > 1:
-            values = network.convolve(values, f"{name}_expand_conv", f"{name}_bn0")
+            values = convolve(values, f"{name}_expand_conv", f"{name}_bn0")
         if number in blocks:
             expansions.append(values)
         if number == max(blocks, default=None):
             break
-        values = network.convolve(values, f"{name}_depthwise_conv", f"{name}_bn1", strides=stride)
-        values = network.convolve(values, f"{name}_project_conv", f"{name}_bn2", activation=None)
+        values = convolve(values, f"{name}_depthwise_conv", f"{name}_bn1", strides=stride)
+        values = convolve(values, f"{name}_project_conv", f"{name}_bn2", activation=None)
         if stride == 1 and before.shape[-1] == channels:
             values = keras.layers.Add(name=f"blocks_{number}_add")([before, values])
     if not blocks:
-        expansions = [network.convolve(values, "_conv_head", "_bn1")]
+        expansions = [convolve(values, "_conv_head", "_bn1")]
     features = keras.layers.Concatenate(name="features")(expansions) if len(expansions) > 1 else expansions[0]
     return keras.Model(tiles, features, name="efficientnet-lite0")
 
@@ -177,32 +166,26 @@ def _blocks() -> Iterator[tuple[int, int, int]]:
             yield 1 if repeat else stride, expansion, channels
 
 
-@dataclass(frozen=True)
-class _Network:
-    """Makes layers of the weights."""
-
-    weights: Arrays
-
-    def convolve(self, values, name, norm, strides=1, activation="relu6"):
-        """Convolve, with the batch norm in kernel and bias."""
-        layers = import_keras().layers
-        kernel = self.weights[f"{name}.weight"].transpose(2, 3, 1, 0)  # (height, width, input, output)
-        gamma, beta, mean, variance = (
-            self.weights[f"{norm}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")
-        )
-        scale = gamma / np.sqrt(variance + EPSILON)
-        options = {
-            "kernel_size": kernel.shape[:2],
-            "strides": strides,
-            "padding": "same",
-            "activation": activation,
-            "name": name.strip("_").replace(".", ""),
-        }
-        if name.endswith("depthwise_conv"):
-            layer, kernel = layers.DepthwiseConv2D(**options), kernel * scale
-            kernel = kernel.transpose(0, 1, 3, 2)  # (height, width, channels, 1)
-        else:
-            layer, kernel = layers.Conv2D(len(scale), **options), kernel * scale
-        convolved = layer(values)
-        layer.set_weights([kernel, beta - mean * scale])
-        return convolved
+def _convolve(weights: Arrays, values, name: str, norm: str, strides: int = 1, activation: str | None = "relu6"):
+    """Convolve by a layer made of the weights, with the batch norm in kernel and bias."""
+    layers = import_keras().layers
+    kernel = weights[f"{name}.weight"].transpose(2, 3, 1, 0)  # (height, width, input, output)
+    gamma, beta, mean, variance = (
+        weights[f"{norm}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")
+    )
+    scale = gamma / np.sqrt(variance + EPSILON)
+    kernel = kernel * scale
+    options = {
+        "strides": strides,
+        "padding": "same",
+        "activation": activation,
+        "name": name.strip("_").replace(".", ""),
+    }
+    if name.endswith("depthwise_conv"):
+        layer = layers.DepthwiseConv2D(kernel.shape[:2], **options)
+        kernel = kernel.transpose(0, 1, 3, 2)  # (height, width, channels, 1)
+    else:
+        layer = layers.Conv2D(len(scale), kernel.shape[:2], **options)
+    convolved = layer(values)
+    layer.set_weights([kernel, beta - mean * scale])
+    return convolved

@@ -39,16 +39,10 @@ def cyclical_learning_rate(epoch: float, recipe: Recipe) -> float:
 
 
 def class_weights(targets: np.ndarray) -> np.ndarray:
-    """Return the weight of each class in the loss: the inverse of its frequency, with a mean of 1.
+    """Return the weight of each class in the loss, (K,) float32: the inverse of its frequency, with a mean of 1.
 
-    Parameters
-    ----------
-    targets : ndarray of shape (N, K), 0 or 1
-
-    Returns
-    -------
-    ndarray of shape (K,), float32
-        Classes rarer than 1 % count as that frequent, absent ones as frequent as the most frequent.
+    Of `targets`, (N, K) of 0 or 1, classes rarer than 1 % count as that frequent, absent ones as frequent as the most
+    frequent.
     """
     frequency = targets.mean(axis=0)
     frequency = np.where(frequency > 0, frequency.clip(0.01), max(frequency.max(), 0.01))
@@ -90,15 +84,13 @@ def batches(patches: LabelledPatches, labels: Taxonomy, recipe: Recipe, train: b
     """Return batches of normalised images and targets; shuffled and augmented if they are to train on."""
     import tensorflow as tf
 
-    def fetch(indices):
-        return tf.numpy_function(lambda i: patches.images[i], [indices], tf.uint8)
-
     tile = patches.images.shape[1]
     augment = augmentation(recipe.seed) if train else lambda images: images
 
     def prepare(indices, targets):
-        images = tf.ensure_shape(fetch(indices), (None, tile, tile, 3))  # from memory, where they are only once
-        return normalise(tf.cast(augment(images), tf.float32), labels), targets
+        images = tf.numpy_function(lambda i: patches.images[i], [indices], tf.uint8)  # in memory only once
+        images = augment(tf.ensure_shape(images, (None, tile, tile, 3)))
+        return normalise(tf.cast(images, tf.float32), labels), targets
 
     dataset = tf.data.Dataset.from_tensor_slices((np.arange(len(patches)), patches.targets))
     if train:

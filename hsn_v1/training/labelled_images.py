@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby, product
 from pathlib import Path
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -52,19 +52,6 @@ class Cut:
     most: int | None = None  #: patches of a class from which on no more are drawn for it, in each part
 
 
-class Source(Protocol):
-    """An image or slide, and what says which class is where in it."""
-
-    path: Path
-    truth: Path
-
-    def label(self, cut: Cut) -> tuple[Places, Sequence[str]]:
-        """Return the patches' classes, and notes; raise InputError if it cannot be read or gives no patch."""
-
-    def read(self, places: Iterable[tuple[int, int]], cut: Cut) -> Iterator[np.ndarray]:
-        """Yield patches with their margin, (side, side, 3) uint8."""
-
-
 @dataclass(frozen=True)
 class LabelMap:
     """A label map at the patches' scale, read window by window, and points that say what is there."""
@@ -85,9 +72,8 @@ class LabelMap:
 
     def around(self, row: float, column: float, size: int) -> Window:
         """Return the patch around a place, inside the map."""
-        top, left = (
-            max(0, min(round(at - size / 2), side - size)) for at, side in ((row, self.height), (column, self.width))
-        )
+        top = max(0, min(round(row - size / 2), self.height - size))
+        left = max(0, min(round(column - size / 2), self.width - size))
         return Window(top, left, size, size)
 
 
@@ -101,18 +87,8 @@ def patch_starts(length: int, size: int, stride: int) -> list[int]:
 def label_patches(labels: LabelMap, cut: Cut, centres: Iterable[tuple[float, float]] = ()) -> Places:
     """Tell which classes are in each patch of an image or slide.
 
-    Parameters
-    ----------
-    labels : LabelMap
-    cut : Cut
-    centres : iterable of (float, float)
-        Rows and columns around which there are patches beside those of the grid.
-
-    Returns
-    -------
-    Places
-        Patches without any class, or of which more than half is unlabelled, are left out; but each point has a patch
-        around it.
+    `centres` are rows and columns around which there are patches beside those of the grid. Patches without any class,
+    or of which more than half is unlabelled, are left out; but each point has a patch around it.
     """
     found: Places = {}
     sides = (patch_starts(side, cut.size, cut.stride) for side in (labels.height, labels.width))
@@ -137,7 +113,7 @@ def label_patches(labels: LabelMap, cut: Cut, centres: Iterable[tuple[float, flo
 
 @dataclass(frozen=True)
 class ImageWithMask:
-    """An image with a mask of its classes: a `Source`."""
+    """An image with a mask of its classes."""
 
     path: Path
     truth: Path  #: the mask
@@ -154,9 +130,7 @@ class ImageWithMask:
         """Return the patches' classes, and notes; raise InputError if it cannot be read or gives no patch."""
         image, mask = self.open()
         height, width = self._size(image)
-        labels = mask.labels
-        if self.factor != 1:
-            labels = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
+        labels = cv2.resize(mask.labels, (width, height), interpolation=cv2.INTER_NEAREST)
         frame = Window(0, 0, height, width)
         read = LabelMap(lambda window: labels[window.within(frame)], height, width, len(self.label_set))
         places = label_patches(read, cut)
@@ -199,30 +173,10 @@ def truth_folder(truth: Path, label_set: LabelSet, label_sets: Sequence[LabelSet
 def read_tuning_set(
     images: Path, truth: Path, label_set: LabelSet, resize: str = "noted"
 ) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[str], list[str]]:
-    """Read a folder of images with masks.
+    """Read a folder of images with masks of the same names; `resize` is that of `read_mask`.
 
-    Parameters
-    ----------
-    images, truth : Path
-        Folders; a mask has its image's name.
-    label_set : LabelSet
-        Colours of the masks.
-    resize : str
-        Whether masks of another size are resized; see `read_mask`.
-
-    Returns
-    -------
-    pairs : list of (ndarray of shape (H, W, 3), ndarray of shape (H, W)), uint8
-        Images and their class indices.
-    notes : list of str
-        What the user should know of the masks.
-    failures : list of str
-        Images that were left out, and why.
-
-    Raises
-    ------
-    InputError
-        If none can be read.
+    Returns the images, (H, W, 3) uint8, each with its class indices, (H, W) uint8; what the user should know of the
+    masks; and which images were left out, and why. Raises InputError if none can be read.
     """
     pairs, notes, failures = [], [], []
     for source in images_with_masks(images, truth, label_set, resize=resize):
@@ -240,7 +194,7 @@ def read_tuning_set(
 
 @dataclass(frozen=True)
 class AnnotatedSlide:
-    """A slide with a file of annotations: a `Source`."""
+    """A slide with a file of annotations."""
 
     path: Path
     truth: Path  #: the annotations
@@ -260,14 +214,11 @@ class AnnotatedSlide:
         scale = slide.height / frame.height, slide.width / frame.width
         points = np.column_stack([regions.points[:, 1::-1] // np.array(scale), regions.points[:, 2]]).astype(int)
         points = points[(points[:, :2] >= 0).all(1) & (points[:, :2] < (frame.height, frame.width)).all(1)]
-
-        def read(window: Window) -> np.ndarray:
-            return draw_labels(regions, window, scale, len(self.label_set))
-
         centres = []
         for left, top, right, bottom in (geometry.bounds for geometry in regions.geometries):
             if (bottom - top) <= cut.size * scale[0] and (right - left) <= cut.size * scale[1]:
                 centres.append(((top + bottom) / 2 / scale[0], (left + right) / 2 / scale[1]))
+        read = partial(draw_labels, regions, scale=scale, unlabelled=len(self.label_set))
         labels = LabelMap(read, frame.height, frame.width, len(self.label_set), points)
         places = label_patches(labels, cut, centres)
         if not places:
@@ -298,6 +249,10 @@ class AnnotatedSlide:
                 f"region counts, such as {i} and {j} near x = {x:.0f}, y = {y:.0f}"
             )
         return notes
+
+
+#: What patches are cut from, with what tells which class is where in it.
+Source = ImageWithMask | AnnotatedSlide
 
 
 def classes_of(files: Sequence[Path], quiet: bool = False) -> list[str]:

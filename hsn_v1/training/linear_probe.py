@@ -24,16 +24,10 @@ AS_WELL = 0.01  #: of the area under the ROC curve that this may cost: maps gain
 
 @dataclass(frozen=True)
 class LinearLayer:
-    """Weights from K' features to the logits of K classes.
+    """Weights from K' features to the logits of K classes."""
 
-    Attributes
-    ----------
-    kernel : ndarray of shape (K', K), float32
-    bias : ndarray of shape (K,), float32
-    """
-
-    kernel: np.ndarray
-    bias: np.ndarray
+    kernel: np.ndarray  #: (K', K) float32
+    bias: np.ndarray  #: (K,) float32
 
     @classmethod
     def blank(cls, features: int, classes: int) -> LinearLayer:
@@ -48,23 +42,20 @@ class LinearLayer:
 def pooled_features(
     encoder: keras.Model, images: np.ndarray, labels: Taxonomy, context: float = 0, batch: int = 32
 ) -> np.ndarray:
-    """Return the encoder's activations, averaged over each patch but its margin.
+    """Return the encoder's activations, averaged over each patch but its margin, as (N, K') float32.
 
     Parameters
     ----------
     encoder : keras.Model
         Normalised patches (N, S, S, 3) to activations (N, h, w, K'); images of another side are resized to S.
     images : ndarray of shape (N, side, side, 3), uint8
+        Patches.
     labels : Taxonomy
         Whose mean and standard deviation normalise the patches.
     context : float
         Width of the margin that is seen and not averaged over, in px of the encoder's input.
     batch : int
         Patches in a step.
-
-    Returns
-    -------
-    ndarray of shape (N, K'), float32
     """
     shares = _shares(encoder, context)
     steps = (images[start : start + batch] for start in range(0, len(images), batch))
@@ -97,15 +88,8 @@ def _dense(model: keras.Model) -> keras.Layer:
 def fit_linear_layer(train: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray]) -> LinearLayer:
     """Fit a logistic regression for each class, balanced, and as free as the validation patches allow.
 
-    Parameters
-    ----------
-    train, validation : (ndarray of shape (N, K'), ndarray of shape (N, K))
-        Features, and 0 or 1 for each class.
-
-    Returns
-    -------
-    LinearLayer
-        A class that is in all or none of the training patches gets a constant score.
+    `train` and `validation` are features, (N, K'), with 0 or 1 for each class, (N, K). A class that is in all or none
+    of the training patches gets a constant score.
     """
     features, targets = train
     mean, std = features.mean(axis=0), features.std(axis=0) + 1e-3
@@ -122,16 +106,8 @@ def fit_linear_layer(train: tuple[np.ndarray, np.ndarray], validation: tuple[np.
 def fit_dense(model: keras.Model, data: TrainingData) -> np.ndarray:
     """Fit the dense layer of a network whose other layers stay as they are; return the scores of the judged patches.
 
-    Parameters
-    ----------
-    model : keras.Model
-        Ends in global average pooling and one dense layer; gets the layer's weights.
-    data : TrainingData
-        Patches, whose margin is seen and not averaged over.
-
-    Returns
-    -------
-    ndarray of shape (N, K), float32, in 0..1
+    `model` ends in global average pooling and this layer; margins of the patches are seen and not averaged over. The
+    scores are (N, K) float32 in 0..1.
     """
     encoder = import_keras().Model(model.inputs[0], feature_layer(model).output)
     side = encoder.input_shape[1]

@@ -71,15 +71,7 @@ def build_network(recipe: Recipe, outputs: int, imagenet: bool = False) -> keras
 
 
 def for_tiles(model: keras.Model, tile: int) -> keras.Model:
-    """Clone a trained network, with its weights, for tiles of another size and to compute in float32.
-
-    Parameters
-    ----------
-    model : keras.Model
-        Of those that `build_network` returns, layer by layer as it was trained.
-    tile : int
-        Side of the tiles, in px.
-    """
+    """Clone a network of `build_network`, with its weights, for tiles of `tile` px a side, computing in float32."""
     keras, side = import_keras(), model.input_shape[1]
 
     def clone(layer: keras.Layer) -> keras.Layer:
@@ -157,12 +149,8 @@ def _application(recipe: Recipe, outputs: int, imagenet: bool) -> keras.Model:
 def begin_with(model: keras.Model, path: Path, codes: Sequence[str]) -> str:
     """Load a file's weights into the layers of a network that have the same name and shapes, and say into how many.
 
-    The last layer's are left out if the file says that its outputs are others than `codes`, or in another order.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, or fits no layer.
+    The last layer's are left out if the file says that its outputs are others than `codes`, or in another order. Raises
+    InputError if the file cannot be read, or fits no layer.
     """
     weights = {**read_weights(path)}
     outputs = weights.pop(OUTPUTS, codes)

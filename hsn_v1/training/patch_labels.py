@@ -67,19 +67,9 @@ def _binary(cell: str) -> bool | None:
 def read_patch_labels(folder: Path, labels: str | None, classes: Sequence[str]) -> PatchLabels:
     """Read the labels of a folder's patches: of a table, of its ``labels.csv``, or else of its folders or file names.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder of the patches.
-    labels : str or None
-        Path of a table, ``folders`` for a folder per class, ``names`` for the file names; None for what the folder has.
-    classes : sequence of str
-        Classes in the order of the labels in file names; empty if they are not known.
-
-    Raises
-    ------
-    InputError
-        If there are no labels, or they cannot be used.
+    `labels` is the path of a table, ``folders`` for a folder per class, ``names`` for the file names, or None for what
+    the folder has. `classes` are those of the labels in file names, in their order; empty if they are not known. Raises
+    InputError if there are no labels, or they cannot be used.
     """
     table = None if labels in ("names", "folders") else Path(labels) if labels else folder / "labels.csv"
     images = images_below(folder)
@@ -216,17 +206,7 @@ def _names_of(cell: str, classes: Collection[str]) -> set[str]:
 def read_names(folder: Path, classes: Sequence[str]) -> PatchLabels:
     """Read the labels that file names carry, in the order of the classes.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder of the patches.
-    classes : sequence of str
-        What the labels in the names are.
-
-    Raises
-    ------
-    InputError
-        If there is no such folder or image, or a name without labels or with another number of them.
+    Raises InputError if there is no such folder or image, or a name without labels or with another number of them.
     """
     files = [path for path in images_below(folder) if path.parent == folder]
     if not files:
@@ -249,14 +229,7 @@ def read_names(folder: Path, classes: Sequence[str]) -> PatchLabels:
 def read_folders(folder: Path, images: Sequence[Path], classes: Sequence[str]) -> PatchLabels:
     """Read the labels that folders are: each patch is of the class after which its folder, in `folder`, is called.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder of the classes' folders.
-    images : sequence of Path
-        The patches, anywhere in these; those beside them are left out.
-    classes : sequence of str
-        Classes that come first, whether there are patches of them or not.
+    Images beside these folders are left out; `classes` come first, whether there are patches of them or not.
     """
     inner = [image for image in images if image.parent != folder]
     class_of = {image: unicodedata.normalize("NFC", image.relative_to(folder).parts[0]) for image in inner}

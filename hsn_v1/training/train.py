@@ -24,33 +24,15 @@ from .validation_report import classification_report, equal_error_thresholds, mo
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """How a training is called, what it begins with, and where it writes.
+    """How a training is called, what it begins with, and where it writes."""
 
-    Attributes
-    ----------
-    name : str
-        Name of the model.
-    folder : Path
-        Folder of the model's files: ``<root>/data``.
-    out : Path
-        Folder of the log, the checkpoints and the report.
-    epochs : int
-        Number of epochs in all.
-    weights : str
-        ``none``, ``imagenet``, or the path of a file of weights.
-    saved_tile : int
-        Side of the tiles that the classifier is saved for, in px.
-    sources : mapping of str to str
-        Where the patches and labels are from, for the card; see `validation_report.model_card`.
-    """
-
-    name: str
-    folder: Path
-    out: Path
-    epochs: int
-    weights: str
-    saved_tile: int
-    sources: Mapping[str, str] = field(default_factory=dict)
+    name: str  #: of the model
+    folder: Path  #: of the model's files: ``<root>/data``
+    out: Path  #: folder of the log, the checkpoints and the report
+    epochs: int  #: in all
+    weights: str  #: ``none``, ``imagenet``, or the path of a file of weights
+    saved_tile: int  #: side of the tiles that the classifier is saved for, in px
+    sources: Mapping[str, str] = field(default_factory=dict)  #: where patches and labels are from; see `model_card`
 
 
 def train(data: TrainingData, recipe: Recipe, job: TrainingJob, on_batch: OnBatch | None = None) -> list[dict]:

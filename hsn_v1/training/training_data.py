@@ -186,32 +186,10 @@ def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def read_patches(
     paths: Sequence[Path], targets: np.ndarray, tile: int, factor: float | None = None, quiet: bool = False
 ) -> tuple[LabelledPatches, list[str]]:
-    """Read patches with their labels; those that cannot be read are left out, and named.
+    """Read patches with their labels, (N, K) of 0 or 1; those that cannot be read are left out, and named.
 
-    Parameters
-    ----------
-    paths : sequence of N Path
-        Files of the patches.
-    targets : ndarray of shape (N, K), 0 or 1
-        Their labels.
-    tile : int
-        Side that they are brought to, in px; see `fit_to_tile`.
-    factor : float, optional
-        The patches' mpp over the classifier's; without it, a patch shows what a tile shows, whatever its size.
-    quiet : bool
-        Show no progress.
-
-    Returns
-    -------
-    patches : LabelledPatches
-        Those that can be read.
-    notes : list of str
-        Which patches were left out and why, and how many had to be shrunk.
-
-    Raises
-    ------
-    InputError
-        If none can be read.
+    Patches are brought to tiles of `tile` px by `factor`: see `fit_to_tile`. Returns also notes: which patches were
+    left out and why, and how many had to be shrunk. Raises InputError if none can be read.
     """
     jobs = [(path, tile, factor) for path in paths]
     images = np.empty((len(jobs), tile, tile, 3), np.uint8)
@@ -247,20 +225,9 @@ def _read_patch(path: Path, tile: int, factor: float | None) -> tuple[np.ndarray
 
 
 def fit_to_tile(image: np.ndarray, tile: int, factor: float | None = None) -> np.ndarray:
-    """Bring an image to a tile: scaled, shrunk further if it is larger, mirrored at its edges if smaller.
+    """Bring an image, (H, W, 3) uint8, to a tile: scaled, shrunk further if larger, mirrored at its edges if smaller.
 
-    Parameters
-    ----------
-    image : ndarray of shape (H, W, 3), uint8
-        RGB.
-    tile : int
-        Side to reach, in px.
-    factor : float, optional
-        The image's mpp over the classifier's; without it, the longer side becomes the tile's.
-
-    Returns
-    -------
-    ndarray of shape (tile, tile, 3), uint8
+    `factor` is the image's mpp over the classifier's; without it, the longer side becomes the tile's.
     """
     fitting = tile / max(image.shape[:2])
     scale = fitting if factor is None else min(factor, fitting)

@@ -49,27 +49,20 @@ RANGES = {
 
 @dataclass(frozen=True)
 class TuningImage:
-    """An image whose segmentation is known, and how far the method is with it.
+    """An image whose segmentation is known, and how far the method is with it."""
 
-    Attributes
-    ----------
-    maps : ndarray of shape (C, H, W), float32, in 0..1
-        Adjusted maps.
-    image : ndarray of shape (H, W, 3), uint8
-        RGB.
-    truth : ndarray of shape (H, W), uint8
-        Class indices; C where the pixel is unlabelled.
-    """
-
-    maps: np.ndarray
-    image: np.ndarray
-    truth: np.ndarray
+    maps: np.ndarray  #: (C, H, W) float32 in 0..1: adjusted maps
+    image: np.ndarray  #: (H, W, 3) uint8, RGB
+    truth: np.ndarray  #: (H, W) uint8: class indices; C where the pixel is unlabelled
 
 
 def mosaics(
     folder: Path, taxonomy: Taxonomy, label_set: LabelSet, count: int, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Put patches together whose classes of a label set are one each; their margins are left out.
+    """Put patches together whose classes of a label set are one each, without their margins.
+
+    Images whose borders between classes are known without any mask, as HisynSeg makes them to train on (Fang et al.,
+    IEEE TMI 2024).
 
     Parameters
     ----------
@@ -79,10 +72,8 @@ def mosaics(
         Classes of the labels.
     label_set : LabelSet
         Classes of the mosaics, of which those that the classifier scores can come.
-    count : int
-        Number of mosaics.
-    seed : int
-        Seed of what lies where.
+    count, seed : int
+        Number of mosaics, and seed of what lies where.
 
     Returns
     -------
@@ -127,23 +118,9 @@ def _core(path: Path, size: int, context: int) -> np.ndarray:
 
 
 def tile_presence(grid: TileGrid, truth: np.ndarray, label_set: LabelSet, outputs: int) -> np.ndarray:
-    """Tell which classes are in an image's tiles, each cut as the classifier sees it.
+    """Tell which of K outputs' classes are in an image's tiles, each cut as the classifier sees it, as (T, K) bool.
 
-    Parameters
-    ----------
-    grid : TileGrid
-        The image's tiles.
-    truth : ndarray of shape (H, W), uint8
-        Class indices.
-    label_set : LabelSet
-        Classes of the indices.
-    outputs : int
-        Number K of the classifier's outputs.
-
-    Returns
-    -------
-    ndarray of shape (T, K), bool
-        False for outputs that are none of the label set's classes.
+    `truth`, (H, W) uint8, are indices of the label set's classes; outputs that are none of these are in no tile.
     """
     present = np.zeros((len(grid), outputs), bool)
     for c in label_set.classified:
@@ -155,25 +132,10 @@ def tile_presence(grid: TileGrid, truth: np.ndarray, label_set: LabelSet, output
 def tune_thresholds(
     pairs: Sequence[tuple[np.ndarray, np.ndarray]], classifier: Classifier, label_set: LabelSet, downsample: float
 ) -> tuple[np.ndarray, list[str]]:
-    """Find thresholds on images with masks.
+    """Find a classifier's thresholds on images, (H, W, 3), with label maps, (H, W).
 
-    Parameters
-    ----------
-    pairs : sequence of (ndarray of shape (H, W, 3), ndarray of shape (H, W))
-        Images with their label maps.
-    classifier : Classifier
-        Classifier whose thresholds are sought.
-    label_set : LabelSet
-        Classes of the label maps.
-    downsample : float
-        Factor between the images' scale and the classifier's.
-
-    Returns
-    -------
-    thresholds : ndarray of shape (K,), float64
-        A class that is in all tiles, or in none, keeps its threshold.
-    kept : list of str
-        Codes of these.
+    `downsample` is the factor between the images' scale and the classifier's. Returns the thresholds, (K,) float64, and
+    the codes of the classes that keep theirs, as they are in all tiles or in none.
     """
     outputs = len(classifier.labels.outputs)
     targets, scores = [], []
@@ -221,11 +183,10 @@ def draw_settings(count: int, seed: int, around: CRF | None = None) -> list[CRF]
     return [CRF(*row) for row in np.exp(logs).round(2).tolist()]
 
 
-def try_setting(crf: CRF, tuning: Sequence[TuningImage]) -> np.ndarray:
-    """Return the confusion matrix (C + 1, C + 1) that a setting gives over all images."""
-    return sum(
-        confusion_matrix(image.truth, winners(crf(image.maps, image.image)), len(image.maps)) for image in tuning
-    )
+def confusion_of(tuning: Sequence[TuningImage], crf: CRF | None = None) -> np.ndarray:
+    """Return the confusion matrix (C + 1, C + 1) over all images of the masks before a CRF, or after it."""
+    masks = (winners(crf(image.maps, image.image) if crf else image.maps) for image in tuning)
+    return sum(confusion_matrix(image.truth, mask, len(image.maps)) for image, mask in zip(tuning, masks, strict=True))
 
 
 def search(
@@ -237,10 +198,8 @@ def search(
     ----------
     tuning : sequence of TuningImage
         Images with their maps.
-    trials : int
-        Number of settings to try.
-    seed : int
-        Seed of the settings.
+    trials, seed : int
+        Number of settings to try, and their seed.
     quiet : bool
         Show no progress.
     record : Path, optional
@@ -257,7 +216,7 @@ def search(
     def try_all(crfs: Sequence[CRF], what: str) -> list[tuple[CRF, np.ndarray]]:
         missing = [crf for crf in crfs if crf not in tried]
         with ThreadPoolExecutor(available_cores()) as pool:  # the CRF's compiled code lets other threads run
-            done = pool.map(partial(try_setting, tuning=tuning), missing)
+            done = pool.map(partial(confusion_of, tuning), missing)
             for crf, confusion in zip(missing, track(done, what, len(missing), quiet), strict=True):
                 tried[crf] = confusion
                 if record:
@@ -292,11 +251,6 @@ def _read_trials(record: Path, maps: str) -> dict[CRF, np.ndarray]:
 def _write_trials(record: Path, maps: str, tried: Mapping[CRF, np.ndarray]) -> None:
     trials = [(settings(crf), confusion.tolist()) for crf, confusion in tried.items()]
     write_bytes(record, json.dumps({"maps": maps, "trials": trials}).encode())
-
-
-def without_crf(tuning: Sequence[TuningImage]) -> np.ndarray:
-    """Return the confusion matrix (C + 1, C + 1) of the masks before the CRF."""
-    return sum(confusion_matrix(image.truth, winners(image.maps), len(image.maps)) for image in tuning)
 
 
 def write_results(path: Path, table: Path, tried: list[tuple[CRF, np.ndarray]]) -> None:

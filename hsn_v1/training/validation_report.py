@@ -60,7 +60,9 @@ def equal_error_thresholds(targets: np.ndarray, scores: np.ndarray) -> np.ndarra
     Parameters
     ----------
     targets : ndarray of shape (N, K), 0 or 1
+        Which patch has which class.
     scores : ndarray of shape (N, K), in 0..1
+        What the classifier gives.
 
     Returns
     -------
@@ -85,16 +87,8 @@ def classification_report(
 ) -> list[dict]:
     """Return how well each class is told, for the classes that are neither in none nor in all of the patches.
 
-    Parameters
-    ----------
-    codes : sequence of K str
-    targets, scores : ndarray of shape (N, K)
-    thresholds : ndarray of shape (K,)
-
-    Returns
-    -------
-    list of dict
-        With the keys class, patches, AUC, sensitivity, specificity, F1 and threshold.
+    `targets` and `scores` are (N, K), `codes` and `thresholds` of the K classes. A row has the keys class, patches,
+    AUC, sensitivity, specificity, F1 and threshold.
     """
     from sklearn.metrics import f1_score, recall_score
 
@@ -196,22 +190,10 @@ def _save(figure: Figure, path: Path) -> None:
 def model_card(
     name: str, data: TrainingData, recipe: Recipe, rows: list[dict], sources: Mapping[str, str], epochs: int
 ) -> str:
-    """Return the card as Markdown.
+    """Return the card of a classifier as Markdown.
 
-    Parameters
-    ----------
-    name : str
-        Name of the classifier.
-    data : TrainingData
-        What it was trained and judged on.
-    recipe : Recipe
-        How it was trained.
-    rows : list of dict
-        Figures of each class; see `validation_report.classification_report`.
-    sources : mapping of str to str
-        Where the patches and their labels are from, and the command, by what these are called.
-    epochs : int
-        Number of epochs.
+    `rows` are the figures of `classification_report`; `sources` tells where the patches and their labels are from, and
+    the command, by what these are called.
     """
     labels, present = data.labels, data.train.targets > 0
     numbers = [f"{code} {count}" for code, count in zip(labels.codes, present.sum(axis=0), strict=True) if count]

@@ -60,9 +60,9 @@ def test_the_best_of_all_trials_is_first_and_written_as_published(tmp_path):
     tried = tune_crf.search([one], 7, 0, quiet=True)
     scores = [tune_crf.mean_iou_present(confusion) for _, confusion in tried]
     assert len(tried) == 7 and scores == sorted(scores, reverse=True) and scores[0] > 0.95
-    assert tune_crf.mean_iou_present(tune_crf.without_crf([one])) < scores[0]
+    assert tune_crf.mean_iou_present(tune_crf.confusion_of([one])) < scores[0]
     assert CRF() in [crf for crf, _ in tried]
-    np.testing.assert_array_equal(tune_crf.try_setting(tried[0][0], [one]), tried[0][1])
+    np.testing.assert_array_equal(tune_crf.confusion_of([one], tried[0][0]), tried[0][1])
     assert len(tune_crf.search([one], 1, 0, quiet=True)) == 1
 
     tune_crf.write_results(tmp_path / "m_pcc.npy", tmp_path / "out" / "crf.csv", tried)
@@ -80,16 +80,16 @@ def test_trials_of_an_interrupted_search_are_kept_for_the_same_maps(tmp_path, mo
     truth = np.repeat([0, 1], 4)[None].repeat(8, axis=0)
     one = TuningImage(np.stack([1 - truth, truth]).astype(np.float32), np.zeros((8, 8, 3), np.uint8), truth)
     whole = tune_crf.search([one], 6, 0, quiet=True)
-    done, most, real = [], [4], tune_crf.try_setting
+    done, most, real = [], [4], tune_crf.confusion_of
 
-    def interrupted(crf, tuning):
+    def interrupted(tuning, crf):
         if len(done) == most[0]:
             raise KeyboardInterrupt
         done.append(crf)
-        return real(crf, tuning)
+        return real(tuning, crf)
 
     monkeypatch.setattr(tune_crf, "available_cores", lambda: 1)
-    monkeypatch.setattr(tune_crf, "try_setting", interrupted)
+    monkeypatch.setattr(tune_crf, "confusion_of", interrupted)
     record = tmp_path / "crf.json"
     with pytest.raises(KeyboardInterrupt):
         tune_crf.search([one], 6, 0, True, record)
