@@ -59,7 +59,7 @@ def _rows(root: Path, kind: str, cases: Mapping[str, float]) -> list[Row]:
     from hsn_v1.io.models import load_histonet
     from hsn_v1.sets.measure import read_truths
     from hsn_v1.sets.settings import check_params, settings_from_params, with_crfs
-    from hsn_v1.show.panels import case
+    from hsn_v1.show.sheets import case
 
     histonet = load_histonet(root / "data", MODELS[kind])
     settings = with_crfs(settings_from_params(check_params(PARAMS[kind]), root=root), root / "data", MODELS[kind])

@@ -74,8 +74,7 @@ _NAMES = {
     "adjust": "background_map unsubtracted_maps subtract subtract_classes",
     "densecrf": "CRF",
     "show.figures": "overlay colourise",
-    "show.sheets": "heat",
-    "show.panels": "plot",
+    "show.sheets": "heat plot",
     "errors": "InputError",
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}

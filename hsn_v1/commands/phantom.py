@@ -43,8 +43,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if not 0 < (arguments.region or 1) <= 1:
         raise InputError(f"--region {arguments.region:g}: expected a share above 0, up to 1")
     if arguments.kind == "slide":
-        from ..phantoms.outlines import write_outlines
-        from ..phantoms.phantom_slide import write_slide
+        from ..phantoms.phantom_slide import write_outlines, write_slide
 
         for seed in range(arguments.seed, arguments.seed + arguments.count):
             path = arguments.out / f"phantom_slide_{seed:06d}.tif"

@@ -1,11 +1,11 @@
-"""Sheets of panels in rows, each with its colour key, as small PNG files. No display is needed."""
+"""Sheets of panels in rows, each with its colour key, as small PNG files; and label maps in their colours as panels."""
 
 from __future__ import annotations
 
 import io
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,13 +18,14 @@ from matplotlib.textpath import TextPath
 from PIL import Image
 from scipy.spatial import KDTree
 
-from ..labels import Colour
-from .figures import blend
-from .hatching import ink_on
+from ..labels import Colour, LabelSet
+from .figures import STAGE_TITLES, blend, colourise, overlay
+from .hatching import PERIOD, hatch, hatches, ink_on
 
 WIDTH, DPI = 8, 120  #: of a figure, in inches and px per inch
 POINTS = 8  #: size of the letters
 LINE, GAP = 0.16, 0.1  #: height of a line and distance of panels, in inches
+PANEL = 224  #: side of a panel, in px, about
 HEAT = colormaps["inferno"]  #: brighter is more, in print, too
 
 
@@ -198,3 +199,60 @@ def heat(values: np.ndarray, image: np.ndarray) -> np.ndarray:
     """
     grey = np.repeat(image.mean(axis=-1, keepdims=True), 3, axis=-1)
     return blend(HEAT(values, bytes=True)[..., :3], grey, 0.65)
+
+
+def swatches(label_maps: Sequence[np.ndarray], label_set: LabelSet) -> list[Swatch]:
+    """Return the swatch of each class that occurs, and black for unlabelled pixels."""
+    present, kinds = set(np.unique(np.concatenate([np.unique(labels) for labels in label_maps]))), hatches(label_set)
+    key = [
+        Swatch(label_set.describe(code), label_set.colours[code], kinds[code])
+        for c, code in enumerate(label_set.codes)
+        if c in present
+    ]
+    return [*key, Swatch("unlabelled", (0, 0, 0))] if len(label_set) in present else key
+
+
+def case(
+    image: np.ndarray, truth: np.ndarray, masks: Mapping[str, np.ndarray], label_set: LabelSet, label: str = ""
+) -> Row:
+    """Return a row of an image, its ground truth and its masks after some stages, in the published colours.
+
+    The image is (H, W, 3) uint8, the masks are class indices, (H, W) uint8; `label` stands at the left of the row.
+    """
+    shown = {"ground truth": truth, **{STAGE_TITLES[stage]: mask for stage, mask in masks.items()}}
+    panels = [("image", image), *((title, painted(labels, label_set)) for title, labels in shown.items())]
+    return Row(panels, swatches([*shown.values()], label_set), label)
+
+
+def plot(labels: np.ndarray, image: np.ndarray, label_set: LabelSet, axes: Axes) -> None:
+    """Show a label map over its image on Matplotlib's axes, with its classes as the legend, to the right.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (H, W), uint8
+        Class indices; the number of classes where the pixel is unlabelled.
+    image : ndarray of shape (H, W, 3), uint8
+    label_set : LabelSet
+    axes : matplotlib.axes.Axes
+        Such as ``plt.gca()``.
+
+    Raises
+    ------
+    InputError
+        If an argument is of no use, or the sizes differ.
+    """
+    axes.imshow(overlay(labels, image, label_set, period_of(labels)))
+    frame(axes)
+    key = swatches([labels], label_set)
+    place = {"loc": "upper left", "bbox_to_anchor": (1.02, 1)}
+    axes.legend([key_of(swatch) for swatch in key], [swatch.name for swatch in key], **KEY, **place)
+
+
+def painted(labels: np.ndarray, label_set: LabelSet) -> np.ndarray:
+    """Paint class indices in the published colours, with hatching where these look alike."""
+    return hatch(colourise(labels, label_set), labels, label_set, period_of(labels))
+
+
+def period_of(labels: np.ndarray) -> int:
+    """Return the distance of the hatching's lines in a label map's px, so that a panel shows them apart."""
+    return round(PERIOD * max(1, max(labels.shape) / PANEL))

@@ -8,8 +8,7 @@ from hsn_v1.adp import CLASSIFIER_MPP, FUNC, MORPH
 from hsn_v1.errors import InputError
 from hsn_v1.io.images import read_image
 from hsn_v1.phantoms import phantom_slide
-from hsn_v1.phantoms.outlines import write_outlines
-from hsn_v1.phantoms.phantom_slide import Layout, write_slide
+from hsn_v1.phantoms.phantom_slide import Layout, write_outlines, write_slide
 from hsn_v1.slide_io.annotations import Regions, class_names, draw_labels, read_annotations, regions_of
 from hsn_v1.slide_io.slide import open_slide
 from hsn_v1.tiles import Window

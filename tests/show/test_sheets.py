@@ -11,7 +11,7 @@ from PIL import Image
 from hsn_v1.adp import CLASSIFIER_CODES, FUNC, GLAS, MORPH
 from hsn_v1.classify import ClassifiedTiles
 from hsn_v1.sets.report import ImageResult, summarise
-from hsn_v1.show import panels, sheets
+from hsn_v1.show import sheets
 from hsn_v1.show.sheets import Row, Swatch
 
 IMAGE = np.random.default_rng(1).integers(0, 256, (24, 30, 3), np.uint8)
@@ -24,19 +24,19 @@ def pixels(png):
 
 def test_swatches_are_of_the_classes_that_occur_in_words():
     labels = np.array([[2, 2], [0, 5]])
-    assert panels.swatches([labels, np.array([[4]])], FUNC) == [
+    assert sheets.swatches([labels, np.array([[4]])], FUNC) == [
         Swatch("background", (255, 255, 255)),
         Swatch("G.O exocrine gland", (0, 0, 128)),
         Swatch("T transport vessel", (173, 20, 87)),
         Swatch("unlabelled", (0, 0, 0)),
     ]
-    assert panels.swatches([np.array([[MORPH.codes.index("H.E")]])], MORPH)[0].hatching == 1
+    assert sheets.swatches([np.array([[MORPH.codes.index("H.E")]])], MORPH)[0].hatching == 1
 
 
 def test_masks_have_the_published_colours_and_swatches():
     truth = np.full((24, 30), MORPH.codes.index("M.M"), np.uint8)
     mask = np.full((24, 30), MORPH.codes.index("C.D.I"), np.uint8)
-    row = panels.case(IMAGE, truth, {"CRF": mask}, MORPH)
+    row = sheets.case(IMAGE, truth, {"CRF": mask}, MORPH)
     assert [title for title, _ in row.panels] == ["image", "ground truth", "after CRF"]
     drawn = pixels(sheets.sheet([row]))
     for code in ("M.M", "C.D.I"):
