@@ -276,7 +276,7 @@ def _classifier(job: _Job) -> HistoNet:
 
 def _segment(job: _Job) -> int:
     from ..sets.settings import SaveTypes, settings_of_folder, with_crfs
-    from .stages import segment_images
+    from .image_sets import segment_images
 
     part = job.part(job.arguments.part)
     labels, label_set = _model(job)

@@ -46,26 +46,14 @@ def note(text: object) -> None:
     _say("note", text)
 
 
-def failed(text: object) -> None:
-    """Print one line on stderr about an input that failed, while the others are done."""
-    _say("failed", text)
-
-
 def tell(notes: Iterable[object] = (), failures: Iterable[object] = ()) -> int:
-    """Print notes, then failures.
-
-    Returns
-    -------
-    int
-        Exit status: 1 if anything failed, else 0.
-    """
+    """Print notes, then a line on each input that failed; return the exit status: 1 if anything failed, else 0."""
     for text in notes:
         note(text)
-    status = 0
+    failures = list(failures)
     for text in failures:
-        failed(text)
-        status = 1
-    return status
+        _say("failed", text)
+    return int(bool(failures))
 
 
 def _say(kind: str, text: object) -> None:

@@ -78,33 +78,28 @@ def _libraries() -> str:
     """Versions of all that is required; raise ImportError where some of it is missing."""
     from ..show.html import LIBRARIES
 
-    names = [_name(line) for line in _requirements() if "extra ==" not in line] or LIBRARIES[:-1]
-    there = {name: _version_of(name) for name in names}
+    there = {name: _version_of(name) for name in _requirements().get("", LIBRARIES[:-1])}
     if missing := [name for name, number in there.items() if not number]:
         raise ImportError(f"{', '.join(missing)}: not installed; run pip install hsn_v1")
     return ", ".join(f"{name} {number}" for name, number in there.items())
 
 
 def _extras() -> str:
-    found: dict[str, list[str]] = {}
-    for line in _requirements():
-        if "extra ==" in line:
-            extra = line.rpartition("extra ==")[2].strip(" \"')")
-            found.setdefault(extra, []).append(_name(line))
-    lacking = {extra: [name for name in names if not _version_of(name)] for extra, names in found.items()}
-    parts = [f"{extra} (without {', '.join(names)})" if names else extra for extra, names in lacking.items()]
+    parts = []
+    for extra, names in _requirements().items():
+        lacking = [name for name in names if not _version_of(name)]
+        parts += [f"{extra} (without {', '.join(lacking)})" if lacking else extra] if extra else []
     return ", ".join(parts) or "unknown, as hsn_v1 runs without being installed"
 
 
-def _requirements() -> list[str]:
-    try:
-        return requires("hsn_v1") or []
-    except PackageNotFoundError:
-        return []
-
-
-def _name(requirement: str) -> str:
-    return re.match(r"[\w.-]+", requirement)[0]
+def _requirements() -> dict[str, list[str]]:
+    """Return the names of what is required by the extra that asks for it, or by ""; nothing if not installed."""
+    found: dict[str, list[str]] = {}
+    with contextlib.suppress(PackageNotFoundError):
+        for line in requires("hsn_v1") or []:
+            extra = line.partition("extra ==")[2].strip(" \"')")
+            found.setdefault(extra, []).append(re.match(r"[\w.-]+", line)[0])
+    return found
 
 
 def _version_of(name: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from . import pseudo_masks, stages
+from . import image_sets
 from .common import (
     OFFICIAL_MODEL,
     add_precision,
@@ -73,17 +73,14 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     add_views(parser)
     parser.add_argument("--force", action="store_true", help="begin anew where results are")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    pseudo_masks.add_options(parser)
-    stages.add_options(parser)
+    image_sets.add_options(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     _check_options(arguments)
-    if arguments.given_labels:
-        return pseudo_masks.run(arguments, arguments.model or default_model(arguments.root, arguments.labels))
-    if arguments.stages:
-        return stages.run(arguments, arguments.model or default_model(arguments.root, arguments.labels))
+    if arguments.given_labels or arguments.stages:
+        return image_sets.run(arguments, arguments.model or default_model(arguments.root, arguments.labels))
     options = _options(arguments)
     inputs = _inputs(arguments, options)
     if arguments.check:
@@ -97,11 +94,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
     with kept_if_used(options.out):
         check_writable(options.out)
-        on_change: Callable[[Outcome], None] = lambda outcome: None  # noqa: E731
-        if arguments.list:
-            on_change = StatusTable(status_table(options.out, arguments.shard), inputs, note)
-        outcomes = (_on_dask if arguments.dask else _here)(inputs, options, arguments, on_change)
-        return _report(outcomes, options, arguments.self_contained)
+        table = status_table(options.out, arguments.shard)
+        on_change = StatusTable(table, inputs, note) if arguments.list else lambda outcome: None
+        return _report(_segment(inputs, options, arguments, on_change), options, arguments.self_contained)
 
 
 def _check_options(arguments: argparse.Namespace) -> None:
@@ -184,19 +179,14 @@ def _inputs(arguments: argparse.Namespace, options: RunOptions) -> list[Input]:
     return shard(inputs, int(number), int(count))
 
 
-def _here(
+def _segment(
     inputs: list[Input], options: RunOptions, arguments: argparse.Namespace, on_change: Callable[[Outcome], None]
 ) -> list[Outcome]:
-    """Segment inputs in this process and its workers."""
-    from ..slides.segment_many import segment_many
+    """Segment inputs in this process and its workers, or on a Dask cluster."""
+    if not arguments.dask:
+        from ..slides.segment_many import segment_many
 
-    return segment_many(inputs, options, arguments.quiet, on_change)
-
-
-def _on_dask(
-    inputs: list[Input], options: RunOptions, arguments: argparse.Namespace, on_change: Callable[[Outcome], None]
-) -> list[Outcome]:
-    """Segment inputs on a Dask cluster."""
+        return segment_many(inputs, options, arguments.quiet, on_change)
     from ..parallel import available_cores
     from ..progress import track
     from ..slides.cluster.dask_engine import segment_on_dask
