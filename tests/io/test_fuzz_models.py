@@ -8,8 +8,7 @@ from hsn_v1.densecrf import CRF
 from hsn_v1.errors import InputError
 from hsn_v1.io.keras_json import network_of, read_architecture
 from hsn_v1.io.model_files import read_taxonomy
-from hsn_v1.io.sandbox import reading_in_sandbox
-from hsn_v1.io.weights import read_hdf5, read_mat
+from hsn_v1.io.models import read_thresholds, read_weights
 
 
 @pytest.fixture(scope="module")
@@ -19,19 +18,15 @@ def pristine(keras, tmp_path_factory):
     return {path.suffix: path.read_bytes() for path in folder.iterdir()}
 
 
-def apart(read):
-    def read_it(_, path):
-        with reading_in_sandbox(read, path) as result:
-            return result()
-
-    return read_it
+def build(keras, path):
+    network_of(keras, read_architecture(path), path)
 
 
 READERS = {
-    ".json": (60, changed_json, lambda keras, path: network_of(keras, read_architecture(path), path)),
-    "bytes of .json": (20, changed_bytes, lambda keras, path: network_of(keras, read_architecture(path), path)),
-    ".h5": (4, changed_bytes, apart(read_hdf5)),
-    ".mat": (4, changed_bytes, apart(read_mat)),
+    ".json": (60, changed_json, build),
+    "bytes of .json": (20, changed_bytes, build),
+    ".h5": (4, changed_bytes, lambda _, path: read_weights(path)),
+    ".mat": (4, changed_bytes, lambda _, path: read_thresholds(path, 2)),
     ".toml": (100, changed_bytes, lambda _, path: read_taxonomy(path.parent, "toy")),
     ".npy": (100, changed_bytes, lambda _, path: CRF.from_file(path)),
 }

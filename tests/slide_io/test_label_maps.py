@@ -86,26 +86,21 @@ def test_scale_place_and_classes_are_in_the_metadata(tmp_path):
     assert classes == {**{str(i): name for i, name in enumerate(described(FUNC))}, "5": "no tissue"}
 
 
-def test_other_readers_find_the_indices_and_the_levels(tmp_path):
-    labels = RNG.integers(0, len(MORPH), (600, 1100), np.uint8)
-    write_map(tmp_path / "x.ome.tif", labels, MORPH)
+def test_other_readers_find_the_indices_the_levels_and_the_scale(tmp_path):
+    path, labels = tmp_path / "x.ome.tif", RNG.integers(0, len(MORPH), (600, 1100), np.uint8)
+    write_map(path, labels, MORPH)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        with rasterio.open(tmp_path / "x.ome.tif") as file:
+        with rasterio.open(path) as file:
             np.testing.assert_array_equal(file.read(1), labels)
             assert file.overviews(1) == [2, 4]
-    with Image.open(tmp_path / "x.ome.tif") as image:
+    with Image.open(path) as image:
         np.testing.assert_array_equal(np.asarray(image), labels)
-
-
-def test_openslide_opens_it_at_its_scale(tmp_path):
     openslide = pytest.importorskip("openslide")
-    labels = RNG.integers(0, len(MORPH), (600, 700), np.uint8)
-    write_map(tmp_path / "x.ome.tif", labels, MORPH)
-    with openslide.OpenSlide(tmp_path / "x.ome.tif") as slide:
-        assert slide.dimensions == (700, 600)
+    with openslide.OpenSlide(path) as slide:
+        assert slide.dimensions == (1100, 600)
         assert float(slide.properties["openslide.mpp-x"]) == pytest.approx(MPP)
-        region = np.asarray(slide.read_region((500, 100), 0, (200, 500)))
+        region = np.asarray(slide.read_region((500, 100), 0, (600, 500)))
     np.testing.assert_array_equal(region[..., :3], np.repeat(labels[100:, 500:, np.newaxis], 3, axis=2))
 
 

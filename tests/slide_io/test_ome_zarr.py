@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from helpers import write_map
 
 from hsn_v1.adp import FUNC
 from hsn_v1.errors import InputError
 from hsn_v1.slide_io import ome_zarr
-from hsn_v1.slide_io.label_maps import LabelMapInfo, write_label_map
+from hsn_v1.slide_io.label_maps import LabelMapInfo
 from hsn_v1.slide_io.ome_zarr import check_ome_zarr, write_ome_zarr
-from hsn_v1.tiles import Window
 
 
 @pytest.mark.slow
@@ -20,8 +20,7 @@ def test_a_label_map_is_labels_of_a_picture_at_one_scale(tmp_path):
 
     labels = np.random.default_rng(0).integers(0, len(FUNC) + 1, (70, 90), np.uint8)
     info = LabelMapInfo(70, 90, 1.5, FUNC, "s func")
-    frame = Window(0, 0, 70, 90)
-    write_label_map(tmp_path / "s.ome.tif", lambda window: labels[window.within(frame)], info, tile=32)
+    write_map(tmp_path / "s.ome.tif", labels, tile=32)
     picture = np.zeros((35, 45, 3), np.uint8)
     for _ in range(2):  # the second replaces the first
         write_ome_zarr(tmp_path / "s.ome.zarr", tmp_path / "s.ome.tif", picture, info)

@@ -5,12 +5,12 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-import tifffile
+from helpers import write_map
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hsn_v1.adp import GLAS
-from hsn_v1.slide_io.label_maps import LabelMapInfo, read_thumbnail, write_label_map
+from hsn_v1.slide_io.label_maps import read_thumbnail
 from hsn_v1.slide_io.tiling import average, cut, halvings, level_strips, nearest, touched
 from hsn_v1.tiles import Window
 
@@ -83,25 +83,11 @@ def test_the_nearest_pixel_is_the_one_under_the_centre(side, other, start, lengt
 @given(st.integers(1, 70), st.integers(1, 70), st.integers(1, 90), st.integers(1, 90))
 def test_a_label_map_is_read_in_any_size(tmp_path_factory, height, width, tall, wide):
     labels = np.random.default_rng(height).integers(0, 3, (height, width), np.uint8)
-    path, frame = tmp_path_factory.mktemp("map") / "a.ome.tif", Window(0, 0, height, width)
-    write_label_map(path, lambda window: labels[window.within(frame)], LabelMapInfo(height, width, 0.5, GLAS), tile=16)
+    path = tmp_path_factory.mktemp("map") / "a.ome.tif"
+    write_map(path, labels, GLAS, tile=16)
     small = read_thumbnail(path, tall, wide)
     assert small.shape == (tall, wide)
     levels = [labels[:: 2**level, :: 2**level] for level in range(halvings(max(height, width), 16) + 1)]
     enough = [level for level in levels if level.shape[0] >= tall and level.shape[1] >= wide]
     target = Window(0, 0, tall, wide)
     np.testing.assert_array_equal(small, nearest((enough or levels)[-1 if enough else 0], target, target))
-
-
-@pytest.mark.parametrize(("height", "width"), [(16, 16), (17, 16), (32, 33), (65, 1)])
-def test_stored_levels_are_halved_and_rounded_up(tmp_path, height, width):
-    labels = np.zeros((height, width), np.uint8)
-    frame = Window(0, 0, height, width)
-    write_label_map(
-        tmp_path / "a.ome.tif", lambda w: labels[w.within(frame)], LabelMapInfo(height, width, 0.5, GLAS), tile=16
-    )
-    with tifffile.TiffFile(tmp_path / "a.ome.tif") as file:
-        shapes = [level.shape for level in file.series[0].levels]
-    assert shapes == [
-        (-(-height // 2**level), -(-width // 2**level)) for level in range(halvings(max(height, width), 16) + 1)
-    ]
