@@ -1,4 +1,4 @@
-"""The viewer in Chromium: a phantom slide with a label map made by hand, looked at as people do."""
+"""The viewer in Chromium: a slide of coloured squares with a label map made by hand, looked at as people do."""
 
 import io
 import json
@@ -6,6 +6,7 @@ import re
 import time
 import urllib.parse
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,7 +14,7 @@ from viewing import draw_set, eventually, running, write_results
 
 from hsn_v1.adp import CLASSIFIER_MPP, FUNC, MORPH
 from hsn_v1.io.writing import write_picture
-from hsn_v1.phantoms.phantom_slide import write_slide
+from hsn_v1.phantoms.phantom_slide import write_pyramid
 from hsn_v1.sets.outputs import write_record
 from hsn_v1.show.figures import colourise
 from hsn_v1.slide_io import slide
@@ -52,7 +53,10 @@ def blocks(label_set, truth=False):
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("view")
     source = folder / "slides" / SLIDE
-    write_slide(source, SIDE, MPP)
+    squares = np.random.default_rng(0).integers(0, 255, (SIDE // 20, SIDE // 20, 3), np.uint8)
+    pixels = cv2.GaussianBlur(np.kron(squares, np.ones((20, 20, 1), np.uint8)), (0, 0), 4)
+    source.parent.mkdir()
+    write_pyramid(source, (pixels[top : top + 256] for top in range(0, SIDE, 256)), SIDE, MPP)
     labels = {"morph": blocks(MORPH), "func": blocks(FUNC)}
     changes = {"mpp": MPP, "height": SIDE, "width": SIDE, "notes": ["<script>alert(1)</script>"]}
     changes["caveat"] = "a classifier of phantoms"
@@ -70,10 +74,10 @@ def address(results):
         yield f"http://127.0.0.1:{port}"
 
 
-@pytest.fixture
-def page(browser):
-    opened = browser.new_page(viewport={"width": 1400, "height": 900}, accept_downloads=True)
-    complaints = []
+@pytest.fixture(scope="module")
+def tab(browser):
+    """Open a page that stays open, and return it with what it complains of."""
+    opened, complaints = browser.new_page(accept_downloads=True), []
     ours = "willReadFrequently"  # a hint, for the tests read what is painted
     opened.on("console", lambda message: ours in message.text or complaints.append(message.text))
     opened.on("pageerror", lambda error: complaints.append(str(error)))
@@ -81,13 +85,22 @@ def page(browser):
         "request", lambda r: r.url.startswith(("http://127.0.0.1:", "data:", "blob:")) or complaints.append(r.url)
     )
     opened.on("response", lambda answer: answer.status < 400 or complaints.append(f"{answer.status} {answer.url}"))
-    yield opened
+    yield opened, complaints
     opened.close()
+
+
+@pytest.fixture
+def page(tab):
+    opened, complaints = tab
+    opened.set_viewport_size({"width": 1400, "height": 900})
+    yield opened
     assert complaints == []
 
 
 def open_slide(page, address, fragment=""):
     page.goto(f"{address}/slide/segmented/{urllib.parse.quote(SLIDE)}{fragment}")
+    eventually(lambda: page.evaluate("window.viewed?.idle"))
+    page.evaluate("viewed.left.viewer.viewport.goHome(true)")  # the page is open since the test before
     rest(page)
 
 
