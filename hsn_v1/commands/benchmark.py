@@ -31,27 +31,24 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
         description="Trains on the training part, tunes thresholds and CRF on the validation part, segments the test "
         "part, scores it and prints the row of a table. What is done is not done again; see docs/benchmarks.md.",
     )
-    parser.add_argument("folder", type=Path, metavar="DIR", help="the data set as released: train, val, test; or GlaS")
-    parser.add_argument("--set", metavar="NAME", help="luad, bcss, wsss4luad or glas (default: told by the file names)")
-    parser.add_argument("--classes", nargs="+", metavar="CLASS=COLOUR", help="of another set, in their order")
-    parser.add_argument("--mpp", type=float, help="microns per pixel (default: the set's)")
-    parser.add_argument("--name", help="name of the model (default: the set's)")
-    parser.add_argument("--root", type=Path, default=Path(), metavar="DIR", help="folder that has data (default: here)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write to (default: ROOT/out/NAME)")
-    parser.add_argument("--step", choices=STEPS, help="do this one only (default: all)")
-    parser.add_argument("--part", choices=("test", "validation"), default="test", help="to score (default: test)")
-    parser.add_argument(
-        "--train-options", default="", metavar="OPTIONS", help="more for train, such as '--network histonet'"
-    )
-    parser.add_argument(
-        "--patch", type=int, default=64, metavar="PX", help="side of patches that are cut (default: 64)"
-    )
-    parser.add_argument("--tuning", type=int, default=200, metavar="N", help="images to tune on (default: 200)")
-    parser.add_argument("--trials", type=int, default=40, help="CRF settings to try (default: 40)")
-    parser.add_argument("--repeats", type=int, default=1, metavar="N", help="do all N times, by N seeds (default: 1)")
-    parser.add_argument("--workers", type=int, help="worker processes (default: one for each core)")
-    parser.add_argument("--force", action="store_true", help="do again what is done")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
+    add = parser.add_argument
+    add("folder", type=Path, metavar="DIR", help="the data set as released: train, val, test; or GlaS")
+    add("--set", metavar="NAME", help="luad, bcss, wsss4luad or glas (default: told by the file names)")
+    add("--classes", nargs="+", metavar="CLASS=COLOUR", help="of another set, in their order")
+    add("--mpp", type=float, help="microns per pixel (default: the set's)")
+    add("--name", help="name of the model (default: the set's)")
+    add("--root", type=Path, default=Path(), metavar="DIR", help="folder that has data (default: here)")
+    add("--out", type=Path, metavar="DIR", help="folder to write to (default: ROOT/out/NAME)")
+    add("--step", choices=STEPS, help="do this one only (default: all)")
+    add("--part", choices=("test", "validation"), default="test", help="to score (default: test)")
+    add("--train-options", default="", metavar="OPTIONS", help="more for train, such as '--network histonet'")
+    add("--patch", type=int, default=64, metavar="PX", help="side of patches that are cut (default: 64)")
+    add("--tuning", type=int, default=200, metavar="N", help="images to tune on (default: 200)")
+    add("--trials", type=int, default=40, help="CRF settings to try (default: 40)")
+    add("--repeats", type=int, default=1, metavar="N", help="do all N times, by N seeds (default: 1)")
+    add("--workers", type=int, help="worker processes (default: one for each core)")
+    add("--force", action="store_true", help="do again what is done")
+    add("--quiet", action="store_true", help="no progress")
     add_views(parser)
     parser.set_defaults(run=_run)
 

@@ -271,17 +271,10 @@ def default_model(root: Path, labels: str | None) -> str:
 
 def add_views(parser: argparse.ArgumentParser) -> None:
     """Add the options on how often a classifier looks at each place."""
-    group = parser.add_argument_group("views, instead of those of the classifier's file of classes")
-    group.add_argument(
-        "--stride", type=int, metavar="PX", help="px from one tile to the next, at the classifier's scale"
-    )
-    group.add_argument(
-        "--flips",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="see each tile in 8 turns and mirror images",
-    )
-    group.add_argument("--scales", type=float, nargs="+", metavar="FACTOR", help="see each tile at several scales")
+    add = parser.add_argument_group("views, instead of those of the classifier's file of classes").add_argument
+    add("--stride", type=int, metavar="PX", help="px from one tile to the next, at the classifier's scale")
+    add("--flips", action=argparse.BooleanOptionalAction, default=None, help="see tiles in 8 turns and mirror images")
+    add("--scales", type=float, nargs="+", metavar="FACTOR", help="see each tile at several scales")
 
 
 def views_of(arguments: argparse.Namespace) -> dict[str, object]:

@@ -42,10 +42,11 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
         "'hsn_v1[fetch]'), ijcv2020 from Zenodo; what was cut off goes on where it ended",
     )
     what.add_argument("--check", action="store_true", help="only check what is in place")
-    parser.add_argument("--root", type=Path, default=Path(), help="folder to put them in (default: this one)")
-    parser.add_argument("--force", action="store_true", help="replace files that differ from SOURCE's")
-    parser.add_argument("--yes", action="store_true", help="fetch gigabytes without asking")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add = parser.add_argument
+    add("--root", type=Path, default=Path(), help="folder to put them in (default: this one)")
+    add("--force", action="store_true", help="replace files that differ from SOURCE's")
+    add("--yes", action="store_true", help="fetch gigabytes without asking")
+    add("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=run)
 
 

@@ -25,43 +25,40 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
         help="score masks, of this program or of another one",
         epilog="exit status: 0 done, 1 some masks could not be compared, 2 nothing could be done",
     )
-    parser.add_argument("--prediction", type=Path, required=True, metavar="DIR", help="masks, or a run's folder")
-    parser.add_argument(
-        "--truth", type=Path, required=True, metavar="DIR", help="ground truth, by the same names: masks, or GeoJSON"
-    )
-    parser.add_argument("--model", required=True, metavar="NAME", help="model whose file of classes is theirs")
-    parser.add_argument("--root", type=Path, default=Path(), metavar="DIR", help="folder that has data (default: here)")
-    parser.add_argument("--labels", metavar="SET", help="label set (default: the model's only one)")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--prediction", type=Path, required=True, metavar="DIR", help="masks, or a run's folder")
+    add("--truth", type=Path, required=True, metavar="DIR", help="ground truth, by the same names: masks, or GeoJSON")
+    add("--model", required=True, metavar="NAME", help="model whose file of classes is theirs")
+    add("--root", type=Path, default=Path(), metavar="DIR", help="folder that has data (default: here)")
+    add("--labels", metavar="SET", help="label set (default: the model's only one)")
+    add(
         "--protocol",
         choices=("excluded", "background", "both"),
         default="both",
         help="whether pixels count whose truth is excluded: not at all, or as a class of its own (default: both)",
     )
-    parser.add_argument("--resize", action="store_true", help="resize ground truth to its mask, as the paper did")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write all values to a table")
-    parser.add_argument("--per-image", type=Path, metavar="FILE", help="write a table of the images, worst first")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    more = parser.add_argument_group("intervals, groups and comparisons")
-    more.add_argument(
+    add("--resize", action="store_true", help="resize ground truth to its mask, as the paper did")
+    add("--csv", type=Path, metavar="FILE", help="also write all values to a table")
+    add("--per-image", type=Path, metavar="FILE", help="write a table of the images, worst first")
+    add("--quiet", action="store_true", help="no progress bar")
+    more = parser.add_argument_group("intervals, groups and comparisons").add_argument
+    more(
         "--interval",
         choices=("images", "groups", "none"),
         default="images",
         help="95 %% bootstrap intervals, over images or over groups of them, such as cases (default: images)",
     )
-    more.add_argument("--seed", type=int, default=0, help="of the intervals' draws (default: 0)")
-    more.add_argument(
+    more("--seed", type=int, default=0, help="of the intervals' draws (default: 0)")
+    more(
         "--group",
         metavar="PATTERN|COLUMN",
         help="groups of images: what a regular expression finds in their names, such as '^test[AB]', or a column",
     )
-    more.add_argument("--group-table", type=Path, metavar="CSV", help="table that has the column, and names of images")
-    more.add_argument("--against", type=Path, metavar="DIR", help="other masks of the same images: print differences")
-    more.add_argument("--baselines", action="store_true", help="also score masks that need no classifier")
-    more.add_argument("--images", type=Path, metavar="DIR", help="the images, for the best threshold of a colour")
-    more.add_argument(
-        "--patch", type=int, default=80, metavar="PX", help="windows whose true labels are painted (default: 80)"
-    )
+    more("--group-table", type=Path, metavar="CSV", help="table that has the column, and names of images")
+    more("--against", type=Path, metavar="DIR", help="other masks of the same images: print differences")
+    more("--baselines", action="store_true", help="also score masks that need no classifier")
+    more("--images", type=Path, metavar="DIR", help="the images, for the best threshold of a colour")
+    more("--patch", type=int, default=80, metavar="PX", help="windows whose true labels are painted (default: 80)")
     parser.set_defaults(run=_run)
 
 

@@ -25,55 +25,35 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
         description="Cut patches out of images or slides, and write which classes each contains to labels.csv, for "
         "train. Where in a patch a class is, training never sees. The same command goes on where it was interrupted.",
     )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--images", type=Path, metavar="DIR", help="images with masks (--truth)")
-    what.add_argument(
-        "--slides",
-        type=Path,
-        metavar="PATH",
-        help="slides with annotations: a folder, a slide, or a list of them as CSV",
-    )
-    parser.add_argument("--truth", type=Path, metavar="DIR", help="the images' masks, of the same names")
-    parser.add_argument(
-        "--annotations", type=Path, metavar="DIR", help="the slides' GeoJSON files, of the same names (docs/qupath.md)"
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder to write patches and labels.csv into")
-    parser.add_argument("--size", type=int, required=True, metavar="PX", help="side of the patches")
-    parser.add_argument("--stride", type=int, metavar="PX", help="from one to the next (default: the size)")
-    parser.add_argument(
-        "--context",
-        type=int,
-        default=0,
-        metavar="PX",
-        help="margin around a patch that is seen, not labelled (default: 0)",
-    )
-    parser.add_argument("--mpp", type=float, help="microns per pixel of the images, or of slides that state none")
-    parser.add_argument("--patch-mpp", type=float, help="scale of the patches (default: the images', or the model's)")
-    parser.add_argument("--share", type=float, default=0.35, help="least share that a class covers (default: 0.35)")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument(
+    what = parser.add_mutually_exclusive_group(required=True).add_argument
+    what("--images", type=Path, metavar="DIR", help="images with masks (--truth)")
+    what("--slides", type=Path, metavar="PATH", help="slides with annotations: a folder, a slide, or a list as CSV")
+    add = parser.add_argument
+    add("--truth", type=Path, metavar="DIR", help="the images' masks, of the same names")
+    add("--annotations", type=Path, metavar="DIR", help="the slides' GeoJSON files, of the same names (docs/qupath.md)")
+    add("--out", type=Path, required=True, help="folder to write patches and labels.csv into")
+    add("--size", type=int, required=True, metavar="PX", help="side of the patches")
+    add("--stride", type=int, metavar="PX", help="from one to the next (default: the size)")
+    add("--context", type=int, default=0, metavar="PX", help="margin that is seen, not labelled (default: 0)")
+    add("--mpp", type=float, help="microns per pixel of the images, or of slides that state none")
+    add("--patch-mpp", type=float, help="scale of the patches (default: the images', or the model's)")
+    add("--share", type=float, default=0.35, help="least share that a class covers (default: 0.35)")
+    which = parser.add_mutually_exclusive_group().add_argument
+    which(
         "--classes",
         nargs="+",
         metavar="CLASS=COLOUR",
         help="the masks' classes, such as tumour=#004080 stroma=#408000; of annotations, those that count (default: "
         "all)",
     )
-    which.add_argument("--model", metavar="NAME", help="model whose file of classes has them")
-    parser.add_argument("--label-set", help="of the model (default: its first)")
-    parser.add_argument("--root", type=Path, default=Path(), help="folder that has data (default: this one)")
-    parser.add_argument("--resize", action="store_true", help="stretch masks of another shape to their images")
-    parser.add_argument(
-        "--validation",
-        type=float,
-        default=0,
-        metavar="SHARE",
-        help="share of the images or slides to keep apart (default: 0)",
-    )
-    parser.add_argument(
-        "--max-per-class", type=int, metavar="N", help="patches to draw for a class at most (default: all)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of what is drawn (default: 0)")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
+    which("--model", metavar="NAME", help="model whose file of classes has them")
+    add("--label-set", help="of the model (default: its first)")
+    add("--root", type=Path, default=Path(), help="folder that has data (default: this one)")
+    add("--resize", action="store_true", help="stretch masks of another shape to their images")
+    add("--validation", type=float, default=0, metavar="SHARE", help="share of images or slides set apart (default: 0)")
+    add("--max-per-class", type=int, metavar="N", help="patches to draw for a class at most (default: all)")
+    add("--seed", type=int, default=0, help="of what is drawn (default: 0)")
+    add("--quiet", action="store_true", help="no progress")
     parser.set_defaults(run=_run)
 
 

@@ -12,21 +12,17 @@ from .common import PHANTOM_SETS
 def add_command(subparsers: argparse._SubParsersAction) -> None:
     """Add the command ``phantom``."""
     parser = subparsers.add_parser("phantom", help="write phantoms with their ground truth")
-    parser.add_argument("--kind", choices=[*PHANTOM_SETS, "slide"], required=True)
-    parser.add_argument("--count", type=int, default=1, help="number of images (default: 1)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the first image (default: 0)")
-    parser.add_argument("--out", type=Path, default=Path(), help="folder to write img and gt, or slides, into")
-    parser.add_argument("--name", help=f"name of the set (default: {' or '.join(PHANTOM_SETS.values())})")
-    parser.add_argument("--size", type=int, default=10_000, help="side of a slide, in px (default: 10000)")
-    parser.add_argument("--mpp", type=float, default=0.25, help="microns per pixel of a slide (default: 0.25)")
-    parser.add_argument("--tissue", type=float, default=0.6, help="share of a slide that is tissue (default: 0.6)")
-    parser.add_argument("--outlines", metavar="SET", help="write a slide's true outlines, too: of morph or func")
-    parser.add_argument(
-        "--region",
-        type=float,
-        metavar="SHARE",
-        help="share of the slide that these count in, as a Region* (default: all)",
-    )
+    add = parser.add_argument
+    add("--kind", choices=[*PHANTOM_SETS, "slide"], required=True)
+    add("--count", type=int, default=1, help="number of images (default: 1)")
+    add("--seed", type=int, default=0, help="seed of the first image (default: 0)")
+    add("--out", type=Path, default=Path(), help="folder to write img and gt, or slides, into")
+    add("--name", help=f"name of the set (default: {' or '.join(PHANTOM_SETS.values())})")
+    add("--size", type=int, default=10_000, help="side of a slide, in px (default: 10000)")
+    add("--mpp", type=float, default=0.25, help="microns per pixel of a slide (default: 0.25)")
+    add("--tissue", type=float, default=0.6, help="share of a slide that is tissue (default: 0.6)")
+    add("--outlines", metavar="SET", help="write a slide's true outlines, too: of morph or func")
+    add("--region", type=float, metavar="SHARE", help="share of a slide that they count in, as Region* (default: all)")
     parser.set_defaults(run=_run)
 
 

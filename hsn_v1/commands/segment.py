@@ -38,41 +38,38 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
         help="segment your own images and whole slides",
         epilog="exit status: 0 done, 1 an input failed and the others are done, 2 nothing could be done",
     )
-    parser.add_argument("inputs", nargs="*", type=Path, metavar="INPUT", help="image, slide, or a folder of such")
-    parser.add_argument("--list", type=Path, metavar="CSV", help="a list of slides instead (docs/cluster.md)")
-    parser.add_argument("--check", action="store_true", help="only say what is wrong with the list")
-    parser.add_argument("--shard", metavar="I/N", help="segment part I of N of the list, as one of N jobs")
-    parser.add_argument(
-        "--dask", "--dask-config", metavar="WHERE", help="local[:N], slurm[:N], ..., tcp://SCHEDULER or scheduler.json"
-    )
-    parser.add_argument("--labels", help="label set of the classifier's (default: both, that is morph and func)")
+    add = parser.add_argument
+    add("inputs", nargs="*", type=Path, metavar="INPUT", help="image, slide, or a folder of such")
+    add("--list", type=Path, metavar="CSV", help="a list of slides instead (docs/cluster.md)")
+    add("--check", action="store_true", help="only say what is wrong with the list")
+    add("--shard", metavar="I/N", help="segment part I of N of the list, as one of N jobs")
+    add("--dask", "--dask-config", metavar="WHERE", help="local[:N], slurm[:N], ..., tcp://SCHEDULER or scheduler.json")
+    add("--labels", help="label set of the classifier's (default: both, that is morph and func)")
     scale = parser.add_mutually_exclusive_group()
     scale.add_argument("--mpp", type=float, help="microns per pixel at full resolution, where the file states none")
     scale.add_argument("--objective", metavar="20x", help="magnification, where mpp is unknown: a rough substitute")
     scale.add_argument("--mpp-override", type=float, metavar="MPP", help="like --mpp, whatever the file states")
-    parser.add_argument(
+    add(
         "--maps",
         choices=("auto", "adjusted", "gradcam"),
         default="auto",
         help="average the tiles' adjusted maps, as the paper's slides, or their Grad-CAMs, as the demos; auto: "
         "Grad-CAMs of small images near the demos' scales (docs/slides.md)",
     )
-    parser.add_argument("--model", help=f"classifier (default: {OFFICIAL_MODEL}, or one trained on phantoms)")
-    parser.add_argument("--root", type=Path, default=Path(), help="folder that has data (default: this one)")
-    parser.add_argument("--out", type=Path, help="folder that gets one for each input (default: ROOT/out/segmented)")
-    parser.add_argument("--batch-size", type=int, default=8, help="tiles that are classified at once (default: 8)")
-    parser.add_argument("--workers", type=int, help="worker processes (default: one for each core)")
-    parser.add_argument(
-        "--regions", type=Path, metavar="DIR", help="segment annotated regions only: GeoJSON files, named as the slides"
-    )
-    parser.add_argument("--min-area", type=float, default=100, help="smallest polygon in um2 (default: 100)")
-    parser.add_argument("--leave-out-pen", action="store_true", help="take pen marks for glass (default: name them)")
-    parser.add_argument("--zarr", action="store_true", help="write label maps as OME-Zarr labels, too (an extra)")
-    parser.add_argument("--self-contained", action="store_true", help="make the page one file that can be mailed")
+    add("--model", help=f"classifier (default: {OFFICIAL_MODEL}, or one trained on phantoms)")
+    add("--root", type=Path, default=Path(), help="folder that has data (default: this one)")
+    add("--out", type=Path, help="folder that gets one for each input (default: ROOT/out/segmented)")
+    add("--batch-size", type=int, default=8, help="tiles that are classified at once (default: 8)")
+    add("--workers", type=int, help="worker processes (default: one for each core)")
+    add("--regions", type=Path, metavar="DIR", help="only annotated regions: GeoJSON files, named as the slides")
+    add("--min-area", type=float, default=100, help="smallest polygon in um2 (default: 100)")
+    add("--leave-out-pen", action="store_true", help="take pen marks for glass (default: name them)")
+    add("--zarr", action="store_true", help="write label maps as OME-Zarr labels, too (an extra)")
+    add("--self-contained", action="store_true", help="make the page one file that can be mailed")
     add_precision(parser)
     add_views(parser)
-    parser.add_argument("--force", action="store_true", help="begin anew where results are")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add("--force", action="store_true", help="begin anew where results are")
+    add("--quiet", action="store_true", help="no progress bar")
     image_sets.add_options(parser)
     parser.set_defaults(run=_run)
 

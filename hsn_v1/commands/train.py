@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,24 +25,17 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
         help="train a classifier from patch labels alone",
         description="Train a classifier from patch labels alone. Interrupted training goes on by the same command.",
     )
-    parser.add_argument("--name", required=True, help="name of the model")
-    parser.add_argument("--root", type=Path, default=Path(), help="folder that has data (default: this one)")
-    parser.add_argument("--out", type=Path, help="folder of log, checkpoints and report (default: ROOT/out/NAME)")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
-    _add_data(parser.add_argument_group("patches"))
-    network = parser.add_argument_group("network and training")
-    network.add_argument(
-        "--weights", default="none", metavar="none|imagenet|FILE", help="what to begin with (default: none)"
-    )
-    network.add_argument("--epochs", type=int, default=80, help="epochs in all (default: 80)")
-    network.add_argument(
-        "--repeats",
-        type=int,
-        default=1,
-        metavar="N",
-        help="train N times, by N seeds, and tell the spread (default: 1)",
-    )
-    network.add_argument(
+    add = parser.add_argument
+    add("--name", required=True, help="name of the model")
+    add("--root", type=Path, default=Path(), help="folder that has data (default: this one)")
+    add("--out", type=Path, help="folder of log, checkpoints and report (default: ROOT/out/NAME)")
+    add("--quiet", action="store_true", help="no progress")
+    _add_data(parser.add_argument_group("patches").add_argument)
+    network = parser.add_argument_group("network and training").add_argument
+    network("--weights", default="none", metavar="none|imagenet|FILE", help="what to begin with (default: none)")
+    network("--epochs", type=int, default=80, help="epochs in all (default: 80)")
+    network("--repeats", type=int, default=1, metavar="N", help="train N times, by N seeds (default: 1)")
+    network(
         "--saved-tile",
         type=int,
         help=f"side of the tiles that images are cut into later (default: {TILE}, or {TILE_OF_WINDOWS} for "
@@ -54,42 +48,40 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
         if field.name in DERIVED:
             how = {"default": None, **({"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind})}
         default = DERIVED.get(field.name, field.default)
-        network.add_argument(option, help=f"{field.metadata['help']} (default: {default})", **how)
+        network(option, help=f"{field.metadata['help']} (default: {default})", **how)
     parser.set_defaults(run=_run)
 
 
-def _add_data(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--images", type=Path, metavar="DIR", help="patches to train on (default: phantoms)")
-    group.add_argument(
+def _add_data(add: Callable) -> None:
+    add("--images", type=Path, metavar="DIR", help="patches to train on (default: phantoms)")
+    add(
         "--labels",
         metavar="CSV",
         help="a table of their labels: a file name, then 0 or 1 for each class, or the names of its classes; or "
         "folders, for one per class; or names, for labels in the file names, such as x-[1 0 0].png (default: what DIR "
         "has, in this order)",
     )
-    group.add_argument(
+    add(
         "--classes",
         nargs="+",
         metavar="CLASS",
         help="the classes, in the order of the labels, each with a colour if you like (tumour=#004080); they make "
         "ROOT/data/NAME.toml (default: those of that file, or the table's columns)",
     )
-    group.add_argument(
+    add(
         "--background",
         choices=("brightness", "grey", "none"),
         default="brightness",
         help="how a new NAME.toml finds background: as published, by grey above 200, or not (default: brightness)",
     )
-    group.add_argument("--mpp", type=float, help="microns per pixel of the patches")
-    group.add_argument(
-        "--model-mpp", type=float, help="scale that they are brought to (default: theirs, or that of NAME.toml)"
-    )
-    group.add_argument(
+    add("--mpp", type=float, help="microns per pixel of the patches")
+    add("--model-mpp", type=float, help="scale that they are brought to (default: theirs, or that of NAME.toml)")
+    add(
         "--validation",
         metavar="N|DIR",
         help="patches to validate on: a number of them, drawn at random, or a folder like --images (default: 1 in 9)",
     )
-    group.add_argument("--patches", type=int, default=4000, help="phantoms to train on (default: 4000)")
+    add("--patches", type=int, default=4000, help="phantoms to train on (default: 4000)")
 
 
 FINE = 1 / 40  #: of the learning rate that fine-tuning takes: the last layer, fitted before, diverges at greater ones

@@ -19,27 +19,26 @@ if TYPE_CHECKING:
 def add_command(subparsers: argparse._SubParsersAction) -> None:
     """Add the command ``tune-crf``."""
     parser = subparsers.add_parser("tune-crf", help="search the CRF settings for a classifier")
-    parser.add_argument("--model", required=True, metavar="NAME", help="name of the model")
-    parser.add_argument("--root", type=Path, default=Path(), help="folder that has data (default: this one)")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="images to tune on (default: phantoms)")
-    parser.add_argument(
-        "--truth", type=Path, metavar="DIR", help="their masks: a folder with one for each label set, or of masks"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--model", required=True, metavar="NAME", help="name of the model")
+    add("--root", type=Path, default=Path(), help="folder that has data (default: this one)")
+    add("--images", type=Path, metavar="DIR", help="images to tune on (default: phantoms)")
+    add("--truth", type=Path, metavar="DIR", help="their masks: a folder with one for each label set, or of masks")
+    add(
         "--mosaic",
         type=Path,
         metavar="DIR",
         help="patches with labels, as for train, instead of images with masks: those of one label each are put "
         "together, so that the borders are known",
     )
-    parser.add_argument("--resize", action="store_true", help="stretch masks of another shape to their images")
-    parser.add_argument("--mpp", type=float, help="microns per pixel of the images (default: the model's)")
-    parser.add_argument("--label-sets", nargs="+", metavar="SET", help="of the model (default: those with truth)")
-    parser.add_argument("--count", type=int, default=16, help="phantoms or mosaics to tune on (default: 16)")
-    parser.add_argument("--trials", type=int, default=40, help="settings to try (default: 40)")
-    parser.add_argument("--seed", type=int, default=0, help="of the settings (default: 0)")
-    parser.add_argument("--out", type=Path, help="folder of the tables of all trials (default: ROOT/out/NAME)")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
+    add("--resize", action="store_true", help="stretch masks of another shape to their images")
+    add("--mpp", type=float, help="microns per pixel of the images (default: the model's)")
+    add("--label-sets", nargs="+", metavar="SET", help="of the model (default: those with truth)")
+    add("--count", type=int, default=16, help="phantoms or mosaics to tune on (default: 16)")
+    add("--trials", type=int, default=40, help="settings to try (default: 40)")
+    add("--seed", type=int, default=0, help="of the settings (default: 0)")
+    add("--out", type=Path, help="folder of the tables of all trials (default: ROOT/out/NAME)")
+    add("--quiet", action="store_true", help="no progress")
     add_views(parser)
     parser.set_defaults(run=_run)
 
