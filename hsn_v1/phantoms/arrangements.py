@@ -65,13 +65,8 @@ def vessels(c: Canvas) -> None:
     """Paint vessels here and there: a ring of smooth muscle around blood or an empty lumen."""
     centres = scatter(c, 250, share=0.3, jitter=0.2)
     for centre in centres[((centres > 0) & (centres < c.extent)).all(1)]:
-        outer, wall, stretch, angle = (
-            c.rng.uniform(30, 60),
-            c.rng.uniform(10, 20),
-            c.rng.uniform(1, 1.6),
-            random_angle(c),
-        )
-        along, across = along_and_across(c, angle, centre)
+        outer, wall, stretch = (c.rng.uniform(*ends) for ends in ((30, 60), (10, 20), (1, 1.6)))
+        along, across = along_and_across(c, random_angle(c), centre)
         depth, inwards = depth_inside(c, np.hypot(along / stretch, across) + 2.5 * smooth_noise(c, 30) < outer)
         rings = np.sin(1.6 * depth + 1.5 * smooth_noise(c, 12))
         nuclei = spindle_nuclei(c, 11, inwards + np.pi / 2, (9, 14), (2.4, 3.2))

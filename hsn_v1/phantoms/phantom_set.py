@@ -21,6 +21,7 @@ COLUMNS = (
 )
 
 KINDS = {"patch": phantom.patch, "glas": phantom.glas}
+MPP = {"patch": CLASSIFIER_MPP, "glas": 0.620}  #: of the `KINDS`, in microns per pixel
 
 
 def write_set(kind: str, count: int, seed: int, out: Path, name: str) -> None:
@@ -42,13 +43,6 @@ def write_set(kind: str, count: int, seed: int, out: Path, name: str) -> None:
         rows.append([file, *(int(code in present) for code in COLUMNS)])
     write_table(truth / "gt_labels.csv", rows)
 
-
-#: Phantoms that have a label set's ground truth, and their scale in mpp.
-TUNING = {
-    "morph": (phantom.patch, CLASSIFIER_MPP),
-    "func": (phantom.patch, CLASSIFIER_MPP),
-    "glas": (phantom.glas, 0.620),
-}
 
 #: What everyone who sees results of a classifier that was trained on phantoms must know.
 CAVEAT = "Segmented by a classifier that was trained on phantoms and knows no real tissue: not a medical result."
@@ -83,6 +77,6 @@ def _patch(seed: int, tile: int) -> tuple[np.ndarray, list[int]]:
 
 def tuning_set(label_set: LabelSet, count: int) -> tuple[list[tuple[np.ndarray, np.ndarray]], float]:
     """Return images and label maps of phantoms that are kept for tuning, and their scale in mpp."""
-    make, mpp = TUNING[label_set.name]
-    phantoms = [make(seed) for seed in phantom.SEEDS["tuning"][:count]]
-    return [(made.image, made.labels[label_set.name]) for made in phantoms], mpp
+    kind = "glas" if label_set.name == "glas" else "patch"
+    phantoms = [KINDS[kind](seed) for seed in phantom.SEEDS["tuning"][:count]]
+    return [(made.image, made.labels[label_set.name]) for made in phantoms], MPP[kind]

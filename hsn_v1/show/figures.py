@@ -44,17 +44,7 @@ def continuous_map(maps: np.ndarray, label_set: LabelSet) -> np.ndarray:
 
 
 def colourise(labels: np.ndarray, label_set: LabelSet) -> np.ndarray:
-    """Paint class indices in a label set's colours; unlabelled pixels become black.
-
-    Parameters
-    ----------
-    labels : ndarray of shape (H, W), uint8
-    label_set : LabelSet
-
-    Returns
-    -------
-    ndarray of shape (H, W, 3), uint8
-    """
+    """Paint class indices, (H, W) uint8, in a label set's colours, (H, W, 3) uint8; unlabelled pixels in black."""
     return np.array([*label_set.colours.values(), (0, 0, 0)], np.uint8).take(labels, axis=0)
 
 
@@ -66,7 +56,9 @@ def overlay(labels: np.ndarray, image: np.ndarray, label_set: LabelSet, period: 
     labels : ndarray of shape (H, W), uint8
         Class indices; the number of classes where the pixel is unlabelled.
     image : ndarray of shape (H, W, 3), uint8
+        What the map is of.
     label_set : LabelSet
+        Colours of the classes.
     period : int
         Distance of the hatching's lines, in px.
 
@@ -78,13 +70,6 @@ def overlay(labels: np.ndarray, image: np.ndarray, label_set: LabelSet, period: 
     ------
     InputError
         If an argument is of no use, or the sizes differ.
-
-    Examples
-    --------
-    >>> from hsn_v1 import ADP
-    >>> labels, image = np.zeros((8, 8), np.uint8), np.full((8, 8, 3), 200, np.uint8)
-    >>> overlay(labels, image, ADP.label_sets["glas"])[0, 0].tolist()
-    [101, 177, 214]
     """
     check_image(image)
     check_label_set(label_set)
@@ -147,21 +132,15 @@ def _letters(text: str) -> Image.Image:
 def summary(panels: Sequence[tuple[str, np.ndarray | Image.Image]], vertical: bool) -> np.ndarray:
     """Put titled panels, (h, w, 3) uint8 or PIL's, in a row, or in a column; return (H, W, 3) uint8."""
     drawn = [(title, Image.fromarray(panel) if isinstance(panel, np.ndarray) else panel) for title, panel in panels]
-    widths = [max(panel.width, round(font().getlength(title))) for title, panel in drawn]
-    heights = [panel.height + LINE for _, panel in drawn]
-    if vertical:
-        size = max(widths) + 2 * GAP, sum(heights) + (len(drawn) + 1) * GAP
-    else:
-        size = sum(widths) + (len(drawn) + 1) * GAP, max(heights) + 2 * GAP
-    sheet = Image.new("RGB", size, "white")
+    widths = [max(panel.width, round(font().getlength(title))) + GAP for title, panel in drawn]
+    heights = [panel.height + LINE + GAP for _, panel in drawn]
+    width, height = (max(widths), sum(heights)) if vertical else (sum(widths), max(heights))
+    sheet = Image.new("RGB", (width + GAP, height + GAP), "white")
     x = y = GAP
-    for (title, panel), width, height in zip(drawn, widths, heights, strict=True):
+    for i, (title, panel) in enumerate(drawn):
         _write(sheet, x, y, title)
         sheet.paste(panel, (x, y + LINE))
-        if vertical:
-            y += height + GAP
-        else:
-            x += width + GAP
+        x, y = (x, y + heights[i]) if vertical else (x + widths[i], y)
     return np.asarray(sheet)
 
 

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -112,10 +113,7 @@ class _Band:
             frame(axes)
         if self.row.swatches:
             place = self.left / WIDTH, (bottom - GAP) / total
-            names = [swatch.name for swatch in self.row.swatches]
-            keys = [key_of(swatch) for swatch in self.row.swatches]
-            where = {"loc": "upper left", "bbox_to_anchor": place, "borderaxespad": 0}
-            figure.legend(keys, names, ncols=self.key_columns, **KEY, **where)
+            figure.legend(**key_of(self.row.swatches, place), ncols=self.key_columns, borderaxespad=0)
 
     def _panel_height(self, panel: np.ndarray) -> float:
         return self.side * panel.shape[0] / panel.shape[1]
@@ -126,24 +124,25 @@ KEY = {
     "fontsize": POINTS,
     "frameon": False,
     "borderpad": 0,
+    "labelspacing": 0.4,
     "handlelength": 1.2,
     "handleheight": 1.0,
-    "labelspacing": 0.4,
 }
 
 #: How Matplotlib writes the kinds of `hatching.LINES`.
 HATCHES = ("", "////", "\\\\\\\\", "xxxx")
 
 
-def key_of(swatch: Swatch) -> tuple[Patch, Patch]:
-    """Return a swatch and its frame, as lines of hatching have the colour of their patch's edge."""
-    fill = Patch(
-        facecolor=np.divide(swatch.colour, 255),
-        edgecolor=np.divide(ink_on(swatch.colour), 255),
-        linewidth=0,
-        hatch=HATCHES[swatch.hatching],
-    )
-    return fill, Patch(fill=False, edgecolor="black", linewidth=0.5)
+def key_of(swatches: Sequence[Swatch], place: tuple[float, float]) -> dict[str, Any]:
+    """Return what Matplotlib makes a legend of, whose upper left corner is at a place."""
+    handles = []
+    for swatch in swatches:
+        fill, ink = np.divide(swatch.colour, 255), np.divide(ink_on(swatch.colour), 255)
+        hatched = Patch(facecolor=fill, edgecolor=ink, linewidth=0, hatch=HATCHES[swatch.hatching])
+        # a frame of its own, as lines of hatching have the colour of their patch's edge
+        handles.append((hatched, Patch(fill=False, edgecolor="black", linewidth=0.5)))
+    labels = [swatch.name for swatch in swatches]
+    return {"handles": handles, "labels": labels, "loc": "upper left", "bbox_to_anchor": place, **KEY}
 
 
 def _split(row: Row, columns: int) -> list[Row]:
@@ -186,17 +185,7 @@ def png(figure: Figure, exact: Sequence[Sequence[int]] = ()) -> bytes:
 
 
 def heat(values: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Lay a class's map over the image in grey, as a heat map.
-
-    Parameters
-    ----------
-    values : ndarray of shape (H, W), float32, in 0..1
-    image : ndarray of shape (H, W, 3), uint8
-
-    Returns
-    -------
-    ndarray of shape (H, W, 3), uint8
-    """
+    """Lay a class's map, (H, W) float32 in 0..1, over its image's grey, both (H, W, 3) uint8, as a heat map."""
     grey = np.repeat(image.mean(axis=-1, keepdims=True), 3, axis=-1)
     return blend(HEAT(values, bytes=True)[..., :3], grey, 0.65)
 
@@ -232,7 +221,9 @@ def plot(labels: np.ndarray, image: np.ndarray, label_set: LabelSet, axes: Axes)
     labels : ndarray of shape (H, W), uint8
         Class indices; the number of classes where the pixel is unlabelled.
     image : ndarray of shape (H, W, 3), uint8
+        What the map is of.
     label_set : LabelSet
+        Colours and names of the classes.
     axes : matplotlib.axes.Axes
         Such as ``plt.gca()``.
 
@@ -243,9 +234,7 @@ def plot(labels: np.ndarray, image: np.ndarray, label_set: LabelSet, axes: Axes)
     """
     axes.imshow(overlay(labels, image, label_set, period_of(labels)))
     frame(axes)
-    key = swatches([labels], label_set)
-    place = {"loc": "upper left", "bbox_to_anchor": (1.02, 1)}
-    axes.legend([key_of(swatch) for swatch in key], [swatch.name for swatch in key], **KEY, **place)
+    axes.legend(**key_of(swatches([labels], label_set), (1.02, 1)))
 
 
 def painted(labels: np.ndarray, label_set: LabelSet) -> np.ndarray:

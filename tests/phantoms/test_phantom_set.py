@@ -92,14 +92,9 @@ def test_the_file_of_classes_is_the_atlas_with_a_caveat():
 
 @pytest.mark.parametrize("name", LABEL_SETS)
 def test_tuning_phantoms_are_of_the_tuning_seeds(name, monkeypatch):
-    asked = []
-
-    def make(seed):
-        asked.append(seed)
-        kind = phantom.glas if name == "glas" else phantom.patch
-        return kind(seed, size=(24, 24))
-
-    monkeypatch.setitem(phantom_set.TUNING, name, (make, phantom_set.TUNING[name][1]))
+    asked, kind = [], "glas" if name == "glas" else "patch"
+    make = phantom_set.KINDS[kind]
+    monkeypatch.setitem(phantom_set.KINDS, kind, lambda seed: asked.append(seed) or make(seed, size=(24, 24)))
     pairs, mpp = phantom_set.tuning_set(LABEL_SETS[name], 2)
     assert asked == list(SEEDS["tuning"][:2])
     assert [(image.shape, truth.shape) for image, truth in pairs] == [((24, 24, 3), (24, 24))] * 2
