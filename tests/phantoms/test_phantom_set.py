@@ -69,7 +69,7 @@ def test_patches_come_from_the_seeds_of_their_purpose():
 def test_no_mask_enters_training(monkeypatch):
     """Wherever tissue lies, what training gets is the same, as long as the same tissue is there."""
     seed = SEEDS["training"].start + 1
-    image, present = phantom_set._patch(seed, 224)
+    image, present = phantom_set._patch(seed, 128)
     real, rng = phantom.patch, np.random.default_rng(0)
 
     def scrambled(*args, **kwargs):
@@ -79,7 +79,7 @@ def test_no_mask_enters_training(monkeypatch):
         return dataclasses.replace(one, labels=elsewhere)
 
     monkeypatch.setattr(phantom, "patch", scrambled)
-    again, still_present = phantom_set._patch(seed, 224)
+    again, still_present = phantom_set._patch(seed, 128)
     np.testing.assert_array_equal(again, image)
     assert still_present == present
 
