@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from helpers import commands_of
 
+from hsn_v1.adp import ADP
 from hsn_v1.io.writing import write_picture
 from hsn_v1.phantoms.phantom_slide import write_slide
 
@@ -33,7 +34,7 @@ NOT_RUN_ON = {"docs/benchmarks.md": {"benchmark", "train", "tune-crf"}}
 FILLED = {
     **{"segment": "img", "--images": "img", "--out": "out", "--root": "."},
     **dict.fromkeys(("--truth", "--prediction", "--against"), "mask"),
-    **{"--model": "colon_glands", "--labels": "glands", "--csv": "scores.csv", "--per-image": "images.csv"},
+    **{"--model": "histonet_X1.7_phantom56", "--labels": "glas", "--csv": "scores.csv", "--per-image": "images.csv"},
     **{"--group": "case", "--group-table": "cases.csv"},
 }
 
@@ -111,14 +112,15 @@ def write_measured(folder):
 
 def write_benchmark(folder):
     rng = np.random.default_rng(0)
-    write_pairs(rng, folder / "img", folder / "mask", GLANDS.values(), name="{}-[1 1].png", count=2)
+    name = f"{{}}+0[{'1' * len(ADP.codes)}].png"  # with a patch's classes
+    write_pairs(rng, folder / "img", folder / "mask", GLANDS.values(), count=2, name=name)
     write_pairs(rng, folder / "FIT/img", folder / "FIT/gt", GLANDS.values(), side=160, count=4)
-    (folder / "cases.csv").write_text("image,case\n0-[1 1].png,a\n1-[1 1].png,b\n")
+    (folder / "cases.csv").write_text(f"image,case\n{name.format(0)},a\n{name.format(1)},b\n")
 
 
 #: The same for pages on which others do.
 QUICKER_ON = {
-    "docs/benchmarks.md": {"segment": "--labels glands --stride 384 --no-flips --scales 1"},
+    "docs/benchmarks.md": {"segment": "--labels glas"},
     "docs/qupath.md": {
         "phantom": "--size 600 --mpp 0.5 --tissue 0.9",
         "--region": "--region 0.6",
