@@ -119,6 +119,26 @@ class Report:
         mious = [(result.file, evaluate.mean_iou_present(result.confusions[name, stage])) for result in self.results]
         return sorted(mious, key=lambda entry: -entry[1])
 
+    def metric_rows(self) -> list[list[str]]:
+        """Return rows of label set, metric, its value after each stage, the published one, and what the metric is."""
+        rows = []
+        for name, weights in self.weights.items():
+            stages, published = [self.metrics(name, stage) for stage in self.stages(name)], self.published.get(name, {})
+            occur, classes = np.count_nonzero(weights), len(weights)
+            for metric, what in METRICS.items():
+                values = [metrics[metric] for metrics in stages] + [published.get(metric, np.nan)]
+                what = what.format(occur, classes).removesuffix(f": at most {classes}/{classes}")
+                rows.append([name, metric, *map(str, map(Estimate, values)), what])
+        return rows
+
+    def object_rows(self, name: str) -> list[list[str]]:
+        """Return rows of kind of objects, group of images, their number and `object_metrics.METRICS` of a label set."""
+        return [
+            [kind, group, str(sums.images), *(f"{value:.4f}" for value in object_metrics(sums).values())]
+            for kind, images in self.objects[name].items()
+            for group, sums in pool_groups(images).items()
+        ]
+
     @property
     def with_excluded(self) -> list[LabelSet]:
         """The label sets with ground truth of which a part may not count, so that the benchmarks' protocols differ."""
@@ -162,32 +182,14 @@ def tables_of(report: Report) -> list[Table]:
 
 
 def _metric_table(report: Report) -> Table:
-    rows = []
-    for name, weights in report.weights.items():
-        stages, published = (
-            [report.metrics(name, stage) for stage in report.stages(name)],
-            report.published.get(name, {}),
-        )
-        occur, classes = np.count_nonzero(weights), len(weights)
-        for metric, what in METRICS.items():
-            values = [metrics[metric] for metrics in stages] + [published.get(metric, np.nan)]
-            what = what.format(occur, classes).removesuffix(f": at most {classes}/{classes}")
-            rows.append([name, metric, *map(str, map(Estimate, values)), what])
-    header, note = (
-        ["label set", "metric", *STAGE_TITLES.values(), "published", "what it is"],
-        f"{NOTE} {report.comparison}",
-    )
-    return Table("Metrics", header, rows, 2, note.rstrip()).without_empty_columns()
+    header = ["label set", "metric", *STAGE_TITLES.values(), "published", "what it is"]
+    note = f"{NOTE} {report.comparison}".rstrip()
+    return Table("Metrics", header, report.metric_rows(), 2, note).without_empty_columns()
 
 
 def _object_table(report: Report, name: str) -> Table:
-    rows = [
-        [kind, group, str(sums.images), *(f"{value:.4f}" for value in object_metrics(sums).values())]
-        for kind, images in report.objects[name].items()
-        for group, sums in pool_groups(images).items()
-    ]
     header, note = ["objects", "of", "images", *OBJECT_METRICS], OBJECTS_NOTE.replace("NAME", name)
-    return Table(f"Objects after CRF ({name})", header, rows, 2, note)
+    return Table(f"Objects after CRF ({name})", header, report.object_rows(name), 2, note)
 
 
 def _protocol_table(report: Report) -> Table:
