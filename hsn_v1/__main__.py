@@ -19,6 +19,7 @@ from importlib import import_module  # noqa: E402
 
 from . import __version__  # noqa: E402
 from .commands.common import exit_status  # noqa: E402
+from .commands.options import Parser  # noqa: E402
 
 #: Modules of `commands` whose `add_command(subparsers)` adds one; its parser's default `run` carries it out. They
 #: import what they need when they are carried out, not before.
@@ -39,7 +40,7 @@ COMMANDS = (
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line; what it parses has `run`, which carries the command out."""
-    parser = argparse.ArgumentParser(prog="hsn-v1", description=__doc__.partition(":")[0] + ".")
+    parser = Parser(prog="hsn-v1", description=__doc__.partition(":")[0] + ".")
     parser.add_argument("--version", action="version", version=f"hsn_v1 {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="command")
     for module in COMMANDS:

@@ -5,7 +5,6 @@ Nothing is guessed: an image in 0..1 is refused, as the same numbers could be a 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from numbers import Integral, Real
@@ -19,6 +18,8 @@ from .labels import LabelSet
 
 if TYPE_CHECKING:
     from .classify import Classifier
+
+FACTORS = 0.01, 100.0  #: that lie between the scales of any two microscopes
 
 IMAGE = "uint8 of shape (height, width, 3), RGB in 0 to 255"
 
@@ -114,11 +115,12 @@ def check_classifier(classifier: Any) -> None:
 
 
 def check_downsample(downsample: Any, classifier: Classifier) -> None:
-    """Raise InputError if the factor between two scales is no positive number."""
-    if not isinstance(downsample, Real) or isinstance(downsample, bool) or not 0 < downsample < math.inf:
+    """Raise InputError if the factor between two scales is no number, or one that no two of them can have."""
+    least, most = FACTORS
+    if not isinstance(downsample, Real) or isinstance(downsample, bool) or not least <= downsample <= most:
         raise InputError(
-            f"downsample is {downsample!r}; expected a positive number, the classifier's microns per pixel over the "
-            f"image's: of an image at 0.5, {classifier.mpp:.4g} / 0.5"
+            f"downsample is {downsample!r}; expected {least:g} to {most:g}, the classifier's microns per pixel over "
+            f"the image's: of an image at 0.5, {classifier.mpp:.4g} / 0.5"
         )
 
 

@@ -79,7 +79,7 @@ WRONG = {
     "missing key": (of(crfs={"morph": hsn_v1.CRF()}), "crfs has no 'func'"),
     "numbers for a CRF": (of(crfs={**CRFS, "func": (3, 30, 10, 20, 50)}), r"crfs\['func'\] is \(3, 30"),
     "width of nothing": (of(crfs={**CRFS, "func": hsn_v1.CRF(bilat_srgb=0)}), r"crfs\['func'\]: bilat_srgb is 0"),
-    "no scale": (of(downsample=0), "downsample is 0; expected a positive number"),
+    "no scale": (of(downsample=0), "downsample is 0; expected 0.01 to 100, the classifier's microns per pixel over"),
     "scale as text": (of(downsample="0.5"), "microns per pixel over the image's"),
     "threads": (of(threads=0), "threads is 0"),
 }

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .common import add_views, check_positive, note, tell, views_of
+from .common import note, tell
+from .options import MPP, Parser, add_root, add_views, add_workers, views_of, whole
 
 if TYPE_CHECKING:
     from ..histonet import HistoNet
@@ -35,18 +36,18 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     add("folder", type=Path, metavar="DIR", help="the data set as released: train, val, test; or GlaS")
     add("--set", metavar="NAME", help="luad, bcss, wsss4luad or glas (default: told by the file names)")
     add("--classes", nargs="+", metavar="CLASS=COLOUR", help="of another set, in their order")
-    add("--mpp", type=float, help="microns per pixel (default: the set's)")
+    add("--mpp", type=MPP, help="microns per pixel (default: the set's)")
     add("--name", help="name of the model (default: the set's)")
-    add("--root", type=Path, default=Path(), metavar="DIR", help="folder that has data (default: here)")
+    add_root(parser, new=True)
     add("--out", type=Path, metavar="DIR", help="folder to write to (default: ROOT/out/NAME)")
     add("--step", choices=STEPS, help="do this one only (default: all)")
     add("--part", choices=("test", "validation"), default="test", help="to score (default: test)")
     add("--train-options", default="", metavar="OPTIONS", help="more for train, such as '--network histonet'")
-    add("--patch", type=int, default=64, metavar="PX", help="side of patches that are cut (default: 64)")
-    add("--tuning", type=int, default=200, metavar="N", help="images to tune on (default: 200)")
-    add("--trials", type=int, default=40, help="CRF settings to try (default: 40)")
-    add("--repeats", type=int, default=1, metavar="N", help="do all N times, by N seeds (default: 1)")
-    add("--workers", type=int, help="worker processes (default: one for each core)")
+    add("--patch", type=whole(1), default=64, metavar="PX", help="side of patches that are cut (default: 64)")
+    add("--tuning", type=whole(1), default=200, metavar="N", help="images to tune on (default: 200)")
+    add("--trials", type=whole(1, 10_000), default=40, help="CRF settings to try (default: 40)")
+    add("--repeats", type=whole(1, 1000), default=1, metavar="N", help="do all N times, by N seeds (default: 1)")
+    add_workers(parser)
     add("--force", action="store_true", help="do again what is done")
     add("--quiet", action="store_true", help="no progress")
     add_views(parser)
@@ -103,7 +104,6 @@ def _run(arguments: argparse.Namespace) -> int:
     from ..file_names import file_name
     from ..io.locks import alone_in
 
-    check_positive(arguments, "patch", "tuning", "trials", "repeats", "workers", "mpp")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of several models in one process
     benchmark, name = _benchmark(arguments)
     out = arguments.out or arguments.root / "out" / file_name(name)
@@ -172,7 +172,7 @@ def _call(command: str, more: Sequence[str] = (), **options: object) -> int:
             words += [f"--{option}", *map(str, values)]
     words += more
     print(f"hsn-v1 {shlex.join(words)}", flush=True)
-    parser = argparse.ArgumentParser(prog="hsn-v1")
+    parser = Parser(prog="hsn-v1")
     import_module(f".{command.replace('-', '_')}", __package__).add_command(parser.add_subparsers())
     arguments = parser.parse_args(words)
     return arguments.run(arguments)

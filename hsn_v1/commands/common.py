@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import errno
 import io
 import os
@@ -18,6 +17,9 @@ from pathlib import Path
 
 from ..errors import InputError, Notice
 from ..keras_start import narrow_memory
+
+#: What would break a line, or command the terminal, if it stood in the name of a file.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -59,6 +61,7 @@ def tell(notes: Iterable[object] = (), failures: Iterable[object] = ()) -> int:
 def _say(kind: str, text: object) -> None:
     """Print a message of the library's, with its parameters, such as `model_mpp`, as the command line has them."""
     words = re.sub(r"`([a-z][a-z_]*)`", lambda found: f"--{found[1].replace('_', '-')}", str(text))
+    words = CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), words)
     print(f"{kind}: {words}", file=sys.stderr)
 
 
@@ -225,37 +228,7 @@ def _lost_output() -> int:
     return 1
 
 
-# --- Options and defaults --------------------------------------------------------------------------------------------
-
-
-def check_positive(arguments: argparse.Namespace, *names: str) -> None:
-    """Raise InputError at the first of some options that is given, and no positive number."""
-    for name in names:
-        value = getattr(arguments, name)
-        if value is not None and not 0 < value < float("inf"):
-            kind = "whole number" if isinstance(value, int) else "number"
-            raise InputError(f"--{name.replace('_', '-')} {value:g}: expected a positive {kind}")
-
-
-def add_precision(parser: argparse.ArgumentParser) -> None:
-    """Add the option to a parser."""
-    parser.add_argument(
-        "--precision",
-        choices=("float32", "bfloat16"),
-        default="float32",
-        help="how the classifier computes: bfloat16 is faster on processors that know it, and not exact "
-        "(default: float32)",
-    )
-
-
-def usable_precision(precision: str) -> str:
-    """Return the precision that was asked for, or float32 with a note where that would be slow."""
-    from ..keras_start import has_fast_bfloat16
-
-    if precision == "bfloat16" and not has_fast_bfloat16():
-        note("this processor has no instructions for bfloat16: computing in float32")
-        return "float32"
-    return precision
+# --- Default data ----------------------------------------------------------------------------------------------------
 
 
 def default_model(root: Path, labels: str | None) -> str:
@@ -264,25 +237,3 @@ def default_model(root: Path, labels: str | None) -> str:
         return OFFICIAL_MODEL
     note(f"{root / 'data'} has no {OFFICIAL_MODEL}: {PHANTOM_CAVEAT} (see the README)")
     return PHANTOM_GLAND_MODEL if labels == "glas" else PHANTOM_MODEL
-
-
-# --- Views -----------------------------------------------------------------------------------------------------------
-
-
-def add_views(parser: argparse.ArgumentParser) -> None:
-    """Add the options on how often a classifier looks at each place."""
-    add = parser.add_argument_group("views, instead of those of the classifier's file of classes").add_argument
-    add("--stride", type=int, metavar="PX", help="px from one tile to the next, at the classifier's scale")
-    add("--flips", action=argparse.BooleanOptionalAction, default=None, help="see tiles in 8 turns and mirror images")
-    add("--scales", type=float, nargs="+", metavar="FACTOR", help="see each tile at several scales")
-
-
-def views_of(arguments: argparse.Namespace) -> dict[str, object]:
-    """Return the views that the options name, for `HistoNet.with_views`, or raise InputError."""
-    if arguments.stride is not None and arguments.stride < 1:
-        raise InputError(f"--stride {arguments.stride}: expected a positive number of px")
-    if not all(0.2 < scale < 8 for scale in arguments.scales or ()):
-        raise InputError(f"--scales {' '.join(map(str, arguments.scales))}: expected factors above 0.2, below 8")
-    scales = tuple(arguments.scales) if arguments.scales else None
-    views = {"stride": arguments.stride, "flips": arguments.flips, "scales": scales}
-    return {name: value for name, value in views.items() if value is not None}

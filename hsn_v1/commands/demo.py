@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import add_precision, tell, usable_precision
+from .common import tell
+from .options import Parser, add_precision, add_workers, usable_precision
 
 if TYPE_CHECKING:
     from ..sets.published import DemoData, HistoSegNetV1
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
 
 def demo_options(description: str) -> argparse.Namespace:
     """Return what the user asks for at the command line."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = Parser(description=description)
     parser.add_argument("--root", type=Path, help="folder with data, img and gt (default: this one, or else phantoms)")
     parser.add_argument("--out", type=Path, help="folder to write to (default: ROOT/out/<input name>)")
-    parser.add_argument("--workers", type=int, help="worker processes (default: one for each core)")
+    add_workers(parser)
     add_precision(parser)
     parser.add_argument("--self-contained", action="store_true", help="results page as one file, that can be mailed")
     parser.add_argument("--grad-cams", action="store_true", help="also write Grad-CAMs as before the adjustment")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from .common import tell
+from .options import SEED, add_root, whole
 
 if TYPE_CHECKING:
     from ..io.masks import Mask
@@ -29,7 +30,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     add("--prediction", type=Path, required=True, metavar="DIR", help="masks, or a run's folder")
     add("--truth", type=Path, required=True, metavar="DIR", help="ground truth, by the same names: masks, or GeoJSON")
     add("--model", required=True, metavar="NAME", help="model whose file of classes is theirs")
-    add("--root", type=Path, default=Path(), metavar="DIR", help="folder that has data (default: here)")
+    add_root(parser)
     add("--labels", metavar="SET", help="label set (default: the model's only one)")
     add(
         "--protocol",
@@ -48,7 +49,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
         default="images",
         help="95 %% bootstrap intervals, over images or over groups of them, such as cases (default: images)",
     )
-    more("--seed", type=int, default=0, help="of the intervals' draws (default: 0)")
+    more("--seed", type=SEED, default=0, help="of the intervals' draws (default: 0)")
     more(
         "--group",
         metavar="PATTERN|COLUMN",
@@ -58,7 +59,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     more("--against", type=Path, metavar="DIR", help="other masks of the same images: print differences")
     more("--baselines", action="store_true", help="also score masks that need no classifier")
     more("--images", type=Path, metavar="DIR", help="the images, for the best threshold of a colour")
-    more("--patch", type=int, default=80, metavar="PX", help="windows whose true labels are painted (default: 80)")
+    more("--patch", type=whole(1), default=80, metavar="PX", help="windows whose true labels are painted (default: 80)")
     parser.set_defaults(run=_run)
 
 
@@ -92,8 +93,6 @@ def _check_options(arguments: argparse.Namespace) -> None:
         raise InputError("--group-table goes with --group, one of its columns")
     if arguments.images and not arguments.baselines:
         raise InputError("--images goes with --baselines")
-    if arguments.patch < 1 or arguments.seed < 0:
-        raise InputError(f"--patch {arguments.patch} --seed {arguments.seed}: expected from 1, and from 0 on")
 
 
 def _scores(arguments: argparse.Namespace, label_set: LabelSet) -> tuple[Score, dict[str, Score]]:

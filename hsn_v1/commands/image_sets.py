@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .common import tell, views_of
+from .common import tell
+from .options import views_of
 
 if TYPE_CHECKING:
     from ..classify import Classifier

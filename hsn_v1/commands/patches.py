@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .common import check_positive, note, tell
+from .common import note, tell
+from .options import MPP, REST, SEED, SHARE, add_root, whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,12 +33,12 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     add("--truth", type=Path, metavar="DIR", help="the images' masks, of the same names")
     add("--annotations", type=Path, metavar="DIR", help="the slides' GeoJSON files, of the same names (docs/qupath.md)")
     add("--out", type=Path, required=True, help="folder to write patches and labels.csv into")
-    add("--size", type=int, required=True, metavar="PX", help="side of the patches")
-    add("--stride", type=int, metavar="PX", help="from one to the next (default: the size)")
-    add("--context", type=int, default=0, metavar="PX", help="margin that is seen, not labelled (default: 0)")
-    add("--mpp", type=float, help="microns per pixel of the images, or of slides that state none")
-    add("--patch-mpp", type=float, help="scale of the patches (default: the images', or the model's)")
-    add("--share", type=float, default=0.35, help="least share that a class covers (default: 0.35)")
+    add("--size", type=whole(1), required=True, metavar="PX", help="side of the patches")
+    add("--stride", type=whole(1), metavar="PX", help="from one to the next (default: the size)")
+    add("--context", type=whole(0, 512), default=0, metavar="PX", help="margin that is seen, not labelled (default: 0)")
+    add("--mpp", type=MPP, help="microns per pixel of the images, or of slides that state none")
+    add("--patch-mpp", type=MPP, help="scale of the patches (default: the images', or the model's)")
+    add("--share", type=SHARE, default=0.35, help="least share that a class covers (default: 0.35)")
     which = parser.add_mutually_exclusive_group().add_argument
     which(
         "--classes",
@@ -48,11 +49,11 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     )
     which("--model", metavar="NAME", help="model whose file of classes has them")
     add("--label-set", help="of the model (default: its first)")
-    add("--root", type=Path, default=Path(), help="folder that has data (default: this one)")
+    add_root(parser)
     add("--resize", action="store_true", help="stretch masks of another shape to their images")
-    add("--validation", type=float, default=0, metavar="SHARE", help="share of images or slides set apart (default: 0)")
-    add("--max-per-class", type=int, metavar="N", help="patches to draw for a class at most (default: all)")
-    add("--seed", type=int, default=0, help="of what is drawn (default: 0)")
+    add("--validation", type=REST, default=0, metavar="SHARE", help="share of images or slides set apart (default: 0)")
+    add("--max-per-class", type=whole(1), metavar="N", help="patches to draw for a class at most (default: all)")
+    add("--seed", type=SEED, default=0, help="of what is drawn (default: 0)")
     add("--quiet", action="store_true", help="no progress")
     parser.set_defaults(run=_run)
 
@@ -71,11 +72,6 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _check_options(arguments: argparse.Namespace) -> None:
     """Raise InputError at the first option that cannot be used."""
-    check_positive(arguments, "size", "stride", "mpp", "patch_mpp", "max_per_class")
-    if not 0 < arguments.share <= 1 or not 0 <= arguments.validation < 1 or arguments.seed < 0:
-        raise InputError("--share: expected above 0, up to 1; --validation: from 0, below 1; --seed: from 0 on")
-    if not 0 <= arguments.context <= 512:
-        raise InputError(f"--context {arguments.context}: expected from 0 to 512")
     kind, (with_it, without) = "slides", (("annotations",), ("truth", "resize"))
     if arguments.images:
         kind, (with_it, without) = "images", (("truth", "mpp"), ("annotations",))

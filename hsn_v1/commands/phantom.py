@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from .common import PHANTOM_SETS
+from .options import SEED, SHARE, decimal, whole
 
 
 def add_command(subparsers: argparse._SubParsersAction) -> None:
@@ -14,21 +15,19 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("phantom", help="write phantoms with their ground truth")
     add = parser.add_argument
     add("--kind", choices=[*PHANTOM_SETS, "slide"], required=True)
-    add("--count", type=int, default=1, help="number of images (default: 1)")
-    add("--seed", type=int, default=0, help="seed of the first image (default: 0)")
+    add("--count", type=whole(1), default=1, help="number of images (default: 1)")
+    add("--seed", type=SEED, default=0, help="seed of the first image (default: 0)")
     add("--out", type=Path, default=Path(), help="folder to write img and gt, or slides, into")
     add("--name", help=f"name of the set (default: {' or '.join(PHANTOM_SETS.values())})")
-    add("--size", type=int, default=10_000, help="side of a slide, in px (default: 10000)")
-    add("--mpp", type=float, default=0.25, help="microns per pixel of a slide (default: 0.25)")
-    add("--tissue", type=float, default=0.6, help="share of a slide that is tissue (default: 0.6)")
+    add("--size", type=whole(256), default=10_000, help="side of a slide, in px (default: 10000)")
+    add("--mpp", type=decimal(0.1, 2), default=0.25, help="microns per pixel of a slide (default: 0.25)")
+    add("--tissue", type=SHARE, default=0.6, help="share of a slide that is tissue (default: 0.6)")
     add("--outlines", metavar="SET", help="write a slide's true outlines, too: of morph or func")
-    add("--region", type=float, metavar="SHARE", help="share of a slide that they count in, as Region* (default: all)")
+    add("--region", type=SHARE, metavar="SHARE", help="share of a slide that they count in, as Region* (default: all)")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    if arguments.count < 1 or arguments.seed < 0:
-        raise InputError(f"--count {arguments.count} --seed {arguments.seed}: expected at least 1 and at least 0")
     from ..adp import HTT_MODES
     from ..io.locks import locked, locked_name
     from ..io.writing import remove_leftovers
@@ -36,8 +35,6 @@ def _run(arguments: argparse.Namespace) -> int:
     label_sets = [label_set.name for label_set in HTT_MODES["both"]]
     if arguments.outlines not in (None, *label_sets):
         raise InputError(f"--outlines {arguments.outlines}: expected {' or '.join(label_sets)}")
-    if not 0 < (arguments.region or 1) <= 1:
-        raise InputError(f"--region {arguments.region:g}: expected a share above 0, up to 1")
     if arguments.kind == "slide":
         from ..phantoms.phantom_slide import write_outlines, write_slide
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .common import tell
 from .data import PAPERS
+from .options import add_root, add_workers
 
 
 def add_command(subparsers: argparse._SubParsersAction) -> None:
@@ -19,9 +20,9 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
         "published numbers beside those measured here. Called again, it goes on where it was interrupted.",
         epilog="exit status: 0 done, 1 an image or a run failed, 2 nothing done",
     )
-    parser.add_argument("--root", type=Path, default=Path(), help="folder with the authors' data (default: this one)")
+    add_root(parser, "the authors' data")
     parser.add_argument("--out", type=Path, help="folder to write to (default: ROOT/out/reproduced)")
-    parser.add_argument("--workers", type=int, help="worker processes (default: one for each core)")
+    add_workers(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no table")
     parser.set_defaults(run=run)
 

@@ -11,17 +11,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from . import image_sets
-from .common import (
-    OFFICIAL_MODEL,
-    add_precision,
-    add_views,
-    check_positive,
-    default_model,
-    note,
-    tell,
-    usable_precision,
-    views_of,
-)
+from .common import OFFICIAL_MODEL, default_model, note, tell
+from .options import MPP, add_precision, add_root, add_views, add_workers, decimal, usable_precision, views_of, whole
 
 if TYPE_CHECKING:
     from ..slides.inputs import Input
@@ -46,9 +37,9 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     add("--dask", "--dask-config", metavar="WHERE", help="local[:N], slurm[:N], ..., tcp://SCHEDULER or scheduler.json")
     add("--labels", help="label set of the classifier's (default: both, that is morph and func)")
     scale = parser.add_mutually_exclusive_group()
-    scale.add_argument("--mpp", type=float, help="microns per pixel at full resolution, where the file states none")
+    scale.add_argument("--mpp", type=MPP, help="microns per pixel at full resolution, where the file states none")
     scale.add_argument("--objective", metavar="20x", help="magnification, where mpp is unknown: a rough substitute")
-    scale.add_argument("--mpp-override", type=float, metavar="MPP", help="like --mpp, whatever the file states")
+    scale.add_argument("--mpp-override", type=MPP, metavar="MPP", help="like --mpp, whatever the file states")
     add(
         "--maps",
         choices=("auto", "adjusted", "gradcam"),
@@ -57,12 +48,12 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
         "Grad-CAMs of small images near the demos' scales (docs/slides.md)",
     )
     add("--model", help=f"classifier (default: {OFFICIAL_MODEL}, or one trained on phantoms)")
-    add("--root", type=Path, default=Path(), help="folder that has data (default: this one)")
+    add_root(parser)
     add("--out", type=Path, help="folder that gets one for each input (default: ROOT/out/segmented)")
-    add("--batch-size", type=int, default=8, help="tiles that are classified at once (default: 8)")
-    add("--workers", type=int, help="worker processes (default: one for each core)")
+    add("--batch-size", type=whole(1), default=8, help="tiles that are classified at once (default: 8)")
+    add_workers(parser)
     add("--regions", type=Path, metavar="DIR", help="only annotated regions: GeoJSON files, named as the slides")
-    add("--min-area", type=float, default=100, help="smallest polygon in um2 (default: 100)")
+    add("--min-area", type=decimal(0, 1e12), default=100, help="smallest polygon in um2 (default: 100)")
     add("--leave-out-pen", action="store_true", help="take pen marks for glass (default: name them)")
     add("--zarr", action="store_true", help="write label maps as OME-Zarr labels, too (an extra)")
     add("--self-contained", action="store_true", help="make the page one file that can be mailed")
@@ -97,11 +88,6 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _check_options(arguments: argparse.Namespace) -> None:
-    check_positive(arguments, "batch_size", "workers")
-    if not 0 <= arguments.min_area < float("inf"):
-        raise InputError(f"--min-area {arguments.min_area}: expected 0 or more, in square microns")
-    if not arguments.root.is_dir():
-        raise InputError(f"--root {arguments.root}: no such folder; expected one that has data")
     if bool(arguments.inputs) == bool(arguments.list):
         raise InputError("segment: name inputs, or give --list CSV, one of the two")
     if (arguments.check or arguments.shard) and not arguments.list:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..training.recipe import TILE, TILE_OF_WINDOWS, Recipe
-from .common import check_positive, note, tell
+from ..training.recipe import MOST_TILE, TILE, TILE_OF_WINDOWS, Recipe
+from .common import note, tell
+from .options import MPP, add_root, decimal, whole
 
 if TYPE_CHECKING:
     from ..training.training_data import TrainingData
@@ -27,28 +28,32 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     )
     add = parser.add_argument
     add("--name", required=True, help="name of the model")
-    add("--root", type=Path, default=Path(), help="folder that has data (default: this one)")
+    add_root(parser, new=True)
     add("--out", type=Path, help="folder of log, checkpoints and report (default: ROOT/out/NAME)")
     add("--quiet", action="store_true", help="no progress")
     _add_data(parser.add_argument_group("patches").add_argument)
     network = parser.add_argument_group("network and training").add_argument
     network("--weights", default="none", metavar="none|imagenet|FILE", help="what to begin with (default: none)")
-    network("--epochs", type=int, default=80, help="epochs in all (default: 80)")
-    network("--repeats", type=int, default=1, metavar="N", help="train N times, by N seeds (default: 1)")
+    network("--epochs", type=whole(1), default=80, help="epochs in all (default: 80)")
+    network("--repeats", type=whole(1, 1000), default=1, metavar="N", help="train N times, by N seeds (default: 1)")
     network(
         "--saved-tile",
-        type=int,
+        type=whole(8, MOST_TILE),
         help=f"side of the tiles that images are cut into later (default: {TILE}, or {TILE_OF_WINDOWS} for "
         "efficientnet-lite0)",
     )
     for field in fields(Recipe):
-        option, kind = f"--{field.name.replace('_', '-')}", type(field.default)
-        how = {"type": kind, "default": field.default, "choices": field.metadata["choices"]}
-        how = {"action": "store_true"} if kind is bool else how
-        if field.name in DERIVED:
-            how = {"default": None, **({"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind})}
+        derived = field.name in DERIVED
+        how = {"default": None if derived else field.default}
+        if isinstance(field.default, bool):
+            how["action"] = argparse.BooleanOptionalAction if derived else "store_true"
+        elif isinstance(field.default, str):
+            how["choices"] = field.metadata["choices"]
+        else:
+            how["type"] = (whole if isinstance(field.default, int) else decimal)(*field.metadata["within"])
         default = DERIVED.get(field.name, field.default)
-        network(option, help=f"{field.metadata['help']} (default: {default})", **how)
+        option, text = f"--{field.name.replace('_', '-')}", f"{field.metadata['help']} (default: {default})"
+        network(option, help=text, **how)
     parser.set_defaults(run=_run)
 
 
@@ -74,14 +79,14 @@ def _add_data(add: Callable) -> None:
         default="brightness",
         help="how a new NAME.toml finds background: as published, by grey above 200, or not (default: brightness)",
     )
-    add("--mpp", type=float, help="microns per pixel of the patches")
-    add("--model-mpp", type=float, help="scale that they are brought to (default: theirs, or that of NAME.toml)")
+    add("--mpp", type=MPP, help="microns per pixel of the patches")
+    add("--model-mpp", type=MPP, help="scale that they are brought to (default: theirs, or that of NAME.toml)")
     add(
         "--validation",
         metavar="N|DIR",
         help="patches to validate on: a number of them, drawn at random, or a folder like --images (default: 1 in 9)",
     )
-    add("--patches", type=int, default=4000, help="phantoms to train on (default: 4000)")
+    add("--patches", type=whole(1), default=4000, help="phantoms to train on (default: 4000)")
 
 
 FINE = 1 / 40  #: of the learning rate that fine-tuning takes: the last layer, fitted before, diverges at greater ones
@@ -176,12 +181,8 @@ def _complete(arguments: argparse.Namespace) -> None:
 
 def _check_options(arguments: argparse.Namespace) -> None:
     """Raise InputError at the first option that cannot be used."""
-    positive = ("patches", "epochs", "repeats", "tile", "batch", "half_cycle", "session", "width", "high", "saved_tile")
-    check_positive(arguments, *positive, "mpp", "model_mpp")
-    if not 0 <= arguments.low <= arguments.high:
-        raise InputError(f"--low {arguments.low} --high {arguments.high}: expected 0 <= low <= high")
-    if not 0 <= arguments.dropout <= 2 or arguments.seed < 0:
-        raise InputError(f"--dropout {arguments.dropout} --seed {arguments.seed}: expected from 0 to 2, and from 0 on")
+    if arguments.low > arguments.high:
+        raise InputError(f"--low {arguments.low} --high {arguments.high}: expected low <= high")
     for name in ("tile", "saved_tile"):
         least = 64 if arguments.network != "histonet" else 8
         if getattr(arguments, name) % 8 or getattr(arguments, name) < least:

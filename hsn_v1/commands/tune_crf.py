@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .common import add_views, check_positive, note, tell, views_of
+from .common import note, tell
+from .options import MPP, SEED, add_root, add_views, views_of, whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +22,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("tune-crf", help="search the CRF settings for a classifier")
     add = parser.add_argument
     add("--model", required=True, metavar="NAME", help="name of the model")
-    add("--root", type=Path, default=Path(), help="folder that has data (default: this one)")
+    add_root(parser)
     add("--images", type=Path, metavar="DIR", help="images to tune on (default: phantoms)")
     add("--truth", type=Path, metavar="DIR", help="their masks: a folder with one for each label set, or of masks")
     add(
@@ -32,11 +33,11 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
         "together, so that the borders are known",
     )
     add("--resize", action="store_true", help="stretch masks of another shape to their images")
-    add("--mpp", type=float, help="microns per pixel of the images (default: the model's)")
+    add("--mpp", type=MPP, help="microns per pixel of the images (default: the model's)")
     add("--label-sets", nargs="+", metavar="SET", help="of the model (default: those with truth)")
-    add("--count", type=int, default=16, help="phantoms or mosaics to tune on (default: 16)")
-    add("--trials", type=int, default=40, help="settings to try (default: 40)")
-    add("--seed", type=int, default=0, help="of the settings (default: 0)")
+    add("--count", type=whole(1), default=16, help="phantoms or mosaics to tune on (default: 16)")
+    add("--trials", type=whole(1, 10_000), default=40, help="settings to try (default: 40)")
+    add("--seed", type=SEED, default=0, help="of the settings (default: 0)")
     add("--out", type=Path, help="folder of the tables of all trials (default: ROOT/out/NAME)")
     add("--quiet", action="store_true", help="no progress")
     add_views(parser)
@@ -80,9 +81,6 @@ def _tune(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
 
 
 def _check_options(arguments: argparse.Namespace) -> None:
-    check_positive(arguments, "count", "trials", "mpp")
-    if arguments.seed < 0:
-        raise InputError(f"--seed {arguments.seed}: expected a number from 0 on")
     if arguments.mosaic and arguments.images:
         raise InputError("--mosaic goes without --images: patches with labels, or images with masks, one of the two")
     if bool(arguments.images) != bool(arguments.truth):

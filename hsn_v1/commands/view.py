@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from .common import note
+from .options import add_root, whole
 
 if TYPE_CHECKING:
     from ..view.library import Library
@@ -27,9 +28,11 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="results (default: all in ROOT/out)")
     parser.add_argument("--truth", type=Path, metavar="DIR", help="ground truth: QuPath's GeoJSON or masks, by name")
-    parser.add_argument("--root", type=Path, default=Path(), help="folder that has out (default: this one)")
+    add_root(parser, "out")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine alone)")
-    parser.add_argument("--port", type=int, metavar="N", help="port to listen at (default: the first free from 8550)")
+    parser.add_argument(
+        "--port", type=whole(0, 65_535), metavar="N", help="port to listen at (default: the first free from 8550)"
+    )
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
     parser.set_defaults(run=_run)
 

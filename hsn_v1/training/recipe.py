@@ -8,6 +8,7 @@ from typing import Any
 
 TILE = 224  #: side of the published classifier's tiles, in px
 TILE_OF_WINDOWS = 448  #: of a classifier whose windows are localised: few of them lie at a tile's edge
+MOST_TILE = 4096
 
 #: Networks that can be trained (see `networks`), and what each is.
 NETWORKS = {
@@ -22,8 +23,8 @@ NETWORKS = {
 POOLINGS = ("max", "average")
 
 
-def _option(default: Any, words: str, choices: Iterable[str] | None = None) -> Any:
-    return field(default=default, metadata={"help": words, "choices": choices and tuple(choices)})
+def _option(default: Any, words: str, choices: Iterable[str] = (), within: tuple[float, float] = (1, 100_000)) -> Any:
+    return field(default=default, metadata={"help": words, "choices": tuple(choices) or None, "within": within})
 
 
 @dataclass(frozen=True)
@@ -36,16 +37,18 @@ class Recipe:
 
     network: str = _option("histonet", "network", NETWORKS)
     pooling: str = _option("max", "how HistoNet pools its last maps; the other networks average them", POOLINGS)
-    width: float = _option(1.0, "factor of HistoNet's numbers of filters")
-    dropout: float = _option(1.0, "factor of the dropout rates")
-    tile: int = _option(TILE, "side of the patches trained on, in px")
+    width: float = _option(1.0, "factor of HistoNet's numbers of filters", within=(0.01, 16))
+    dropout: float = _option(1.0, "factor of the dropout rates", within=(0, 2))
+    tile: int = _option(TILE, "side of the patches trained on, in px", within=(8, MOST_TILE))
     batch: int = _option(16, "patches in a step")
-    low: float = _option(0.001, "least learning rate")
-    high: float = _option(0.02, "greatest learning rate")
+    low: float = _option(0.001, "least learning rate", within=(0, 1e9))
+    high: float = _option(0.02, "greatest learning rate", within=(1e-9, 1e9))
     half_cycle: int = _option(5, "epochs in which the learning rate rises, and in which it falls again")
     session: int = _option(20, "epochs after which the amplitude of the learning rate is halved")
     bfloat16: bool = _option(False, "compute in bfloat16, with weights in float32")
-    seed: int = _option(0, "seed of the first weights, the order of the patches and their augmentation")
+    seed: int = _option(
+        0, "seed of the first weights, the order of the patches and their augmentation", within=(0, 2**31)
+    )
     deterministic: bool = _option(False, "let the same seed give the same weights, where TensorFlow can; slower")
     frozen: bool = _option(False, "fit the last layer alone, in seconds, to what the pretrained network sees")
 

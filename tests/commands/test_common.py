@@ -261,3 +261,10 @@ def test_a_signal_after_the_end_is_no_traceback(number):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (-number, "")
+
+
+def test_a_name_that_would_break_the_line_or_command_the_terminal_is_escaped(capsys):
+    tell(["a\nb\x1b[31m.png: damaged"], ["\u202egnp.exe: damaged", "naïve 图.png: damaged"])
+    assert capsys.readouterr().err == (
+        "note: a\\nb\\x1b[31m.png: damaged\nfailed: \\u202egnp.exe: damaged\nfailed: naïve 图.png: damaged\n"
+    )

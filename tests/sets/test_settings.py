@@ -14,7 +14,7 @@ BAD = {
     "input_name": ["", 3, None, "../..", "x/../..", "/tmp"],
     "input_size": [224, [224], [224, 0], [224.5, 224], "ab", [True, 224]],
     "input_mode": ["slide", None, ["patch"]],
-    "down_fac": [0, -1, "1", None, float("nan"), float("inf"), True],
+    "down_fac": [0, -1, 1e-9, 1e9, "1", None, float("nan"), float("inf"), True],
     "batch_size": [0, -3, 1.5, "8", True],
     "htt_mode": ["", None, ["glas"]],
     "gt_mode": ["maybe", None, []],
@@ -65,7 +65,7 @@ def test_default_crf_settings_are_told(root):
     assert "func_optimal_pcc.npy: no such file" in note
 
 
-@pytest.mark.parametrize("workers", [0, -1, 1.5])
+@pytest.mark.parametrize("workers", [0, -1, 1.5, 10**11])
 def test_workers_must_be_positive(root, workers):
     with pytest.raises(InputError, match=f"workers is {workers}"):
         settings_from_params(check_params(GOOD), root=root, workers=workers)

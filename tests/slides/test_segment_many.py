@@ -276,11 +276,11 @@ def test_a_folder_with_other_files_is_not_touched(segment, out, tmp_path, capsys
     [
         (("nowhere.png",), "nowhere.png: no such file"),
         (("none", "--mpp", "0.5"), "no images or slides in this folder"),
-        (("a.png", "--mpp", "-1"), "mpp -1"),
+        (("a.png", "--mpp", "-1"), "--mpp: expected microns per pixel from 0.05 to 10, not '-1'"),
         (("a.png", "--objective", "big"), "objective big"),
-        (("a.png", "--batch-size", "0"), "--batch-size 0: expected a positive whole number"),
-        (("a.png", "--min-area", "-1"), "--min-area -1.0: expected 0 or more"),
-        (("a.png", "--mpp", "1", "--root", "nowhere"), "--root nowhere: no such folder"),
+        (("a.png", "--batch-size", "0"), "--batch-size: expected a whole number from 1 to 100,000, not '0'"),
+        (("a.png", "--min-area", "-1"), "--min-area: expected a number from 0 to 1e+12, not '-1'"),
+        (("a.png", "--mpp", "1", "--root", "nowhere"), "--root: nowhere: no such folder"),
         (("a.png", "--mpp", "1", "--out", "a.png"), "cannot be written"),
     ],
 )

@@ -172,18 +172,21 @@ def test_label_sets_without_truth_are_skipped_and_named(keras, images, root, com
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("train", "--name", "x", "--epochs", "0"), "--epochs 0: expected a positive whole number"),
+        (("train", "--name", "x", "--epochs", "0"), "--epochs: expected a whole number from 1 to 100,000, not '0'"),
         (("train", "--name", "x", "--tile", "100"), "--tile 100: expected a multiple of 8"),
         (("train", "--name", "x", "--network", "vgg16", "--tile", "16"), "a multiple of 8, from 64 on"),
-        (("train", "--name", "x", "--low", "2"), "expected 0 <= low <= high"),
+        (("train", "--name", "x", "--low", "2"), "expected low <= high"),
         (("train", "--name", "x", "--labels", "a"), "--labels goes with --images"),
         (("train", "--name", "x", "--images", "a", "--labels", "none.csv"), "a: no such folder"),
         (("train", "--name", "x", "--images", "a", "--classes", "a="), "expected a name, or a name with a colour"),
         (("train", "--name", "x", "--validation", "some"), "--validation some: expected a number of phantoms"),
-        (("tune-crf", "--model", "x", "--trials", "0"), "--trials 0: expected a positive whole number"),
+        (("tune-crf", "--model", "x", "--trials", "0"), "--trials: expected a whole number from 1 to 10,000, not '0'"),
         (("tune-crf", "--model", "x", "--truth", "a"), "--images and --truth go together"),
         (("tune-crf", "--model", "none"), "data: no such folder"),
-        ((*("patches", "--images", "a", "--truth", "b", "--out", "c", "--mpp", "1", "--size"), "0"), "--size 0"),
+        (
+            (*("patches", "--images", "a", "--truth", "b", "--out", "c", "--mpp", "1", "--size"), "0"),
+            "--size: expected a whole number",
+        ),
     ],
 )
 def test_options_that_cannot_be_used_are_named(tmp_path, monkeypatch, command, arguments, message):

@@ -1,0 +1,109 @@
+"""Options that several commands have, and the ranges of their numbers; what cannot be used is one line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from ..errors import InputError
+from ..slide_io.scale import PLAUSIBLE_MPP
+from .common import note
+
+LARGEST = 100_000  #: px of a side, epochs, images: beyond all that anybody has
+
+
+class Parser(argparse.ArgumentParser):
+    """A command line whose faults are InputErrors."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise InputError instead of printing the usage."""
+        raise InputError(f"{message.removeprefix('argument ')}; see {self.prog} --help")
+
+
+def whole(least: int, most: int = LARGEST) -> Callable[[str], int]:
+    """Return the type of an option that is a whole number in a range, both ends included."""
+    return _in_range(int, "a whole number", least, most)
+
+
+def decimal(least: float, most: float, kind: str = "a number") -> Callable[[str], float]:
+    """Return the type of an option that is a number in a range, both ends included."""
+    return _in_range(float, kind, least, most)
+
+
+def _in_range(parse: type, kind: str, least: float, most: float) -> Callable[[str], float]:
+    def checked(text: str) -> float:
+        try:
+            value = parse(text)
+        except ValueError:
+            value = None
+        if value is None or not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"expected {kind} from {least:g} to {most:,g}, not {text!r}")
+        return value
+
+    return checked
+
+
+#: Types of options.
+MPP = decimal(*PLAUSIBLE_MPP, "microns per pixel")
+SHARE = decimal(1e-6, 1, "a share")
+REST = decimal(0, 0.99, "a share")  # none, or one that leaves something
+SEED = whole(0, 2**31)
+WORKERS = whole(1, 1024)
+
+
+def folder(text: str) -> Path:
+    """Return the path of a folder that is there."""
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: no such folder")
+    return Path(text)
+
+
+def add_root(parser: argparse.ArgumentParser, holds: str = "data", new: bool = False) -> None:
+    """Add the folder that has models and results; it may be a new one for commands that put something there."""
+    kind = Path if new else folder
+    parser.add_argument(
+        "--root", type=kind, default=Path(), metavar="DIR", help=f"folder that has {holds} (default: this one)"
+    )
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Add the number of worker processes."""
+    parser.add_argument("--workers", type=WORKERS, help="worker processes (default: one for each core)")
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """Add how the classifier computes."""
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="how the classifier computes: bfloat16 is faster on processors that know it, and not exact "
+        "(default: float32)",
+    )
+
+
+def usable_precision(precision: str) -> str:
+    """Return the precision that was asked for, or float32 with a note where that would be slow."""
+    from ..keras_start import has_fast_bfloat16
+
+    if precision == "bfloat16" and not has_fast_bfloat16():
+        note("this processor has no instructions for bfloat16: computing in float32")
+        return "float32"
+    return precision
+
+
+def add_views(parser: argparse.ArgumentParser) -> None:
+    """Add how often a classifier looks at each place."""
+    add = parser.add_argument_group("views, instead of those of the classifier's file of classes").add_argument
+    add("--stride", type=whole(1), metavar="PX", help="px from one tile to the next, at the classifier's scale")
+    add("--flips", action=argparse.BooleanOptionalAction, default=None, help="see tiles in 8 turns and mirror images")
+    add("--scales", type=decimal(0.2, 8), nargs="+", metavar="FACTOR", help="see each tile at several scales")
+
+
+def views_of(arguments: argparse.Namespace) -> dict[str, object]:
+    """Return the views that the options name, for `HistoNet.with_views`."""
+    scales = tuple(arguments.scales) if arguments.scales else None
+    views = {"stride": arguments.stride, "flips": arguments.flips, "scales": scales}
+    return {name: value for name, value in views.items() if value is not None}
