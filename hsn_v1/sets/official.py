@@ -5,7 +5,7 @@ All numbers to compare with are here, but for the results, which the demos hold.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import astuple, dataclass
 from functools import partial
 from hashlib import sha256
@@ -176,9 +176,9 @@ def _inspect_later(root: Path, track: Track) -> Iterator[Finding]:
     for model in LATER_CLASSES:
         path, outputs = tree.later_model(root, model) / model, len(later_taxonomy(model).outputs)
         yield _compare(tree.LATER, path.with_name(f"{model}.json"), "architecture", _architecture, "Keras", UNTOLD)
-        count = partial(_count_of, partial(read_thresholds, outputs=outputs))
+        count = _count_of(partial(read_thresholds, outputs=outputs))
         yield _compare(tree.LATER, path.with_name(f"{model}.mat"), "thresholds", count, f"{outputs} numbers")
-    six = partial(_count_of, lambda path: astuple(CRF.from_file(path, file_iterations=True))[:6])
+    six = _count_of(lambda path: astuple(CRF.from_file(path, file_iterations=True))[:6])
     for name in ("morph", "func"):
         path = tree.later_crfs(root) / f"{name}_optimal_pcc.npy"
         yield _compare(tree.LATER, path, "CRF settings", six, "6 numbers")
@@ -194,8 +194,8 @@ def _compare(
     return Finding(f"{folder}/{path.name}: {subject}", found, expected, doubt if found == expected else "")
 
 
-def _count_of(read: Callable[[Path], Any], path: Path) -> str:
-    return f"{len(read(path))} numbers"
+def _count_of(read: Callable[[Path], Sized]) -> Callable[[Path], str]:
+    return lambda path: f"{len(read(path))} numbers"
 
 
 def _architecture(path: Path) -> str:

@@ -53,16 +53,19 @@ sys.exit(exit_status(work))
 """
 
 
+def started(program, **environment):
+    """Start a program with its output in pipes."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", program], env={**os.environ, **environment}, **pipes)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "status", "message"),
     [(signal.SIGINT, 130, "interrupted\n"), (signal.SIGTERM, 143, "terminated\n"), (signal.SIGKILL, -9, "")],
 )
 def test_a_busy_command_that_is_stopped_leaves_no_process_and_no_noise(tmp_path, number, status, message):
-    environment = {**os.environ, "HSN_TEST_MARKER": str(tmp_path)}
-    command = subprocess.Popen(
-        [sys.executable, "-c", BUSY], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    command = started(BUSY, HSN_TEST_MARKER=str(tmp_path))
     assert command.stdout.readline() == "busy\n"
     assert len(left_of(str(tmp_path))) > 2
     command.send_signal(number)
@@ -89,14 +92,21 @@ sys.exit(exit_status(work))
 """
 
 
-def test_an_interrupt_that_a_library_takes_for_an_error_is_one():
-    command = subprocess.Popen(
-        [sys.executable, "-c", LIBRARY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert command.stdout.readline() == "importing\n"
-    command.send_signal(signal.SIGINT)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("program", "first", "number", "status", "message"),
+    [
+        (LIBRARY, "importing\n", signal.SIGINT, 130, "interrupted\n"),
+        (COLLECTING, "collecting\n", signal.SIGINT, 130, "interrupted\n"),  # where Python ignores exceptions
+        (COLLECTING, "collecting\n", signal.SIGTERM, 143, "terminated\n"),
+    ],
+)
+def test_a_signal_that_a_library_or_python_would_swallow_is_not_lost(program, first, number, status, message):
+    command = started(program)
+    assert command.stdout.readline() == first
+    command.send_signal(number)
     _, error = command.communicate(timeout=30)
-    assert (command.returncode, error) == (130, "interrupted\n")
+    assert (command.returncode, error) == (status, message)
 
 
 @pytest.mark.slow
@@ -123,20 +133,6 @@ def test_on_windows_a_signal_is_sent_again_within_the_process(monkeypatch):
     )
     common._again(sent.append, SimpleNamespace(exc_type=KeyboardInterrupt))
     assert sent == [signal.SIGINT]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("number", "status", "message"), [(signal.SIGINT, 130, "interrupted\n"), (signal.SIGTERM, 143, "terminated\n")]
-)
-def test_a_signal_that_comes_where_python_ignores_exceptions_is_not_lost(number, status, message):
-    command = subprocess.Popen(
-        [sys.executable, "-c", COLLECTING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert command.stdout.readline() == "collecting\n"
-    command.send_signal(number)
-    _, error = command.communicate(timeout=30)
-    assert (command.returncode, error) == (status, message)
 
 
 PRINTING = """
@@ -220,10 +216,7 @@ def test_too_little_memory_is_one_line(monkeypatch, capsys, error):
     monkeypatch.setattr(common, "narrow_memory", lambda least=0: "")
     with pytest.raises(type(error)):
         exit_status(raising(error))
-
-
-def test_a_process_with_next_to_no_memory_does_not_begin(monkeypatch, capsys):
-    monkeypatch.setattr(common, "narrow_memory", lambda least=0: f"{least}")
+    monkeypatch.setattr(common, "narrow_memory", lambda least=0: f"{least}")  # as soon as a command begins
     assert exit_status(lambda: 0) == 2
     assert capsys.readouterr().err == f"error: {common.LEAST_ADDRESS_SPACE}\n"
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import demo_01_segment_patches as script
+import demo_01_segment_patches as demo_01
+import demo_02_segment_glas_patches as demo_02
 from hsn_v1.commands.common import exit_status
 from hsn_v1.io import model_files
 from hsn_v1.io.writing import write_picture
@@ -22,10 +23,10 @@ PARAMS = {"input_name": "patches", "htt_mode": "func"}
 def demo(monkeypatch):
     def call(*arguments, params=PARAMS, model="toy"):
         monkeypatch.setattr(sys, "argv", ["demo", *map(str, arguments)])
-        monkeypatch.setattr(script, "PARAMS", params)
-        monkeypatch.setattr(script, "MODEL_NAME", model)
-        monkeypatch.setattr(script, "PHANTOM", ("patches", "toy"))
-        return exit_status(script.main)
+        monkeypatch.setattr(demo_01, "PARAMS", params)
+        monkeypatch.setattr(demo_01, "MODEL_NAME", model)
+        monkeypatch.setattr(demo_01, "PHANTOM", ("patches", "toy"))
+        return exit_status(demo_01.main)
 
     return call
 
@@ -89,19 +90,14 @@ def test_what_cannot_be_used_is_one_line_and_status_2(demo, root, capsys, spoil,
     assert message in line
 
 
-@pytest.mark.parametrize(
-    ("demo_script", "name"),
-    [("demo_01_segment_patches.py", "01_tuning_patch"), ("demo_02_segment_glas_patches.py", "02_glas_full")],
-)
-def test_an_official_set_that_is_not_whole_is_an_error(demo_script, name, tmp_path):
+@pytest.mark.parametrize(("demo_script", "name"), [(demo_01, "01_tuning_patch"), (demo_02, "02_glas_full")])
+def test_an_official_set_that_is_not_whole_is_an_error(demo_script, name, tmp_path, monkeypatch, capsys):
     for folder in ("data", "img"):
         (tmp_path / folder).mkdir()
-    done = subprocess.run(
-        [sys.executable, REPOSITORY / demo_script, "--root", tmp_path], capture_output=True, text=True
-    )
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr == f"error: {tmp_path / 'img' / name}: no such folder; it should hold the images\n"
+    monkeypatch.setattr(sys, "argv", ["demo", "--root", str(tmp_path)])
+    assert exit_status(demo_script.main) == 2
+    expected = f"error: {tmp_path / 'img' / name}: no such folder; it should hold the images\n"
+    assert capsys.readouterr() == ("", expected)
 
 
 def test_without_official_data_phantoms_serve_and_the_first_line_says_so(demo, root, tmp_path, monkeypatch, capsys):

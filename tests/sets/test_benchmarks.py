@@ -103,7 +103,8 @@ def test_a_row_of_a_table():
 
 
 SET = LabelSet("tissue", {"RED": (200, 0, 0), "GREEN": (0, 200, 0), "BLUE": (0, 0, 200), "none": (255, 255, 255)}, {})
-OPTIONS = "--network histonet --epochs 2 --width 0.05 --tile 32 --saved-tile 32 --batch 8 --half-cycle 1"
+OWN = ["--classes", "RED=#c80000", "GREEN=#00c800", "BLUE=#0000c8", "--mpp", 1]
+OPTIONS = "--network histonet --epochs 1 --width 0.05 --tile 32 --saved-tile 32 --batch 8 --half-cycle 1"
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +120,8 @@ def trained(keras, tmp_path_factory):
             write_picture(root / "set" / part / "img" / f"{i}.png", image)
             every = 2 if (part, i) == ("test", 2) else 1  # as GlaS' masks in the authors' download
             write_mask(root / "set" / part / "mask" / f"{i}.png", labels[::every, ::every], SET)
-    classes = ["RED=#c80000", "GREEN=#00c800", "BLUE=#0000c8"]
     with step_by_step():
-        assert benchmark(root, "--classes", *classes, "--mpp", 1, "--train-options", OPTIONS, "--trials", 1) == 0
+        assert benchmark(root, *OWN, "--train-options", OPTIONS, "--trials", 1) == 0
     return root
 
 
@@ -143,12 +143,11 @@ def test_one_command_ends_in_a_row_and_a_page(trained):
 
 def test_what_is_done_is_not_done_again(trained, capsys):
     weights = (trained / "data" / "mine.h5").stat().st_mtime_ns
-    options = ["--classes", "RED=#c80000", "GREEN=#00c800", "BLUE=#0000c8", "--mpp", 1]
-    assert benchmark(trained, *options) == 0
+    assert benchmark(trained, *OWN) == 0
     said = capsys.readouterr().out
     assert "train: done before" in said and "tune: done before" in said and "| excluded |" in said
     assert (trained / "data" / "mine.h5").stat().st_mtime_ns == weights
-    assert benchmark(trained, *options, "--step", "score") == 0
+    assert benchmark(trained, *OWN, "--step", "score") == 0
     assert "segmented" not in capsys.readouterr().out
 
 
@@ -160,8 +159,7 @@ def test_repeats_end_in_mean_and_spread(trained, capsys):
     shutil.copytree(out / "test", again / "test", dirs_exist_ok=True)
     for path in (again / "test" / "tissue" / "ablative_CRF").iterdir():
         shutil.copy(trained / "set" / "test" / "mask" / path.name, path)
-    options = ["--classes", "RED=#c80000", "GREEN=#00c800", "BLUE=#0000c8", "--mpp", 1, "--repeats", 2]
-    assert benchmark(trained, *options, "--step", "score") == 0
+    assert benchmark(trained, *OWN, "--repeats", 2, "--step", "score") == 0
     said = capsys.readouterr().out
     one, two = (mean_iou((folder / "test" / "score.md").read_text()) for folder in (out, again))
     assert one < two == 1
@@ -177,16 +175,20 @@ def mean_iou(page):
     return float(row[header.index("mIoU")].split()[0])
 
 
-def test_a_step_says_what_it_lacks(trained, capsys):
-    options = ["--set", "wsss4luad"]
-    assert benchmark(trained, *options, "--name", "other", "--step", "segment") == 2
-    assert "other.h5: no such model; run --step train first" in capsys.readouterr().err
-    assert benchmark(trained, *options, "--part", "validation", "--step", "score") == 2
-    assert "no masks; run --step segment first" in capsys.readouterr().err
-    assert benchmark(trained, "--set", "lung") == 2
-    assert "--set lung: expected one of luad" in capsys.readouterr().err
-    assert benchmark(trained, "--classes", "RED") == 2
-    assert "expected the masks' colours, such as tumour=#004080, and --mpp" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--name", "other", "--step", "segment"], "other.h5: no such model; run --step train first"),
+        (["--part", "validation", "--step", "score"], "no masks; run --step segment first"),
+        (["--set", "lung"], "--set lung: expected one of luad"),
+        (["--classes", "RED"], "expected the masks' colours, such as tumour=#004080, and --mpp"),
+        (["--repeats", "0"], "--repeats 0: expected a positive whole number"),
+    ],
+)
+def test_what_a_step_lacks_is_said(trained, command, options, message):
+    fixed = ["--name", "mine", "--root", trained, "--set", "wsss4luad"]
+    status, _, err = command("benchmark", trained / "set", *fixed, *options)
+    assert status == 2 and message in err
 
 
 def test_stages_of_images_of_own_classes(trained, tmp_path, capsys):

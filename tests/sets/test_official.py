@@ -245,7 +245,7 @@ def test_broken_archives_are_refused_whole(tmp_path, download):
 def test_whatever_byte_is_broken_nothing_half_written_is_left(tmp_path):
     content = archive_of(tmp_path / "a.zip", ("h/data/a", b"abc" * 20), "h/gt/b").read_bytes()
     rng, root = np.random.default_rng(4), tmp_path / "root"
-    for position in range(len(content)):
+    for position in range(0, len(content), 2):
         broken = bytearray(content)
         broken[position] ^= int(rng.integers(1, 256))
         (tmp_path / "a.zip").write_bytes(broken)

@@ -1,12 +1,11 @@
 """Masks of any program against ground truth, by one ruler."""
 
-import csv
 import json
 
 import numpy as np
 import pytest
-from helpers import carry_out
-from invented import CLASS_FILE, TISSUE, draw, write_set
+from helpers import carry_out, rows
+from invented import CLASS_FILE, TISSUE, draw
 from PIL import Image
 
 from hsn_v1.adp import GLAS
@@ -101,8 +100,7 @@ def test_the_command_prints_and_writes_all_values(root, folders, capsys):
     printed = capsys.readouterr().out
     assert "left out of the first means: BLUE bluish tissue" in printed
     assert "0.5833" in printed and "excluded: pixels whose truth is Bare do not count" in printed
-    with table.open(newline="") as file:
-        values = {(row["protocol"], row["metric"], row["class"]): row["value"] for row in csv.DictReader(file)}
+    values = {(row["protocol"], row["metric"], row["class"]): row["value"] for row in rows(table)}
     assert float(values["excluded", "mIoU", ""]) == pytest.approx(7 / 12)
     assert values["excluded", "IoU", "BLUE"] == ""
     assert carry_out("evaluate", *options, "--protocol", "excluded") == 0
@@ -129,7 +127,7 @@ def test_a_score_over_no_class_is_no_number_and_no_worst_image(root, folders, ca
         write_mask(folder / "bare.png", bare, TISSUE)
     options = ["--prediction", found, "--truth", truth, "--model", "mine", "--root", root, "--quiet"]
     assert carry_out("evaluate", *options, "--per-image", root / "images.csv") == 0
-    first, last = rows_of(root / "images.csv")
+    first, last = rows(root / "images.csv")
     assert (first["image"], last["image"], last["mIoU (excluded)"]) == ("x", "bare", "")
     assert last["pixel accuracy (background)"] == "1.0" and last["pixel accuracy (excluded)"] == ""
     (found / "x.jpg.png").unlink()
@@ -138,12 +136,6 @@ def test_a_score_over_no_class_is_no_number_and_no_worst_image(root, folders, ca
     assert carry_out("evaluate", *options, "--baselines", "--images", truth) == 0
     (line,) = (line for line in capsys.readouterr().out.splitlines() if "mIoU " in line and "of" not in line)
     assert [cell.strip() for cell in line.split("│")[3:5]] == ["-", "-"]
-
-
-def test_a_run_scores_as_the_masks_that_it_wrote(tmp_path):
-    write_set(tmp_path, ["a.png"], classes=(0, 1, 2, 3))
-    score = score_folder(tmp_path / "mask", tmp_path / "mask", TISSUE)
-    assert values_of(score, ["background"])["pixel accuracy", ""]["background"] == 1
 
 
 def test_label_maps_of_segment_are_scored_at_the_truth_s_size(tmp_path):
@@ -189,16 +181,11 @@ def evaluate(root, *options):
     return carry_out("evaluate", *folders, "--quiet", *options)
 
 
-def rows_of(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def test_images_add_up_to_what_is_pooled_and_the_worst_comes_first(program):
     options = ["--csv", program / "all.csv", "--per-image", program / "images.csv", "--protocol", "background"]
     assert evaluate(program, *options) == 0
-    pooled = {(row["protocol"], row["metric"], row["class"]): row for row in rows_of(program / "all.csv")}
-    images = rows_of(program / "images.csv")
+    pooled = {(row["protocol"], row["metric"], row["class"]): row for row in rows(program / "all.csv")}
+    images = rows(program / "images.csv")
     ious = [float(row["mIoU (background)"]) for row in images]
     assert len(ious) == 12 and ious == sorted(ious) and images[-1]["image"] == "c0_0"
     confusion = np.zeros((5, 5), int)
@@ -217,14 +204,14 @@ def test_groups_have_scores_and_are_drawn_whole(program, options, capsys, monkey
     monkeypatch.chdir(program)
     assert evaluate(program, *options, "--interval", "groups", "--csv", "all.csv", "--per-image", "i.csv") == 0
     assert "bootstrap over 4 groups, 5000 draws, seed 0; of so few, they say little" in capsys.readouterr().out
-    rows = [row for row in rows_of(program / "all.csv") if (row["protocol"], row["metric"]) == ("excluded", "mIoU")]
-    assert [row["images"] for row in rows] == ["12", "3", "3", "3", "3"]
-    assert rows[1]["group"] in ("c0", "case 0") and rows[1]["low"] == ""
-    confusions = {row["image"]: row["group"] for row in rows_of(program / "i.csv")}
+    mious = [row for row in rows(program / "all.csv") if (row["protocol"], row["metric"]) == ("excluded", "mIoU")]
+    assert [row["images"] for row in mious] == ["12", "3", "3", "3", "3"]
+    assert mious[1]["group"] in ("c0", "case 0") and mious[1]["low"] == ""
+    confusions = {row["image"]: row["group"] for row in rows(program / "i.csv")}
     score = score_folder(program / "found", program / "truth", TISSUE)
     groups = [confusions[name] for name in score.names]
     drawn = score.table(["excluded"], draw_weights(groups))["mIoU", ""]["excluded"]
-    assert float(rows[0]["low"]) == drawn.low
+    assert float(mious[0]["low"]) == drawn.low
 
 
 def test_two_programs_and_what_needs_none(program, capsys):
@@ -233,15 +220,15 @@ def test_two_programs_and_what_needs_none(program, capsys):
     assert evaluate(program, *options, "--csv", program / "all.csv") == 1
     assert "c0_0.png: " in (told := capsys.readouterr()).err
     assert "11 images, label set tissue: difference" in told.out
-    rows = [row for row in rows_of(program / "all.csv") if row["metric"] == "mIoU" and row["protocol"] == "excluded"]
-    assert {row["images"] for row in rows} == {"11"}
-    rows = {row["masks"]: row for row in rows}
-    first, other, difference = (rows[name] for name in ("", str(program / "other"), "difference"))
+    mious = [row for row in rows(program / "all.csv") if row["metric"] == "mIoU" and row["protocol"] == "excluded"]
+    assert {row["images"] for row in mious} == {"11"}
+    mious = {row["masks"]: row for row in mious}
+    first, other, difference = (mious[name] for name in ("", str(program / "other"), "difference"))
     assert float(difference["value"]) == pytest.approx(float(first["value"]) - float(other["value"]))
     assert 0 < float(difference["low"]) < float(difference["high"])
-    (threshold,), (alone,) = ([name for name in rows if word in name] for word in ("where", "all "))
+    (threshold,), (alone,) = ([name for name in mious if word in name] for word in ("where", "all "))
     names = [alone, threshold, "true labels of windows of 6 px, painted"]
-    values = [float(rows[name]["value"]) for name in names]
+    values = [float(mious[name]["value"]) for name in names]
     assert values == sorted(values) and values[-1] > 0.7
 
 
