@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -96,7 +96,7 @@ def _status(handle: Callable[[OpenResults, Request], Response], results: OpenRes
         status, reason = 503, "this takes more memory than there is"
     except OSError as error:
         status, reason = 503, f"{error.filename or 'a file'}: {error.strerror or error}"
-    return Line(reason, status, headers=FRESH)
+    return PlainTextResponse(reason.translate(_AWAY), status, headers=FRESH)
 
 
 # --- Facts ----------------------------------------------------------------------------------------------------------
@@ -104,9 +104,8 @@ def _status(handle: Callable[[OpenResults, Request], Response], results: OpenRes
 
 def list_collections(results: OpenResults, request: Request) -> Response:
     """List the collections, the newest first."""
-    names = results.library.collections()
-    titles = {name: results.library.root.name if name == "." else name for name in names}
-    return Facts([{"name": name, "title": titles[name]} for name in names], headers=FRESH)
+    titles = {".": results.library.root.name}
+    return as_json([{"name": name, "title": titles.get(name, name)} for name in results.library.collections()])
 
 
 def list_entries(results: OpenResults, request: Request) -> Response:
@@ -115,18 +114,18 @@ def list_entries(results: OpenResults, request: Request) -> Response:
     label_sets = {label_set.name: label_set for entry in entries for label_set in entry.label_sets}
     classes = {name: classes_of(label_set) for name, label_set in label_sets.items()}
     rows = [row_of(entry, results.tables) for entry in entries]
-    return Facts({"classes": classes, "entries": rows}, headers=FRESH)
+    return as_json({"classes": classes, "entries": rows})
 
 
 def describe_entry(results: OpenResults, request: Request) -> Response:
     """Tell all about an entry."""
-    return Facts(results.describe(_entry(results, request)), headers=FRESH)
+    return as_json(results.describe(_entry(results, request)))
 
 
 def score_layer(results: OpenResults, request: Request) -> Response:
     """Compare a layer with the ground truth."""
     entry = _entry(results, request)
-    return Facts(results.score(entry, *_layer(entry, request)), headers=FRESH)
+    return as_json(results.score(entry, *_layer(entry, request)))
 
 
 def send_card(results: OpenResults, request: Request) -> Response:
@@ -186,25 +185,14 @@ _AWAY = {0xDC00 + byte: 0x10FF00 + byte for byte in range(0x80, 0x100)}
 _BACK = {there: here for here, there in _AWAY.items()}
 
 
-class Facts(JSONResponse):
-    """JSON that may hold names of any bytes; numbers that JSON has not are null."""
-
-    def render(self, content: Any) -> bytes:
-        """Return the body."""
-        form = {"ensure_ascii": False, "separators": (",", ":"), "allow_nan": False}
-        try:
-            text = json.dumps(content, **form)
-        except ValueError:
-            text = json.dumps(json.loads(json.dumps(content), parse_constant=lambda _: None), **form)
-        return text.translate(_AWAY).encode()
-
-
-class Line(PlainTextResponse):
-    """A line that may hold names of any bytes."""
-
-    def render(self, content: str) -> bytes:
-        """Return the body."""
-        return content.translate(_AWAY).encode()
+def as_json(content: Any) -> Response:
+    """Answer with JSON that may hold names of any bytes; numbers that JSON has not are null."""
+    form = {"ensure_ascii": False, "separators": (",", ":"), "allow_nan": False}
+    try:
+        text = json.dumps(content, **form)
+    except ValueError:
+        text = json.dumps(json.loads(json.dumps(content), parse_constant=lambda _: None), **form)
+    return Response(text.translate(_AWAY), media_type="application/json", headers=FRESH)
 
 
 def parameter(request: Request, name: str) -> str:

@@ -31,12 +31,16 @@ def complete(folder, run, text):
     finish(folder, {**run, "notes": []})
 
 
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "a.png"
+
+
 def contents(folder):
     return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_results_are_there_once_they_are_complete(tmp_path):
-    folder = tmp_path / "a.png"
+def test_results_are_there_once_they_are_complete(folder, tmp_path):
     assert take_up(folder, RUN, force=False) is None
     assert records(tmp_path) == {}
     complete(folder, RUN, "new")
@@ -44,8 +48,7 @@ def test_results_are_there_once_they_are_complete(tmp_path):
     assert take_up(folder, RUN, force=False) == {**RUN, "notes": [], "finished": True} == records(tmp_path)[folder]
 
 
-def test_results_of_another_run_stay_unless_they_are_replaced_by_complete_ones(tmp_path):
-    folder = tmp_path / "a.png"
+def test_results_of_another_run_stay_unless_they_are_replaced_by_complete_ones(folder):
     complete(folder, RUN, "old")
     before = contents(folder)
     with pytest.raises(InputError, match=r"holds results of another run \(mpp: 0\.5, now 0\.25\)"):
@@ -57,8 +60,7 @@ def test_results_of_another_run_stay_unless_they_are_replaced_by_complete_ones(t
     assert contents(folder)["func/areas.csv"] == "new" and "morph/areas.csv" not in contents(folder)
 
 
-def test_a_run_that_was_killed_is_resumed_by_the_same_and_begun_anew_by_another(tmp_path):
-    folder = tmp_path / "a.png"
+def test_a_run_that_was_killed_is_resumed_by_the_same_and_begun_anew_by_another(folder):
     take_up(folder, RUN, force=False)
     tile = folder / "work" / "tiles" / "000000.npz"
     for run, force, kept in ((RUN, False, True), (OTHER, False, False), (OTHER, True, False)):
@@ -69,8 +71,7 @@ def test_a_run_that_was_killed_is_resumed_by_the_same_and_begun_anew_by_another(
         assert tile.exists() == kept and not list(folder.rglob("*.part"))
 
 
-def test_a_replacement_that_was_killed_is_resumed(tmp_path):
-    folder = tmp_path / "a.png"
+def test_a_replacement_that_was_killed_is_resumed(folder):
     complete(folder, RUN, "old")
     take_up(folder, OTHER, force=True)
     (folder / "work" / "tile").write_text("scores")
@@ -81,8 +82,7 @@ def test_a_replacement_that_was_killed_is_resumed(tmp_path):
 
 
 @pytest.mark.parametrize("moved", [0, 1])
-def test_results_that_were_moving_up_go_on_moving(tmp_path, moved):
-    folder = tmp_path / "a.png"
+def test_results_that_were_moving_up_go_on_moving(folder, moved):
     complete(folder, RUN, "old")
     take_up(folder, OTHER, force=True)
     write_results(results_of(folder) / "func", "new")
@@ -94,8 +94,7 @@ def test_results_that_were_moving_up_go_on_moving(tmp_path, moved):
     assert contents(folder)["func/areas.csv"] == "new" and "morph/areas.csv" not in contents(folder)
 
 
-def test_what_never_succeeded_holds_nobodys_results(tmp_path):
-    folder = tmp_path / "a.png"
+def test_what_never_succeeded_holds_nobodys_results(folder):
     take_up(folder, RUN, force=False)
     give_up(folder)
     assert not folder.exists()
@@ -106,8 +105,7 @@ def test_what_never_succeeded_holds_nobodys_results(tmp_path):
     assert take_up(folder, OTHER, force=False) is None
 
 
-def test_giving_up_leaves_earlier_results(tmp_path):
-    folder = tmp_path / "a.png"
+def test_giving_up_leaves_earlier_results(folder):
     complete(folder, RUN, "old")
     before = contents(folder)
     take_up(folder, OTHER, force=True)
@@ -117,8 +115,7 @@ def test_giving_up_leaves_earlier_results(tmp_path):
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("damaging", ["unlink", "empty"])
-def test_results_that_lack_a_file_are_made_anew(tmp_path, name, damaging):
-    folder = tmp_path / "a.png"
+def test_results_that_lack_a_file_are_made_anew(folder, name, damaging):
     complete(folder, RUN, "old")
     assert damage(folder) == ""
     file = folder / "morph" / name
@@ -134,8 +131,7 @@ def test_results_that_lack_a_file_are_made_anew(tmp_path, name, damaging):
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_results_whose_record_is_damaged_are_made_anew(tmp_path, force):
-    folder = tmp_path / "a.png"
+def test_results_whose_record_is_damaged_are_made_anew(folder, force):
     complete(folder, RUN, "old")
     (folder / "run.json").write_text("")
     (folder / ".run.json.0.1.part").write_text("{")
