@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -63,42 +64,49 @@ def test_the_halo_of_blocks_leaves_no_seam(image, toy_histonet):
         assert (parts[name] == labels).mean() > 0.99  # of noise, where many pixels are near to a tie
 
 
+def slide_of(side, mpp=CLASSIFIER_MPP):
+    return Slide("memory", mpp, (), (Level(side, side, None),))
+
+
+FEW_SIDES = round(FEW_TILES**0.5)
+
+
 @pytest.mark.parametrize(
-    ("maps", "side", "expected"),
+    ("maps", "side", "mpp", "expected"),
     [
-        ("auto", 32, Plan("image", "gradcam", 1)),
-        ("auto", 32 + 24 * (round(FEW_TILES**0.5) - 1), Plan("image", "gradcam", FEW_TILES)),
-        ("auto", 32 + 24 * round(FEW_TILES**0.5), Plan("slide", "adjusted", round(FEW_TILES**0.5 + 1) ** 2)),
-        ("adjusted", 32, Plan("slide", "adjusted", 1)),
-        ("gradcam", 32, Plan("image", "gradcam", 1)),
-        ("gradcam", 224, Plan("image", "gradcam", 81)),
+        ("auto", 32, CLASSIFIER_MPP, Plan("image", "gradcam", 1)),
+        ("auto", 32 + 24 * (FEW_SIDES - 1), CLASSIFIER_MPP, Plan("image", "gradcam", FEW_TILES)),
+        ("auto", 32 + 24 * FEW_SIDES, CLASSIFIER_MPP, Plan("slide", "adjusted", (FEW_SIDES + 1) ** 2)),
+        ("auto", 10, CLASSIFIER_MPP / 2, Plan("image", "gradcam", 1)),
+        ("auto", 10, CLASSIFIER_MPP / 2.01, Plan("slide", "adjusted", 1)),
+        ("auto", 10, 9, Plan("image", "gradcam", 9)),
+        ("adjusted", 32, CLASSIFIER_MPP, Plan("slide", "adjusted", 1)),
+        ("gradcam", 32, CLASSIFIER_MPP, Plan("image", "gradcam", 1)),
+        ("gradcam", 224, CLASSIFIER_MPP, Plan("image", "gradcam", 81)),
+        ("gradcam", 8001, CLASSIFIER_MPP / 100, Plan("slide", "gradcam", 9)),  # too large for its own scale
     ],
 )
-def test_the_plan_depends_on_the_number_of_tiles(toy_histonet, maps, side, expected):
-    slide = Slide("memory", CLASSIFIER_MPP, (), (Level(side, side, None),))
-    assert plan_for(slide, toy_histonet, Method((MORPH,), CRFS, maps=maps)) == expected
+def test_the_plan_depends_on_scale_and_number_of_tiles(toy_histonet, maps, side, mpp, expected):
+    assert plan_for(slide_of(side, mpp), toy_histonet, Method((MORPH,), CRFS, maps=maps)) == expected
 
 
 def test_overlapping_views_make_no_slide_of_a_small_image_and_are_averaged_before_classes_compete(toy_histonet):
-    small, large = (Slide("memory", CLASSIFIER_MPP, (), (Level(side, side, None),)) for side in (80, 400))
+    small, large, method = slide_of(80), slide_of(400), Method((MORPH,), CRFS)
     often = toy_histonet.with_views(stride=8)
-    assert plan_for(small, often, Method((MORPH,), CRFS)) == Plan("image", "gradcam", 49)
-    assert plan_for(large, often, Method((MORPH,), CRFS)).maps == "adjusted"
-    often = often.with_views(window=16)
-    assert plan_for(large, often, Method((MORPH,), CRFS)) == Plan("slide", "gradcam", 47**2)
+    assert plan_for(small, often, method) == Plan("image", "gradcam", 49)
+    assert plan_for(large, often, method).maps == "adjusted"
+    assert plan_for(large, often.with_views(window=16), method) == Plan("slide", "gradcam", 47**2)
 
 
-@pytest.mark.parametrize(
-    ("mpp", "kind"), [(CLASSIFIER_MPP / 2, "image"), (CLASSIFIER_MPP / 2.01, "slide"), (9, "image")]
-)
-def test_the_plan_depends_on_the_scale(toy_histonet, mpp, kind):
-    slide = Slide("memory", mpp, (), (Level(10, 10, None),))
-    assert plan_for(slide, toy_histonet, Method((MORPH,), CRFS)).kind == kind
+@pytest.fixture
+def segment(tmp_path, toy_histonet):
+    """Return a function that segments a file of the folder."""
 
+    def segment(name, label_sets=(FUNC,), crfs=CRFS, maps="auto", **options):
+        method = Method(label_sets, crfs, maps=maps)
+        return segment_slide(str(tmp_path / name), toy_histonet, method, str(tmp_path / "out"), workers=1, **options)
 
-def test_what_is_too_large_for_its_own_scale_is_a_slide(toy_histonet):
-    slide = Slide("memory", CLASSIFIER_MPP / 100, (), (Level(8001, 8001, None),))
-    assert plan_for(slide, toy_histonet, Method((MORPH,), CRFS, maps="gradcam")) == Plan("slide", "gradcam", 9)
+    return segment
 
 
 def save(path, image, mpp):
@@ -116,12 +124,11 @@ def save(path, image, mpp):
 
 
 @pytest.mark.parametrize("maps", ["adjusted", "gradcam"])
-def test_the_same_pixels_give_the_same_labels_in_any_container(tmp_path, image, toy_histonet, maps):
+def test_the_same_pixels_give_the_same_labels_in_any_container(tmp_path, image, segment, maps):
     labels = []
     for name in ("a.png", "a.tif", "a.ome.tif"):
         save(tmp_path / name, image, CLASSIFIER_MPP)
-        method = Method((MORPH, FUNC), CRFS, maps=maps)
-        done = segment_slide(str(tmp_path / name), toy_histonet, method, str(tmp_path / maps), workers=1)
+        done = segment(name, (MORPH,), maps=maps)
         assert (done.facts["maps"], done.facts["kind"]) == (maps, "image" if maps == "gradcam" else "slide")
         labels.append(tifffile.imread(done.folder / "morph" / f"{(tmp_path / name).stem}.ome.tif"))
     assert len(np.unique(labels[0])) > 2
@@ -129,15 +136,11 @@ def test_the_same_pixels_give_the_same_labels_in_any_container(tmp_path, image, 
     np.testing.assert_array_equal(labels[0], labels[2])
 
 
-def test_outlines_count_from_the_corner_of_what_was_scanned(tmp_path, toy_histonet):
+def test_outlines_count_from_the_corner_of_what_was_scanned(tmp_path, segment):
     image = np.random.default_rng(1).integers(0, 230, (256, 256, 3), np.uint8)
     write_sparse(tmp_path / "sparse.tif", image, CLASSIFIER_MPP)
     save(tmp_path / "full.png", image, CLASSIFIER_MPP)
-    method = Method((FUNC,), CRFS, maps="adjusted")
-    done = [
-        segment_slide(tmp_path / name, toy_histonet, method, tmp_path / "out", workers=1)
-        for name in ("sparse.tif", "full.png")
-    ]
+    done = [segment(name, maps="adjusted") for name in ("sparse.tif", "full.png")]
     maps = [tifffile.imread(next(one.folder.glob("func/*.ome.tif"))) for one in done]
     np.testing.assert_array_equal(maps[0], maps[1])
     outlines = [json.loads(next(one.folder.glob("func/*.geojson")).read_text()) for one in done]
@@ -167,38 +170,29 @@ def test_a_thumbnail_is_the_same_in_any_chunks(tmp_path):
     assert np.abs(small.astype(int) - large).max() <= 1
 
 
-def test_a_slide_is_opened_once(tmp_path, image, toy_histonet, monkeypatch):
+def test_a_slide_is_opened_once(tmp_path, image, segment, monkeypatch):
     save(tmp_path / "a.tif", image, CLASSIFIER_MPP)
-    opened = []
-    whole = open_slide
-    monkeypatch.setattr(
-        "hsn_v1.slides.plan.open_slide", lambda *arguments: opened.append(arguments) or whole(*arguments)
-    )
-    segment_slide(tmp_path / "a.tif", toy_histonet, Method((FUNC,), CRFS, maps="adjusted"), tmp_path / "out", workers=1)
-    assert len(opened) == 1
+    opened = mock.Mock(side_effect=open_slide)
+    monkeypatch.setattr("hsn_v1.slides.plan.open_slide", opened)
+    segment("a.tif", maps="adjusted")
+    assert opened.call_count == 1
 
 
-def test_a_file_that_changes_while_it_is_read_fails(tmp_path, image, toy_histonet):
-    path, method = tmp_path / "a.png", Method((FUNC,), CRFS)
-    save(path, image, CLASSIFIER_MPP)
-
-    def change(*_):
-        os.utime(path, (0, 0))
-
+def test_a_file_that_changes_while_it_is_read_fails(tmp_path, image, segment):
+    save(tmp_path / "a.png", image, CLASSIFIER_MPP)
     with pytest.raises(InputError, match=r"a\.png: changed while it was read"):
-        segment_slide(path, toy_histonet, method, tmp_path / "out", workers=1, progress=change)
+        segment("a.png", progress=lambda *_: os.utime(tmp_path / "a.png", (0, 0)))
     assert not (tmp_path / "out" / "a.png" / "func").exists()
-    assert segment_slide(path, toy_histonet, method, tmp_path / "out", workers=1).status == "done"
+    assert segment("a.png").status == "done"
 
 
 @pytest.mark.parametrize("maps", ["adjusted", "gradcam"])
-def test_what_was_not_scanned_is_no_tissue(tmp_path, toy_histonet, maps):
-    image = np.zeros((600, 600, 3), np.uint8)
-    image[:300] = np.random.default_rng(2).integers(0, 230, (300, 600, 3), np.uint8)
+def test_what_was_not_scanned_is_no_tissue(tmp_path, segment, maps):
+    image = np.zeros((600, 300, 3), np.uint8)
+    image[:300] = np.random.default_rng(2).integers(0, 230, (300, 300, 3), np.uint8)
     save(tmp_path / "a.png", image, CLASSIFIER_MPP / 2)
-    method = Method((MORPH,), CRFS, maps=maps)
-    done = segment_slide(tmp_path / "a.png", toy_histonet, method, tmp_path / "out", workers=1)
-    labels = tifffile.imread(done.folder / "morph" / "a.ome.tif")
+    done = segment("a.png", maps=maps)
+    labels = tifffile.imread(done.folder / "func" / "a.ome.tif")
     half = len(labels) // 2
     assert (labels[half + 1 :] == 0).all()
     assert (labels[: half - 1] > 0).mean() > 0.9
@@ -239,29 +233,27 @@ def test_killed_at_any_moment_the_same_call_goes_on_to_the_same_files(tmp_path):
     assert contents(whole) == {name: content for name, content in contents(killed).items() if name != "run.json"}
 
 
-def test_what_is_missing_of_results_is_made_anew_and_said_once(tmp_path, image, toy_histonet):
-    Image.fromarray(image).save(tmp_path / "a.png")
-    method = Method((MORPH,), {"morph": CRFS["morph"]})
-    first = segment_slide(tmp_path / "a.png", toy_histonet, method, tmp_path / "out", mpp=CLASSIFIER_MPP)
-    before = {path.name: path.read_bytes() for path in (first.folder / "morph").iterdir()}
-    (first.folder / "morph" / "overview.png").unlink()
-    (first.folder / "morph" / "a.ome.tif").write_bytes(b"")
-    again = segment_slide(tmp_path / "a.png", toy_histonet, method, tmp_path / "out", mpp=CLASSIFIER_MPP)
+def test_what_is_missing_of_results_is_made_anew_and_said_once(tmp_path, image, segment):
+    save(tmp_path / "a.png", image, CLASSIFIER_MPP)
+    first = segment("a.png")
+    before = contents(first.folder / "func")
+    (first.folder / "func" / "overview.png").unlink()
+    (first.folder / "func" / "a.ome.tif").write_bytes(b"")
+    again = segment("a.png")
     assert (again.status, len(again.notes)) == ("done", len(first.notes) + 1)
-    assert again.notes[-1] == f"{first.folder / 'morph' / 'a.ome.tif'}: is missing or empty; the results were made anew"
-    assert {path.name: path.read_bytes() for path in (first.folder / "morph").iterdir()} == before
+    assert again.notes[-1] == f"{first.folder / 'func' / 'a.ome.tif'}: is missing or empty; the results were made anew"
+    assert contents(first.folder / "func") == before
     (first.folder / "run.json").write_text("")
-    options = {"mpp": CLASSIFIER_MPP, "force": True}
-    last = segment_slide(tmp_path / "a.png", toy_histonet, method, tmp_path / "out", **options)
+    last = segment("a.png", force=True)
     assert last.notes[-1] == f"{first.folder / 'run.json'}: cannot be read; the results were made anew"
-    known = segment_slide(tmp_path / "a.png", toy_histonet, method, tmp_path / "out", mpp=CLASSIFIER_MPP)
+    known = segment("a.png")
     assert (known.status, known.notes) == ("done before", first.notes)
 
 
 @pytest.mark.parametrize("maps", ["adjusted", "gradcam"])
 @pytest.mark.parametrize("plain", [(), ("Background",), ("Other",), ("Background", "Other")])
 @pytest.mark.parametrize("codes", [("G.O", "G.N", "T"), ()])
-def test_classes_need_neither_a_background_nor_another_nor_a_score(tmp_path, toy_histonet, maps, plain, codes):
+def test_classes_need_neither_a_background_nor_another_nor_a_score(tmp_path, segment, maps, plain, codes):
     codes = codes if plain else ("T",)
     label_set = LabelSet(
         "tissue",
@@ -273,8 +265,7 @@ def test_classes_need_neither_a_background_nor_another_nor_a_score(tmp_path, toy
     image = np.full((80, 120, 3), 255, np.uint8)
     image[:40, :40] = np.random.default_rng(2).integers(0, 230, (40, 40, 3), np.uint8)
     save(tmp_path / "a.png", image, CLASSIFIER_MPP)
-    method = Method((label_set,), {"tissue": CRFS["func"]}, maps=maps)
-    done = segment_slide(tmp_path / "a.png", toy_histonet, method, tmp_path / "out", workers=1)
+    done = segment("a.png", (label_set,), {"tissue": CRFS["func"]}, maps)
     labels = tifffile.imread(done.folder / "tissue" / "a.ome.tif")
     assert labels[:30, :30].max() < len(label_set)
     if maps == "adjusted":  # where nothing is classified

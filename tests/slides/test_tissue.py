@@ -1,10 +1,12 @@
 import math
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from skimage.color import rgb_from_hed
 
 from hsn_v1.adp import CLASSIFIER_MPP
 from hsn_v1.slide_io.slide import Level, Slide
@@ -14,6 +16,7 @@ from hsn_v1.slides.tissue import (
     LEFT_OUT,
     SEEN,
     TissueMap,
+    find_pen_marks,
     find_tissue,
     paint_blank,
     tiles_with_tissue,
@@ -72,8 +75,9 @@ def test_glass_with_a_tint_is_glass():
     assert (find_tissue(tinted).tissue == WHERE).mean() > 0.99
 
 
-def test_tissue_alone_has_no_glass():
-    found = find_tissue(stained((120, 120)))
+@pytest.mark.parametrize("tissue", [stained((120, 120)), np.full((100, 100, 3), 120, np.uint8)], ids=["H&E", "grey"])
+def test_tissue_alone_has_no_glass(tissue):
+    found = find_tissue(tissue)
     assert found.glass is None and found.threshold == 240
     assert found.tissue.all() and not found.blank.any()
 
@@ -88,11 +92,7 @@ def test_large_areas_of_black_and_white_were_not_scanned(padding):
     assert found.padding[:48].all() and not found.padding[53:147, 53:147].any()
     assert not found.tissue[~scanned].any() and found.tissue[70:110, 80:130].mean() > 0.99
     assert "not scanned" in tissue_notes(found, 1)[0]
-
-
-def test_what_is_grey_and_dark_is_no_glass():
-    found = find_tissue(np.full((100, 100, 3), 120, np.uint8))
-    assert found.glass is None and found.tissue.all()
+    assert not find_tissue(np.full((100, 100, 3), padding, np.uint8)).tissue.any()
 
 
 def test_a_small_black_area_is_tissue():
@@ -100,11 +100,6 @@ def test_a_small_black_area_is_tissue():
     inked[30:40, 40:50] = 0
     found = find_tissue(inked)
     assert not found.padding.any() and found.tissue[30:40, 40:50].all()
-
-
-def test_a_slide_of_nothing_but_padding_has_no_tissue():
-    found = find_tissue(np.zeros((100, 100, 3), np.uint8))
-    assert not found.tissue.any()
 
 
 @pytest.mark.parametrize(
@@ -131,6 +126,66 @@ def test_fluorescence_is_dark():
     assert "fluorescence" in note
 
 
+# --- Pen marks --------------------------------------------------------------------------------------------------------
+
+INKS = {
+    "dark": [(20, 20, 25), (35, 35, 45), (60, 55, 60), (10, 10, 10)],
+    "green": [(25, 122, 65), (80, 170, 90), (10, 90, 60)],
+    "blue": [(40, 60, 160), (30, 40, 150), (60, 140, 200), (20, 20, 110)],
+}
+
+
+def slide_with_tissue():
+    image = np.clip(RNG.normal(245, 1, (120, 120, 1)), 0, 252).astype(np.uint8).repeat(3, axis=2)
+    image[10:60, 10:60] = stained((50, 50))
+    return image
+
+
+@pytest.mark.parametrize(("colour", "ink"), [(colour, ink) for colour, inks in INKS.items() for ink in inks])
+@pytest.mark.parametrize("width", [3, 6, 30])
+def test_a_stroke_is_named_and_left_out_on_request(colour, ink, width):
+    image = slide_with_tissue()
+    tissue = find_tissue(image).tissue
+    cv2.line(image, (90, 5), (95, 115), ink, width, cv2.LINE_AA)
+    kept, left_out = find_tissue(image), find_tissue(image, leave_out_pen=True)
+    assert kept.pen.colours == (colour,)
+    assert kept.tissue[110:112, 94].all() and not kept.blank.any()
+    np.testing.assert_array_equal(left_out.tissue, tissue)
+    assert (left_out.blank[kept.tissue & ~tissue] == LEFT_OUT).all() and not left_out.blank[tissue].any()
+    notes = [*tissue_notes(kept, 1), *tissue_notes(left_out, 1)]
+    assert [note for note in notes if f"flat {colour} areas look like pen marks" in note] == notes and len(notes) == 2
+    assert "taken for tissue" in notes[0] and "left out" in notes[1]
+
+
+def test_strokes_of_several_colours_are_named_together():
+    image = slide_with_tissue()
+    image[70:110, 5:25], image[70:110, 50:70], image[70:110, 90:110] = (inks[0] for inks in INKS.values())
+    assert find_tissue(image).pen.colours == ("dark", "green", "blue")
+    assert find_tissue(image).pen.share == pytest.approx(2400 / 4900, abs=0.03)
+
+
+def test_a_slide_without_marks_has_none_and_no_note():
+    found = find_tissue(slide_with_tissue(), leave_out_pen=True)
+    assert found.pen is None and not found.blank.any() and tissue_notes(found, 1) == []
+
+
+def test_what_has_texture_or_is_small_is_no_mark():
+    image = slide_with_tissue()
+    image[70:110, 10:60] = RNG.integers(0, 70, (40, 50, 1), np.uint8)
+    image[80:86, 80:86] = INKS["green"][0]
+    assert find_tissue(image).pen is None
+
+
+@given(st.floats(0, 2), st.floats(0, 2), st.floats(0, 0.3))
+def test_no_mixture_of_haematoxylin_and_eosin_is_ink(haematoxylin, eosin, remainder):
+    flat = 245 * np.exp(-np.array([haematoxylin, eosin, remainder]) @ rgb_from_hed)
+    image = np.broadcast_to(flat.astype(np.uint8), (20, 20, 3))
+    assert find_pen_marks(image, np.ones((20, 20), bool)).colours == ()
+
+
+# --- Use --------------------------------------------------------------------------------------------------------------
+
+
 def test_what_is_blank_is_painted_white_to_the_pixel():
     blank = np.array([[BARE, SEEN]], np.uint8)
     image = np.full((40, 80, 3), 100, np.uint8)
@@ -138,13 +193,8 @@ def test_what_is_blank_is_painted_white_to_the_pixel():
     image[:10, :20] = 3
     frame = Window(0, 0, 40, 80)
     found = paint_blank(image, frame, frame, blank, 199)
-    expected = np.zeros((40, 80), bool)
-    expected[:, :20] = True
     edge = 2  # where the brightness is averaged over both
-    inner = expected.copy()
-    inner[:, 20 - edge :] = False
-    inner[10 : 10 + edge] = False
-    assert found[inner].all() and not found[~expected].any()
+    assert found[:10, : 20 - edge].all() and found[10 + edge :, : 20 - edge].all() and not found[:, 20:].any()
     assert (image[found] == 255).all() and (image[:, 20:] == 100).all()
 
 
