@@ -5,13 +5,14 @@
 Each slide has tissue, textured like H&E, on glass; some have padding, pen marks or nothing. One run of ``hsn-v1
 segment`` takes a list of them all, with a small random classifier. Of each that is done, the results are held against
 the slide: the label map's size, its areas, outlines inside the slide, an overview. With the same seed it is the same
-slides.
+slides. DICOM needs pydicom (``pip install pydicom``), and is left out without it.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import subprocess
 import sys
@@ -28,6 +29,11 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+
+try:
+    import pydicom
+except ImportError:
+    pydicom = None
 
 from hsn_v1.adp import ADP, CLASSIFIER_MPP
 from hsn_v1.io.models import save_histonet
@@ -110,6 +116,50 @@ def ome(axes: str, factor: int, **options: object):
     return write
 
 
+def dicom(factor: int, is_jpeg: bool):
+    """Return what writes a DICOM series of tiles in full grids, a file for each level beside the first."""
+
+    def write(path: Path, image: np.ndarray, mpp: float) -> bool:
+        series = pydicom.uid.generate_uid()
+        for number, part in enumerate(levels(image, factor)):
+            size = mpp * image.shape[0] / part.shape[0] / 1e3, mpp * image.shape[1] / part.shape[1] / 1e3  # mm
+            file = dicom_level(part, size, "YBR_FULL_422" if is_jpeg else "RGB")
+            file.SeriesInstanceUID = series
+            file.save_as(path.with_stem(f"{path.stem}_{number}") if number else path, enforce_file_format=True)
+        return True
+
+    return write
+
+
+def dicom_level(image: np.ndarray, size: tuple[float, float], colours: str, tile: int = 256) -> pydicom.Dataset:
+    """Return an image as VL Whole Slide Microscopy, whose pixels have a height and width in mm."""
+    height, width = image.shape[:2]
+    padded = np.pad(image, ((0, -height % tile), (0, -width % tile), (0, 0)), mode="edge")
+    tiles = [padded[y : y + tile, x : x + tile] for y in range(0, height, tile) for x in range(0, width, tile)]
+    file, shared, pixel = pydicom.Dataset(), pydicom.Dataset(), pydicom.Dataset()
+    file.file_meta = pydicom.dataset.FileMetaDataset()
+    if colours == "RGB":
+        file.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+        content = b"".join(map(np.ndarray.tobytes, tiles))
+    else:
+        file.file_meta.TransferSyntaxUID = pydicom.uid.JPEGBaseline8Bit
+        parts = [io.BytesIO() for _ in tiles]
+        for part, pixels in zip(parts, tiles, strict=True):
+            Image.fromarray(pixels).save(part, "JPEG", quality=85, subsampling="4:2:2")
+        content = pydicom.encaps.encapsulate([part.getvalue() for part in parts])
+    file.add_new("PixelData", "OB", content)
+    file.SOPClassUID, file.SOPInstanceUID = pydicom.uid.VLWholeSlideMicroscopyImageStorage, pydicom.uid.generate_uid()
+    file.ImageType, file.DimensionOrganizationType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"], "TILED_FULL"
+    file.SamplesPerPixel, file.PhotometricInterpretation, file.PlanarConfiguration = 3, colours, 0
+    file.BitsAllocated, file.BitsStored, file.HighBit, file.PixelRepresentation = 8, 8, 7, 0
+    file.Rows, file.Columns, file.NumberOfFrames = tile, tile, len(tiles)
+    file.TotalPixelMatrixRows, file.TotalPixelMatrixColumns, file.TotalPixelMatrixFocalPlanes = height, width, 1
+    pixel.PixelSpacing = [f"{side:.10f}" for side in size]
+    shared.PixelMeasuresSequence = [pixel]
+    file.SharedFunctionalGroupsSequence = [shared]
+    return file
+
+
 def levels(image: np.ndarray, factor: int, rounded_up: bool = False) -> list[np.ndarray]:
     """Return an image and smaller ones of it, while they have more than 100 px."""
     parts = [image]
@@ -139,6 +189,9 @@ FORMATS = {
     "WebP": ("webp", plain({"method": 0})),
     "JPEG 2000": ("jp2", plain({})),
 }
+if pydicom:
+    FORMATS["DICOM, JPEG"] = "dcm", dicom(0, is_jpeg=True)
+    FORMATS["DICOM, a file a level"] = "dcm", dicom(4, is_jpeg=False)
 
 
 def write_slides(folder: Path, count: int, seed: int) -> dict[str, str]:
@@ -217,7 +270,8 @@ def sweep(folder: Path, count: int, seed: int) -> int:
     for name, reason in failures.items():
         print(f"failed: {formats[name]}: {name}: {reason}")
     ways = ", ".join(f"{number} as {kind}" for kind, number in kinds.items() if kind)
-    print(f"{count - len(failures)} of {count} slides done ({ways}), {len(failures)} failed; seed {seed}")
+    left_out = "" if pydicom else "; no DICOM, as pydicom is not installed"
+    print(f"{count - len(failures)} of {count} slides done ({ways}), {len(failures)} failed; seed {seed}{left_out}")
     return len(failures)
 
 
