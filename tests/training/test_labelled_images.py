@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from itertools import product
 
 import numpy as np
 import pytest
@@ -64,22 +65,28 @@ def test_a_class_is_in_a_patch_from_its_share_on():
     assert places(truth, 2, Cut(10, 10)) == {(0, 0): [True, True], (0, 10): [True, False]}
 
 
+def present(truth, y, x, size, share):
+    patch = truth[y : y + size, x : x + size]
+    return [bool((patch == c).mean() >= share) for c in range(2)]
+
+
+def each_by_itself(truth, size, stride, share):
+    """Return the classes of each patch of a label map of two classes, cut on its own."""
+    starts = product(*(patch_starts(side, size, stride) for side in truth.shape))
+    labelled = [(y, x) for y, x in starts if (truth[y : y + size, x : x + size] == 2).mean() <= 0.5]
+    found = {(y, x): present(truth, y, x, size, share) for y, x in labelled}
+    return {place: classes for place, classes in found.items() if any(classes)}
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_labels_are_those_of_each_patch_by_itself(data):
     height, width, size, stride = (data.draw(st.integers(1, most)) for most in (40, 40, 12, 12))
     truth = data.draw(arrays(np.uint8, (height, width), elements=st.integers(0, 2), fill=st.integers(0, 2)))
     share, block = data.draw(st.floats(0.01, 1)), data.draw(st.integers(1, 30))
-    expected = {}
-    for y in patch_starts(height, size, stride):
-        for x in patch_starts(width, size, stride):
-            patch = truth[y : y + size, x : x + size]
-            present = [bool((patch == c).mean() >= share) for c in range(2)]
-            if any(present) and (patch == 2).mean() <= 0.5:
-                expected[y, x] = present
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(labelled_images, "BLOCK", block)
-        assert places(truth, 2, Cut(size, stride, share)) == expected
+        assert places(truth, 2, Cut(size, stride, share)) == each_by_itself(truth, size, stride, share)
 
 
 def test_a_patch_around_each_point_and_the_points_in_a_patch():
@@ -204,21 +211,12 @@ def test_labels_are_those_of_a_rasterised_reference(data, tmp_path_factory, open
     columns, rows = np.meshgrid(*((np.arange(side) + 0.5) * slide.patch_mpp for side in (width, height)))
     for area in sorted(shapes, reverse=True):
         truth[shapely.contains_xy(shapes[area][0], columns, rows)] = names.index(shapes[area][1])
-
-    def present(y, x):
-        patch = truth[y : y + size, x : x + size]
-        return [bool((patch == c).mean() >= share) for c in range(2)]
-
-    starts = [(y, x) for y in patch_starts(height, size, stride) for x in patch_starts(width, size, stride)]
-    expected = {
-        (y, x) for y, x in starts if any(present(y, x)) and (truth[y : y + size, x : x + size] == 2).mean() <= 0.5
-    }
     try:
         found = {place: labels.tolist() for place, labels in slide.label(Cut(size, stride, share))[0].items()}
     except InputError:
         found = {}
-    assert expected <= found.keys()
-    assert found == {place: present(*place) for place in found}
+    assert each_by_itself(truth, size, stride, share).keys() <= found.keys()
+    assert found == {place: present(truth, *place, size, share) for place in found}
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from hsn_v1.training.linear_probe import LinearLayer, with_linear_layer
 pytestmark = pytest.mark.slow
 
 RED, GREEN = (200, 60, 60), (60, 200, 60)
+PATCHES = "patches --images a --truth b --out c --mpp 1"
 QUICK = ("--epochs", 1, "--width", 0.03, "--saved-tile", 32, "--quiet")
 
 
@@ -124,9 +125,7 @@ def test_class_files_of_each_kind(tiny, tmp_path, coloured, command, kind):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mine.toml").write_text(class_file_of_kind(kind))
     rows = [f"{i};{'green' if i % 2 else 'red'}" for i in range(8)]
-    arguments = coloured()
-    (tmp_path / "labels.csv").write_text("\n".join(["file;label", *rows]))
-    status, out, err = command(*arguments, "--validation", 4)
+    status, out, err = command(*coloured("file;label", *rows), "--validation", 4)
     assert status == 0 and "mean AUC" in out and "column 'label' holds names of classes: red, green" in err
     assert load_histonet(tmp_path / "data", "mine").labels.codes == ("red", "green")
 
@@ -170,43 +169,30 @@ def test_label_sets_without_truth_are_skipped_and_named(keras, images, root, com
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("line", "message"),
     [
-        (("train", "--name", "x", "--epochs", "0"), "--epochs: expected a whole number from 1 to 100,000, not '0'"),
-        (("train", "--name", "x", "--tile", "100"), "--tile 100: expected a multiple of 8"),
-        (("train", "--name", "x", "--network", "vgg16", "--tile", "16"), "a multiple of 8, from 64 on"),
-        (("train", "--name", "x", "--low", "2"), "expected low <= high"),
-        (("train", "--name", "x", "--labels", "a"), "--labels goes with --images"),
-        (("train", "--name", "x", "--images", "a", "--labels", "none.csv"), "a: no such folder"),
-        (("train", "--name", "x", "--images", "a", "--classes", "a="), "expected a name, or a name with a colour"),
-        (("train", "--name", "x", "--validation", "some"), "--validation some: expected a number of phantoms"),
-        (("tune-crf", "--model", "x", "--trials", "0"), "--trials: expected a whole number from 1 to 10,000, not '0'"),
-        (("tune-crf", "--model", "x", "--truth", "a"), "--images and --truth go together"),
-        (("tune-crf", "--model", "none"), "data: no such folder"),
-        (
-            (*("patches", "--images", "a", "--truth", "b", "--out", "c", "--mpp", "1", "--size"), "0"),
-            "--size: expected a whole number",
-        ),
+        ("train --name x --epochs 0", "--epochs: expected a whole number from 1 to 100,000, not '0'"),
+        ("train --name x --tile 100", "--tile 100: expected a multiple of 8"),
+        ("train --name x --network vgg16 --tile 16", "a multiple of 8, from 64 on"),
+        ("train --name x --low 2", "expected low <= high"),
+        ("train --name x --labels a", "--labels goes with --images"),
+        ("train --name x --images a --labels none.csv", "a: no such folder"),
+        ("train --name x --images a --classes a=", "expected a name, or a name with a colour"),
+        ("train --name x --validation some", "--validation some: expected a number of phantoms"),
+        ("tune-crf --model x --trials 0", "--trials: expected a whole number from 1 to 10,000, not '0'"),
+        ("tune-crf --model x --truth a", "--images and --truth go together"),
+        ("tune-crf --model none", "data: no such folder"),
+        (f"{PATCHES} --size 0 --classes a=#000000", "--size: expected a whole number"),
+        (f"{PATCHES} --size 8 --classes a", "its colour in the masks is missing"),
+        (f"{PATCHES} --size 8 --classes a=#000001", "a: no such folder"),
     ],
 )
-def test_options_that_cannot_be_used_are_named(tmp_path, monkeypatch, command, arguments, message):
+def test_options_that_cannot_be_used_are_named(tmp_path, monkeypatch, command, line, message):
     monkeypatch.chdir(tmp_path)
-    if arguments[0] == "patches":
-        arguments = (*arguments, "--classes", "a=#000000")
-    status, _, err = command(*arguments)
+    status, _, err = command(*line.split())
     assert status == 2
     (line,) = err.splitlines()
     assert message in line
-
-
-@pytest.mark.parametrize(
-    ("classes", "message"), [(("a",), "its colour in the masks is missing"), (("a=#000001",), "a: no such folder")]
-)
-def test_patches_need_colours_and_images(tmp_path, monkeypatch, command, classes, message):
-    monkeypatch.chdir(tmp_path)
-    options = ("--images", "a", "--truth", "b", "--out", "c", "--size", 8, "--mpp", 1)
-    status, _, err = command("patches", *options, "--classes", *classes)
-    assert status == 2 and message in err
 
 
 @pytest.fixture
@@ -214,12 +200,11 @@ def coloured(tmp_path):
     """Make red and green patches, and a function that writes a table of some of them."""
     rng = np.random.default_rng(0)
     for i in range(8):
-        write_picture(
-            tmp_path / "patches" / f"{i}.png", np.uint8((RED, GREEN)[i % 2] + rng.integers(-9, 9, (16, 16, 3)))
-        )
+        image = np.uint8((RED, GREEN)[i % 2] + rng.integers(-9, 9, (16, 16, 3)))
+        write_picture(tmp_path / "patches" / f"{i}.png", image)
 
     def table(*rows):
-        (tmp_path / "labels.csv").write_text("\n".join(["file,red,green", *rows]))
+        (tmp_path / "labels.csv").write_text("\n".join(rows))
         images = ("--images", tmp_path / "patches", "--labels", tmp_path / "labels.csv", "--mpp", 1)
         return "train", "--name", "mine", "--root", tmp_path, *images, "--tile", 16, *QUICK
 
@@ -228,7 +213,8 @@ def coloured(tmp_path):
 
 def test_training_that_diverges_ends_in_one_line_and_without_a_classifier(tiny, tmp_path, coloured, command):
     rows = [f"{i}.png,{1 - i % 2},{i % 2}" for i in range(8)]
-    status, _, err = command(*coloured(*rows), "--validation", 4, "--epochs", 5, "--low", 1e9, "--high", 1e9)
+    options = ("--validation", 4, "--epochs", 5, "--low", 1e9, "--high", 1e9)
+    status, _, err = command(*coloured("file,red,green", *rows), *options)
     assert status == 2
     assert re.search(r"^error: the loss is (nan|inf) in epoch \d: .* give a lower --high", err, re.MULTILINE)
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["mine.toml"]
@@ -242,7 +228,7 @@ def test_training_that_diverges_ends_in_one_line_and_without_a_classifier(tiny, 
     ],
 )
 def test_too_few_patches_end_in_one_line(in_process, coloured, command, rows, message):
-    status, _, err = command(*coloured(*rows))
+    status, _, err = command(*coloured("file,red,green", *rows))
     assert status == 2
     assert sum(message in line for line in err.splitlines() if line.startswith("error: ")) == 1
 
@@ -251,8 +237,7 @@ def test_what_cannot_be_found_or_read_is_said_once(tiny, tmp_path, coloured, com
     """No patch has the last class, no validation patch the third."""
     (tmp_path / "patches" / "7.png").write_bytes(b"no image")
     rows = ["file,red,green,rare,absent", *(f"{i}.png,{1 - i % 2},{i % 2},{int(i == 3)},0" for i in range(8))]
-    arguments = coloured()
-    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    arguments = coloured(*rows)
     shutil.copytree(tmp_path / "patches", tmp_path / "validation")
     (tmp_path / "validation" / "labels.csv").write_text("\n".join(rows[:4]))
     status, _, err = command(*arguments, "--validation", tmp_path / "validation")
