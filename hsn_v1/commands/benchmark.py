@@ -140,7 +140,7 @@ def _benchmark(arguments: argparse.Namespace) -> tuple[Benchmark, str]:
         classes = parse_classes(arguments.classes)
         if None in classes.values() or not arguments.mpp:
             raise InputError("--classes: expected the masks' colours, such as tumour=#004080, and --mpp")
-        benchmark, name = Benchmark(classes, arguments.mpp, "grey"), name or folder.resolve().name
+        benchmark, name = Benchmark(classes, arguments.mpp), name or folder.resolve().name
     else:
         name = name or (IN_ONE_FOLDER_SET if images_in_one_folder(folder) else detect(find_parts(folder)))
         benchmark = BENCHMARKS[name]

@@ -24,8 +24,8 @@ class Benchmark:
     #: In the order of the labels in file names and of the indices in masks, with the colours of the masks' palettes.
     classes: dict[str, Colour]
     mpp: float  #: scale of the images, in microns per pixel
-    background: str  #: how `train` finds what the masks exclude, which is the index after the classes
     labels: str = ""  #: pattern of the labels in file names; empty if patches are cut from images with masks
+    background: str = "grey"  #: how `train` finds what the masks exclude, which is the index after the classes
 
 
 #: docs/benchmarks.md says where these facts are from. 10x is taken as 1 mpp.
@@ -33,19 +33,16 @@ BENCHMARKS = {
     "luad": Benchmark(
         {"TE": (205, 51, 51), "NEC": (0, 255, 0), "LYM": (65, 105, 225), "TAS": (255, 165, 0)},
         mpp=1.0,
-        background="grey",
         labels=r"\[[01]( [01]){3}\]",
     ),
     "bcss": Benchmark(
         {"TUM": (255, 0, 0), "STR": (0, 255, 0), "LYM": (0, 0, 255), "NEC": (153, 0, 255)},
         mpp=0.25,
-        background="grey",
         labels=r"\[[01]{4}\]",
     ),
     "wsss4luad": Benchmark(
         {"tumour": (0, 64, 128), "stroma": (64, 128, 0), "normal": (243, 152, 0)},
         mpp=1.0,
-        background="grey",
         labels=r"\[[01](, ?[01]){2}\]",
     ),
     "glas": Benchmark({"other": (3, 155, 229), "gland": (0, 0, 128)}, mpp=0.62, background="none"),

@@ -40,25 +40,13 @@ def write_pseudo_masks(
 ) -> dict[str, str]:
     """Write pseudo-masks of a set of patches, and return what went wrong with an image, by its file name.
 
-    Parameters
-    ----------
-    settings : Settings
-        With one label set, and its CRF. Where it resumes, what is there and was made in the same way is kept.
-    classifier : Classifier
-        Any of this package's or of another framework.
-    known : mapping of str to collection of str
-        Codes of the classes that each image contains, by its file name.
-    folders : collection of str
-        What to write: `MASKS`, palette PNG files of class indices, and some of `MAPS`, NumPy files of shape (C, H, W),
-        float16, in 0..1.
-    on_image : callable
-        Called after each image, also after one that failed.
+    The settings have one label set, and its CRF; where they resume, what is there and was made in the same way is kept.
+    `known` are the codes of the classes that each image contains, by its file name. `folders` are what to write:
+    `MASKS`, palette PNG files of class indices, and some of `MAPS`, NumPy files of shape (C, H, W), float16, in 0..1.
+    `on_image` is called after each image, also after one that failed.
 
-    Raises
-    ------
-    InputError
-        If results cannot be written, another run writes there, no image could be done, or two would be written under
-        one name.
+    Raises InputError if results cannot be written, another run writes there, no image could be done, or two would be
+    written under one name.
     """
     results = {path: [file_of(settings.out, folder, path.name) for folder in folders] for path in settings.images}
     tree.check_stems(settings.images)

@@ -171,16 +171,12 @@ def choose_data(
 
 def check_root(root: Path) -> None:
     """Raise InputError if a folder has no ``data`` or no ``img``; it names one near it that has both."""
-    missing = next((root / name for name in FOLDERS if not (root / name).is_dir()), None)
-    if missing:
-        near = _near(root)
-        advice = f"; did you mean {near}?" if near else ", as in the authors' download"
-        raise InputError(f"{missing}: no such folder; expected data, img and gt in {root}{advice}")
-
-
-def _near(root: Path) -> Path | None:
-    """Return the folder with `data` and `img` in, above or beside a root whose name is most like the root's."""
-    root = root.absolute()
-    folders = [root.parent, *(child for place in (root, root.parent) if place.is_dir() for child in place.iterdir())]
+    missing = [root / name for name in FOLDERS if not (root / name).is_dir()]
+    if not missing:
+        return
+    here, above = root.absolute(), root.absolute().parent
+    folders = [above, *(child for place in (here, above) if place.is_dir() for child in place.iterdir())]
     fitting = [folder for folder in folders if all((folder / name).is_dir() for name in FOLDERS)]
-    return max(fitting, key=lambda folder: SequenceMatcher(None, folder.name, root.name).ratio(), default=None)
+    near = max(fitting, key=lambda folder: SequenceMatcher(None, folder.name, here.name).ratio(), default=None)
+    advice = f"; did you mean {near}?" if near else ", as in the authors' download"
+    raise InputError(f"{missing[0]}: no such folder; expected data, img and gt in {root}{advice}")

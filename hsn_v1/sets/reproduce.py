@@ -137,18 +137,8 @@ def reproduce(
 
     Called again, it goes on where it was interrupted. What goes wrong with an experiment does not lose the others.
 
-    Parameters
-    ----------
-    root, phantoms : Path
-        Folder that has ``data``, ``img`` and ``gt``, or ``database``, or all of them; and the root of the phantoms.
-    out : Path
-        Folder to write to; see `write`.
-    advice : mapping of str to str
-        By the paper, how to get what is missing.
-    workers : int, optional
-        Number of worker processes; one for each core, if left out.
-    quiet : bool
-        Whether to show no progress.
+    The root has ``data``, ``img`` and ``gt``, or ``database``, or all of them; `phantoms` is the root of the phantoms.
+    `advice` says, by the paper, how to get what is missing. For what is in `out`, see `write`.
     """
     found, root, out = Reproduction(), root.absolute(), out.absolute()  # workers may have started in another folder
     missing = {experiment: path for experiment in EXPERIMENTS if (path := experiment.missing(root))}

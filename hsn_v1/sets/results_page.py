@@ -24,14 +24,7 @@ from .settings import Settings
 
 
 def write_page(settings: Settings, report: Report) -> None:
-    """Write a run's page into its folder: what the run wrote, and nothing else.
-
-    Parameters
-    ----------
-    settings : Settings
-        If `self_contained`, the page holds thumbnails and charts, and links to no file.
-    report : Report
-    """
+    """Write a run's page into its folder: what the run wrote, and nothing else; self-contained, it links to no file."""
     page = render(
         "run.html",
         title=settings.images[0].parent.name,

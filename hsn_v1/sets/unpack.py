@@ -20,6 +20,7 @@ from typing import IO
 from ..errors import InputError
 from ..io import tree
 from ..io.locks import locked
+from ..io.reading import line_of
 
 RUBBISH = {".DS_Store", "Thumbs.db", "desktop.ini"}  #: what desktops leave in folders
 
@@ -206,8 +207,7 @@ def _readable(what: Path | str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # zipfile raises whatever its parser meets in a broken file
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise InputError(f"{what}: cannot be read ({reason}); get the authors' download again") from error
+        raise InputError(f"{what}: cannot be read ({line_of(error)}); get the authors' download again") from error
 
 
 def _chunks(member: Member) -> Iterator[bytes]:
