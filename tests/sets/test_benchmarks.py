@@ -182,7 +182,6 @@ def mean_iou(page):
         (["--part", "validation", "--step", "score"], "no masks; run --step segment first"),
         (["--set", "lung"], "--set lung: expected one of luad"),
         (["--classes", "RED"], "expected the masks' colours, such as tumour=#004080, and --mpp"),
-        (["--repeats", "0"], "--repeats 0: expected a positive whole number"),
     ],
 )
 def test_what_a_step_lacks_is_said(trained, command, options, message):
