@@ -26,30 +26,11 @@ def match_columns(
 ) -> tuple[Taxonomy | None, tuple[str, ...], list[str]]:
     """Decide which classes the labels' columns are: the model's, new ones, or ADP's where all columns are its codes.
 
-    Parameters
-    ----------
-    labels : PatchLabels
-        Labels of patches.
-    classes : sequence of str
-        Names that the user gives to the classes; empty if not said.
-    taxonomy : Taxonomy or None
-        Classes of the model, if it has a file of them.
-    source : str
-        Name of that file, for messages.
+    `classes` are the names that the user gives, if any; `taxonomy` the model's classes, if it has a file of them;
+    `source` the name of that file, for messages.
 
-    Returns
-    -------
-    taxonomy : Taxonomy or None
-        Classes that the columns belong to; None if they are new.
-    columns : tuple of str
-        Columns that count.
-    notes : list of str
-        What the user may not expect.
-
-    Raises
-    ------
-    InputError
-        If it cannot be decided.
+    Returns the classes that the columns belong to, or None if they are new; the columns that count; and notes on what
+    the user may not expect. Raises InputError if it cannot be decided.
     """
     columns = labels.columns
     if taxonomy:

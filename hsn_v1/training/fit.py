@@ -173,8 +173,6 @@ def _course(
     class Course(import_keras().callbacks.Callback):
         least = min((float(row["val_loss"]) for row in read_log(out / LOG)), default=math.inf)
 
-        begun = 0.0
-
         def on_train_begin(self, logs=None):
             self._tell()
 

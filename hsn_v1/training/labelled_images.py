@@ -19,17 +19,7 @@ from ..io.images import find_images, read_image
 from ..io.masks import Mask, find_mask, read_mask
 from ..labels import LabelSet
 from ..parallel import in_parallel
-from ..slide_io.annotations import (
-    IGNORE,
-    LIMIT,
-    NO_CLASS,
-    Regions,
-    draw_labels,
-    folded,
-    lies_on,
-    read_annotations,
-    read_regions,
-)
+from ..slide_io import annotations as drawn
 from ..slide_io.slide import Slide, open_slide
 from ..tiles import Window
 
@@ -207,7 +197,7 @@ class AnnotatedSlide:
 
         There is a patch around each point, and around each region that fits into a patch, beside those of the grid.
         """
-        regions, left_out = read_regions(self.truth, self.label_set, with_points=True)
+        regions, left_out = drawn.read_regions(self.truth, self.label_set, with_points=True)
         with open_slide(self.path, self.mpp) as slide:
             notes = [*slide.notes, *left_out, *self._notes(slide, regions)]
             frame = slide.frame(self.patch_mpp)
@@ -218,7 +208,7 @@ class AnnotatedSlide:
         for left, top, right, bottom in (geometry.bounds for geometry in regions.geometries):
             if (bottom - top) <= cut.size * scale[0] and (right - left) <= cut.size * scale[1]:
                 centres.append(((top + bottom) / 2 / scale[0], (left + right) / 2 / scale[1]))
-        read = partial(draw_labels, regions, scale=scale, unlabelled=len(self.label_set))
+        read = partial(drawn.draw_labels, regions, scale=scale, unlabelled=len(self.label_set))
         labels = LabelMap(read, frame.height, frame.width, len(self.label_set), points)
         places = label_patches(labels, cut, centres)
         if not places:
@@ -234,15 +224,14 @@ class AnnotatedSlide:
             for y, x in places:
                 yield slide.read(Window(y, x, cut.size, cut.size).grown(cut.context), self.patch_mpp)
 
-    def _notes(self, slide: Slide, regions: Regions) -> list[str]:
+    def _notes(self, slide: Slide, regions: drawn.Regions) -> list[str]:
         """Return which regions lie outside the slide, or on each other."""
-        notes, codes = [], self.label_set.codes
-        outside = [i for i, shape in enumerate(regions.geometries) if not lies_on(slide, *shape.bounds)]
-        outside += [i for i, (x, y, _) in enumerate(regions.points.tolist()) if not lies_on(slide, x, y, x, y)]
-        if outside:
-            notes.append(f"{self.truth}: {len(outside)} annotation{'s' * (len(outside) > 1)} outside the slide")
+        notes, names = [], {drawn.NO_INDEX: drawn.IGNORE, **dict(enumerate(self.label_set.codes))}
+        boxes = [shape.bounds for shape in regions.geometries] + [(x, y, x, y) for x, y, _ in regions.points.tolist()]
+        if outside := sum(not drawn.lies_on(slide, *box) for box in boxes):
+            notes.append(f"{self.truth}: {outside} annotation{'s' * (outside > 1)} outside the slide")
         if pairs := regions.overlaps():
-            i, j = (codes[regions.classes[number]] if regions.classes[number] >= 0 else IGNORE for number in pairs[0])
+            i, j = (names[regions.classes[number]] for number in pairs[0])
             x, y = regions.geometries[pairs[0][1]].representative_point().coords[0]
             notes.append(
                 f"{self.truth}: {len(pairs)} partial overlap{'s' * (len(pairs) > 1)} of two classes, where the smaller "
@@ -263,12 +252,12 @@ def classes_of(files: Sequence[Path], quiet: bool = False) -> list[str]:
     names: dict[str, str] = {}
     for found in in_parallel(_names_in, [(file,) for file in files], f"reading {len(files)} files", quiet):
         for name in found:
-            names.setdefault(folded(name), name)
-    return sorted(name for form, name in names.items() if form not in (IGNORE, LIMIT, NO_CLASS))
+            names.setdefault(drawn.folded(name), name)
+    return sorted(name for form, name in names.items() if form not in (drawn.IGNORE, drawn.LIMIT, drawn.NO_CLASS))
 
 
 def _names_in(file: Path) -> list[str]:
     try:
-        return [*dict.fromkeys(annotation.name for annotation in read_annotations(file, with_points=True)[0])]
+        return [*dict.fromkeys(annotation.name for annotation in drawn.read_annotations(file, with_points=True)[0])]
     except InputError:
         return []

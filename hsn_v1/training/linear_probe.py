@@ -44,18 +44,9 @@ def pooled_features(
 ) -> np.ndarray:
     """Return the encoder's activations, averaged over each patch but its margin, as (N, K') float32.
 
-    Parameters
-    ----------
-    encoder : keras.Model
-        Normalised patches (N, S, S, 3) to activations (N, h, w, K'); images of another side are resized to S.
-    images : ndarray of shape (N, side, side, 3), uint8
-        Patches.
-    labels : Taxonomy
-        Whose mean and standard deviation normalise the patches.
-    context : float
-        Width of the margin that is seen and not averaged over, in px of the encoder's input.
-    batch : int
-        Patches in a step.
+    The encoder makes activations (N, h, w, K') of normalised patches (N, S, S, 3); `images`, (N, side, side, 3) uint8,
+    are resized to S, and normalised by the mean and standard deviation of `labels`. `context` is the width of the
+    margin, in px of the encoder's input.
     """
     shares = _shares(encoder, context)
     steps = (images[start : start + batch] for start in range(0, len(images), batch))

@@ -39,24 +39,9 @@ APPLICATIONS = {"vgg16": ("VGG16", True), "resnet50": ("ResNet50", True), "effic
 def build_network(recipe: Recipe, outputs: int, imagenet: bool = False) -> keras.Model:
     """Return a network with random weights, or with those of ImageNet below its dense layer.
 
-    Parameters
-    ----------
-    recipe : Recipe
-        Of which `network`, `tile`, `pooling`, `width`, `dropout` and `bfloat16` count.
-    outputs : int
-        Number K of classes.
-    imagenet : bool
-        Fetch weights, or take them from Keras's cache.
-
-    Returns
-    -------
-    keras.Model
-        Normalised tiles of shape (T, tile, tile, 3) to scores of shape (T, K), float32 in 0..1.
-
-    Raises
-    ------
-    InputError
-        If the weights cannot be had.
+    Its input are normalised tiles of shape (T, tile, tile, 3), its output scores of shape (T, outputs), float32 in
+    0..1. Of the recipe, `network`, `tile`, `pooling`, `width`, `dropout` and `bfloat16` count. Weights of ImageNet are
+    fetched, or come out of Keras's cache; raises InputError if they cannot be had.
     """
     if recipe.network == "efficientnet-lite0":
         encoder = efficientnet_lite0.build_encoder(recipe.tile, efficientnet_lite0.read_weights())

@@ -97,20 +97,12 @@ def images_below(folder: Path) -> list[Path]:
 def read_label_table(table: Path, images: Sequence[Path], classes: Collection[str] = ()) -> PatchLabels:
     """Read a table of patch labels, as people have them.
 
-    Parameters
-    ----------
-    table : Path
-        A header, then a row for each patch: its file name, and a cell for each label that says yes or no; or one cell
-        with the names of its classes. See `io.tables.read_rows` for its form.
-    images : sequence of Path
-        The patches, which the table may name in any way that `io.tables.find_files` understands.
-    classes : collection of str
-        Classes whose names may stand in a cell; empty if they are not known.
+    Below a header is a row for each patch: its file name, in any way that `io.tables.find_files` finds among `images`,
+    and a cell for each label that says yes or no, or one cell with the names of its classes; `classes` are those that
+    may stand in it, if they are known. See `io.tables.read_rows` for the table's form.
 
-    Raises
-    ------
-    InputError
-        If the table cannot be read, has no label, names an image twice in two ways, or none of the images.
+    Raises InputError if the table cannot be read, has no label, names an image twice in two ways, or none of the
+    images.
     """
     rows = read_rows(table)
     (_, header), *rows = rows or [(1, [])]
@@ -217,9 +209,8 @@ def read_names(folder: Path, classes: Sequence[str]) -> PatchLabels:
         if bits is None:
             raise InputError(f"{path}: no labels in its name, such as [1 0 0]; rename it, or give a table by `labels`")
         if len(bits) != len(classes):
-            raise InputError(
-                f"{path}: {len(bits)} labels in its name for {len(classes)} classes ({', '.join(classes)})"
-            )
+            names = ", ".join(classes)
+            raise InputError(f"{path}: {len(bits)} labels in its name for {len(classes)} classes ({names})")
         if set(bits) - set("01"):
             raise InputError(f"{path}: labels {' '.join(bits)!r} in its name; expected 0 and 1")
         cells[path] = str(path), list(bits)

@@ -61,29 +61,13 @@ def mosaics(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Put patches together whose classes of a label set are one each, without their margins.
 
-    Images whose borders between classes are known without any mask, as HisynSeg makes them to train on (Fang et al.,
-    IEEE TMI 2024).
+    Borders between classes are then known without any mask: as HisynSeg has images to train on (Fang et al., IEEE TMI
+    2024).
 
-    Parameters
-    ----------
-    folder : Path
-        Patches and their labels, as to train on; all as large as the first one.
-    taxonomy : Taxonomy
-        Classes of the labels.
-    label_set : LabelSet
-        Classes of the mosaics, of which those that the classifier scores can come.
-    count, seed : int
-        Number of mosaics, and seed of what lies where.
-
-    Returns
-    -------
-    list of (ndarray of shape (H, H, 3), ndarray of shape (H, H)), uint8
-        Images and their class indices.
-
-    Raises
-    ------
-    InputError
-        If fewer than two classes have patches of their own, or a patch cannot be read.
+    `folder` holds patches and their labels, of the classes of `taxonomy`, as to train on; all as large as the first
+    one. Of the label set's classes, those that the classifier scores can come. Returns `count` images, (H, H, 3) uint8,
+    each with its class indices, (H, H) uint8. Raises InputError if fewer than two classes have patches of their own, or
+    a patch cannot be read.
     """
     table = read_patch_labels(folder, None, taxonomy.codes)
     missing = [code for code in taxonomy.codes if code not in table.columns]
@@ -192,23 +176,11 @@ def confusion_of(tuning: Sequence[TuningImage], crf: CRF | None = None) -> np.nd
 def search(
     tuning: Sequence[TuningImage], trials: int, seed: int, quiet: bool = False, record: Path | None = None
 ) -> list[tuple[CRF, np.ndarray]]:
-    """Try settings, the second half of them around the best of the first; in parallel.
+    """Try a number of settings, the second half of them around the best of the first; in parallel.
 
-    Parameters
-    ----------
-    tuning : sequence of TuningImage
-        Images with their maps.
-    trials, seed : int
-        Number of settings to try, and their seed.
-    quiet : bool
-        Show no progress.
-    record : Path, optional
-        File that keeps each trial as soon as it is done; those that it holds of the same maps are not done again.
-
-    Returns
-    -------
-    list of (CRF, ndarray of shape (C + 1, C + 1))
-        All settings with their confusion matrix over all images, best mIoU of the present classes first.
+    `record` is a file that keeps each trial as soon as it is done; those that it holds of the same maps are not done
+    again. Returns all settings with their confusion matrix, (C + 1, C + 1), over all images, best mIoU of the present
+    classes first.
     """
     maps = _digest(tuning)
     tried = _read_trials(record, maps) if record else {}

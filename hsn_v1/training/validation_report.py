@@ -57,17 +57,8 @@ def equal_error_thresholds(targets: np.ndarray, scores: np.ndarray) -> np.ndarra
     Every threshold between the score at that point and the next lower one tells these patches apart in the same way;
     the middle is the one that others are likeliest to be told apart by.
 
-    Parameters
-    ----------
-    targets : ndarray of shape (N, K), 0 or 1
-        Which patch has which class.
-    scores : ndarray of shape (N, K), in 0..1
-        What the classifier gives.
-
-    Returns
-    -------
-    ndarray of shape (K,), float64, in 1/3..1
-        1 for a class that does not occur: nothing is known of when it would be present.
+    Of `targets`, (N, K) of 0 or 1, and `scores`, (N, K) in 0..1; the thresholds are (K,) float64 in 1/3..1: 1 for a
+    class that does not occur, as nothing is known of when it would be present.
     """
     from sklearn.metrics import roc_curve
 
