@@ -49,10 +49,15 @@ def draw_masks(folder, labels):
         image.save(folder / name)
 
 
+@pytest.fixture(params=[10**9, 10], ids=["at once", "in strips"])
+def way(request, monkeypatch):
+    """Let masks be read at once, or all as large ones are; return how."""
+    monkeypatch.setattr(ground_truth, "PLAIN_PIXELS", request.param)
+    return request.node.callspec.id
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("most", [10**9, 1000], ids=["at once", "in strips"])
-def test_masks_are_read_as_elsewhere_however_large_they_are(tmp_path, monkeypatch, most):
-    monkeypatch.setattr(ground_truth, "PLAIN_PIXELS", most)
+def test_masks_are_read_as_elsewhere_however_large_they_are(tmp_path, way):
     labels = RNG.integers(0, NOTHING, (1100, 130), np.uint8)
     draw_masks(tmp_path, labels)
     for path in tmp_path.iterdir():
@@ -65,11 +70,7 @@ def test_masks_are_read_as_elsewhere_however_large_they_are(tmp_path, monkeypatc
         assert len(notes) == path.name.startswith(("indices", "greys", "bilevel"))
 
 
-@pytest.mark.parametrize("most", [10**9, 1000])
-def test_a_mask_of_another_size_is_resized_to_its_nearest_pixels_and_one_of_another_aspect_refused(
-    tmp_path, monkeypatch, most
-):
-    monkeypatch.setattr(ground_truth, "PLAIN_PIXELS", most)
+def test_a_mask_of_another_size_is_resized_to_its_nearest_pixels_and_one_of_another_aspect_refused(tmp_path, way):
     labels = RNG.integers(0, NOTHING, (600, 40), np.uint8)
     write_picture(tmp_path / "mask.png", labels)
     found, _ = read(tmp_path / "mask.png", 1200, 80)
@@ -88,9 +89,7 @@ def test_what_is_no_mask(tmp_path, content, message):
         read(tmp_path / "mask.png", 10, 10)
 
 
-@pytest.mark.parametrize("most", [10**9, 1000])
-def test_a_mask_that_is_cut_off(tmp_path, monkeypatch, most):
-    monkeypatch.setattr(ground_truth, "PLAIN_PIXELS", most)
+def test_a_mask_that_is_cut_off(tmp_path, way):
     write_picture(tmp_path / "mask.png", RNG.integers(0, 5, (500, 500), np.uint8))
     content = (tmp_path / "mask.png").read_bytes()
     (tmp_path / "mask.png").write_bytes(content[: len(content) // 2])
@@ -98,11 +97,9 @@ def test_a_mask_that_is_cut_off(tmp_path, monkeypatch, most):
         read(tmp_path / "mask.png", 500, 500)
 
 
-@pytest.mark.parametrize(("most", "message"), [(10**9, "16 bits"), (10, "save it with 8 bits")])
-def test_a_mask_of_16_bits_is_refused(tmp_path, monkeypatch, most, message):
-    monkeypatch.setattr(ground_truth, "PLAIN_PIXELS", most)
+def test_a_mask_of_16_bits_is_refused(tmp_path, way):
     Image.fromarray(np.zeros((9, 9), np.uint16)).save(tmp_path / "mask.png")
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match="16 bits" if way == "at once" else "save it with 8 bits"):
         read(tmp_path / "mask.png", 9, 9)
 
 

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,12 +36,18 @@ def test_a_record_of_a_label_set_has_all_that_is_shown(label_set):
     assert [*map(known.describe, known.codes)] == [*map(label_set.describe, label_set.codes)]
 
 
+LABELS = {"morph": np.zeros((30, 40), np.uint8), "func": np.full((30, 40), GLAND, np.uint8)}
+
+
 @pytest.fixture
-def out(tmp_path):
-    source = tmp_path / "slides" / "a.png"
-    write_picture(source, np.full((30, 40, 3), 200, np.uint8))
-    labels = {"morph": np.zeros((30, 40), np.uint8), "func": np.full((30, 40), GLAND, np.uint8)}
-    write_results(tmp_path / "out" / "segmented" / "a.png", source, labels)
+def source(tmp_path):
+    write_picture(tmp_path / "slides" / "a.png", np.full((30, 40, 3), 200, np.uint8))
+    return tmp_path / "slides" / "a.png"
+
+
+@pytest.fixture
+def out(tmp_path, source):
+    write_results(tmp_path / "out" / "segmented" / "a.png", source, LABELS)
     return tmp_path / "out"
 
 
@@ -50,10 +57,9 @@ def write_summary(folder, *rows):
         csv.writer(file).writerows([header, *rows])
 
 
-def test_a_run_in_progress_shows_what_is_finished(out):
-    folder, source = out / "segmented" / "b.png", out.parent / "slides" / "a.png"
-    labels = {"morph": np.zeros((30, 40), np.uint8), "func": np.zeros((30, 40), np.uint8)}
-    write_results(folder, source, labels, finished=False, input="b.png")
+def test_a_run_in_progress_shows_what_is_finished(out, source):
+    folder = out / "segmented" / "b.png"
+    write_results(folder, source, LABELS, finished=False, input="b.png")
     (folder / "func" / "overview.png").unlink()
     (out / "segmented" / "c.png" / "work").mkdir(parents=True)
     (out / "segmented" / "c.png" / "work" / "run.json").write_text('{"input": "c.png", "label sets": ["func"]}')
@@ -63,7 +69,7 @@ def test_a_run_in_progress_shows_what_is_finished(out):
     assert (third.status, third.label_sets) == ("in progress", ())
     assert (first.status, [s.name for s in first.label_sets]) == ("done", ["morph", "func"])
     assert (second.status, [s.name for s in second.label_sets]) == ("in progress", ["morph"])
-    write_results(folder, source, labels, input="b.png", notes=["<i>look</i>"], caveat="no medicine")
+    write_results(folder, source, LABELS, input="b.png", notes=["<i>look</i>"], caveat="no medicine")
     second = library.entry("segmented/b.png")
     assert (second.status, len(second.label_sets), second.notes) == ("done", 2, ("no medicine", "<i>look</i>"))
 
@@ -125,8 +131,8 @@ def test_results_of_an_earlier_version_are_shown(out, monkeypatch):
     ("folder", "collection", "identifier"),
     [("out", "segmented", "segmented/a.png"), ("out/segmented", ".", "a.png"), ("out/segmented/a.png", ".", "a.png")],
 )
-def test_a_folder_of_folders_one_of_slides_and_one_of_a_slide(out, folder, collection, identifier):
-    write_results(out / "segmented" / "b.png", out.parent / "slides" / "a.png", {"func": np.zeros((9, 9), np.uint8)})
+def test_a_folder_of_folders_one_of_slides_and_one_of_a_slide(out, source, folder, collection, identifier):
+    write_results(out / "segmented" / "b.png", source, LABELS)
     library = Library.of(out.parent / folder)
     assert list(library.collections()) == [collection]
     alone = folder.endswith(".png")
@@ -138,13 +144,10 @@ def test_a_folder_of_folders_one_of_slides_and_one_of_a_slide(out, folder, colle
             library.entry("b.png")
 
 
-def test_the_newest_collection_comes_first(out):
+def test_the_newest_collection_comes_first(out, source):
     for name, when in (("older", 1), ("newer", 10**10)):
-        path = write_results(
-            out / name / "x.png", out.parent / "slides" / "a.png", {"func": np.zeros((9, 9), np.uint8)}
-        )
-        write_summary(path.parent)
-        os.utime(path.parent / "segmented.csv", (when, when))
+        write_summary(write_results(out / name / "x.png", source, LABELS).parent)
+        os.utime(out / name / "segmented.csv", (when, when))
     assert [*Library.of(out).collections()] == ["newer", "segmented", "older"]
 
 
@@ -171,22 +174,19 @@ def test_a_demo_set_has_stages_maps_and_truth(tmp_path):
         assert score["iou"] == {"Other": 0.0, "G.O": 0.5} and score["miou"] == 0.5
 
 
-@pytest.mark.parametrize(
-    ("layer", "expected"),
-    [("CRF", (OTHER, GLAND)), ("truth", (GLAND, GLAND)), ("map:G.O", (128, 128)), ("cam:G.O", (64, 64))],
-)
-def test_layers_of_a_demo_set_are_what_the_run_wrote(tmp_path, layer, expected):
+def test_layers_of_a_demo_set_are_what_the_run_wrote(tmp_path):
     write_record(*draw_set(tmp_path, {"a.png": 6}))
     results = OpenResults(Library.of(tmp_path / "out"))
-    tile = decode(results.layer(results.library.entry("a set/a.png"), FUNC, layer).tile(0, 0, 0))
-    assert (tile[0, 0], tile[11, 15]) == expected
+    layers = {"CRF": (OTHER, GLAND), "truth": (GLAND, GLAND), "map:G.O": (128, 128), "cam:G.O": (64, 64)}
+    for layer, expected in layers.items():
+        tile = decode(results.layer(results.library.entry("a set/a.png"), FUNC, layer).tile(0, 0, 0))
+        assert (tile[0, 0], tile[11, 15]) == expected, layer
 
 
 def test_a_set_that_is_not_finished_shows_the_images_that_are(tmp_path):
     settings, _ = draw_set(tmp_path, {"a.png": 6, "b.png": 3})
-    (settings.out / "func" / "ablative_CRF" / "b.png").unlink()
-    (settings.out / "func" / "ablative_Adjust" / "b.png").unlink()
-    (settings.out / "func" / "ablative_GradCAM" / "b.png").unlink()
+    for stage in ("CRF", "Adjust", "GradCAM"):
+        (settings.out / "func" / f"ablative_{stage}" / "b.png").unlink()
     write_record(settings)
     first, second = Library.of(tmp_path / "out").entries("a set")
     assert (first.status, second.status) == ("done", "in progress")
@@ -227,15 +227,12 @@ def test_a_cache_keeps_what_was_used_last_within_its_limit():
 def test_threads_that_ask_for_the_same_make_it_once():
     cache, made, start = Cache(10), [], threading.Barrier(8)
 
-    def ask():
+    def ask(_):
         start.wait()
         cache.get("one", lambda: made.append(threading.get_ident()))
 
-    threads = [threading.Thread(target=ask) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(ask, range(8)))
     assert len(made) == 1
 
 
