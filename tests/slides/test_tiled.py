@@ -44,58 +44,66 @@ def make_job(tmp_path, toy_histonet):
     return make
 
 
-def run(job, classifier, **options):
-    with open_slide(job.folder.parent / NAME, CLASSIFIER_MPP) as slide:
-        segment_tiles(job, slide, classifier, **options)
+@pytest.fixture
+def run(toy_histonet):
+    """Return a function that carries out a job; it returns the numbers by which progress was told."""
+
+    def run(job, workers=1):
+        calls = []
+        with open_slide(job.folder.parent / NAME, CLASSIFIER_MPP) as slide:
+            segment_tiles(job, slide, toy_histonet, workers, lambda *numbers: calls.append(numbers))
+        return calls
+
+    return run
 
 
 def whole(job, label_set):
     return label_reader(job, label_set)(job.grid.frame)
 
 
-def test_a_slide_of_one_tile_is_segmented_as_an_image(make_job, toy_histonet):
+def test_a_slide_of_one_tile_is_segmented_as_an_image(make_job, toy_histonet, run):
     image = textured(0, TILE, TILE)
     job = make_job(image, label_sets=(MORPH, FUNC, GLAS))
-    run(job, toy_histonet, workers=1)
+    run(job)
     expected = segment_image(image, toy_histonet, job.label_sets, CRFS)
     for label_set in job.label_sets:
         np.testing.assert_array_equal(whole(job, label_set), expected[label_set.name].masks["CRF"])
 
 
-def test_what_exists_is_not_made_again_and_the_rest_comes_out_the_same(make_job, toy_histonet):
+def test_what_exists_is_not_made_again_and_the_rest_comes_out_the_same(make_job, run):
     job = make_job(textured(1, 100, 150))
-    run(job, toy_histonet, workers=2)
+    run(job, 2)
     first = contents(job.folder)
     assert len(first) == job.batches + 2 * math.prod(job.grid.blocks)
     kept = job.block_file(0, MORPH)
     made = kept.stat().st_mtime_ns
     for lost in (job.batch_file(1), job.batch_file(job.batches - 1), job.block_file(3, FUNC), job.block_file(5, MORPH)):
         lost.unlink()
-    run(job, toy_histonet, workers=2)
+    run(job, 2)
     needed = contents(job.folder)
     assert {file: content for file, content in first.items() if file in needed} == needed
     assert all(file in needed for file in first if file.startswith("labels"))
     assert kept.stat().st_mtime_ns == made
 
 
-def test_a_batch_that_no_unfinished_window_needs_is_not_classified(make_job, toy_histonet):
+def test_a_batch_that_no_unfinished_window_needs_is_not_classified(make_job, run):
     job = make_job(textured(1, 60, 400))
-    run(job, toy_histonet, workers=1)
+    run(job)
     for number in range(job.batches):
         job.batch_file(number).unlink()
     job.block_file(0, MORPH).unlink()
-    run(job, toy_histonet, workers=1)
+    run(job)
     needed = set((job.positions(job.with_halo(0)) // job.batch_size).tolist())
     assert {number for number in range(job.batches) if job.batch_file(number).exists()} == needed
     assert len(needed) < job.batches
 
 
-def test_glass_is_neither_classified_nor_tissue(make_job, toy_histonet):
+def test_glass_is_neither_classified_nor_tissue(make_job, run):
     image = np.full((120, 200, 3), 250, np.uint8)
     image[:50, :50] = textured(2, 50, 50)
     job = make_job(image, label_sets=(MORPH, GLAS))
     assert 0 < len(job.tissue) < math.prod(job.grid.tiles) / 3
-    run(job, toy_histonet, workers=1)
+    run(job)
     assert (whole(job, MORPH)[100:, 100:] == MORPH.codes.index("Background")).all()
     assert (whole(job, GLAS)[100:, 100:] == len(GLAS)).all()
     assert (whole(job, GLAS)[:50, :50] < len(GLAS)).all()
@@ -120,11 +128,11 @@ def test_tiles_are_classified_as_the_blocks_need_them(make_job):
 
 
 @pytest.mark.parametrize("maps", ["adjusted", "gradcam"])
-def test_what_of_a_tile_a_window_does_not_see_does_not_matter(make_job, toy_histonet, maps):
+def test_what_of_a_tile_a_window_does_not_see_does_not_matter(make_job, run, maps):
     image = textured(5, 100, 120)
     image[30:70, 40:90] = 245  # where the background map is not 0
     job = replace(make_job(image), maps=maps)
-    run(job, toy_histonet, workers=1)
+    run(job)
     tiles = {place: job.grid.tile_window(tile) for place, tile in enumerate(job.order.tolist())}
 
     def maps_of(window):
@@ -150,40 +158,37 @@ def test_workers_warm_up(crf):
     warm_up(crf)  # nobody asks how it went
 
 
-def test_a_slide_without_tissue_has_nothing_to_do(make_job, toy_histonet):
+def test_a_slide_without_tissue_has_nothing_to_do(make_job, run):
     job = make_job(np.full((90, 90, 3), 255, np.uint8))
-    calls = []
-    run(job, toy_histonet, workers=1, progress=lambda *numbers: calls.append(numbers))
+    calls = run(job)
     assert not len(job.tissue) and not calls and not job.folder.exists()
     assert (whole(job, MORPH) == 0).all()
 
 
-def test_progress_counts_up_to_all_tiles(make_job, toy_histonet):
+def test_progress_counts_up_to_all_tiles(make_job, run):
     job = make_job(textured(3, 70, 70))
-    calls, stages = [], {}
-    run(job, toy_histonet, workers=1, progress=lambda *numbers: calls.append(numbers))
-    for stage, done, total in calls:
+    stages = {}
+    for stage, done, total in run(job):
         stages.setdefault(stage, []).append((done, total))
     tiles, blocks = len(job.tissue), math.prod(job.grid.blocks)
     assert stages["tiles"] == [(min(done, tiles), tiles) for done in range(0, tiles + 3, 3)]
     assert stages["windows"] == sorted(stages["windows"]) and stages["windows"][-1] == (blocks, blocks)
 
 
-def test_progress_begins_with_what_an_earlier_run_did(make_job, toy_histonet):
+def test_progress_begins_with_what_an_earlier_run_did(make_job, run):
     job = make_job(textured(3, 70, 70))
-    run(job, toy_histonet, workers=1)
+    run(job)
     for number in (1, 2):
         job.batch_file(number).unlink()
     for block in range(math.prod(job.grid.blocks)):
         job.block_file(block, MORPH).unlink()
-    calls = []
-    run(job, toy_histonet, workers=1, progress=lambda *numbers: calls.append(numbers))
+    calls = run(job)
     assert calls[0] == ("tiles", len(job.tissue) - 6, len(job.tissue))
 
 
-def test_the_reader_cuts_the_same_map_anywhere(make_job, toy_histonet):
+def test_the_reader_cuts_the_same_map_anywhere(make_job, run):
     job = make_job(textured(4, 130, 90), block=50)
-    run(job, toy_histonet, workers=1)
+    run(job)
     labels, read = whole(job, MORPH), label_reader(job, MORPH)
     for top, left, height, width in ((0, 0, 1, 1), (49, 49, 2, 2), (30, 10, 100, 80), (129, 89, 1, 1)):
         np.testing.assert_array_equal(
@@ -217,29 +222,25 @@ def test_reading_ahead_keeps_the_order_and_a_distance():
         assert list(results) == [10, 20, 30, 40, 50, 60, 70]
 
 
-def damage_nothing(path):
+def damage(path, left):
+    """Leave a share of a file, or nothing."""
+    content = path.read_bytes()
     path.unlink()
+    if left is not None:
+        path.write_bytes(content[: int(left * len(content))])
 
 
-def damage_all(path):
-    path.write_bytes(b"")
-
-
-def damage_half(path):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-@pytest.mark.parametrize("damage", [damage_nothing, damage_all, damage_half])
+@pytest.mark.parametrize("left", [None, 0, 0.5])
 @pytest.mark.parametrize("kind", ["labels/morph", "tiles"])
-def test_what_is_missing_or_damaged_is_an_error_or_made_again_and_never_no_tissue(make_job, toy_histonet, damage, kind):
+def test_what_is_missing_or_damaged_is_an_error_or_made_again_and_never_no_tissue(make_job, run, left, kind):
     job = make_job(textured(7, 100, 120))
-    run(job, toy_histonet, workers=1)
+    run(job)
     before = contents(job.folder)
-    damage(sorted((job.folder / kind).iterdir())[1])
+    damage(sorted((job.folder / kind).iterdir())[1], left)
     if kind == "tiles":
-        damage(sorted((job.folder / "labels" / "func").iterdir())[0])  # which needs the batch
+        damage(sorted((job.folder / "labels" / "func").iterdir())[0], left)  # which needs the batch
     else:
         with pytest.raises(InputError, match=r"000001\.png: missing or damaged .*; run the same command again"):
             whole(job, MORPH)
-    run(job, toy_histonet, workers=1)
+    run(job)
     assert contents(job.folder) == before

@@ -58,7 +58,8 @@ def cluster_client(where: str, workers: int, note: Note) -> Iterator[Client]:
     `where` is ``local`` or ``local:N`` (N processes of one thread on this machine), a batch system as ``dask-jobqueue``
     is configured for it, with the number of jobs (``slurm:20``), the address of a scheduler that runs
     (``tcp://host:8786``), or the path of its scheduler file (``*.json``). If it names no number of workers, there are
-    `workers`. Raises InputError if libraries are missing or wrongly configured, or there is no such scheduler.
+    `workers`. It is noted if there is none for a while. Raises InputError if libraries are missing or wrongly
+    configured, or there is no such scheduler.
     """
     kind, colon, number = where.partition(":")
     starts = kind == "local" or kind in BATCH_SYSTEMS
@@ -79,7 +80,8 @@ def cluster_client(where: str, workers: int, note: Note) -> Iterator[Client]:
             advice = "see docs/cluster.md on how Dask is configured" if starts else "start one: dask scheduler"
             what = "cannot be started" if starts else "no scheduler answers there"
             raise InputError(f"{where}: {what} ({_line(error)}); {advice}") from error
-        yield client
+        with telling_of_no_workers(client, note):
+            yield client
 
 
 def _dask():
@@ -196,7 +198,7 @@ def _line(error: Exception) -> str:
 # --- Workers ----------------------------------------------------------------------------------------------------------
 
 
-def check_workers(client: Client, folder: Path, note: Note, timeout: float = 300) -> int:
+def check_workers(client: Client, folder: Path, timeout: float = 300) -> int:
     """Wait for the first worker, and make sure that all see what is written to a folder; return their number.
 
     A batch system's jobs may wait in its queue for as long as they do. Raises InputError, before anything is computed,
@@ -206,8 +208,7 @@ def check_workers(client: Client, folder: Path, note: Note, timeout: float = 300
 
     address = client.scheduler.address
     try:
-        with telling_of_no_workers(client, note):
-            client.wait_for_workers(1, timeout=None if client.cluster else timeout)
+        client.wait_for_workers(1, timeout=None if client.cluster else timeout)
     except CommClosedError as error:
         raise lost(address) from error
     except TimeoutError as error:

@@ -12,7 +12,7 @@ import ctypes
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,15 +24,14 @@ from ..inputs import Input
 from ..results_folder import Outcome
 from ..segment_many import RunOptions, attempt, once_free, outcome_of, this_process
 from ..segment_slide import segment_opened
-from .connect import UNSEEN, Note, check_workers, cluster_client, lost, telling_of_no_workers
+from .connect import UNSEEN, Note, check_workers, cluster_client, lost
 
 if TYPE_CHECKING:
     from distributed import Client, Worker
 
 DAY = 86400.0
 DEATHS = 3  #: workers that one slide may kill before it is given up
-BEGUN = "hsn_v1-begun"  #: topic of the events that tell which worker begins an input; see `Begun`
-UNFIT = "hsn_v1-unfit"  #: topic of the events that tell which worker was sent away; see `Unfit`
+BEGUN, UNFIT = "begun", "unfit"  #: topics of a run's events; see `Begun` and `Unfit`
 
 #: glibc's numbers of two options of ``mallopt``.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
@@ -52,16 +51,14 @@ class Unwanted(BaseException):
 class Begun:
     """A process begins with an input."""
 
-    marks: str  #: the run's folder of marks
     number: int  #: of the input in the run
-    where: str = ""  #: the process, in words
+    where: str  #: the process, in words
 
 
 @dataclass(frozen=True)
 class Unfit:
     """A worker was sent away."""
 
-    marks: str  #: its run's folder of marks
     worker: str  #: its address
     reason: str
 
@@ -80,9 +77,8 @@ def segment_on_dask(
     as an input begins to run and as it ends, from several threads.
     """
     with cluster_client(where, workers, note) as client:
-        check_workers(client, options.out, note)
-        with telling_of_no_workers(client, note):
-            yield from outcomes_of(client, partial(segment_on_worker, options), inputs, options.out, note, on_change)
+        check_workers(client, options.out)
+        yield from outcomes_of(client, partial(segment_on_worker, options), inputs, options.out, note, on_change)
 
 
 def segment_on_worker(options: RunOptions, item: Input, check: Callable[[], None] = lambda: None) -> Outcome:
@@ -129,7 +125,7 @@ def outcomes_of(
     marks, address = _new_marks(out), client.scheduler.address
 
     def submit(number: int):
-        work = partial(_begin, segment, inputs[number], Begun(str(marks), number))
+        work = partial(_begin, segment, inputs[number], marks / str(number))
         return client.submit(where_fit(marks, work), key=f"slide-{number}-{uuid.uuid4().hex}", pure=False)
 
     try:
@@ -177,17 +173,21 @@ def _listen(
 
     def begun(event: tuple[float, dict[str, Any]]) -> None:
         message = Begun(**event[1]["message"])
-        if message.marks == str(marks):
-            on_change(outcome_of(inputs[message.number], marks.parent, "running", where=message.where))
+        on_change(outcome_of(inputs[message.number], marks.parent, "running", where=message.where))
 
     def unfit(event: tuple[float, dict[str, Any]]) -> None:
         message = Unfit(**event[1]["message"])
-        if message.marks == str(marks) and message.reason not in told:
+        if message.reason not in told:
             told.add(message.reason)
             note(f"worker {message.worker} was ended: {message.reason}")
 
-    client.subscribe_topic(BEGUN, begun)
-    client.subscribe_topic(UNFIT, unfit)
+    client.subscribe_topic(_topic(BEGUN, marks), begun)
+    client.subscribe_topic(_topic(UNFIT, marks), unfit)
+
+
+def _topic(kind: str, marks: Path) -> str:
+    """Return the name of a run's events: other clients of the scheduler have their own."""
+    return f"hsn_v1{marks.name}-{kind}"
 
 
 def deaths(mark: Path) -> int:
@@ -198,16 +198,15 @@ def deaths(mark: Path) -> int:
 # --- On a worker ------------------------------------------------------------------------------------------------------
 
 
-def _begin(segment: Segment, item: Input, begun: Begun) -> Outcome | None:
+def _begin(segment: Segment, item: Input, mark: Path) -> Outcome | None:
     """Segment an input on a worker; return None if it has killed too many."""
     from distributed import Reschedule, get_worker
 
-    mark = Path(begun.marks) / str(begun.number)
     if deaths(mark) >= DEATHS:
         return None
     worker, attempt_mark = get_worker(), mark.with_name(f"{mark.name}.{uuid.uuid4().hex}")
     attempt_mark.touch()
-    worker.log_event(BEGUN, {"message": asdict(replace(begun, where=this_process()))})
+    worker.log_event(_topic(BEGUN, mark.parent), {"message": asdict(Begun(int(mark.name), this_process()))})
     try:
         return segment(item, partial(_check, worker, worker.get_current_task()))
     except Unwanted:
@@ -232,7 +231,8 @@ def where_fit(marks: Path, work: Callable[[], Any]) -> Callable[[], Any]:
     from distributed.protocol import pickle
 
     # All that `begin` refers to is bytes and text, so that a worker can read it, whatever it lacks.
-    seen, expected, topic, unseen, content = str(marks), __version__, UNFIT, UNSEEN, pickle.dumps(work)
+    seen, expected, unseen, content = str(marks), __version__, UNSEEN, pickle.dumps(work)
+    topic = _topic(UNFIT, marks)
 
     def begin() -> Any:
         import os
@@ -257,7 +257,7 @@ def where_fit(marks: Path, work: Callable[[], Any]) -> Callable[[], Any]:
             reason = f"{os.path.dirname(seen)}: {unseen}"
         if not reason:
             return pickle.loads(content)()
-        worker.log_event(topic, {"message": {"marks": seen, "worker": worker.address, "reason": reason}})  # an `Unfit`
+        worker.log_event(topic, {"message": {"worker": worker.address, "reason": reason}})  # an `Unfit`
         worker.loop.add_callback(worker.close_gracefully, reason="hsn_v1: not fit")
         for _ in range(100):
             if worker.status.name != "running":
