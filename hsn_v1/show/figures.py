@@ -70,6 +70,13 @@ def overlay(labels: np.ndarray, image: np.ndarray, label_set: LabelSet, period: 
     ------
     InputError
         If an argument is of no use, or the sizes differ.
+
+    Examples
+    --------
+    >>> from hsn_v1 import ADP
+    >>> labels, image = np.zeros((8, 8), np.uint8), np.full((8, 8, 3), 200, np.uint8)
+    >>> overlay(labels, image, ADP.label_sets["glas"])[0, 0].tolist()
+    [101, 177, 214]
     """
     check_image(image)
     check_label_set(label_set)
