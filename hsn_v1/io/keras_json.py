@@ -7,6 +7,7 @@ within models are laid out flat, so that Grad-CAM finds their layers.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -94,9 +95,7 @@ class _Builder:
     is_keras_2: bool
     names: set[str] = field(default_factory=set)
     groups: dict[str, list[tuple[str, keras.Layer]]] = field(default_factory=dict)
-    layers: int = 0
-    weights: int = 0
-    products: int = 0
+    spent: Counter[str] = field(default_factory=Counter)
 
     def model(self, entry: Mapping[str, Any], where: str, path: tuple[str, ...] = (), tensor: Any = None) -> tuple:
         """Build a model's layers on a tensor, or on an input of its own; return what it begins and ends with.
@@ -233,16 +232,14 @@ class _Builder:
         self.names.add(name)
         return name
 
-    def spend(self, where: str, values: int = 0, layers: int = 0, weights: int = 0, products: int = 0) -> None:
-        """Count what a layer needs, and raise InputError if that is too much."""
-        self.layers += layers
-        self.weights += weights
-        self.products += products
+    def spend(self, where: str, values: int = 0, **needs: int) -> None:
+        """Count what layers, weights and products are needed; raise InputError if these are too many, or values."""
+        self.spent.update(needs)
         for unit, needed, most in (
-            ("layers", self.layers, MOST_LAYERS),
-            ("weights", self.weights, MOST_WEIGHTS),
+            ("layers", self.spent["layers"], MOST_LAYERS),
+            ("weights", self.spent["weights"], MOST_WEIGHTS),
             ("values for one tile", values, MOST_VALUES),
-            ("multiplications for one tile", self.products, MOST_PRODUCTS),
+            ("multiplications for one tile", self.spent["products"], MOST_PRODUCTS),
         ):
             if needed > most:
                 raise InputError(f"{where}: needs {needed:,} {unit}, more than {most:,}; use a smaller network or tile")

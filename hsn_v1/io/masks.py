@@ -200,7 +200,6 @@ def _is_coloured(palette: Sequence[Colour], used: set[int], label_set: LabelSet)
 def _index_decoder(
     path: Path, label_set: LabelSet, used: set[int], indices: dict[int, int], palette: Sequence[Colour]
 ) -> Decoder:
-    """Return the decoder of a mask of class indices, or raise InputError at one that is none."""
     if strange := sorted(used - indices.keys()):
         raise InputError(
             f"{path}: index {strange[0]}, expected 0 to {len(label_set) - 1}, the classes of {label_set.name}; what is "

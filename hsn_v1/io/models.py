@@ -131,7 +131,6 @@ def save_histonet(
 
 
 def _check_outputs(path: Path, outputs: Iterable[str], labels: Taxonomy) -> None:
-    """Raise InputError if a weights' file says that its outputs are others than the classes, or in another order."""
     outputs, class_file = list(outputs), "adp.toml" if labels is ADP else str(path.with_suffix(".toml"))
     for i, (output, code) in enumerate(zip_longest(outputs, labels.codes)):
         if output != code:
@@ -154,7 +153,6 @@ def read_thresholds(path: Path, outputs: int) -> np.ndarray:
 
 
 def _thresholds_of(found: Arrays, outputs: int, path: Path) -> np.ndarray:
-    """Return the thresholds, one for each output of the classifier and in 0..1, or raise InputError."""
     thresholds = found[THRESHOLDS][""] if found else np.zeros(0)
     where = f"{path}: {THRESHOLDS} holds"
     if thresholds.shape != (outputs,):
@@ -167,7 +165,6 @@ def _thresholds_of(found: Arrays, outputs: int, path: Path) -> np.ndarray:
 
 
 def _check_ends(model: keras.Model, path: Path, labels: Taxonomy) -> None:
-    """Raise InputError if a model does not map tiles to a score for each class."""
     classes = "adp.toml" if labels is ADP else path.with_suffix(".toml").name
     height, width, channels = model.input_shape[1:] if len(model.input_shape) == 4 else (0, 1, 0)
     if height != width or channels != 3 or model.output_shape[1:] != (len(labels.outputs),):

@@ -90,7 +90,7 @@ def find_files(names: Iterable[str], files: Iterable[Path]) -> dict[str, Path]:
     mean one file are left out.
     """
     files, names, found = list(files), dict.fromkeys(names), {}
-    for form in (_composed, _folded, _without_ending):
+    for form in (_composed, folded, _without_ending):
         by_name: dict[str, list[tuple[tuple[str, ...], Path]]] = defaultdict(list)
         for file in files:
             parts = _parts(file.as_posix(), form)
@@ -125,10 +125,11 @@ def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name).strip()
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """Return a name as it is compared: whatever its accents are written as, and in small letters."""
     return _composed(name).strip("'").casefold()  # an apostrophe keeps a spreadsheet from taking it for a formula
 
 
 def _without_ending(name: str) -> str:
-    folded = _folded(name)
-    return next((folded.removesuffix(ending) for ending in IMAGE_ENDINGS if folded.endswith(ending)), folded)
+    name = folded(name)
+    return next((name.removesuffix(ending) for ending in IMAGE_ENDINGS if name.endswith(ending)), name)

@@ -29,11 +29,10 @@ FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32"}  #: by their number in H
 TEXTS, WEIGHTS, LONGEST_TEXT = ("config.json", "metadata.json"), "model.weights.h5", 16 << 20
 PLACES, DEEPEST, MOST_GROUPS = ("layers", "_layer_checkpoint_dependencies"), 12, 10_000
 
-#: Numbers by two names, in the file's order.
-Arrays = Mapping[str, Mapping[str, np.ndarray]]
-
 THRESHOLDS = "optimalScoreThresh"  #: the variable's name
 OUTPUTS = "hsn_v1_outputs"  #: attribute of a weights' file: the classes of its outputs
+
+Arrays = Mapping[str, Mapping[str, np.ndarray]]  #: numbers by two names, in the file's order
 
 
 def read_mat(path: Path) -> Arrays:
@@ -162,9 +161,8 @@ def _values(where: str, dataset: Any, most: int) -> np.ndarray:
         raise InputError(f"{where} is packed by HDF5's filter {min(unknown)}; expected {', '.join(FILTERS.values())}")
     chunk = math.prod(dataset.chunks or (0,))  # read whole, even if the values are few
     if dataset.size > most or chunk > max(dataset.size, 1 << 24):
-        raise InputError(
-            f"{where} claims {max(dataset.size, chunk):,} values; expected at most {most:,} in such a file"
-        )
+        claimed = max(dataset.size, chunk)
+        raise InputError(f"{where} claims {claimed:,} values; expected at most {most:,} in such a file")
     with np.errstate(over="ignore"):
         values = dataset[()].astype(np.float32)
     if not np.isfinite(values).all():

@@ -6,7 +6,6 @@ are regions of ``Region*``, what lies outside them is of no class, either.
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError
-from ..io.tables import find_files
+from ..io.tables import find_files, folded
 from ..labels import LabelSet
 from ..tiles import Window
 from .geojson import GEOMETRIES, TYPES, points_of, read_features, region_of, typed
@@ -34,7 +33,6 @@ NO_CLASS = "no class"  #: name of what is not classified
 JOINT = ": "  #: what stands between the names of a derived class, the base class first
 NAMED = 5  #: features or names that a note lists
 NO_FEATURE = "no feature of GeoJSON"
-
 IGNORE, LIMIT = "ignore*", "region*"  #: QuPath's classes of what is no class's, and of what alone counts, folded
 NO_INDEX = -1  #: in place of a class index
 SLIVER = 0.01  #: share of a region that lies on its neighbour where both were meant to touch
@@ -94,7 +92,6 @@ def listed(words: Sequence[str]) -> str:
 
 
 def _annotation_of(feature: Any, with_points: bool) -> Annotation:
-    """Return a feature's region, or its points; ValueError if it has none."""
     if not isinstance(feature, dict) or not (feature.get("type") in TYPES or "geometry" in feature):
         raise ValueError(NO_FEATURE)
     geometry = feature if feature.get("type") in GEOMETRIES else feature.get("geometry")
@@ -106,7 +103,6 @@ def _annotation_of(feature: Any, with_points: bool) -> Annotation:
 
 
 def _class_name(classification: Any) -> str:
-    """Return the name of a class: QuPath has written it in several ways."""
     if isinstance(classification, dict):
         classification = classification.get("names") or classification.get("name")
     names = classification if isinstance(classification, list) else [classification]
@@ -146,11 +142,6 @@ def class_names(label_set: LabelSet) -> dict[str, int]:
         for name in (label_set.describe(code), label_set.name_of(code), code):
             names.setdefault(folded(name), index)
     return names
-
-
-def folded(name: str) -> str:
-    """Return a class's name as it is compared: whatever its accents are written as, and in small letters."""
-    return unicodedata.normalize("NFC", name).strip().casefold()
 
 
 def regions_of(annotations: Sequence[Annotation], classes: Mapping[str, int]) -> tuple[Regions, list[str]]:
@@ -215,7 +206,6 @@ def draw_labels(regions: Regions, window: Window, scale: tuple[float, float], un
 
 
 def _draw(shapes: Sequence[tuple], out: np.ndarray, window: Window, scale: tuple[float, float]) -> None:
-    """Draw shapes with their values, one over the other."""
     from rasterio.features import rasterize
     from rasterio.transform import Affine
 

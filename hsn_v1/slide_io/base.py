@@ -17,7 +17,6 @@ from .scale import Mpp
 
 #: Pixels up to which an image is decoded as a whole, and the bytes that each may take while it is.
 DECODED_PIXELS, DECODED_BYTES = 400_000_000, 8
-
 CONVERT = "convert it to a tiled, pyramidal TIFF, such as by: vips tiffsave IN OUT.tif --tile --pyramid"
 
 

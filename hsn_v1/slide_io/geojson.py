@@ -40,7 +40,6 @@ def read_features(path: Path) -> list[Any]:
 
 
 def _text_of(path: Path) -> str:
-    """Return the text of a file, packed or not, in whichever of the usual encodings."""
     content = read_bytes(path, MOST_BYTES)
     if content.startswith(b"\x1f\x8b"):
         try:
@@ -118,11 +117,10 @@ def region_of(geometry: Any) -> Polygon | MultiPolygon:
         elif part.get("type") in ("Polygon", "MultiPolygon"):
             coordinates = typed(list, part.get("coordinates"))
             polygons += coordinates if part["type"] == "MultiPolygon" else [coordinates]
-    polygons = [rings for rings in polygons if rings]
-    if not polygons:
+    if not any(polygons):
         raise ValueError("no region, as points and lines")
     try:
-        shapes = [_polygon(rings) for rings in polygons]
+        shapes = [_polygon(rings) for rings in polygons if rings]
         whole = shapely.union_all(shapes) if len(shapes) > 1 else shapes[0]
     except shapely.errors.ShapelyError as error:
         raise ValueError("damaged coordinates") from error

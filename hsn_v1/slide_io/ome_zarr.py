@@ -59,8 +59,7 @@ def write_ome_zarr(path: Path, label_map: Path, picture: np.ndarray, info: Label
 
 
 def _scale(info: LabelMapInfo, height: int, width: int, *channels: int) -> list[dict[str, Any]]:
-    """Return the scale of a level or picture of the label map's field, in microns."""
-    sides = [info.mpp * info.height / height, info.mpp * info.width / width]
+    sides = [info.mpp * info.height / height, info.mpp * info.width / width]  # microns of the label map's field
     return [{"type": "scale", "scale": [*map(float, channels), *sides]}]
 
 

@@ -16,8 +16,7 @@ from .scale import mpp_of_density, mpp_of_size, stated
 if TYPE_CHECKING:
     from openslide import OpenSlide
 
-#: Side of the blocks that a level is read in where OpenSlide interpolates, in px.
-BLOCK = 256
+BLOCK = 256  #: side of the blocks that a level is read in where OpenSlide interpolates, in px
 
 
 def open_with_openslide(path: Path) -> SlideFile:

@@ -7,6 +7,7 @@ import math
 import threading
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ POLYGONIZING = threading.Lock()
 #: A region's pieces are fused while it grows each time that they have so many points more than after the last time:
 #: seldom enough for the pace, and often enough that its holes, most of its points, are not held in a union.
 FUSED = 10_000
+
+_compact = partial(json.dumps, ensure_ascii=False, separators=(",", ":"))
 
 
 def write_polygons(
@@ -70,10 +73,6 @@ def write_polygons(
             separator = ",\n"
         file.write("\n]}\n")
     return dropped
-
-
-def _compact(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _properties(label_set: LabelSet, index: int, area: float) -> dict:

@@ -124,7 +124,6 @@ def _check_companions(path: Path, file: TiffFile) -> None:
 
 
 def _check_complete(path: Path, series: TiffPageSeries) -> None:
-    """Raise InputError if a level's pixels lie beyond the end of their file."""
     for page in (page for level in series.levels for page in level.pages):
         if page is None:
             raise InputError(
@@ -136,7 +135,6 @@ def _check_complete(path: Path, series: TiffPageSeries) -> None:
 
 
 def _check_planes(path: Path, series: TiffPageSeries) -> None:
-    """Raise InputError if a series has more than one plane."""
     planes = [(axis, side) for axis, side in zip(series.axes, series.shape, strict=True) if axis not in "YXSC"]
     if any(side > 1 for _, side in planes):
         raise InputError(f"{path}: a stack of planes ({_sides(planes)}); save the one to segment as a file of its own")
@@ -165,7 +163,6 @@ def _is_grey(series: TiffPageSeries) -> bool:
 
 
 def _check_codec(path: Path, series: TiffPageSeries) -> None:
-    """Raise InputError if tifffile has no decoder for a series."""
     import tifffile
 
     try:
