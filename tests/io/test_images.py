@@ -1,13 +1,10 @@
-import errno
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from hsn_v1.errors import InputError
 from hsn_v1.io.images import read_image
-from hsn_v1.io.writing import write_bytes, write_picture, write_row
+from hsn_v1.io.writing import write_picture, write_row
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (5, 7, 3), np.uint8)
@@ -54,20 +51,6 @@ def test_truncated_and_strange_files_are_named(tmp_path):
             read_image(path)
     with pytest.raises(InputError, match="no such file"):
         read_image(tmp_path / "y.png")
-
-
-def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
-    (tmp_path / "x.csv").write_text("before")
-
-    def fill_disk(self, content):
-        self.open("wb").close()
-        raise OSError(errno.ENOSPC, "No space left on device", str(self))
-
-    monkeypatch.setattr(Path, "write_bytes", fill_disk)
-    with pytest.raises(OSError, match="No space left"):
-        write_bytes(tmp_path / "x.csv", b"after")
-    assert [path.name for path in tmp_path.iterdir()] == ["x.csv"]
-    assert (tmp_path / "x.csv").read_text() == "before"
 
 
 def test_a_table_of_one_row(tmp_path):

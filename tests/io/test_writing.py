@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import NAMES
+from helpers import NAMES, contents
 
 from hsn_v1.io.writing import remove_leftovers, replacing, write_bytes, write_table, write_together
 
@@ -81,20 +81,28 @@ def test_files_that_belong_together_are_never_mixed(tmp_path, monkeypatch, exist
     assert (found[0] == b"new") == (last >= 7)
 
 
-def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
-    paths = [tmp_path / name for name in ("a.json", "a.h5")]
-    write_together(dict.fromkeys(paths, b"old"))
-    kind, write = type(tmp_path), type(tmp_path).write_bytes
+WRITERS = [
+    lambda path: write_bytes(path, b"new"),
+    lambda path: write_together({path.with_name("a"): b"new", path: b"new"}),
+]
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch, write):
+    old = {"a": b"old", "b": b"old"}
+    write_together({tmp_path / name: content for name, content in old.items()})
+    kind, write_whole = type(tmp_path), type(tmp_path).write_bytes
 
     def fill(path, content):
-        if ".a.h5" in path.name:
+        if ".b." in path.name:
+            path.touch()
             raise OSError(28, "No space left on device", str(path))
-        return write(path, content)
+        return write_whole(path, content)
 
     monkeypatch.setattr(kind, "write_bytes", fill)
     with pytest.raises(OSError, match="No space left"):
-        write_together(dict.fromkeys(paths, b"new"))
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a.json": b"old", "a.h5": b"old"}
+        write(tmp_path / "b")
+    assert contents(tmp_path) == old
 
 
 HALF = "import os, sys; from pathlib import Path; from hsn_v1.io.writing import replacing\n"
@@ -128,7 +136,7 @@ def test_an_error_names_the_file_and_not_its_temporary_name(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
-@pytest.mark.parametrize("write", [lambda path: write_bytes(path, b"x"), lambda path: write_together({path: b"x"})])
+@pytest.mark.parametrize("write", [write_bytes, lambda path, content: write_together({path: content})])
 def test_files_that_a_virus_scanner_holds_are_renamed_a_little_later(tmp_path, monkeypatch, write):
     kind, replace, refused = type(tmp_path), type(tmp_path).replace, []
 
@@ -140,10 +148,10 @@ def test_files_that_a_virus_scanner_holds_are_renamed_a_little_later(tmp_path, m
 
     monkeypatch.setattr("hsn_v1.io.writing.PAUSES", (0, 0, 0))
     monkeypatch.setattr(kind, "replace", held)
-    write(tmp_path / "x")
+    write(tmp_path / "x", b"x")
     assert len(refused) == 2 and (tmp_path / "x").read_bytes() == b"x"
     refused[:] = []
     monkeypatch.setattr("hsn_v1.io.writing.PAUSES", (0,))
     with pytest.raises(PermissionError, match="cannot access"):
-        write(tmp_path / "y")
+        write(tmp_path / "y", b"x")
     assert [path.name for path in tmp_path.iterdir()] == ["x"]

@@ -89,20 +89,38 @@ def test_a_full_disk_leaves_the_files_of_before(tmp_path):
     assert (tmp_path / "x.ome.tif").read_text() == (tmp_path / "x.geojson").read_text() == "before"
 
 
-def test_a_ring_keeps_its_hole(tmp_path):
-    labels = np.array([[2, 2, 2], [2, 0, 2], [2, 2, 2]], np.uint8)
-    found, _ = outlines(tmp_path, labels)
-    ring = shapely.Polygon([(0, 0), (3, 0), (3, 3), (0, 3)], [[(1, 1), (2, 1), (2, 2), (1, 2)]])
-    assert [outline.equals(ring) for outline in found["G.O exocrine gland"]] == [True]
-    assert list(found) == ["G.O exocrine gland"]
+RING, TOUCHING, SPECKS = np.full((3, 3), 2), np.full((4, 4), 2), np.full((6, 6), 2)
+RING[1, 1] = 0
+TOUCHING[1, 1] = TOUCHING[2, 2] = 4
+SPECKS[1, 1], SPECKS[3, 2:5] = 3, 4
+GLANDS, VESSEL = "G.O exocrine gland", "T transport vessel"
+LEAST = {"min_area": 3 * MPP**2}
+
+#: A label map, and of each class the areas and numbers of holes of its outlines; the pixels that are dropped of each.
+OUTLINES = {
+    "a ring keeps its hole": (RING, {}, {GLANDS: [(8, 1)]}, [0] * 5),
+    "holes that touch at a corner are two": (TOUCHING, {}, {GLANDS: [(14, 2)], VESSEL: [(1, 0), (1, 0)]}, [0] * 5),
+    "specks are dropped and leave their hole": (SPECKS, LEAST, {GLANDS: [(32, 2)], VESSEL: [(3, 0)]}, [0, 0, 0, 1, 0]),
+    "background and no tissue have none": (np.array([[0, 5]]), LEAST, {}, [0] * 5),
+    "without a background all have": (
+        *(np.array([[0, 1, 2]]), {"label_set": GLAS}, {"other tissue": [(1, 0)], GLANDS: [(1, 0)]}, [0, 0]),
+    ),
+}
 
 
-def test_holes_that_touch_at_a_corner_are_two_and_so_are_their_pixels(tmp_path):
-    labels = np.full((4, 4), 2, np.uint8)
-    labels[1, 1] = labels[2, 2] = 4
-    found, _ = outlines(tmp_path, labels)
-    assert [len(outline.interiors) for outline in found["G.O exocrine gland"]] == [2]
-    assert [outline.bounds for outline in found["T transport vessel"]] == [(1, 1, 2, 2), (2, 2, 3, 3)]
+@pytest.mark.parametrize(("labels", "options", "expected", "dropped"), OUTLINES.values(), ids=OUTLINES)
+def test_outlines(tmp_path, labels, options, expected, dropped):
+    found, lost = outlines(tmp_path, labels.astype(np.uint8), **options)
+    assert {name: [(o.area, len(o.interiors)) for o in some] for name, some in found.items()} == expected
+    assert lost.tolist() == dropped
+    shown = drawn(found, labels.shape, options.get("label_set", FUNC), 1)
+    assert (shown[shown >= 0] == labels[shown >= 0]).all()
+
+
+def test_a_large_map_of_one_class_is_one_rectangle(tmp_path):
+    found, _ = outlines(tmp_path, np.full((700, 530), 4, np.uint8))
+    (outline,) = found[VESSEL]
+    assert outline.equals(shapely.box(0, 0, 530, 700)) and len(outline.exterior.coords) == 5
 
 
 @pytest.mark.slow
@@ -126,18 +144,6 @@ def test_qupath_finds_class_colour_and_area(tmp_path):
     assert shapely.from_geojson(json.dumps(feature["geometry"])).bounds == (0, 0, 9.71, 4.86)
 
 
-def test_specks_are_dropped_and_leave_their_hole(tmp_path):
-    labels = np.full((6, 6), 2, np.uint8)
-    labels[1, 1] = 3
-    labels[3, 2:5] = 4
-    found, dropped = outlines(tmp_path, labels, min_area=3 * MPP**2)
-    assert dropped.tolist() == [0, 0, 0, 1, 0]
-    assert {name: [outline.area for outline in some] for name, some in found.items()} == {
-        "G.O exocrine gland": [32],
-        "T transport vessel": [3],
-    }
-
-
 @pytest.mark.slow
 def test_a_region_of_just_the_least_area_is_kept(tmp_path):
     rounded_up = [pixels for pixels in range(1, 60) if pixels * MPP**2 / MPP**2 > pixels]
@@ -147,19 +153,6 @@ def test_a_region_of_just_the_least_area_is_kept(tmp_path):
         assert found and not dropped.any()
         found, dropped = outlines(tmp_path, np.full((1, pixels), 2, np.uint8), min_area=(pixels + 0.01) * MPP**2)
         assert not found and dropped[2] == pixels
-
-
-def test_background_and_no_tissue_have_no_polygons(tmp_path):
-    found, dropped = outlines(tmp_path, np.array([[0, 5]], np.uint8), min_area=99)
-    assert not found and not dropped.any()
-    found, _ = outlines(tmp_path, np.array([[0, 1, 2]], np.uint8), GLAS)
-    assert {name: len(some) for name, some in found.items()} == {"other tissue": 1, "G.O exocrine gland": 1}
-
-
-def test_a_large_map_of_one_class_is_one_rectangle(tmp_path):
-    found, _ = outlines(tmp_path, np.full((700, 530), 4, np.uint8))
-    (outline,) = found["T transport vessel"]
-    assert outline.equals(shapely.box(0, 0, 530, 700)) and len(outline.exterior.coords) == 5
 
 
 @pytest.mark.slow

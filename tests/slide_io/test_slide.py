@@ -291,29 +291,22 @@ def test_objectives():
             mpp_of_objective(text)
 
 
-@pytest.mark.parametrize(
-    ("shape", "dtype", "axes"),
-    [((3, 64, 64), np.uint16, "CYX"), ((4, 64, 64), np.uint8, "CYX"), ((64, 64), "u1", "YX")],
-)
-def test_ome_tiff_of_other_than_rgb_is_refused(tmp_path, shape, dtype, axes):
-    path = tmp_path / "a.ome.tif"
-    tifffile.imwrite(path, np.zeros(shape, dtype), tile=(32, 32), photometric="minisblack", metadata={"axes": axes})
-    named = ", ".join(f"{axis}={side}" for axis, side in zip(axes, shape, strict=True))
-    with pytest.raises(InputError, match=f"tif: MINISBLACK pixels of {np.dtype(dtype)} with axes {named}; expected"):
-        open_slide_file(path)
+TILES = {"tile": (32, 32), "photometric": "minisblack"}
+OTHERS = {
+    "16-bit channels": ("a.ome.tif", (3, 64, 64), "u2", {**TILES, "metadata": {"axes": "CYX"}}, "uint16 .* C=3, Y=64"),
+    "four channels": ("a.ome.tif", (4, 64, 64), "u1", {**TILES, "metadata": {"axes": "CYX"}}, "axes C=4, Y=64, X=64"),
+    "one channel of OME": ("a.ome.tif", (64, 64), "u1", {**TILES, "metadata": {"axes": "YX"}}, "axes Y=64, X=64"),
+    "one channel": ("a.tif", (64, 64), "u1", TILES, "MINISBLACK pixels of uint8 "),
+    "16 bits": ("a.tif", (64, 64, 3), "u2", {"photometric": "rgb"}, "uint16|16 bits"),
+    "16 bits in tiles": ("a.tif", (64, 64, 3), "u2", {"photometric": "rgb", "tile": (32, 32)}, "uint16|16 bits"),
+}
 
 
-@pytest.mark.parametrize("tile", [(32, 32), None])
-def test_16_bits_are_refused(tmp_path, tile):
-    tifffile.imwrite(tmp_path / "a.tif", np.zeros((64, 64, 3), np.uint16), tile=tile, photometric="rgb")
-    with pytest.raises(InputError, match=r"a\.tif: .*(uint16|16 bits).*8-bit RGB"):
-        open_slide_file(tmp_path / "a.tif")
-
-
-def test_a_tiled_single_channel_is_refused(tmp_path):
-    tifffile.imwrite(tmp_path / "a.tif", IMAGE[..., 0], tile=(128, 128))
-    with pytest.raises(InputError, match=r"a\.tif: MINISBLACK pixels of uint8 .*; expected 8-bit RGB"):
-        open_slide_file(tmp_path / "a.tif")
+@pytest.mark.parametrize(("name", "shape", "dtype", "options", "message"), OTHERS.values(), ids=OTHERS)
+def test_other_than_8_bit_rgb_is_refused(tmp_path, name, shape, dtype, options, message):
+    tifffile.imwrite(tmp_path / name, np.zeros(shape, dtype), **options)
+    with pytest.raises(InputError, match=rf"{name}: .*({message}).*8-bit RGB"):
+        open_slide_file(tmp_path / name)
 
 
 @pytest.mark.parametrize("kind", FILES)
