@@ -68,7 +68,7 @@ def changed_json(content: bytes, rng: np.random.Generator) -> bytes:
     tree = json.loads(content)
     for _ in range(rng.integers(1, 4)):
         places = [
-            (each, key) for each in _nodes(tree) for key in (each if isinstance(each, dict) else range(len(each)))
+            (node, key) for node in _nodes(tree) for key in (node if isinstance(node, dict) else range(len(node)))
         ]
         node, key = places[rng.integers(len(places))]
         choice = rng.random()

@@ -10,14 +10,7 @@ from hsn_v1.adp import FUNC, GLAS
 # Three classes, the third absent from the ground truth but predicted once; label 3 is unlabelled.
 TRUTH = np.array([[0, 0, 0, 1], [1, 1, 3, 3]])
 PREDICTION = np.array([[0, 0, 1, 1], [1, 2, 0, 1]])
-CONFUSION = np.array(
-    [
-        [2, 1, 0, 0],
-        [0, 2, 1, 0],
-        [0, 0, 0, 0],
-        [1, 1, 0, 0],  # unlabelled
-    ]
-)
+CONFUSION = np.array([[2, 1, 0, 0], [0, 2, 1, 0], [0, 0, 0, 0], [1, 1, 0, 0]])
 
 
 def test_confusion_matrix_worked_by_hand():
@@ -122,12 +115,13 @@ def test_what_is_excluded_is_background_or_what_is_unlabelled():
 INDICES = arrays(np.uint8, st.just((2, 60)), elements=st.integers(0, 4))  # four classes, and 4: unlabelled
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("excluded", [0, 3, 4])
 @pytest.mark.parametrize("protocol", evaluate.PROTOCOLS)
 @settings(deadline=None, max_examples=20)
 @given(pair=INDICES)
 def test_metrics_are_scikit_learns(excluded, protocol, pair):
-    from sklearn import metrics  # which takes longer to load than all other libraries of the quick tests
+    from sklearn import metrics  # which takes longer to load than most others
 
     truth, prediction = pair
     confusion = evaluate.confusion_matrix(truth, prediction, 4)
@@ -141,10 +135,8 @@ def test_metrics_are_scikit_learns(excluded, protocol, pair):
     assert np.flatnonzero(~np.isnan(found["IoU"])).tolist() == classes
     if classes and np.isin(truth, classes).any():
         options = {"labels": classes, "zero_division": 0}
-        for name, mean, score in (
-            ("IoU", "mIoU", metrics.jaccard_score),
-            ("Dice", "mean Dice", metrics.f1_score),
-        ):
+        scores = ("IoU", "mIoU", metrics.jaccard_score), ("Dice", "mean Dice", metrics.f1_score)
+        for name, mean, score in scores:
             np.testing.assert_allclose(found[name][classes], score(truth, prediction, average=None, **options))
             assert found[mean] == pytest.approx(score(truth, prediction, average="macro", **options))
         assert found["fwIoU"] == pytest.approx(metrics.jaccard_score(truth, prediction, average="weighted", **options))

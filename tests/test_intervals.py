@@ -15,6 +15,7 @@ def miou(confusions, weights):
     return mean_iou_present(weighted_sums(confusions, weights))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("confusions", [[CONFUSIONS], [CONFUSIONS, OTHERS]], ids=["one program", "paired"])
 def test_intervals_are_scipy_s(confusions):
     from scipy.stats import bootstrap  # which takes a second to load

@@ -140,6 +140,7 @@ def test_sums_are_those_of_the_definition(pair):
     np.testing.assert_allclose(np.stack([sums.dice, sums.hausdorff], axis=1), by_definition(*pair), rtol=1e-12)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(maps(), st.permutations(range(1, 7)))
 def test_neither_labels_nor_mirroring_matter(pair, order):

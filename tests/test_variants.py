@@ -29,11 +29,19 @@ def at(*values):
 
 
 @pytest.mark.parametrize(
-    ("values", "changed"),
-    [((0.9, 0.8, 0.1), (0.1, 0, 0)), ((0, 0, 0.5), (0, 0, 0.5)), ((0.4, 0.4, 0.1), (0, 0, 0)), ((0.3, -0.2), (0.5, 0))],
+    ("values", "keep", "changed"),
+    [
+        ((0.9, 0.8, 0.1), None, (0.1, 0, 0)),
+        ((0, 0, 0.5), None, (0, 0, 0.5)),
+        ((0.4, 0.4, 0.1), None, (0, 0, 0)),
+        ((0.3, -0.2), None, (0.5, 0)),
+        ((0.7,), None, (0.7,)),
+        ((0.9, 0.5, 0.1), 1, (0.4, 0.5, 0)),  # "other" takes part, and stays as it is
+        ((0.2, 0.5, 0.1), 1, (0, 0.5, 0)),
+    ],
 )
-def test_the_paper_s_formula_leaves_the_winner_what_it_is_ahead_by(values, changed):
-    np.testing.assert_allclose(subtract_at_once(at(*values)), at(*changed), atol=1e-7)
+def test_the_paper_s_formula_leaves_the_winner_what_it_is_ahead_by(values, keep, changed):
+    np.testing.assert_allclose(subtract_at_once(at(*values), keep), at(*changed), atol=1e-7)
 
 
 def test_the_paper_s_formula_has_no_order_and_the_released_loop_has():
@@ -43,20 +51,9 @@ def test_the_paper_s_formula_has_no_order_and_the_released_loop_has():
     assert (subtract_classes(maps)[order] != subtract_classes(maps[order])).any()
 
 
-def test_other_takes_part_and_stays_as_it_is():
-    np.testing.assert_allclose(subtract_at_once(at(0.9, 0.5, 0.1), keep=1), at(0.4, 0.5, 0), atol=1e-7)
-    np.testing.assert_allclose(subtract_at_once(at(0.2, 0.5, 0.1), keep=1), at(0, 0.5, 0), atol=1e-7)
-
-
-def test_a_label_set_of_one_class_keeps_its_map():
-    np.testing.assert_array_equal(subtract_at_once(at(0.7)), at(0.7))
-
-
 def test_a_label_set_chooses_its_adjustment():
-    text = (
-        "mpp = 1\nmean = 0\nstd = 1\n[outputs]\na = 'a'\nb = 'b'\n"
-        "[label_sets.x.classes]\na = [1, 1, 1]\nb = [2, 2, 2]\n[label_sets.x]\n{}\n"
-    )
+    text = "mpp = 1\nmean = 0\nstd = 1\n[outputs]\na = 'a'\nb = 'b'\n[label_sets.x]\n{}\n"
+    text += "[label_sets.x.classes]\na = [1, 1, 1]\nb = [2, 2, 2]\n"
     maps = at(0.9, 0.8)
     for key, changed in (("", (0.1, 0.7)), ("adjustment = 'paper'", (0.1, 0)), ("adjustment = 'released'", (0.1, 0.7))):
         label_set = parse_taxonomy(text.format(key), "x.toml").label_sets["x"]
@@ -77,23 +74,19 @@ def test_a_file_of_classes_may_extend_a_shipped_one():
         parse_taxonomy("extends = '../adp'", "x.toml")
 
 
-def test_the_published_classifier_s_form_is_that_of_iccv_2019():
-    variants = {label_set.variant for label_set in ADP.label_sets.values()}
-    assert [variant.adjustment for variant in variants] == ["released"]
-
-
+@pytest.mark.slow
 def test_unit_weights_are_the_gradient_over_its_root_mean_square(toy_model, keras):
     model = keras.models.clone_model(toy_model)
     randomise(model, 5)
     weights = unit_weights(model)
     gradient = gradient_weights(model, np.zeros((1, *model.input_shape[1:]), np.float32))[0]
-    np.testing.assert_allclose(
-        weights / np.linalg.norm(weights, axis=0), gradient / np.linalg.norm(gradient, axis=0), rtol=1e-5
-    )
+    norms = (np.linalg.norm(array, axis=0) for array in (weights, gradient))
+    np.testing.assert_allclose(weights / next(norms), gradient / next(norms), rtol=1e-5)
     area = 16 * 16  # each channel's gradient lies at one of these positions: global maximum
     np.testing.assert_allclose(np.sqrt((weights**2).sum(axis=0) * area / len(weights)), 1, rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_a_tile_s_maps_share_the_maximum_of_all_outputs(toy_model):
     tile = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype(np.float32)
     histonet = HistoNet.of(toy_model, np.zeros(51), IJCV)

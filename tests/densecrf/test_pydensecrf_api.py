@@ -18,15 +18,9 @@ def documented(module, utilities, height=48, width=64, labels=5, seed=0):
 
     d = module.DenseCRF2D(width, height, labels)
     d.setUnaryEnergy(energy)
-    d.addPairwiseGaussian(sxy=(3, 3), compat=3, kernel=module.DIAG_KERNEL, normalization=module.NORMALIZE_SYMMETRIC)
-    d.addPairwiseBilateral(
-        sxy=(80, 80),
-        srgb=(13, 13, 13),
-        rgbim=image,
-        compat=10,
-        kernel=module.DIAG_KERNEL,
-        normalization=module.NORMALIZE_SYMMETRIC,
-    )
+    kernel = {"kernel": module.DIAG_KERNEL, "normalization": module.NORMALIZE_SYMMETRIC}
+    d.addPairwiseGaussian(sxy=(3, 3), compat=3, **kernel)
+    d.addPairwiseBilateral(sxy=(80, 80), srgb=(13, 13, 13), rgbim=image, compat=10, **kernel)
     results["image"] = d.inference(5)
 
     short = module.DenseCRF2D(width, height, labels)
@@ -81,17 +75,16 @@ def problems(draw):
     def weigh():
         return -rng.uniform(-1, 10, shape).astype(np.float32) if shape else rng.uniform(1, 10)
 
-    arguments = {"kernel": draw(st.integers(0, 2)), "normalization": draw(st.integers(0, 3))}
     return {
+        "types": (draw(st.integers(0, 2)), draw(st.integers(0, 3))),
         "size": (width, height, labels),
         "energy": rng.uniform(0, 9, (labels, height * width)).astype(np.float32),
-        "gaussian": {"sxy": draw(st.sampled_from([3, 2.5, (3, 7)])), "compat": weigh(), **arguments},
+        "gaussian": {"sxy": draw(st.sampled_from([3, 2.5, (3, 7)])), "compat": weigh()},
         "bilateral": {
             "sxy": draw(st.sampled_from([10, (10, 5)])),
             "srgb": draw(st.sampled_from([20, (20, 5, 3.5)])),
             "rgbim": image,
             "compat": weigh(),
-            **arguments,
         },
         "features": rng.normal(0, 2, (draw(st.integers(1, 8)), height * width)).astype(np.float32),
         "steps": draw(st.integers(0, 3)),
@@ -101,13 +94,10 @@ def problems(draw):
 def solved(module, problem):
     d = module.DenseCRF2D(*problem["size"])
     d.setUnaryEnergy(problem["energy"])
-    kernel, normalization = module.KernelType, module.NormalizationType
-    for name, add in (("gaussian", d.addPairwiseGaussian), ("bilateral", d.addPairwiseBilateral)):
-        types = {
-            "kernel": kernel(problem[name]["kernel"]),
-            "normalization": normalization(problem[name]["normalization"]),
-        }
-        add(**(problem[name] | types))
+    kernel, normalization = problem["types"]
+    types = {"kernel": module.KernelType(kernel), "normalization": module.NormalizationType(normalization)}
+    d.addPairwiseGaussian(**problem["gaussian"], **types)
+    d.addPairwiseBilateral(**problem["bilateral"], **types)
     d.addPairwiseEnergy(problem["features"], 2)
     return np.array(d.inference(problem["steps"]))
 
