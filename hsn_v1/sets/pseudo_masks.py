@@ -73,7 +73,7 @@ def write_pseudo_masks(
 
             failures |= collect(finish_images(settings, classifier, todo, submit), on_image)[1]
     if len(failures) == len(settings.images):
-        raise InputError(next(iter(failures.values())))
+        raise InputError(failures[min(failures)])
     return failures
 
 

@@ -112,7 +112,7 @@ def run(
             kept = ((path, future) for path, future in measured.items() if path not in damaged)
             results, failures = collect(chain(kept, finished), on_image)
             if not results:
-                raise InputError(next(iter(failures.values())))
+                raise InputError(failures[min(failures)])
             notes = [f"{path}: what was written of it before is damaged, and was made anew" for path in damaged]
             report = summarise(results, failures, (*settings.notes, *notes), settings.label_sets)
             report = with_published(settings, report)
