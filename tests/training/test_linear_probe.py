@@ -50,6 +50,7 @@ def test_a_class_that_all_or_none_has_is_constant():
     assert (layer(features)[:, 0] > 0.9).all() and (layer(features)[:, 1] < 0.1).all()
 
 
+@pytest.mark.slow
 def test_the_weakest_hold_is_taken_that_tells_patches_about_as_well(monkeypatch):
     """Of few noisy patches, free weights tell others worse; of many, as well."""
     monkeypatch.setattr(linear_probe, "STRENGTHS", (1e-3, 1e3))
@@ -89,6 +90,7 @@ def test_a_network_without_margin_gives_what_its_dense_layer_makes_of_the_inner_
     np.testing.assert_array_equal(model.predict_on_batch(tiles), 0.5)  # the layers are the same
 
 
+@pytest.mark.slow
 def test_a_networks_dense_layer_is_fitted_to_what_its_other_layers_give(keras):
     tiles = keras.Input((TILE, TILE, 3))
     model = with_linear_layer(

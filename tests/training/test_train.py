@@ -35,7 +35,7 @@ def images(tmp_path_factory):
 
 @pytest.fixture
 def tiny(keras, eagerly, in_process, monkeypatch):
-    """Have a network of one convolution: what is read, told and written is the same with any."""
+    """Have a network of one convolution, and no pictures: what is read, told and written is the same with any."""
 
     def build(recipe, outputs, imagenet=False):
         tiles = keras.Input((recipe.tile, recipe.tile, 3))
@@ -43,6 +43,8 @@ def tiny(keras, eagerly, in_process, monkeypatch):
         return with_linear_layer(encoder, LinearLayer.blank(4, outputs))
 
     monkeypatch.setattr("hsn_v1.training.train.build_network", build)
+    monkeypatch.setattr("hsn_v1.training.validation_report._save", lambda figure, path: path.touch())
+    monkeypatch.setattr("hsn_v1.show.sheets.sheet", lambda rows, columns: b"")
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
 """Tuning: the search of CRF settings, which the better ones win, and thresholds."""
 
-import csv
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers import rows
 from invented import TISSUE, ChannelClassifier, draw
 from scipy.io import loadmat
 
@@ -33,18 +33,14 @@ NEW = parse_taxonomy(class_file("m", {"a": None, "b": None, "c": None}, 1, [100]
 MADE = NEW.label_sets["tissue"]
 
 
-def test_settings_are_drawn_in_range_and_again_the_same():
+def test_settings_are_drawn_in_range_spread_over_it_and_again_the_same():
     low, high = np.array(list(tune_crf.RANGES.values())).T
     drawn = np.array([settings(crf) for crf in draw_settings(50, 1)])
     assert (drawn >= low - 0.01).all() and (drawn <= high + 0.01).all()
     np.testing.assert_array_equal(drawn, [settings(crf) for crf in draw_settings(50, 1)])
     near = [settings(crf) for crf in draw_settings(50, 1, CRF())]
     assert np.median(near, axis=0) == pytest.approx(settings(CRF()), rel=0.15)
-
-
-def test_a_few_settings_are_spread_over_the_range():
-    low, high = np.log(np.array(list(tune_crf.RANGES.values()))).T
-    share = (np.log([settings(crf) for crf in draw_settings(8, 3)]) - low) / (high - low)
+    share = np.log([settings(crf) for crf in draw_settings(8, 3)] / low) / np.log(high / low)
     for column in share.T:  # one in each eighth
         np.testing.assert_array_equal(np.sort((column * 8).clip(0, 7.99).astype(int)), range(8))
 
@@ -69,12 +65,11 @@ def test_the_best_of_all_trials_is_first_and_written_as_published(tmp_path):
     saved = np.load(tmp_path / "m_pcc.npy")
     assert saved.shape == (1, 6) and saved[0, 5] == 5
     assert replace(CRF.from_file(tmp_path / "m_pcc.npy"), iterations=5) == tried[0][0]
-    with open(tmp_path / "out" / "crf.csv") as file:
-        assert [float(row["mIoU of present classes"]) for row in csv.DictReader(file)] == pytest.approx(
-            scores, abs=1e-5
-        )
+    written = [float(row["mIoU of present classes"]) for row in rows(tmp_path / "out" / "crf.csv")]
+    assert written == pytest.approx(scores, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damaged", [False, True])
 def test_trials_of_an_interrupted_search_are_kept_for_the_same_maps(tmp_path, monkeypatch, damaged):
     truth = np.repeat([0, 1], 4)[None].repeat(8, axis=0)
@@ -135,13 +130,13 @@ def test_thresholds_are_written_as_published(tmp_path):
     assert read_thresholds(tmp_path / "m.mat", 2) == pytest.approx([0.4, 0.6])
 
 
-def write_patches(folder, rows, side=50):
+def write_patches(folder, presence, side=50):
     """Write a patch for each row of labels, grey by its label, with a white margin of 5 px."""
-    for i, row in enumerate(rows):
+    for i, row in enumerate(presence):
         patch = np.full((side, side, 3), 255, np.uint8)
         patch[5:-5, 5:-5] = 50 * np.argmax(row)
         write_picture(folder / f"{i}.png", patch)
-    write_table(folder / "labels.csv", [["patch", *"abc"], *([f"{i}.png", *row] for i, row in enumerate(rows))])
+    write_table(folder / "labels.csv", [["patch", *"abc"], *([f"{i}.png", *row] for i, row in enumerate(presence))])
     (folder / "context.json").write_text('{"size": 40, "context": 5}')
 
 

@@ -1,9 +1,8 @@
 """Figures of a classifier: worked by hand."""
 
-import csv
-
 import numpy as np
 import pytest
+from helpers import rows
 from PIL import Image
 
 from hsn_v1.training.checkpoints import read_log
@@ -52,8 +51,7 @@ def test_files_of_the_report(tmp_path):
     log = read_log(tmp_path / "log.csv")
     assert [row["val_loss"] for row in log] == ["0.8", "0.5", "0.7"]  # an epoch that was logged twice counts once
     write_report(tmp_path, ROWS)
-    with open(tmp_path / "classes.csv", newline="") as file:
-        assert [row["AUC"] for row in csv.DictReader(file)] == ["0.75"]
+    assert [row["AUC"] for row in rows(tmp_path / "classes.csv")] == ["0.75"]
     for name in ("classes.png", "curves.png"):
         with Image.open(tmp_path / name) as picture:
             assert min(picture.size) > 100
