@@ -11,7 +11,18 @@ from typing import Any
 
 from .errors import InputError
 from .file_names import file_name
-from .labels import ADJUSTMENTS, BACKGROUND_RULES, MOST_CLASSES, VARIANTS, Colour, LabelSet, Stain, Taxonomy, Variant
+from .labels import (
+    ADJUSTMENTS,
+    BACKGROUND_RULES,
+    MOST_CLASSES,
+    PLAUSIBLE_MPP,
+    VARIANTS,
+    Colour,
+    LabelSet,
+    Stain,
+    Taxonomy,
+    Variant,
+)
 from .views import Views
 
 #: Files of classes that come with the package, which others may extend.
@@ -50,7 +61,7 @@ def parse_taxonomy(text: str, source: str) -> Taxonomy:
         groups[name] = tuple(label_sets[each] for each in group_table.codes(name, label_sets, "label set"))
     stain = top.table("stain", required=False)
     taxonomy = Taxonomy(
-        mpp=float(top.number("mpp", 0)),
+        mpp=top.mpp(),
         mean=top.numbers("mean", -math.inf),
         std=top.numbers("std", 0),
         outputs=outputs,
@@ -241,6 +252,11 @@ class _Table:
 
     def number(self, key: str, above: float, default: Any = ...) -> float:
         return self._get(key, lambda v: _is_number(v, above), f"a number above {above:g}", default)
+
+    def mpp(self) -> float:
+        low, high = PLAUSIBLE_MPP
+        expected = f"microns per pixel from {low:g} to {high:g}"
+        return float(self._get("mpp", lambda v: _is_number(v, 0) and low <= v <= high, expected))
 
     def numbers(self, key: str, above: float, form: _Form = RGB, default: Any = ...) -> tuple[float, ...]:
         def test(value: Any) -> bool:

@@ -72,9 +72,9 @@ def test_parents_are_named_or_follow_from_dots():
 
 CHANGES = {
     "no TOML": ("mpp = 0.5", "mpp = ", "lung.toml: not TOML .*line 2"),
-    "no scale": ("mpp = 0.5", "", "mpp is missing; expected a number above 0"),
-    "a scale of 0": ("mpp = 0.5", "mpp = 0", "mpp is 0; expected a number above 0"),
-    "an infinite scale": ("mpp = 0.5", "mpp = inf", "mpp is inf; expected a number above 0"),
+    "no scale": ("mpp = 0.5", "", "mpp is missing; expected microns per pixel from 0.05 to 10"),
+    "a scale of 0": ("mpp = 0.5", "mpp = 0", "mpp is 0; expected microns per pixel from 0.05 to 10"),
+    "an infinite scale": ("mpp = 0.5", "mpp = inf", "mpp is inf; expected microns per pixel from 0.05 to 10"),
     "a scale in words": ("mpp = 0.5", 'mpp = "20x"', "mpp is '20x'"),
     "two means": ("[200, 150.5, 180]", "[200, 150]", r"mean is \[200, 150\]; expected a number, or three for R, G and"),
     "an unknown key": ("std = 40", "std = 40\nsdt = 3", "sdt is unknown; expected one of .*mpp, mean, std"),

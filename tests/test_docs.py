@@ -13,8 +13,8 @@ from hsn_v1.adp import CLASSIFIER_MPP
 from hsn_v1.errors import InputError
 from hsn_v1.io import keras_json, locks, sandbox, weights
 from hsn_v1.io.keras_layers import LAYERS
+from hsn_v1.labels import PLAUSIBLE_MPP
 from hsn_v1.slide_io.formats import SLIDE_ENDINGS
-from hsn_v1.slide_io.scale import PLAUSIBLE_MPP
 from hsn_v1.slides.plan import FEW_TILES, FINEST, MAPS
 from hsn_v1.slides.tissue import GLASS, GLASS_MARGIN, REDUCTION, TILE_TISSUE
 

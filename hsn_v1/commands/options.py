@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ..errors import InputError
-from ..slide_io.scale import PLAUSIBLE_MPP
+from ..labels import PLAUSIBLE_MPP
 from .common import note
 
 LARGEST = 100_000  #: px of a side, epochs, images: beyond all that anybody has
@@ -39,7 +39,8 @@ def _in_range(parse: type, kind: str, least: float, most: float) -> Callable[[st
         except ValueError:
             value = None
         if value is None or not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"expected {kind} from {least:g} to {most:,g}, not {text!r}")
+            form = ",d" if parse is int else "g"
+            raise argparse.ArgumentTypeError(f"expected {kind} from {least:{form}} to {most:{form}}, not {text!r}")
         return value
 
     return checked
@@ -49,7 +50,7 @@ def _in_range(parse: type, kind: str, least: float, most: float) -> Callable[[st
 MPP = decimal(*PLAUSIBLE_MPP, "microns per pixel")
 SHARE = decimal(1e-6, 1, "a share")
 REST = decimal(0, 0.99, "a share")  # none, or one that leaves something
-SEED = whole(0, 2**31)
+SEED = whole(0, 2**31 - 1001)  # as many as `repeats` may follow
 WORKERS = whole(1, 1024)
 
 

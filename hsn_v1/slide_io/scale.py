@@ -6,15 +6,13 @@ import math
 from collections.abc import Callable
 
 from ..errors import InputError
+from ..labels import PLAUSIBLE_MPP
 
 #: Microns in each unit of length that a file may name: OME-TIFF and ImageJ by their signs, TIFF by words or numbers.
 MICRONS = {
     **{"nm": 1e-3, "µm": 1, "μm": 1, "um": 1, "micron": 1, "\\u00B5m": 1, "mm": 1e3, "cm": 1e4, "m": 1e6},
     **{"inch": 25_400, "centimeter": 10_000, 2: 25_400, 3: 10_000},
 }
-
-#: Microns per pixel that a microscope or scanner can have; other figures, such as 72 dpi, are no scale.
-PLAUSIBLE_MPP = 0.05, 10.0
 
 HOW_TO_FIND_MPP = (
     "microns per pixel, from the scanner's or microscope's documentation, typically 0.25 for a 40x and 0.5 for a 20x "

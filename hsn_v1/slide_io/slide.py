@@ -12,10 +12,11 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError
+from ..labels import PLAUSIBLE_MPP
 from ..tiles import Window
 from .base import Level
 from .formats import opened_in_sandbox
-from .scale import HOW_TO_FIND_MPP, PLAUSIBLE_MPP, choose_mpp, is_plausible
+from .scale import HOW_TO_FIND_MPP, choose_mpp, is_plausible
 
 PIECE_PIXELS = 1 << 24  #: of a level that are resampled at once
 TOLERANCE = 1.01  #: a level may be this much coarser than asked for

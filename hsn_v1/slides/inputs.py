@@ -10,10 +10,11 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..io.tables import find_files, read_rows
+from ..labels import PLAUSIBLE_MPP
 from ..slide_io.annotations import find_annotations
 from ..slide_io.formats import SLIDE_ENDINGS
 from ..slide_io.multi_file import is_dicom, parts_of_slides
-from ..slide_io.scale import PLAUSIBLE_MPP, is_plausible
+from ..slide_io.scale import is_plausible
 
 #: Endings of the files that are taken from a folder.
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".jp2", ".webp", *SLIDE_ENDINGS)
