@@ -1,4 +1,4 @@
-"""A slide's job: what its processes need to know of it, and the intermediate files that they leave to each other.
+"""A slide's grid and job: what its processes need to know, and the intermediate files that they leave to each other.
 
 A file that should be there and is not, or is damaged, is an error where it is read, and made again where a run goes on:
 absence never counts as "no tissue".
@@ -26,7 +26,6 @@ from ..tiles import TILE, Window
 
 if TYPE_CHECKING:
     from .regions import SlideRegions
-
 
 #: By which neighbouring tiles overlap (paper, section 4).
 OVERLAP = 1 / 4
@@ -187,6 +186,9 @@ class SlideJob:
         """Return the positions in `order` of the tiles with tissue that a window touches."""
         positions = self._position_of[list(self.grid.tiles_of(window))]
         return positions[positions >= 0]
+
+
+# --- Intermediate files -----------------------------------------------------------------------------------------------
 
 
 def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

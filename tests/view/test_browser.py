@@ -27,18 +27,9 @@ LABELS = round(SIDE * MPP / CLASSIFIER_MPP)  # side of its label maps, in px
 BLOCK = 100  # px of the label map
 SLIDE = "a <b>slide & #1.tif"
 #: Ten px of the slide: in the middle of blocks, next to their borders, and at the corners.
-POINTS = [
-    (1, 1),
-    (240, 5),
-    (245, 5),
-    (1690, 1690),
-    (850, 850),
-    (400, 1200),
-    (1698, 2),
-    (2, 1698),
-    (730, 480),
-    (1215, 700),
-]
+XS = 1, 240, 245, 1690, 850, 400, 1698, 2, 730, 1215
+YS = 1, 5, 5, 1690, 850, 1200, 2, 1698, 480, 700
+POINTS = list(zip(XS, YS, strict=True))
 
 
 def blocks(label_set, truth=False):
@@ -118,6 +109,16 @@ def rest(page):
     eventually(same)
 
 
+def eventually_beside(page):
+    """Wait until two panes are side by side."""
+    eventually(lambda: page.evaluate("viewed.right?.isOpen && viewed.idle"))
+
+
+def place(page, pane="left"):
+    """Return which part of the slide a pane shows: x, y and scale."""
+    return page.evaluate(f"({{...viewed.{pane}.place}})")
+
+
 def on_screen(page, x, y, pane="left"):
     return page.evaluate(
         """([x, y, pane]) => {
@@ -175,13 +176,13 @@ def test_zoom_to_full_resolution_shows_the_slides_own_pixels(page, address, resu
     open_slide(page, address, "#mask=0")
     page.keyboard.press("f")
     rest(page)
-    assert page.evaluate("viewed.left.place.scale") == pytest.approx(1, rel=1e-3)
-    place = page.evaluate("viewed.left.place")
+    where = place(page)
+    assert where["scale"] == pytest.approx(1, rel=1e-3)
     box = page.locator("#left").bounding_box()
     with Image.open(io.BytesIO(page.locator("#left").screenshot())) as picture:
         shown = np.asarray(picture.convert("RGB").crop((300, 200, 600, 500))).astype(int)
     with slide.open_slide(results / "slides" / SLIDE) as opened:
-        window = opened.read(Window(round(place["y"]) + 200, round(place["x"]) + 300, 300, 300), opened.mpp)
+        window = opened.read(Window(round(where["y"]) + 200, round(where["x"]) + 300, 300, 300), opened.mpp)
     assert box["width"] > 600 and abs(shown - window).mean() < 8
 
 
@@ -250,14 +251,14 @@ def test_a_link_restores_the_very_view(page, address, browser):
         page.keyboard.press(key)
     eventually(lambda: page.evaluate("viewed.right?.isOpen"))
     rest(page)
-    before = values(page) | {"place": page.evaluate("viewed.left.place")}
+    before = values(page) | {"place": place(page)}
     eventually(lambda: re.search("off.func=.*,.*&view", urllib.parse.unquote(location(page))))
     time.sleep(0.5)
     link = location(page)
     again = browser.new_page(viewport={"width": 1400, "height": 900})
     again.goto(link)
     rest(again)
-    after = values(again) | {"place": again.evaluate("viewed.left.place")}
+    after = values(again) | {"place": place(again)}
     again.close()
     for key in ("set", "layer", "outline", "compare", "safe", "off", "mask"):
         assert after[key] == before[key], key
@@ -271,40 +272,39 @@ def test_a_link_that_is_pasted_into_the_open_page_moves_it(page, address):
     page.evaluate("location.hash = 'set=morph&view=400,500,300&on.morph=M.M'")
     rest(page)
     assert values(page)["set"] == "morph" and len(values(page)["off"]) == len(MORPH) - 1
-    place = page.evaluate("viewed.left.place")
-    assert place["scale"] == pytest.approx(page.locator("#left").bounding_box()["width"] / 300, rel=0.01)
+    assert place(page)["scale"] == pytest.approx(page.locator("#left").bounding_box()["width"] / 300, rel=0.01)
 
 
 def test_side_by_side_moves_together(page, address):
     open_slide(page, address, "#set=func")
     page.get_by_label("Compare with").select_option("func|truth")
-    eventually(lambda: page.evaluate("viewed.right?.isOpen && viewed.idle"))
+    eventually_beside(page)
     x, y = block_of(2)
     assert painted(page, x, y) == [*FUNC.colours[FUNC.codes[2]], 255]
     eventually(lambda: painted(page, x, y, "right") == [*FUNC.colours[FUNC.codes[1]], 255])
     page.mouse.move(*on_screen(page, 500, 500, "right"))
     page.mouse.wheel(0, -600)
     rest(page)
-    left, right = (page.evaluate(f"viewed.{pane}.place") for pane in ("left", "right"))
+    left, right = place(page), place(page, "right")
     assert left == pytest.approx(right, rel=1e-6) and left["scale"] > 0.4
     page.keyboard.press("+")
     rest(page)
-    assert page.evaluate("viewed.right.place") == pytest.approx(page.evaluate("viewed.left.place"), rel=1e-6)
+    assert place(page, "right") == pytest.approx(place(page), rel=1e-6)
     page.keyboard.press("c")
     assert page.locator("#right").is_hidden()
 
 
 def test_compared_panes_keep_one_scale_when_the_window_changes(page, address):
     open_slide(page, address, "#set=func&compare=func|truth")
-    eventually(lambda: page.evaluate("viewed.right?.isOpen && viewed.idle"))
+    eventually_beside(page)
     for width, height in ((900, 800), (700, 900), (1400, 500)):
         page.set_viewport_size({"width": width, "height": height})
         page.keyboard.press("+")
         rest(page)
-        assert page.evaluate("viewed.right.place") == pytest.approx(page.evaluate("viewed.left.place"), rel=1e-6)
+        assert place(page, "right") == pytest.approx(place(page), rel=1e-6)
         page.set_viewport_size({"width": width + 130, "height": height - 90})
         rest(page)
-        assert page.evaluate("viewed.right.place") == pytest.approx(page.evaluate("viewed.left.place"), rel=1e-6)
+        assert place(page, "right") == pytest.approx(place(page), rel=1e-6)
 
 
 def test_keys_that_are_typed_with_altgr(page, address):
@@ -344,7 +344,7 @@ def test_nothing_moves_by_itself_for_who_prefers_that(browser, address):
     opened.keyboard.press("f")
     frames = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 30))))"
     opened.evaluate(frames)
-    assert opened.evaluate("viewed.left.place.scale") == pytest.approx(1, rel=1e-3)
+    assert place(opened)["scale"] == pytest.approx(1, rel=1e-3)
     opened.close()
 
 
@@ -359,19 +359,19 @@ def test_the_rest_of_the_keyboard(page, address):
     rest(page)
     assert painted(page, *block_of(2)) == [*FUNC.colours[FUNC.codes[1]], 255]
     page.keyboard.press(",")
-    scale = page.evaluate("viewed.left.place.scale")
+    scale = place(page)["scale"]
     page.keyboard.press("-")
     rest(page)
-    assert page.evaluate("viewed.left.place.scale") < scale
+    assert place(page)["scale"] < scale
     page.keyboard.press("0")
     rest(page)
-    assert page.evaluate("viewed.left.place.scale") == pytest.approx(scale, rel=0.01)
-    place = page.evaluate("({...viewed.left.place})")
+    assert place(page)["scale"] == pytest.approx(scale, rel=0.01)
+    before = place(page)
     for key in ("+", "ArrowRight", "ArrowDown"):
         page.keyboard.press(key)
         rest(page)
-    moved = page.evaluate("({...viewed.left.place})")
-    assert len([name for name in place if place[name] != moved[name]]) == 3, (place, moved)
+    moved = place(page)
+    assert len([name for name in before if before[name] != moved[name]]) == 3, (before, moved)
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.keyboard.press("l")
     eventually(lambda: page.evaluate("navigator.clipboard.readText()") == page.url)
@@ -443,7 +443,7 @@ def test_colours_for_colour_blind_readers(page, address):
 
 def test_a_picture_with_legend_and_scale_bar_is_saved(page, address):
     open_slide(page, address, "#set=func&compare=morph|labels")
-    eventually(lambda: page.evaluate("viewed.right?.isOpen && viewed.idle"))
+    eventually_beside(page)
     with page.expect_download() as saved:
         page.keyboard.press("s")
     assert saved.value.suggested_filename.endswith("_func.png")
