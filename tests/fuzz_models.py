@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from helpers import write_published
+from helpers import class_file_of_kind, write_published
 
 from hsn_v1.densecrf import CRF
 from hsn_v1.errors import InputError
@@ -33,20 +33,6 @@ ODD = (
     *(None, True, -1, 0, 1, 2.5, 1 << 40, 10**300, float("nan"), float("inf"), "", "x" * 1000, "a\n\udcff", [], {}),
     *([None], [[]], [-1, 0], [1 << 20] * 4, {"class_name": "Lambda", "config": {}}, "Lambda", "relu", "channels_first"),
 )
-CLASSES = """
-mpp = 1.2
-mean = [190, 180, 170]
-std = 50
-[outputs]
-"A" = "first"
-"B" = { name = "second", parent = "A" }
-[label_sets.tissue]
-background = "B"
-other = "A"
-[label_sets.tissue.classes]
-"A" = [255, 0, 0]
-"B" = [255, 255, 255]
-"""
 
 
 def changed_bytes(content: bytes, rng: np.random.Generator) -> bytes:
@@ -107,7 +93,7 @@ def toy_files(folder: Path) -> None:
         ]
     )
     write_published(folder, "toy", model, np.full(2, 0.5))
-    (folder / "toy.toml").write_text(CLASSES)
+    (folder / "toy.toml").write_text(class_file_of_kind("background and other"))
     np.save(folder / "toy.npy", [[3, 40, 10, 4, 25, 5]])
 
 

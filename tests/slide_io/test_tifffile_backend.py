@@ -144,18 +144,23 @@ def test_an_image_with_a_slides_ending_is_no_plain_image(tmp_path, ending):
         open_slide_file(tmp_path / f"a.{ending}")
 
 
-@pytest.mark.parametrize("tile", [(16, 16), None])
-def test_an_ome_tiff_of_three_files_is_read_from_each(tmp_path, tile):
-    names = ("r.ome.tif", "g.ome.tif", "b.ome.tif")
-    data = "".join(
+def write_part(path, pixels, names, number=0, **options):
+    """Write one of the files of an OME-TIFF, each of which has a channel, or all of them."""
+    sizes = 'SizeX="140" SizeY="100" SizeC="3" SizeZ="1" SizeT="1" PhysicalSizeX="0.5" PhysicalSizeY="0.5"'
+    parts = "".join(
         f'<TiffData FirstC="{c}" IFD="0" PlaneCount="1"><UUID FileName="{name}">urn:uuid:{c:032x}</UUID></TiffData>'
         for c, name in enumerate(names)
     )
+    xml = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{number:032x}">'
+    xml += f'<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" {sizes}>{parts}</Pixels>'
+    tifffile.imwrite(path, pixels, description=f"{xml}</Image></OME>", metadata=None, **options)
+
+
+@pytest.mark.parametrize("tile", [(16, 16), None])
+def test_an_ome_tiff_of_three_files_is_read_from_each(tmp_path, tile):
+    names = ("r.ome.tif", "g.ome.tif", "b.ome.tif")
     for c, name in enumerate(names):
-        xml = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{c:032x}">'
-        xml += '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="140" SizeY="100" '
-        xml += f'SizeC="3" SizeZ="1" SizeT="1" PhysicalSizeX="0.5" PhysicalSizeY="0.5">{data}</Pixels></Image></OME>'
-        tifffile.imwrite(tmp_path / name, IMAGE[..., c].copy(), description=xml, metadata=None, tile=tile)
+        write_part(tmp_path / name, IMAGE[..., c].copy(), names, c, tile=tile)
     for name in names:
         np.testing.assert_array_equal(read(tmp_path / name)[0], IMAGE)
     (tmp_path / "b.ome.tif").unlink()
@@ -169,12 +174,6 @@ def test_an_ome_tiff_opens_no_file_elsewhere_and_no_pipe(tmp_path, name):
     folder.mkdir()
     os.mkfifo(folder / "pipe")
     tifffile.imwrite(tmp_path / "secret.ome.tif", IMAGE, photometric="rgb")
-    sizes = 'DimensionOrder="XYCZT" Type="uint8" SizeX="140" SizeY="100" SizeC="3" SizeZ="1" SizeT="1"'
-    data = f'<TiffData IFD="0" PlaneCount="1"><UUID FileName="{name}">urn:uuid:0</UUID></TiffData>'
-    xml = (
-        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:1">'
-        f"<Image><Pixels {sizes}>{data}</Pixels></Image></OME>"
-    )
-    tifffile.imwrite(folder / "a.ome.tif", IMAGE, photometric="rgb", description=xml, metadata=None)
+    write_part(folder / "a.ome.tif", IMAGE, [name], photometric="rgb")
     with pytest.raises(InputError, match=f"names '{name}', expected files of its own folder"):
         open_slide_file(folder / "a.ome.tif")
