@@ -32,7 +32,6 @@ class Slide:
     levels: tuple[Level, ...]  #: full resolution first
     close: Callable[[], None] = lambda: None
     corner: tuple[int, int] = (0, 0)  #: row and column of the file's full resolution where it begins, as viewers do
-    piece: int = PIECE_PIXELS  #: pixels of a level that are resampled at once
 
     def __enter__(self) -> Slide:
         return self
@@ -89,7 +88,7 @@ class Slide:
         rows, columns = self.size(mpp)
         row, column = _mirrored(window.top, window.height, rows), _mirrored(window.left, window.width, columns)
         inside = Window(*map(int, (row.min(), column.min(), np.ptp(row) + 1, np.ptp(column) + 1)))
-        found = _resample(self._level(mpp), rows, columns, inside, self.piece)
+        found = _resample(self._level(mpp), rows, columns, inside)
         return found[np.ix_(row - inside.top, column - inside.left)]
 
     def _level(self, mpp: float) -> Level:
@@ -138,14 +137,13 @@ def _mirrored(start: int, length: int, side: int) -> np.ndarray:
     return np.minimum(position, 2 * side - 1 - position)
 
 
-def _resample(level: Level, rows: int, columns: int, window: Window, piece: int) -> np.ndarray:  # (height, width, 3)
+def _resample(level: Level, rows: int, columns: int, window: Window) -> np.ndarray:  # (height, width, 3)
     """Read a window of a level that is stretched to `rows` by `columns` px."""
     zoom_y, zoom_x = level.height / rows, level.width / columns
     height, width = window.height, window.width
-    if height * zoom_y * width * zoom_x > piece and max(height, width) > 1:
-        return np.concatenate(
-            [_resample(level, rows, columns, half, piece) for half in window.halves()], int(width > height)
-        )
+    if height * zoom_y * width * zoom_x > PIECE_PIXELS and max(height, width) > 1:
+        halves = [_resample(level, rows, columns, half) for half in window.halves()]
+        return np.concatenate(halves, int(width > height))
     y, above, below = _support(window.top, height, zoom_y, level.height)
     x, before, behind = _support(window.left, width, zoom_x, level.width)
     region = level.region(Window(above, before, below - above, behind - before))
