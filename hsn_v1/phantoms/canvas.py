@@ -34,13 +34,7 @@ class Canvas:
 
 
 def new_canvas(stream: int, seed: int, size: tuple[int, int], mpp: float) -> Canvas:
-    """Return an empty field, with a random stream of its own.
-
-    Raises
-    ------
-    ValueError
-        If `seed` is negative, `size` under 2 px, or `mpp` not from 0.1 to 2.
-    """
+    """Return an empty field, with a random stream of its own; ValueError as of `phantom.patch`."""
     if seed < 0 or min(size) < 2 or not 0.1 <= mpp <= 2:
         raise ValueError(f"expected seed >= 0, size >= 2 px and mpp from 0.1 to 2, got {seed}, {size} and {mpp}")
     y, x = np.meshgrid(*((np.arange(n, dtype=np.float32) + 0.5) * np.float32(mpp) for n in size), indexing="ij")

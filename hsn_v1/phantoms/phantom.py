@@ -54,7 +54,7 @@ class Phantom:
 
 
 def patch(seed: int, *, size: tuple[int, int] = (224, 224), mpp: float = CLASSIFIER_MPP) -> Phantom:
-    """Make a patch of one to several tissues, as in ADP.
+    """Make a patch of one to several tissues, as in ADP, with the label sets "morph" and "func".
 
     Parameters
     ----------
@@ -64,11 +64,6 @@ def patch(seed: int, *, size: tuple[int, int] = (224, 224), mpp: float = CLASSIF
         Rows and columns, in px.
     mpp : float
         Pixel size, in um. A field of the same `size` times `mpp` shows the same tissue at any pixel size.
-
-    Returns
-    -------
-    Phantom
-        With the label sets "morph" and "func".
 
     Raises
     ------

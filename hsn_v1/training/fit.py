@@ -113,32 +113,13 @@ def begin_at_random(recipe: Recipe) -> None:
 def fit(
     model: keras.Model, data: TrainingData, recipe: Recipe, epochs: int, out: Path, on_batch: OnBatch | None = None
 ) -> None:
-    """Train a network, or go on where an interrupted training stopped; it ends with its best weights.
+    """Train a network of normalised patches, or go on where that was interrupted; it ends with its best weights.
 
-    Parameters
-    ----------
-    model : keras.Model
-        Network of normalised patches; see `networks.build_network`.
-    data : TrainingData
-        Patches to train on and to choose the best epoch by, and what to normalise them by.
-    recipe : Recipe
-        How to train.
-    epochs : int
-        Number of epochs in all.
-    out : Path
-        Folder of the log, the checkpoints and the recipe. What it holds is gone on from.
-    on_batch : callable, optional
-        See `OnBatch`; called before the first batch, too.
+    `out` is the folder of the log, the checkpoints and the recipe: what it holds is gone on from, up to a number of
+    epochs in all. `on_batch` is called before the first batch, too; see `OnBatch`.
 
-    Warns
-    -----
-    Notice
-        If something in the folder was damaged.
-
-    Raises
-    ------
-    InputError
-        If the folder holds a training by another recipe, or if the loss is no number any more.
+    Warns of what was damaged in the folder, by a Notice. Raises InputError if the folder holds a training by another
+    recipe, or if the loss is no number any more.
     """
     keras = import_keras()
     facts = {**asdict(recipe), "patches": len(data.train), "classes": list(data.labels.codes)}

@@ -37,12 +37,8 @@ class PatchLabels:
     def of(self, columns: Sequence[str]) -> np.ndarray:
         """Return whether each patch has each of some columns' labels: bool of shape (N, len(columns)).
 
-        An empty cell says no in a column whose other cells all say yes, such as one of crosses.
-
-        Raises
-        ------
-        InputError
-            If a cell says neither yes nor no.
+        An empty cell says no in a column whose other cells all say yes, such as one of crosses. Raises InputError if a
+        cell says neither yes nor no.
         """
         present = np.zeros((len(self.cells), len(columns)), bool)
         for j, column in enumerate(columns):

@@ -89,21 +89,8 @@ class PatchSource:
 def read_training_data(source: PatchSource, path: Path, recipe: Recipe, quiet: bool = False) -> TrainingData:
     """Read patches to train on and to validate on.
 
-    Parameters
-    ----------
-    source : PatchSource
-        What the user says of them.
-    path : Path
-        The model's file of classes, which need not be there.
-    recipe : Recipe
-        How to train: its tile, seed and network count here.
-    quiet : bool
-        Show no progress.
-
-    Raises
-    ------
-    InputError
-        If something is missing, cannot be read or does not fit.
+    `path` is the model's file of classes, which need not be there; of the recipe, tile, seed and network count. Raises
+    InputError if something is missing, cannot be read or does not fit.
     """
     text = read_text(path) if is_there(path) else CLASS_FILE
     known = parse_taxonomy(text, str(path)) if is_there(path) else None
