@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 import urllib.parse
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ import uvicorn
 from hsn_v1.adp import FUNC, MORPH
 from hsn_v1.evaluate import confusion_matrix
 from hsn_v1.hsn_v1 import STAGES
+from hsn_v1.io import tree
+from hsn_v1.io.masks import mask_name
 from hsn_v1.io.records import record_of_label_set
 from hsn_v1.io.writing import write_picture
 from hsn_v1.sets.outputs import write_maps, write_masks
@@ -102,25 +105,53 @@ def eventually(check, seconds=30):
     raise AssertionError("this did not come to be")
 
 
-def draw_set(folder, shares):
-    """Write what a demo writes of images, whose masks are wrong in a number of rows."""
-    images = tuple(folder / "img" / "set" / file for file in shares)
-    settings = Settings(images, folder / "gt" / "set", folder / "out" / "a set", (FUNC,))
+def draw_run(folder, files, label_sets=(FUNC,), draw=None, **changes):
+    """Write what a run writes that its page links; `draw` makes ground truth and the mask of each stage."""
+    rng = np.random.default_rng(4)
+    images = tuple(folder / "img" / "set" / file for file in files)
+    settings = Settings(images, folder / "gt" / "set", folder / "out" / "a set", label_sets, **changes)
     results = []
     for path in images:
-        truth = np.full((12, 16), GLAND, np.uint8)
+        image = np.full((12, 16, 3), 90, np.uint8)
+        write_pictures(path, image)
+        confusions, areas = {}, {}
+        for s in label_sets:
+            truth, *masks = draw(path.name) if draw else rng.integers(0, len(s), (4, 12, 16), np.uint8)
+            masks = dict(zip(STAGES, masks, strict=True))
+            write_pictures(settings.truth / s.name / path.name, colourise(truth, s))
+            write_masks(settings.out, mask_name(path.name), image, masks, s)
+            for stage, mask in masks.items():
+                confusions[s.name, stage] = confusion_matrix(truth, mask, len(s))
+                areas[s.name, stage] = np.bincount(mask.ravel(), minlength=len(s))
+        pixels = {s.name: confusions[s.name, "CRF"][:-1].sum(axis=1) for s in label_sets}
+        results.append(ImageResult(path.name, image.shape[:2], areas, confusions, {}, pixels, {}, ()))
+    report = summarise(results, {}, [])
+    for s in label_sets:
+        confusions = [tree.confusion_chart(settings.out, s.name, *of) for of in product(STAGES, (False, True))]
+        for chart in (tree.iou_chart(settings.out, s.name), tree.image_chart(settings.out, s.name), *confusions):
+            write_picture(chart, np.zeros((2, 3, 3), np.uint8))
+    return settings, report
+
+
+def write_pictures(path, picture):
+    """Write a picture as PNG, whatever the path's ending."""
+    write_picture(path.parent / "picture.png", picture)
+    (path.parent / "picture.png").rename(path)
+
+
+def draw_set(folder, shares):
+    """Write what a demo writes of images, whose masks are wrong in a number of rows; and their maps."""
+    truth = np.full((12, 16), GLAND, np.uint8)
+
+    def draw(file):
         mask = truth.copy()
-        mask[: shares[path.name]] = OTHER
-        write_picture(path, np.full((12, 16, 3), 90, np.uint8))
-        write_picture(settings.truth / "func" / path.name, colourise(truth, FUNC))
-        masks = dict(zip(STAGES, (truth * 0, truth, mask), strict=True))
-        write_masks(settings.out, path.name, np.zeros((12, 16, 3), np.uint8), masks, FUNC)
-        maps = np.zeros((len(FUNC), 12, 16), np.float32)
-        maps[GLAND] = 0.5
-        write_maps(settings.out, "gradcam", path.name, maps, FUNC)
-        write_maps(settings.out, "gradcam_unadjusted", path.name, maps / 2, FUNC)
-        confusions = {("func", stage): confusion_matrix(truth, found, len(FUNC)) for stage, found in masks.items()}
-        areas = {("func", stage): np.bincount(found.ravel(), minlength=len(FUNC)) for stage, found in masks.items()}
-        pixels = {"func": confusions["func", "CRF"][:-1].sum(axis=1)}
-        results.append(ImageResult(path.name, (12, 16), areas, confusions, {}, pixels, {}, ()))
-    return settings, summarise(results, {}, [])
+        mask[: shares[file]] = OTHER
+        return truth, truth * 0, truth, mask
+
+    settings, report = draw_run(folder, shares, draw=draw)
+    maps = np.zeros((len(FUNC), 12, 16), np.float32)
+    maps[GLAND] = 0.5
+    for file in shares:
+        write_maps(settings.out, "gradcam", file, maps, FUNC)
+        write_maps(settings.out, "gradcam_unadjusted", file, maps / 2, FUNC)
+    return settings, report

@@ -4,67 +4,26 @@ import json
 import os
 import shutil
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import Page, cards, links
 from PIL import Image
+from viewing import GLAND, OTHER, draw_run, write_pictures
 
 from hsn_v1.adp import FUNC, GLAS, MORPH
-from hsn_v1.evaluate import confusion_matrix
 from hsn_v1.hsn_v1 import STAGES
-from hsn_v1.io import tree
 from hsn_v1.io.images import embedded_thumbnail
-from hsn_v1.io.masks import mask_name
-from hsn_v1.io.writing import write_picture
 from hsn_v1.object_metrics import object_sums
 from hsn_v1.sets import results_page as page
-from hsn_v1.sets.outputs import write_masks
-from hsn_v1.sets.report import ImageResult, summarise
-from hsn_v1.sets.settings import SaveTypes, Settings
+from hsn_v1.sets.report import summarise
+from hsn_v1.sets.settings import SaveTypes
 from hsn_v1.show.figures import colourise
 from hsn_v1.show.html import link_to
 
 HOSTILE = ("<img src=x onerror=alert(1)>.png", "\"'&lt; #1 %41 ü?.PNG", "a:b.tif")
-OTHER, GLAND, TRANSPORT = FUNC.indices(("Other", "G.O", "T"))
-
-
-def draw_run(folder, files, label_sets=(FUNC,), draw=None, **changes):
-    """Write what a run writes that its page links; `draw` makes ground truth and the mask of each stage."""
-    rng = np.random.default_rng(4)
-    images = tuple(folder / "img" / "set" / file for file in files)
-    settings = Settings(images, folder / "gt" / "set", folder / "out" / "a set", label_sets, **changes)
-    results = []
-    for path in images:
-        image = np.full((12, 16, 3), 90, np.uint8)
-        write_pictures(path, image)
-        confusions, areas = {}, {}
-        for s in label_sets:
-            truth, *masks = draw(path.name) if draw else rng.integers(0, len(s), (4, 12, 16), np.uint8)
-            masks = dict(zip(STAGES, masks, strict=True))
-            write_pictures(settings.truth / s.name / path.name, colourise(truth, s))
-            write_masks(settings.out, mask_name(path.name), image, masks, s)
-            for stage, mask in masks.items():
-                confusions[s.name, stage] = confusion_matrix(truth, mask, len(s))
-                areas[s.name, stage] = np.bincount(mask.ravel(), minlength=len(s))
-        pixels = {s.name: confusions[s.name, "CRF"][:-1].sum(axis=1) for s in label_sets}
-        results.append(ImageResult(path.name, image.shape[:2], areas, confusions, {}, pixels, {}, ()))
-    report = summarise(results, {}, [])
-    for s in label_sets:
-        charts = [tree.iou_chart(settings.out, s.name), tree.image_chart(settings.out, s.name)]
-        for chart in charts + [
-            tree.confusion_chart(settings.out, s.name, *of) for of in product(STAGES, (False, True))
-        ]:
-            write_picture(chart, np.zeros((2, 3, 3), np.uint8))
-    return settings, report
-
-
-def write_pictures(path, picture):
-    """Write a picture as PNG, whatever the path's ending."""
-    write_picture(path.parent / "picture.png", picture)
-    (path.parent / "picture.png").rename(path)
+TRANSPORT = FUNC.codes.index("T")
 
 
 def written(settings, report):
