@@ -123,31 +123,25 @@ def _view(settings: Settings, path: Path, result: ImageResult, label_set: LabelS
         file = tree.stage_mask(settings.out, name, stage, path.name)
         remark = f"mIoU {mean_iou_present(confusions[stage]):.2f}" if confusions else ""
         layers.append(Layer(STAGE_TITLES[stage], _address(settings, file, is_mask=True), remark))
-    ranks, rows = _ious(confusions, label_set) if confusions else _shares(areas, label_set)
+    ranks, rows = _numbers(confusions, areas, label_set)
     return View(layers, ranks, rows, _unresponsive(result.unresponsive.get(name, 0), label_set) if layers else "")
 
 
-def _ious(confusions: Mapping[str, np.ndarray], label_set: LabelSet) -> tuple[dict[str, float], list]:
-    """Return the final IoU of each class in the ground truth or the final mask, and rows for `View`."""
-    values, final = {stage: class_ious(confusion) for stage, confusion in confusions.items()}, confusions[STAGES[-1]]
-    rows = _rows(values, occurring(sum(confusions.values())), final[:-1].any(axis=1), label_set)
-    return rounded_ious(final, label_set), rows
-
-
-def _shares(areas: Mapping[str, np.ndarray], label_set: LabelSet) -> tuple[dict[str, float], list]:
-    """Return the share of the pixels of each class in the last stage's mask, and rows for `View`."""
+def _numbers(
+    confusions: Mapping[str, np.ndarray], areas: Mapping[str, np.ndarray], label_set: LabelSet
+) -> tuple[dict[str, float], list[tuple[str, bool, list[str]]]]:
+    """Return ranks and rows for `View`: the IoU of each class or, without ground truth, its share of the pixels."""
     if not areas:
         return {}, []
-    values = {stage: (pixels / pixels.sum()).round(4) for stage, pixels in areas.items()}
-    last = [*areas][-1]
-    ranks = {label_set.codes[c]: values[last][c].item() for c in np.flatnonzero(areas[last])}
-    return ranks, _rows(values, np.flatnonzero(sum(areas.values())), np.ones(len(label_set), bool), label_set)
-
-
-def _rows(
-    values: Mapping[str, Sequence[float]], shown: Sequence[int], present: np.ndarray, label_set: LabelSet
-) -> list[tuple[str, bool, list[str]]]:
-    return [(label_set.codes[c], bool(present[c]), [f"{value[c]:.2f}" for value in values.values()]) for c in shown]
+    if confusions:
+        final, shown = confusions[STAGES[-1]], occurring(sum(confusions.values()))
+        values = [class_ious(confusion) for confusion in confusions.values()]
+        ranks, is_true = rounded_ious(final, label_set), final[:-1].any(axis=1)
+    else:
+        values = [(pixels / pixels.sum()).round(4) for pixels in areas.values()]
+        shown, is_true = np.flatnonzero(sum(areas.values())), np.ones(len(label_set), bool)
+        ranks = {label_set.codes[c]: values[-1][c].item() for c in np.flatnonzero([*areas.values()][-1])}
+    return ranks, [(label_set.codes[c], bool(is_true[c]), [f"{value[c]:.2f}" for value in values]) for c in shown]
 
 
 def _unresponsive(share: float, label_set: LabelSet) -> str:
