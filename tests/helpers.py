@@ -44,6 +44,15 @@ def step_by_step():
     tf.config.run_functions_eagerly(False)
 
 
+def one_convolution(filters, tile=TILE, cell=1):
+    """Return an encoder of one convolution, a position for each square of `cell` px."""
+    import keras
+
+    tiles = keras.Input((tile, tile, 3))
+    layer = keras.layers.Conv2D(filters, max(cell, 3), strides=cell, padding="same", activation="relu")
+    return keras.Model(tiles, layer(tiles), name="encoder")
+
+
 def randomise(model, seed=2):
     rng = np.random.default_rng(seed)
     model.set_weights([rng.normal(0.3, 0.5, w.shape) ** (2 if "variance" in w.path else 1) for w in model.weights])

@@ -13,10 +13,9 @@ from hsn_v1.show import charts
 from hsn_v1.show.charts import CELL, confusion_figure, iou_figure
 
 
-def size(png):
-    with Image.open(io.BytesIO(png)) as picture:
-        picture.load()
-        return picture.size
+def grey(png):
+    with Image.open(io.BytesIO(png)) as chart:
+        return np.asarray(chart.convert("L")).astype(int)
 
 
 def test_a_class_occurs_if_it_is_in_the_ground_truth_or_predicted():
@@ -53,10 +52,9 @@ def test_a_confusion_matrix_tells_the_pixels_of_true_and_predicted_classes(monke
 def test_figures_have_room_for_every_class(classes):
     codes = MORPH.codes[:classes]
     confusion = np.eye(classes + 1, classes, dtype=int)
-    width, height = size(confusion_figure(confusion, range(classes), codes, "title"))
-    assert min(width, height) > classes * CELL
-    _, more = size(iou_figure({"GradCAM": np.ones(classes), "CRF": np.zeros(classes)}, codes, "title"))
-    _, fewer = size(iou_figure({"CRF": np.zeros(classes)}, codes, "title"))
+    assert min(grey(confusion_figure(confusion, range(classes), codes, "title")).shape) > classes * CELL
+    more = len(grey(iou_figure({"GradCAM": np.ones(classes), "CRF": np.zeros(classes)}, codes, "title")))
+    fewer = len(grey(iou_figure({"CRF": np.zeros(classes)}, codes, "title")))
     assert (more > fewer) == (classes > 0)
 
 
@@ -71,17 +69,14 @@ def test_the_worst_images_come_first(tmp_path, monkeypatch):
 
 
 def test_an_interval_is_drawn_over_its_bar():
-    def dark(intervals):
-        with Image.open(io.BytesIO(iou_figure({"CRF": np.array([0.5])}, ["a"], "", intervals))) as chart:
-            return (np.asarray(chart.convert("L")) < 40).sum()
-
-    assert dark({"CRF": np.array([[0.3, 0.8]])}) > dark(None) == dark({"CRF": np.full((1, 2), np.nan)})
+    drawn, none, empty = (
+        (grey(iou_figure({"CRF": np.array([0.5])}, ["a"], "", intervals)) < 40).sum()
+        for intervals in ({"CRF": np.array([[0.3, 0.8]])}, None, {"CRF": np.full((1, 2), np.nan)})
+    )
+    assert drawn > none == empty
 
 
 def test_a_cell_is_darker_the_more_of_a_class_went_there():
-    ink = []
-    for there in (0, 30, 100):
-        confusion = np.array([[0, 0], [100 - there, there], [0, 0]])
-        with Image.open(io.BytesIO(confusion_figure(confusion, [1], ("G.O",), ""))) as chart:
-            ink.append((255 - np.asarray(chart.convert("L")).astype(int)).sum())
-    assert ink[0] + 20 * CELL**2 < ink[1] < ink[2] - 20 * CELL**2
+    matrices = [np.array([[0, 0], [100 - there, there], [0, 0]]) for there in (0, 30, 100)]
+    none, some, all_ = ((255 - grey(confusion_figure(matrix, [1], ("G.O",), ""))).sum() for matrix in matrices)
+    assert none + 20 * CELL**2 < some < all_ - 20 * CELL**2

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers import TILE, randomise
+from helpers import TILE, one_convolution, randomise
 
 from hsn_v1.class_file import parse_taxonomy
 from hsn_v1.histonet import normalise
@@ -21,13 +21,6 @@ from hsn_v1.training.new_class_file import VIEWS, class_file
 from hsn_v1.training.training_data import LabelledPatches
 
 LABELS = parse_taxonomy(class_file("m", {"a": None, "b": None}, 1, [100], [50], views=VIEWS), "m.toml")
-
-
-@pytest.fixture(scope="module")
-def encoder(keras):
-    """Make a network that gives the mean colour of each 4 x 4 px."""
-    tiles = keras.Input((TILE, TILE, 3))
-    return keras.Model(tiles, keras.layers.AveragePooling2D(4)(tiles), name="encoder")
 
 
 def problem(count, seed):
@@ -65,7 +58,9 @@ def test_the_weakest_hold_is_taken_that_tells_patches_about_as_well(monkeypatch)
     assert few < 0.3 < many
 
 
-def test_the_margin_is_not_averaged_over(keras, encoder):
+def test_the_margin_is_not_averaged_over(keras):
+    tiles = keras.Input((TILE, TILE, 3))
+    encoder = keras.Model(tiles, keras.layers.AveragePooling2D(4)(tiles), name="encoder")
     patch = np.full((1, TILE, TILE, 3), 200, np.uint8)
     patch[:, 8:-8, 8:-8] = 150
     np.testing.assert_allclose(pooled_features(encoder, patch, LABELS, context=8), [[1, 1, 1]], rtol=1e-5)
@@ -76,8 +71,7 @@ def test_the_margin_is_not_averaged_over(keras, encoder):
 
 
 def test_a_network_without_margin_gives_what_its_dense_layer_makes_of_the_inner_places(keras):
-    tiles = keras.Input((TILE, TILE, 3))
-    encoder = keras.Model(tiles, keras.layers.Conv2D(3, 4, strides=4, activation="relu")(tiles), name="encoder")
+    encoder = one_convolution(3, cell=4)
     layer = LinearLayer(np.float32([[1, -2], [0.5, 1], [2, 0]]), np.float32([0.3, -0.1]))
     model = with_linear_layer(encoder, layer)
     patches = np.random.default_rng(0).integers(0, 256, (3, TILE, TILE, 3), np.uint8)
@@ -92,11 +86,7 @@ def test_a_network_without_margin_gives_what_its_dense_layer_makes_of_the_inner_
 
 @pytest.mark.slow
 def test_a_networks_dense_layer_is_fitted_to_what_its_other_layers_give(keras):
-    tiles = keras.Input((TILE, TILE, 3))
-    model = with_linear_layer(
-        keras.Model(tiles, keras.layers.Conv2D(8, 4, strides=4, activation="relu")(tiles), name="m"),
-        LinearLayer.blank(8, 2),
-    )
+    model = with_linear_layer(one_convolution(8, cell=4), LinearLayer.blank(8, 2))
     randomise(model)
     rng = np.random.default_rng(0)
     levels = rng.integers(40, 200, (90, 1, 1, 3))
@@ -104,12 +94,10 @@ def test_a_networks_dense_layer_is_fitted_to_what_its_other_layers_give(keras):
     targets = np.concatenate([levels[:, 0, 0, :1] > 110, levels[:, 0, 0, :1] <= 110], axis=1).astype(np.float32)
     patches = LabelledPatches(images, targets)
     before = model.layers[1].get_weights()
-    data = SimpleNamespace(train=patches.take(np.arange(60)), validation=patches.take(np.arange(60, 90)), labels=LABELS)
-    data.context = 8
-    scores = fit_dense(model, data)
+    train, validation = patches.take(np.arange(60)), patches.take(np.arange(60, 90))
+    scores = fit_dense(model, SimpleNamespace(train=train, validation=validation, labels=LABELS, context=8))
     for kept, now in zip(before, model.layers[1].get_weights(), strict=True):
         np.testing.assert_array_equal(now, kept)
-    np.testing.assert_allclose(
-        model.predict_on_batch((images[60:].astype(np.float32) - 100) / np.float32(50 + 1e-7)), scores, atol=1e-3
-    )
+    tiles = normalise(validation.images.astype(np.float32), LABELS)
+    np.testing.assert_allclose(model.predict_on_batch(tiles), scores, atol=1e-3)
     assert ((scores[:, 0] > 0.5) == targets[60:, 0]).mean() > 0.8

@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers import KINDS, class_file_of_kind, write_halves
+from helpers import KINDS, class_file_of_kind, one_convolution, write_halves
 
 from hsn_v1.adp import MORPH
 from hsn_v1.densecrf import CRF
@@ -34,13 +34,11 @@ def images(tmp_path_factory):
 
 
 @pytest.fixture
-def tiny(keras, eagerly, in_process, monkeypatch):
+def tiny(eagerly, in_process, monkeypatch):
     """Have a network of one convolution, and no pictures: what is read, told and written is the same with any."""
 
     def build(recipe, outputs, imagenet=False):
-        tiles = keras.Input((recipe.tile, recipe.tile, 3))
-        encoder = keras.Model(tiles, keras.layers.Conv2D(4, 3, padding="same", activation="relu")(tiles), name="tiny")
-        return with_linear_layer(encoder, LinearLayer.blank(4, outputs))
+        return with_linear_layer(one_convolution(4, recipe.tile), LinearLayer.blank(4, outputs))
 
     monkeypatch.setattr("hsn_v1.training.train.build_network", build)
     monkeypatch.setattr("hsn_v1.training.validation_report._save", lambda figure, path: path.touch())
