@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..show.html import PAGE, for_terminal
 
     root, workers = arguments.root, arguments.workers
-    out = arguments.out or tree.results_folder(root, "reproduced")
+    out = arguments.out or root / tree.RESULTS / "reproduced"
     there = "" if root == Path() else f" --root {shlex.quote(str(root))}"
     advice = {paper: f"hsn-v1 data --fetch {paper}{there}" for paper in PAPERS}
     found = reproduce(root, out, advice, REPOSITORY, workers, arguments.quiet)

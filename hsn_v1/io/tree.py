@@ -19,7 +19,13 @@ from .reading import read_text
 CARD = "model_card.md"  #: in a folder of results: a copy of the classifier's card
 MADE_WITH = "settings.json"  #: in a run's folder: settings that its masks were made with
 
-LATER = "database"  #: in a root: what the later paper's record has
+#: In a root: folders that have one for each set, of images, of ground truth (with one for each label set), of results.
+IMAGES, TRUTH, RESULTS = "img", "gt", "out"
+
+#: In a root: what the later paper's record has, with classifiers, CRF settings, and ADP's truth for each label set.
+LATER = "database"
+LATER_CLASSIFIERS, LATER_CRFS = Path(LATER, "models_cnn"), Path(LATER, "models_wsss")
+LATER_TRUTH = Path(LATER, "ADPdevkit", "ADPRelease1", "SegmentationClassAug")
 
 #: What a root has of the authors' data, and what their archives have, perhaps in one folder around all.
 TOPS = {"data", "gt", "img", LATER}
@@ -41,27 +47,12 @@ def place_of(parts: tuple[str, ...]) -> tuple[str, ...] | None:
     return (LATER, *parts) if any(parts[: len(needed)] == needed for needed in NEEDED_LATER) else None
 
 
-def later_model(root: Path, name: str) -> Path:
-    """Return the folder of one of the later paper's classifiers."""
-    return root / LATER / "models_cnn" / name
-
-
-def later_crfs(root: Path) -> Path:
-    """Return the folder of the later paper's CRF settings."""
-    return root / LATER / "models_wsss"
-
-
-def later_truth(root: Path) -> Path:
-    """Return the folder of the later paper's ground truth of ADP, which has one for each label set."""
-    return root / LATER / "ADPdevkit" / "ADPRelease1" / "SegmentationClassAug"
-
-
 def later_images(root: Path, part: str) -> tuple[Path, ...]:
     """Return the images of a part of the later paper's ADP, ``tuning`` or ``segtest``, in the order of their list.
 
     Raises InputError if the list cannot be read, names nothing, or something that is none of a file.
     """
-    folder = later_truth(root).parent
+    folder = (root / LATER_TRUTH).parent
     path = folder / "ImageSets" / "Segmentation" / f"{part}.txt"
     names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if not names or any(file_name(name) != name for name in names):
@@ -72,21 +63,6 @@ def later_images(root: Path, part: str) -> tuple[Path, ...]:
 def truth_of(folder: Path, name: str) -> Path:
     """Return where a label set's ground truth is in a set's: the folder of its name, as either paper has it, or all."""
     return next((path for path in (folder / name, folder / f"ADP-{name}") if path.is_dir()), folder)
-
-
-def images_folder(root: Path, set_name: str) -> Path:
-    """Return the folder of a set's images."""
-    return root / "img" / set_name
-
-
-def truth_folder(root: Path, set_name: str) -> Path:
-    """Return the folder of a set's ground truth, which has one for each label set's name."""
-    return root / "gt" / set_name
-
-
-def results_folder(root: Path, set_name: str) -> Path:
-    """Return the folder of a set's results, if the user names no other."""
-    return root / "out" / set_name
 
 
 def stage_mask(out: Path, name: str, stage: str, image: str) -> Path:

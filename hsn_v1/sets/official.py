@@ -109,7 +109,7 @@ def _inspect_set(root: Path, name: str, track: Track) -> Iterator[Finding]:
     from ..io.masks import read_mask
 
     published = SETS[name]
-    folder = tree.images_folder(root, name)
+    folder = root / tree.IMAGES / name
     images = _files(folder, ".png")
     _, broken = _read_all(read_image, track([folder / file for file in images], f"img/{name}"))
     yield Finding(f"img/{name}", "\n".join([f"{len(images)} images", *broken]), f"{published.images} images")
@@ -168,19 +168,19 @@ def _inspect_later(root: Path, track: Track) -> Iterator[Finding]:
         _, broken = _read_all(read_image, track(list(images), part))
         yield Finding(f"{tree.LATER}: images of {part}", "\n".join(broken) or EVERY_NAME, EVERY_NAME)
         for name in ("morph", "func"):
-            folder = tree.truth_of(tree.later_truth(root), name)
+            folder = tree.truth_of(root / tree.LATER_TRUTH, name)
             truths = [find_mask(folder, path.name) for path in images]
             read = partial(read_mask, label_set=LABEL_SETS[name])
             _, broken = _read_all(read, track(truths, f"{part}, {folder.name}"))
             yield Finding(f"{tree.LATER}: {folder.name} of {part}", "\n".join(broken) or EVERY_IMAGE, EVERY_IMAGE)
     for model in LATER_CLASSES:
-        path, outputs = tree.later_model(root, model) / model, len(later_taxonomy(model).outputs)
+        path, outputs = root / tree.LATER_CLASSIFIERS / model / model, len(later_taxonomy(model).outputs)
         yield _compare(tree.LATER, path.with_name(f"{model}.json"), "architecture", _architecture, "Keras", UNTOLD)
         count = _count_of(partial(read_thresholds, outputs=outputs))
         yield _compare(tree.LATER, path.with_name(f"{model}.mat"), "thresholds", count, f"{outputs} numbers")
     six = _count_of(lambda path: astuple(CRF.from_file(path, file_iterations=True))[:6])
     for name in ("morph", "func"):
-        path = tree.later_crfs(root) / f"{name}_optimal_pcc.npy"
+        path = root / tree.LATER_CRFS / f"{name}_optimal_pcc.npy"
         yield _compare(tree.LATER, path, "CRF settings", six, "6 numbers")
 
 

@@ -87,7 +87,7 @@ class HistoSegNetV1:
     def find_img(self) -> None:
         """Look up the images."""
         root = self.root.absolute()  # workers may have started in another folder
-        folder = tree.images_folder(root, self.params["input_name"])
+        folder = root / tree.IMAGES / self.params["input_name"]
         self.images = find_images(folder, self.params["input_mode"])
 
     def analyze_img(self) -> None:
@@ -159,14 +159,14 @@ def choose_data(
     here, name = Path(root or ""), params["input_name"]
     if root:
         check_root(here)
-    elif not tree.images_folder(here, name).exists() and not any((here / "data").glob(f"{model_name}.*")):
+    elif not (here / tree.IMAGES / name).exists() and not any((here / "data").glob(f"{model_name}.*")):
         note = (
             f"{here.resolve()} has no official data (see the README): phantoms, images made by this program, are "
             "segmented instead, by a classifier trained on such"
         )
         name, model_name = phantom
-        return DemoData({**params, "input_name": name}, model_name, REPOSITORY, tree.results_folder(here, name), note)
-    return DemoData(params, model_name, here, tree.results_folder(here, name))
+        return DemoData({**params, "input_name": name}, model_name, REPOSITORY, here / tree.RESULTS / name, note)
+    return DemoData(params, model_name, here, here / tree.RESULTS / name)
 
 
 def check_root(root: Path) -> None:

@@ -53,11 +53,11 @@ class Experiment:
     def missing(self, root: Path) -> Path | None:
         """Return the first of the files and folders that it needs and that a root lacks."""
         if self.paper == LATER_PAPER:
-            data, truth = tree.later_model(root, self.model), tree.later_truth(root)
-            needed = [truth, tree.later_crfs(root)]
+            data, truth = root / tree.LATER_CLASSIFIERS / self.model, root / tree.LATER_TRUTH
+            needed = [truth, root / tree.LATER_CRFS]
         else:
             data = find_model(root, self.model)
-            needed = [tree.images_folder(root, self.images), tree.truth_folder(root, self.images)]
+            needed = [root / tree.IMAGES / self.images, root / tree.TRUTH / self.images]
         return next((path for path in (model_file(data, self.model, ".h5"), *needed) if not path.exists()), None)
 
 
@@ -174,9 +174,12 @@ def prepare(experiment: Experiment, root: Path, out: Path, workers: int | None) 
     """Return an experiment's settings and classifier, or raise InputError if something is missing, or of no use."""
     save = SaveTypes(confidences=False, maps=False, masks=True, summaries=False)
     if experiment.paper == LATER_PAPER:
-        histonet, crfs = _load(tree.later_model(root, experiment.model), experiment.model), tree.later_crfs(root)
+        histonet, crfs = (
+            _load(root / tree.LATER_CLASSIFIERS / experiment.model, experiment.model),
+            root / tree.LATER_CRFS,
+        )
         label_sets = tuple(histonet.labels.label_sets[name] for name in experiment.published)
-        images, truth = tree.later_images(root, experiment.images), tree.later_truth(root)
+        images, truth = tree.later_images(root, experiment.images), root / tree.LATER_TRUTH
         settings = Settings(images, truth, out, label_sets, save=save, batch_size=1, workers=checked_workers(workers))
         settings = replace(settings, mpp=histonet.labels.mpp, side=histonet.tile, resize_truth="mask")
     else:

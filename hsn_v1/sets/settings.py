@@ -155,8 +155,8 @@ def settings_from_params(
     """
     root = Path(root).absolute()  # worker processes may have started in another folder
     name, label_sets = params["input_name"], labels.group(params["htt_mode"])
-    images = images or find_images(tree.images_folder(root, name), params["input_mode"])
-    truth = tree.truth_folder(root, name) if params["gt_mode"] in ("on", True) else None
+    images = images or find_images(root / tree.IMAGES / name, params["input_mode"])
+    truth = root / tree.TRUTH / name if params["gt_mode"] in ("on", True) else None
     for label_set in label_sets:
         if truth and not (truth / label_set.name).is_dir():
             raise InputError(
@@ -165,7 +165,7 @@ def settings_from_params(
     return Settings(
         images=images,
         truth=truth,
-        out=out.absolute() if out else tree.results_folder(root, name),
+        out=out.absolute() if out else root / tree.RESULTS / name,
         label_sets=label_sets,
         mpp=labels.mpp,
         downsample=float(params["down_fac"]),

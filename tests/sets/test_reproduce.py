@@ -70,10 +70,10 @@ def later(root):
     """Have the later paper's tree, with a network of small tiles, and images of other sizes than these."""
     for file in (root / "data").iterdir():
         name = file.name.replace("toy", "ADP_X1.7")
-        folder = tree.later_crfs(root) if file.suffix == ".npy" else tree.later_model(root, "ADP_X1.7")
+        folder = root / tree.LATER_CRFS if file.suffix == ".npy" else root / tree.LATER_CLASSIFIERS / "ADP_X1.7"
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, folder / name)
-    top = tree.later_truth(root).parent
+    top = root / tree.LATER_TRUTH.parent
     (top / "ImageSets" / "Segmentation").mkdir(parents=True)
     for part, names in (("tuning", ["a#1", "b c"]), ("segtest", ["d.png_crop_1"])):
         (top / "ImageSets" / "Segmentation" / f"{part}.txt").write_text("\n".join(names))
@@ -92,7 +92,7 @@ def test_the_later_paper_s_images_are_resized_and_their_masks_compared_at_the_tr
     folder, counts = later / "out" / "reproduced" / "ijcv2020_tuning_ADP_X1.7", 0
     for image in tree.later_images(later, "tuning"):
         mask = read_mask(tree.stage_mask(folder, "func", "CRF", image.name), LABEL_SETS["func"]).labels
-        truth = read_mask(tree.truth_of(tree.later_truth(later), "func") / image.name, LABEL_SETS["func"]).labels
+        truth = read_mask(tree.truth_of(later / tree.LATER_TRUTH, "func") / image.name, LABEL_SETS["func"]).labels
         size, (height, width) = mask.shape, read_image(image)[0].shape[:2]
         assert size == (32, 32) and truth.shape == (2 * height, 2 * width)
         rows_of, columns = (np.arange(side) * 32 // side for side in truth.shape)
@@ -116,7 +116,7 @@ def test_one_experiment_that_fails_does_not_lose_the_others(later, command):
 
 @pytest.mark.parametrize("names", ["", "../../x", "a\nb/c", "/etc/passwd"])
 def test_a_list_that_leads_elsewhere_or_nowhere_is_refused(tmp_path, names):
-    path = tree.later_truth(tmp_path).parent / "ImageSets" / "Segmentation" / "tuning.txt"
+    path = tmp_path / tree.LATER_TRUTH.parent / "ImageSets" / "Segmentation" / "tuning.txt"
     path.parent.mkdir(parents=True)
     path.write_text(names)
     with pytest.raises(InputError, match=r"tuning\.txt: expected a list of the names of images"):
