@@ -81,9 +81,7 @@ class SlideRegions:
         """Return the pixels of each class, and of no tissue, in a region."""
         frame, counts = Window(0, 0, info.height, info.width), np.zeros(len(info.label_set) + 1, np.int64)
         down, across = frame.height / self.height, frame.width / self.width
-        left, top, right, bottom = (
-            int(edge * scale) for edge, scale in zip(shape.geometry.bounds, (across, down) * 2, strict=True)
-        )
+        left, top, right, bottom = (np.array(shape.geometry.bounds) * [across, down, across, down]).astype(int).tolist()
         around = Window(top, left, bottom - top + 1, right - left + 1).overlap(frame)
         only = Regions([shape.geometry], [0])
         for y, x in product(range(around.top, around.bottom, BLOCK), range(around.left, around.right, BLOCK)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -153,21 +154,16 @@ class OpenResults:
         keys = {"labels": "segmentation"}
         if entry.image:
             keys = {stage: STAGE_TITLES[stage] for stage in tree.stage_masks(entry.folder, label_set.name, entry.image)}
-        layers = [self._describe_layer(entry, label_set, key, title) for key, title in keys.items()]
         if find_ground_truth(entry, label_set.name, self.truth):
-            layers.append(self._describe_layer(entry, label_set, "truth", "ground truth"))
-        if entry.image:
-            layers += [
-                self._describe_layer(entry, label_set, key, f"{title} {label_set.name_of(code)}")
-                for code in label_set.codes
-                for kind, (_, title) in MAPS.items()
-                if self.layer_file(entry, label_set, key := f"{kind}:{code}").is_file()
-            ]
+            keys["truth"] = "ground truth"
+        for code, (kind, (_, title)) in product(label_set.codes, MAPS.items() if entry.image else ()):
+            if self.layer_file(entry, label_set, f"{kind}:{code}").is_file():
+                keys[f"{kind}:{code}"] = f"{title} {label_set.name_of(code)}"
         return {
             "name": label_set.name,
             "classes": classes_of(label_set),
             "areas": areas_of(entry, label_set, self.tables),
-            "layers": layers,
+            "layers": [self._describe_layer(entry, label_set, key, title) for key, title in keys.items()],
         }
 
     def _describe_layer(self, entry: Entry, label_set: LabelSet, key: str, title: str) -> dict[str, Any]:
