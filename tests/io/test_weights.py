@@ -167,6 +167,7 @@ def test_a_reader_that_dies_is_one_line(path):
             result()
 
 
+@pytest.mark.slow
 def test_no_module_of_the_working_folder_is_taken(path, tmp_path):
     """A folder of images and models may hold a file called h5py.py."""
     (tmp_path / "h5py.py").write_text("raise SystemExit('taken')")

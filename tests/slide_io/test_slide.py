@@ -111,7 +111,7 @@ def test_windows_show_the_level_that_fits_resampled(tmp_path, kind):
             np.testing.assert_array_equal(beyond, mirrored)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(st.data(), st.floats(0.06, 8) | st.sampled_from([1 / 6, 0.75, CLASSIFIER_MPP]), st.sampled_from([0.25, 0.4]))
 def test_a_pixel_is_the_same_in_every_window(data, mpp, own):
     slide = in_memory(IMAGE[:200, :300], own, (1, 2, 8))

@@ -53,7 +53,7 @@ def test_tiles_are_filled_up():
     assert [tile.shape for tile in cut(np.zeros((1, 5, 3)), 4)] == [(4, 4, 3)] * 2
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(SIDES, SIDES, st.data())
 @example(237, 30, None)  # 237 * (30 / 237) is more than 30
 @example(30, 237, None)
