@@ -19,9 +19,6 @@ from hsn_v1.keras_start import import_keras, quiet_start
 from hsn_v1.sets import fetch
 from hsn_v1.show.figures import colourise
 
-#: One worker process for each of the suite's own, where a test does not ask for more.
-os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
-
 
 def pytest_collection_modifyitems(items):
     """Mark as slow what needs a browser or reference masks."""

@@ -118,7 +118,6 @@ CALLS = {
     "no such form": (lambda c: hsn_v1.grad_cam(RIGHT, c, "E", "row"), "raw, resized, normalised"),
     "raw, many tiles": (lambda c: hsn_v1.grad_cam(np.zeros((99, 99, 3), np.uint8), c, "E", "raw"), "has 16 tiles"),
     "image / 255 to the CRF": (lambda c: hsn_v1.CRF()(np.ones((2, 32, 40)), RIGHT / 255), "image is float64"),
-    "sizes to the CRF": (lambda c: hsn_v1.CRF()(np.ones((2, 9, 40)), RIGHT), "do not agree"),
     "no such model": (lambda c: hsn_v1.load_histonet("histonet"), "no such .*choose a model that is there: "),
     "no such model's CRFs": (lambda c: hsn_v1.load_crfs("histonet"), "no such .*choose a model that is there: "),
 }

@@ -149,6 +149,7 @@ def test_commands_do_what_the_page_says(page, write_inputs, tmp_path, monkeypatc
     write_inputs(tmp_path)
     shutil.copytree(REPOSITORY / "data", tmp_path / "data")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # one worker process
     done = 0
     for words in commands_of(REPOSITORY / page):
         if words[0] == "hsn-v1" and not (NOT_RUN | NOT_RUN_ON.get(page, set())) & set(words):

@@ -24,9 +24,8 @@ def test_links_lead_to_the_file_of_that_name(tmp_path, name):
     path = tmp_path / "in" / name.lstrip("/")
     link = link_to(path, tmp_path / "out")
     assert (address := urlsplit(link)).path == link and not address.scheme and not address.netloc
-    assert os.path.normpath(os.fsencode(tmp_path / "out") + b"/" + unquote_to_bytes(link)) == os.path.normpath(
-        os.fsencode(path)
-    )
+    target = os.fsencode(tmp_path / "out") + b"/" + unquote_to_bytes(link)
+    assert os.path.normpath(target) == os.path.normpath(os.fsencode(path))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -37,15 +36,8 @@ def test_pages_show_names_as_text(tmp_path, name):
     gallery = Gallery([legend], cards, name, name, (name,), has_totals=False, note=name)
     table = Table("", ("input", "status"), [[name, name]], words=2)
     path = tmp_path / "index.html"
-    page = render(
-        "segmented.html",
-        title=name,
-        caveat=name,
-        table=table,
-        gallery=gallery,
-        failures={name: name},
-        facts={"classifier": name},
-    )
+    shown = {"title": name, "caveat": name, "failures": {name: name}, "facts": {"classifier": name}}
+    page = render("segmented.html", table=table, gallery=gallery, **shown)
     path.write_bytes(page.encode(errors="replace"))
     shown = Page(path)
     expected = name.encode(errors="replace").decode()

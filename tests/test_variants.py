@@ -109,12 +109,6 @@ def test_background_may_be_negative_before_the_classes_compete():
         assert unsubtracted_maps(cams, image, morph)[0].min() == pytest.approx(lowest, abs=1e-6)
 
 
-def test_the_sixth_number_of_a_crf_s_file_counts_where_the_variant_says_so(tmp_path):
-    np.save(tmp_path / "x.npy", np.array([[3, 40, 10, 4, 25, 7]]))
-    assert CRF.from_file(tmp_path / "x.npy").iterations == 5
-    assert CRF.from_file(tmp_path / "x.npy", file_iterations=True).iterations == 7
-
-
 @pytest.fixture(scope="module")
 def later(reference, tmp_path_factory):
     """Load the stand-in weights with the classes of IJCV 2020."""

@@ -20,14 +20,9 @@ def maps(*layers):
     return np.stack([np.full((12, 12), layer, np.float32) for layer in layers])
 
 
-def test_without_any_mass_nothing_is_refined():
-    refined = CRF()(maps(0, 0, 0), IMAGE)
-    assert not refined.any()
-    assert not winners(refined).any()
-
-
-def test_a_class_alone_takes_every_pixel():
+def test_without_any_mass_nothing_is_refined_and_a_class_alone_takes_every_pixel():
     alone = maps(0, 0, 0)
+    assert not CRF()(alone, IMAGE).any()
     alone[2, 3, 4] = 0.1
     assert (winners(CRF()(alone, IMAGE)) == 2).all()
 
@@ -49,17 +44,17 @@ def test_borders_move_to_those_of_the_image():
 
 
 def test_arguments_stay_as_they_are():
-    before, image = maps(0.4, 0.6), IMAGE.copy()
-    argument = before.copy()
-    CRF()(argument, image)
-    np.testing.assert_array_equal(argument, before)
+    given, image = maps(0.4, 0.6), IMAGE.copy()
+    CRF()(given, image)
+    np.testing.assert_array_equal(given, maps(0.4, 0.6))
     np.testing.assert_array_equal(image, IMAGE)
 
 
 def test_settings_are_read_in_the_published_order(tmp_path):
-    np.save(tmp_path / "x.npy", [[1, 20, 10, 40, 50, 5]])
-    crf = CRF.from_file(tmp_path / "x.npy")
-    assert crf == CRF(gauss_sxy=1, gauss_compat=20, bilat_sxy=10, bilat_srgb=40, bilat_compat=50)
+    np.save(tmp_path / "x.npy", [[1, 20, 10, 40, 50, 7]])
+    crf = CRF(gauss_sxy=1, gauss_compat=20, bilat_sxy=10, bilat_srgb=40, bilat_compat=50)
+    assert CRF.from_file(tmp_path / "x.npy") == crf
+    assert CRF.from_file(tmp_path / "x.npy", file_iterations=True) == replace(crf, iterations=7)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +167,7 @@ def test_label_sets_share_the_lattices_of_an_image(monkeypatch):
 
 
 def test_sizes_that_do_not_agree_are_refused():
-    with pytest.raises(ValueError, match=r"\(2, 3, 4\).*\(4, 3, 3\)"):
+    with pytest.raises(ValueError, match=r"\(2, 3, 4\).*\(4, 3, 3\) do not agree"):
         CRF()(np.zeros((2, 3, 4), np.float32), np.zeros((4, 3, 3), np.uint8))
 
 
