@@ -122,9 +122,9 @@ class _Unpickler(pickle.Unpickler):
 def build_encoder(tile: int | None, weights: Arrays, blocks: Sequence[int] = BLOCKS) -> keras.Model:
     """Return the network from tiles to the expansions of some blocks, whose maps have one size, side by side.
 
-    Tiles of shape (T, tile, tile, 3), normalised by `MEAN` and `STD`, become activations of shape (T, tile / 16, tile /
-    16, C), float32 in 0..6. `tile` is a multiple of `CELL`, or None for any side, also of oblong tiles. Without blocks,
-    the features of the head come out, of 1/32 of the tile's side.
+    Tiles of shape (T, tile, tile, 3), normalised by `MEAN` and `STD`, become activations of shape
+    (T, tile / 16, tile / 16, C), float32 in 0..6. `tile` is a multiple of `CELL`, or None for any side, also of oblong
+    tiles. Without blocks, the features of the head come out, of 1/32 of the tile's side.
     """
     keras = import_keras()
     convolve = partial(_convolve, weights)

@@ -80,7 +80,7 @@ def class_file(
     background: str | None = "brightness",
     views: str = "",
 ) -> str:
-    """Return the text of a new file of classes, with one label set that is called ``tissue``.
+    """Return the text of a new file of classes, with one label set that is called ``tissue``, for `parse_taxonomy`.
 
     Parameters
     ----------
@@ -97,11 +97,6 @@ def class_file(
         the classifier has takes its place.
     views : str
         Table of views, such as `VIEWS`.
-
-    Returns
-    -------
-    str
-        What `class_file.parse_taxonomy` reads.
 
     Raises
     ------
