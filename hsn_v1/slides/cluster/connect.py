@@ -10,10 +10,10 @@ import shutil
 import signal
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from ... import __version__
@@ -38,6 +38,7 @@ BATCH_SYSTEMS = {
 }
 
 ANSWER = 10.0  #: seconds that a scheduler has to answer
+SUBMISSION = 60.0  #: seconds that a batch system has to take the first job
 ALONE = 30.0  #: seconds without any worker after which the user is told
 PAUSE = 5.0  #: seconds between two looks for workers
 LONGEST_FILE = 1 << 20  #: bytes of a scheduler's file
@@ -122,10 +123,12 @@ def _client(kind: str, where: str, count: int, stack: contextlib.ExitStack, note
         with quiet_tracker():
             return Client(stack.enter_context(LocalCluster(n_workers=count, threads_per_worker=1, **options)))
     if kind in BATCH_SYSTEMS:
-        submitted: list[str] = []
+        submitted: SimpleQueue[str] = SimpleQueue()
         cluster = stack.enter_context(_batch_cluster(kind, submitted, note))
         cluster.adapt(minimum_jobs=count, maximum_jobs=count)  # also when jobs end at their time limit
-        _wait_for_jobs(kind, submitted)
+        with contextlib.suppress(Empty):  # a slow batch system may answer later
+            if reason := submitted.get(timeout=SUBMISSION):
+                raise InputError(f"Dask on {kind}: jobs cannot be submitted ({reason}); see docs/cluster.md")
         return Client(cluster)
     if "://" in where or not (where.endswith(".json") or Path(where).is_file()):
         return Client(where, timeout=ANSWER)
@@ -151,7 +154,7 @@ def dask_setup(_: Worker) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _batch_cluster(kind: str, submitted: list[str], note: Note) -> JobQueueCluster:
+def _batch_cluster(kind: str, submitted: SimpleQueue[str], note: Note) -> JobQueueCluster:
     try:
         import dask_jobqueue
     except ImportError as error:
@@ -164,7 +167,7 @@ def _batch_cluster(kind: str, submitted: list[str], note: Note) -> JobQueueClust
     return cluster(job_cls=job_cls, scheduler_options={"dashboard_address": NO_DASHBOARD})
 
 
-def _telling(job_cls: type, submitted: list[str], note: Note) -> type:
+def _telling(job_cls: type, submitted: SimpleQueue[str], note: Note) -> type:
     """Return a class of jobs that note how they were submitted, "" or what went wrong: Dask's own only log it."""
     from distributed.core import Status
 
@@ -173,22 +176,14 @@ def _telling(job_cls: type, submitted: list[str], note: Note) -> type:
             try:
                 await super().start()
             except (RuntimeError, OSError, ValueError) as error:
-                submitted.append(" ".join(str(error).split("stderr:")[-1].split()) or type(error).__name__)
-                note(f"a job cannot be submitted ({submitted[-1]})")
+                reason = " ".join(str(error).split("stderr:")[-1].split()) or type(error).__name__
+                submitted.put(reason)
+                note(f"a job cannot be submitted ({reason})")
                 self.status = Status.running  # else it is tried again at once, and for ever
             else:
-                submitted.append("")
+                submitted.put("")
 
     return TellingJob
-
-
-def _wait_for_jobs(kind: str, submitted: list[str], patience: float = 60) -> None:
-    """Wait until a job is submitted, and raise InputError if it cannot be."""
-    deadline = time.monotonic() + patience
-    while not submitted and time.monotonic() < deadline:
-        time.sleep(0.1)
-    if submitted and submitted[0]:
-        raise InputError(f"Dask on {kind}: jobs cannot be submitted ({submitted[0]}); see docs/cluster.md")
 
 
 def _line(error: Exception) -> str:
