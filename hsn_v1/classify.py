@@ -64,22 +64,12 @@ class Classifier(Protocol):
 
 @dataclass(frozen=True)
 class ClassifiedTiles:
-    """What stage 1 finds in an image of T tiles.
-
-    Attributes
-    ----------
-    grid : TileGrid
-    scores : ndarray of shape (T, K), float32, in 0..1
-    thresholds : ndarray of shape (K,), float64
-        Score from which on a class is present.
-    cams : ndarray of shape (T, K, h, w), float32
-        Coarse class activation maps.
-    """
+    """What stage 1 finds in an image of T tiles."""
 
     grid: TileGrid
-    scores: np.ndarray
-    thresholds: np.ndarray
-    cams: np.ndarray
+    scores: np.ndarray  #: (T, K) float32, in 0..1
+    thresholds: np.ndarray  #: (K,) float64, score from which on a class is present
+    cams: np.ndarray  #: (T, K, h, w) float32, coarse class activation maps
 
     @cached_property
     def highest(self) -> list[float]:

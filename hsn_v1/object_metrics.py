@@ -48,29 +48,14 @@ METRICS = ("F1", "object Dice", "object Hausdorff (px)")
 
 @dataclass(frozen=True)
 class ObjectSums:
-    """What the metrics of one image, or of several, are made of.
-
-    Attributes
-    ----------
-    images : int
-    found : int
-        True positives.
-    objects : ndarray of shape (2,), int64
-        Number of predicted and of true objects.
-    area : ndarray of shape (2,), int64
-        Their area, in px.
-    dice : ndarray of shape (2,), float64
-        Sum of area times Dice index over the predicted and over the true objects.
-    hausdorff : ndarray of shape (2,), float64
-        Sum of area times Hausdorff distance.
-    """
+    """What the metrics of one image, or of several, are made of; arrays (2,) are of predicted and of true objects."""
 
     images: int
-    found: int
-    objects: np.ndarray
-    area: np.ndarray
-    dice: np.ndarray
-    hausdorff: np.ndarray
+    found: int  #: true positives
+    objects: np.ndarray  #: (2,) int64, their number
+    area: np.ndarray  #: (2,) int64, their area in px
+    dice: np.ndarray  #: (2,) float64, sum of area times Dice index
+    hausdorff: np.ndarray  #: (2,) float64, sum of area times Hausdorff distance, in px
 
 
 def object_sums(prediction: np.ndarray, truth: np.ndarray) -> ObjectSums:

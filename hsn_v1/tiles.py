@@ -96,30 +96,14 @@ def overlap_ramp(length: int, overlap: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Axis:
-    """Tiles along one axis of an image (docs/method.md, "Input" and stage 2).
+    """Tiles along one axis of an image (docs/method.md, "Input" and stage 2)."""
 
-    Attributes
-    ----------
-    side : int
-        Length of the image, in its own px.
-    downsample : float
-        Factor d between the image's scale and the classifier's.
-    tile : int
-        Length of a tile as the classifier sees it, in px.
-    pad_to_crop : bool
-        Whether the image is padded before it is downsampled.
-    stride : int
-        Greatest distance of neighbouring tiles, in px.
-    margin : int
-        Least number of mirrored px on either side, as the classifier sees them.
-    """
-
-    side: int
-    downsample: float
-    tile: int
-    pad_to_crop: bool
-    stride: int
-    margin: int = 0
+    side: int  #: length of the image, in its own px
+    downsample: float  #: factor d between the image's scale and the classifier's
+    tile: int  #: length of a tile as the classifier sees it, in px
+    pad_to_crop: bool  #: whether the image is padded before it is downsampled
+    stride: int  #: greatest distance of neighbouring tiles, in px as the classifier sees them
+    margin: int = 0  #: least number of mirrored px on either side, as the classifier sees them
 
     @property
     def pad(self) -> int:

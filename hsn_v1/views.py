@@ -17,24 +17,13 @@ MARGIN = 32  #: px around an image that are mirrored where windows are localised
 
 @dataclass(frozen=True)
 class Views:
-    """How often a classifier looks at each place: whatever it sees is averaged before anything else.
+    """How often a classifier looks at each place: whatever it sees is averaged before anything else."""
 
-    Attributes
-    ----------
-    stride : int or None
-        From one tile to the next, in px at the classifier's scale; None for tiles that hardly overlap.
-    flips : bool
-        See each tile in its 8 turns and mirror images.
-    scales : tuple of float
-        Factors by which each tile is enlarged or shrunk.
-    window : int or None
-        Side of windows, in px, each of which is localised like a tile, from one look at the tile around them (see
-        `gradcam.window_cams`); None where whole tiles are.
-    """
-
-    stride: int | None = None
-    flips: bool = False
-    scales: tuple[float, ...] = (1.0,)
+    stride: int | None = None  #: from one tile to the next, in px at the classifier's scale; None: they hardly overlap
+    flips: bool = False  #: see each tile in its 8 turns and mirror images
+    scales: tuple[float, ...] = (1.0,)  #: factors by which each tile is enlarged or shrunk
+    #: Side of windows, in px, each of which is localised like a tile, from one look at the tile around them (see
+    #: `gradcam.window_cams`); None where whole tiles are.
     window: int | None = None
 
     @property

@@ -40,17 +40,10 @@ LIMITS = {
 
 @dataclass(frozen=True)
 class Step:
-    """What mean field has come to.
+    """What mean field has come to."""
 
-    Attributes
-    ----------
-    probabilities : ndarray of shape (C, H, W), float32, in 0..1
-    energy : float
-        The free energy, which falls from step to step; see `meanfield.free_energy`.
-    """
-
-    probabilities: np.ndarray
-    energy: float
+    probabilities: np.ndarray  #: (C, H, W) float32, in 0..1
+    energy: float  #: the free energy, which falls from step to step; see `meanfield.free_energy`
 
 
 @dataclass(frozen=True)

@@ -24,29 +24,15 @@ VALUES = 1 << 26  # ... or fewer, down to 8, where the vertices would have more 
 
 @dataclass(frozen=True)
 class Lattice:
-    """Where N points lie among M vertices, how the vertices neighbour each other, and the normalisation.
+    """Where N points lie among M vertices, how the vertices neighbour each other, and the normalisation."""
 
-    Attributes
-    ----------
-    offsets : ndarray of shape (N, d + 1), uint32
-        The vertices of each point's simplex, by their remainder.
-    weights : ndarray of shape (N, d + 1), float32
-        The barycentric weights of each point, in 0..1 but for rounding; they sum to 1.
-    above, below : ndarray of shape (d + 1, M), uint32
-        The neighbours of each vertex, up and down each direction; M where there is none.
-    bounds : tuple of d + 2 int
-        Vertices ``bounds[r]`` up to ``bounds[r + 1]`` have remainder r.
-    before, after : ndarray of shape (N,), float32
-        What values are multiplied by before and after the filter; for D^-1/2 G D^-1/2, the diagonal of D^-1/2 both.
-    """
-
-    offsets: np.ndarray
-    weights: np.ndarray
-    above: np.ndarray
-    below: np.ndarray
-    bounds: tuple[int, ...]
-    before: np.ndarray
-    after: np.ndarray
+    offsets: np.ndarray  #: (N, d + 1) uint32, the vertices of each point's simplex, by their remainder
+    weights: np.ndarray  #: (N, d + 1) float32, its barycentric weights, in 0..1 but for rounding; they sum to 1
+    above: np.ndarray  #: (d + 1, M) uint32, the neighbour of each vertex up each direction; M where there is none
+    below: np.ndarray  #: likewise, down each direction
+    bounds: tuple[int, ...]  #: d + 2 numbers: vertices ``bounds[r]`` up to ``bounds[r + 1]`` have remainder r
+    before: np.ndarray  #: (N,) float32, what values are multiplied by before the filter: the diagonal of D^-1/2 ...
+    after: np.ndarray  #: ... and after it: the same, for D^-1/2 G D^-1/2
 
 
 def filter_lattice(lattice: Lattice, values: np.ndarray, threads: int = 1) -> np.ndarray:

@@ -31,17 +31,10 @@ POINTS = 1 << 12  # points updated together, so that their logits stay in the ca
 
 @dataclass(frozen=True)
 class Pairwise:
-    """A kernel, and how it weighs the classes.
+    """A kernel, and how it weighs the classes."""
 
-    Attributes
-    ----------
-    lattice : Lattice
-        The kernel.
-    gains : ndarray of shape (K,) or (K, K), float32
-        By how much a neighbour's probability of a class raises the logit of this class, or of each class (-mu).
-    """
-
-    lattice: Lattice
+    lattice: Lattice  #: the kernel
+    #: (K,) or (K, K) float32: by how much a neighbour's probability of a class raises its logit, or each class's (-mu).
     gains: np.ndarray
 
     def add(self, blurred: list[np.ndarray], logits: np.ndarray, start: int) -> None:
