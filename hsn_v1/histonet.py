@@ -25,6 +25,7 @@ from .gradcam import (
 from .keras_start import import_keras
 from .labels import Taxonomy
 from .tiles import resize
+from .views import Views
 
 if TYPE_CHECKING:
     import keras
@@ -106,6 +107,7 @@ class HistoNet:
             weigh.set_weights([weights[np.newaxis, np.newaxis], *constants])
         network = keras.Model(clone.inputs[0], [clone.outputs[0], second])
         network.compile(jit_compile=False)  # compiling by XLA takes longer than a run
+        check_scales(network, labels.views)
         present = np.full(len(thresholds), SOMEWHERE) if labels.views.window else thresholds
         return cls(clone, network, weights is not None, present, labels, precision, thresholds)
 
@@ -166,7 +168,9 @@ class HistoNet:
 
     def with_views(self, **changes: Any) -> HistoNet:
         """Return this classifier with other views; `changes` are those of `views.Views`, but for its window."""
-        return replace(self, labels=replace(self.labels, views=replace(self.labels.views, **changes)))
+        views = replace(self.labels.views, **changes)
+        check_scales(self.network, views)
+        return replace(self, labels=replace(self.labels, views=views))
 
     def __call__(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Score tiles, and weigh their activations into a coarse CAM per class, averaged over all views.
@@ -214,7 +218,7 @@ class HistoNet:
 
     def _look_often(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the means of scores and coarse CAMs over all views; the CAMs are as fine as those of the finest."""
-        views, cell = self.labels.views, self.tile // self.network.output_shape[1][1]
+        views, cell = self.labels.views, cell_of(self.network)
         sides = views.sides(self.tile, cell)
         finest = max(sides) // cell
         scores, cams = np.float32(0), np.float32(0)
@@ -233,15 +237,25 @@ class HistoNet:
         return {self.tile: self.network}
 
 
-def network_of_side(network: keras.Model, side: int) -> keras.Model:
-    """Return a network with the same weights for tiles of another side, or raise InputError."""
-    keras = import_keras()
-    if network.input_shape[1] != side and any(type(layer).__name__ == "Flatten" for layer in network.layers):
+def cell_of(network: keras.Model) -> int:
+    """Return the side, in px of a tile, of what one position of the coarse CAMs sees."""
+    return network.input_shape[1] // network.output_shape[1][1]
+
+
+def check_scales(network: keras.Model, views: Views) -> None:
+    """Raise InputError if tiles are to be seen at scales that a network's pooling is not for."""
+    tile = network.input_shape[1]
+    pools = any(type(layer).__name__ == "Flatten" for layer in network.layers)
+    if pools and {*views.sides(tile, cell_of(network))} != {tile}:
         raise InputError(
-            f"model {network.name!r} sees tiles at one scale only: its pooling is for {network.input_shape[1]} px; "
-            "give 1 as the only one of `scales`, or use a model with global pooling"
+            f"model {network.name!r} sees tiles at one scale only: its pooling is for {tile} px; give 1 as the only "
+            "one of `scales`, or use a model with global pooling"
         )
-    other = clone_with_weights(network, input_tensors=keras.Input((side, side, 3)))
+
+
+def network_of_side(network: keras.Model, side: int) -> keras.Model:
+    """Return a network with the same weights for tiles of another side."""
+    other = clone_with_weights(network, input_tensors=import_keras().Input((side, side, 3)))
     other.compile(jit_compile=False)
     return other
 

@@ -117,6 +117,13 @@ def test_outlines(tmp_path, labels, options, expected, dropped):
     assert (shown[shown >= 0] == labels[shown >= 0]).all()
 
 
+def test_outlines_run_along_the_edges_of_pixels(tmp_path):
+    (ring,) = outlines(tmp_path / "ring", RING.astype(np.uint8))[0][GLANDS]
+    assert ring.equals(shapely.Polygon([(0, 0), (3, 0), (3, 3), (0, 3)], [[(1, 1), (2, 1), (2, 2), (1, 2)]]))
+    touching = outlines(tmp_path / "touching", TOUCHING.astype(np.uint8))[0][VESSEL]
+    assert [outline.bounds for outline in touching] == [(1, 1, 2, 2), (2, 2, 3, 3)]
+
+
 def test_a_large_map_of_one_class_is_one_rectangle(tmp_path):
     found, _ = outlines(tmp_path, np.full((700, 530), 4, np.uint8))
     (outline,) = found[VESSEL]
