@@ -89,17 +89,19 @@ def results_and_failures(out: Path, outcomes: Sequence[Outcome]) -> list[Outcome
     }
     results |= {_as_read(outcome.folder): outcome for outcome in outcomes if outcome.status != "failed"}
     failures = [*failures_before(out, outcomes), *(outcome for outcome in outcomes if outcome.status == "failed")]
+    without = []
     for failure in failures:
         folder = _as_read(failure.folder)
-        if folder in results and (failure in outcomes or failure.reason.startswith(AGAIN)):
+        if folder not in results or _as_read(results[folder].source) != _as_read(failure.source):
+            without.append(failure)  # another input of the same name may have the folder
+        elif failure in outcomes or failure.reason.startswith(AGAIN):
             results[folder] = replace(results[folder], reason=f"{AGAIN}{failure.reason.removeprefix(AGAIN)}")
-    without = [failure for failure in failures if _as_read(failure.folder) not in results]
     return sorted([*results.values(), *without], key=lambda outcome: outcome.folder.name)
 
 
 def failures_before(out: Path, outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Return the failures in a folder's table of inputs that were not tried again; none if it cannot be read."""
-    tried = {_as_read(path) for outcome in outcomes for path in (outcome.folder, outcome.source, outcome.source.parent)}
+    tried = {_as_read(path) for outcome in outcomes for path in (outcome.source, outcome.source.parent)}
     try:
         return [
             replace(
@@ -107,15 +109,15 @@ def failures_before(out: Path, outcomes: Sequence[Outcome]) -> list[Outcome]:
                 columns={name: cell for name, cell in row.items() if name not in COLUMNS},
             )
             for row in read_table(out / TABLE)
-            if row["reason"] and not {row["folder"], row["input"]} & tried
+            if row["reason"] and _as_read(Path(row["input"])) not in tried
         ]
     except (InputError, KeyError, TypeError):
         return []
 
 
 def _as_read(path: Path) -> str:
-    """Return a path as a table has it, where it is written in another way if it is not Unicode."""
-    return str(path).encode(errors="backslashreplace").decode()
+    """Return an absolute path as a table has it, where it is written in another way if it is not Unicode."""
+    return str(path.absolute()).encode(errors="backslashreplace").decode()
 
 
 def _columns(inputs: Iterable[Input | Outcome]) -> list[str]:

@@ -238,8 +238,13 @@ def test_whatever_goes_wrong_with_an_input_is_its_failure(segment, out, tmp_path
     assert any("not enough memory" in line for line in lines)
     same_name = f"failed: {inputs[3]}: has the same name as {inputs[2]}"
     assert any(line.startswith(same_name) for line in lines)
-    assert sorted(row["status"] for row in rows(out / "segmented.csv")) == ["done", "failed", "failed"]
+    found = {row["input"]: (row["status"], bool(row["reason"])) for row in rows(out / "segmented.csv")}
+    assert found == {str(path): ("failed", True) for path in inputs} | {str(inputs[2]): ("done", False)}
     assert (out / "index.html").exists()
+    assert segment(inputs[2], "--mpp", 1, "--workers", 1) == 0  # and the others stay listed until they are tried again
+    assert {row["input"] for row in rows(out / "segmented.csv") if row["reason"]} == {*map(str, inputs)} - {
+        str(inputs[2])
+    }
 
 
 def test_the_scale_that_is_given_is_for_files_that_state_none(segment, out, tmp_path, capsys):
