@@ -97,6 +97,7 @@ def test_a_wrong_argument_ends_in_one_line_that_says_what_to_do(kind, toy_histon
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.slow
 def test_right_arguments_pass(toy_histonet):
     found = hsn_v1.segment_image(RIGHT[:, ::-1], toy_histonet, iter([MORPH]), CRFS)  # a view, a generator, more CRFs
     assert [*found["morph"].masks] == ["GradCAM", "Adjust", "CRF"]

@@ -70,6 +70,7 @@ def test_the_tasks_run_one_after_the_other(folder, names, monkeypatch):
     assert (names["labels"] == names["mask"]).all()
 
 
+@pytest.mark.slow
 def test_a_network_of_pytorch_is_a_classifier(folder, names, monkeypatch):
     pytest.importorskip("torch")
     monkeypatch.chdir(folder)

@@ -44,6 +44,7 @@ def few(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", range(7))
 def test_a_set_of_phantoms_is_finished_once_there_is_room(few, tmp_path, command, room, written):
     expected = contents(few)

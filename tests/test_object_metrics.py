@@ -133,6 +133,7 @@ def maps():
     return st.tuples(*[st.builds(grown, coarse, specks)] * 2)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(maps())
 def test_sums_are_those_of_the_definition(pair):

@@ -120,6 +120,7 @@ def test_a_label_set_without_outputs_labels_nothing(tmp_path, cut):
     assert status == 2 and not rows and "tissue: none of its classes is an output of mine: no labels" in said
 
 
+@pytest.mark.slow
 def test_what_is_not_there_is_named(tmp_path, cut):
     (tmp_path / "data").mkdir()
     status, _, said = cut(classes=("--model", "none", "--root", tmp_path))

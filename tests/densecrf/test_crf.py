@@ -147,6 +147,7 @@ def test_no_iterations_is_the_softmax_of_the_unary():
     np.testing.assert_allclose(CRF(iterations=0)(unary, image), expected / expected.sum(axis=0), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [1, 2, 3, 9])
 def test_same_bytes_with_any_number_of_threads(classes):
     crf_maps, image = example(classes, 150, 160)

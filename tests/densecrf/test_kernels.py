@@ -87,6 +87,7 @@ def double(tmp_path):
     return load
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0, 0.5])
 @pytest.mark.parametrize("kind", ["nbi", "nbc"])
 def test_damaged_machine_code_is_compiled_again(double, tmp_path, kind, share):

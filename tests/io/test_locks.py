@@ -97,6 +97,7 @@ def test_a_holder_that_hung_notices_and_leaves_the_new_one_alone(tmp_path, monke
     assert json.loads((tmp_path / FILE).read_text())["owner"] == "them"
 
 
+@pytest.mark.slow
 def test_of_many_that_find_a_dead_lock_one_takes_it(tmp_path):
     for _ in range(20):
         tmp_path.mkdir(exist_ok=True)

@@ -234,6 +234,7 @@ def test_a_cam_network_has_the_maps_of_its_twin_with_a_dense_layer(keras, eagerl
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*HDF5 file.*")
 def test_layers_that_were_renamed_are_filled_in_their_order(keras, eagerly, folder):
     model = nested(keras)

@@ -138,6 +138,7 @@ ABSURD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tags", "side"), ABSURD.values(), ids=ABSURD)
 def test_tiffs_that_claim_absurd_sizes_are_refused_in_one_line(tmp_path, tags, side):
     path = with_tags(tmp_path / "a.tif", **tags)

@@ -49,6 +49,7 @@ def test_a_slide_and_its_ground_truth(tmp_path, flat, size):
     assert 0.55 < (read_image(tmp_path / "s_morph.png")[0] > 0).mean() < 0.65
 
 
+@pytest.mark.slow
 def test_outlines_are_the_ground_truth_s(tmp_path, flat):
     write_slide(tmp_path / "s.tif", 1100, 1.0, 0.6, seed=3)
     truth = read_image(tmp_path / "s_func.png")[0][..., 0]

@@ -289,6 +289,7 @@ def test_a_root_that_cannot_be_written_to_is_one_line(tmp_path, monkeypatch, cap
 # Holding it against what was published
 
 
+@pytest.mark.slow
 def test_published_numbers_are_found_again(download):
     findings = inspect(download)
     assert [finding for finding in findings if not finding.ok] == []

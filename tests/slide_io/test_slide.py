@@ -111,6 +111,7 @@ def test_windows_show_the_level_that_fits_resampled(tmp_path, kind):
             np.testing.assert_array_equal(beyond, mirrored)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(st.data(), st.floats(0.06, 8) | st.sampled_from([1 / 6, 0.75, CLASSIFIER_MPP]), st.sampled_from([0.25, 0.4]))
 def test_a_pixel_is_the_same_in_every_window(data, mpp, own):
@@ -271,6 +272,7 @@ def test_other_than_8_bit_rgb_is_refused(tmp_path, name, shape, dtype, options, 
         open_slide_file(tmp_path / name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FILES)
 @pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.9])
 def test_a_file_that_is_cut_off_gives_one_line(tmp_path, monkeypatch, kind, share, caplog):
@@ -282,6 +284,7 @@ def test_a_file_that_is_cut_off_gives_one_line(tmp_path, monkeypatch, kind, shar
     assert not caplog.records
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", ["deflate", "jpeg", None])
 @pytest.mark.parametrize("write", [write_pyramid, write_ome])
 def test_damage_that_only_shows_when_it_is_read_gives_one_line(tmp_path, write, compression):
@@ -317,6 +320,7 @@ def test_what_is_no_slide_at_all(tmp_path):
             open_slide(path)
 
 
+@pytest.mark.slow
 def test_images_over_pillows_limit_are_read_up_to_a_limit(tmp_path, monkeypatch):
     path = write_image(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)

@@ -106,6 +106,7 @@ def test_pixels_without_tissue_are_white_in_the_mask(tmp_path):
 # --- Tables -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_failures_stay_until_the_input_is_tried_again(tmp_path):
     labels, names = np.full((6, 8), GLAND, np.uint8), ["b.svs", "d\udcff.svs", "=b, c", "new\nline.svs"]
     page_of(tmp_path, [failed(tmp_path, name, "cut off", columns={"patient": "P1"}) for name in names])

@@ -141,6 +141,7 @@ def slide_with_tissue():
     return image
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("colour", "ink"), [(colour, ink) for colour, inks in INKS.items() for ink in inks])
 @pytest.mark.parametrize("width", [3, 6, 30])
 def test_a_stroke_is_named_and_left_out_on_request(colour, ink, width):

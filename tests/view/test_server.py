@@ -275,6 +275,7 @@ def test_200_requests_at_once(shown):
         assert get(shown, "/")[0] == 200
 
 
+@pytest.mark.slow
 def test_damaged_and_deleted_slides(results, port):
     source, healthy = results / "slides" / NAMES[0], (results / "slides" / NAMES[0]).read_bytes()
     assert image_tile(port, NAMES[0])[0] == 200
@@ -312,6 +313,7 @@ def test_a_slide_damaged_within(tmp_path):
         assert image_tile(port, path.name, level=10)[0] == 200
 
 
+@pytest.mark.slow
 def test_damaged_and_deleted_label_maps(label_map, port):
     content = label_map.read_bytes()
     assert label_tile(port, NAMES[0])[0] == 200
@@ -369,6 +371,7 @@ def write_odd(path, content):
 GOOD = '{"input": "a slide.png", "finished": true, "label sets": ["func"]'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content",
     [
@@ -396,6 +399,7 @@ def test_a_bad_record_is_one_bad_row(results, port, content):
     assert get_json(port, "/api/entry", id=f"segmented/{NAMES[0]}")["reason"] == bad["reason"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "numbers", ['"mpp": 1e999, "width": NaN', '"mpp": "x", "width": [5]', '"pixels": 3, "iou": null']
 )
@@ -406,6 +410,7 @@ def test_odd_numbers_in_a_record_are_left_out(results, port, numbers):
     assert get_json(port, "/api/entry", id=f"segmented/{NAMES[0]}")["width"] == 1100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["segmented.csv", "func/areas.csv"])
 @pytest.mark.parametrize("content", ["pipe", "device", '"' + "x" * 200_000, "a,b\n1\n1,2,3"])
 def test_tables_that_are_none(results, port, name, content):
