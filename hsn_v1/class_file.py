@@ -28,6 +28,8 @@ from .views import Views
 #: Files of classes that come with the package, which others may extend.
 SHIPPED = ("adp", "adp_ijcv2020", "adp_ijcv2020_vgg16")
 
+LARGEST = 100_000  #: px, of tiles, windows and objects
+
 #: How many numbers a key may hold, and how to say that.
 _Form = tuple[Sequence[int], str]
 RGB = (1, 3), "three for R, G and B"
@@ -102,10 +104,10 @@ def _stain(table: _Table) -> Stain:
 
 
 def _views(table: _Table) -> Views:
-    stride, flips = table.number("stride", 0, None), table.flag("flips", False)
-    scales, window = table.numbers("scales", 0.2, SCALES, 1), table.number("window", 0, None)
+    stride, flips = table.whole("stride", 1, None), table.flag("flips", False)
+    scales, window = table.numbers("scales", 0.2, SCALES, 1, below=8), table.whole("window", 1, None)
     table.nothing_else()
-    return Views(stride and int(stride), flips, scales, window and int(window))
+    return Views(stride, flips, scales, window)
 
 
 def _outputs(table: _Table) -> tuple[dict[str, str], dict[str, str]]:
@@ -191,7 +193,7 @@ def _objects(table: _Table, colours: Mapping[str, Colour]) -> tuple[str | None, 
     if not isinstance(table.content.get("objects"), dict):
         return table.one_of("objects", colours, None), None
     entry = table.table("objects")
-    objects = entry.one_of("class", colours, ...), int(entry.number("split", 1))
+    objects = entry.one_of("class", colours, ...), entry.whole("split", 2)
     entry.nothing_else()
     return objects
 
@@ -250,20 +252,24 @@ class _Table:
     def flag(self, key: str, default: bool) -> bool:
         return self._get(key, lambda v: isinstance(v, bool), "true or false", default)
 
-    def number(self, key: str, above: float, default: Any = ...) -> float:
-        return self._get(key, lambda v: _is_number(v, above), f"a number above {above:g}", default)
+    def whole(self, key: str, least: int, default: Any = ...) -> int:
+        expected = f"a whole number from {least} to {LARGEST:,}"
+        return self._get(key, lambda v: type(v) is int and least <= v <= LARGEST, expected, default)
 
     def mpp(self) -> float:
         low, high = PLAUSIBLE_MPP
         expected = f"microns per pixel from {low:g} to {high:g}"
         return float(self._get("mpp", lambda v: _is_number(v, 0) and low <= v <= high, expected))
 
-    def numbers(self, key: str, above: float, form: _Form = RGB, default: Any = ...) -> tuple[float, ...]:
+    def numbers(
+        self, key: str, above: float, form: _Form = RGB, default: Any = ..., below: float = math.inf
+    ) -> tuple[float, ...]:
         def test(value: Any) -> bool:
             values = _listed(value)
-            return len(values) in form[0] and all(_is_number(each, above) for each in values)
+            return len(values) in form[0] and all(_is_number(each, above, below) for each in values)
 
-        expected = f"a number{f' above {above:g}' if above >= 0 else ''}, or {form[1]}"
+        least, most = f" above {above:g}" if above >= 0 else "", f", below {below:g}" if below < math.inf else ""
+        expected = f"a number{least}{most}, or {form[1]}"
         return tuple(map(float, _listed(self._get(key, test, expected, default))))
 
     def codes(self, key: str, among: Iterable[str], what: str = "class") -> tuple[str, ...]:
@@ -294,8 +300,8 @@ def _listed(value: Any) -> list:
     return value if isinstance(value, list) else [value]
 
 
-def _is_number(value: Any, above: float) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and above < value < math.inf
+def _is_number(value: Any, above: float, below: float = math.inf) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and above < value < below
 
 
 def _is_colour(value: Any) -> bool:

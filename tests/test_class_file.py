@@ -111,6 +111,22 @@ def test_what_is_wrong_is_one_line_with_the_key(change):
     assert str(caught.value).startswith("lung.toml: ") and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("stride = 0", "views.stride is 0; expected a whole number from 1 to 100,000"),
+        ("stride = 0.5", "views.stride is 0.5; expected a whole number from 1 to 100,000"),
+        ("window = 1e9", r"views.window is 1000000000.0; expected a whole number from 1 to 100,000"),
+        ("scales = [1, 1e9]", r"scales is \[1, 1000000000.0\]; expected a number above 0.2, below 8, or up to eight"),
+        ("scales = 0.2", "scales is 0.2; expected a number above 0.2, below 8"),
+        ("flips = 1", "views.flips is 1; expected"),
+    ],
+)
+def test_views_that_nobody_can_want_are_refused(line, message):
+    with pytest.raises(InputError, match=message):
+        parse_taxonomy(f"{LUNG}\n[views]\n{line}", "lung.toml")
+
+
 def test_objects_are_a_class_or_a_table_that_says_from_where_on_they_are_cut():
     def parse(value):
         text = LUNG.replace('bright = ["STR"]', f'bright = ["STR"]\nobjects = {value}')
@@ -119,7 +135,7 @@ def test_objects_are_a_class_or_a_table_that_says_from_where_on_they_are_cut():
 
     assert parse('"TUM"') == ("TUM", None) and parse('{ class = "TUM", split = 40 }') == ("TUM", 40)
     for wrong, message in {
-        '{ class = "TUM" }': "lung.objects.split is missing; expected a number above 1",
+        '{ class = "TUM" }': "lung.objects.split is missing; expected a whole number from 2 to 100,000",
         "{ split = 40 }": "lung.objects.class is missing; expected one of TUM",
         '{ class = "FAT", split = 40 }': "lung.objects.class is 'FAT'; expected one of TUM",
         '{ class = "TUM", split = 40, by = 1 }': "lung.objects.by is unknown",
