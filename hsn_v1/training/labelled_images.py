@@ -139,7 +139,7 @@ class ImageWithMask:
             yield image[y : y + side, x : x + side]
 
     def _size(self, image: np.ndarray) -> tuple[int, int]:
-        return tuple(round(side * self.factor) for side in image.shape[:2])
+        return tuple(max(round(side * self.factor), 1) for side in image.shape[:2])
 
 
 def images_with_masks(

@@ -24,6 +24,7 @@ from hsn_v1.training import labelled_images
 from hsn_v1.training.labelled_images import (
     AnnotatedSlide,
     Cut,
+    ImageWithMask,
     LabelMap,
     classes_of,
     label_patches,
@@ -45,6 +46,14 @@ def places(truth, classes, cut, points=(), centres=()):
         np.reshape(np.array(points, int), (-1, 3)),
     )
     return {place: present.tolist() for place, present in label_patches(read, cut, centres).items()}
+
+
+def test_an_image_of_no_pixel_at_the_patches_scale_gives_no_patch(tmp_path):
+    for name in ("image.png", "mask.png"):
+        write_picture(tmp_path / name, np.full((20, 30, 3), (200, 0, 0), np.uint8))
+    source = ImageWithMask(tmp_path / "image.png", tmp_path / "mask.png", LABELS, factor=0.005)
+    with pytest.raises(InputError, match="1 x 1 px give no patch of 8 px with a class"):
+        source.label(Cut(8, 8))
 
 
 @pytest.mark.parametrize(
