@@ -7,7 +7,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from .. import __version__
 from ..densecrf import CRF
 
 if TYPE_CHECKING:
+    import jinja2
     import rich.table
     from markupsafe import Markup
 
@@ -66,16 +67,15 @@ def for_terminal(table: Table, caption: str = "") -> rich.table.Table:
 
 def render(template: str, *, caveat: str = "", **context: Any) -> str:
     """Fill a template in ``templates``, which needs at least a ``title``; all text is escaped. The caveat is on top."""
+    return _template(template).render(version=__version__, caveat=caveat, **context)
+
+
+@cache  # a page is written anew after each slide of a list
+def _template(name: str) -> jinja2.Template:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(
-        loader=PackageLoader(__package__),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(template).render(version=__version__, caveat=caveat, **context)
+    options = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    return Environment(loader=PackageLoader(__package__), **options).get_template(name)
 
 
 def link_to(path: Path, folder: Path) -> str:
