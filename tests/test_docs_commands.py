@@ -118,6 +118,16 @@ def write_benchmark(folder):
     (folder / "cases.csv").write_text(f"image,case\n{name.format(0)},a\n{name.format(1)},b\n")
 
 
+def write_real_tissue(folder):
+    rng = np.random.default_rng(0)
+    write_patches(rng, folder / "patches", 48)
+    for number in range(2):
+        image, labels = draw(rng, 96, range(3))
+        write_picture(folder / f"held_out/img/{number}.png", image)
+        write_picture(folder / f"held_out/mask/{number}.png", labels.astype(np.uint8))  # class indices
+        write_picture(folder / f"slides/{number}.png", image)
+
+
 #: The same for pages on which others do.
 QUICKER_ON = {
     "docs/benchmarks.md": {"segment": "--labels glas"},
@@ -127,6 +137,11 @@ QUICKER_ON = {
         "patches": "--stride 28",
         "train": "--saved-tile 224",
         "segment": "--no-flips --scales 1 --stride 224",
+    },
+    "docs/real_tissue.md": {
+        "train": "--tile 128 --saved-tile 64 --epochs 1",
+        "tune-crf": "--trials 1 --no-flips --scales 1",
+        "segment": "--no-flips --scales 1",
     },
 }
 
@@ -143,6 +158,7 @@ QUICKER_ON = {
         ("docs/measurements.md", write_measured),
         ("docs/benchmarks.md", write_benchmark),
         ("docs/qupath.md", lambda folder: None),
+        ("docs/real_tissue.md", write_real_tissue),
     ],
 )
 def test_commands_do_what_the_page_says(page, write_inputs, tmp_path, monkeypatch, command, eagerly):
