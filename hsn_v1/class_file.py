@@ -287,8 +287,10 @@ class _Table:
         return tuple(self._get(key, _is_colour, "a colour as [red, green, blue], each 0 to 255"))
 
     def colour_or_index(self, key: str, classes: int) -> Colour | int:
-        value = self.content[key]
-        return value if type(value) is int and classes <= value <= 255 else self.colour(key)
+        if type(value := self.content[key]) is int and classes <= value <= 255:
+            return value
+        expected = f"a colour as [red, green, blue], each 0 to 255, or an index from {classes} to 255"
+        return tuple(self._get(key, _is_colour, expected))
 
     def nothing_else(self) -> None:
         for key in self.content:

@@ -141,7 +141,7 @@ class HistoNet:
 
         Returns
         -------
-        ndarray of shape (T, h, w, K), float32
+        ndarray of shape (T, h, w, C), float32
         """
         to_features = import_keras().Model(self.model.inputs[0], feature_layer(self.model).output)
         return np.asarray(to_features(normalise(tiles, self.labels), training=False), np.float32)

@@ -84,7 +84,11 @@ CHANGES = {
     "a colour in words": ("[0, 64, 128]", '"blue"', "label_sets.lung.classes.TUM is 'blue'; expected a colour as"),
     "two classes of one colour": ("[64, 128, 0]", "[0, 64, 128]", r"STR has \[0, 64, 128\], which TUM has"),
     "a class of the colour of none": ("[1, 2, 3]", "[0, 64, 128]", r"TUM has \[0, 64, 128\], which artefact has"),
-    "an index that a class has": ("excluded = 3", "excluded = 2", "unlabelled.excluded is 2; expected a colour"),
+    "an index that a class has": (
+        "excluded = 3",
+        "excluded = 2",
+        "excluded is 2; expected a colour as .*, or an index from 3 to 255",
+    ),
     "a class without output": ("TUM = [0, 64", "TUN = [0, 64", "lung.classes.TUN is no output of the classifier"),
     "a background that is no class": ('background = "white"', 'background = "glass"', "white is no output"),
     "an unknown rule": ('"grey above 200"', '"grey"', "background_rule is 'grey'; expected one of brightness, grey"),

@@ -45,7 +45,7 @@ PHANTOM_CAVEAT = (
 
 def note(text: object) -> None:
     """Print one line on stderr about something that the user should know, and that stops nothing."""
-    _say("note", text)
+    say("note", text)
 
 
 def tell(notes: Iterable[object] = (), failures: Iterable[object] = ()) -> int:
@@ -54,11 +54,11 @@ def tell(notes: Iterable[object] = (), failures: Iterable[object] = ()) -> int:
         note(text)
     failures = list(failures)
     for text in failures:
-        _say("failed", text)
+        say("failed", text)
     return int(bool(failures))
 
 
-def _say(kind: str, text: object) -> None:
+def say(kind: str, text: object) -> None:
     """Print a message of the library's, with its parameters, such as `model_mpp`, as the command line has them."""
     words = re.sub(r"`([a-z][a-z_]*)`", lambda found: f"--{found[1].replace('_', '-')}", str(text))
     words = CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), words)
@@ -107,12 +107,12 @@ def _status_of(error: BaseException, signals: list[int]) -> int:
         print("terminated" if number == signal.SIGTERM else "interrupted", file=sys.stderr)
         return 128 + number
     if isinstance(error, InputError):
-        _say("error", error)
+        say("error", error)
     elif isinstance(error, OSError) and error.filename:
         advice = "; make room there, and run the same command again" if error.errno in NO_ROOM else ""
-        _say("error", f"{error.filename}: {error.strerror}{advice}")
+        say("error", f"{error.filename}: {error.strerror}{advice}")
     elif isinstance(error, (ImportError, MemoryError, OSError)) and (narrow := narrow_memory()):
-        _say("error", narrow)
+        say("error", narrow)
     elif isinstance(error, SystemExit) and not error.code:  # --help and --version
         return 0
     else:
@@ -224,7 +224,7 @@ def _lost_output() -> int:
     error = getattr(getattr(getattr(sys.stdout, "buffer", None), "raw", None), "error", None)
     if not error or error.errno in (errno.EPIPE, errno.EINVAL):  # the latter on Windows
         return 0
-    _say("error", f"what was to be printed is lost: {error.strerror}")
+    say("error", f"what was to be printed is lost: {error.strerror}")
     return 1
 
 

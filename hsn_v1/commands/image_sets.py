@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from ..sets.report import Report
     from ..sets.settings import Settings
 
+#: Options of `segment` for slides; images in a set have neither regions nor files for QuPath.
+WITHOUT = (
+    *("list", "check", "shard", "dask", "objective", "mpp_override", "maps", "regions", "leave_out_pen", "zarr"),
+    "stages",  # does not go with pseudo-masks
+)
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of both to those of the command ``segment``."""

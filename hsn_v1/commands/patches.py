@@ -81,6 +81,9 @@ def _check_options(arguments: argparse.Namespace) -> None:
     for name in without:
         if getattr(arguments, name):
             raise InputError(f"--{name} does not go with --{kind}")
+    inputs = (arguments.images, arguments.truth, arguments.slides, arguments.annotations)
+    if arguments.out.resolve() in (path.resolve() for path in inputs if path):
+        raise InputError(f"--out {arguments.out}: patches would lie among what they are cut from; choose another")
 
 
 def _images(arguments: argparse.Namespace) -> tuple[Sequence[Source], LabelSet]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from . import image_sets
-from .common import OFFICIAL_MODEL, default_model, note, tell
+from .common import OFFICIAL_MODEL, default_model, note, say, tell
 from .options import MPP, add_precision, add_root, add_views, add_workers, decimal, usable_precision, views_of, whole
 
 if TYPE_CHECKING:
@@ -94,6 +93,13 @@ def _check_options(arguments: argparse.Namespace) -> None:
         raise InputError("--check and --shard go with --list")
     if (arguments.truth or arguments.grad_cams) and not arguments.stages:
         raise InputError("--truth and --grad-cams go with --stages")
+    if arguments.write != ["masks"] and not arguments.given_labels:
+        raise InputError("--write goes with --given-labels")
+    kind = "--given-labels" if arguments.given_labels else "--stages" if arguments.stages else None
+    for name in image_sets.WITHOUT if kind else ():
+        value = getattr(arguments, name)
+        if value and value != "auto" and f"--{name}" != kind:
+            raise InputError(f"--{name.replace('_', '-')} does not go with {kind}")
 
 
 def _options(arguments: argparse.Namespace) -> RunOptions:
@@ -150,7 +156,7 @@ def _inputs(arguments: argparse.Namespace, options: RunOptions) -> list[Input]:
         return inputs
     lines = [*remarks, *(f"{name}: {problem}" for name, problem in problems.items())]
     for line in lines:
-        print(f"problem: {line}", file=sys.stderr)
+        say("problem", line)
     if lines:
         raise InputError(f"{arguments.list}: {len(lines)} problem{'s' * (len(lines) != 1)}; nothing was started")
     tell(notes)

@@ -80,7 +80,8 @@ def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     `before` comes out of a record, and may hold more; both are of what JSON can hold.
     """
     now = json.loads(json.dumps(now))  # tuples are lists in a record
-    return next((f"{key}: {before.get(key)}, now {now[key]}" for key in now if before.get(key) != now[key]), "")
+    changed = (key for key in now if before.get(key) != now[key])
+    return next((f"{key}: {before.get(key)!s:.40}, now {now[key]!s:.40}" for key in changed), "")
 
 
 def forget_others(record: Path, facts: Mapping[str, Any], results: Iterable[Path]) -> None:

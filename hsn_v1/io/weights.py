@@ -56,7 +56,7 @@ def read_hdf5(path: Path) -> Arrays:
     """Read weights, float32 and finite, by the layer's name and their own.
 
     As `OUTPUTS` come the codes of the outputs, with no numbers, if the file has them. Where Keras 3 wrote the weights
-    alone, layers are named by their places, such as ``layers/conv2d_1``; see `keras_json.by_layer`.
+    alone, layers are named by their places, such as ``layers/conv2d_1``; see `models.by_layer`.
     """
     with opened(path) as file:
         return _read_hdf5(path, file, os.fstat(file.fileno()).st_size)

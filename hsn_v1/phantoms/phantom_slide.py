@@ -90,7 +90,7 @@ def write_slide(path: Path, size: int, mpp: float = 0.25, tissue: float = 0.6, s
         Ends in ``.tif``; the ground truth of ``slide.tif`` is ``slide_morph.png`` and ``slide_func.png``, at the
         classifier's 1.2143 mpp.
     size : int
-        Side, in px. The ground truth is stretched to whole pixels, by half a pixel at most; see `slides.Slide.size`.
+        Side, in px. The ground truth is stretched to whole pixels, by half a pixel at most; see `slide_io.slide`.
     mpp : float
         Microns per pixel; 425 um must be whole pixels.
     tissue : float

@@ -255,7 +255,7 @@ def write_report(settings: Settings, report: Report, pool: loky.ProcessPoolExecu
 
 @cache  # a pool that is asked for again is warm
 def warm_up(crf: bool) -> None:
-    """Load fonts, and the CRF's compiled code if `crf`, in a worker; see `workers.start_workers`."""
+    """Load fonts, and the CRF's compiled code if `crf`, in a worker; see `parallel.start_workers`."""
     cv2.setNumThreads(1)  # there is a process for each core
     with outside_garbage_collection():
         confusion_figure(np.eye(3, 2, dtype=int), [0, 1], ["a", "b"], "")

@@ -129,7 +129,7 @@ def table_of(outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]]:
     """Return header and rows of the table of outcomes, the columns of the user's own list last."""
     names = _columns(outcomes)
     rows = [
-        [str(outcome.source), outcome.status, outcome.reason]
+        [str(outcome.source.absolute()), outcome.status, outcome.reason]
         + [str(outcome.facts.get(fact, "")) for fact in FACTS]
         + [outcome.caveat, str(outcome.folder)]
         + [outcome.columns.get(name, "") for name in names]

@@ -114,7 +114,7 @@ class SlideJob:
     maps: str = "adjusted"  #: which are averaged where tiles overlap: "adjusted", as in the paper, or "gradcam"
     glass: float = 255.0  #: brightness from which on what `blank_file` says is blank; see `tissue.paint_blank`
     stain: Stain | None = None  #: colours that tiles are brought to before they are classified
-    stain_statistics: np.ndarray | None = None  #: (2, 3), of the slide's tissue; see `stain.stain_statistics`
+    stain_statistics: np.ndarray | None = None  #: (2, 3), of the slide's tissue; see `classify.stain_statistics`
 
     @cached_property
     def order(self) -> np.ndarray:

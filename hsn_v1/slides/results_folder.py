@@ -92,7 +92,7 @@ def take_up(folder: Path, facts: Mapping[str, Any], force: bool) -> dict[str, An
     if record.get("finished") and not force and not resumed:
         if changed := difference(record, facts):
             raise InputError(
-                f"{folder}: holds results of another run ({changed}); replace them by force, or choose another folder"
+                f"{folder}: holds results of another run ({changed}); replace them by `force`, or choose another folder"
             )
         if not damage(folder):
             shutil.rmtree(work, ignore_errors=True)

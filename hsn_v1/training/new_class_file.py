@@ -152,7 +152,8 @@ def parse_classes(texts: Sequence[str]) -> dict[str, Colour | None]:
     for text in texts:
         name, equals, colour = unicodedata.normalize("NFC", text).partition("=")
         digits = colour.removeprefix("#")
-        if not name.strip() or (equals and (len(digits) != 6 or set(digits.lower()) - set("0123456789abcdef"))):
+        is_colour = len(digits) == 6 and not set(digits.lower()) - set("0123456789abcdef")
+        if not name.strip() or not name.strip().isprintable() or (equals and not is_colour):
             raise InputError(f"`classes` {text}: expected a name, or a name with a colour such as tumour=#004080")
         value = tuple(bytes.fromhex(digits)) if digits else None
         if name.strip() in classes or (value and value in classes.values()):

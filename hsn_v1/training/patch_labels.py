@@ -203,7 +203,7 @@ def read_names(folder: Path, classes: Sequence[str]) -> PatchLabels:
     for path in files:
         bits = labels_in_name(path.name)
         if bits is None:
-            raise InputError(f"{path}: no labels in its name, such as [1 0 0]; rename it, or give a table by `labels`")
+            raise InputError(f"{path}: no labels in its name, such as [1 0 0]; rename it, or give a table of labels")
         if len(bits) != len(classes):
             names = ", ".join(classes)
             raise InputError(f"{path}: {len(bits)} labels in its name for {len(classes)} classes ({names})")

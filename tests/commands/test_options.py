@@ -48,6 +48,25 @@ def test_what_cannot_be_parsed_is_one_line(command, words, message):
     assert status == 2 and out == "" and err.startswith(f"error: {message}") and err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("segment . --stages --regions .", "--regions does not go with --stages"),
+        ("segment . --stages --maps adjusted", "--maps does not go with --stages"),
+        ("segment . --given-labels names --stages", "--stages does not go with --given-labels"),
+        ("segment . --given-labels names --zarr", "--zarr does not go with --given-labels"),
+        ("segment . --write maps", "--write goes with --given-labels"),
+        ("patches --images . --truth x --mpp 1 --size 8 --out .", "--out .: patches would lie among what they are cut"),
+        ("patches --images x --truth . --mpp 1 --size 8 --out .", "--out .: patches would lie among what they are cut"),
+    ],
+)
+def test_what_would_be_ignored_or_mixed_up_is_said(command, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = command(*words.split())
+    assert status == 2 and out == "" and err.startswith(f"error: {message}") and err.count("\n") == 1
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_new_folder_is_for_commands_that_put_something_there():
     with pytest.raises(InputError, match="--root: no/where: no such folder"):
         build_parser().parse_args(["tune-crf", "--model", "x", "--root", "no/where"])
