@@ -63,7 +63,7 @@ def test_options_of_classes(text, expected):
     [
         *(
             ([text], "expected a name, or a name with a")
-            for text in ("", "a=", "=#004080", "a=#00408", "a=red", "a=#0040800")
+            for text in ("", "a=", "=#004080", "a=#00408", "a=red", "a=#0040800", "a\nb=#004080", "a\x1b[31m")
         ),
         *((texts, "is there already") for texts in (("a", "a"), ("a=#004080", "b=#004080"), ("e\u0301", "\xe9"))),
     ],
@@ -85,9 +85,3 @@ def test_bad_options_of_classes(texts, message):
 def test_impossible_files(classes, message):
     with pytest.raises(InputError, match=message):
         class_file("m", classes, 1, [0], [1])
-
-
-@pytest.mark.parametrize("text", ["a\nb=#004080", "a\x1b[31m", " =#004080", "a=#00408"])
-def test_what_is_no_name_with_a_colour_is_refused(text):
-    with pytest.raises(InputError, match="expected a name, or a name with a colour such as tumour=#004080"):
-        parse_classes([text])
