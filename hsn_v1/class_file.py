@@ -14,6 +14,7 @@ from .file_names import file_name
 from .labels import (
     ADJUSTMENTS,
     BACKGROUND_RULES,
+    LARGEST,
     MOST_CLASSES,
     PLAUSIBLE_MPP,
     VARIANTS,
@@ -23,12 +24,10 @@ from .labels import (
     Taxonomy,
     Variant,
 )
-from .views import Views
+from .views import SCALE_RANGE, Views
 
 #: Files of classes that come with the package, which others may extend.
 SHIPPED = ("adp", "adp_ijcv2020", "adp_ijcv2020_vgg16")
-
-LARGEST = 100_000  #: px, of tiles, windows and objects
 
 #: How many numbers a key may hold, and how to say that.
 _Form = tuple[Sequence[int], str]
@@ -105,7 +104,8 @@ def _stain(table: _Table) -> Stain:
 
 def _views(table: _Table) -> Views:
     stride, flips = table.whole("stride", 1, None), table.flag("flips", False)
-    scales, window = table.numbers("scales", 0.2, SCALES, 1, below=8), table.whole("window", 1, None)
+    above, below = SCALE_RANGE
+    scales, window = table.numbers("scales", above, SCALES, 1, below), table.whole("window", 1, None)
     table.nothing_else()
     return Views(stride, flips, scales, window)
 

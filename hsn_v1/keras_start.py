@@ -17,6 +17,8 @@ from .errors import InputError
 #: Bytes of address space that TensorFlow, its threads and a first classifier take, though they touch a third of them.
 ADDRESS_SPACE = 4_000_000_000
 
+MOST_WORKERS = 1024  #: processes beside this one
+
 LARGEST_SETTINGS = 1 << 20  #: bytes of keras.json
 
 #: What the environment may tell Keras, and what holds here: the last three would change or shorten what it computes.

@@ -21,6 +21,8 @@ MOST_CLASSES = 254  #: of a label set: a label map is 8-bit, and has one more va
 #: Microns per pixel that a microscope or scanner can have; other figures, such as 72 dpi, are no scale.
 PLAUSIBLE_MPP = 0.05, 10.0
 
+LARGEST = 100_000  #: px of a side, epochs, images: beyond all that anybody has
+
 #: How a background class is found: stage 3's brightness, or grey above 200, as benchmarks do (see `adjust`).
 BACKGROUND_RULES = ("brightness", "grey above 200")
 

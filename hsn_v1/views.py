@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 MARGIN = 32  #: px around an image that are mirrored where windows are localised: without context, maps lose 0.016 mIoU
 
 
+SCALE_RANGE = 0.2, 8.0  #: in which tiles are seen at other scales
+
+
 @dataclass(frozen=True)
 class Views:
     """How often a classifier looks at each place: whatever it sees is averaged before anything else."""

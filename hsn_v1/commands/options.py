@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from ..errors import InputError
-from ..labels import PLAUSIBLE_MPP
+from ..keras_start import MOST_WORKERS
+from ..labels import LARGEST, PLAUSIBLE_MPP
+from ..views import SCALE_RANGE
 from .common import note
-
-LARGEST = 100_000  #: px of a side, epochs, images: beyond all that anybody has
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,7 +51,7 @@ MPP = decimal(*PLAUSIBLE_MPP, "microns per pixel")
 SHARE = decimal(1e-6, 1, "a share")
 REST = decimal(0, 0.99, "a share")  # none, or one that leaves something
 SEED = whole(0, 2**31 - 1001)  # as many as `repeats` may follow
-WORKERS = whole(1, 1024)
+WORKERS = whole(1, MOST_WORKERS)
 
 
 def folder(text: str) -> Path:
@@ -100,7 +100,7 @@ def add_views(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("views, instead of those of the classifier's file of classes").add_argument
     add("--stride", type=whole(1), metavar="PX", help="px from one tile to the next, at the classifier's scale")
     add("--flips", action=argparse.BooleanOptionalAction, default=None, help="see tiles in 8 turns and mirror images")
-    add("--scales", type=decimal(0.2, 8), nargs="+", metavar="FACTOR", help="see each tile at several scales")
+    add("--scales", type=decimal(*SCALE_RANGE), nargs="+", metavar="FACTOR", help="see each tile at several scales")
 
 
 def views_of(arguments: argparse.Namespace) -> dict[str, object]:

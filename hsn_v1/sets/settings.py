@@ -16,6 +16,7 @@ from ..io import tree
 from ..io.images import find_images
 from ..io.masks import find_mask
 from ..io.model_files import model_card_of, read_crfs
+from ..keras_start import MOST_WORKERS
 from ..labels import LabelSet, Taxonomy
 from ..parallel import available_cores, classifier_threads
 from ..tiles import TILE
@@ -84,7 +85,11 @@ PARAMS: dict[str, tuple[Any, Any, str]] = {
     "input_name": (None, lambda v: isinstance(v, str) and _is_below(v), "the name of a folder in img"),
     "input_size": ([TILE, TILE], lambda v: _is_list(v, 2, _is_count), "two positive whole numbers, height and width"),
     "input_mode": ("patch", lambda v: v in ("patch", "wsi"), "patch or wsi"),
-    "down_fac": (1.0, lambda v: _is_number(v) and FACTORS[0] <= v <= FACTORS[1], "a number from 0.01 to 100"),
+    "down_fac": (
+        1.0,
+        lambda v: _is_number(v) and FACTORS[0] <= v <= FACTORS[1],
+        f"a number from {FACTORS[0]:g} to {FACTORS[1]:g}",
+    ),
     "batch_size": (8, lambda v: _is_count(v), "a positive whole number"),
     "htt_mode": ("both", lambda v: isinstance(v, str) and v.strip(), "the name of a label set"),
     "gt_mode": ("on", lambda v: v in ("on", "off", True, False), "on or off"),
@@ -134,8 +139,8 @@ def check_params(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def checked_workers(workers: int | None) -> int:
     """Return a number of worker processes, one for each core where it is None; raise InputError if it is of no use."""
-    if workers is not None and not (_is_count(workers) and workers <= 1024):
-        raise InputError(f"workers is {workers!r}; expected a whole number from 1 to 1,024")
+    if workers is not None and not (_is_count(workers) and workers <= MOST_WORKERS):
+        raise InputError(f"workers is {workers!r}; expected a whole number from 1 to {MOST_WORKERS:,}")
     return workers or available_cores()
 
 
