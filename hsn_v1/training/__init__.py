@@ -1,1 +1,1 @@
-"""Training a classifier from patch labels alone, and tuning the CRF for it."""
+"""Training of a classifier on patch labels alone, and tuning of its thresholds and CRF."""

@@ -1,6 +1,6 @@
-"""A training's folder: recipe, log and checkpoints, from which it goes on. What is damaged is thrown away, and said.
+"""Keep the recipe, log and checkpoints of a training, and resume from them. Damaged ones are discarded with a note.
 
-Checkpoints are arrays in a ``.npz``, made in memory: HDF5's library, which Keras writes with, crashes on a full disk.
+Checkpoints are ``.npz`` files made in memory: HDF5's library, which Keras writes with, crashes on a full disk.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RECIPE, LOG = "recipe.json", "log.csv"
 
 
 def check_recipe(out: Path, recipe: dict[str, Any]) -> list[str]:
-    """Write down how a folder's training goes, or make sure that it goes on in the same way; return notes.
+    """Write a training's recipe to its folder, or check that the one there is the same; return notes.
 
     Raises InputError if the folder holds a training by another recipe.
     """
@@ -50,20 +50,19 @@ def forget(out: Path) -> None:
 
 
 def go_on(model: keras.Model, out: Path, steps: int) -> tuple[int, list[str]]:
-    """Give a compiled model what a folder's last checkpoint holds, or the one before if that is damaged.
+    """Restore a compiled model from the last checkpoint in a folder, or from the previous one if that is damaged.
 
-    Returns how many epochs, of `steps` each, need not be trained again, 0 if there is no checkpoint; and what was
-    damaged.
+    Returns the number of finished epochs, of `steps` batches each (0 without a checkpoint), and notes on damage.
     """
     notes: list[str] = []
     values = next((found for name in (LAST, PREVIOUS) if (found := _read(model, out / name, notes))), None)
     if values is None:
-        forget(out)  # of a first epoch that was never saved
+        forget(out)  # the log may have a first epoch that was never saved
         return 0, notes + (["training begins anew"] if notes else [])
     _assign(_state(model), values)
     finish_weights(model)
     done = int(model.optimizer.iterations) // steps
-    rows = [row for row in read_log(out / LOG) if int(row["epoch"]) < done]  # others were logged and never saved
+    rows = [row for row in read_log(out / LOG) if int(row["epoch"]) < done]  # later ones have no checkpoint
     write_log(out, rows)
     if len(rows) < done:
         notes.append(f"{out / LOG}: lacks {done - len(rows)} epochs, which the learning curves leave out")
@@ -73,14 +72,14 @@ def go_on(model: keras.Model, out: Path, steps: int) -> tuple[int, list[str]]:
 
 
 def keep(model: keras.Model, path: Path) -> None:
-    """Write a compiled model's weights and its optimizer's state."""
+    """Write a compiled model's weights and optimizer state to a checkpoint."""
     content = io.BytesIO()
     np.savez(content, *[np.asarray(variable) for variable in _state(model)])
     write_bytes(path, content.getvalue())
 
 
 def take_best(model: keras.Model, out: Path) -> None:
-    """Give a model the weights of its best epoch, if they are there; else it stays as it is."""
+    """Load the weights of the best epoch into a model; without them, it stays as it is."""
     values = _read(model, out / BEST, [])
     if values is not None:
         _assign(model.weights, values[: len(model.weights)])
@@ -90,8 +89,8 @@ def take_best(model: keras.Model, out: Path) -> None:
 def read_log(path: Path) -> list[dict[str, str]]:
     """Return the rows of a training's log, one for each finished epoch; none if there is no log.
 
-    An epoch stands there twice if training was killed when it was logged and not yet saved: the later row counts. What
-    is damaged is left out.
+    If training was killed between an epoch's row and its checkpoint, the epoch has two rows: the later one counts.
+    Damaged rows are left out.
     """
     if not is_there(path):
         return []
@@ -108,9 +107,9 @@ def _is_whole(row: dict[str, str]) -> bool:
 
 
 def write_log(out: Path, rows: list[dict[str, Any]]) -> None:
-    """Write a row for each epoch, all anew: a row that is added may be cut off when the disk is full."""
+    """Write all rows of the log anew: a row appended to the file could be cut off by a full disk."""
     if rows:
-        columns = list(dict.fromkeys(key for row in rows for key in row))  # an earlier version's rows have fewer
+        columns = list(dict.fromkeys(key for row in rows for key in row))  # rows of an earlier version have fewer
         write_table(out / LOG, [columns, *([row.get(column, "") for column in columns] for row in rows)])
 
 
@@ -124,7 +123,7 @@ def _assign(variables: list, values: list[np.ndarray]) -> None:
 
 
 def _read(model: keras.Model, path: Path, notes: list[str]) -> list[np.ndarray] | None:
-    """Return what a checkpoint holds, if it is there and fits a model; one that is damaged is removed, and noted."""
+    """Return the arrays of a checkpoint, or None if it is missing; a damaged or foreign one is removed, with a note."""
     shapes = [tuple(variable.shape) for variable in _state(model)]
     try:
         with open_regular(path) as file, np.load(file) as content:
@@ -133,7 +132,7 @@ def _read(model: keras.Model, path: Path, notes: list[str]) -> list[np.ndarray] 
             raise ValueError("it is of another network")
     except FileNotFoundError:
         return None
-    except Exception as error:  # whatever NumPy and its reader of archives meet in a damaged file
+    except Exception as error:  # NumPy and zipfile raise many types for a damaged file
         path.unlink()
         notes.append(f"{path}: checkpoint cannot be read ({line_of(error)}), and was removed")
         return None

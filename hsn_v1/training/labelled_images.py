@@ -1,6 +1,6 @@
-"""Images with masks and slides with annotations, and which classes are in each patch of them.
+"""Find the classes in each patch of images with masks and of slides with annotations.
 
-What says which class is where stays here: training learns of each patch which classes are in it.
+Masks and annotations stay in this module: training only gets the classes of each patch.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ from ..slide_io import annotations as drawn
 from ..slide_io.slide import Slide, open_slide
 from ..tiles import Window
 
-BLOCK = 2048  #: side of the part of a label map that is in memory, in px, beside what patches reach beyond it
+BLOCK = 2048  #: patches that start in a block of this side, in px, are labelled from one read of the label map
 
-#: Which classes are in patches, (C,) bool, by the row and the column of a patch's first pixel.
+#: Which of C classes are in patches, (C,) bool, by row and column of a patch's upper left pixel.
 Places = dict[tuple[int, int], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Cut:
-    """How patches are cut; lengths are in px at their own scale."""
+    """Settings of cutting patches; lengths are in px at the patches' scale."""
 
     size: int  #: side of a patch
     stride: int  #: from one patch to the next
-    share: float = 0.05  #: of a patch that a class covers, from which on it is in the patch
+    share: float = 0.05  #: a class that covers at least this share of a patch is present in it
     validation: float = 0.0  #: share of the images or slides whose patches are kept for validation; 0 for none
-    seed: int = 0  #: of the choice of these images, and of patches
-    context: int = 0  #: width of a margin around each patch, which is seen, and of which its labels do not tell
-    most: int | None = None  #: patches of a class from which on no more are drawn for it, in each part
+    seed: int = 0  #: of the random choice of these images, and of patches
+    context: int = 0  #: width of a margin around each patch, which is cut with it, but not labelled
+    most: int | None = None  #: most patches to draw for a class, in each part; None for all
 
 
 @dataclass(frozen=True)
 class LabelMap:
-    """A label map at the patches' scale, read window by window, and points that say what is there."""
+    """A label map at the patches' scale, read in windows, and points with a class."""
 
-    read: Callable[[Window], np.ndarray]  #: class indices, uint8; the number of classes where a pixel is unlabelled
+    read: Callable[[Window], np.ndarray]  #: returns class indices of a window, uint8; C where a pixel is unlabelled
     height: int
     width: int
-    classes: int  #: number C of them
+    classes: int  #: number C of classes
     points: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), int))  #: (P, 3): row, column and class of each
 
     def present(self, labels: np.ndarray, top: int, left: int, share: float) -> tuple[np.ndarray, bool]:
-        """Return which classes are in a patch, (C,) bool, and whether at least half of it is labelled."""
+        """Return which classes are in a patch, (C,) bool, and whether at least half of its pixels are labelled."""
         area = np.bincount(labels.ravel(), minlength=self.classes + 1) / labels.size
         present = area[: self.classes] >= share
         inside = ((self.points[:, :2] >= (top, left)) & (self.points[:, :2] < np.add((top, left), labels.shape))).all(1)
@@ -61,24 +61,24 @@ class LabelMap:
         return present, bool(area[self.classes] <= 0.5)
 
     def around(self, row: float, column: float, size: int) -> Window:
-        """Return the patch around a place, inside the map."""
+        """Return the window of a patch around a place, moved inside the map."""
         top = max(0, min(round(row - size / 2), self.height - size))
         left = max(0, min(round(column - size / 2), self.width - size))
         return Window(top, left, size, size)
 
 
 def patch_starts(length: int, size: int, stride: int) -> list[int]:
-    """Return where patches start along an axis: every `stride` px, the last one flush with the far edge."""
+    """Return the starts of patches along an axis: every `stride` px, and one flush with the far edge."""
     if length < size:
         return []
     return sorted({*range(0, length - size + 1, stride), length - size})
 
 
 def label_patches(labels: LabelMap, cut: Cut, centres: Iterable[tuple[float, float]] = ()) -> Places:
-    """Tell which classes are in each patch of an image or slide.
+    """Return the classes of each patch of an image or slide.
 
-    `centres` are rows and columns around which there are patches beside those of the grid. Patches without any class,
-    or of which more than half is unlabelled, are left out; but each point has a patch around it.
+    Patches lie on a grid, around points, and around `centres`, (row, column). Patches without a class are left out, as
+    are those with more than half of their pixels unlabelled, except around points.
     """
     found: Places = {}
     sides = (patch_starts(side, cut.size, cut.stride) for side in (labels.height, labels.width))
@@ -103,21 +103,21 @@ def label_patches(labels: LabelMap, cut: Cut, centres: Iterable[tuple[float, flo
 
 @dataclass(frozen=True)
 class ImageWithMask:
-    """An image with a mask of its classes."""
+    """An image with its mask, to cut patches from."""
 
     path: Path
-    truth: Path  #: the mask
+    truth: Path  #: path of the mask
     label_set: LabelSet  #: classes and colours of the mask
     factor: float = 1.0  #: the image's mpp over the patches'
-    resize: str = "noted"  #: whether a mask of another size is resized; see `read_mask`
+    resize: str = "noted"  #: how to treat a mask of another size than the image; see `read_mask`
 
     def open(self) -> tuple[np.ndarray, Mask]:
-        """Return the image, (H, W, 3) uint8, and its mask; raise InputError if they cannot be read or do not fit."""
+        """Return the image, (H, W, 3) uint8, and its mask; raise InputError if one is unreadable or does not fit."""
         image, _ = read_image(self.path)
         return image, read_mask(self.truth, self.label_set, image.shape[:2], self.resize)
 
     def label(self, cut: Cut) -> tuple[Places, Sequence[str]]:
-        """Return the patches' classes, and notes; raise InputError if it cannot be read or gives no patch."""
+        """Return the patches' classes, and notes; raise InputError if a file is unreadable or there is no patch."""
         image, mask = self.open()
         height, width = self._size(image)
         labels = cv2.resize(mask.labels, (width, height), interpolation=cv2.INTER_NEAREST)
@@ -129,7 +129,7 @@ class ImageWithMask:
         return places, mask.notes
 
     def read(self, places: Iterable[tuple[int, int]], cut: Cut) -> Iterator[np.ndarray]:
-        """Yield patches with their margin, which is mirrored at the image's edges."""
+        """Yield the patches at some places, with their margin; the image is mirrored at its edges."""
         image, side = read_image(self.path)[0], cut.size + 2 * cut.context
         if self.factor != 1:
             how = cv2.INTER_AREA if self.factor < 1 else cv2.INTER_LINEAR
@@ -145,15 +145,15 @@ class ImageWithMask:
 def images_with_masks(
     images: Path, truth: Path, label_set: LabelSet, factor: float = 1.0, resize: str = "noted"
 ) -> list[ImageWithMask]:
-    """Return a folder's images, each with its mask in another folder, which has the image's name."""
+    """Return the images of a folder, each with the mask of the same name in the folder `truth`."""
     paths = find_images(images, "any")
     return [ImageWithMask(path, find_mask(truth, path.name), label_set, factor, resize) for path in paths]
 
 
 def truth_folder(truth: Path, label_set: LabelSet, label_sets: Sequence[LabelSet]) -> Path | None:
-    """Return the folder of a label set's masks, if there is one.
+    """Return the folder of a label set's masks, or None.
 
-    It is called like the label set, or is `truth` itself if the classifier has no other label set.
+    It is the subfolder of `truth` with the label set's name, or `truth` itself if there is only one label set.
     """
     if (truth / label_set.name).is_dir():
         return truth / label_set.name
@@ -163,10 +163,10 @@ def truth_folder(truth: Path, label_set: LabelSet, label_sets: Sequence[LabelSet
 def read_tuning_set(
     images: Path, truth: Path, label_set: LabelSet, resize: str = "noted"
 ) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[str], list[str]]:
-    """Read a folder of images with masks of the same names; `resize` is that of `read_mask`.
+    """Read a folder of images with masks of the same names; see `read_mask` for `resize`.
 
-    Returns the images, (H, W, 3) uint8, each with its class indices, (H, W) uint8; what the user should know of the
-    masks; and which images were left out, and why. Raises InputError if none can be read.
+    Returns the images, (H, W, 3) uint8, each with its class indices, (H, W) uint8; notes on the masks; and errors of
+    the images that were left out. Raises InputError if none can be read.
     """
     pairs, notes, failures = [], [], []
     for source in images_with_masks(images, truth, label_set, resize=resize):
@@ -184,18 +184,18 @@ def read_tuning_set(
 
 @dataclass(frozen=True)
 class AnnotatedSlide:
-    """A slide with a file of annotations."""
+    """A slide with a file of annotations, to cut patches from."""
 
     path: Path
-    truth: Path  #: the annotations
+    truth: Path  #: path of the annotations
     label_set: LabelSet
     patch_mpp: float  #: scale of the patches, in microns per pixel
-    mpp: float | None = None  #: microns per pixel at full resolution, where the file does not state it
+    mpp: float | None = None  #: microns per pixel at full resolution, if the slide's file does not state it
 
     def label(self, cut: Cut) -> tuple[Places, Sequence[str]]:
-        """Return the patches' classes, and notes; raise InputError if it cannot be read or gives no patch.
+        """Return the patches' classes, and notes; raise InputError if a file is unreadable or there is no patch.
 
-        There is a patch around each point, and around each region that fits into a patch, beside those of the grid.
+        Beside those of the grid, there is a patch around each point and around each region that fits into a patch.
         """
         regions, left_out = drawn.read_regions(self.truth, self.label_set, with_points=True)
         with open_slide(self.path, self.mpp) as slide:
@@ -219,13 +219,13 @@ class AnnotatedSlide:
         return places, notes
 
     def read(self, places: Iterable[tuple[int, int]], cut: Cut) -> Iterator[np.ndarray]:
-        """Yield patches with their margin, which is mirrored at the slide's edges."""
+        """Yield the patches at some places, with their margin; the slide is mirrored at its edges."""
         with open_slide(self.path, self.mpp) as slide:
             for y, x in places:
                 yield slide.read(Window(y, x, cut.size, cut.size).grown(cut.context), self.patch_mpp)
 
     def _notes(self, slide: Slide, regions: drawn.Regions) -> list[str]:
-        """Return which regions lie outside the slide, or on each other."""
+        """Return notes on annotations outside the slide, and on partly overlapping regions of two classes."""
         notes, names = [], {drawn.NO_INDEX: drawn.IGNORE, **dict(enumerate(self.label_set.codes))}
         boxes = [shape.bounds for shape in regions.geometries] + [(x, y, x, y) for x, y, _ in regions.points.tolist()]
         if outside := sum(not drawn.lies_on(slide, *box) for box in boxes):
@@ -240,14 +240,14 @@ class AnnotatedSlide:
         return notes
 
 
-#: What patches are cut from, with what tells which class is where in it.
+#: An image or slide to cut patches from, with its ground truth.
 Source = ImageWithMask | AnnotatedSlide
 
 
 def classes_of(files: Sequence[Path], quiet: bool = False) -> list[str]:
-    """Return the names of the classes in files of annotations, by name; in any case of the letters, each once.
+    """Return the sorted class names in files of annotations; names that differ only in case count as one.
 
-    Files that cannot be read have none: what is wrong with them comes up where they are used.
+    Unreadable files are skipped: their error is raised when they are used.
     """
     names: dict[str, str] = {}
     for found in in_parallel(_names_in, [(file,) for file in files], f"reading {len(files)} files", quiet):

@@ -1,4 +1,4 @@
-"""A linear layer on a frozen encoder: features once, then logistic regression, in seconds instead of epochs."""
+"""Fit a linear layer on a frozen encoder: features are computed once, then logistic regression takes seconds."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
     from .training_data import LabelledPatches, TrainingData
 
-STRENGTHS = (3e-3, 3e-2, 0.1, 0.3)  #: of the fit that are tried: the greater, the less weights are held small
-AS_WELL = 0.01  #: of the area under the ROC curve that this may cost: maps gain by it, unlike the labels of patches
+STRENGTHS = (3e-3, 3e-2, 0.1, 0.3)  #: values of `LogisticRegression`'s C to try: a greater one regularises less
+AS_WELL = 0.01  #: validation AUC that a greater C may cost: it makes better maps, if not better patch labels
 
 
 @dataclass(frozen=True)
 class LinearLayer:
-    """Weights from K' features to the logits of K classes."""
+    """A dense layer from K' features to the logits of K classes, with sigmoids."""
 
     kernel: np.ndarray  #: (K', K) float32
     bias: np.ndarray  #: (K,) float32
 
     @classmethod
     def blank(cls, features: int, classes: int) -> LinearLayer:
-        """Return a layer that gives each class the score 0.5."""
+        """Return a layer of zeros: every score is 0.5."""
         return cls(np.zeros((features, classes), np.float32), np.zeros(classes, np.float32))
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
@@ -42,10 +42,10 @@ class LinearLayer:
 def pooled_features(
     encoder: keras.Model, images: np.ndarray, labels: Taxonomy, context: float = 0, batch: int = 32
 ) -> np.ndarray:
-    """Return the encoder's activations, averaged over each patch but its margin, as (N, K') float32.
+    """Return the encoder's activations, averaged over each patch without its margin, as (N, K') float32.
 
-    The encoder makes activations (N, h, w, K') of normalised patches (N, S, S, 3); `images`, (N, side, side, 3) uint8,
-    are resized to S, and normalised by the mean and standard deviation of `labels`. `context` is the width of the
+    The encoder maps normalised patches (N, S, S, 3) to activations (N, h, w, K'). `images`, (N, side, side, 3) uint8,
+    are resized to S and normalised by the mean and standard deviation of `labels`. `context` is the width of the
     margin, in px of the encoder's input.
     """
     shares = _shares(encoder, context)
@@ -56,14 +56,14 @@ def pooled_features(
 
 
 def _shares(encoder: keras.Model, context: float) -> np.ndarray:
-    """Return how much each position along an axis counts in the mean: those at the margin in part."""
+    """Return the weight of each position along an axis in the mean; positions partly in the margin count in part."""
     side, cells = encoder.input_shape[1], encoder.output_shape[1]
     ends = np.linspace(0, side, cells + 1).clip(context, side - context)
     return np.diff(ends) / (side - 2 * context)
 
 
 def without_margin(model: keras.Model, context: float) -> keras.Model:
-    """Return a network of the same layers that averages over patches but their margin, to train these layers by."""
+    """Return a network that shares the model's layers, but leaves the margin out of global pooling, for training."""
     keras = import_keras()
     encoder = keras.Model(model.inputs[0], feature_layer(model).output)
     shares = _shares(encoder, context)
@@ -77,10 +77,10 @@ def _dense(model: keras.Model) -> keras.Layer:
 
 
 def fit_linear_layer(train: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray]) -> LinearLayer:
-    """Fit a logistic regression for each class, balanced, and as free as the validation patches allow.
+    """Fit a balanced logistic regression for each class, regularised as little as the validation patches allow.
 
-    `train` and `validation` are features, (N, K'), with 0 or 1 for each class, (N, K). A class that is in all or none
-    of the training patches gets a constant score.
+    `train` and `validation` are features, (N, K'), with targets, (N, K) of 0 or 1. A class that all or none of the
+    training patches have gets a constant score.
     """
     features, targets = train
     mean, std = features.mean(axis=0), features.std(axis=0) + 1e-3
@@ -95,10 +95,10 @@ def fit_linear_layer(train: tuple[np.ndarray, np.ndarray], validation: tuple[np.
 
 
 def fit_dense(model: keras.Model, data: TrainingData) -> np.ndarray:
-    """Fit the dense layer of a network whose other layers stay as they are; return the scores of the judged patches.
+    """Fit the dense layer of a network and leave its other layers; return the scores of the validation patches.
 
-    `model` ends in global average pooling and this layer; margins of the patches are seen and not averaged over. The
-    scores are (N, K) float32 in 0..1.
+    `model` ends in global average pooling and this layer. The patches' margins are part of the input, but not of the
+    average. Scores are (N, K) float32 in 0..1.
     """
     encoder = import_keras().Model(model.inputs[0], feature_layer(model).output)
     side = encoder.input_shape[1]
@@ -106,7 +106,7 @@ def fit_dense(model: keras.Model, data: TrainingData) -> np.ndarray:
     encoders = [network_of_side(encoder, each) for each in sides]
 
     def features(part: LabelledPatches) -> tuple[np.ndarray, np.ndarray]:
-        """Return the features of the patches at each scale, one scale after another, with their targets."""
+        """Return the patches' features and targets at all scales, concatenated scale by scale."""
         contexts = [data.context * each / side for each in sides]
         found = [
             pooled_features(each, part.images, data.labels, context)
@@ -123,7 +123,7 @@ def fit_dense(model: keras.Model, data: TrainingData) -> np.ndarray:
 def _fit_class(
     features: np.ndarray, target: np.ndarray, judged: np.ndarray, truth: np.ndarray
 ) -> tuple[np.ndarray, float]:
-    """Return weights and constant of the greatest strength that tells the validation patches about as well as any."""
+    """Return weights and intercept of the greatest C in `STRENGTHS` that costs at most `AS_WELL` of validation AUC."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
@@ -134,7 +134,7 @@ def _fit_class(
     kept, highest, judges = None, 0.0, 0 < truth.mean() < 1
     for strength in STRENGTHS if judges else STRENGTHS[:1]:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # to stop early holds weights small, too
+            warnings.simplefilter("ignore", ConvergenceWarning)  # stopping early regularises, too
             model.set_params(C=strength).fit(features, target)
         area = roc_auc_score(truth, judged @ model.coef_[0]) if judges else 1.0
         highest = max(highest, area)
@@ -145,7 +145,7 @@ def _fit_class(
 
 
 def with_linear_layer(encoder: keras.Model, layer: LinearLayer) -> keras.Model:
-    """Return the encoder with average pooling, the dense layer and sigmoids: a classifier of closed-form Grad-CAMs."""
+    """Return a classifier: the encoder, average pooling, the layer and sigmoids; its Grad-CAM has a closed form."""
     keras = import_keras()
     pooled = keras.layers.GlobalAveragePooling2D(name="global_average_pooling2d_1")(encoder.outputs[0])
     dense = keras.layers.Dense(len(layer.bias), name="dense_1")

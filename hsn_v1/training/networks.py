@@ -1,4 +1,4 @@
-"""Networks that can be trained: convolutions, global pooling and one dense layer, so that Grad-CAM is a closed form."""
+"""Networks that can be trained: convolutions, global pooling, one dense layer. Their Grad-CAM has a closed form."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 #: Filters and dropout rates of HistoNet X1.7's convolutions, block by block; each block ends in a max-pooling.
 BLOCKS = (((64, 0.3), (64, 0)), ((128, 0.4), (128, 0)), ((256, 0.4), (256, 0.4), (256, 0)))
 
-#: Mean and standard deviation that a network's ImageNet weights expect of R, G and B; HistoNet takes the patches' own.
+#: Mean and standard deviation of R, G and B that ImageNet weights expect; HistoNet uses those of the training patches.
 NORMALISATION = {
     "vgg16": ((123.68, 116.779, 103.939), (1.0, 1.0, 1.0)),
     "resnet50": ((123.68, 116.779, 103.939), (1.0, 1.0, 1.0)),
-    "efficientnetb0": ((0.0,), (1.0,)),  # it has layers of its own for this
+    "efficientnetb0": ((0.0,), (1.0,)),  # it has normalisation layers
     "efficientnet-lite0": (efficientnet_lite0.MEAN, efficientnet_lite0.STD),
 }
 
@@ -37,11 +37,11 @@ APPLICATIONS = {"vgg16": ("VGG16", True), "resnet50": ("ResNet50", True), "effic
 
 
 def build_network(recipe: Recipe, outputs: int, imagenet: bool = False) -> keras.Model:
-    """Return a network with random weights, or with those of ImageNet below its dense layer.
+    """Return a network with random weights, or with ImageNet weights below its dense layer.
 
-    Its input are normalised tiles of shape (T, tile, tile, 3), its output scores of shape (T, outputs), float32 in
-    0..1. Of the recipe, `network`, `tile`, `pooling`, `width`, `dropout` and `bfloat16` count. Weights of ImageNet are
-    fetched, or come out of Keras's cache; raises InputError if they cannot be had.
+    It maps normalised tiles, (T, tile, tile, 3), to scores, (T, outputs) float32 in 0..1. Of the recipe, it uses
+    `network`, `tile`, `pooling`, `width`, `dropout` and `bfloat16`. Keras downloads ImageNet weights or takes them from
+    its cache. Raises InputError if they are not available.
     """
     if recipe.network == "efficientnet-lite0":
         encoder = efficientnet_lite0.build_encoder(recipe.tile, efficientnet_lite0.read_weights())
@@ -56,14 +56,14 @@ def build_network(recipe: Recipe, outputs: int, imagenet: bool = False) -> keras
 
 
 def for_tiles(model: keras.Model, tile: int) -> keras.Model:
-    """Clone a network of `build_network`, with its weights, for tiles of `tile` px a side, computing in float32."""
+    """Clone a network of `build_network` and its weights for tiles of `tile` px a side; it computes in float32."""
     keras, side = import_keras(), model.input_shape[1]
 
     def clone(layer: keras.Layer) -> keras.Layer:
         config = {**layer.get_config(), "dtype": "float32"}
-        if layer.name.endswith("_pooling2d_4"):  # of HistoNet: pools the last maps whole
+        if layer.name.endswith("_pooling2d_4"):  # HistoNet's global pooling
             config["pool_size"] = config["strides"] = (tile // 8, tile // 8)
-        elif layer.name.endswith("conv_pad"):  # of EfficientNet: one side gets less where the maps' side is even
+        elif layer.name.endswith("conv_pad"):  # EfficientNet pads maps of even side by one pixel less before
             halved = round(math.log2(side / layer.input.shape[1]))
             most = config["padding"][0][1]
             config["padding"] = [(most - (1 - -(-tile >> halved) % 2), most)] * 2
@@ -110,14 +110,14 @@ def _application(recipe: Recipe, outputs: int, imagenet: bool) -> keras.Model:
     name, reversed_channels = APPLICATIONS[recipe.network]
     tiles = keras.Input((recipe.tile, recipe.tile, 3))
     first = tiles
-    if reversed_channels:  # as a convolution of one pixel, which every version of Keras can load
+    if reversed_channels:  # by a 1 x 1 convolution, which every version of Keras can load
         reverse = keras.layers.Conv2D(3, 1, use_bias=False, trainable=False, name="blue_green_red")
         first = reverse(tiles)
         reverse.set_weights([np.eye(3, dtype=np.float32)[np.newaxis, np.newaxis, ::-1]])
     try:
         make = getattr(keras.applications, name)
         base = make(include_top=False, weights="imagenet" if imagenet else None, input_tensor=first)
-    except Exception as error:  # Keras and urllib raise whatever the network gives
+    except Exception as error:  # Keras and urllib raise many types when a download fails
         if not imagenet:
             raise
         raise InputError(
@@ -132,10 +132,10 @@ def _application(recipe: Recipe, outputs: int, imagenet: bool) -> keras.Model:
 
 
 def begin_with(model: keras.Model, path: Path, codes: Sequence[str]) -> str:
-    """Load a file's weights into the layers of a network that have the same name and shapes, and say into how many.
+    """Load weights from a file into the layers of the same name and shapes; return a note that counts these layers.
 
-    The last layer's are left out if the file says that its outputs are others than `codes`, or in another order. Raises
-    InputError if the file cannot be read, or fits no layer.
+    The last layer is left out if the file states outputs that differ from `codes`, also in order. Raises InputError if
+    the file cannot be read, or fits no layer.
     """
     weights = {**read_weights(path)}
     outputs = weights.pop(OUTPUTS, codes)

@@ -1,4 +1,4 @@
-"""Writing a classifier's file of classes: complete and commented, with distinct colours, to be edited by hand."""
+"""Make the class file of a new classifier: complete and commented, with distinct colours, to be edited by hand."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ..class_file import parse_taxonomy
 from ..errors import InputError
 from ..labels import BACKGROUND_RULES, Colour
 
-#: What background is called, and its colour, where a file of classes is made.
+#: Name and colour of the background class in a new class file.
 BACKGROUND, WHITE = "Background", (255, 255, 255)
 
-#: How background can be found, by the option's name: a `BACKGROUND_RULES` each.
+#: Rules that find background, of `BACKGROUND_RULES`, by their names as an option.
 BACKGROUND_OPTIONS = {"brightness": BACKGROUND_RULES[0], "grey": BACKGROUND_RULES[1]}
 
-_GOLDEN = 0.618033988749895  # hues at multiples of it never come close to each other
+_GOLDEN = 0.618033988749895  # hues at multiples of the golden ratio never come close to each other
 
 _TEMPLATE = """\
 # Classes of {model}: everything about this classifier that its weights do not say.
@@ -49,7 +49,7 @@ adjustment = "paper"          # a class's map less the highest of the others; "r
 {excluded}
 """
 
-#: How a network with average pooling that saw small patches is used best.
+#: Table of the best views for a network with average pooling that was trained on small patches.
 VIEWS = """
 # How often each place is looked at. Without this table: once, as published.
 [views]
@@ -80,28 +80,28 @@ def class_file(
     background: str | None = "brightness",
     views: str = "",
 ) -> str:
-    """Return the text of a new file of classes, with one label set that is called ``tissue``, for `parse_taxonomy`.
+    """Return the text of a new class file for `parse_taxonomy`, with one label set, ``tissue``.
 
     Parameters
     ----------
     model : str
         Name of the classifier.
     classes : mapping of str to colour or None
-        The outputs in their order; those without a colour get one.
+        The outputs in order, with their colours; None gets a distinct colour.
     mpp : float
         Scale of the training patches, in microns per pixel.
     mean, std : sequence of one or three floats
-        Of the training patches' pixels, in 0..255.
+        Mean and standard deviation of the training patches' pixels, in 0..255.
     background : {"brightness", "grey"} or None
-        How a class for background is found, which comes last; None for no such class. A class of this name that
-        the classifier has takes its place.
+        Rule that finds background, the last class; None for no such class. It is left out if `classes` has a class
+        of its name.
     views : str
         Table of views, such as `VIEWS`.
 
     Raises
     ------
     InputError
-        If there can be no such file: no class, too many, or a colour twice.
+        If there is no class, there are too many, or a colour comes twice.
     """
     rule = None if BACKGROUND.casefold() in map(str.casefold, classes) else background
     given = [colour for colour in classes.values() if colour]
@@ -127,7 +127,7 @@ def class_file(
 
 
 def distinct_colours(count: int, taken: Sequence[Colour] = ()) -> list[Colour]:
-    """Return colours that differ from each other and from those that are taken."""
+    """Return `count` colours that differ from each other and from `taken`."""
     found: list[Colour] = []
     number = 0
     while len(found) < count:
@@ -141,12 +141,12 @@ def distinct_colours(count: int, taken: Sequence[Colour] = ()) -> list[Colour]:
 
 
 def parse_classes(texts: Sequence[str]) -> dict[str, Colour | None]:
-    """Return the colours, or None, by the names of classes such as ``tumour`` or ``tumour=#004080``.
+    """Parse classes such as ``tumour`` or ``tumour=#004080``; return their colours, or None, by name.
 
     Raises
     ------
     InputError
-        If one cannot be understood, or a name or a colour comes twice.
+        If a text is malformed, or a name or a colour comes twice.
     """
     classes: dict[str, Colour | None] = {}
     for text in texts:

@@ -1,4 +1,4 @@
-"""Read patch labels: which of its columns each patch has, out of a table, or out of the names of files or folders."""
+"""Read patch labels from a table, from folder names or from file names."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from ..io.tables import find_files, read_rows
 #: File names that carry labels: ``x-[1 0 0 1].png``, ``x+0[1101].png``, ``x-[1, 1, 0].png``.
 IN_NAME = re.compile(r"\[([^\[\]]*)\]\.[^.\[\]]+$")
 
-#: Cells that say that a patch has a label, or has it not, in small letters; numbers that equal 1 and 0 do, too.
+#: Cells that mean "label present" and "label absent", in lower case; numbers equal to 1 and 0 do, too.
 YES = frozenset({"true", "t", "yes", "y", "x", "✓", "✔", "+", "present", "positive", "wahr", "ja", "vrai", "oui"})
 NO = frozenset({"false", "f", "no", "n", "-", "absent", "negative", "falsch", "nein", "faux", "non"})
 
-#: What a column of class names is called, where other columns stand beside it.
+#: Headers of a column of class names; only these are recognised if the table has other columns.
 OF_CLASSES = frozenset({"label", "labels", "class", "classes", "category", "type", "diagnosis", "target", "tissue"})
 
 
 @dataclass(frozen=True)
 class PatchLabels:
-    """Which labels each patch has."""
+    """Labels of patches, as their source states them."""
 
-    source: Path  #: the table, or the folder whose files or folders carry the labels
+    source: Path  #: the table, or the folder whose files or folders are named by labels
     columns: tuple[str, ...]  #: the labels, in order
-    cells: dict[Path, tuple[str, list[str]]]  #: where a patch's labels stand, for messages, and the cell of each column
+    cells: dict[Path, tuple[str, list[str]]]  #: by patch: place of its labels, for messages, and a cell for each column
     notes: list[str]  #: for the user
 
     def of(self, columns: Sequence[str]) -> np.ndarray:
-        """Return whether each patch has each of some columns' labels: bool of shape (N, len(columns)).
+        """Return which patches have the labels of `columns`: bool of shape (N, len(columns)).
 
-        An empty cell says no in a column whose other cells all say yes, such as one of crosses. Raises InputError if a
-        cell says neither yes nor no.
+        In a column without any "no", such as one of crosses, an empty cell means no. Raises InputError if a cell says
+        neither yes nor no.
         """
         present = np.zeros((len(self.cells), len(columns)), bool)
         for j, column in enumerate(columns):
@@ -53,7 +53,7 @@ class PatchLabels:
 
 
 def _binary(cell: str) -> bool | None:
-    """Return whether a cell says yes, or None if it says neither yes nor no."""
+    """Return True for a cell that says yes, False for no, None for anything else."""
     try:
         return {0.0: False, 1.0: True}.get(float(cell.replace(",", ".")))
     except ValueError:
@@ -61,11 +61,11 @@ def _binary(cell: str) -> bool | None:
 
 
 def read_patch_labels(folder: Path, labels: str | None, classes: Sequence[str]) -> PatchLabels:
-    """Read the labels of a folder's patches: of a table, of its ``labels.csv``, or else of its folders or file names.
+    """Read the labels of a folder's patches from a table, from folder names or from file names.
 
-    `labels` is the path of a table, ``folders`` for a folder per class, ``names`` for the file names, or None for what
-    the folder has. `classes` are those of the labels in file names, in their order; empty if they are not known. Raises
-    InputError if there are no labels, or they cannot be used.
+    `labels` is the path of a table, ``folders`` for one folder per class, or ``names`` for file names. With None, the
+    order is: ``labels.csv``, folders, file names. `classes` are the classes of labels in file names, in order; empty if
+    unknown. Raises InputError if there are no labels, or they cannot be used.
     """
     table = None if labels in ("names", "folders") else Path(labels) if labels else folder / "labels.csv"
     images = images_below(folder)
@@ -83,7 +83,7 @@ def read_patch_labels(folder: Path, labels: str | None, classes: Sequence[str]) 
 
 
 def images_below(folder: Path) -> list[Path]:
-    """Return the images of a folder and of those in it, by name; raise InputError if there is no such folder."""
+    """Return the images of a folder and its subfolders, sorted; raise InputError if there is no such folder."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; it should hold the patches")
     files = (path for path in folder.rglob("[!.]*") if path.suffix.lower() in SUFFIXES["any"][0])
@@ -91,14 +91,14 @@ def images_below(folder: Path) -> list[Path]:
 
 
 def read_label_table(table: Path, images: Sequence[Path], classes: Collection[str] = ()) -> PatchLabels:
-    """Read a table of patch labels, as people have them.
+    """Read a table of patch labels.
 
-    Below a header is a row for each patch: its file name, in any way that `io.tables.find_files` finds among `images`,
-    and a cell for each label that says yes or no, or one cell with the names of its classes; `classes` are those that
-    may stand in it, if they are known. See `io.tables.read_rows` for the table's form.
+    The table has a header, then one row per patch: its file name, as `io.tables.find_files` matches it with `images`,
+    and either a yes-or-no cell for each label, or one cell with the names of its classes. `classes` are the names that
+    may stand there, if known. See `io.tables.read_rows` for the table's form.
 
-    Raises InputError if the table cannot be read, has no label, names an image twice in two ways, or none of the
-    images.
+    Raises InputError if the table cannot be read, has no label, gives two rows of an image different labels, or names
+    none of the images.
     """
     rows = read_rows(table)
     (_, header), *rows = rows or [(1, [])]
@@ -125,7 +125,7 @@ def read_label_table(table: Path, images: Sequence[Path], classes: Collection[st
     for (line, row), labels in zip(rows, values, strict=True):
         if file := files.get(row[at]):
             where, earlier = cells.setdefault(file, (f"{table}, line {line}", labels))
-            if chosen is not None:  # the classes of a patch may stand in several rows
+            if chosen is not None:  # a patch may have a row for each of its classes
                 earlier[:] = map(max, earlier, labels)
             elif earlier != labels:
                 raise InputError(
@@ -135,7 +135,7 @@ def read_label_table(table: Path, images: Sequence[Path], classes: Collection[st
 
 
 def _column_of_files(rows: list[list[str]], width: int, images: Sequence[Path]) -> tuple[int, dict[str, Path]]:
-    """Return the column whose cells name most images, and the image of each of its cells."""
+    """Return the index of the column that names the most images, and the image of each of its cells."""
     found = [find_files((row[i] for row in rows if i < len(row)), images) for i in range(width)]
     at = max(range(width), key=lambda i: len(found[i]), default=0)
     return at, found[at] if found else {}
@@ -153,7 +153,7 @@ def _check_header(table: Path, columns: tuple[str, ...], image: dict[str, Path])
 
 
 def _notes_on_files(table: Path, names: list[str], files: dict[str, Path], images: Sequence[Path]) -> list[str]:
-    """Say how many of a table's images are there, and how many that are there it lacks; InputError if it has none."""
+    """Return notes on table rows without an image and images without a row; InputError if no row has an image."""
     wanted = list(dict.fromkeys(names))
     missing = [name for name in wanted if name not in files]
     if not files:
@@ -171,7 +171,7 @@ def _notes_on_files(table: Path, names: list[str], files: dict[str, Path], image
 
 
 def _column_of_classes(columns: tuple[str, ...], rows: list[list[str]], classes: Collection[str]) -> int | None:
-    """Return the column whose cells are names of classes, if there is one."""
+    """Return the index of the column of class names, or None."""
     texts = [
         i
         for i, column in enumerate(columns)
@@ -184,7 +184,7 @@ def _column_of_classes(columns: tuple[str, ...], rows: list[list[str]], classes:
 
 
 def _names_of(cell: str, classes: Collection[str]) -> set[str]:
-    """Return the names of classes in a cell, which may be several: ``tumour;stroma``, ``['tumour', 'stroma']``."""
+    """Return the class names in a cell, one or several: ``tumour``, ``tumour;stroma``, ``['tumour', 'stroma']``."""
     if cell in classes:
         return {cell}
     parts = re.split(r"[;|,]", cell.strip("[](){}"))
@@ -192,9 +192,9 @@ def _names_of(cell: str, classes: Collection[str]) -> set[str]:
 
 
 def read_names(folder: Path, classes: Sequence[str]) -> PatchLabels:
-    """Read the labels that file names carry, in the order of the classes.
+    """Read labels from file names, in the order of `classes`.
 
-    Raises InputError if there is no such folder or image, or a name without labels or with another number of them.
+    Raises InputError if the folder is missing or has no image, or if a name has no labels or the wrong number of them.
     """
     files = [path for path in images_below(folder) if path.parent == folder]
     if not files:
@@ -214,9 +214,9 @@ def read_names(folder: Path, classes: Sequence[str]) -> PatchLabels:
 
 
 def read_folders(folder: Path, images: Sequence[Path], classes: Sequence[str]) -> PatchLabels:
-    """Read the labels that folders are: each patch is of the class after which its folder, in `folder`, is called.
+    """Read labels from folder names: the class of a patch is the name of its folder inside `folder`.
 
-    Images beside these folders are left out; `classes` come first, whether there are patches of them or not.
+    Images directly in `folder` are left out. `classes` are the first columns, even those without patches.
     """
     inner = [image for image in images if image.parent != folder]
     class_of = {image: unicodedata.normalize("NFC", image.relative_to(folder).parts[0]) for image in inner}
@@ -233,6 +233,6 @@ def read_folders(folder: Path, images: Sequence[Path], classes: Sequence[str]) -
 
 
 def labels_in_name(name: str) -> str | None:
-    """Return the labels that a file's name carries, such as ``100`` for ``x-[1, 0, 0].png``, or None."""
+    """Return the labels in a file name, such as ``100`` for ``x-[1, 0, 0].png``, or None."""
     found = IN_NAME.search(name)
     return re.sub(r"[,\s]", "", found[1]) if found else None

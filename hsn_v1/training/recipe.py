@@ -1,4 +1,4 @@
-"""How to train: numbers and names only, so that a command's help needs no library."""
+"""Settings of a training: numbers and names only, so that a command's help needs no library."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 TILE = 224  #: side of the published classifier's tiles, in px
-TILE_OF_WINDOWS = 448  #: of a classifier whose windows are localised: few of them lie at a tile's edge
+TILE_OF_WINDOWS = 448  #: side for a classifier with localised windows, of which then few lie at a tile's edge
 MOST_TILE = 4096
 
-#: Networks that can be trained (see `networks`), and what each is.
+#: Networks that can be trained (see `networks`), with their descriptions.
 NETWORKS = {
     "histonet": "HistoNet X1.7, as published",
     "vgg16": "VGG16 (Simonyan and Zisserman, 2015)",
@@ -19,7 +19,7 @@ NETWORKS = {
     "efficientnet-lite0": "EfficientNet-Lite0's first blocks, which begin with ImageNet's weights",
 }
 
-#: How HistoNet pools its last maps: as published, or by their average, which makes every place of a patch count.
+#: Global pooling of HistoNet: the maximum, as published, or the average, to which every place of a patch contributes.
 POOLINGS = ("max", "average")
 
 
@@ -29,10 +29,10 @@ def _option(default: Any, words: str, choices: Iterable[str] = (), within: tuple
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train: by default as published. What each field is stands beside it, and in the help of ``train``.
+    """Settings of a training, by default as published. Each field's help text is that of the ``train`` command.
 
-    No network has a weight that depends on the tile's side: smaller patches say more closely where a label comes from,
-    and the classifier is saved for larger tiles.
+    No weight depends on the tile's side: train on small patches, which localise a label better, and save the
+    classifier for larger tiles.
     """
 
     network: str = _option("histonet", "network", NETWORKS)
@@ -54,5 +54,5 @@ class Recipe:
 
     @property
     def probed(self) -> bool:
-        """Whether the last layer is fitted, before anything else, to what a pretrained network sees."""
+        """Whether training starts by fitting the last layer to a pretrained network's features."""
         return self.frozen or self.network == "efficientnet-lite0"

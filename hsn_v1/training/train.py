@@ -1,4 +1,4 @@
-"""From patches with labels to a classifier's files, with its thresholds and a report."""
+"""Train a classifier on labelled patches, and write its files, thresholds and report."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from .validation_report import classification_report, equal_error_thresholds, mo
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """How a training is called, what it begins with, and where it writes."""
+    """Name, first weights, length and output folders of a training."""
 
     name: str  #: of the model
     folder: Path  #: of the model's files: ``<root>/data``
     out: Path  #: folder of the log, the checkpoints and the report
-    epochs: int  #: in all
+    epochs: int  #: number of all epochs, also of those before a restart
     weights: str  #: ``none``, ``imagenet``, or the path of a file of weights
     saved_tile: int  #: side of the tiles that the classifier is saved for, in px
-    sources: Mapping[str, str] = field(default_factory=dict)  #: where patches and labels are from; see `model_card`
+    sources: Mapping[str, str] = field(default_factory=dict)  #: origin of patches and labels; see `model_card`
 
 
 def train(data: TrainingData, recipe: Recipe, job: TrainingJob, on_batch: OnBatch | None = None) -> list[dict]:
@@ -43,21 +43,21 @@ def train(data: TrainingData, recipe: Recipe, job: TrainingJob, on_batch: OnBatc
     data : TrainingData
         Patches and classes.
     recipe : Recipe
-        How to train.
+        Settings of the training.
     job : TrainingJob
-        Name, start and folders.
+        Name, first weights and folders.
     on_batch : callable, optional
         See `fit.OnBatch`.
 
     Returns
     -------
     list of dict
-        Figures of each class; see `validation_report.classification_report`.
+        Metrics of each class; see `validation_report.classification_report`.
 
     Raises
     ------
     InputError
-        If the weights to begin with cannot be had, or training cannot go on.
+        If the first weights are not available, or training cannot be resumed or diverges.
     """
     outputs = len(data.labels.outputs)
     with quiet_start():
@@ -65,7 +65,7 @@ def train(data: TrainingData, recipe: Recipe, job: TrainingJob, on_batch: OnBatc
         model = build_network(recipe, outputs, imagenet=job.weights == "imagenet")
     if job.weights not in ("none", "imagenet"):
         warnings.warn(Notice(begin_with(model, Path(job.weights), data.labels.codes)), stacklevel=2)
-    write_bytes(model_file(job.folder, job.name, ".toml"), data.class_file.encode())  # from now on, it may be edited
+    write_bytes(model_file(job.folder, job.name, ".toml"), data.class_file.encode())  # the user may edit it meanwhile
     if recipe.frozen or (recipe.probed and not (job.out / LAST).exists()):
         scores = fit_dense(model, data)
     if not recipe.frozen:

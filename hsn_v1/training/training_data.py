@@ -1,7 +1,7 @@
-"""Read what a classifier learns from: images and patch labels, nothing else. No mask ever leaves `cut_patches`.
+"""Read training data: images of patches and their labels, nothing else. No mask ever leaves `cut_patches`.
 
-`patch_labels` reads the labels, `classes` decides which classes they are, and this module brings images and labels
-together, to train on and to validate on.
+`patch_labels` reads the labels, and `classes` matches them with classes. This module joins images and labels, for
+training and validation.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .recipe import Recipe
 
 @dataclass(frozen=True)
 class LabelledPatches:
-    """Patches and which classes are in them, but not where."""
+    """Patches and the classes that are in them, but not where."""
 
     images: np.ndarray  #: (N, tile, tile, 3) uint8: RGB
     targets: np.ndarray  #: (N, K) float32, 0 or 1: which of the classifier's outputs are present, parents included
@@ -39,14 +39,14 @@ class LabelledPatches:
         return len(self.images)
 
     def take(self, indices: np.ndarray) -> LabelledPatches:
-        """Return some of the patches."""
+        """Return the patches of these indices."""
         return LabelledPatches(self.images[indices], self.targets[indices])
 
     def split(self, count: int, seed: int) -> tuple[LabelledPatches, LabelledPatches]:
-        """Return all but `count` of the patches, and these `count`, drawn at random.
+        """Split off `count` patches, drawn at random; return the rest and these.
 
-        The rarest labels are drawn first, so that each that is in two patches or more is in both parts, if `count`
-        allows it; the same goes for the patches that lack one.
+        Rare labels are drawn first: a label that two or more patches have is in both parts, if `count` allows it. The
+        same holds for a label that two or more patches lack.
         """
         order = np.random.default_rng(seed).permutation(len(self))
         chosen: list[int] = []
@@ -62,34 +62,34 @@ class LabelledPatches:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Patches to train on and to judge on, and the classes of their targets."""
+    """Patches for training and validation, and the classes of their targets."""
 
     labels: Taxonomy
-    class_file: str  #: text of the file of classes
+    class_file: str  #: text of the class file
     train: LabelledPatches
-    validation: LabelledPatches  #: to choose the best epoch by
-    judged: LabelledPatches  #: of any size, for thresholds and figures: the validation patches, as a rule
+    validation: LabelledPatches  #: to choose the best epoch
+    judged: LabelledPatches  #: patches of any size, for thresholds and metrics; usually the validation patches
     notes: list[str]  #: for the user
-    context: int = 0  #: width of the margin of each patch that its labels do not tell of, in px
+    context: int = 0  #: width of each patch's margin, which its labels leave out, in px
 
 
 @dataclass(frozen=True)
 class PatchSource:
-    """Where a user's patches are, and what is said of them."""
+    """A user's patches: their folder, labels, classes and scale."""
 
     images: Path  #: folder of the patches
     labels: str | None  #: see `read_patch_labels`
     classes: Mapping[str, Colour | None]  #: names of the classes, and their colours in masks; empty if not said
-    background: str | None  #: how new classes find background: "brightness" or "grey"
-    mpp: float | None  #: scale of the patches, in microns per pixel; None if each shows what a tile shows
-    model_mpp: float | None  #: scale that they are brought to, if the classes are new
+    background: str | None  #: rule that finds background, if the classes are new: "brightness" or "grey"
+    mpp: float | None  #: scale of the patches, in microns per pixel; None if a patch shows as much tissue as a tile
+    model_mpp: float | None  #: scale that they are resized to, if the classes are new
     validation: str | None  #: number of patches, or a folder like `images`
 
 
 def read_training_data(source: PatchSource, path: Path, recipe: Recipe, quiet: bool = False) -> TrainingData:
-    """Read patches to train on and to validate on.
+    """Read the patches for training and validation.
 
-    `path` is the model's file of classes, which need not be there; of the recipe, tile, seed and network count. Raises
+    `path` is the model's class file, which may be missing. Of the recipe, tile, seed and network are used. Raises
     InputError if something is missing, cannot be read or does not fit.
     """
     text = read_text(path) if is_there(path) else CLASS_FILE
@@ -122,7 +122,7 @@ def read_training_data(source: PatchSource, path: Path, recipe: Recipe, quiet: b
 
 @dataclass(frozen=True)
 class _Folder:
-    """The patches of a folder, whose targets are the columns of its labels."""
+    """A folder's patches; their targets are the columns of its labels."""
 
     taxonomy: Taxonomy | None
     columns: tuple[str, ...]
@@ -144,7 +144,7 @@ def _read(source: PatchSource, taxonomy: Taxonomy | None, file: str, recipe: Rec
 def _with_validation(
     source: PatchSource, first: _Folder, file: str, recipe: Recipe, quiet: bool
 ) -> tuple[LabelledPatches, LabelledPatches, list[str]]:
-    """Return the patches to train on and to validate on: some of the first, or those of a folder of their own."""
+    """Return the training and validation patches, and notes; the latter are split off, or have their own folder."""
     count = source.validation or str(max(1, len(first.patches) // 9))
     if len(first.patches) == 1 and not source.validation:
         raise InputError(f"{source.images}: one patch that can be read; expected two or more, to train and validate on")
@@ -163,7 +163,7 @@ def _with_validation(
 def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation of R, G and B over images (N, H, W, 3) uint8: two float64 arrays of (3,)."""
     totals = np.zeros((2, 3))
-    for image in images:  # one at a time: as floats, all of them would take eight times the memory
+    for image in images:  # one at a time: all of them as floats would take eight times the memory
         pixels = image.reshape(-1, 3).astype(np.float64)
         totals += pixels.mean(axis=0), (pixels**2).mean(axis=0)
     mean, squares = totals / len(images)
@@ -173,10 +173,10 @@ def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def read_patches(
     paths: Sequence[Path], targets: np.ndarray, tile: int, factor: float | None = None, quiet: bool = False
 ) -> tuple[LabelledPatches, list[str]]:
-    """Read patches with their labels, (N, K) of 0 or 1; those that cannot be read are left out, and named.
+    """Read patches as tiles of `tile` px, with their targets, (N, K) of 0 or 1; unreadable patches are left out.
 
-    Patches are brought to tiles of `tile` px by `factor`: see `fit_to_tile`. Returns also notes: which patches were
-    left out and why, and how many had to be shrunk. Raises InputError if none can be read.
+    See `fit_to_tile` for `factor`. Also returns notes: which patches were left out and why, and how many were shrunk.
+    Raises InputError if none can be read.
     """
     jobs = [(path, tile, factor) for path in paths]
     images = np.empty((len(jobs), tile, tile, 3), np.uint8)
@@ -212,7 +212,7 @@ def _read_patch(path: Path, tile: int, factor: float | None) -> tuple[np.ndarray
 
 
 def fit_to_tile(image: np.ndarray, tile: int, factor: float | None = None) -> np.ndarray:
-    """Bring an image, (H, W, 3) uint8, to a tile: scaled, shrunk further if larger, mirrored at its edges if smaller.
+    """Fit an image, (H, W, 3) uint8, to a tile: scale it, shrink it if still too large, mirror it if too small.
 
     `factor` is the image's mpp over the classifier's; without it, the longer side becomes the tile's.
     """

@@ -1,4 +1,4 @@
-"""Tune what a classifier needs beside its weights, on images with masks: thresholds, and the CRF's settings."""
+"""Tune a classifier's thresholds and the CRF's settings on images with masks."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from .cut_patches import read_context
 from .patch_labels import read_patch_labels
 from .validation_report import equal_error_thresholds
 
-SIDE = 480  #: of a mosaic, in px of the patches, at least
-REGION = 80  #: side of a mosaic's regions of one class, in px of the patches, at least
+SIDE = 480  #: least side of a mosaic, in px of the patches
+REGION = 80  #: least side of a mosaic's regions of one class, in px of the patches
 
-SHARE = 0.05  #: of a tile that a class covers, from which on it is there
+SHARE = 0.05  #: a class that covers at least this share of a tile is present in it
 
-#: Least and greatest value that is tried of each setting; values are spread evenly over the logarithm.
+#: Least and greatest value to try of each CRF setting; values are drawn evenly over the logarithm.
 RANGES = {
     "gauss_sxy": (0.7, 10),
     "gauss_compat": (0.5, 200),
@@ -49,7 +49,7 @@ RANGES = {
 
 @dataclass(frozen=True)
 class TuningImage:
-    """An image whose segmentation is known, and how far the method is with it."""
+    """An image with its ground truth, and its maps before the CRF."""
 
     maps: np.ndarray  #: (C, H, W) float32 in 0..1: adjusted maps
     image: np.ndarray  #: (H, W, 3) uint8, RGB
@@ -59,14 +59,14 @@ class TuningImage:
 def mosaics(
     folder: Path, taxonomy: Taxonomy, label_set: LabelSet, count: int, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Put patches together whose classes of a label set are one each, without their margins.
+    """Compose images of patches with one class of a label set each, without their margins.
 
-    Borders between classes are then known without any mask: as HisynSeg has images to train on (Fang et al., IEEE TMI
-    2024).
+    Borders between classes are then known without any mask, as in the training images of HisynSeg (Fang et al., IEEE
+    TMI 2024).
 
-    `folder` holds patches and their labels, of the classes of `taxonomy`, as to train on; all as large as the first
-    one. Of the label set's classes, those that the classifier scores can come. Returns `count` images, (H, H, 3) uint8,
-    each with its class indices, (H, H) uint8. Raises InputError if fewer than two classes have patches of their own, or
+    `folder` holds patches and labels of the classes of `taxonomy`, as for training; all are cropped or mirrored to the
+    size of the first. Only classes that the classifier scores occur. Returns `count` images, (H, H, 3) uint8, each with
+    its class indices, (H, H) uint8. Raises InputError if fewer than two classes have patches of one class alone, or if
     a patch cannot be read.
     """
     table = read_patch_labels(folder, None, taxonomy.codes)
@@ -94,7 +94,7 @@ def mosaics(
 
 
 def _core(path: Path, size: int, context: int) -> np.ndarray:
-    """Return a patch without its margin."""
+    """Read a patch, and return it without its margin, mirrored to `size` if smaller."""
     image, _ = read_image(path)
     image = image[context:, context:][:size, :size]
     height, width = image.shape[:2]
@@ -102,9 +102,10 @@ def _core(path: Path, size: int, context: int) -> np.ndarray:
 
 
 def tile_presence(grid: TileGrid, truth: np.ndarray, label_set: LabelSet, outputs: int) -> np.ndarray:
-    """Tell which of K outputs' classes are in an image's tiles, each cut as the classifier sees it, as (T, K) bool.
+    """Return which of K outputs' classes are in the T tiles of an image, as (T, K) bool.
 
-    `truth`, (H, W) uint8, are indices of the label set's classes; outputs that are none of these are in no tile.
+    `truth`, (H, W) uint8, are indices of the label set's classes; it is cut into tiles as the image is for the
+    classifier. Outputs of other classes are in no tile.
     """
     present = np.zeros((len(grid), outputs), bool)
     for c in label_set.classified:
@@ -116,10 +117,10 @@ def tile_presence(grid: TileGrid, truth: np.ndarray, label_set: LabelSet, output
 def tune_thresholds(
     pairs: Sequence[tuple[np.ndarray, np.ndarray]], classifier: Classifier, label_set: LabelSet, downsample: float
 ) -> tuple[np.ndarray, list[str]]:
-    """Find a classifier's thresholds on images, (H, W, 3), with label maps, (H, W).
+    """Choose a classifier's thresholds on images, (H, W, 3), with label maps, (H, W).
 
     `downsample` is the factor between the images' scale and the classifier's. Returns the thresholds, (K,) float64, and
-    the codes of the classes that keep theirs, as they are in all tiles or in none.
+    the codes of the classes that keep their threshold because all tiles or none have them.
     """
     outputs = len(classifier.labels.outputs)
     targets, scores = [], []
@@ -133,7 +134,7 @@ def tune_thresholds(
 
 
 def write_thresholds(path: Path, thresholds: np.ndarray) -> None:
-    """Write a classifier's thresholds, as published."""
+    """Write a classifier's thresholds in the published format, a MATLAB file."""
     content = io.BytesIO()
     savemat(content, {"optimalScoreThresh": np.reshape(thresholds, (1, -1))})
     write_bytes(path, content.getvalue())
@@ -142,7 +143,7 @@ def write_thresholds(path: Path, thresholds: np.ndarray) -> None:
 def adjusted(
     pairs: Sequence[tuple[np.ndarray, np.ndarray]], classifier: Classifier, label_set: LabelSet, downsample: float
 ) -> list[TuningImage]:
-    """Take images with their label maps as far as the CRF."""
+    """Segment images with their label maps up to the CRF."""
     stream = ((truth, image) for image, truth in pairs)
     return [
         TuningImage(dict(segment(image, tiles, [label_set], {}))[label_set.name].maps, image, truth)
@@ -151,12 +152,12 @@ def adjusted(
 
 
 def settings(crf: CRF) -> list[float]:
-    """Return the settings that are searched, in the order of the published files."""
+    """Return a CRF's tuned settings, in the order of the published files."""
     return [getattr(crf, name) for name in RANGES]
 
 
 def draw_settings(count: int, seed: int, around: CRF | None = None) -> list[CRF]:
-    """Draw CRF settings: spread evenly over `RANGES`, or within about a fifth of given ones."""
+    """Draw CRF settings evenly over the logarithm of `RANGES`, or around given ones, with a spread of about a fifth."""
     from scipy.stats import norm, qmc
 
     low, high = np.log(np.array(list(RANGES.values()))).T
@@ -168,7 +169,7 @@ def draw_settings(count: int, seed: int, around: CRF | None = None) -> list[CRF]
 
 
 def confusion_of(tuning: Sequence[TuningImage], crf: CRF | None = None) -> np.ndarray:
-    """Return the confusion matrix (C + 1, C + 1) over all images of the masks before a CRF, or after it."""
+    """Return the confusion matrix, (C + 1, C + 1), over all images, of masks after `crf`, or without a CRF."""
     masks = (winners(crf(image.maps, image.image) if crf else image.maps) for image in tuning)
     return sum(confusion_matrix(image.truth, mask, len(image.maps)) for image, mask in zip(tuning, masks, strict=True))
 
@@ -176,18 +177,18 @@ def confusion_of(tuning: Sequence[TuningImage], crf: CRF | None = None) -> np.nd
 def search(
     tuning: Sequence[TuningImage], trials: int, seed: int, quiet: bool = False, record: Path | None = None
 ) -> list[tuple[CRF, np.ndarray]]:
-    """Try a number of settings, the second half of them around the best of the first; in parallel.
+    """Try `trials` CRF settings in parallel; the second half is drawn around the best of the first.
 
-    `record` is a file that keeps each trial as soon as it is done; those that it holds of the same maps are not done
-    again. Returns all settings with their confusion matrix, (C + 1, C + 1), over all images, best mIoU of the present
-    classes first.
+    `record` is a file that each finished trial is written to; trials that it holds of the same maps are not repeated.
+    Returns all settings with their confusion matrix, (C + 1, C + 1), over all images, sorted by descending mIoU of the
+    present classes.
     """
     maps = _digest(tuning)
     tried = _read_trials(record, maps) if record else {}
 
     def try_all(crfs: Sequence[CRF], what: str) -> list[tuple[CRF, np.ndarray]]:
         missing = [crf for crf in crfs if crf not in tried]
-        with ThreadPoolExecutor(available_cores()) as pool:  # the CRF's compiled code lets other threads run
+        with ThreadPoolExecutor(available_cores()) as pool:  # the CRF's compiled code releases the GIL
             done = pool.map(partial(confusion_of, tuning), missing)
             for crf, confusion in zip(missing, track(done, what, len(missing), quiet), strict=True):
                 tried[crf] = confusion
@@ -203,7 +204,7 @@ def search(
 
 
 def _digest(tuning: Sequence[TuningImage]) -> str:
-    """Return a digest of what the trials depend on beside the settings."""
+    """Return a digest of the maps, images and label maps that the trials' results depend on."""
     digest = hashlib.sha256()
     for image in tuning:
         for part in (image.maps, image.image, image.truth):
@@ -226,7 +227,7 @@ def _write_trials(record: Path, maps: str, tried: Mapping[CRF, np.ndarray]) -> N
 
 
 def write_results(path: Path, table: Path, tried: list[tuple[CRF, np.ndarray]]) -> None:
-    """Write the best settings as the published file (1, 6), and all of them as a CSV, best first."""
+    """Write the best settings in the published format, a NumPy file of (1, 6), and all as a CSV, best first."""
     content = io.BytesIO()
     np.save(content, np.array([[*settings(tried[0][0]), tried[0][0].iterations]]))
     write_bytes(path, content.getvalue())

@@ -1,4 +1,4 @@
-"""How well a classifier does on patches that it was not trained on: thresholds, figures of each class, curves, card."""
+"""Report on a trained classifier: thresholds and metrics on validation patches, learning curves, model card."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ Written by `hsn-v1 train`, which writes it anew. What everyone must know goes in
 `hsn-v1 tune-crf`.
 """
 
-MOST_NAMED = 12  #: curves that a legend names
+MOST_NAMED = 12  #: with more curves, there is no legend
 
 
 def equal_error_thresholds(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Return each class's threshold: the ROC point where sensitivity and specificity are nearest to each other.
+    """Return each class's threshold at the ROC point where sensitivity and specificity are nearest to each other.
 
-    Every threshold between the score at that point and the next lower one tells these patches apart in the same way;
-    the middle is the one that others are likeliest to be told apart by.
+    All thresholds between the score at that point and the next lower score separate these patches alike. The middle
+    of this interval is likeliest to separate other patches.
 
-    Of `targets`, (N, K) of 0 or 1, and `scores`, (N, K) in 0..1; the thresholds are (K,) float64 in 1/3..1: 1 for a
-    class that does not occur, as nothing is known of when it would be present.
+    `targets` are (N, K) of 0 or 1, `scores` (N, K) in 0..1. Thresholds are (K,) float64 in 1/3..1. A class that no
+    patch has gets 1: no score is known to mean that it is present.
     """
     from sklearn.metrics import roc_curve
 
@@ -76,10 +76,10 @@ def equal_error_thresholds(targets: np.ndarray, scores: np.ndarray) -> np.ndarra
 def classification_report(
     codes: Sequence[str], targets: np.ndarray, scores: np.ndarray, thresholds: np.ndarray
 ) -> list[dict]:
-    """Return how well each class is told, for the classes that are neither in none nor in all of the patches.
+    """Return a row of metrics for each class that some patches have and others lack.
 
-    `targets` and `scores` are (N, K), `codes` and `thresholds` of the K classes. A row has the keys class, patches,
-    AUC, sensitivity, specificity, F1 and threshold.
+    `targets` and `scores` are (N, K), `codes` and `thresholds` have length K. A row has the keys class, patches, AUC,
+    sensitivity, specificity, F1 and threshold.
     """
     from sklearn.metrics import f1_score, recall_score
 
@@ -102,7 +102,7 @@ def classification_report(
 
 
 def areas_under_curve(codes: Sequence[str], targets: np.ndarray, scores: np.ndarray) -> dict[str, float]:
-    """Return the area under the ROC curve of each class that some patches (N, K) have and others lack, by its code."""
+    """Return the AUC by class code, for the classes that some patches have and others lack; arrays are (N, K)."""
     from sklearn.metrics import roc_auc_score
 
     columns = zip(codes, targets.T, scores.T, strict=True)
@@ -110,7 +110,7 @@ def areas_under_curve(codes: Sequence[str], targets: np.ndarray, scores: np.ndar
 
 
 def write_report(out: Path, rows: list[dict]) -> None:
-    """Write the classes' figures as ``classes.csv`` and ``classes.png``, and the learning curves as ``curves.png``."""
+    """Write metrics as ``classes.csv`` and ``classes.png``, and learning curves as ``curves.png``."""
     cells = ([round(value, 4) if isinstance(value, float) else value for value in row.values()] for row in rows)
     write_table(out / "classes.csv", [list(rows[0]) if rows else ["class"], *cells])
     _save(class_figure(rows), out / "classes.png")
@@ -118,7 +118,7 @@ def write_report(out: Path, rows: list[dict]) -> None:
 
 
 def class_figure(rows: list[dict]) -> Figure:
-    """Draw each class's figures: a row for each class, with its number of patches."""
+    """Draw the metrics of each class in a row, labelled with its number of patches."""
     from matplotlib.figure import Figure  # without pyplot: needs no display, keeps no state
 
     figure = Figure(figsize=(8, 1.6 + 0.3 * len(rows)), dpi=130, layout="constrained")
@@ -135,7 +135,7 @@ def class_figure(rows: list[dict]) -> Figure:
 
 
 def curve_figure(log: list[dict[str, str]]) -> Figure:
-    """Draw losses, AUC of each class, learning rate and speed over the epochs, and mark the epoch that is kept."""
+    """Draw losses, AUC of each class, learning rate and speed over the epochs, and mark the best epoch."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -167,7 +167,7 @@ def curve_figure(log: list[dict[str, str]]) -> Figure:
 
 
 def _curve(axes: Axes, log: list[dict[str, str]], key: str, **style: str) -> None:
-    """Draw a column of the log, where it has values: an earlier version's log has fewer columns."""
+    """Draw the values that a column of the log has: logs of earlier versions have fewer columns."""
     points = [(epoch, float(row[key])) for epoch, row in enumerate(log, 1) if row.get(key)]
     axes.plot(*zip(*points, strict=True), marker=".", **style) if points else None
 
@@ -181,10 +181,10 @@ def _save(figure: Figure, path: Path) -> None:
 def model_card(
     name: str, data: TrainingData, recipe: Recipe, rows: list[dict], sources: Mapping[str, str], epochs: int
 ) -> str:
-    """Return the card of a classifier as Markdown.
+    """Return a classifier's model card as Markdown.
 
-    `rows` are the figures of `classification_report`; `sources` tells where the patches and their labels are from, and
-    the command, by what these are called.
+    `rows` are those of `classification_report`. `sources` are further facts by their names: where patches and labels
+    are from, and the command.
     """
     labels, present = data.labels, data.train.targets > 0
     numbers = [f"{code} {count}" for code, count in zip(labels.codes, present.sum(axis=0), strict=True) if count]
@@ -218,5 +218,5 @@ def _cell(text: str) -> str:
 
 
 def spread(values: list[float]) -> str:
-    """Return mean and standard deviation of a metric over trainings with different seeds, in words."""
+    """Format mean, standard deviation and range of a metric over trainings with different seeds."""
     return f"{np.mean(values):.4f} +- {np.std(values, ddof=1):.4f} ({min(values):.4f} to {max(values):.4f})"
