@@ -1,1 +1,1 @@
-"""Images and whole slides of the user's own: segmented at any size, resumed where a run was killed."""
+"""Segment the user's own images and whole slides, of any size; a killed run is resumed."""

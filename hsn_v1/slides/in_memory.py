@@ -1,4 +1,4 @@
-"""An image at its own scale, in memory, as the demos segment it: a large one block by block."""
+"""Segment an image in memory and at its own scale, as the demos do; a large image block by block."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .plan import Method, SlideTask
 from .tissue import TissueMap, paint_blank
 
 WHOLE_PIXELS = 2_000_000  #: largest image that is segmented at once: maps and lattices need about 0.8 GB a megapixel
-BLOCK = 1024  #: side of a block of a larger one, in px
+BLOCK = 1024  #: side of a block of a larger image, in px
 
 
 def segment_whole(slide: Slide, task: SlideTask, tissue_map: TissueMap) -> LabelMaps:
     """Segment an image as the demos do, at its own scale.
 
-    Pixels that were not scanned, or are glass that stage 3 would not recognise, get no class.
+    Pixels that were not scanned, and glass that stage 3 would not recognise, get the label `no_tissue`.
     """
     image, frame, blank = slide.pixels(), slide.frame(slide.mpp), None
     if tissue_map.blank.any():
@@ -46,10 +46,10 @@ def segment_blocks(
     progress: Progress = no_progress,
     block: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """Segment an image whose tiles are classified: a small one at once, a larger one block by block.
+    """Segment an image, (H, W, 3) uint8, whose tiles are classified: at once, or, if it is large, block by block.
 
-    Blocks, of `block` px a side, have a halo as wide as the CRF and the background map see, so that no seam shows. The
-    CRF uses up to `threads`. From an image of (H, W, 3) uint8 come label maps of (H, W) uint8, by the label set's name.
+    Blocks of `block` px a side have a halo as wide as the CRF and the background map see, so that no seam shows. The
+    CRF uses up to `threads` threads. Returns label maps, (H, W) uint8, by label set name.
     """
     height, width = image.shape[:2]
     grid = SlideGrid(height, width, block=block or (BLOCK if height * width > WHOLE_PIXELS else max(height, width)))

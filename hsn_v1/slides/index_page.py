@@ -1,4 +1,4 @@
-"""The index of a folder of results: its tables, and its page, one HTML file that opens from disk."""
+"""The index of a results folder: its tables, and its page, one HTML file that opens from disk."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ if TYPE_CHECKING:
 
 TABLE = "segmented.csv"  #: name of the table of all inputs
 
-#: Columns of facts in it; see `Outcome`.
+#: Columns of this table that hold facts; see `Outcome`.
 FACTS = ("kind", "maps", "height", "width", "mpp", "tiles", "seconds")
 COLUMNS = ("input", "status", "reason", *FACTS, "caveat", "folder")
 
-#: Columns of a list's table of states, before those of the list.
+#: Columns of a list's status table, before those of the list.
 STATUS = ("name", "status", "where", "reason", "seconds", "tiles", "notes", "path")
 
-AGAIN = "not segmented again: "  #: begin of the reason where earlier results stay
+AGAIN = "not segmented again: "  #: prefix of the reason if a failed input keeps earlier results
 
 
 # --- Tables -----------------------------------------------------------------------------------------------------------
 
 
 def status_table(out: Path, shard: str | None) -> Path:
-    """Return the path of a list's table of states in a folder of results: each shard, such as 3/20, has its own."""
+    """Return the path of a list's status table in a results folder; each shard, such as 3/20, has its own."""
     return out / (f"status-{shard.replace('/', '-of-')}.csv" if shard else "status.csv")
 
 
 class StatusTable:
-    """The table of the states of a list's inputs, all waiting at first; called with an outcome, it is written anew.
+    """The status table of a list's inputs, all waiting at first; each call with an outcome rewrites the file.
 
-    If it cannot be replaced, as on Windows where a spreadsheet has it open, `note` is called once: work goes on, and
-    the table is written at the next change.
+    If the file cannot be replaced, as on Windows while a spreadsheet has it open, `note` is called once. Work goes
+    on, and the next outcome rewrites the file.
     """
 
     def __init__(self, path: Path, inputs: Sequence[Input], note: Callable[[str], None]):
@@ -61,7 +61,7 @@ class StatusTable:
         self._write()
 
     def __call__(self, outcome: Outcome) -> None:
-        """Write down an outcome; from any thread."""
+        """Record an outcome; may be called from any thread."""
         name, facts = outcome.folder.name, outcome.facts
         with self._lock:
             self._where[name] = outcome.where or self._where[name]
@@ -80,9 +80,9 @@ class StatusTable:
 
 
 def results_and_failures(out: Path, outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Return a folder's results, of this run and earlier ones, and the failures of inputs that have none.
+    """Return a folder's results, of this run and earlier ones, and the failures of inputs without results.
 
-    Where an input failed that has results of an earlier run, these stay, with the reason; until it is tried again.
+    If an input with earlier results fails, these results stay, with the reason of the failure.
     """
     results = {
         _as_read(folder): Outcome.of_record(folder, record, "done before") for folder, record in records(out).items()
@@ -100,7 +100,7 @@ def results_and_failures(out: Path, outcomes: Sequence[Outcome]) -> list[Outcome
 
 
 def failures_before(out: Path, outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Return the failures in a folder's table of inputs that were not tried again; none if it cannot be read."""
+    """Return the failures in a folder's table, except inputs tried again; none if the table cannot be read."""
     tried = {_as_read(path) for outcome in outcomes for path in (outcome.source, outcome.source.parent)}
     try:
         return [
@@ -116,17 +116,17 @@ def failures_before(out: Path, outcomes: Sequence[Outcome]) -> list[Outcome]:
 
 
 def _as_read(path: Path) -> str:
-    """Return an absolute path as a table has it, where it is written in another way if it is not Unicode."""
+    """Return an absolute path as tables spell it: bytes that are no Unicode are escaped."""
     return str(path.absolute()).encode(errors="backslashreplace").decode()
 
 
 def _columns(inputs: Iterable[Input | Outcome]) -> list[str]:
-    """Return the names of the columns of the user's own list."""
+    """Return the names of the columns of the user's list."""
     return list(dict.fromkeys(name for item in inputs for name in item.columns))
 
 
 def table_of(outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of the table of outcomes, the columns of the user's own list last."""
+    """Return header and rows of the table of outcomes; the columns of the user's list come last."""
     names = _columns(outcomes)
     rows = [
         [str(outcome.source.absolute()), outcome.status, outcome.reason]
@@ -139,7 +139,7 @@ def table_of(outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]]:
 
 
 def areas_of(outcomes: Sequence[Outcome]) -> list[list[str]]:
-    """Return the rows of a table of all inputs' areas, one for each class of an input, with the list's columns."""
+    """Return the table of all areas, header first: a row for each class of an input, with the list's columns."""
     names = _columns(outcomes)
     rows = [
         [outcome.folder.name, label_set.name, *area.cells(), *(outcome.columns.get(name, "") for name in names)]
@@ -166,10 +166,10 @@ def write_index(
     self_contained: bool = False,
     card: Path | None = None,
 ) -> list[str]:
-    """Write the tables and the page of all results in a folder, after a run with some outcomes.
+    """Write the tables and the page of all results in a folder, after a run with the given outcomes.
 
-    Returns a note on each table that could not be replaced, as another program holds it; raises InputError if there is
-    no room. A self-contained page holds its pictures, and links to no file.
+    Returns a note on each file that could not be replaced because another program has it open. Raises InputError if
+    there is no room. A self-contained page holds its pictures, and links to no file.
     """
     known, notes = results_and_failures(out, outcomes), []
     header, rows = table_of(known)
@@ -178,7 +178,7 @@ def write_index(
         "segmented.html",
         title="Segmented",
         caveat=" ".join(dict.fromkeys(outcome.caveat for outcome in known if outcome.caveat)),
-        table=Table("", header, rows, words=3).without_empty_columns("reason", "caveat"),  # which are above it
+        table=Table("", header, rows, words=3).without_empty_columns("reason", "caveat"),  # shown above the table
         gallery=_gallery(out, known, self_contained),
         failures=_failures(known),
         facts={
@@ -188,7 +188,7 @@ def write_index(
             **versions(),
         },
     )
-    remove_leftovers(out, "")  # of tables and pages; those of inputs are in their folders
+    remove_leftovers(out, "")  # of tables and pages; an input's leftovers are in its folder
     areas = areas_of(known)
     contents = {TABLE: csv_of([header, *rows]), **({"areas.csv": csv_of(areas)} if areas else {})}
     for name, content in {**contents, PAGE: page.encode(errors="replace")}.items():
@@ -204,7 +204,7 @@ def write_index(
 
 
 def _failures(outcomes: Sequence[Outcome]) -> dict[str, str]:
-    """Return the reasons of failed inputs, by their files' names, or by their paths where two have the same name."""
+    """Return the reasons of failed inputs by file name, or by path where two files have the same name."""
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     names = Counter(outcome.source.name for outcome in failed)
     return {
@@ -228,7 +228,7 @@ def _gallery(out: Path, outcomes: Sequence[Outcome], self_contained: bool) -> Ga
 
 
 def _titles(label_sets: Iterable[LabelSet]) -> dict[str, LabelSet]:
-    """Name each distinct label set: by its name, with a number where another one has the same."""
+    """Return distinct label sets by title: the name, with a number if another label set has the same name."""
     titles: dict[str, LabelSet] = {}
     for label_set in label_sets:
         if label_set in titles.values():

@@ -1,4 +1,4 @@
-"""Which slides and images are segmented: files, those in folders, or the rows of a list; and their problems."""
+"""The slides and images to segment, from paths, folders or the rows of a list, each with its problem, if any."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ..slide_io.formats import SLIDE_ENDINGS
 from ..slide_io.multi_file import is_dicom, parts_of_slides
 from ..slide_io.scale import is_plausible
 
-#: Endings of the files that are taken from a folder.
+#: Endings of the files that count as inputs in a folder.
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".jp2", ".webp", *SLIDE_ENDINGS)
 
-#: Columns of a list that mean something here; all others belong to the user, and come back in the results.
+#: Columns of a list that are used here; all others belong to the user, and come back in the results.
 COLUMNS = ("path", "name", "mpp", "labels", "model")
 
 
@@ -28,23 +28,23 @@ class Input:
     """A slide or image to segment."""
 
     path: Path
-    name: str  #: of the folder of its results
-    mpp: float | None = None  #: microns per pixel at full resolution, where the file does not state it
+    name: str  #: name of its results folder
+    mpp: float | None = None  #: microns per pixel at full resolution, if the file does not state it
     labels: str | None = None  #: label set, if not the run's
     model: str | None = None  #: classifier, if not the run's
     columns: Mapping[str, str] = field(default_factory=dict)  #: the list's other columns, such as patient and site
-    problem: str = ""  #: why it cannot be segmented; empty if nothing is known against it
-    regions: Path | None = None  #: annotations to which its segmentation is limited; see `regions.read_regions`
+    problem: str = ""  #: reason why it cannot be segmented; empty if none is known
+    regions: Path | None = None  #: annotations that limit its segmentation; see `regions.read_regions`
 
 
 # --- Files and folders ------------------------------------------------------------------------------------------------
 
 
 def inputs_of(paths: Iterable[Path]) -> tuple[list[Input], list[str]]:
-    """Return the inputs that paths name, each once, and what is passed over, with the reason, a line each.
+    """Return the inputs that paths name, each once, and a line with the reason for each path that is left out.
 
-    Folders stand for the images and slides in them, in order of their names; of the files of a slide one stands for
-    all. What cannot be segmented is an input with its problem, so that the others are done.
+    A folder stands for its images and slides, sorted by name. Of several files of a slide, one stands for all. An
+    input that cannot be segmented is returned with its problem, so that the others are still segmented.
     """
     problems, notes = {}, []
     for path in map(Path, paths):
@@ -61,7 +61,7 @@ def inputs_of(paths: Iterable[Path]) -> tuple[list[Input], list[str]]:
 
 
 def problem_of(path: Path) -> str:
-    """Return why a path leads to no file or folder, or nothing."""
+    """Return the reason why a path leads to no file or folder, or "" if it leads to one."""
     try:
         path.stat()
     except FileNotFoundError:
@@ -78,7 +78,7 @@ def _shortened(path: Path, length: int = 200) -> str:
 
 
 def _in_folder(folder: Path) -> tuple[list[Path], list[str], str]:
-    """Return a folder's images and slides, notes on what else is in it, and what is wrong with it, or nothing."""
+    """Return a folder's images and slides, notes on its other files and folders, and its problem, or ""."""
     if why := _why_not_searched(folder):
         return [], [], f"{folder}: {why}"
     try:
@@ -87,14 +87,14 @@ def _in_folder(folder: Path) -> tuple[list[Path], list[str], str]:
         return [], [], f"{folder}: cannot be read ({error.strerror}); expected a folder of slides or images"
     files, notes = [], []
     for path in paths:
-        if os.path.isdir(path):  # which is False where nobody may look
+        if os.path.isdir(path):  # False, not an error, where access is denied
             why = _why_not_searched(path)
-            if not why and not os.path.exists(f"{path}.mrxs"):  # where MIRAX keeps a slide's pixels
+            if not why and not os.path.exists(f"{path}.mrxs"):  # MIRAX keeps a slide's pixels in such a folder
                 why = "a folder in a folder, which is not searched; name it to segment what it holds"
             notes += [f"{path}: {why}"] if why else []
         elif path.suffix.lower() in ENDINGS or is_dicom(path):
             files.append(path)
-        elif path.suffix.lower() != ".geojson":  # which is of the slide beside it
+        elif path.suffix.lower() != ".geojson":  # annotations of the slide beside it
             notes.append(f"{path}: no image or slide by its ending")
     problem = "" if files else f"{folder}: no images or slides in this folder; expected {', '.join(ENDINGS)}"
     return files, notes, problem
@@ -102,12 +102,12 @@ def _in_folder(folder: Path) -> tuple[list[Path], list[str], str]:
 
 def _why_not_searched(folder: Path) -> str:
     marks = (folder / name for name in (".zattrs", "zarr.json"))
-    is_zarr = folder.suffix.lower() == ".zarr" or any(map(os.path.exists, marks))  # False where nobody may look
+    is_zarr = folder.suffix.lower() == ".zarr" or any(map(os.path.exists, marks))  # False where access is denied
     return "an OME-Zarr folder, which is not read; export it as OME-TIFF" if is_zarr else ""
 
 
 def limited_to_regions(inputs: Sequence[Input], folder: Path) -> list[Input]:
-    """Return inputs with their annotations in a folder; those without have a problem."""
+    """Return inputs with their annotations from a folder; an input without annotations gets a problem."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; it should hold annotations, as GeoJSON")
     limited, files = [], find_annotations(folder, [item.path for item in inputs])
@@ -122,10 +122,10 @@ def limited_to_regions(inputs: Sequence[Input], folder: Path) -> list[Input]:
 
 
 def read_list(table: Path) -> tuple[list[Input], list[str]]:
-    """Read a list of slides: the rows that can be used, and a line on each other row's problem.
+    """Read a list of slides: return the inputs of its usable rows, and a line on the problem of each other row.
 
-    It is a table as `io.tables.read_rows` understands; its column ``path`` is relative to its folder, the others of
-    `COLUMNS` may be there. Raises InputError if it is no such table, or has no rows.
+    The list is a table that `io.tables.read_rows` can read. Its column ``path`` is required, and relative to the
+    list's folder; the other `COLUMNS` are optional. Raises InputError if it is no such table, or has no rows.
     """
     (_, names), *rows = read_rows(table) or [(1, [])]
     header = [name.lower() if name.lower() in COLUMNS else name for name in names]
@@ -148,7 +148,7 @@ def read_list(table: Path) -> tuple[list[Input], list[str]]:
 
 
 def _input_of(folder: Path, header: list[str], row: list[str]) -> Input:
-    """Return what a row says, with its problem, if there is one."""
+    """Return the input that a row describes, with its problem, if any."""
     if len(row) != len(header):
         return Input(folder, "", problem="more or fewer cells than the header has columns")
     columns = dict(zip(header, row, strict=True))
@@ -173,7 +173,7 @@ def _input_of(folder: Path, header: list[str], row: list[str]) -> Input:
 
 
 def _as_on_disk(path: Path) -> Path:
-    """Return a path in the disk's own spelling of accents, case and separators; what is not there, as it is."""
+    """Return a path as the disk spells it (accents, case, separators), or unchanged if it does not exist."""
     if os.path.lexists(path):
         return path
     found = Path(path.anchor)
@@ -186,5 +186,5 @@ def _as_on_disk(path: Path) -> Path:
 
 
 def shard(inputs: list[Input], number: int, count: int) -> list[Input]:
-    """Return the part of a list that one of `count` jobs takes (`number` from 1): every `count`-th, so all alike."""
+    """Return job `number`'s part of a list, from 1 to `count`: every `count`-th input, so that parts are alike."""
     return inputs[number - 1 :: count]

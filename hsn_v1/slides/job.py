@@ -1,7 +1,6 @@
-"""A slide's grid and job: what its processes need to know, and the intermediate files that they leave to each other.
+"""The tiles and blocks of a slide, the job that its processes share, and the intermediate files of the job.
 
-A file that should be there and is not, or is damaged, is an error where it is read, and made again where a run goes on:
-absence never counts as "no tissue".
+A missing or damaged file is an error where it is read; a resumed run makes it again. Absence never means "no tissue".
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from ..tiles import TILE, Window
 if TYPE_CHECKING:
     from .regions import SlideRegions
 
-#: By which neighbouring tiles overlap (paper, section 4).
+#: Share of a tile's side by which neighbouring tiles overlap (paper, section 4).
 OVERLAP = 1 / 4
 
 
@@ -35,18 +34,18 @@ OVERLAP = 1 / 4
 class SlideGrid:
     """Tiles and blocks of a slide, both numbered in rows from the top left.
 
-    Tiles overlap by a quarter (paper, section 4; docs/method.md, "Slides") and cover it; blocks divide it evenly.
+    Tiles cover the slide, and overlap (paper, section 4; docs/method.md, "Slides"). Blocks divide it evenly.
     """
 
-    height: int  #: of the slide, in px at the classifier's scale
+    height: int  #: height of the slide, in px at the classifier's scale
     width: int
     tile: int = TILE  #: side of a tile, in px
-    block: int = 768  #: longest side of a block, the part of a window that is kept, in px
-    stride: int | None = None  #: distance of neighbouring tiles, in px; if left out, they overlap by a quarter
+    block: int = 768  #: longest side of a block, the part of a refined window that is kept, in px
+    stride: int | None = None  #: distance between neighbouring tiles, in px; by default, they overlap by a quarter
 
     @property
     def step(self) -> int:
-        """Distance of neighbouring tiles, in px."""
+        """Distance between neighbouring tiles, in px."""
         return min(self.stride or self.tile - int(self.tile * OVERLAP), self.tile)
 
     @property
@@ -56,12 +55,12 @@ class SlideGrid:
 
     @property
     def tiles(self) -> tuple[int, int]:
-        """Numbers of rows and columns of tiles."""
+        """Number of rows and of columns of tiles."""
         return tuple(1 + -(-max(side - self.tile, 0) // self.step) for side in (self.height, self.width))
 
     @property
     def blocks(self) -> tuple[int, int]:
-        """Numbers of rows and columns of blocks."""
+        """Number of rows and of columns of blocks."""
         return tuple(math.ceil(side / self.block) for side in (self.height, self.width))
 
     @property
@@ -69,12 +68,12 @@ class SlideGrid:
         return tuple(-(-side // count) for side, count in zip((self.height, self.width), self.blocks, strict=True))
 
     def tile_window(self, number: int) -> Window:
-        """Return where a tile lies; at the slide's edge, parts of it may lie outside."""
+        """Return the window of a tile; at the slide's edge, parts of it may lie outside."""
         row, column = divmod(number, self.tiles[1])
         return Window(row * self.step, column * self.step, self.tile, self.tile)
 
     def block_window(self, number: int) -> Window:
-        """Return where a block lies, inside the slide."""
+        """Return the window of a block, inside the slide."""
         row, column = divmod(number, self.blocks[1])
         height, width = self._block_sides
         return Window(row * height, column * width, height, width).overlap(self.frame)
@@ -101,24 +100,24 @@ class SlideGrid:
 
 @dataclass(frozen=True)
 class SlideJob:
-    """A slide's work, as the processes that share it need to know it."""
+    """The work on a slide, for the processes that share it: tiles, method, scale and folder."""
 
     grid: SlideGrid
     tissue: np.ndarray  #: numbers of the tiles with tissue, int; only these are classified
-    batch_size: int  #: tiles classified together; fixed for each tile, as results may differ with it in the last bits
+    batch_size: int  #: tiles classified together; always the same ones, as the last bits of scores may depend on it
     label_sets: tuple[LabelSet, ...]
-    crfs: Mapping[str, CRF]  #: by the label set's name
-    scale: float  #: the classifier's, in microns per pixel
-    thresholds: np.ndarray  #: (K,): score from which on a class is present
-    folder: Path  #: of the intermediate files
-    maps: str = "adjusted"  #: which are averaged where tiles overlap: "adjusted", as in the paper, or "gradcam"
-    glass: float = 255.0  #: brightness from which on what `blank_file` says is blank; see `tissue.paint_blank`
-    stain: Stain | None = None  #: colours that tiles are brought to before they are classified
-    stain_statistics: np.ndarray | None = None  #: (2, 3), of the slide's tissue; see `classify.stain_statistics`
+    crfs: Mapping[str, CRF]  #: by label set name
+    scale: float  #: the classifier's scale, in microns per pixel
+    thresholds: np.ndarray  #: (K,): lowest score at which each class is present
+    folder: Path  #: folder of the intermediate files
+    maps: str = "adjusted"  #: maps to average where tiles overlap: "adjusted", as in the paper, or "gradcam"
+    glass: float = 255.0  #: brightness from which on bare glass is painted white; see `tissue.paint_blank`
+    stain: Stain | None = None  #: stain colours to which tiles are normalised before they are classified
+    stain_statistics: np.ndarray | None = None  #: (2, 3), from the slide's tissue; see `classify.stain_statistics`
 
     @cached_property
     def order(self) -> np.ndarray:
-        """The numbers of `tissue` in the order in which the blocks, one after another, need them."""
+        """The numbers in `tissue`, in the order in which the blocks, one after another, need them."""
         blocks = filter(self.has_tissue, range(math.prod(self.grid.blocks)))
         needed = chain.from_iterable(self.grid.tiles_of(self.with_halo(block)) for block in blocks)
         return np.array([tile for tile in dict.fromkeys(needed) if self._tissue_tiles[tile]], int)
@@ -139,38 +138,38 @@ class SlideJob:
         return self.order[number * self.batch_size :][: self.batch_size]
 
     def batch_file(self, number: int) -> Path:
-        """Return where a batch's scores and coarse CAMs are kept."""
+        """Return the path of a batch's scores and coarse CAMs."""
         return self.folder / "tiles" / f"{number:06d}.npz"
 
     def block_file(self, number: int, label_set: LabelSet) -> Path:
-        """Return where the label map of a block is kept."""
+        """Return the path of a block's label map."""
         return self.folder / "labels" / label_set.name / f"{number:06d}.png"
 
     @property
     def blank_file(self) -> Path:
-        """Where `TissueMap.blank` is kept, if any part of the slide is painted white."""
+        """Path of `TissueMap.blank`; the file exists only if parts of the slide are painted white."""
         return self.folder / "blank.png"
 
     def is_classified(self, number: int) -> bool:
-        """Tell whether a batch's file is there and whole; what is damaged is removed, to be made again."""
+        """Tell whether a batch's file exists and can be read; a damaged file is removed, so that it is made again."""
         return _is_whole(self.batch_file(number), read_batch)
 
     def is_refined(self, number: int) -> bool:
-        """Tell whether the label maps of a block are there and whole; what is damaged is removed, to be made again."""
+        """Tell whether all label maps of a block exist and can be read; a damaged one is removed, to be made again."""
         return all(_is_whole(self.block_file(number, label_set), read_block) for label_set in self.label_sets)
 
     def has_tissue(self, number: int) -> bool:
-        """Tell whether there is anything to refine in a block: if not, it has no file."""
+        """Tell whether a block touches tiles with tissue; if not, it needs no refinement and has no file."""
         return bool(self._tiles_in(self.grid.block_window(number)))
 
     def covered(self, number: int) -> Window:
-        """Return the smallest part of a block that holds whatever of it is classified; there must be something."""
+        """Return the smallest window that holds the classified parts of a block; the block must have tissue."""
         block = self.grid.block_window(number)
         first, *others = (tile.overlap(block) for tile in self._tiles_in(block))
         return first.around(others)
 
     def with_halo(self, number: int) -> Window:
-        """Return the window that is refined: the classified part of a block, with a halo as wide as the CRF sees."""
+        """Return the window to refine: the classified part of a block, with a halo as wide as the CRF sees."""
         reach = max(crf.reach for crf in self.crfs.values())
         reach += BACKGROUND_REACH if self.maps == "gradcam" else 0
         return self.covered(number).grown(reach).overlap(self.grid.frame)
@@ -192,7 +191,7 @@ class SlideJob:
 
 
 def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return a batch's scores (T, K), the outputs (N,) that have coarse CAMs, and these (T, N, h, w)."""
+    """Return a batch's scores (T, K), the outputs (N,) that have coarse CAMs, and the coarse CAMs (T, N, h, w)."""
     with open_regular(path) as file, np.load(file) as content:
         return content["scores"], content["outputs"], content["cams"]
 
@@ -208,29 +207,29 @@ def _is_whole(path: Path, read: Callable[[Path], Any]) -> bool:
         read(path)
     except FileNotFoundError:
         return False
-    except Exception:  # whatever the readers meet in a damaged file
+    except Exception:  # readers raise many kinds of errors for damaged files
         path.unlink(missing_ok=True)
         return False
     return True
 
 
 def no_tissue(label_set: LabelSet) -> int:
-    """Return the label of bare glass, which is not classified: background, or one more than all classes."""
+    """Return the label of bare glass, which is not classified: background, or else the number of classes."""
     return label_set.codes.index(label_set.background) if label_set.background else len(label_set)
 
 
 @dataclass(frozen=True)
 class LabelMaps:
-    """Label maps of a slide, which are read window by window: uint8, the number of classes where there is no tissue."""
+    """Label maps of a slide, uint8 class indices, which are read window by window; bare glass is `no_tissue`."""
 
-    readers: Mapping[str, Callable[[Window], np.ndarray]]  #: by the label set's name
-    mpp: float  #: their scale, in microns per pixel
+    readers: Mapping[str, Callable[[Window], np.ndarray]]  #: by label set name
+    mpp: float  #: scale of the maps, in microns per pixel
     tiles: int  #: number of tiles that were classified
-    regions: SlideRegions | None = None  #: those to which they are limited
+    regions: SlideRegions | None = None  #: regions that limit the maps
 
 
 def label_reader(job: SlideJob, label_set: LabelSet) -> Callable[[Window], np.ndarray]:
-    """Return a reader of the slide's label map; it raises InputError where a part of the map is missing or damaged."""
+    """Return a reader of the slide's label map; it raises InputError if a block of the map is missing or damaged."""
 
     @lru_cache(maxsize=job.grid.blocks[1] + 1)  # several rows of windows touch a row of blocks
     def block_labels(number: int) -> np.ndarray | None:

@@ -1,4 +1,4 @@
-"""What is segmented and how: a slide's task, the method that is the same for all, and the plan for one slide."""
+"""The method that is the same for all inputs of a run, the task of one input, and the plan for its slide."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from ..slide_io.slide import Slide, open_slide
 from .inputs import Input
 from .job import SlideGrid
 
-OWN_SCALE_PIXELS = 64_000_000  #: largest image that is segmented at its own scale, as its label maps are in memory
-FEW_TILES = 9  #: tiles up to which an image is segmented as the demos do; see docs/slides.md for what was measured
-FINEST = 1 / 2  #: share of the classifier's mpp down to which it is: the CRFs' widths in px are for such scales
+OWN_SCALE_PIXELS = 64_000_000  #: largest image that is segmented at its own scale, in px: its label maps are in memory
+FEW_TILES = 9  #: most tiles of an image that is segmented as the demos do; measured in docs/slides.md
+FINEST = 1 / 2  #: its least mpp, as a share of the classifier's: the CRFs' widths in px are for such scales
 
-#: Which maps are averaged where tiles overlap: see `plan_for`.
+#: Values of `Method.maps`, the maps that are averaged where tiles overlap: see `plan_for`.
 MAPS = ("auto", "adjusted", "gradcam")
 
 
 @dataclass(frozen=True)
 class Method:
-    """How classified tiles become labels, and what of these is written."""
+    """Settings of a segmentation: label sets, CRFs, maps, and the results to write."""
 
     label_sets: tuple[LabelSet, ...]  #: each gets results of its own
-    crfs: Mapping[str, CRF]  #: by the label set's name
-    batch_size: int = 8  #: number of tiles that the classifier takes at once
-    min_area: float = 100.0  #: area under which a polygon is left out, in square microns
+    crfs: Mapping[str, CRF]  #: by label set name
+    batch_size: int = 8  #: number of tiles classified at once
+    min_area: float = 100.0  #: smallest area of a polygon, in square microns; smaller ones are left out
     maps: str = "auto"  #: one of `MAPS`
-    leave_out_pen: bool = False  #: pen marks are no tissue; else they are only noted
-    zarr: bool = False  #: label maps are written as OME-Zarr, too
+    leave_out_pen: bool = False  #: count pen marks as no tissue, rather than only note them
+    zarr: bool = False  #: write label maps as OME-Zarr, too
 
 
 @dataclass(frozen=True)
 class SlideTask:
-    """An input to segment, how, and where its results go."""
+    """An input to segment, with its classifier, method and folder for results."""
 
     item: Input
     classifier: Classifier
     method: Method
-    out: Path  #: gets a folder of this input's results
-    override: bool = False  #: the input's `mpp` counts whatever the file states
-    workers: int = 1  #: worker processes, or, of an image, threads
-    force: bool = False  #: begin anew, and replace results that are there
+    out: Path  #: folder in which this input gets a results folder
+    override: bool = False  #: use the input's `mpp` even if the file states another one
+    workers: int = 1  #: number of worker processes, or, for an image, of threads
+    force: bool = False  #: begin anew, and replace existing results
     progress: Progress = no_progress
 
     @property
@@ -55,24 +55,24 @@ class SlideTask:
         return self.out / self.item.name
 
     def open(self) -> Slide:
-        """Open the slide or image; raises InputError if it cannot be read, or its scale is not known."""
+        """Open the slide or image. Raises InputError if it cannot be read, or its scale is not known."""
         return open_slide(self.item.path, self.item.mpp, self.override)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a slide or image is segmented, whatever its file's format."""
+    """Way in which a slide or image is segmented, independent of its file's format."""
 
     kind: str  #: "image": in memory and at its own scale, as the demos do; "slide": tile by tile, at the classifier's
-    maps: str  #: which maps are averaged where tiles overlap: "adjusted" or "gradcam"
+    maps: str  #: maps to average where tiles overlap: "adjusted" or "gradcam"
     tiles: int  #: number of tiles that cover it
 
 
 def plan_for(slide: Slide, classifier: Classifier, method: Method) -> Plan:
-    """Decide how a slide or image is segmented: by size and scale alone, so that no format makes a difference."""
+    """Plan the segmentation of a slide or image by size and scale alone, so that its format makes no difference."""
     size, views = slide.size(classifier.mpp), classifier.labels.views
     tiles = math.prod(SlideGrid(*size, classifier.tile, stride=views.stride).tiles)
-    few = math.prod(SlideGrid(*size, classifier.tile).tiles) <= FEW_TILES  # whatever the views
+    few = math.prod(SlideGrid(*size, classifier.tile).tiles) <= FEW_TILES  # at the default stride
     as_demos = few and slide.mpp >= FINEST * classifier.mpp
     maps = method.maps if method.maps != "auto" else "gradcam" if as_demos or views.window else "adjusted"
     small = slide.height * slide.width <= OWN_SCALE_PIXELS

@@ -1,4 +1,4 @@
-"""Annotated regions of a slide, to which its segmentation is limited, and what lies in each of them."""
+"""Annotated regions that limit the segmentation of a slide, and the area of each class in each region."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ..slide_io.slide import Slide
 from ..tiles import Window
 from .job import LabelMaps
 
-BLOCK = 2048  #: side of the part of a label map that is in memory, in px
+BLOCK = 2048  #: side of the part of a label map that is in memory at once, in px
 
 
 @dataclass(frozen=True)
@@ -39,27 +39,27 @@ class SlideRegions:
     """Regions of a slide."""
 
     shapes: Sequence[Annotation]  #: in the file's order; they may overlap
-    regions: Regions  #: the same, of class 0, less those to ignore
-    height: int  #: of the slide, in px of full resolution
+    regions: Regions  #: the same as class 0, less the annotations to ignore
+    height: int  #: height of the slide, in px at full resolution
     width: int
 
     def inside(self, window: Window, frame: Window, regions: Regions | None = None) -> np.ndarray:
-        """Return which pixels of a window lie in regions, bool; `frame` is the whole slide in the window's px."""
+        """Return a bool mask of a window's pixels in regions; `frame` is the whole slide in the window's px."""
         scale = self.height / frame.height, self.width / frame.width
         return draw_labels(regions or self.regions, window, scale, 1) == 0
 
     def touched(self, height: int, width: int) -> np.ndarray:
-        """Return which pixels of a small picture of the slide touch regions, and at most those around them."""
+        """Return a bool mask of a small picture's pixels that touch regions, and up to some pixels around them."""
         frame = Window(0, 0, height, width)
         inside = self.inside(frame, frame)
-        for shape in self.shapes:  # that no pixel's centre lies in
+        for shape in self.shapes:  # a small one may hold no pixel's centre
             x, y = shape.geometry.representative_point().coords[0]
             row, column = int(y * height / self.height), int(x * width / self.width)
             inside[min(max(row, 0), height - 1), min(max(column, 0), width - 1)] = True
         return binary_dilation(inside, iterations=2)
 
     def limited(self, label_maps: LabelMaps, frame: Window, label_sets: Sequence[LabelSet]) -> LabelMaps:
-        """Return label maps that have no tissue outside the regions; `frame` is the whole map."""
+        """Return label maps without tissue outside the regions; `frame` is the whole map."""
 
         def reader(label_set: LabelSet) -> Callable[[Window], np.ndarray]:
             read = label_maps.readers[label_set.name]
@@ -70,7 +70,7 @@ class SlideRegions:
         )
 
     def write_areas(self, path: Path, read: Callable[[Window], np.ndarray], info: LabelMapInfo) -> None:
-        """Write the area of each class in each region, as in the table of areas of all; `read` reads the label map."""
+        """Write a table of the area of each class in each region, like ``areas.csv``; `read` reads the label map."""
         rows = []
         for number, shape in enumerate(self.shapes, 1):
             counts = self._counts(shape, read, info)
@@ -78,7 +78,7 @@ class SlideRegions:
         write_table(path, [("region", "annotation", *AREA_COLUMNS), *rows])
 
     def _counts(self, shape: Annotation, read: Callable[[Window], np.ndarray], info: LabelMapInfo) -> np.ndarray:
-        """Return the pixels of each class, and of no tissue, in a region."""
+        """Return the number of pixels of each class, and last of no tissue, in a region."""
         frame, counts = Window(0, 0, info.height, info.width), np.zeros(len(info.label_set) + 1, np.int64)
         down, across = frame.height / self.height, frame.width / self.width
         left, top, right, bottom = (np.array(shape.geometry.bounds) * [across, down, across, down]).astype(int).tolist()
@@ -91,9 +91,9 @@ class SlideRegions:
 
 
 def read_regions(path: Path, slide: Slide) -> tuple[SlideRegions, list[str]]:
-    """Read the regions of a slide: those of class ``Region*``, if there are some, or else all but ``Ignore*``.
+    """Read the regions of a slide: the annotations of class ``Region*``, or, without any, all except ``Ignore*``.
 
-    Returns also notes on features that were left out; raises InputError if none lies on the slide.
+    Also returns notes on features that were left out. Raises InputError if no region lies on the slide.
     """
     annotations, notes = read_annotations(path)
     limits = [annotation for annotation in annotations if folded(annotation.name) == LIMIT]
@@ -110,5 +110,5 @@ def read_regions(path: Path, slide: Slide) -> tuple[SlideRegions, list[str]]:
 
 
 def version_of_regions(path: Path) -> str:
-    """Return what differs between a file of regions and what it is once it is changed."""
+    """Return a hash of a file of regions, 16 hex digits, to notice later changes."""
     return hashlib.sha256(read_bytes(path)).hexdigest()[:16]

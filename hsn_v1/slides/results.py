@@ -1,4 +1,4 @@
-"""What is written of a segmented slide or image: label map, outlines, areas and overview of each label set."""
+"""Write the results of a slide or image: label map, outlines, areas and overview of each label set."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from .results_folder import IMAGE, MASK, results_of
 from .tissue import REDUCTION
 
 OVERVIEW = 800  #: longest side of the overview's picture, in px
-NO_TISSUE = 255  #: grey of the mask's pixels without tissue: that of glass
+NO_TISSUE = 255  #: grey of mask pixels without tissue, as bright as glass
 
 
 def small_pictures(slide: Slide, mpp: float) -> list[np.ndarray]:
-    """Read a slide once, and return it in two sizes, both (h, w, 3) uint8, none larger than the slide itself.
+    """Read a slide once, and return it in two sizes, both (h, w, 3) uint8, neither larger than the slide.
 
-    The first is to find tissue in, at `REDUCTION` times the classifier's `mpp`; the second, for the overview, has a
-    longest side of `OVERVIEW` px.
+    The first picture, for finding tissue, is at `REDUCTION` times the classifier's `mpp`. The second, for the
+    overview, has a longest side of `OVERVIEW` px.
     """
     scales = REDUCTION * mpp, slide.mpp * max(slide.height, slide.width) / OVERVIEW
     finest = max(slide.mpp, min(scales))
@@ -43,7 +43,7 @@ def small_pictures(slide: Slide, mpp: float) -> list[np.ndarray]:
 
 
 def thumbnail(slide: Slide, mpp: float, chunk: int = 128) -> np.ndarray:
-    """Read a whole slide at a small scale, (H, W, 3) uint8, a chunk at once, since it may have no small level."""
+    """Read a whole slide at a small scale, (H, W, 3) uint8, chunk by chunk, as it may have no small level."""
     frame = slide.frame(mpp)
     picture = np.empty((frame.height, frame.width, 3), np.uint8)
     for part, _, target in overlapping(frame, chunk, chunk):
@@ -52,9 +52,9 @@ def thumbnail(slide: Slide, mpp: float, chunk: int = 128) -> np.ndarray:
 
 
 def write_results(slide: Slide, task: SlideTask, label_maps: LabelMaps, picture: np.ndarray) -> None:
-    """Write the results of each label set, in threads; `picture` is the whole slide, (h, w, 3) uint8, for the overview.
+    """Write the results of each label set, in threads; `picture` is the slide for the overview, (h, w, 3) uint8.
 
-    Progress counts the rows that are written and read, and those to write and to read, of all label sets.
+    Progress counts each row of each label set's label map twice: once written, and once read for the polygons.
     """
     label_sets, going_on = task.method.label_sets, True
     rows = dict.fromkeys((label_set.name for label_set in label_sets), 0)
@@ -74,7 +74,7 @@ def write_results(slide: Slide, task: SlideTask, label_maps: LabelMaps, picture:
             for written in as_completed([pool.submit(write, label_set) for label_set in label_sets]):
                 written.result()
         finally:
-            going_on = False  # Ctrl-C, or a full disk
+            going_on = False  # ends the other threads after Ctrl-C, or on a full disk
 
 
 def _write_label_set(
@@ -85,9 +85,9 @@ def _write_label_set(
     label_set: LabelSet,
     step: Callable[[int], None],
 ) -> None:
-    """Write a label set's label map, polygons, areas and overview, unless they are there; `step` gets the rows done."""
+    """Write a label set's label map, polygons, areas and overview, unless they exist; `step` gets the rows done."""
     folder, mpp, caveat = results_of(task.folder) / label_set.name, label_maps.mpp, task.classifier.labels.caveat
-    if (folder / "overview.png").exists():  # the last to be written, before the run was killed
+    if (folder / "overview.png").exists():  # written last: an earlier, killed run finished this label set
         return
     (height, width), stem = slide.size(mpp), slide.path.stem
     info = LabelMapInfo(height, width, mpp, label_set, f"{stem} {label_set.name}", caveat)
@@ -108,9 +108,9 @@ def _write_label_set(
 
 
 def write_reduced(folder: Path, picture: np.ndarray, labels: np.ndarray, label_set: LabelSet) -> None:
-    """Write an input's image and mask as the page shows them.
+    """Write the reduced image and mask that the page shows.
 
-    `picture` is (h, w, 3) uint8; `labels` are (h, w) uint8 class indices, from C on where there is no tissue.
+    `picture` is (h, w, 3) uint8; `labels` are (h, w) uint8 class indices, C or more where there is no tissue.
     """
     mask = colourise(labels, label_set)
     mask[labels >= len(label_set)] = NO_TISSUE

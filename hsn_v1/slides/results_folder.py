@@ -1,7 +1,7 @@
-"""A folder of results belongs to one input and method, which its ``run.json`` states.
+"""The results folder of one input and one method, both stated in its ``run.json``.
 
-A run works in the folder ``work`` in it, where it is resumed after it was killed. Only what is complete moves up, so
-that a run that is refused, fails or is killed leaves the results of an earlier one as they are.
+A run works in its subfolder ``work``, and is resumed there after a kill. Only complete results move up. So a run that
+is refused, fails or is killed leaves earlier results as they are.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from ..io.records import RECORD, difference, label_set_of, read_record
 from ..io.writing import check_writable, retried, write_bytes
 from ..labels import LabelSet
 
-#: Reduced image and mask of each label set, in its folder, which the page shows.
+#: Names of the reduced image and mask in a label set's folder, which the page shows.
 IMAGE, MASK = "image.jpg", "mask.png"
 
-#: What a label set's folder holds when it is complete.
+#: Files of a complete label set's folder.
 RESULTS = ("*.ome.tif", "*.geojson", "areas.csv", "overview.png", IMAGE, MASK)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an input."""
+    """The outcome of an input: its status, and facts and notes about its results."""
 
-    source: Path  #: what was segmented
-    folder: Path  #: of its results
+    source: Path  #: the slide or image
+    folder: Path  #: its results folder
     status: str  #: "running", "done", "done before" or "failed"
-    reason: str = ""  #: why it failed
+    reason: str = ""  #: reason of the failure
     #: Kind and maps (see `plan.Plan`), height and width in px and mpp at full resolution, tiles classified, seconds.
     facts: Mapping[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()  #: what the user should know
-    caveat: str = ""  #: what everyone who sees the results must know
-    label_sets: tuple[LabelSet, ...] = ()  #: those that there are results of, as far as looking at them needs it
-    columns: Mapping[str, str] = field(default_factory=dict)  #: what the user's list says of it
-    where: str = ""  #: which process works on it, while it is running
+    notes: tuple[str, ...] = ()  #: notes for the user
+    caveat: str = ""  #: the classifier's warning to everyone who sees the results
+    label_sets: tuple[LabelSet, ...] = ()  #: label sets with results: classes and colours only
+    columns: Mapping[str, str] = field(default_factory=dict)  #: the user's columns of the list
+    where: str = ""  #: process that works on it, while it is running
 
     @classmethod
     def of_record(cls, folder: Path, record: Mapping[str, Any], status: str) -> Outcome:
@@ -60,27 +60,27 @@ class Outcome:
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write a folder's record."""
+    """Write a folder's record, ``run.json``."""
     text = json.dumps(record, indent=1, ensure_ascii=False)
     # Names that are not UTF-8 become "\\udc..", which is how JSON writes them, too.
     write_bytes(folder / RECORD, text.encode(errors="backslashreplace"))
 
 
 def work_of(folder: Path) -> Path:
-    """Return where a run keeps its intermediate files."""
+    """Return the folder of a run's intermediate files."""
     return folder / "work"
 
 
 def results_of(folder: Path) -> Path:
-    """Return where a run puts its results until they are complete."""
+    """Return the folder of a run's results until they are complete."""
     return work_of(folder) / "results"
 
 
 def take_up(folder: Path, facts: Mapping[str, Any], force: bool) -> dict[str, Any] | None:
-    """Begin a run in a folder, or go on where it was killed; where its results are there, return their record.
+    """Begin or resume a run in a folder; if its results are complete already, return their record instead.
 
-    `facts` are all that the results depend on. By force a run begins anew, and replaces results once its own are
-    complete. Raises InputError if the folder has results of another run, or files of no run, or cannot be written to.
+    The results depend on nothing but `facts`. `force` begins anew, and replaces old results once the new ones are
+    complete. Raises InputError if the folder has results of another run or foreign files, or cannot be written to.
     """
     work = work_of(folder)
     begun = read_record(work)
@@ -102,7 +102,7 @@ def take_up(folder: Path, facts: Mapping[str, Any], force: bool) -> dict[str, An
     if not resumed:
         shutil.rmtree(work, ignore_errors=True)
     check_writable(work)
-    for part in work.rglob(".*.part"):  # of a run that was killed while it wrote
+    for part in work.rglob(".*.part"):  # left by a run that was killed while writing
         part.unlink()
     if not resumed:
         write_record(work, facts)
@@ -110,17 +110,17 @@ def take_up(folder: Path, facts: Mapping[str, Any], force: bool) -> dict[str, An
 
 
 def is_ours(folder: Path) -> bool:
-    """Tell whether a folder has nothing but what runs write: a record, if only a damaged one, or leftovers."""
+    """Tell whether a folder was written by runs: it has a record, even a damaged one, or nothing but leftovers."""
     files = [path.name for path in folder.glob("*") if path.name != "work"]
     return RECORD in files or all(name.startswith((LOCK, f".{RECORD}")) for name in files)
 
 
 def damage(folder: Path) -> str:
-    """Return what is wrong with a folder's results, or "": a record that cannot be read, files missing or empty."""
+    """Return the first problem of a folder's results, or "": an unreadable record, a missing or empty file."""
     record = read_record(folder)
     if not record:
         return f"{folder / RECORD}: cannot be read" if (folder / RECORD).exists() else ""
-    if not record.get("finished") or read_record(work_of(folder)).get("complete"):  # what moves up now may be missing
+    if not record.get("finished") or read_record(work_of(folder)).get("complete"):  # files moving up may be missing
         return ""
     for name, pattern in product(record.get("label sets", ()), RESULTS):
         path = next((folder / name).glob(pattern), folder / name / pattern)
@@ -130,13 +130,13 @@ def damage(folder: Path) -> str:
 
 
 def describe_work(folder: Path, about: Mapping[str, Any]) -> None:
-    """Add facts to the record of a run at work, for those who look on."""
+    """Add facts to the record of a run at work, for the viewer."""
     work = work_of(folder)
     write_record(work, {**read_record(work), **about})
 
 
 def finish(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Put complete results in their place, with their record, and remove the intermediate files."""
+    """Move complete results, with their record, to their folder, and remove the intermediate files."""
     record = {**record, "finished": True}
     write_record(results_of(folder), record)
     write_record(work_of(folder), {**record, "complete": True})
@@ -145,7 +145,7 @@ def finish(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def publish(folder: Path) -> None:
-    """Move complete results up, in place of those of before; what a killed call left undone, the next one does."""
+    """Move complete results from `work` to their folder, replacing older ones. Safe to repeat after a kill."""
     results, old = results_of(folder), read_record(folder)
     new = sorted(results.iterdir(), key=lambda path: path.name == RECORD) if results.is_dir() else []
     for path in new:  # the record last
@@ -160,7 +160,7 @@ def publish(folder: Path) -> None:
 
 
 def give_up(folder: Path) -> None:
-    """Remove a folder that a run leaves without anything worth resuming."""
+    """Remove the folder of a failed run, unless it has results, or intermediate files worth resuming."""
     work = work_of(folder)
     if {path.name for path in work.glob("*")} <= {RECORD}:
         shutil.rmtree(work, ignore_errors=True)
@@ -169,6 +169,6 @@ def give_up(folder: Path) -> None:
 
 
 def records(out: Path) -> dict[Path, dict[str, Any]]:
-    """Return the records of all complete results in a folder, by their folders, in order of their names."""
+    """Return the records of all complete results in a folder, by results folder, sorted by name."""
     read = {path.parent: read_record(path.parent) for path in sorted(out.glob(f"*/{RECORD}"))}
     return {folder: record for folder, record in read.items() if record.get("finished")}

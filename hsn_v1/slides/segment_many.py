@@ -1,4 +1,4 @@
-"""Many slides and images in one run: images side by side, slides one after another; a failure stops no other."""
+"""Segment many inputs in one run: images side by side, slides one by one. A failed input does not stop the others."""
 
 from __future__ import annotations
 
@@ -34,42 +34,42 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-#: Images that are segmented side by side at most: each may take 2 GB.
+#: Largest number of images that are segmented side by side: each may take 2 GB.
 SIDE_BY_SIDE = 4
 
-#: Seconds after which a run that died on another machine has lost its slides for sure.
+#: Seconds after which the locks of a run that died on another machine have expired for sure.
 PATIENCE = 1.5 * locks.PATIENCE
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How all inputs of a run are segmented; workers on other machines get it, so that all paths are absolute."""
+    """Options of all inputs of a run. All paths are absolute, as workers on other machines get them, too."""
 
-    root: Path  #: folder that has ``data``
-    out: Path  #: gets a folder for each input
+    root: Path  #: folder that contains ``data``
+    out: Path  #: folder in which each input gets a results folder
     model: str  #: classifier of inputs that name none
-    method: Method  #: but for its label sets and CRFs, which come from an input's classifier
+    method: Method  #: without label sets and CRFs, which come from an input's classifier
     labels: str | None = None  #: label set of inputs that name none; None for the classifier's default
-    mpp: float | None = None  #: microns per pixel of inputs that say nothing of it
-    override: bool = False  #: `mpp` counts whatever a file states
+    mpp: float | None = None  #: microns per pixel of inputs that state none
+    override: bool = False  #: use `mpp` even if a file states another one
     precision: str = "float32"  #: see `load_histonet`
     workers: int = 1  #: worker processes of a slide, or threads of an image
-    force: bool = False  #: begin anew, and replace results that are there
+    force: bool = False  #: begin anew, and replace existing results
     patience: float = 0.0  #: seconds to wait for a slide that another run holds; see `once_free`
-    views: tuple[tuple[str, Any], ...] = ()  #: those that are not as the classifier's file says; see `with_views`
+    views: tuple[tuple[str, Any], ...] = ()  #: replace those in the classifier's file; see `with_views`
 
     def kind_of(self, item: Input) -> tuple[str, str | None]:
         """Return the classifier and the label set of an input."""
         return item.model or self.model, item.labels or self.labels
 
     def method_for(self, taxonomy: Taxonomy, model: str, labels: str | None) -> tuple[Method, tuple[str, ...]]:
-        """Return how a label set, or the classifier's default, is segmented, and notes on its CRFs."""
+        """Return the method for a label set, or for the classifier's default one, and notes on its CRFs."""
         label_sets = taxonomy.group(labels or taxonomy.default_group)
         crfs, notes = read_crfs(find_model(self.root, model), model, label_sets)
         return replace(self.method, label_sets=label_sets, crfs=crfs), notes
 
     def task(self, item: Input, progress: Progress = no_progress) -> SlideTask:
-        """Return an input's task; its classifier is loaded once in a process."""
+        """Return an input's task; each process loads the input's classifier once."""
         model, labels = self.kind_of(item)
         classifier = classifier_of(self.root, model, self.precision, self.workers, self.views)
         method, _ = self.method_for(classifier.labels, model, labels)
@@ -81,12 +81,12 @@ class RunOptions:
 def classifier_of(
     root: Path, model: str, precision: str, threads: int, views: tuple[tuple[str, Any], ...] = ()
 ) -> Classifier:
-    """Return a classifier, loaded once in a process."""
+    """Return a classifier; each process loads it once."""
     return load_histonet(find_model(root, model), model, threads, precision).with_views(**dict(views))
 
 
 def check_methods(options: RunOptions, inputs: Sequence[Input]) -> tuple[dict[str, str], list[str]]:
-    """Return problems of classifiers and label sets, by the first input that names them, and notes on the others."""
+    """Return problems of classifiers and label sets, by the first input that uses them, and notes on the others."""
     problems, notes = {}, []
     for model, labels in dict.fromkeys(map(options.kind_of, inputs)):
         try:
@@ -106,12 +106,12 @@ def segment_many(
     quiet: bool = False,
     on_change: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
-    """Segment inputs in this process and its workers, those of one classifier and label set after another.
+    """Segment inputs in this process and its workers, grouped by classifier and label set.
 
-    `on_change` is called with each outcome as an input begins to run and as it ends, from several threads.
+    `on_change` gets an outcome when an input begins to run, and another one when it ends, from several threads.
     """
     if any(item.path.suffix.lower() in (*SLIDE_ENDINGS, ".tif", ".tiff") for item in inputs):
-        start_workers(options.workers, warm_up)  # beside the classifier, which takes seconds to load
+        start_workers(options.workers, warm_up)  # while the classifier loads, which takes seconds
     outcomes: list[Outcome] = []
     beside = max(1, min(options.workers, SIDE_BY_SIDE, len(inputs)))
     with progress_bars(quiet) as bars, ThreadPoolExecutor(beside) as pool:
@@ -154,12 +154,12 @@ def _wait_for(running: set[Future], until: str = "ALL_COMPLETED") -> set[Future]
 
 
 def _opened(inputs: Sequence[Input], options: RunOptions) -> Iterator[tuple[Slide, SlideTask] | Outcome]:
-    """Yield each input's slide, opened, and its task; or its failed outcome."""
+    """Yield each input's opened slide and task, or its failed outcome."""
     named: dict[str, Input] = {}
     kinds = list(dict.fromkeys(map(options.kind_of, inputs)))
     usable = [item for item in inputs if not item.problem]
     if len(kinds) == 1 and usable:
-        options.task(usable[0])  # what is wrong with the only classifier ends the run
+        options.task(usable[0])  # a problem of the only classifier ends the run
 
     def opened(item: Input) -> tuple[Slide, SlideTask]:
         if item.problem:
@@ -181,12 +181,12 @@ def outcome_of(item: Input, out: Path, status: str, reason: str = "", where: str
 
 
 def this_process() -> str:
-    """Name this process and its machine, for the table of states."""
+    """Name this process and its machine, for the status table."""
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 
 def attempt(item: Input, out: Path, work: Callable[[], Result]) -> Result | Outcome:
-    """Call a function; return its result, or the input's failed outcome, whatever went wrong."""
+    """Call a function; return its result, or, on any exception, the input's failed outcome."""
     file, folder = item.path, out / item.name
     try:
         return work()
@@ -207,10 +207,10 @@ def once_free(
     patience: float = PATIENCE,
     pause: float = 1.0,
 ) -> Outcome:
-    """Call `work` as soon as its folder is free: a worker that died elsewhere holds its lock for a minute.
+    """Call `work` as soon as its folder is free: the lock of a worker that died elsewhere lasts for a minute.
 
-    LockedError means that the folder is another run's; it is raised if that is so for `patience` seconds. `check` is
-    called between two trials; what it raises ends the work.
+    LockedError means that another run holds the folder. It is raised if that lasts for `patience` seconds. `check` is
+    called between two attempts; an exception that it raises ends the work.
     """
     deadline = time.monotonic() + patience
     while True:

@@ -1,4 +1,4 @@
-"""A slide or an image of any size, segmented: the whole story, from the file to its results."""
+"""Segment a slide or an image of any size: the whole story, from the file to its results."""
 
 from __future__ import annotations
 
@@ -49,38 +49,38 @@ def segment_slide(
 ) -> Outcome:
     """Segment a slide or an image of any size; write label maps, polygons, areas and an overview of each label set.
 
-    Killed at any moment, the same call goes on where it was.
+    After a kill at any moment, the same call resumes the work.
 
     Parameters
     ----------
     path : Path or str
         The slide or image.
     classifier : Classifier
-        Such as `load_histonet` returns.
+        The classifier, as `load_histonet` returns it.
     method : Method, optional
-        Label sets, their CRFs, and how they are applied, where that is not told by the next two parameters.
+        Label sets, CRFs and all other settings; replaces the next two parameters.
     out : Path or str
-        Folder that gets a folder of the results.
+        Folder in which the input gets a results folder.
     label_sets : iterable of LabelSet
-        Out of ``classifier.labels``; its default ones, if left out.
+        Label sets from ``classifier.labels``; by default, its default ones.
     crfs : mapping of str to CRF, optional
-        By the label set's name, such as `load_crfs` returns; with the default settings, if left out.
+        CRFs by label set name, as `load_crfs` returns them; by default, CRFs with the default settings.
     mpp : float, optional
-        Microns per pixel at full resolution, where the file does not state it.
+        Microns per pixel at full resolution, if the file does not state it.
     override : bool
-        `mpp` counts whatever the file states.
+        Use `mpp` even if the file states another one.
     workers : int, optional
-        Number of worker processes, or, of an image, of threads; one for each core, if left out.
+        Number of worker processes, or, for an image, of threads; by default, one for each core.
     force : bool
-        Begin anew, and replace results that are there.
+        Begin anew, and replace existing results.
     name : str, optional
-        Name of the folder of results; the file's, if left out.
+        Name of the results folder; by default, the file's name.
     columns : mapping of str to str, optional
-        What a list says of the slide, which comes back in the tables.
+        Further columns of the slide, from the user's list, which come back in the tables.
     progress : callable
         See `progress.Progress`.
     regions : Path, optional
-        Annotations in GeoJSON; only what lies in them is segmented, see `regions.read_regions`.
+        GeoJSON annotations that limit the segmentation, see `regions.read_regions`.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def segment_slide(
 
 
 def _method_of(classifier: Classifier, label_sets: Iterable[LabelSet], crfs: Mapping[str, CRF] | None) -> Method:
-    """Return the method with some label sets and CRFs, or the defaults, or raise InputError if they are of no use."""
+    """Return the method with given or default label sets and CRFs. Raises InputError if they cannot be used."""
     label_sets = label_sets or classifier.labels.group(classifier.labels.default_group)
     label_sets = checked_label_sets(label_sets, classifier)
     crfs = {label_set.name: CRF() for label_set in label_sets} if crfs is None else crfs
@@ -109,7 +109,7 @@ def _method_of(classifier: Classifier, label_sets: Iterable[LabelSet], crfs: Map
 
 
 def segment_opened(slide: Slide, task: SlideTask) -> Outcome:
-    """Segment a slide that is open: lock its folder, plan, find tissue, classify and refine, write, publish."""
+    """Segment an open slide: lock its folder, plan, find tissue, classify and refine, write, publish."""
     began, folder, classifier, method = time.monotonic(), task.folder, task.classifier, task.method
     regions, notes = read_regions(task.item.regions, slide) if task.item.regions else (None, ())
     with locked(folder) as lock:
@@ -150,7 +150,7 @@ def segment_opened(slide: Slide, task: SlideTask) -> Outcome:
 
 
 def tissue_of(task: SlideTask, picture: np.ndarray, regions: SlideRegions | None) -> TissueMap:
-    """Return where there is tissue to segment, found in a small picture, (h, w, 3) uint8."""
+    """Return the map of the tissue to segment, found in a small picture, (h, w, 3) uint8."""
     return replace(
         find_tissue(picture, task.method.leave_out_pen),
         whitens_glass=any(label_set.background for label_set in task.method.label_sets),
@@ -159,7 +159,7 @@ def tissue_of(task: SlideTask, picture: np.ndarray, regions: SlideRegions | None
 
 
 def place_of(slide: Slide) -> dict[str, Any]:
-    """Return where a slide lies, and which part of its file is segmented, from which outlines count; for JSON."""
+    """Return a slide's path, and the part of its file that is segmented, the origin of outlines; for JSON."""
     top, left = slide.corner
     bounds = {"height": slide.height, "width": slide.width}
     origin = "the scanned part (openslide.bounds), as QuPath shows it" if top or left else "the file's corner"
@@ -168,7 +168,7 @@ def place_of(slide: Slide) -> dict[str, Any]:
 
 
 def made_with(slide: Slide, task: SlideTask, plan: Plan) -> dict[str, Any]:
-    """Return the facts that the results depend on, as JSON can hold them."""
+    """Return the facts that the results depend on, for JSON."""
     method = task.method
     facts = {
         "input": slide.path.name,
@@ -187,19 +187,19 @@ def made_with(slide: Slide, task: SlideTask, plan: Plan) -> dict[str, Any]:
 
 
 def version_of(slide: Slide) -> dict[str, int]:
-    """Return a file's size and time, which change once something is written to it."""
+    """Return a file's size and modification time, which change once something is written to it."""
     file = slide.path.stat()
     return {"bytes": file.st_size, "modified": file.st_mtime_ns}
 
 
 def check_unchanged(slide: Slide, facts: Mapping[str, Any]) -> None:
-    """Raise InputError if a file is not the one any more that a run began with."""
+    """Raise InputError if the file has changed since the run began."""
     if not version_of(slide).items() <= facts.items():
         raise InputError(f"{slide.path}: changed while it was read; run the same command again once it is complete")
 
 
 def input_notes(slide: Slide, classifier: Classifier, tissue_map: TissueMap, plan: Plan) -> list[str]:
-    """Return notes on an input that may not be such as the user believes."""
+    """Return notes on an input whose tissue or scale may not be what the user believes."""
     notes = tissue_notes(tissue_map, plan.tiles)
     if slide.mpp > 2 * classifier.mpp:
         notes.append(

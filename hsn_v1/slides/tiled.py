@@ -1,10 +1,10 @@
-"""A whole slide: the four stages on overlapping tiles, in bounded memory, and resumed where a run was killed.
+"""Segment a whole slide: the four stages on overlapping tiles, in bounded memory, resumed after a kill.
 
-Tiles are read and classified in batches, here; each batch leaves a file of scores and coarse CAMs. As soon as all
-tiles that a window touches are classified, a worker process gets the window's pixels, localises each tile, averages
+The main process reads and classifies tiles in batches; each batch leaves a file of scores and coarse CAMs. Once all
+tiles that a window touches are classified, a worker process gets the window's pixels. It localises each tile, averages
 maps where tiles overlap, refines the window with the CRF, and writes its block as label maps. As in the paper, maps are
-adjusted before they are averaged; by option after it, as those of images are. Every file is whole or not there, and
-depends on nothing but the slide and the settings; so whichever exist need not be made again.
+adjusted before they are averaged; optionally afterwards, as for images. Every file is either whole or absent, and
+depends on nothing but the slide and the settings. So a resumed run makes only the missing files.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ if TYPE_CHECKING:
     from .plan import Plan, SlideTask
     from .tissue import TissueMap
 
-STAIN_TILES = 16  #: of a slide, in which its stain is measured
+STAIN_TILES = 16  #: number of a slide's tiles in which its stain is measured
 
 
 def warm_up(crf: bool) -> None:
-    """Load what refines windows, in a worker; see `parallel.start_workers`."""
+    """Prepare a worker for refining windows, and load the compiled CRF if `crf`; see `parallel.start_workers`."""
     cv2.setNumThreads(1)  # there is a process for each core
     if crf:
         with outside_garbage_collection():
@@ -54,10 +54,10 @@ def warm_up(crf: bool) -> None:
 
 
 def segment_by_tiles(slide: Slide, task: SlideTask, plan: Plan, tissue_map: TissueMap) -> LabelMaps:
-    """Segment a slide at the classifier's scale, or go on where an earlier run was killed.
+    """Segment a slide at the classifier's scale, or resume a run that was killed.
 
-    Only tiles with tissue are classified; glass that stage 3 would not recognise, and what was not scanned, is painted
-    white.
+    Only tiles with tissue are classified. Glass that stage 3 would not recognise, and parts that were not scanned, are
+    painted white.
     """
     classifier, method = task.classifier, task.method
     grid = SlideGrid(*slide.size(classifier.mpp), classifier.tile, stride=classifier.labels.views.stride)
@@ -84,7 +84,7 @@ def segment_by_tiles(slide: Slide, task: SlideTask, plan: Plan, tissue_map: Tiss
 
 
 def slide_statistics(slide: Slide, job: SlideJob) -> np.ndarray:
-    """Return the statistics of a slide's stain, of tiles spread evenly over its tissue; see `stain_statistics`."""
+    """Return the statistics of a slide's stain, from tiles spread evenly over its tissue; see `stain_statistics`."""
     tiles = job.tissue[:: -(-len(job.tissue) // STAIN_TILES)].tolist()
     return stain_statistics(np.concatenate([_read(slide, job, job.grid.tile_window(tile))[0] for tile in tiles]))
 
@@ -96,7 +96,7 @@ def segment_tiles(
     workers: int,
     progress: Progress = no_progress,
 ) -> None:
-    """Classify the tiles and refine the windows that are left to do; progress counts the one, then the other."""
+    """Classify the missing tiles and refine the missing windows; progress counts tiles, then windows."""
     waiting: dict[int, list[int]] = {}  # blocks by the last batch that they need
     needed, blocks = set(), [block for block in range(math.prod(job.grid.blocks)) if job.has_tissue(block)]
     for block in blocks:
@@ -108,7 +108,7 @@ def segment_tiles(
     left, total = sum(len(job.batch(number)) for number in missing), len(job.tissue)
     if total:
         progress("tiles", total - left, total)
-    # A daemonic process, such as a worker of Dask's, may not start processes: threads do their work there.
+    # A daemonic process, such as a Dask worker, may not start processes: it refines in threads.
     daemonic = current_process().daemon
     refiners = ThreadPoolExecutor(workers, "refiner") if daemonic else worker_pool(workers, job.folder)
     with refiners as pool, ThreadPoolExecutor(1, "reader") as reader:
@@ -140,7 +140,7 @@ def segment_tiles(
 def read_ahead(
     reader: Executor, read: Callable[[int], np.ndarray], numbers: Iterable[int], depth: int = 2
 ) -> Iterator[np.ndarray]:
-    """Yield what `read` returns for each number, reading at most `depth` ahead."""
+    """Yield the result of `read` for each number, reading at most `depth` ahead."""
     ahead: deque[Future] = deque()
     try:
         for number in numbers:
@@ -162,7 +162,7 @@ def _read_batch(slide: Slide, job: SlideJob, number: int) -> np.ndarray:
 
 
 def _read(slide: Slide, job: SlideJob, window: Window) -> tuple[np.ndarray, np.ndarray]:
-    """Read a window at the classifier's scale, with what is blank painted white, and tell where that is."""
+    """Read a window at the classifier's scale, and paint blank parts white; return it and a mask of these parts."""
     image, file = slide.read(window, job.scale), job.blank_file
     if not file.exists():
         return image, np.zeros(image.shape[:2], bool)
@@ -170,7 +170,7 @@ def _read(slide: Slide, job: SlideJob, window: Window) -> tuple[np.ndarray, np.n
 
 
 def _read_once(read: Callable[[Path], Any], path: Path) -> Any:
-    """Read a file unless it was just read: windows share tiles with their neighbours, and all share `blank_file`."""
+    """Read a file, unless it was just read: neighbouring windows share tiles, and all windows share `blank_file`."""
     return _read_as_of(read, path, path.stat().st_mtime_ns)
 
 
@@ -180,7 +180,7 @@ def _read_as_of(read: Callable[[Path], Any], path: Path, modified: int) -> Any:
 
 
 def classify_batch(job: SlideJob, number: int, images: np.ndarray, classifier: Classifier) -> None:
-    """Write the scores of a batch of tiles, and the coarse CAMs of the classes that any label set localises in it."""
+    """Write the scores of a batch of tiles, and the coarse CAMs of all classes that a label set localises in it."""
     scores, cams = classifier(images.astype(np.float32))  # (T, tile, tile, 3) -> (T, K), (T, K, h, w)
     needed = scores >= job.thresholds
     for label_set in job.label_sets:
@@ -201,10 +201,10 @@ def _classified_tile(job: SlideJob, position: int) -> ClassifiedTiles:
 
 
 def refine_block(job: SlideJob, number: int, image: np.ndarray, white: np.ndarray) -> None:
-    """Write the label maps of a block: maps of its tiles averaged, and refined in a window around them.
+    """Write the label maps of a block: average the maps of its tiles, and refine them in a window around the block.
 
-    `image`, (h, w, 3) uint8, shows the window, and around it the pixels that matter to its background map; `white`,
-    (h, w) bool, is where it is blank.
+    `image`, (h, w, 3) uint8, shows the window, and the pixels around it that its background map needs. `white`,
+    (h, w) bool, is the mask of its blank pixels.
     """
     block, kept, window = job.grid.block_window(number), job.covered(number), job.with_halo(number)
     around = window.grown(BACKGROUND_REACH)
@@ -217,7 +217,7 @@ def refine_block(job: SlideJob, number: int, image: np.ndarray, white: np.ndarra
     blank = ~covered | white[window.within(around)]
     for label_set in job.label_sets:
         averaged = maps.pop(label_set.name)
-        if stand_in := label_set.background or label_set.other:  # without either, no class is likelier there
+        if stand_in := label_set.background or label_set.other:  # without either, all classes are equally likely there
             averaged[label_set.codes.index(stand_in), ~covered] = 1
         refined = winners(job.crfs[label_set.name](averaged, picture, lattice=lattice))
         refined[blank] = no_tissue(label_set)
@@ -229,7 +229,7 @@ def refine_block(job: SlideJob, number: int, image: np.ndarray, white: np.ndarra
 def _averaged_maps(
     job: SlideJob, tiles: Mapping[int, Window], image: np.ndarray, window: Window
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Return each label set's adjusted maps in a window, and the number of tiles that each of its pixels is in."""
+    """Return each label set's adjusted maps, averaged over the tiles in a window, and the number of tiles per pixel."""
     around, times = window.grown(BACKGROUND_REACH), np.zeros((window.height, window.width), np.float32)
     for tile in tiles.values():
         times[tile.overlap(window).within(window)] += 1
@@ -242,7 +242,7 @@ def _averaged_maps(
 
     def divided(total: np.ndarray) -> np.ndarray:
         for maps in total:
-            if maps.any():  # most classes have no mass, and their memory need not even be there
+            if maps.any():  # most maps are empty: do not even allocate their memory
                 maps /= np.maximum(times, 1)
         return total
 
@@ -268,7 +268,7 @@ def _averaged_maps(
 
 
 def add_tile(total: np.ndarray, maps: np.ndarray, tile: Window, window: Window) -> None:
-    """Add the maps, (C, h, w), of a tile or a part of it to those of a window, (C, H, W), where they overlap."""
+    """Add the maps of a tile or a part of it, (C, h, w), to the maps of a window, (C, H, W), where they overlap."""
     shared = tile.overlap(window)
-    for c in np.flatnonzero(maps.max(axis=(1, 2))):  # most classes have no mass
+    for c in np.flatnonzero(maps.max(axis=(1, 2))):  # most maps are empty
         total[(c, *shared.within(window))] += maps[(c, *shared.within(tile))]

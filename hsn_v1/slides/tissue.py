@@ -1,4 +1,4 @@
-"""Where a slide has tissue: told from bare glass, pen marks on the cover slip, and what the scanner left out."""
+"""Find the tissue of a slide, and tell it from bare glass, pen marks on the cover slip, and unscanned parts."""
 
 from __future__ import annotations
 
@@ -14,58 +14,58 @@ from ..slide_io.tiling import nearest, touched
 from ..tiles import Window
 from .job import SlideGrid
 
-REDUCTION = 8  #: how many times smaller than the classifier's scale the picture is in which tissue is sought
-GLASS = 240  #: mean of R, G and B that is bare glass in any slide: the brightness of `adjust.background_map`
-GLASS_MARGIN = 6  #: how much darker than the slide's own glass tissue is at least
-DARKEST_GLASS = 160  #: brightness that bare glass has at least in bright field
-FLAT = 3  #: standard deviation of the brightness around a pixel up to which it may be glass: tissue has texture
-GREY = 25  #: difference of R, G and B up to which a pixel may be glass: stained tissue has a colour
-LEAST_GLASS = 0.005  #: share of what was scanned that glass must be, to be measured
-PADDING_DEVIATION = 3  #: how far a lossy codec moves the black or white of what was not scanned
-PADDING_EDGE = 16  #: the same at the edge of what was scanned
-NOISE = 5  #: side of the square that the brightness is averaged over where glass is painted white, in px
-SPECK = 64  #: px of the picture that tissue has at least, next to each other
-LEAST_PADDING = 784, 0.25  #: px of the picture, or share, that are not scanned at least, next to each other: a tile
-TILE_TISSUE = 0.02  #: share of tissue under which a tile is skipped: a classifier makes up what it sees in bare glass
-LITTLE_TISSUE, MUCH_TISSUE = 0.01, 0.99  #: shares of tissue outside which the user may have given something else
-MANY_TILES = 9  #: tiles from which on an input is expected to show some glass
+REDUCTION = 8  #: pixel size of the picture in which tissue is sought, in pixels at the classifier's scale
+GLASS = 240  #: mean of R, G and B from which on a pixel is bare glass in any slide, as in `adjust.background_map`
+GLASS_MARGIN = 6  #: least difference in brightness between a slide's glass and its tissue
+DARKEST_GLASS = 160  #: lowest brightness of bare glass in bright field
+FLAT = 3  #: largest standard deviation of the brightness around a pixel of glass: tissue has texture
+GREY = 25  #: largest difference of R, G and B in a pixel of glass: stained tissue has a colour
+LEAST_GLASS = 0.005  #: least share of glass in the scanned part for its brightness to be measured
+PADDING_DEVIATION = 3  #: largest change of unscanned black or white by a lossy codec
+PADDING_EDGE = 16  #: the same at the edge of the scanned part
+NOISE = 5  #: side of the square over which brightness is averaged where glass is painted white, in px
+SPECK = 64  #: smallest connected area of tissue, in px of the picture
+LEAST_PADDING = 784, 0.25  #: smallest connected unscanned area, in px of the picture (one tile) or as a share of it
+TILE_TISSUE = 0.02  #: least share of tissue in a tile that is classified: in bare glass, classifiers invent classes
+LITTLE_TISSUE, MUCH_TISSUE = 0.01, 0.99  #: shares of tissue outside which the input may be something else
+MANY_TILES = 9  #: number of tiles from which on an input is expected to show some glass
 DARK = 50  #: brightness that most of a slide in bright field exceeds
 
-INK_GREY = 30  #: difference of R, G and B up to which what is dark is ink, in 0..255: dark nuclei are purple
-INK_DENSITY = 0.45  #: optical density that black ink has at least in R, G and B: 35 % of the light passes
-DYE_DENSITY = 0.2  #: optical density in R that green and blue ink has at least
-GREEN = 1.2  #: its density in R to that in G, at least: H&E absorbs more green than red
-BLUE = 0.95, 2.7  #: densities in R to those in G and in B, at least: haematoxylin's are 0.9 and 2.2
-MARK_FLAT = 8  #: standard deviation of the brightness around a pixel up to which it is flat
-MARK_FLAT_SHARE = 0.25  #: share of flat px that a mark has at least: a thin stroke is mostly edge
-MARK_LEAST = 64  #: px of the picture that a mark has at least, next to each other
-MARK_MARGIN = 2  #: px around a mark, in which it fades
+INK_GREY = 30  #: largest difference of R, G and B, in 0..255, in black ink: dark nuclei are purple
+INK_DENSITY = 0.45  #: lowest optical density of black ink in R, G and B: 35 % of the light passes
+DYE_DENSITY = 0.2  #: lowest optical density of green and blue ink in R
+GREEN = 1.2  #: lowest ratio of the densities in R and G, in green ink: H&E absorbs more green than red
+BLUE = 0.95, 2.7  #: lowest ratios of the densities in R and G, and in R and B, in blue ink: haematoxylin: 0.9, 2.2
+MARK_FLAT = 8  #: largest standard deviation of the brightness around a flat pixel
+MARK_FLAT_SHARE = 0.25  #: least share of flat px in a mark: a thin stroke is mostly edge
+MARK_LEAST = 64  #: smallest connected area of a mark, in px of the picture
+MARK_MARGIN = 2  #: width of the margin in which a mark fades, in px
 
-#: Values of `TissueMap.blank`: seen as it is; white where it is bright as glass, or black; white.
+#: Values of `TissueMap.blank`: unchanged; painted white where black or as bright as glass; painted white.
 SEEN, BARE, LEFT_OUT = 0, 1, 2
 
 
 @dataclass(frozen=True)
 class PenMarks:
-    """Where there are pen marks."""
+    """Pen marks in a slide's small picture."""
 
-    where: np.ndarray  #: (h, w) bool, with a margin
+    where: np.ndarray  #: (h, w) bool: mask of the marks, with a margin
     colours: tuple[str, ...] = ()  #: of "dark", "green", "blue"
     share: float = 0.0  #: of the tissue, in 0..1
 
 
 @dataclass(frozen=True)
 class TissueMap:
-    """Where a slide has tissue, found in a small picture of it."""
+    """Map of a slide's tissue, found in a small picture of it."""
 
     tissue: np.ndarray  #: (h, w) bool
     padding: np.ndarray  #: (h, w) bool: not scanned, with a margin
-    glass: float | None  #: brightness of bare glass, in 0..255, if there is enough to measure it
-    brightness: float  #: median over the scanned part
-    pen: PenMarks | None = None  #: marks on the slide, if there are any
-    pen_left_out: bool = False  #: whether these are no tissue
-    whitens_glass: bool = True  #: whether glass that stage 3 takes for tissue is painted white: lumens are lost by it
-    limits: np.ndarray | None = None  #: (h, w) bool: where alone tiles are classified
+    glass: float | None  #: brightness of bare glass, in 0..255; None if there is too little to measure
+    brightness: float  #: median brightness of the scanned part
+    pen: PenMarks | None = None  #: pen marks, if there are any
+    pen_left_out: bool = False  #: pen marks count as no tissue
+    whitens_glass: bool = True  #: paint glass white that stage 3 takes for tissue, at the cost of lumens
+    limits: np.ndarray | None = None  #: (h, w) bool: only tiles that touch it are classified
 
     @property
     def threshold(self) -> float:
@@ -79,7 +79,7 @@ class TissueMap:
 
     @property
     def blank(self) -> np.ndarray:
-        """What is to be painted white, (h, w) uint8, as stage 3 would not take it for background: see `paint_blank`."""
+        """Map of the parts to paint white, (h, w) uint8: `SEEN`, `BARE` or `LEFT_OUT`; see `paint_blank`."""
         glass = self.whitens_glass and self.glass_is_dark
         blank = np.where(~self.tissue if glass else self.padding, np.uint8(BARE), np.uint8(SEEN))
         if self.pen and self.pen_left_out:
@@ -93,13 +93,13 @@ class TissueMap:
 
 
 def find_tissue(picture: np.ndarray, leave_out_pen: bool = False) -> TissueMap:
-    """Find tissue, bare glass, pen marks, and parts that were not scanned, in a picture of (h, w, 3) uint8.
+    """Find tissue, bare glass, pen marks and unscanned parts in a picture of (h, w, 3) uint8.
 
-    The picture is at `REDUCTION` times the classifier's mpp. Where in doubt it is tissue, as a skipped tile is lost:
-    tissue is all that is darker than glass, but for specks, and for pen marks if these are left out. Glass is brighter
-    than 240, as in stage 3, or than the slide's own glass less a margin. That is the median of the pixels that are
-    bright (by Otsu's threshold, and as in bright field), grey and flat. Large areas of exact black or white were not
-    scanned.
+    The picture is at `REDUCTION` times the classifier's mpp. In doubt a pixel is tissue, as a skipped tile is lost.
+    All pixels darker than glass are tissue, except specks, and pen marks if these are left out. Glass is brighter than
+    240, as in stage 3, or than the slide's own glass less a margin. The slide's own glass is the median of the pixels
+    that are bright (by Otsu's threshold, and as in bright field), grey and flat. Large areas of exact black or white
+    count as not scanned.
     """
     padding = _padding(picture)
     brightness = picture.mean(axis=-1, dtype=np.float32)
@@ -116,7 +116,7 @@ def find_tissue(picture: np.ndarray, leave_out_pen: bool = False) -> TissueMap:
 
 
 def _padding(picture: np.ndarray) -> np.ndarray:
-    """Find large areas of exact black and white, with a margin where they blend with what was scanned."""
+    """Return a mask of large areas of exact black or white, with a margin where they blend with the scanned part."""
     black = (picture <= PADDING_DEVIATION).all(axis=-1)
     white = (picture >= 255 - PADDING_DEVIATION).all(axis=-1)
     least = min(LEAST_PADDING[0], math.ceil(LEAST_PADDING[1] * black.size))
@@ -140,9 +140,9 @@ def _glass(picture: np.ndarray, brightness: np.ndarray, padding: np.ndarray) -> 
 
 
 def find_pen_marks(picture: np.ndarray, tissue: np.ndarray) -> PenMarks:
-    """Find pen marks, in the picture that `find_tissue` gets, among the pixels that are darker than glass.
+    """Find pen marks in the picture of `find_tissue`, among the pixels that are darker than glass.
 
-    They are flat areas, dark and grey, or green or blue as no H&E stain is.
+    Pen marks are flat areas that are dark and grey, or of a green or blue that H&E stains do not have.
     """
     where, colours = np.zeros_like(tissue), []
     for colour, ink in _inks(picture).items():
@@ -159,7 +159,7 @@ def find_pen_marks(picture: np.ndarray, tissue: np.ndarray) -> PenMarks:
 
 
 def _inks(picture: np.ndarray) -> dict[str, np.ndarray]:
-    """Return which pixels, (h, w) bool, may be ink of each colour."""
+    """Return masks, (h, w) bool, of the pixels that may be ink, by its colour."""
     red, green, blue = density = -np.log10((np.moveaxis(picture, -1, 0) + np.float32(1)) / 256)
     dark = (density.min(axis=0) >= INK_DENSITY) & (np.ptp(picture, axis=-1) <= INK_GREY)
     dyed = (red >= DYE_DENSITY) & ~dark
@@ -180,7 +180,7 @@ def _deviation(picture: np.ndarray, where: np.ndarray) -> np.ndarray:
 
 
 def tissue_notes(found: TissueMap, tiles: int) -> list[str]:
-    """Return notes on an input of so many tiles that may not be such as the user believes."""
+    """Return notes on an input, covered by `tiles` tiles, whose tissue may not be what the user believes."""
     notes, scanned = [], max(1, (~found.padding).sum())
     share = found.tissue.sum() / scanned
     if found.padding.any():
@@ -206,9 +206,9 @@ def tissue_notes(found: TissueMap, tiles: int) -> list[str]:
 
 
 def tiles_with_tissue(grid: SlideGrid, tissue: np.ndarray, least: float = TILE_TISSUE) -> np.ndarray:
-    """Return the numbers of the tiles of which at least a share is tissue, int, ascending.
+    """Return the numbers of the tiles with a share of tissue of at least `least`, int, ascending.
 
-    `tissue`, (h, w) bool, may be of any scale; `least` is above 0.
+    `tissue`, (h, w) bool, may have any scale; `least` is above 0.
     """
     integral = np.pad(tissue.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))  # number of pixels above and left
 
@@ -221,10 +221,10 @@ def tiles_with_tissue(grid: SlideGrid, tissue: np.ndarray, least: float = TILE_T
 
 
 def paint_blank(image: np.ndarray, window: Window, frame: Window, blank: np.ndarray, threshold: float) -> np.ndarray:
-    """Paint white, in place, what stage 3 would not take for background though it is none of the tissue; return where.
+    """Paint parts without tissue white, in place, which stage 3 would not take for background; return their mask.
 
-    `image`, (H, W, 3) uint8, shows `window`, which may reach beyond `frame`; that is what `blank` covers, the coarse
-    `TissueMap.blank`, (h, w) uint8. Where it is `BARE`, only pixels as bright as the threshold, or black, are painted.
+    `image`, (H, W, 3) uint8, shows `window`, which may reach beyond `frame`. `blank`, the coarse `TissueMap.blank`,
+    (h, w) uint8, covers `frame`. Where it is `BARE`, only pixels as bright as the threshold, or black, are painted.
     """
     blank = nearest(blank, window, frame)
     white = blank == LEFT_OUT

@@ -1,1 +1,1 @@
-"""Many slides on the workers of a Dask cluster."""
+"""Segment many slides on the workers of a Dask cluster."""

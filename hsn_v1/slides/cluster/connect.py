@@ -1,4 +1,4 @@
-"""A Dask cluster: its client, on this machine, on several, or under a batch system, and whether its workers are fit."""
+"""Connect to a Dask cluster, on this machine, on several, or under a batch system, and check its workers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dask_jobqueue.core import JobQueueCluster
     from distributed import Client, Worker
 
-#: Batch systems that ``dask-jobqueue`` knows, by the name of the option, with its class for each.
+#: Classes of ``dask-jobqueue`` for batch systems, by the system's name in `cluster_client`.
 BATCH_SYSTEMS = {
     "slurm": "SLURMCluster",
     "pbs": "PBSCluster",
@@ -41,12 +41,12 @@ ANSWER = 10.0  #: seconds that a scheduler has to answer
 SUBMISSION = 60.0  #: seconds that a batch system has to take the first job
 ALONE = 30.0  #: seconds without any worker after which the user is told
 PAUSE = 5.0  #: seconds between two looks for workers
-LONGEST_FILE = 1 << 20  #: bytes of a scheduler's file
-NO_DASHBOARD = "127.0.0.1:0"  #: Dask has none turned off: one that no other machine sees, on whichever port is free
+LONGEST_FILE = 1 << 20  #: largest size of a scheduler's file, in bytes
+NO_DASHBOARD = "127.0.0.1:0"  #: Dask cannot turn it off: hide it from other machines, on any free port
 
 UNSEEN = "does not see it; inputs and results must lie on a file system that all workers share under the same path"
 
-Note = Callable[[str], None]  #: called with what the user should know, one line
+Note = Callable[[str], None]  #: called with a line for the user
 
 
 # --- Client -----------------------------------------------------------------------------------------------------------
@@ -54,13 +54,13 @@ Note = Callable[[str], None]  #: called with what the user should know, one line
 
 @contextlib.contextmanager
 def cluster_client(where: str, workers: int, note: Note) -> Iterator[Client]:
-    """Connect to a Dask scheduler, which is started if need be, and ended with what was started.
+    """Connect to a Dask scheduler; start one if need be, and end all processes that were started.
 
-    `where` is ``local`` or ``local:N`` (N processes of one thread on this machine), a batch system as ``dask-jobqueue``
-    is configured for it, with the number of jobs (``slurm:20``), the address of a scheduler that runs
-    (``tcp://host:8786``), or the path of its scheduler file (``*.json``). If it names no number of workers, there are
-    `workers`. It is noted if there is none for a while. Raises InputError if libraries are missing or wrongly
-    configured, or there is no such scheduler.
+    `where` is ``local`` or ``local:N`` (N processes of one thread on this machine), a batch system that
+    ``dask-jobqueue`` is configured for, with the number of jobs (``slurm:20``), the address of a running scheduler
+    (``tcp://host:8786``), or the path of its scheduler file (``*.json``). Without a number, `workers` workers are
+    started. `note` is called if there is no worker for a while. Raises InputError if libraries are missing or wrongly
+    configured, or no such scheduler answers.
     """
     kind, colon, number = where.partition(":")
     starts = kind == "local" or kind in BATCH_SYSTEMS
@@ -68,16 +68,16 @@ def cluster_client(where: str, workers: int, note: Note) -> Iterator[Client]:
         raise InputError(f"Dask, {where}: expected {kind} or {kind}:N, with a number of workers from 1, as {kind}:4")
     count = int(number) if starts and colon else workers
     dask = _dask()
-    gc.collect()  # a failed client closes itself when collected; if while another starts, both wait for ever
+    gc.collect()  # a failed client closes itself when collected; during another's start, both would wait for ever
     with contextlib.ExitStack() as stack:
         if kind == "local":
-            # One slide at a time: what only waits on a worker that dies would be blamed for its death.
+            # One slide at a time: a slide that only waits on a worker that dies would be blamed for its death.
             stack.enter_context(dask.config.set({"distributed.scheduler.worker-saturation": 1.0}))
         try:
             client = stack.enter_context(_client(kind, where, count, stack, note))
         except InputError:
             raise
-        except Exception as error:  # Dask has its own for each library that it connects with
+        except Exception as error:  # Dask raises others for each library that it connects with
             advice = "see docs/cluster.md on how Dask is configured" if starts else "start one: dask scheduler"
             what = "cannot be started" if starts else "no scheduler answers there"
             raise InputError(f"{where}: {what} ({_line(error)}); {advice}") from error
@@ -86,7 +86,7 @@ def cluster_client(where: str, workers: int, note: Note) -> Iterator[Client]:
 
 
 def _dask():
-    """Import Dask, and keep its log off the screen: what has to be told is told in a line of ours."""
+    """Import Dask, and keep its log off the screen: this module writes the lines that the user needs."""
     if pipe := next((path for path in _settings() if path.exists() and not path.is_file()), None):
         raise InputError(f"{pipe}: not a regular file, but a pipe or a device; Dask's settings are files")
     try:
@@ -94,7 +94,7 @@ def _dask():
         import distributed  # noqa: F401
     except ImportError as error:
         raise InputError("a Dask cluster needs Dask, which is not installed: pip install 'hsn_v1[cluster]'") from error
-    except Exception as error:  # it reads its settings, whatever is in them
+    except Exception as error:  # the import reads settings, which may hold anything
         raise InputError(f"Dask's settings cannot be read ({_line(error)}); mend them, in ~/.config/dask") from error
     for name in [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]:
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -125,7 +125,7 @@ def _client(kind: str, where: str, count: int, stack: contextlib.ExitStack, note
     if kind in BATCH_SYSTEMS:
         submitted: SimpleQueue[str] = SimpleQueue()
         cluster = stack.enter_context(_batch_cluster(kind, submitted, note))
-        cluster.adapt(minimum_jobs=count, maximum_jobs=count)  # also when jobs end at their time limit
+        cluster.adapt(minimum_jobs=count, maximum_jobs=count)  # replaces jobs that end at their time limit
         with contextlib.suppress(Empty):  # a slow batch system may answer later
             if reason := submitted.get(timeout=SUBMISSION):
                 raise InputError(f"Dask on {kind}: jobs cannot be submitted ({reason}); see docs/cluster.md")
@@ -136,7 +136,7 @@ def _client(kind: str, where: str, count: int, stack: contextlib.ExitStack, note
 
 
 def _address_in(file: Path) -> str:
-    """Return a scheduler's address out of the file that it wrote."""
+    """Return a scheduler's address from the file that it wrote."""
     if not is_there(file):
         raise InputError(f"{file}: no such file; start a scheduler: dask scheduler --scheduler-file {file}")
     try:
@@ -150,7 +150,7 @@ def _address_in(file: Path) -> str:
 
 
 def dask_setup(_: Worker) -> None:
-    """Leave Ctrl-C, which the whole process group gets, to the client. Dask calls this in workers of local clusters."""
+    """Ignore Ctrl-C, which the whole process group gets: the client ends workers. Dask calls this in local workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -168,7 +168,7 @@ def _batch_cluster(kind: str, submitted: SimpleQueue[str], note: Note) -> JobQue
 
 
 def _telling(job_cls: type, submitted: SimpleQueue[str], note: Note) -> type:
-    """Return a class of jobs that note how they were submitted, "" or what went wrong: Dask's own only log it."""
+    """Return a class of jobs that put "" or the reason of a failed submission into a queue: Dask only logs it."""
     from distributed.core import Status
 
     class TellingJob(job_cls):
@@ -179,7 +179,7 @@ def _telling(job_cls: type, submitted: SimpleQueue[str], note: Note) -> type:
                 reason = " ".join(str(error).split("stderr:")[-1].split()) or type(error).__name__
                 submitted.put(reason)
                 note(f"a job cannot be submitted ({reason})")
-                self.status = Status.running  # else it is tried again at once, and for ever
+                self.status = Status.running  # otherwise Dask tries again at once, and for ever
             else:
                 submitted.put("")
 
@@ -194,10 +194,10 @@ def _line(error: Exception) -> str:
 
 
 def check_workers(client: Client, folder: Path, timeout: float = 300) -> int:
-    """Wait for the first worker, and make sure that all see what is written to a folder; return their number.
+    """Wait for the first worker, check that all workers see files written to a folder, and return their number.
 
-    A batch system's jobs may wait in its queue for as long as they do. Raises InputError, before anything is computed,
-    if the scheduler is gone, there is no worker, or one that does not see the folder or lacks this version: named.
+    Jobs may wait in a batch system's queue without limit. Raises InputError, before anything is computed, if the
+    scheduler is gone, there is no worker, or a worker, which is named, does not see the folder or lacks this version.
     """
     from distributed.comm import CommClosedError
 
@@ -236,7 +236,7 @@ def _version_if_seen(token: str) -> str | None:
 
 
 def lost(address: str) -> InputError:
-    """Return the error of a scheduler that is gone."""
+    """Return the error to raise when a scheduler is gone."""
     return InputError(
         f"the Dask scheduler {address} is gone; what is done is kept: run the same command again once "
         "there is a scheduler"
@@ -245,7 +245,7 @@ def lost(address: str) -> InputError:
 
 @contextlib.contextmanager
 def telling_of_no_workers(client: Client, note: Note, alone: float = ALONE, pause: float = PAUSE) -> Iterator[None]:
-    """Note if there is no worker for a while: the command waits for one, and nothing else tells."""
+    """Call `note` if there is no worker for a while: the command waits for one, and nothing else tells the user."""
     done = threading.Event()
 
     def watch() -> None:

@@ -1,8 +1,8 @@
-"""Slides side by side on the workers of a Dask cluster, each of which segments a slide at a time.
+"""Segment slides side by side on the workers of a Dask cluster, one slide at a time on each worker.
 
-Dask gives each slide to a worker, and to another one if that worker dies. What a worker finishes lies on the file
-system that all share; nothing but names and outcomes travels over the network. Whoever is left alone, a worker by its
-scheduler or its client, a client by its scheduler, notices and ends.
+Dask gives each slide to a worker, and to another one if that worker dies. Workers write results to the shared file
+system; only names and outcomes travel over the network. A worker ends once its scheduler or its client is gone, and a
+client once its scheduler is gone.
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ if TYPE_CHECKING:
     from distributed import Client, Worker
 
 DAY = 86400.0
-DEATHS = 3  #: workers that one slide may kill before it is given up
+DEATHS = 3  #: number of workers that a slide may kill before it is given up
 BEGUN, UNFIT = "begun", "unfit"  #: topics of a run's events; see `Begun` and `Unfit`
 
-#: glibc's numbers of two options of ``mallopt``.
+#: Numbers of two options of glibc's ``mallopt``.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 
 GIVEN_UP = f"its worker died {DEATHS} times, probably for lack of memory: give workers more, or leave it out"
 
-#: ``segment(item, check)`` segments an input on a worker; it calls ``check()`` at least every few seconds, which raises
-#: `Unwanted` if it has to stop. It must not raise for what is wrong with the input.
+#: ``segment(item, check)`` segments an input on a worker. It calls ``check()`` at least every few seconds, which raises
+#: `Unwanted` if the work has to stop. A problem of the input must not raise.
 Segment = Callable[[Input, Callable[[], None]], Outcome]
 
 
 class Unwanted(BaseException):
-    """Nobody waits any more for what a worker is doing: not an Exception, so that nothing takes it for a failure."""
+    """Raised in a worker whose task nobody waits for any more; no Exception, so that it does not pass for a failure."""
 
 
 @dataclass(frozen=True)
 class Begun:
-    """A process begins with an input."""
+    """Event: a process begins with an input."""
 
-    number: int  #: of the input in the run
+    number: int  #: index of the input in the run
     where: str  #: the process, in words
 
 
 @dataclass(frozen=True)
 class Unfit:
-    """A worker was sent away."""
+    """Event: a worker that cannot do the work was ended."""
 
     worker: str  #: its address
     reason: str
@@ -73,8 +73,8 @@ def segment_on_dask(
 ) -> Iterator[Outcome]:
     """Segment inputs on a Dask cluster (see `connect.cluster_client`); yield outcomes as they are done.
 
-    Of the options, `workers` are the threads that a slide may use on a worker. `on_change` is called with each outcome
-    as an input begins to run and as it ends, from several threads.
+    ``options.workers`` is the number of threads that a slide may use on a worker. `on_change` gets an outcome when an
+    input begins to run, and another one when it ends, from several threads.
     """
     with cluster_client(where, workers, note) as client:
         check_workers(client, options.out)
@@ -84,7 +84,7 @@ def segment_on_dask(
 def segment_on_worker(options: RunOptions, item: Input, check: Callable[[], None] = lambda: None) -> Outcome:
     """Segment an input in this process; a `Segment`."""
     keep_freed_memory()
-    cv2.setNumThreads(1)  # the declared threads are those of the classifier and of the CRF
+    cv2.setNumThreads(1)  # the declared threads are for the classifier and the CRF
 
     def segment() -> Outcome:
         task = options.task(item, lambda stage, done, total: check())
@@ -96,10 +96,10 @@ def segment_on_worker(options: RunOptions, item: Input, check: Callable[[], None
 
 @cache
 def keep_freed_memory(kept: int = 1 << 28, largest: int = 1 << 25) -> None:
-    """Have glibc keep what this process frees for its next arrays; does nothing on other systems.
+    """Make glibc keep freed memory for the next arrays of this process; does nothing on other systems.
 
-    Dask starts its workers so that they give back all at once, and a slide's arrays then cost more to get than to fill.
-    `kept` bytes stay free; the memory of arrays of `largest` bytes (up to 32 MiB) or more is given back at once.
+    Dask's workers give all memory back at once, so that a slide's arrays take longer to allocate than to fill. Up to
+    `kept` bytes stay allocated. Arrays of `largest` bytes (at most 32 MiB) or more are given back at once.
     """
     with contextlib.suppress(OSError, TypeError, AttributeError):
         set_option = ctypes.CDLL(None).mallopt
@@ -117,7 +117,7 @@ def outcomes_of(
 ) -> Iterator[Outcome]:
     """Segment inputs on a cluster's workers, as many at a time as they have threads; yield outcomes in any order.
 
-    In a folder of marks in `out`, which all workers share, it is counted how many workers an input has killed. Raises
+    A folder of marks in `out`, which all workers share, counts the workers that each input has killed. Raises
     InputError if the scheduler is gone.
     """
     from distributed import CancelledError, KilledWorker, as_completed
@@ -136,7 +136,7 @@ def outcomes_of(
             number, reason, outcome = futures.pop(future), GIVEN_UP, None
             try:
                 outcome = future.result()
-            except KilledWorker:  # Dask also blames what only waited on a worker that died
+            except KilledWorker:  # Dask also blames slides that only waited on a worker that died
                 if deaths(marks / str(number)) < DEATHS:
                     reason = ""
             except CancelledError as error:
@@ -159,7 +159,7 @@ def outcomes_of(
 def _new_marks(out: Path) -> Path:
     marks = out.resolve() / f".deaths.{uuid.uuid4().hex[:8]}"
     marks.mkdir(parents=True)
-    for old in marks.parent.glob(".deaths.*"):  # of clients that were killed
+    for old in marks.parent.glob(".deaths.*"):  # left by clients that were killed
         if old.stat().st_mtime < marks.stat().st_mtime - DAY:
             shutil.rmtree(old, ignore_errors=True)
     return marks
@@ -168,7 +168,7 @@ def _new_marks(out: Path) -> Path:
 def _listen(
     client: Client, marks: Path, inputs: Sequence[Input], note: Note, on_change: Callable[[Outcome], None]
 ) -> None:
-    """Tell which of the run's inputs begin, and note which workers were sent away, once for each reason."""
+    """Call `on_change` when an input begins, and `note` when a worker was ended, once for each reason."""
     told = set()
 
     def begun(event: tuple[float, dict[str, Any]]) -> None:
@@ -186,12 +186,12 @@ def _listen(
 
 
 def _topic(kind: str, marks: Path) -> str:
-    """Return the name of a run's events: other clients of the scheduler have their own."""
+    """Return the topic of a run's events, which differs from those of the scheduler's other clients."""
     return f"hsn_v1{marks.name}-{kind}"
 
 
 def deaths(mark: Path) -> int:
-    """Return how many workers an input has killed."""
+    """Return the number of workers that an input has killed."""
     return len(list(mark.parent.glob(f"{mark.name}.*")))
 
 
@@ -199,7 +199,7 @@ def deaths(mark: Path) -> int:
 
 
 def _begin(segment: Segment, item: Input, mark: Path) -> Outcome | None:
-    """Segment an input on a worker; return None if it has killed too many."""
+    """Segment an input on a worker; return None if it has killed too many workers."""
     from distributed import Reschedule, get_worker
 
     if deaths(mark) >= DEATHS:
@@ -212,25 +212,25 @@ def _begin(segment: Segment, item: Input, mark: Path) -> Outcome | None:
     except Unwanted:
         raise Reschedule from None
     finally:
-        attempt_mark.unlink(missing_ok=True)  # what is left of those that end otherwise is of workers that died
+        attempt_mark.unlink(missing_ok=True)  # so that only workers that died leave a mark
 
 
 def _check(worker: Worker, key: str) -> None:
-    """Raise Unwanted in a worker that is about to end, or whose client is gone, which releases its tasks."""
+    """Raise Unwanted if the worker is about to end, or its task was released because the client is gone."""
     task = worker.state.tasks.get(key)
     if worker.status.name not in ("running", "paused") or task is None or task.state != "executing":
         raise Unwanted
 
 
 def where_fit(marks: Path, work: Callable[[], Any]) -> Callable[[], Any]:
-    """Return a function for any worker, also one without this package: a worker that is not fit tells so, and ends.
+    """Return a function for any worker, even one without this package: an unfit worker reports its reason, and ends.
 
-    Workers may join at any time, and what they cannot do would fail there, slide after slide. The folder of marks is
-    there as long as somebody waits, for workers that see it.
+    Workers may join at any time, and slide after slide would fail on an unfit one. The folder of marks exists as long
+    as the client waits; a worker that does not see it is unfit.
     """
     from distributed.protocol import pickle
 
-    # All that `begin` refers to is bytes and text, so that a worker can read it, whatever it lacks.
+    # `begin` refers to nothing but bytes and text, so that a worker without this package can read it, too.
     seen, expected, unseen, content = str(marks), __version__, UNSEEN, pickle.dumps(work)
     topic = _topic(UNFIT, marks)
 
@@ -250,7 +250,7 @@ def where_fit(marks: Path, work: Callable[[], Any]) -> Callable[[], Any]:
             same = version == expected
             reason = "" if same else f"has hsn_v1 {version}, not {expected}: install the same everywhere"
         if not reason and not os.path.isdir(seen):
-            time.sleep(2)  # if the client just ended, it took the folder with it, and soon the task
+            time.sleep(2)  # a client that just ended has removed the folder, and its task ends soon
             here = worker.state.tasks.get(worker.get_current_task())
             if here is None or here.state != "executing":
                 raise Reschedule
