@@ -1,1 +1,1 @@
-"""A run over a set of images with ground truth: the published calls, the demos, their metrics and results page."""
+"""Segment a set of images and measure it against ground truth: published calls, demos, metrics and results page."""

@@ -1,4 +1,4 @@
-"""Scores as tables: of a set, its groups, other masks and their difference, with intervals; and of each image."""
+"""Tables of scores, with intervals: of a set, its groups, other masks and the difference to these, and each image."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ NO_GROUP = "no group"
 
 @dataclass(frozen=True)
 class Pooling:
-    """How images are put together."""
+    """How to pool images: protocols, groups and bootstrap intervals."""
 
     protocols: tuple[str, ...] = PROTOCOLS
-    groups: Mapping[str, str] = field(default_factory=dict)  #: group of each image, by its name; empty for none
-    interval: str = "images"  #: what is drawn for the intervals: ``images``, ``groups`` or ``none``
-    seed: int = 0  #: of the draws
+    groups: Mapping[str, str] = field(default_factory=dict)  #: group of each image, by image name; empty for no groups
+    interval: str = "images"  #: units drawn for the intervals: ``images``, ``groups`` or ``none``
+    seed: int = 0  #: seed of the draws
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names under which the values of the metrics stand, but for those of objects."""
+        """Columns of the metrics' values, except the metrics of objects."""
         return (*self.protocols, PUBLISHED)
 
     def units(self, score: Score) -> list[str]:
-        """Return what each image is drawn with: itself, or its group."""
+        """Return each image's unit for the draws: its own name, or its group."""
         return [self.groups[name] for name in score.names] if self.interval == "groups" else score.names
 
     def table(self, score: Score, minus: Score | None = None) -> Table:
-        """Return a score's metrics, or their differences to another's of the same images, with intervals."""
+        """Return a score's metrics with intervals, or their differences to another score of the same images."""
         units = self.units(score)
         draws = DRAWS if self.interval != "none" and len({*units}) > 1 else 0
         return score.table(self.protocols, draw_weights(units, draws, self.seed), minus)
 
     def describe(self, score: Score) -> str:
-        """Return what the intervals are, in one line; empty if there are none."""
+        """Describe the intervals in one line; empty if there are none."""
         count = len({*self.units(score)})
         if self.interval == "none" or count < 2:
             return ""
@@ -57,7 +57,7 @@ class Pooling:
 
 @dataclass(frozen=True)
 class Result:
-    """Metrics of some masks: the prediction's ("") or others', or their `DIFFERENCE`; of a group, or of all ("")."""
+    """Metrics of masks: the prediction's (""), other ones', or their `DIFFERENCE`; of a group, or of all ("")."""
 
     masks: str
     group: str
@@ -68,8 +68,8 @@ class Result:
 def results_of(score: Score, others: Mapping[str, Score], pooling: Pooling, against: str = "") -> list[Result]:
     """Return the results of a prediction, of its groups and of other masks, and the difference to one of these.
 
-    `others` are scores of other masks, by what they are called; `against` names the one of them that the difference is
-    taken to, and that has the prediction's images.
+    `others` are scores of other masks, by the masks' name. `against` is the name of the masks to compare with, which
+    must have the prediction's images; without it, there is no difference.
     """
     results = [Result("", "", len(score.images), pooling.table(score))]
     for group in sorted({*pooling.groups.values()}):
@@ -87,7 +87,7 @@ def results_of(score: Score, others: Mapping[str, Score], pooling: Pooling, agai
 
 
 def value_rows(results: Sequence[Result]) -> list[tuple]:
-    """Return all values as rows of a table, after its header; empty where a class does not occur."""
+    """Return the header and rows of all values; a value is empty if its class does not occur."""
     rows = [("protocol", "metric", "class", "value", "low", "high", "group", "masks", "images")]
     for result in results:
         for (metric, code), values in result.table.items():
@@ -98,9 +98,9 @@ def value_rows(results: Sequence[Result]) -> list[tuple]:
 
 
 def image_rows(score: Score, pooling: Pooling) -> list[list]:
-    """Return a row for each image after the header, the worst mIoU first: group, metrics, confusion matrix.
+    """Return the header and a row for each image, the worst mIoU first: group, metrics, confusion matrix, pixels.
 
-    The matrix's columns (of those pairs of classes that occur) and ``pixels of`` add up to what is pooled.
+    The matrix has columns for the pairs of classes that occur. They and ``pixels of`` add up to the pooled counts.
     """
     label_set, codes = score.label_set, [*score.label_set.codes, "none"]
     pairs = [tuple(pair) for pair in np.argwhere(score.confusion).tolist()]
@@ -123,7 +123,7 @@ def image_rows(score: Score, pooling: Pooling) -> list[list]:
 
 
 def tables_of(results: Sequence[Result], label_set: LabelSet, pooling: Pooling) -> Iterator[html.Table]:
-    """Yield tables of all metrics of the first result and of the difference, and one of the mIoU of the others."""
+    """Yield tables of all metrics, for the first result and the difference, and a table of the others' mIoU."""
     columns, (first, *others) = pooling.columns, results
     for result in (first, *(other for other in others if other.masks == DIFFERENCE)):
         of_objects = {key: values for key, values in result.table.items() if OBJECT in values}
@@ -151,7 +151,7 @@ def _cells(values: Mapping[str, Estimate], columns: Iterable[str]) -> list[str]:
 
 
 def paper_table(rows: Mapping[str, Table], protocol: str) -> str:
-    """Return a table as in a paper, in Markdown: IoU of each class, and what is of all classes; a row for each key."""
+    """Return a table as in a paper, in Markdown: IoU of each class, and metrics of all classes; a row for each key."""
     first = next(iter(rows.values()))
     wanted = [key for key in first if protocol in first[key] and (key[0] == "IoU" or not key[1])]
     lines = [[protocol, *(code or metric for metric, code in wanted)], ["---"] * (len(wanted) + 1)]
@@ -163,11 +163,11 @@ def paper_table(rows: Mapping[str, Table], protocol: str) -> str:
 
 
 def image_groups(names: Sequence[str], group: str, table: Path | None = None) -> dict[str, str]:
-    """Return the group (case, patient, part of a test) of each image, by its name without endings; or `NO_GROUP`.
+    """Return each image's group (case, patient, part of a test), or `NO_GROUP`, by image name without endings.
 
-    `group` is a column of the table, which has one of the images' names, too; or, without a table, a regular expression
-    to be found in a name: its first part in brackets, or what it matches, is the group. Raises InputError if there is
-    no such column, the expression is none, or no image is in any group.
+    `group` is a column of the table, which also has a column of the images' names. Without a table, it is a regular
+    expression to search for in a name: its first part in brackets, or else its match, is the group. Raises InputError
+    if there is no such column, the expression is not valid, or no image is in any group.
     """
     groups = _by_table(names, group, table) if table else _by_name(names, group)
     if not any(groups.values()):

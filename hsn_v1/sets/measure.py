@@ -1,4 +1,4 @@
-"""What an image's masks are worth: compared with its ground truth, as they were made or as a run wrote them."""
+"""Compare an image's masks, new ones or those that a run wrote, with its ground truth."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from ..object_metrics import ObjectSums, object_sums
 from .report import ImageResult
 from .settings import Settings
 
-Masks = Mapping[tuple[str, str], np.ndarray]  #: class indices (H, W) by the label set's name and stage
+Masks = Mapping[tuple[str, str], np.ndarray]  #: class indices (H, W) by label set name and stage
 
 
 def read_truths(settings: Settings, path: Path, size: tuple[int, int]) -> dict[str, Mask]:
-    """Return an image's ground truth by the label set's name; none where the run does without.
+    """Return an image's ground truth by label set name; empty if the run uses none.
 
-    Raises InputError if a file is missing or of no use.
+    Raises InputError if a file is missing or cannot be used.
     """
     if not settings.truth or settings.run_level < 3:
         return {}
     files = {label_set.name: settings.truth_file(path, label_set) for label_set in settings.label_sets}
     for file in files.values():
-        if settings.resize_truth == "silently" and not file.exists():  # as only the published calls have it
+        if settings.resize_truth == "silently" and not file.exists():  # only in the published calls
             raise InputError(f"{file}: no such ground truth; add it, remove the image, or run with gt_mode off")
     size = None if settings.resize_truth == "mask" else size
     return {s.name: read_mask(files[s.name], s, size, settings.resize_truth) for s in settings.label_sets}
 
 
 def confusion_matrix(truth: np.ndarray, mask: np.ndarray, classes: int) -> np.ndarray:
-    """Compare a mask with ground truth (`evaluate.confusion_matrix`), at the latter's size, by the nearest pixels."""
+    """Return `evaluate.confusion_matrix` of ground truth and a mask, resized to the truth by the nearest pixels."""
     if mask.shape != truth.shape:
         rows, columns = (np.arange(new) * old // new for new, old in zip(truth.shape, mask.shape, strict=True))
         mask = mask[np.ix_(rows, columns)]
@@ -51,9 +51,9 @@ def confusion_matrix(truth: np.ndarray, mask: np.ndarray, classes: int) -> np.nd
 def measure(
     settings: Settings, path: Path, size: tuple[int, int], masks: Masks, truths: Mapping[str, Mask]
 ) -> ImageResult:
-    """Compare the masks of an image of (height, width) px with its ground truth, by the label set's name, if any.
+    """Compare the masks of an image of `size` (height, width) px with its ground truth, by label set name, if any.
 
-    Raises InputError if a file of true objects is of no use.
+    Raises InputError if a file of true objects cannot be used.
     """
     classes = {label_set.name: len(label_set) for label_set in settings.label_sets}
     return ImageResult(
@@ -72,15 +72,15 @@ def measure(
 
 
 def keep(settings: Settings, path: Path, result: ImageResult, note: str) -> None:
-    """Keep what an image's masks do not say, and that they are all written."""
+    """Write the record of an image whose masks are all written: the results that the masks do not contain."""
     kept = {"scores": result.scores, "unresponsive": result.unresponsive, "note": note}
     write_bytes(tree.image_record(settings.out, path.name), json.dumps(kept).encode())
 
 
 def measure_written(settings: Settings, path: Path) -> ImageResult | None:
-    """Compare the masks that a run wrote, and kept, with an image's ground truth; errors are those of `measure`.
+    """Compare the masks that an earlier run wrote with an image's ground truth; None if a file is damaged.
 
-    Returns None if what was kept is damaged.
+    Raises the errors of `read_truths` and `measure`.
     """
     try:
         kept = read_json(tree.image_record(settings.out, path.name))
@@ -101,9 +101,9 @@ def measure_written(settings: Settings, path: Path) -> ImageResult | None:
 
 
 def compare_objects(settings: Settings, path: Path, masks: Masks) -> dict[tuple[str, str], ObjectSums]:
-    """Compare the final masks' objects with the true ones, where there is a file of these.
+    """Compare the final masks' objects with the true ones, for label sets with a file of true objects.
 
-    Returns them by the label set's name and a key of `separations`; raises InputError if the file is of no use.
+    Keys are a label set's name and a key of `separations`. Raises InputError if the file cannot be used.
     """
     sums = {}
     for label_set in settings.label_sets:
@@ -116,7 +116,7 @@ def compare_objects(settings: Settings, path: Path, masks: Masks) -> dict[tuple[
 
 
 def object_sums_of(mask: np.ndarray, truth: np.ndarray, label_set: LabelSet) -> dict[str, ObjectSums]:
-    """Compare a label map's objects, told apart in each of the `separations`, with labels of the true ones."""
+    """Compare a label map's objects, by each method of `separations`, with labels of the true objects."""
     objects = object_mask(mask, label_set)
     return {kind: object_sums(separate(objects), truth) for kind, separate in separations(label_set).items()}
 
@@ -127,7 +127,7 @@ def object_mask(mask: np.ndarray, label_set: LabelSet) -> np.ndarray:
 
 
 def connected_components(mask: np.ndarray) -> np.ndarray:
-    """Label the objects of a mask as they are, 8-connected: (H, W) of int, 0 outside all."""
+    """Label the 8-connected components of a mask: (H, W) int, 0 outside all objects."""
     from skimage.measure import label  # a tenth of a second, and few masks have objects
 
     return label(mask, connectivity=2)
@@ -157,10 +157,10 @@ def separate_objects(mask: np.ndarray) -> np.ndarray:
 
 
 def split_objects(mask: np.ndarray, distance: int) -> np.ndarray:
-    """Label the objects of a mask (H, W), and cut those that touch where they are narrowest: a watershed.
+    """Label the objects of a mask (H, W), and split touching ones by a watershed, where they are narrowest.
 
-    The middles of two objects that touch are at least `distance` px from each other. What is smaller than a square of
-    half of it is no object. Labels are 0 outside all objects.
+    The centres of two touching objects are at least `distance` px from each other. Objects smaller than
+    ``(distance / 2) ** 2`` px are removed. Labels are 0 outside all objects.
     """
     from scipy.ndimage import distance_transform_edt
     from skimage.feature import peak_local_max
@@ -177,11 +177,11 @@ def split_objects(mask: np.ndarray, distance: int) -> np.ndarray:
     return relabel_sequential(objects)[0]
 
 
-#: How the objects of a mask are told apart: as it is, and after the published code's post-processing.
+#: Functions that label the objects of a mask: as it is, and after the published code's post-processing.
 OBJECTS = {"connected components": connected_components, "published post-processing": separate_objects}
 
 
 def separations(label_set: LabelSet) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """Return how the objects of a label set's masks are told apart: `OBJECTS`, and by watershed if asked for."""
+    """Return the functions that label the objects of a label set's masks: `OBJECTS`, and a watershed if it asks so."""
     split = {"watershed": partial(split_objects, distance=label_set.split_objects)} if label_set.split_objects else {}
     return OBJECTS | split

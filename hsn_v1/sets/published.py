@@ -1,4 +1,4 @@
-"""The calls of the published demo scripts, so that scripts written for them keep working, and the demos' data."""
+"""The calls of the published demo scripts, for scripts that use them, and the choice of the demos' data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .settings import Settings, check_params, settings_from_params, with_crfs
 #: Folder of the phantom images that come with the repository (not with the installed package).
 REPOSITORY = Path(__file__).parents[2]
 
-FOLDERS = ("data", "img")  #: what a root has, besides the ground truth in `gt`
+FOLDERS = ("data", "img")  #: required folders of a root; its ground truth is in `gt`
 
 
 class HistoSegNetV1:
@@ -36,24 +36,24 @@ class HistoSegNetV1:
         ``input_name, input_size, input_mode, down_fac, batch_size, htt_mode, gt_mode, run_level, save_types,
         verbosity``; see `settings.PARAMS`.
     root : str or Path, optional
-        Folder that has ``data``, ``img`` and ``gt``; the current one, if left out.
+        Folder that contains ``data``, ``img`` and ``gt``; by default, the current one.
     out : str or Path, optional
-        Folder to write to; ``<root>/out/<input_name>``, if left out.
+        Folder to write to; by default, ``<root>/out/<input_name>``.
     workers : int, optional
-        Number of worker processes; one for each core, if left out.
+        Number of worker processes; by default, one for each core.
     published : mapping of str to mapping of str to float, optional
-        Published metrics after the CRF, by the label set's name, to show next to those of the run.
+        Published metrics after the CRF, by label set name, to show next to those of the run.
     precision : {"float32", "bfloat16"}
-        How the classifier computes; bfloat16 is faster where the processor has instructions for it, and not exact.
+        Precision of the classifier; bfloat16 is not exact, but faster on processors with instructions for it.
     self_contained : bool
         Write the results page as one file, with thumbnails inside, that can be mailed.
     grad_cams : bool
-        Write each class's Grad-CAM, too, as it is before the adjustment.
+        Also write each class's Grad-CAM as it is before the adjustment.
 
     Raises
     ------
     InputError
-        If a value of `params` is of no use; from the calls, if a file or folder is.
+        If a value of `params` is not valid; in the calls, if a file or folder is missing or cannot be used.
 
     Examples
     --------
@@ -91,7 +91,7 @@ class HistoSegNetV1:
         self.images = find_images(folder, self.params["input_mode"])
 
     def analyze_img(self) -> None:
-        """Do nothing: the published code weighed classes here, which `run_batch` does."""
+        """Do nothing: the published code computed class weights here; now `run_batch` does."""
 
     def load_histonet(self, params: Mapping[str, str]) -> None:
         """Load the classifier ``params["model_name"]``, its label sets and its CRFs, from the folder ``data``."""
@@ -111,7 +111,7 @@ class HistoSegNetV1:
         )
         if not is_compiled():
             announce("compiling the dense CRF for this machine, once: this takes some seconds more", self._quiet)
-        start_workers(self.settings.workers, warm_up, SMALL_IMAGES)  # beside the classifier, which takes time to load
+        start_workers(self.settings.workers, warm_up, SMALL_IMAGES)  # while the classifier loads, which takes time
         self._ahead = ReadAhead(self.settings)  # likewise
         self.histonet = load_histonet(folder, name, classifier_threads(available_cores()), self.precision, labels)
 
@@ -126,19 +126,19 @@ class HistoSegNetV1:
 
 @dataclass(frozen=True)
 class DemoData:
-    """What a demo segments, with what, and where both lie."""
+    """Data of a demo: its settings, classifier and folders."""
 
     params: Mapping[str, Any]  #: the published `params`; see `settings.PARAMS`
     model_name: str  #: classifier in the folder ``data``
-    root: Path  #: folder that has ``data``, ``img`` and ``gt``
+    root: Path  #: folder that contains ``data``, ``img`` and ``gt``
     out: Path  #: folder to write to
-    note: str = ""  #: that phantoms are segmented, and why; empty for other data
+    note: str = ""  #: note that phantoms are segmented, and why; empty for other data
 
 
 def choose_data(
     params: Mapping[str, Any], model_name: str, phantom: tuple[str, str], root: Path | str | None = None
 ) -> DemoData:
-    """Choose the data in a folder; without one, those in the current folder or, if it has none, phantoms.
+    """Choose the data in a folder; by default, those in the current folder or, if it has none, phantoms.
 
     Parameters
     ----------
@@ -149,12 +149,12 @@ def choose_data(
     phantom : (str, str)
         Image set and classifier of this repository's phantoms.
     root : Path or str, optional
-        Folder that has ``data``, ``img`` and ``gt``.
+        Folder that contains ``data``, ``img`` and ``gt``.
 
     Raises
     ------
     InputError
-        If the given folder has no ``data`` or no ``img``; names one near it that has both.
+        If the given folder has no ``data`` or no ``img``; the message names a folder near it that has both.
     """
     here, name = Path(root or ""), params["input_name"]
     if root:
@@ -170,7 +170,7 @@ def choose_data(
 
 
 def check_root(root: Path) -> None:
-    """Raise InputError if a folder has no ``data`` or no ``img``; it names one near it that has both."""
+    """Raise InputError if a folder has no ``data`` or no ``img``; the message names a folder near it that has both."""
     missing = [root / name for name in FOLDERS if not (root / name).is_dir()]
     if not missing:
         return

@@ -1,4 +1,4 @@
-"""What a run finds out: kept of each image, added up over the set, and its tables for the page and the terminal."""
+"""Results of a run: measured on each image, summed over the set, and as tables for the page and the terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..object_metrics import ObjectSums, object_metrics, pool_groups
 from ..show.figures import STAGE_TITLES
 from ..show.html import Table
 
-#: Metrics of a label set, and what they are: {0} of its {1} classes are in the ground truth.
+#: Metrics of a label set, with descriptions: {0} of its {1} classes are in the ground truth.
 METRICS = {
     "fIoU": "IoU, weighted by 1 / ln pixels",
     "mIoU": "IoU, mean of {1}: at most {0}/{1}",
@@ -39,18 +39,18 @@ INTERVALS_NOTE = (
 
 @dataclass(frozen=True)
 class ImageResult:
-    """What a run keeps of an image; keys of pairs are a label set's name and a stage, or a kind of objects."""
+    """Results of one image; a pair as key is a label set's name and a stage, or a kind of objects."""
 
     file: str  #: the image's file name
     size: tuple[int, int]  #: the image's height and width, in px
     areas: dict[tuple[str, str], np.ndarray]  #: pixels of each class in the mask, (C,), after each stage
     confusions: dict[tuple[str, str], np.ndarray]  #: (C + 1, C + 1), after each stage; see `evaluate`
     objects: dict[tuple[str, str], ObjectSums]  #: comparison with the true objects; see `measure.separations`
-    pixels: dict[str, np.ndarray]  #: pixels of each class in the ground-truth file, (C,), by the label set's name
-    #: Mean over the tiles of the score of the class that is always present, by the label set's name.
+    pixels: dict[str, np.ndarray]  #: pixels of each class in the ground-truth file, (C,), by label set name
+    #: Score of the class that is always present, averaged over the tiles, by label set name.
     scores: dict[str, float] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()  #: what the user should know of this image
-    #: Share of the pixels where no class responded, and the Grad-CAM mask shows the first one, by the label set's name.
+    notes: tuple[str, ...] = ()  #: notes on this image for the user
+    #: Share of the pixels where no class responded, and the Grad-CAM mask shows the first class, by label set name.
     unresponsive: dict[str, float] = field(default_factory=dict)
 
 
@@ -58,11 +58,11 @@ class ImageResult:
 class Report:
     """Outcome of a run; see `summarise`."""
 
-    results: tuple[ImageResult, ...]  #: of each image that was segmented, in the order of their names
-    failures: dict[str, str]  #: what went wrong with an image, by its file name
-    notes: tuple[str, ...]  #: what else the user should know
+    results: tuple[ImageResult, ...]  #: results of all segmented images, sorted by name
+    failures: dict[str, str]  #: reasons of failures, by file name
+    notes: tuple[str, ...]  #: further notes for the user
     label_sets: tuple[LabelSet, ...] = ()
-    #: Published metrics after the CRF, by the label set's name, if these compare.
+    #: Published metrics after the CRF, by label set name, if these compare.
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     comparison: str = ""  #: sentence on whether published metrics compare; empty if there are none
 
@@ -73,24 +73,24 @@ class Report:
 
     @cached_property
     def confusions(self) -> dict[tuple[str, str], np.ndarray]:
-        """Confusion matrix (C + 1, C + 1) of each label set's name and stage; empty without ground truth."""
+        """Confusion matrices (C + 1, C + 1) by label set name and stage; empty without ground truth."""
         return _sums(result.confusions for result in self.results)
 
     @cached_property
     def weights(self) -> dict[str, np.ndarray]:
-        """FIoU weights (C,) of each label set's name; empty without ground truth."""
+        """FIoU weights (C,) by label set name; empty without ground truth."""
         pixels = _sums(result.pixels for result in self.results)
         return {name: evaluate.frequency_weights(counts) for name, counts in pixels.items()}
 
     @property
     def scores(self) -> dict[str, dict[str, float]]:
-        """Mean score of each image, by the name of the label set that has a class that is always present."""
+        """Mean score of each image, by name of the label sets that have a class that is always present."""
         names = dict.fromkeys(name for result in self.results for name in result.scores)
         return {name: {result.file: result.scores[name] for result in self.results} for name in names}
 
     @cached_property
     def objects(self) -> dict[str, dict[str, dict[str, ObjectSums]]]:
-        """Comparison with true objects, by the label set's name, the kind of objects and the image's file name."""
+        """Comparisons with true objects, by label set name, kind of objects and file name of the image."""
         objects: dict[str, dict[str, dict[str, ObjectSums]]] = {}
         for result in self.results:
             for (name, kind), sums in result.objects.items():
@@ -115,12 +115,12 @@ class Report:
         }
 
     def ranking(self, name: str, stage: str = "CRF") -> list[tuple[str, float]]:
-        """Return each image's file name and the mIoU of the classes that it has, best first."""
+        """Return each image's file name and mIoU (present), best first."""
         mious = [(result.file, evaluate.mean_iou_present(result.confusions[name, stage])) for result in self.results]
         return sorted(mious, key=lambda entry: -entry[1])
 
     def metric_rows(self) -> list[list[str]]:
-        """Return rows of label set, metric, its value after each stage, the published one, and what the metric is."""
+        """Return rows of label set, metric, value after each stage, published value, and description of the metric."""
         rows = []
         for name, weights in self.weights.items():
             stages, published = [self.metrics(name, stage) for stage in self.stages(name)], self.published.get(name, {})
@@ -132,7 +132,7 @@ class Report:
         return rows
 
     def object_rows(self, name: str) -> list[list[str]]:
-        """Return rows of kind of objects, group of images, their number and `object_metrics.METRICS` of a label set."""
+        """Return rows of a label set: kind of objects, group of images, their number, `object_metrics.METRICS`."""
         return [
             [kind, group, str(sums.images), *(f"{value:.4f}" for value in object_metrics(sums).values())]
             for kind, images in self.objects[name].items()
@@ -141,17 +141,17 @@ class Report:
 
     @property
     def with_excluded(self) -> list[LabelSet]:
-        """The label sets with ground truth of which a part may not count, so that the benchmarks' protocols differ."""
+        """The label sets whose ground truth may have excluded pixels, so that the benchmarks' protocols differ."""
         return [s for s in self.label_sets if s.name in self.weights and (s.background or s.unlabelled)]
 
 
 def stages_of(values: Mapping[tuple[str, str], np.ndarray], name: str) -> dict[str, np.ndarray]:
-    """Return one label set's values by stage, of values by the label set's name and stage."""
+    """Return one label set's values by stage, from values by label set name and stage."""
     return {stage: value for (of, stage), value in values.items() if of == name}
 
 
 def _sums(parts: Iterable[Mapping[Any, np.ndarray]]) -> dict[Any, np.ndarray]:
-    """Add up what has the same key."""
+    """Return the sums of arrays with the same key."""
     sums: dict[Any, np.ndarray] = {}
     for part in parts:
         for key, values in part.items():
@@ -165,7 +165,7 @@ def summarise(
     notes: Iterable[str],
     label_sets: tuple[LabelSet, ...] = (),
 ) -> Report:
-    """Return the report on a set's images, in the order of their names; the same note on many images comes once."""
+    """Return the report on a set's images, sorted by name; a note that many images share appears once."""
     results = tuple(sorted(results, key=lambda result: result.file))
     notes = (*notes, *(note for result in results for note in result.notes))
     return Report(results, dict(sorted(failures.items())), tuple(merge_notes(notes)), label_sets)
@@ -175,7 +175,7 @@ def summarise(
 
 
 def tables_of(report: Report) -> list[Table]:
-    """Return the table of metrics and that of protocols, if there is ground truth, and that of each set's objects."""
+    """Return the tables of metrics, of each label set's objects, and of protocols; none without ground truth."""
     tables = [_metric_table(report)] if report.weights else []
     tables += [_object_table(report, name) for name in report.objects]
     return tables + ([_protocol_table(report)] if report.with_excluded else [])
@@ -205,7 +205,7 @@ def _protocol_table(report: Report) -> Table:
 
 
 def interval_tables(report: Report) -> list[Table]:
-    """Return the table of mIoU (present) with intervals, if there is ground truth of two images or more."""
+    """Return a table of mIoU (present) with intervals, if at least two images have ground truth."""
     if len(report.files) < 2 or not report.weights:
         return []
     weights, rows = draw_weights(report.files, DRAWS), []

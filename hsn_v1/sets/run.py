@@ -1,4 +1,4 @@
-"""A run over a set of images: classified here, then refined, written and measured in worker processes."""
+"""Run over a set of images: classify them in this process; refine, write and measure them in worker processes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ AHEAD = 1 << 28  #: bytes of images that may be read while the classifier loads
 
 @dataclass(frozen=True)
 class InputImage:
-    """An image as it was read, what had to be converted, and its ground truth, if that was read, too."""
+    """An image as read, a note on conversions, and its ground truth by label set name, if it was read, too."""
 
     path: Path
     image: np.ndarray
@@ -50,13 +50,13 @@ class InputImage:
 
 @dataclass(frozen=True)
 class ClassifiedImage(InputImage):
-    """The same with its classified tiles."""
+    """An input image with its classified tiles."""
 
     tiles: ClassifiedTiles | None = None
 
 
 class ReadAhead:
-    """Images and their ground truth, read in a thread beside the classifier, which takes time to load."""
+    """A thread that reads images and their ground truth while the classifier loads, which takes time."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._read, self._stopped = settings, {}, threading.Event()
@@ -68,19 +68,19 @@ class ReadAhead:
         for path in self._settings.images:
             if self._stopped.is_set() or size > AHEAD:
                 break
-            with contextlib.suppress(InputError, OSError, MemoryError):  # which come again when it is the image's turn
+            with contextlib.suppress(InputError, OSError, MemoryError):  # raised again when it is the image's turn
                 self._read[path] = read_input(self._settings, path, with_truths=True)
                 size += self._read[path].image.nbytes
 
     def stop(self) -> dict[Path, InputImage]:
-        """Stop after the image that is being read, and return those that are."""
+        """Stop after the image that is being read, and return all images that were read."""
         self._stopped.set()
         self._thread.join()
         return self._read
 
 
 def read_input(settings: Settings, path: Path, with_truths: bool = False) -> InputImage:
-    """Read an image, and its ground truth if asked for, or raise InputError."""
+    """Read an image, and optionally its ground truth. Raises InputError if one of them cannot be read."""
     image, note = read_image(path)
     if settings.side:
         image = cv2.resize(image, (settings.side, settings.side), interpolation=cv2.INTER_LINEAR)
@@ -95,8 +95,8 @@ def run(
 ) -> Report:
     """Segment the images, and write and measure the results; an image that fails is left out and reported.
 
-    `on_image` is called after each image, also after one that failed; `ahead` are those that are read already, see
-    `ReadAhead`. Raises InputError if results cannot be written, another run writes there, or no image at all could be
+    `on_image` is called after each image, also after a failed one. `ahead` are the images that are already read, see
+    `ReadAhead`. Raises InputError if results cannot be written, another run writes there, or no image could be
     segmented.
     """
     if settings.save.confidences or settings.save.maps or any(label_set.objects for label_set in settings.label_sets):
@@ -122,7 +122,7 @@ def run(
 
 
 def find_written(settings: Settings, classifier: Classifier) -> list[Path]:
-    """Return the images whose masks a run that resumes need not make again; remove those made in another way."""
+    """Return the images whose masks a resumed run keeps; forget all of them if they were made with other settings."""
     record = settings.out / tree.MADE_WITH
     if not settings.resume:
         record.unlink(missing_ok=True)
@@ -135,7 +135,7 @@ def find_written(settings: Settings, classifier: Classifier) -> list[Path]:
 
 
 def with_published(settings: Settings, report: Report) -> Report:
-    """Return a report with the published metrics where these compare, and with a sentence on that."""
+    """Return a report with the published metrics, if these compare, and with a sentence on whether they do."""
     if not settings.published or not report.weights or settings.caveat:
         return report
     if reason := official.obstacle(settings, report):
@@ -148,7 +148,7 @@ def with_published(settings: Settings, report: Report) -> Report:
 def collect(
     finished: Iterable[tuple[Path, Future]], on_image: Callable[[], None]
 ) -> tuple[list[ImageResult], dict[str, str]]:
-    """Return what came of the images and, by the name of each that failed, why; call `on_image` after each image."""
+    """Return the images' results, and the reasons of failures by file name; call `on_image` after each image."""
     results, failures = [], {}
     for path, future in finished:
         try:
@@ -166,10 +166,10 @@ def finish_images(
     submit: Callable[[ClassifiedImage], Future],
     ahead: Mapping[Path, InputImage] = MappingProxyType({}),
 ) -> Iterator[tuple[Path, Future]]:
-    """Classify images here, and let workers do the rest: `submit` gives a classified image to one of them.
+    """Classify images in this process; `submit` gives each classified image to a worker, which does the rest.
 
-    Yields the images as they are done, in any order, with the future from `submit`, or with one that has the
-    InputError of an image that cannot be read.
+    Yields finished images in any order, with the future from `submit`. The future of an image that cannot be read
+    holds its InputError.
     """
 
     def pass_on(item: tuple[Path, ClassifiedImage | InputError]) -> Future:
@@ -190,7 +190,7 @@ def classify_files(
     paths: Sequence[Path],
     ahead: Mapping[Path, InputImage] = MappingProxyType({}),
 ) -> Iterator[tuple[Path, ClassifiedImage | InputError]]:
-    """Read and classify images; one that cannot be read is passed on with its error, and does not lose the others."""
+    """Read and classify images; an image that cannot be read is yielded with its error, and stops no others."""
     unread: deque[tuple[Path, InputError]] = deque()
 
     def images() -> Iterator[tuple[InputImage, np.ndarray]]:
@@ -210,7 +210,7 @@ def classify_files(
 
 
 def finish_image(settings: Settings, classified: ClassifiedImage) -> ImageResult:
-    """Segment a classified image, compare it with its ground truth and write its files."""
+    """Segment a classified image, compare it with its ground truth, and write its files."""
     path, image, tiles = classified.path, classified.image, classified.tiles
     truths = read_truths(settings, path, image.shape[:2]) if classified.truths is None else classified.truths
     segmentations: dict[str, Segmentation] = {}
@@ -253,7 +253,7 @@ def write_report(settings: Settings, report: Report, pool: loky.ProcessPoolExecu
     write_page(settings, report)  # last: it may hold the figures
 
 
-@cache  # a pool that is asked for again is warm
+@cache  # a pool that is reused is warm
 def warm_up(crf: bool) -> None:
     """Load fonts, and the CRF's compiled code if `crf`, in a worker; see `parallel.start_workers`."""
     cv2.setNumThreads(1)  # there is a process for each core

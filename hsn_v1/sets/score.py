@@ -1,4 +1,4 @@
-"""Masks in one folder against ground truth in another, whichever program made them."""
+"""Compare masks in one folder, made by any program, with ground truth in another folder."""
 
 from __future__ import annotations
 
@@ -26,36 +26,36 @@ from .measure import connected_components, object_mask, object_sums_of
 
 LABEL_MAP, GEOJSON = ".ome.tif", (".geojson", ".geojson.gz")
 
-#: What may be left of an image's name in its mask's: the image's ending, or the mask's own.
+#: Endings that a mask's name may have: those of the image, and its own.
 ENDINGS = (*MASK_SUFFIXES, ".ome", ".jpg", ".jpeg", ".geojson", ".gz", *SLIDE_ENDINGS)
 
-OBJECT = "objects"  #: stands for the protocol where object metrics stand beside the others
+OBJECT = "objects"  #: used as the protocol of object metrics
 
-#: Values by metric and class (or ""; or how objects are told apart), and then by protocol.
+#: Values by metric and class (or "", or kind of objects, see `measure.separations`), and then by protocol.
 Table = dict[tuple[str, str], dict[str, Estimate]]
 
 
 @dataclass(frozen=True)
 class ImageScore:
-    """What the mask of an image is worth; sizes are height and width, in px."""
+    """Comparison of an image's mask with its ground truth; sizes are height and width, in px."""
 
-    name: str  #: the image's, without endings
+    name: str  #: the image's name, without endings
     confusion: np.ndarray  #: (C + 1, C + 1)
-    pixels: np.ndarray  #: pixels of each class in the file of ground truth, (C,)
-    #: By a key of `measure.separations`; empty where the label set has no objects.
+    pixels: np.ndarray  #: pixels of each class in the ground-truth file, (C,)
+    #: By kind of objects, a key of `measure.separations`; empty if the label set has no objects.
     objects: Mapping[str, ObjectSums] = field(default_factory=dict)
-    size: tuple[int, int] = (0, 0)  #: of the mask
-    true_size: tuple[int, int] | None = None  #: of the ground truth before it was resized; None for annotations
+    size: tuple[int, int] = (0, 0)  #: size of the mask
+    true_size: tuple[int, int] | None = None  #: size of the ground truth before resizing; None for annotations
 
 
 @dataclass(frozen=True)
 class Score:
-    """What the masks of a set are worth."""
+    """Comparison of a set's masks with their ground truth."""
 
     label_set: LabelSet
-    images: tuple[ImageScore, ...]  #: those that were compared
-    failures: tuple[str, ...] = ()  #: what could not be compared
-    notes: tuple[str, ...] = ()  #: what else the user should know
+    images: tuple[ImageScore, ...]  #: the images that were compared
+    failures: tuple[str, ...] = ()  #: reasons why others could not be compared
+    notes: tuple[str, ...] = ()  #: further notes for the user
 
     @cached_property
     def confusion(self) -> np.ndarray:
@@ -79,9 +79,9 @@ class Score:
     def table(self, protocols: Iterable[str], weights: np.ndarray | None = None, minus: Score | None = None) -> Table:
         """Return all metrics, pooled over the images.
 
-        `protocols` are some of `evaluate.PROTOCOLS`; those of the paper come as `evaluate.PUBLISHED`, those of objects
-        as `OBJECT`. `weights` (1 + D, N) are those of `intervals.draw_weights`; left out, there are no intervals. With
-        `minus`, the score of other masks of the same images, what is returned are the differences.
+        `protocols` are some of `evaluate.PROTOCOLS`. The paper's metrics are added as `evaluate.PUBLISHED`, those of
+        objects as `OBJECT`. `weights` (1 + D, N) come from `intervals.draw_weights`; without them, there are no
+        intervals. With `minus`, the score of other masks of the same images, differences to it are returned.
         """
         weights = np.ones((1, len(self.images))) if weights is None else weights
         values, others = (score and score._values(protocols, weights) for score in (self, minus))
@@ -103,7 +103,7 @@ class Score:
         return rows
 
     def comparison(self) -> str:
-        """Return what was compared with what, in one line."""
+        """Describe the compared masks in one line: number, sizes, and shares of pixels without a class."""
         sizes = Counter(f"{width} x {height}" for height, width in (image.size for image in self.images))
         (size, _), others = sizes.most_common(1)[0], len(sizes) - 1
         resized = sum(image.true_size not in (None, image.size) for image in self.images)
@@ -124,23 +124,23 @@ def score_folder(
     track: Callable[[list], Iterable] = iter,
     on_truth: Callable[[str, Mask], None] = lambda name, mask: None,
 ) -> Score:
-    """Compare the masks of a folder with the ground truth of another.
+    """Compare the masks in a folder with the ground truth in another one.
 
-    Masks belong together by their names, whatever their endings. Both may be in the label set's colours or hold class
-    indices; see `read_mask`. Raises InputError if a folder is missing or has no masks, or if none could be compared.
+    Masks are matched by their names without endings. Both may be in the label set's colours or hold class indices; see
+    `read_mask`. Raises InputError if a folder is missing or has no masks, or if no masks could be compared.
 
     Parameters
     ----------
     prediction, truth : Path
-        Folders of masks; or a run's folder, or what ``hsn-v1 segment`` wrote, and one with a folder for each label
-        set's name. Label maps of ``segment``, which may have the classifier's scale, are brought to the truth's size.
-        Ground truth may be annotations in GeoJSON, too: pixels that are in none of them do not count.
+        Folders of masks, or of a folder of masks for each label set's name; `prediction` may also be the folder of a
+        run or of ``hsn-v1 segment``. Label maps of ``segment`` may have the classifier's scale, and are resized to the
+        truth. Ground truth may also be annotations in GeoJSON: pixels in none of them do not count.
     label_set : LabelSet
-        Its classes are those of the masks.
+        Label set of the masks.
     resize : bool
-        Whether ground truth of another size is resized, as published; else it is an error.
+        Resize ground truth of another size, as published; otherwise it is an error.
     track : callable
-        Passes the files of ground truth on, and may show how far it has come.
+        Iterates over the files of ground truth, and may show progress.
     on_truth : callable
         Called with each image's name and its ground truth, at the size at which it is compared.
     """
@@ -168,13 +168,13 @@ def score_folder(
 
 
 def _label_maps(folder: Path, label_set: LabelSet) -> dict[str, Path]:
-    """Return the label maps that ``hsn-v1 segment`` wrote into a folder, by their inputs' names without endings."""
+    """Return the label maps that ``hsn-v1 segment`` wrote into a folder, by input name without endings."""
     found = sorted(folder.glob(f"*/{label_set.name}/*{LABEL_MAP}"))
     return {name_of(path.parents[1].name): path for path in found if (path.parents[1] / RECORD).exists()}
 
 
 def _read_pair(path: Path, truth: Path, label_set: LabelSet, resize: str) -> tuple[Mask, Mask]:
-    """Return prediction and ground truth, of the same size; a label map is of no class where it has no tissue."""
+    """Return prediction and ground truth, of the same size; pixels without tissue in a label map have no class."""
     is_map = path.name.endswith(LABEL_MAP)
     if truth.name.lower().endswith(GEOJSON):
         predicted = _read_label_map(path, label_set, label_map_size(path)) if is_map else read_mask(path, label_set)
@@ -199,7 +199,7 @@ def _read_label_map(path: Path, label_set: LabelSet, size: tuple[int, int]) -> M
 
 
 def _draw_truth(path: Path, label_set: LabelSet, size: tuple[int, int], full: tuple[int | None, int | None]) -> Mask:
-    """Draw annotations, which are in px of an image's full resolution, at a mask's size."""
+    """Draw annotations, given in px of an image's full resolution, at a mask's size."""
     regions, notes = read_regions(path, label_set)
     scale = tuple((whole or side) / side for whole, side in zip(full, size, strict=True))
     labels = draw_labels(regions, Window(0, 0, *size), scale, len(label_set))
@@ -210,9 +210,9 @@ def _draw_truth(path: Path, label_set: LabelSet, size: tuple[int, int], full: tu
 
 
 def _compare(name: str, predicted: Mask, true: Mask, label_set: LabelSet, file: Path) -> ImageScore:
-    """Compare a mask with its ground truth, whose objects are those of a file, if it is there."""
+    """Compare a mask with its ground truth; true objects come from `file`, if it exists, or else from the truth."""
     confusion = confusion_matrix(true.labels, predicted.labels, len(label_set))
-    if true.size is None:  # annotations: what is in none of them was not looked at
+    if true.size is None:  # annotations: pixels in none of them were not looked at
         confusion[-1] = 0
     objects = {}
     if label_set.objects:
@@ -223,7 +223,7 @@ def _compare(name: str, predicted: Mask, true: Mask, label_set: LabelSet, file: 
 
 
 def _object_file(truth: Path, path: Path, label_set: LabelSet) -> Path:
-    """Return where a file with one label for each true object may be: beside the folder of a label set's truth."""
+    """Return the path of the file with a label for each true object: in the folder of truth, or in its parent."""
     name = f"{label_set.true_objects}/{path.stem}.bmp"
     return next((file for file in (truth / name, truth.parent / name) if file.exists()), truth / name)
 
@@ -237,7 +237,7 @@ def name_of(file: str) -> str:
 
 
 def _masks(given: Path, places: list[Path], endings: Sequence[str] = MASK_SUFFIXES) -> dict[str, Path]:
-    """Return the masks in the first of some folders that is there, by their names without endings."""
+    """Return the masks in the first folder of `places` that exists, by name without endings."""
     folder = next((place for place in places if place.is_dir()), None)
     if not folder:
         raise InputError(f"{given}: no such folder; it should hold masks")

@@ -1,4 +1,4 @@
-"""What a run needs to know, and where it comes from: the published scripts' `params`."""
+"""Settings of a run over a set, made from the published scripts' `params` or for any folder of images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..tiles import TILE
 
 
 class SaveTypes(NamedTuple):
-    """What a run writes for each image: the published `save_types`, in their order."""
+    """Kinds of files that a run writes for each image: the published `save_types`, in their order."""
 
     confidences: bool = True
     maps: bool = True
@@ -33,34 +33,34 @@ class SaveTypes(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """What to segment, how, and what to write."""
+    """Settings of a run: its images, the method, and the files to write."""
 
     images: tuple[Path, ...]  #: image files, in order
-    truth: Path | None  #: folder of ground truth, or with a folder of it for each label set's name; None to go without
+    truth: Path | None  #: folder of ground truth, or of one folder of it for each label set's name; None for none
     out: Path  #: folder to write to
     label_sets: tuple[LabelSet, ...]
-    #: By the label set's name; a label set without one stops before the CRF.
+    #: CRFs by label set name; a label set without a CRF stops after the adjusted maps.
     crfs: Mapping[str, CRF] = field(default_factory=dict)
     model: str = ""  #: the classifier's name
-    #: Published metrics after the CRF, by the label set's name.
+    #: Published metrics after the CRF, by label set name.
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     mpp: float = ADP.mpp  #: the classifier's scale, in microns per pixel
     downsample: float = 1.0  #: factor between the images' scale and the classifier's
     input_size: tuple[int, int] = (TILE, TILE)  #: height and width of the confidence images, in px
-    batch_size: int = 8  #: tiles that the classifier takes at once
+    batch_size: int = 8  #: number of tiles classified at once
     run_level: int = 3  #: 1: scores only; 2: also Grad-CAM, adjusted maps and their masks; 3: all
     save: SaveTypes = field(default_factory=SaveTypes)
     workers: int = field(default_factory=available_cores)  #: number of worker processes
-    notes: tuple[str, ...] = ()  #: what the user should know of these settings
-    #: Whether ground truth may have another size than its image, as published; see `read_mask`. ``mask``: masks are
-    #: compared at its size, as in the later paper.
+    notes: tuple[str, ...] = ()  #: notes on these settings for the user
+    #: How to treat ground truth of another size than its image; see `read_mask`. ``silently``: resize it, as published.
+    #: ``mask``: compare masks at its size, as in the later paper.
     resize_truth: str = "silently"
-    side: int | None = None  #: side in px that images are resized to before all else, as in the later paper; None: not
-    #: Whether images whose masks are written already are only measured again; needs run level 3 and masks saved.
+    side: int | None = None  #: side in px to which images are resized first, as in the later paper; None to keep theirs
+    #: Only measure images whose masks exist already; needs run level 3 and saved masks.
     resume: bool = False
-    caveat: str = ""  #: what everyone who sees results of the classifier must know; empty if nothing
-    self_contained: bool = False  #: whether the results page is one file, with thumbnails inside, and links to no other
-    grad_cams: bool = False  #: whether Grad-CAMs are written, too, as before the adjustment; from run level 2 on
+    caveat: str = ""  #: the classifier's warning to everyone who sees its results; empty if none
+    self_contained: bool = False  #: write the results page as one file with thumbnails inside and no links to others
+    grad_cams: bool = False  #: also write Grad-CAMs as they are before the adjustment; from run level 2 on
     card: Path | None = None  #: the classifier's card, which the page links
 
     def truth_file(self, path: Path, label_set: LabelSet) -> Path:
@@ -69,18 +69,18 @@ class Settings:
 
     @property
     def threads(self) -> int:
-        """Threads for each image: more than one where there are fewer images at a time than cores."""
+        """Number of threads for each image: more than one if fewer images than cores are in work at a time."""
         return max(1, available_cores() // min(self.workers, len(self.images)))
 
     @property
     def beside(self) -> int:
-        """Images that workers may have while the classifier is at work, on its share of the cores."""
+        """Number of images that workers may process while the classifier runs on its share of the cores."""
         cores = available_cores()
         return (cores - classifier_threads(cores)) // self.threads
 
 
-#: The keys of the published `params`, and `crf` (see `CRF.backend`): default (None: required), test, and what
-#: the test expects, in words.
+#: The keys of the published `params`, and `crf` (see `CRF.backend`): default (None: required), test, and the
+#: expected value in words.
 PARAMS: dict[str, tuple[Any, Any, str]] = {
     "input_name": (None, lambda v: isinstance(v, str) and _is_below(v), "the name of a folder in img"),
     "input_size": ([TILE, TILE], lambda v: _is_list(v, 2, _is_count), "two positive whole numbers, height and width"),
@@ -121,7 +121,7 @@ def _is_list(value: Any, length: int, test: Any) -> bool:
 
 
 def check_params(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the published `params` with defaults filled in; raise InputError if a key or a value is of no use."""
+    """Return the published `params` with defaults filled in. Raises InputError for a key or value that is not valid."""
     for key in params:
         if key not in PARAMS:
             raise InputError(f"params: unknown key {key!r}; known are {', '.join(PARAMS)}")
@@ -138,7 +138,7 @@ def check_params(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def checked_workers(workers: int | None) -> int:
-    """Return a number of worker processes, one for each core where it is None; raise InputError if it is of no use."""
+    """Return the number of worker processes; None means one for each core. Raises InputError if it is not valid."""
     if workers is not None and not (_is_count(workers) and workers <= MOST_WORKERS):
         raise InputError(f"workers is {workers!r}; expected a whole number from 1 to {MOST_WORKERS:,}")
     return workers or available_cores()
@@ -152,11 +152,11 @@ def settings_from_params(
     workers: int | None = None,
     images: tuple[Path, ...] = (),
 ) -> Settings:
-    """Return the settings of the published `params`, as `check_params` returns them.
+    """Return the settings for the published `params`, as `check_params` returns them.
 
-    `labels` are the classifier's, and have the label sets that ``htt_mode`` names; ``root`` has ``data``, ``img`` and
-    ``gt``. Left out, `out` is ``<root>/out/<input_name>``, `workers` one for each core, and the images are looked up.
-    Raises InputError if a value is of no use, or a folder or an image is missing.
+    `labels` is the classifier's taxonomy, with the label sets that ``htt_mode`` names. `root` contains ``data``,
+    ``img`` and ``gt``. Defaults: `out` is ``<root>/out/<input_name>``, `workers` one for each core, and `images` those
+    in the set's folder. Raises InputError if a value is not valid, or a folder or an image is missing.
     """
     root = Path(root).absolute()  # worker processes may have started in another folder
     name, label_sets = params["input_name"], labels.group(params["htt_mode"])
@@ -185,10 +185,10 @@ def settings_from_params(
 def settings_of_folder(
     images: Path, labels: Taxonomy, label_sets: tuple[LabelSet, ...], out: Path, truth: Path | None = None, **more: Any
 ) -> Settings:
-    """Return settings of the PNG, JPEG, TIFF or BMP images of any folder; `more` are other fields.
+    """Return settings for the PNG, JPEG, TIFF or BMP images of any folder; `more` are further fields of `Settings`.
 
-    `truth` is a folder of the images' masks, of the images' sizes, or with a folder of such for each label set's name.
-    Raises InputError if a folder is missing, or there is no image.
+    `truth` contains the masks of the images, of the same sizes, or a folder of them for each label set's name. Raises
+    InputError if a folder is missing, or there is no image.
     """
     if truth and not truth.is_dir():
         raise InputError(f"{truth}: no such folder; it should hold a mask of each image, by the image's name")
@@ -197,7 +197,7 @@ def settings_of_folder(
 
 
 def with_crfs(settings: Settings, folder: Path, model_name: str, backend: str = "numba") -> Settings:
-    """Return settings with a model's name and the CRFs that a folder holds for it; see `read_crfs`."""
+    """Return settings with a model's name, and with its CRFs and card from a folder; see `read_crfs`."""
     crfs, notes = read_crfs(folder, model_name, settings.label_sets)
     crfs = {name: replace(crf, backend=backend) for name, crf in crfs.items()}
     card = model_card_of(folder, model_name)
