@@ -242,7 +242,7 @@ class _Table:
         if not parent.content:
             raise parent.error("", "has no label set", f"at least one, such as [{parent.place}.tissue]")
         for name in parent.content:
-            if file_name(name, parent.content) != name or name.casefold() in TAKEN:
+            if file_name(name, tuple(parent.content)) != name or name.casefold() in TAKEN:
                 raise parent.error(ascii(name), "names folders and files", "letters and digits, a name of its own")
         return [(name, parent.table(name)) for name in parent.content]
 

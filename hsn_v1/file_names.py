@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable
+from functools import lru_cache
 
 UNSAFE = frozenset('/\\:*?"<>|')  #: separate folders, drives and streams, or are wildcards
 LONGEST = 120  #: bytes, so that a stem before it and an ending after it fit
@@ -13,7 +13,8 @@ DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(
 DIGEST = re.compile(r"~[0-9a-f]{10}")
 
 
-def file_name(name: str, siblings: Iterable[str] = ()) -> str:
+@lru_cache(1 << 10)  # a run writes a file for each class of each image
+def file_name(name: str, siblings: tuple[str, ...] = ()) -> str:
     """Return the name of a file or folder, or a part of one, that stands for a text on Linux, Windows and macOS.
 
     Ordinary text, with letters of any language, stays as it is. Of any other, characters that mean something to a file
@@ -23,7 +24,7 @@ def file_name(name: str, siblings: Iterable[str] = ()) -> str:
     ----------
     name : str
         Any text.
-    siblings : iterable of str
+    siblings : tuple of str
         All texts that name files in the same folder, also this one. Where some differ in case or Unicode form alone,
         which Windows and macOS take for the same name, each gets its digest.
 

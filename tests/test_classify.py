@@ -16,7 +16,7 @@ from hsn_v1.hsn_v1 import segment_image
 from hsn_v1.labels import Stain
 from hsn_v1.training.new_class_file import class_file
 
-LABELS = parse_taxonomy(class_file("m", {"red": None, "green": None}, 1, [100], [50], None), "m.toml")
+LABELS = parse_taxonomy(class_file("m", {"red": None, "green": None}, 1, ([100], [50]), None), "m.toml")
 STAIN = Stain((50, 20, -15), (12, 6, 5))
 
 
@@ -64,7 +64,7 @@ def test_glass_does_not_count_unless_there_is_hardly_anything_else():
 
 def test_a_file_of_classes_says_the_colours():
     views = "\n[stain]\nmean = [50, 20, -15]\nstd = [12, 6, 5]\n"
-    text = class_file("m", {"a": None, "b": None}, 1, [0], [1], views=views)
+    text = class_file("m", {"a": None, "b": None}, 1, ([0], [1]), views=views)
     assert parse_taxonomy(text, "m.toml").stain == STAIN and ADP.stain is None
     for wrong in ("std = [12, 6]", "std = [12, 6, 0]", "std = 12", "sd = [12, 6, 5]"):
         with pytest.raises(InputError, match=r"m\.toml: stain"):

@@ -31,7 +31,7 @@ def test_ordinary_names_stay_as_they_are():
     ]
     for label_set in ADP.label_sets.values():
         assert [file_name(code, label_set.codes) for code in label_set.codes] == [*label_set.codes]
-    assert [file_name(name, ordinary) for name in ordinary] == ordinary
+    assert [file_name(name, tuple(ordinary)) for name in ordinary] == ordinary
 
 
 @pytest.mark.parametrize("name", STRANGE)
@@ -48,6 +48,6 @@ def test_others_become_the_name_of_a_file(tmp_path, name):
 
 def test_different_names_stay_different_where_case_and_form_do_not_count():
     names = [*STRANGE, *map(file_name, STRANGE), "Tumour", "tumour", "TUMOUR", "e\u0301", "é", "ß", "ss"]
-    made = [file_name(name, names) for name in dict.fromkeys(names)]
+    made = [file_name(name, tuple(names)) for name in dict.fromkeys(names)]
     for one, other in itertools.combinations(made, 2):
         assert unicodedata.normalize("NFD", one).casefold() != unicodedata.normalize("NFD", other).casefold()

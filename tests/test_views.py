@@ -17,7 +17,7 @@ from hsn_v1.slides.job import SlideGrid
 from hsn_v1.training.new_class_file import VIEWS, class_file
 from hsn_v1.views import Views
 
-TEXT = class_file("m", {"a": None, "b": None}, 1, [0], [100], views=VIEWS)
+TEXT = class_file("m", {"a": None, "b": None}, 1, ([0], [100]), views=VIEWS)
 LABELS = parse_taxonomy(TEXT, "m.toml")
 
 

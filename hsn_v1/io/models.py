@@ -178,8 +178,9 @@ def _check_scores(histonet: HistoNet, path: Path) -> None:
     """Raise InputError if a classifier cannot be run, or if what it gives for two tiles are not scores."""
     shape = histonet.model.input_shape[1:]
     tiles = np.stack([np.zeros(shape), np.random.default_rng(0).integers(0, 256, shape)]).astype(np.float32)
-    try:
-        scores, _ = histonet.with_views(flips=False, scales=(1.0,))(tiles)
+    look = histonet.with_views(flips=False, scales=(1.0,))
+    try:  # one by one, as the demos do: TensorFlow traces the network anew for a batch of another size
+        scores = np.concatenate([look(tile[np.newaxis])[0] for tile in tiles])
     except InputError:
         raise
     except Exception as error:  # TensorFlow has errors of its own

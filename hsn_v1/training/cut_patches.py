@@ -210,7 +210,7 @@ def _write_sheets(patches: Sequence[_Patch], codes: Sequence[str], cut: Cut, fol
                 cv2.rectangle(image, (cut.context, cut.context), (inner, inner), (0, 0, 0), 1)
             panels.append((" + ".join([patch.path.stem, *others]), image))
         if panels:
-            write_bytes(folder / f"{file_name(code, codes)}.png", sheet([Row(panels, label=code)], 6))
+            write_bytes(folder / f"{file_name(code, tuple(codes))}.png", sheet([Row(panels, label=code)], 6))
 
 
 def read_context(folder: Path) -> tuple[int, int] | None:

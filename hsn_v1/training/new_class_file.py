@@ -75,8 +75,7 @@ def class_file(
     model: str,
     classes: Mapping[str, Colour | None],
     mpp: float,
-    mean: Sequence[float],
-    std: Sequence[float],
+    moments: tuple[Sequence[float], Sequence[float]],
     background: str | None = "brightness",
     views: str = "",
 ) -> str:
@@ -112,8 +111,8 @@ def class_file(
     lines = _TEMPLATE.format(
         model=model,
         mpp=mpp,
-        mean=_numbers(mean),
-        std=_numbers(std),
+        mean=_numbers(moments[0]),
+        std=_numbers(moments[1]),
         views=views,
         outputs="\n".join(f"{_quoted(code)} = {_quoted(code)}" for code in classes),
         classes="\n".join(f"{_quoted(code)} = {list(colour)}" for code, colour in colours.items()),

@@ -98,10 +98,10 @@ def read_training_data(source: PatchSource, path: Path, recipe: Recipe, quiet: b
     train, validation, notes = _with_validation(source, first, str(path), recipe, quiet)
     taxonomy, notes = first.taxonomy, [*first.notes, *(note for note in notes if note not in first.notes)]
     if taxonomy is None:
-        mean, std = NORMALISATION.get(recipe.network) or channel_statistics(train.images)
+        moments = NORMALISATION.get(recipe.network) or channel_statistics(train.images)
         colours = {column: source.classes.get(column) for column in first.columns}
         views = VIEWS if recipe.probed else ""
-        text = class_file(path.stem, colours, source.model_mpp or source.mpp, mean, std, source.background, views)
+        text = class_file(path.stem, colours, source.model_mpp or source.mpp, moments, source.background, views)
         taxonomy = parse_taxonomy(text, str(path))
         notes.append(f"{path} is new: the classes, their colours and names; edit these at any time")
     train, validation = (

@@ -157,7 +157,7 @@ def test_a_classifier_of_real_tissue_is_shipped_with_its_card_and_licences():
 def folder(tmp_path):
     """Make a folder with thresholds and classes."""
     savemat(tmp_path / "m.mat", {"optimalScoreThresh": np.full((1, 4), 0.5)})
-    (tmp_path / "m.toml").write_text(class_file("m", dict.fromkeys("abcd"), 1, [0], [1]))
+    (tmp_path / "m.toml").write_text(class_file("m", dict.fromkeys("abcd"), 1, ([0], [1])))
     return tmp_path
 
 

@@ -10,7 +10,7 @@ from hsn_v1.training.classes import check_classes, describe_classes, match_colum
 from hsn_v1.training.new_class_file import class_file
 from hsn_v1.training.patch_labels import read_label_table
 
-OWN = parse_taxonomy(class_file("m", {"tumour": None, "stroma": None}, 1, [0], [1]), "m.toml")
+OWN = parse_taxonomy(class_file("m", {"tumour": None, "stroma": None}, 1, ([0], [1])), "m.toml")
 
 
 def table(tmp_path, *columns):
@@ -67,7 +67,7 @@ def test_a_models_own_classes(tmp_path):
 
 
 def test_each_class_is_described_and_warned_of():
-    three = parse_taxonomy(class_file("m", dict.fromkeys(["a", "b", "c", "d", "e"]), 1, [0], [1]), "m")
+    three = parse_taxonomy(class_file("m", dict.fromkeys(["a", "b", "c", "d", "e"]), 1, ([0], [1])), "m")
     train = np.zeros((200, 5), np.float32)
     train[:100, 0], train[:, 1], train[:10, 2], train[:100, 4] = 1, 1, 1, 1
     validation = np.zeros((10, 5), np.float32)

@@ -72,7 +72,7 @@ def test_a_classifier_of_it_is_saved_read_and_localises_by_the_closed_form(eager
     tiles = rng.integers(0, 256, (2, 64, 64, 3)).astype(np.float32)
     for each in gradient_weights(model, (tiles - MEAN) / STD):
         np.testing.assert_allclose(each, closed_form_weights(model), rtol=1e-4, atol=1e-8)
-    text = class_file("m", {"a": None, "b": None}, 1, MEAN, STD)
+    text = class_file("m", {"a": None, "b": None}, 1, (MEAN, STD))
     save_histonet(tmp_path, "m", model, np.array([0.4, 0.6]), ["a", "b"], text)
     loaded = load_histonet(tmp_path, "m")
     scores, cams = loaded(tiles)

@@ -20,7 +20,7 @@ from hsn_v1.training.training_data import LabelledPatches, TrainingData
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("eagerly")]
 
 TINY = Recipe(width=0.03, tile=32, batch=4, half_cycle=1)
-LABELS = parse_taxonomy(class_file("m", dict.fromkeys("abc"), 1, [128], [60]), "m")
+LABELS = parse_taxonomy(class_file("m", dict.fromkeys("abc"), 1, ([128], [60])), "m")
 
 
 def patches(count, seed=0):

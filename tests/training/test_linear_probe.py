@@ -20,7 +20,7 @@ from hsn_v1.training.linear_probe import (
 from hsn_v1.training.new_class_file import VIEWS, class_file
 from hsn_v1.training.training_data import LabelledPatches
 
-LABELS = parse_taxonomy(class_file("m", {"a": None, "b": None}, 1, [100], [50], views=VIEWS), "m.toml")
+LABELS = parse_taxonomy(class_file("m", {"a": None, "b": None}, 1, ([100], [50]), views=VIEWS), "m.toml")
 
 
 def problem(count, seed):

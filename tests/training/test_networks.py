@@ -24,7 +24,7 @@ LAST_MAPS = {
     "resnet50": ("conv5_block3_out", 2),
     "efficientnetb0": ("top_activation", 2),
 }
-TEXT = class_file("m", {"a": None, "b": None}, 1, [0], [1])
+TEXT = class_file("m", {"a": None, "b": None}, 1, ([0], [1]))
 SMALL = Recipe(width=0.05, tile=16)
 
 
@@ -122,7 +122,7 @@ def test_imagenets_weights_get_the_channels_that_they_expect(built):
 def test_weights_to_begin_with(built, tmp_path):
     before, after = build_network(SMALL, 5), build_network(SMALL, 2)
     randomise(before)
-    save_histonet(tmp_path, "m", before, np.ones(5), "abcde", class_file("m", dict.fromkeys("abcde"), 1, [0], [1]))
+    save_histonet(tmp_path, "m", before, np.ones(5), "abcde", class_file("m", dict.fromkeys("abcde"), 1, ([0], [1])))
     message = begin_with(after, tmp_path / "m.h5", "ab")
     assert "weights of 14 layers" in message and message.endswith("random ones in dense_1")
     for old, new in zip(before.get_weights()[:-2], after.get_weights()[:-2], strict=True):
@@ -151,7 +151,7 @@ def test_imagenets_weights_that_cannot_be_had(keras, monkeypatch):
 def test_an_order_that_differs_from_the_weights_is_refused(keras, tmp_path):
     model = build_network(SMALL, 2)
     save_histonet(tmp_path, "m", model, np.ones(2), "ab", TEXT)
-    (tmp_path / "m.toml").write_text(class_file("m", dict.fromkeys("ba"), 1, [0], [1]), encoding="utf-8")
+    (tmp_path / "m.toml").write_text(class_file("m", dict.fromkeys("ba"), 1, ([0], [1])), encoding="utf-8")
     with pytest.raises(InputError, match=r"m\.toml: output 1 is b, that of m\.h5 is a; .* order of the weights: a, b"):
         load_histonet(tmp_path, "m")
     with h5py.File(tmp_path / "m.h5", "r+") as file:

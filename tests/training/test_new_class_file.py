@@ -11,7 +11,7 @@ from hsn_v1.training.new_class_file import class_file, distinct_colours, parse_c
 
 def test_what_is_written_is_read():
     classes = {"tumour": None, 'a "b" \\ c': (1, 2, 3), "é": None}
-    text = class_file("mine", classes, 0.5, [1, 2, 3.25], [4, 5, 6], "grey")
+    text = class_file("mine", classes, 0.5, ([1, 2, 3.25], [4, 5, 6]), "grey")
     known = parse_taxonomy(text, "mine.toml")
     (tissue,) = known.label_sets.values()
     assert known.codes == tuple(classes) and known.mpp == 0.5
@@ -23,19 +23,19 @@ def test_what_is_written_is_read():
 
 
 def test_without_background_white_counts_as_unlabelled():
-    (tissue,) = parse_taxonomy(class_file("m", {"a": None, "b": None}, 1, [0], [1], None), "m").label_sets.values()
+    (tissue,) = parse_taxonomy(class_file("m", {"a": None, "b": None}, 1, ([0], [1]), None), "m").label_sets.values()
     assert tissue.background is None and tissue.codes == ("a", "b")
     assert set(tissue.unlabelled.values()) == {(255, 255, 255), 2}
 
 
 def test_a_class_that_is_called_background_is_the_classifiers():
-    (tissue,) = parse_taxonomy(class_file("m", {"a": None, "Background": None}, 1, [0], [1]), "m").label_sets.values()
+    (tissue,) = parse_taxonomy(class_file("m", {"a": None, "Background": None}, 1, ([0], [1])), "m").label_sets.values()
     assert tissue.background is None and len(tissue.classified) == 2
 
 
 def test_comments_explain_keys_that_can_be_switched_on():
     """Each line that is commented out is valid where it stands."""
-    text = class_file("m", {"a": None, "b": None}, 1, [0], [1], None)
+    text = class_file("m", {"a": None, "b": None}, 1, ([0], [1]), None)
     text = text.replace('# objects = "..."', 'objects = "a"').replace(
         '# always_present = ["..."]', 'always_present = ["b"]'
     )
@@ -84,4 +84,4 @@ def test_bad_options_of_classes(texts, message):
 )
 def test_impossible_files(classes, message):
     with pytest.raises(InputError, match=message):
-        class_file("m", classes, 1, [0], [1])
+        class_file("m", classes, 1, ([0], [1]))

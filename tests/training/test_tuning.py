@@ -29,7 +29,7 @@ from hsn_v1.training.tuning import (
     write_thresholds,
 )
 
-NEW = parse_taxonomy(class_file("m", {"a": None, "b": None, "c": None}, 1, [100], [50]), "m.toml")
+NEW = parse_taxonomy(class_file("m", {"a": None, "b": None, "c": None}, 1, ([100], [50])), "m.toml")
 MADE = NEW.label_sets["tissue"]
 
 
