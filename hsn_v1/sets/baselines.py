@@ -1,9 +1,9 @@
-"""References for a score: masks that need no classifier. They say how much a data set and its labels give away.
+"""Baselines for a score: masks that need no classifier. They show how much a data set and its labels give away.
 
-- Every pixel of the class that this serves best.
-- The best threshold of one colour channel, between the two commonest classes: chosen with the masks that it is scored
-  by, so that no threshold does better.
-- The true patch labels, painted: each window in the class that covers most of it.
+- One class everywhere: the one with the best score.
+- The best threshold of one colour channel, between the two commonest classes. It is chosen on the masks that it is
+  scored by, so that no threshold does better.
+- The true patch labels, painted: each window gets the class that covers most of it.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ CHANNELS = ("red", "green", "blue", "grey", "saturation")
 
 @dataclass(frozen=True)
 class Truth:
-    """An image's ground truth, as far as references need it; what does not count is left out."""
+    """Counts of an image's ground truth that the baselines need; pixels that do not count are left out."""
 
     name: str
     pixels: np.ndarray  #: pixels of each class in the file, (C,)
     painted: np.ndarray  #: confusion matrix of the painted patch labels, (C + 1, C + 1)
-    colours: np.ndarray | None = None  #: pixels of each true class by their value, (CHANNELS, 256, C + 1)
+    colours: np.ndarray | None = None  #: pixels of each true class by value, (CHANNELS, 256, C + 1)
 
 
 def measure_truth(name: str, mask: Mask, label_set: LabelSet, patch: int, image: Path | None) -> Truth:
-    """Keep what references need of an image's ground truth.
+    """Count the pixels of an image's ground truth for the baselines.
 
-    `patch` is the side of the windows whose labels are painted, in px of the mask. Without the image's file, there is
-    no threshold.
+    `patch` is the side of the windows whose labels are painted, in px of the mask. `image` is the image's file, without
+    which there is no threshold.
     """
     labels, classes = mask.labels, len(label_set)
     painted = confusion_matrix(labels, paint(labels, patch, classes), classes)
     colours = _colours(read_image(image)[0], labels, classes) if image else None
-    if mask.size is None:  # annotations: what is in none of them does not count
+    if mask.size is None:  # annotations: pixels in none of them do not count
         painted[-1] = 0
         if image:
             colours[..., -1] = 0
@@ -51,7 +51,7 @@ def measure_truth(name: str, mask: Mask, label_set: LabelSet, patch: int, image:
 
 
 def baseline_scores(truths: list[Truth], label_set: LabelSet, patch: int) -> dict[str, Score]:
-    """Return the scores of all references by what they are; that of a threshold, if the truths have colours."""
+    """Return the scores of all baselines, by description; a threshold is among them if the truths have colours."""
     scores = dict([_best_class(truths, label_set)])
     if truths[0].colours is not None:
         scores |= dict([_best_threshold(truths, label_set)])
@@ -60,7 +60,7 @@ def baseline_scores(truths: list[Truth], label_set: LabelSet, patch: int) -> dic
 
 
 def paint(labels: np.ndarray, patch: int, classes: int) -> np.ndarray:
-    """Return each window of `patch` px in the class that covers most of it, or `classes` if none does; (H, W) uint8."""
+    """Fill windows of `patch` px with the class that covers most of each, or `classes` if none does; (H, W) uint8."""
     tops, lefts = (np.arange(0, side, patch) for side in labels.shape)
     covered = [np.add.reduceat(np.add.reduceat(labels == c, tops, 0, int), lefts, 1) for c in range(classes)]
     largest = np.where(np.any(covered, axis=0), np.argmax(covered, axis=0), classes).astype(np.uint8)
@@ -68,7 +68,7 @@ def paint(labels: np.ndarray, patch: int, classes: int) -> np.ndarray:
 
 
 def _colours(image: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """Count the pixels of each true class, and of none, by their value in each of the `CHANNELS`."""
+    """Count the pixels of each true class, and of no class, by value in each of the `CHANNELS`."""
     image = cv2.resize(image, labels.shape[::-1], interpolation=cv2.INTER_AREA)
     grey, saturation = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.cvtColor(image, cv2.COLOR_RGB2HSV)[..., 1]
     values = np.stack([*np.moveaxis(image, -1, 0), grey, saturation]).astype(np.int64) * (classes + 1) + labels
@@ -99,7 +99,7 @@ def _best_threshold(truths: list[Truth], label_set: LabelSet) -> tuple[str, Scor
 
 
 def _split(colours: np.ndarray, pair: list[int]) -> np.ndarray:
-    """Return the confusion matrix of each threshold, (..., 256, C + 1, C + 1): a class up to it, then the other."""
+    """Return each threshold's confusion matrix, (..., 256, C + 1, C + 1): `pair[0]` up to it, `pair[-1]` above."""
     low = colours.cumsum(axis=-2)
     confusions = np.zeros((*low.shape, low.shape[-1]), np.int64)
     confusions[..., pair[0]] = low

@@ -1,4 +1,4 @@
-"""Data sets with patch labels, as they are released: their classes and parts, and how files carry labels and masks."""
+"""Data sets with patch labels, as they are released: classes, parts, labels in file names, and masks."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from ..labels import Colour, LabelSet
 class Benchmark:
     """A data set with patch labels."""
 
-    #: In the order of the labels in file names and of the indices in masks, with the colours of the masks' palettes.
+    #: Colours in the masks' palettes by class, in the order of the labels in file names and of the indices in masks.
     classes: dict[str, Colour]
     mpp: float  #: scale of the images, in microns per pixel
     labels: str = ""  #: pattern of the labels in file names; empty if patches are cut from images with masks
-    background: str = "grey"  #: how `train` finds what the masks exclude, which is the index after the classes
+    background: str = "grey"  #: how `train` finds the pixels that masks exclude by the index after the classes
 
 
-#: docs/benchmarks.md says where these facts are from. 10x is taken as 1 mpp.
+#: Sources: docs/benchmarks.md. 10x is taken as 1 mpp.
 BENCHMARKS = {
     "luad": Benchmark(
         {"TE": (205, 51, 51), "NEC": (0, 255, 0), "LYM": (65, 105, 225), "TAS": (255, 165, 0)},
@@ -48,7 +48,7 @@ BENCHMARKS = {
     "glas": Benchmark({"other": (3, 155, 229), "gland": (0, 0, 128)}, mpp=0.62, background="none"),
 }
 
-#: What the parts' folders are called, and their folders of images and masks.
+#: Names of the parts' folders, and of their folders of images and masks.
 PARTS = {
     "train": ("train", "training", "1.training"),
     "validation": ("val", "valid", "validation", "2.validation"),
@@ -56,21 +56,21 @@ PARTS = {
 }
 IMAGES, MASKS = ("img", "image", "images"), ("mask", "masks", "gt")
 
-#: How GlaS names its images, in one folder: the part that each belongs to.
+#: GlaS' images in one folder: their names begin with the part that each belongs to.
 IN_ONE_FOLDER_SET = "glas"
 IN_ONE_FOLDER = re.compile(r"(train|test)[AB]?_\d+")
 
 
 @dataclass(frozen=True)
 class Part:
-    """Folders of a part's images and, if there are any, of their masks."""
+    """Folders of a part's images and, if any, of their masks."""
 
     images: Path
     truth: Path | None
 
 
 def find_parts(folder: Path) -> dict[str, Part]:
-    """Return the parts that a released data set has, by the keys of `PARTS`; raise InputError if there is none."""
+    """Return the parts of a released data set, by the keys of `PARTS`. Raises InputError if there are none."""
     parts = {}
     for part, names in PARTS.items():
         found = _first(folder, names)
@@ -86,7 +86,7 @@ def _first(folder: Path, names: tuple[str, ...]) -> Path | None:
 
 
 def detect(parts: dict[str, Part]) -> str:
-    """Return the name of the benchmark whose labels the training patches' names carry, or raise InputError."""
+    """Return the benchmark's name, by the labels in the training patches' names. Raises InputError if none fits."""
     first = find_images(parts["train"].images, "any")[0].name if "train" in parts else ""
     for name, benchmark in BENCHMARKS.items():
         if benchmark.labels and re.search(benchmark.labels + r"\.\w+$", first):
@@ -98,7 +98,7 @@ def detect(parts: dict[str, Part]) -> str:
 
 
 def has_labels(part: Part) -> bool:
-    """Return whether the names of a part's images carry labels."""
+    """Tell whether the names of a part's images have labels."""
     return bool(re.search(r"\[[01][01, ]*\]\.\w+$", find_images(part.images, "any")[0].name))
 
 
@@ -110,14 +110,14 @@ def tuning_pairs(part: Part, count: int) -> list[tuple[Path, Path]]:
 
 
 def sorted_into_parts(folder: Path, benchmark: Benchmark, out: Path) -> Iterator[Path]:
-    """Sort images of one folder, as GlaS is published, into parts with palette masks; skip what is there.
+    """Sort images of one folder, as GlaS is published, into parts with palette masks; skip existing files.
 
-    Masks are ``train_1_anno.bmp``, one label per gland, next to ``train_1.bmp``; or they are in the folder ``gt`` next
-    to the images' ``img``, or in the same places as in the authors' download of HistoSegNet, in colours. The
-    benchmark's first class is what is outside of objects, its second one objects. `out` gets the folders ``train`` and
-    ``test``, each with ``img`` and ``mask``.
+    Masks are ``train_1_anno.bmp``, one label per gland, next to ``train_1.bmp``. Or they are in colours, in the folder
+    ``gt`` next to the images' ``img``, or in the places of the authors' download of HistoSegNet. The benchmark's first
+    class is outside of objects, its second class is objects. `out` gets the folders ``train`` and ``test``, each with
+    ``img`` and ``mask``.
 
-    Yields each image, when it is done; raises InputError if one has no mask, or either cannot be read.
+    Yields each image when it is done. Raises InputError if a mask is missing, or a file cannot be read.
     """
     label_set = LabelSet("tissue", benchmark.classes, {code: i for i, code in enumerate(benchmark.classes)})
     for path in images_in_one_folder(folder):
@@ -137,7 +137,7 @@ def sorted_into_parts(folder: Path, benchmark: Benchmark, out: Path) -> Iterator
 
 
 def images_in_one_folder(folder: Path) -> list[Path]:
-    """Return the images of GlaS in a folder, as it is published; none if it is no such folder."""
+    """Return the images of GlaS in a folder, as it is published; an empty list for other folders."""
     for place in (folder / "img" / "02_glas_full", folder / "img", folder):
         if images := sorted(path for path in place.glob("*") if IN_ONE_FOLDER.fullmatch(path.stem)):
             return images
@@ -151,7 +151,7 @@ def _truth_of(images: Path) -> Path:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Put a file in a second place, without a second copy of its content where the disk allows."""
+    """Put a file in a second place, as a hard link if the disk allows it, or else as a copy."""
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
     try:

@@ -1,7 +1,7 @@
-"""Fetch the authors' archives: of the later paper from its Zenodo record, of the first from a drive.
+"""Fetch the authors' archives: the later paper's from its Zenodo record, the first paper's from a drive.
 
-No other host is asked. What is cut off goes on where it ended, in this run or the next, and is held against the
-record's checksums. Nobody has one of the drive's file: that is taken if it is a whole archive.
+No other host is asked. An interrupted download resumes where it ended, in this run or the next, and is compared with
+the record's checksums. The drive's file has no known checksum: it is accepted if it is a complete archive.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from ..progress import Progress
 from .unpack import check_room
 
 ZENODO = "https://zenodo.org"
-RECORD = "3902506"  #: of IJCV 2020; `hsn_data.zip` is not in it
+RECORD = "3902506"  #: Zenodo's record of IJCV 2020; it does not contain `hsn_data.zip`
 DRIVE = "https://drive.google.com/uc?id=1jG1ojQKmvGjjjrRhCkaH0FDWM61tSgjL"
 DRIVE_BYTES = 226_000_000
 
 ADVICE = "try again tomorrow, or get it in a browser, and give its path"
 
-#: In the name of an archive of the record that may have something of ADP: its file names are not known here.
+#: Words in the names of the record's archives that may contain ADP: the exact names are not known here.
 NEEDED = ("adp", "model", "database")
 
 AGENT = f"hsn_v1/{__version__} (HistoSegNet; Python-urllib)"
 CHUNK = 1 << 18  #: bytes that are read at once
 SILENCE = 60  #: seconds without a byte after which a connection counts as cut
-TRIES = 5  #: that may follow one another without a new byte
-LONGEST_WAIT = 900  #: seconds
+TRIES = 5  #: number of attempts in a row without a new byte
+LONGEST_WAIT = 900  #: longest wait that a host may ask for, in seconds
 
-Agree = Callable[[int, str], bool]  #: whether so many bytes may be fetched, of archives with these names
+Agree = Callable[[int, str], bool]  #: asks whether to fetch a number of bytes, of archives with these names
 
 Result = TypeVar("Result")
 
@@ -63,7 +63,7 @@ class RemoteFile:
 
 
 class _TryAgainError(Exception):
-    """An answer failed, in a way that need not last; `pause` is how many seconds the host asks to wait."""
+    """An answer failed, perhaps for a short time only; `pause` is the wait in seconds that the host asks for."""
 
     def __init__(self, reason: str, pause: float | None = None) -> None:
         super().__init__(reason)
@@ -83,11 +83,11 @@ _OPENER = build_opener(_SameHost)
 
 
 def fetch_record(folder: Path, agree: Agree, progress: Progress) -> tuple[list[Path], list[str]]:
-    """Fetch the archives of Zenodo's record that may have something of ADP into a folder; what is whole there stays.
+    """Fetch the archives of Zenodo's record that may contain ADP into a folder; complete files there are kept.
 
-    `agree` is asked once, before anything is fetched; `progress` is told each file's name, how many of its bytes are
-    there, and of how many. Returns the archives, and the names of the record's other files. Raises InputError if there
-    is no room, nobody agrees, the host does not answer, or something else came than the record says.
+    `agree` is called once, before anything is fetched. `progress` gets each file's name, its bytes so far, and all its
+    bytes. Returns the archives, and the names of the record's other files. Raises InputError if there is no room,
+    `agree` returns False, the host does not answer, or a file differs from the record.
     """
     files = _files_of_record()
     archives = [file for file in files if file.name.lower().endswith(".zip")]
@@ -98,7 +98,7 @@ def fetch_record(folder: Path, agree: Agree, progress: Progress) -> tuple[list[P
     with alone_in(folder):
         missing = [file for file in needed if not _is_whole(folder / file.name, file)]
         size = sum(file.size for file in missing)
-        check_room(folder, 2 * size - sum(_size(_part(folder, file)) for file in missing))  # and to unpack as much
+        check_room(folder, 2 * size - sum(_size(_part(folder, file)) for file in missing))  # and to unpack them
         if missing and not agree(size, ", ".join(file.name for file in missing)):
             raise InputError(f"{folder}: {size:,} bytes were not fetched, as nobody agreed; give `yes`")
         for file in missing:
@@ -109,7 +109,7 @@ def fetch_record(folder: Path, agree: Agree, progress: Progress) -> tuple[list[P
 def fetch_drive(folder: Path, quiet: bool = False) -> Path:
     """Fetch ``hsn_data.zip`` from the authors' drive into a folder, with `gdown`, which knows the drive's pages.
 
-    Raises InputError if gdown is not installed, there is no room, or something else came than an archive.
+    Raises InputError if gdown is not installed, there is no room, or the drive sends no archive.
     """
     path = folder / "hsn_data.zip"
     if zipfile.is_zipfile(path):
@@ -123,7 +123,7 @@ def fetch_drive(folder: Path, quiet: bool = False) -> Path:
         ) from None
     check_room(folder, 2 * DRIVE_BYTES)
     with alone_in(folder):
-        path.unlink(missing_ok=True)  # what is there is no archive
+        path.unlink(missing_ok=True)  # an existing file is no archive
         try:
             gdown.download(DRIVE, str(path), quiet=quiet, use_cookies=False, resume=True)
         except Exception as error:  # gdown's own, and of requests
@@ -134,7 +134,7 @@ def fetch_drive(folder: Path, quiet: bool = False) -> Path:
 
 
 def _check_archive(path: Path) -> None:
-    """Raise InputError if a file is no archive, and remove it; a page that came instead is named as what it is."""
+    """Raise InputError if a file is no archive, and remove it; the message says if a page came instead."""
     if not zipfile.is_zipfile(path):
         with path.open("rb") as file:
             start = file.read(1 << 16).decode(errors="replace")
@@ -144,7 +144,7 @@ def _check_archive(path: Path) -> None:
 
 
 def _page_kind(text: str) -> str:
-    """Name a page that came instead of a file; return nothing for what is no page."""
+    """Name the kind of page that came instead of a file; "" if the text is no page."""
     pages = {
         "quota|too many users": "the drive's page on a quota that is used up",
         "virus": "the drive's virus warning",
@@ -197,7 +197,7 @@ def _download(file: RemoteFile, folder: Path, progress: Progress) -> None:
 
 
 def _receive(file: RemoteFile, part: Path, progress: Progress) -> None:
-    """Append to a file what is missing of it, or begin it anew where the host sends all of it."""
+    """Append the missing bytes to a file, or begin it anew if the host sends the whole file."""
     if (done := _size(part)) >= file.size:
         return
     with part.open("ab") as stream:
@@ -229,7 +229,7 @@ def _is_whole(path: Path, file: RemoteFile) -> bool:
 
 
 def _persistently(attempt: Callable[[], Result], size: Callable[[], int] = int) -> Result:
-    """Return what an attempt returns; where it fails, wait and try again, `TRIES` times without a new byte."""
+    """Return the result of `attempt`; after a failure wait and try again, up to `TRIES` times without a new byte."""
     failures, furthest = 0, size()
     while True:
         try:
@@ -245,7 +245,7 @@ def _persistently(attempt: Callable[[], Result], size: Callable[[], int] = int) 
 
 
 def _ask(url: str, start: int = 0) -> Iterator[tuple[int, bytes]]:
-    """Yield where in a file its bytes belong, and these: from a place on or, where a host does not, from its begin."""
+    """Yield each chunk of a file with its position, from `start` on, or from 0 if the host does not support that."""
     request = Request(url, headers={"User-Agent": AGENT, "Accept-Encoding": "identity"})
     if start:
         request.add_header("Range", f"bytes={start}-")
@@ -260,7 +260,7 @@ def _ask(url: str, start: int = 0) -> Iterator[tuple[int, bytes]]:
                 start += len(chunk)
     except HTTPError as error:
         error.close()
-        if error.code == 416:  # what is there is more than there is
+        if error.code == 416:  # the part is longer than the file
             yield from _ask(url)
         elif error.code == 429 or error.code >= 500:
             raise _TryAgainError(f"{url}: {error.code} {error.reason}", _pause(error.headers)) from error
@@ -271,7 +271,7 @@ def _ask(url: str, start: int = 0) -> Iterator[tuple[int, bytes]]:
 
 
 def _pause(headers: HTTPMessage) -> float | None:
-    """Return how many seconds a host asks to wait; None if it does not say."""
+    """Return the wait in seconds that a host asks for; None if it does not say."""
     value = headers.get("Retry-After", "").strip()
     if value.isdecimal():
         return float(value)

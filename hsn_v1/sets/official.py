@@ -1,6 +1,6 @@
-"""What the papers used, and whether a folder or a run has the same.
+"""Compare a folder or a run with the papers' data, classifiers and settings.
 
-All numbers to compare with are here, but for the results, which the demos hold.
+All published numbers are here, except the results, which the demos hold.
 """
 
 from __future__ import annotations
@@ -29,33 +29,33 @@ MODEL = "histonet_X1.7_clrdecay_5"
 PARAMETERS = 1_753_203
 THRESHOLDS = {"G.O": 0.777848, "T": 0.553801, "E": 0.720844}
 
-#: Digest of the weights' file, which nobody here has seen: other weights may have as many parameters.
+#: Digest of the weights' file, unknown as yet: other weights may have as many parameters.
 WEIGHTS_SHA256: str | None = None
 UNTOLD = "whether they are the authors' cannot be told"
 
 #: Settings of the dense CRF by label set, in the order of the fields of `CRF`.
 CRFS = {"morph": (1, 20, 10, 40, 50), "func": (3, 40, 10, 4, 25), "glas": (3, 40, 10, 4, 25)}
 
-#: Weights in fIoU, as far as they were published. They follow from all the ground truth, and from nothing less.
+#: Weights in fIoU, as far as they were published. They depend on the complete ground truth.
 FIOU_WEIGHTS = {
     "morph": {"Background": 0.028387, "E.M.S": 0.037301, "N.G.M": 0.044829, "N.G.W": 0.052202},
     "func": {"Background": 0.200454, "Other": 0.180285, "G.O": 0.196248, "G.N": 0.211562, "T": 0.211451},
     "glas": {"Other": 0.500444, "G.O": 0.499556},
 }
 
-#: Largest difference to the published metrics that counts as reproduced.
+#: Largest difference to published metrics that counts as reproduced.
 TOLERANCE = 1e-4
 
 EVERY_IMAGE, EVERY_NAME = "one for every image", "one for every name"
 
-#: Parts of the later paper's set, and the file of classes that each of its classifiers is used with.
+#: Parts of the later paper's set, and the class file of each of its classifiers.
 LATER_PARTS = ("tuning", "segtest")
 LATER_CLASSES = dict(zip(tree.LATER_MODELS, ("adp_ijcv2020", "adp_ijcv2020_vgg16"), strict=True))
 
 
 @dataclass(frozen=True)
 class PublishedSet:
-    """A published set."""
+    """A published set of images."""
 
     images: int  #: number of its images
     label_sets: tuple[str, ...]
@@ -70,29 +70,29 @@ SETS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """A check: its outcome and that of the paper, to the digits that were published."""
+    """A check: the value found and the paper's value, to the published digits."""
 
     subject: str
     found: str
     expected: str
-    doubt: str = ""  #: what the check cannot tell
+    doubt: str = ""  #: limit of the check
 
     @property
     def ok(self) -> bool:
-        """Whether it is what the paper used, as far as can be told."""
+        """Whether the value found is the paper's, as far as the check can tell."""
         return self.found == self.expected
 
 
 def later_taxonomy(model: str) -> Taxonomy:
-    """Return the classes of one of the later paper's classifiers, which come with this package."""
+    """Return the taxonomy of one of the later paper's classifiers, which comes with this package."""
     return parse_taxonomy(f'extends = "{LATER_CLASSES[model]}"', f"{model}.toml")
 
 
 def inspect(root: Path, track: Track = untracked) -> list[Finding]:
-    """Hold a root's ``data``, ``gt`` and ``img``, and ``database`` if it is there, against what the papers used.
+    """Compare a root's ``data``, ``gt`` and ``img``, and ``database`` if it exists, with the papers' data.
 
-    Where there is nothing but ``database``, that alone. A missing or broken file is a finding; raises InputError if
-    there is no such folder.
+    A root with nothing but ``database`` is checked for that alone. A missing or broken file is a finding. Raises
+    InputError if there is no such root.
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected the one that has data, gt and img")
@@ -133,8 +133,8 @@ def _inspect_model(data: Path) -> Iterator[Finding]:
 
     def parameters(path: Path) -> str:
         count = f"{sum(values.size for arrays in read_weights(path).values() for values in arrays.values()):,}"
-        is_known = WEIGHTS_SHA256 and sha256(path.read_bytes()).hexdigest() != WEIGHTS_SHA256
-        return f"{count} of other values" if is_known else count
+        differs = WEIGHTS_SHA256 and sha256(path.read_bytes()).hexdigest() != WEIGHTS_SHA256
+        return f"{count} of other values" if differs else count
 
     def thresholds(path: Path) -> str:
         values = read_thresholds(path, len(CLASSIFIER_CODES))
@@ -153,7 +153,7 @@ def _inspect_model(data: Path) -> Iterator[Finding]:
 
 
 def _inspect_later(root: Path, track: Track) -> Iterator[Finding]:
-    """Look for what the later paper's lists name; of its files nobody here knows more than their names."""
+    """Look for the files in the later paper's lists; nothing but their names is known."""
     from ..densecrf import CRF
     from ..io.images import read_image
     from ..io.masks import find_mask, read_mask
@@ -209,7 +209,7 @@ def _files(folder: Path, suffix: str) -> list[str]:
 
 
 def _read_all(read: Callable[[Path], Any], paths: Iterable[Path]) -> tuple[list, list[str]]:
-    """Return what can be read, and why the rest cannot."""
+    """Return the contents of readable files, and the reasons why the others cannot be read."""
     contents, broken = [], []
     for path in paths:
         try:
@@ -227,7 +227,7 @@ def _pairs(place: str, wanted: list[str], found: list[str], broken: Iterable[str
 
 
 def _known_weights(name: str, weights: np.ndarray) -> str:
-    """Return those weights in fIoU whose published values are known, in words."""
+    """Return the weights in fIoU whose published values are known, as text."""
     codes = LABEL_SETS[name].codes
     return _lines({code: weights[codes.index(code)] for code in FIOU_WEIGHTS[name]})
 
@@ -244,9 +244,9 @@ def _numbers(values: Iterable[float]) -> str:
 
 
 def obstacle(settings: Settings, report: Report) -> str:
-    """Return why a run's numbers do not compare with the published ones; empty if they do.
+    """Return the reason why a run's numbers do not compare with the published ones; empty if they do.
 
-    They do if it was over a complete official set, with the official classifier and settings.
+    They compare if the run was over a complete official set, with the official classifier and settings.
     """
     folder = settings.images[0].parent
     if folder.name not in SETS:
@@ -263,7 +263,7 @@ def obstacle(settings: Settings, report: Report) -> str:
 
 
 def verdicts(report: Report) -> list[str]:
-    """Return a line for each label set that compares with published metrics: whether they were reproduced."""
+    """Return a line for each label set with published metrics that compare: whether they were reproduced."""
     from ..hsn_v1 import STAGES
 
     lines = []

@@ -1,4 +1,4 @@
-"""The files that a run writes, of each image and of the set; their names are those of `io.tree`."""
+"""Write the files of a run, for each image and for the set; `io.tree` has their names."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from .measure import object_mask, separations
 from .report import ImageResult, Report, stages_of
 from .settings import Settings
 
-MOST_BARS = 40  #: images that the chart of their mIoU has
+MOST_BARS = 40  #: largest number of images in the chart of their mIoU
 PANEL = 448  #: longest side of a panel in a summary, in px
 
-#: There are hundreds, and a set is soon segmented again, should a power cut take some: waiting for the disk costs more.
+#: Does not wait for the disk: there are hundreds of pictures, and a set is soon segmented again after a power cut.
 write_picture = partial(writing.write_picture, flush=False)
 
 
@@ -45,9 +45,9 @@ def write_image(
     segmentations: Mapping[str, Segmentation],
     truths: Mapping[str, Mask],
 ) -> None:
-    """Write all files of one image (H, W, 3) of uint8: those that were asked for, as far as it was segmented.
+    """Write the files of one image, (H, W, 3) uint8: those that the settings ask for, up to its last stage.
 
-    Segmentations, of which there are none at run level 1, and ground truth, if any, are by the label set's name.
+    `segmentations`, empty at run level 1, and `truths`, empty without ground truth, are by label set name.
     """
     out, save, file = settings.out, settings.save, path.name
     for label_set in settings.label_sets:
@@ -58,7 +58,7 @@ def write_image(
         segmentation = segmentations[label_set.name]
         if save.maps:
             write_maps(out, "gradcam", file, segmentation.maps, label_set)
-        cams = localise(tiles, label_set) if settings.grad_cams else np.empty((0, 1, 1))  # an earlier run's go
+        cams = localise(tiles, label_set) if settings.grad_cams else np.empty((0, 1, 1))  # removes earlier ones
         write_maps(out, "gradcam_unadjusted", file, cams, label_set)
         if save.masks:
             write_masks(out, file, image, segmentation.masks, label_set)
@@ -75,20 +75,20 @@ def write_image(
 
 
 def write_confidences(out: Path, file: str, tiles: ClassifiedTiles, label_set: LabelSet, size: tuple[int, int]) -> None:
-    """Write the score of each present class as an image of one grey; of several tiles, the highest score."""
+    """Write the score of each present class, the highest of all tiles, as an image of one grey."""
     scores = tiles.present_scores(label_set)
     pictures = {c: np.full((*size, 3), round(255 * score), np.uint8) for c, score in scores.items()}
     _write_per_class(tree.class_pictures(out, label_set, "patchconfidence", file), pictures)
 
 
 def write_maps(out: Path, kind: str, file: str, maps: np.ndarray, label_set: LabelSet) -> None:
-    """Write the map of each class that has any mass: adjusted maps, or Grad-CAMs as they were before."""
+    """Write the map of each class that is not 0 everywhere: adjusted maps, or Grad-CAMs before the adjustment."""
     pictures = {c: np.rint(255 * maps[c]).astype(np.uint8) for c in np.flatnonzero(maps.any(axis=(1, 2)))}
     _write_per_class(tree.class_pictures(out, label_set, kind, file), pictures)
 
 
 def _write_per_class(paths: Iterable[Path], pictures: dict[int, np.ndarray]) -> None:
-    """Write one picture per class, and remove those that an earlier run left of classes that have none now."""
+    """Write one picture per class, and remove an earlier run's pictures of classes that have none now."""
     for c, path in enumerate(paths):
         if c in pictures:
             write_picture(path, pictures[c])
@@ -97,7 +97,7 @@ def _write_per_class(paths: Iterable[Path], pictures: dict[int, np.ndarray]) -> 
 
 
 def write_masks(out: Path, file: str, image: np.ndarray, masks: Mapping[str, np.ndarray], label_set: LabelSet) -> None:
-    """Write each stage's mask in the set's colours; of the final one also a copy and its overlay on the image."""
+    """Write each stage's mask in the label set's colours, and a copy of the final mask and its overlay on the image."""
     painted = {stage: colourise(mask, label_set) for stage, mask in masks.items()}
     for stage, picture in painted.items():
         write_picture(tree.stage_mask(out, label_set.name, stage, file), picture)
@@ -111,7 +111,7 @@ def summary_panels(
 ) -> list[tuple[str, np.ndarray | Image.Image]]:
     """Return the titles and panels of a summary, in the order of the stages."""
     scale = min(1, PANEL / max(image.shape[:2]))
-    fy, fx = (max(scale, 1 / side) for side in image.shape[:2])  # so that no side vanishes
+    fy, fx = (max(scale, 1 / side) for side in image.shape[:2])  # keeps each side at 1 px or more
     rows, period = round(scale * image.shape[0]) // LINE, round(PERIOD / scale)
     maps, masks = segmentation.maps, segmentation.masks
 
@@ -136,7 +136,7 @@ def summary_panels(
 
 
 def write_objects(out: Path, file: str, mask: np.ndarray, label_set: LabelSet) -> None:
-    """Write the mask of the class that comes in objects, and one label per object, as bitmaps."""
+    """Write the mask of the class that comes in objects, and a map with one label per object, as bitmaps."""
     objects = object_mask(mask, label_set)
     *_, separate = separations(label_set).values()
     write_picture(tree.object_bitmap(out, label_set.name, "single_gland", file), objects)
@@ -145,7 +145,7 @@ def write_objects(out: Path, file: str, mask: np.ndarray, label_set: LabelSet) -
 
 
 def write_tables(settings: Settings, report: Report) -> None:
-    """Write scores, metrics after each stage, the benchmarks' metrics and those of objects, as far as there are any."""
+    """Write scores, metrics after each stage, the benchmarks' metrics and object metrics, if there are any."""
     for name in report.scores if settings.save.confidences else ():
         write_row(settings.out / f"{name}_confscores.csv", report.scores[name])
     if report.confusions:
@@ -181,7 +181,7 @@ def _write_protocol_metrics(folder: Path, report: Report, label_set: LabelSet) -
 
 
 def _write_object_metrics(folder: Path, report: Report, name: str) -> None:
-    """Write the object metrics of each image, and pooled over groups of images."""
+    """Write object metrics of each image, and pooled over groups of images."""
     rows = [
         {
             "image": image,
@@ -198,7 +198,7 @@ def _write_object_metrics(folder: Path, report: Report, name: str) -> None:
 
 
 def write_confusions(folder: Path, confusion: np.ndarray, label_set: LabelSet, stage: str) -> None:
-    """Draw a stage's confusion matrix of the classes that occur, with all and with the foreground's ("fore")."""
+    """Draw a stage's confusion matrix of the classes that occur: once all, once the foreground's alone ("fore")."""
     for foreground, shown in ((False, range(len(label_set))), (True, label_set.foreground)):
         keep = [c for c in occurring(confusion) if c in shown]
         names = [label_set.describe(label_set.codes[c]) for c in keep]
@@ -223,7 +223,7 @@ def write_ious(folder: Path, stacks: Mapping[str, np.ndarray], label_set: LabelS
 
 
 def write_image_ious(folder: Path, stacks: Mapping[str, np.ndarray], images: Sequence[str], name: str) -> None:
-    """Draw mIoU (present) of each image after each stage, the worst first; of many images, the worst `MOST_BARS`."""
+    """Draw mIoU (present) of each image after each stage, the worst first; at most `MOST_BARS` images."""
     values = {STAGE_TITLES[stage]: mean_iou_present(stack) for stage, stack in stacks.items()}
     worst = np.argsort([*values.values()][-1], kind="stable")[:MOST_BARS]
     of_all = f"of the {len(worst)} worst of {len(images)} images" if len(worst) < len(images) else "of each image"
@@ -236,7 +236,7 @@ def write_image_ious(folder: Path, stacks: Mapping[str, np.ndarray], images: Seq
 
 
 def write_record(settings: Settings, report: Report | None = None) -> None:
-    """Write what a run says of itself: where it begins, and with sources, sizes and scores when it is finished."""
+    """Write the run's record for the viewer: its settings when it begins, its results, too, when it has finished."""
     record = {
         "kind": "set",
         "finished": report is not None,

@@ -1,4 +1,4 @@
-"""Pseudo-masks: what to train a segmentation network on, of patches whose classes are known, but not where they are."""
+"""Write pseudo-masks, for training a segmentation network, of patches whose classes are known, but not their places."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ def write_pseudo_masks(
     folders: Collection[str],
     on_image: Callable[[], None] = lambda: None,
 ) -> dict[str, str]:
-    """Write pseudo-masks of a set of patches, and return what went wrong with an image, by its file name.
+    """Write pseudo-masks of a set of patches, and return the reasons of failures, by file name.
 
-    The settings have one label set, and its CRF; where they resume, what is there and was made in the same way is kept.
-    `known` are the codes of the classes that each image contains, by its file name. `folders` are what to write:
-    `MASKS`, palette PNG files of class indices, and some of `MAPS`, NumPy files of shape (C, H, W), float16, in 0..1.
-    `on_image` is called after each image, also after one that failed.
+    The settings have one label set, and its CRF; with `resume`, files made with the same settings are kept. `known`
+    has the codes of the classes that each image contains, by file name. `folders` names the files to write: `MASKS`,
+    palette PNG files of class indices, and some of `MAPS`, NumPy files of shape (C, H, W), float16, in 0..1.
+    `on_image` is called after each image, also after a failed one.
 
-    Raises InputError if results cannot be written, another run writes there, no image could be done, or two would be
-    written under one name.
+    Raises InputError if results cannot be written, another run writes there, every image failed, or two images would
+    be written under one name.
     """
     results = {path: [file_of(settings.out, folder, path.name) for folder in folders] for path in settings.images}
     tree.check_stems(settings.images)
@@ -78,14 +78,14 @@ def write_pseudo_masks(
 
 
 def file_of(out: Path, folder: str, image: str) -> Path:
-    """Return the file of an image's masks or maps: named as the image, since a network is trained on both."""
+    """Return the file of an image's mask or maps; it has the image's name, as a network is trained on both."""
     return out / folder / (mask_name(image) if folder == MASKS else f"{Path(image).stem}.npy")
 
 
 def finish_image(
     settings: Settings, known: Collection[str], folders: Collection[str], classified: ClassifiedImage
 ) -> None:
-    """Write a classified image's pseudo-mask and maps; parameters are those of `write_pseudo_masks`, of one image."""
+    """Write the pseudo-mask and maps of one classified image; for the parameters, see `write_pseudo_masks`."""
     path, (label_set,) = classified.path, settings.label_sets
     mask, maps = pseudo_mask(classified.image, classified.tiles, label_set, settings.crfs[label_set.name], known)
     if mask is None:
@@ -103,17 +103,17 @@ def finish_image(
 def pseudo_mask(
     image: np.ndarray, tiles: ClassifiedTiles, label_set: LabelSet, crf: CRF, known: Collection[str]
 ) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
-    """Segment an image (H, W, 3) of uint8 whose classes are known by their codes: these compete, and no others.
+    """Segment an image, (H, W, 3) uint8, with known classes, given by code: no other classes compete.
 
-    Each competes in the tiles in which its score reaches the threshold, or in the one with its highest score.
-    Background and other tissue compete in any case.
+    A class competes in the tiles in which its score reaches the threshold, or else in the one with its highest score.
+    Background and other tissue always compete.
 
     Returns
     -------
     mask : ndarray of shape (H, W), uint8, or None
         Class indices; None if no class competes.
     maps : dict of str to ndarray of shape (C, H, W), float32, in 0..1
-        By the stages of `MAPS`.
+        Maps after each stage, by name in `MAPS`.
     """
     codes = [code for code in label_set.codes if code in known or code in (label_set.background, label_set.other)]
     allowed = label_set.indices(codes)

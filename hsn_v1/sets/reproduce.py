@@ -1,4 +1,4 @@
-"""The papers' numbers, each beside the one that is measured here; docs/reproduce.md says where each comes from."""
+"""Measure the papers' numbers here, and compare; docs/reproduce.md has the source of each published number."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ NOTE = (
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """A run that numbers were published of."""
+    """A run with published numbers."""
 
     paper: str  #: `FIRST_PAPER`, `LATER_PAPER` or ``phantoms``
     images: str  #: a set's name, or the part of the later paper's set
     model: str
-    #: Metrics after the CRF, by the label set's name; None where there is nothing to compare with.
+    #: Published metrics after the CRF, by label set name; None for a metric without a published number.
     published: Mapping[str, Mapping[str, float | None]]
     downsample: float = 1.0  #: factor between the images' scale and the classifier's
 
     @property
     def title(self) -> str:
-        """What it is, in words."""
+        """Paper, images and classifier."""
         return f"{self.paper}, {self.images}, {self.model}"
 
     def missing(self, root: Path) -> Path | None:
-        """Return the first of the files and folders that it needs and that a root lacks."""
+        """Return the first file or folder that the experiment needs and a root lacks; None if the root has all."""
         if self.paper == LATER_PAPER:
             data, truth = root / tree.LATER_CLASSIFIERS / self.model, root / tree.LATER_TRUTH
             needed = [truth, root / tree.LATER_CRFS]
@@ -84,7 +84,7 @@ EXPERIMENTS = (
 
 NONE = {"fIoU": None, "mIoU": None}
 
-#: What is run where there is nothing of the authors', and shows the way alone.
+#: Experiments to run if there are no data of the authors': they show the way, and nothing else.
 PHANTOMS = (
     Experiment("phantoms", "01_phantom_patch", "histonet_X1.7_phantom", {"morph": NONE, "func": NONE}),
     Experiment("phantoms", "02_phantom_glas", "histonet_X1.7_phantom56", {"glas": NONE}, GLAS_DOWNSAMPLE),
@@ -100,21 +100,21 @@ class Number:
     metric: str
     here: float | None
     verdict: str  #: ``reproduced``, ``not reproduced``, ``missing``, ``failed`` or ``not comparable``
-    reason: str = ""  #: what is missing, and how to get it; what failed; why numbers do not compare
+    reason: str = ""  #: missing file and how to get it, error, or reason why numbers do not compare
 
     @property
     def published(self) -> float | None:
-        """The published number; None where there is none."""
+        """The published number; None if there is none."""
         return self.experiment.published[self.label_set][self.metric]
 
     @property
     def difference(self) -> float | None:
-        """What is measured here less what was published; None where one of them is missing."""
+        """The number measured here less the published one; None if one of them is missing."""
         return None if self.here is None or self.published is None else self.here - self.published
 
     @property
     def row(self) -> dict[str, str | float | None]:
-        """Return its values by the names that they have in files."""
+        """Return the row's values, by column name in the files."""
         names = ("label_set", "metric", "published", "here", "verdict", "reason", "difference")
         of = {name: getattr(self.experiment, name) for name in ("paper", "images", "model")}
         return of | {name: getattr(self, name) for name in names}
@@ -122,7 +122,7 @@ class Number:
 
 @dataclass
 class Reproduction:
-    """What was found out: the table's rows, each experiment's run, what went wrong, and what else is to be known."""
+    """Outcome of all experiments: rows of the table, runs, reasons of failures, and notes."""
 
     numbers: list[Number] = field(default_factory=list)
     runs: dict[Experiment, tuple[Settings, Report]] = field(default_factory=dict)
@@ -133,12 +133,12 @@ class Reproduction:
 def reproduce(
     root: Path, out: Path, advice: Mapping[str, str], phantoms: Path, workers: int | None = None, quiet: bool = False
 ) -> Reproduction:
-    """Run what is at hand of the papers' experiments, or phantoms where nothing is, and compare with their numbers.
+    """Run the papers' experiments whose data are there, or phantoms if none are, and compare with the papers' numbers.
 
-    Called again, it goes on where it was interrupted. What goes wrong with an experiment does not lose the others.
+    A second call resumes an interrupted one. A failed experiment does not stop the others.
 
-    The root has ``data``, ``img`` and ``gt``, or ``database``, or all of them; `phantoms` is the root of the phantoms.
-    `advice` says, by the paper, how to get what is missing. For what is in `out`, see `write`.
+    `root` contains ``data``, ``img`` and ``gt``, or ``database``, or all of them; `phantoms` is the root of the
+    phantoms. `advice` says, by paper, how to get missing data. `write` describes the files in `out`.
     """
     found, root, out = Reproduction(), root.absolute(), out.absolute()  # workers may have started in another folder
     missing = {experiment: path for experiment in EXPERIMENTS if (path := experiment.missing(root))}
@@ -171,7 +171,7 @@ def reproduce(
 
 
 def prepare(experiment: Experiment, root: Path, out: Path, workers: int | None) -> tuple[Settings, HistoNet]:
-    """Return an experiment's settings and classifier, or raise InputError if something is missing, or of no use."""
+    """Return an experiment's settings and classifier. Raises InputError if a file is missing or cannot be used."""
     save = SaveTypes(confidences=False, maps=False, masks=True, summaries=False)
     if experiment.paper == LATER_PAPER:
         histonet, crfs = (
@@ -205,7 +205,7 @@ def _load(folder: Path, model: str) -> HistoNet:
 
 
 def _obstacle(experiment: Experiment, report: Report) -> str:
-    """Return why an experiment's numbers do not compare with those that were published; empty if they do."""
+    """Return the reason why an experiment's numbers do not compare with the published ones; empty if they do."""
     if experiment in PHANTOMS:
         return "Phantoms, of which nothing was published."
     if experiment.paper == FIRST_PAPER and not report.published:
@@ -214,7 +214,7 @@ def _obstacle(experiment: Experiment, report: Report) -> str:
 
 
 def _rows(experiment: Experiment, verdict: str, reason: str, report: Report | None = None) -> Iterator[Number]:
-    """Yield an experiment's rows, with a verdict or, if it is empty, with that of the numbers."""
+    """Yield an experiment's rows, with the given verdict or, if it is empty, with that of the comparison."""
     for label_set, published in experiment.published.items():
         for metric, value in published.items():
             here = report.metrics(label_set, STAGES[-1])[metric] if report else None
@@ -226,7 +226,7 @@ def _rows(experiment: Experiment, verdict: str, reason: str, report: Report | No
 
 
 def table_of(numbers: Sequence[Number]) -> Table:
-    """Return the table for people to read."""
+    """Return the table for the terminal and the page."""
     header = ("paper, images, classifier", "number", "published", "here", "difference", "verdict")
     rows, told = [], None
     for number in numbers:
@@ -239,12 +239,12 @@ def table_of(numbers: Sequence[Number]) -> Table:
 
 
 def reasons_of(numbers: Sequence[Number]) -> list[str]:
-    """Return a line for each run whose numbers do not compare: why, and what to do."""
+    """Return a line for each run whose numbers do not compare: the reason, and the remedy, if any."""
     return list(dict.fromkeys(f"{number.experiment.title}: {number.reason}" for number in numbers if number.reason))
 
 
 def write(out: Path, found: Reproduction) -> None:
-    """Write the table into a folder as ``numbers.csv``, ``numbers.json`` and, with the runs' figures, a page."""
+    """Write the table into a folder as ``numbers.csv``, ``numbers.json``, and a page with the runs' figures."""
     rows = [number.row for number in found.numbers]
     write_table(out / "numbers.csv", [list(rows[0]), *(list(row.values()) for row in rows)])
     record = {"numbers": rows, "tolerance": TOLERANCE, "notes": found.notes, "failures": found.failures, **versions()}

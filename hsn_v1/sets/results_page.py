@@ -1,4 +1,4 @@
-"""The results page of a run: one HTML file that opens from disk, and links, or holds, what the run wrote."""
+"""The results page of a run: one HTML file that opens from disk, and links to the run's files, or contains them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .settings import Settings
 
 
 def write_page(settings: Settings, report: Report) -> None:
-    """Write a run's page into its folder: what the run wrote, and nothing else; self-contained, it links to no file."""
+    """Write a run's page into its folder. It shows this run's files only; a self-contained page links to none."""
     page = render(
         "run.html",
         title=settings.images[0].parent.name,
@@ -40,7 +40,7 @@ def write_page(settings: Settings, report: Report) -> None:
 
 
 def facts(settings: Settings, report: Report, card: str = "") -> dict[str, str]:
-    """Return settings and versions, by what they are called."""
+    """Return settings and versions, by name."""
     return {
         "images": f"{settings.images[0].parent}: {len(report.files)} of {len(settings.images)} segmented",
         "ground truth": str(settings.truth or "none"),
@@ -55,7 +55,7 @@ def facts(settings: Settings, report: Report, card: str = "") -> dict[str, str]:
 
 
 def charts(settings: Settings, report: Report, label_set: LabelSet) -> dict[str, str]:
-    """Return the addresses of a label set's charts, the most telling first, by what they show."""
+    """Return the addresses of a label set's charts by title, the most telling first."""
     name, out, last_first = label_set.name, settings.out, list(report.stages(label_set.name))[::-1]
     confusions = {f"Confusion, {STAGE_TITLES[s]}": tree.confusion_chart(out, name, s) for s in last_first}
     (final, chart), *earlier = confusions.items()
@@ -154,7 +154,7 @@ def _unresponsive(share: float, label_set: LabelSet) -> str:
 
 
 def _address(settings: Settings, path: Path, is_mask: bool | None = None) -> str:
-    """Return what leads to a file or, in a self-contained page, holds it: a thumbnail of an image or a mask."""
+    """Return a link to a file or, for a self-contained page, its content, of an image or a mask as a thumbnail."""
     if not settings.self_contained:
         return link_to(path, settings.out)
     return embedded(path) if is_mask is None else embedded_thumbnail(path, is_mask)

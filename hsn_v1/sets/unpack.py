@@ -1,7 +1,7 @@
 """Put the authors' download in place.
 
-An archive comes from elsewhere, so nothing in it is trusted: all of it is looked through before anything is
-written, all that is missing is unpacked beside the folders it belongs to, and only then moved there.
+Archives come from elsewhere, so nothing in them is trusted. All members are checked before anything is written.
+Missing files are unpacked into a folder of their own, and moved into place only when all are complete.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from ..io import tree
 from ..io.locks import locked
 from ..io.reading import line_of
 
-RUBBISH = {".DS_Store", "Thumbs.db", "desktop.ini"}  #: what desktops leave in folders
+RUBBISH = {".DS_Store", "Thumbs.db", "desktop.ini"}  #: files that desktops leave in folders
 
-#: What an honest archive stays below, unpacked: bytes, and times its own size.
+#: Largest size of an honest archive when unpacked: in bytes, and as a multiple of its own size.
 MAX_BYTES, MAX_RATIO = 4 << 30, 200
 
-CHUNK = 1 << 20  #: bytes
+CHUNK = 1 << 20  #: bytes that are read at once
 
 BESIDE = ".hsn_data"  #: folder in ROOT that files are unpacked to
 
-#: Passes on items, and may show how far it has come: ``track(items, description)``.
+#: Iterates over items, and may show progress: ``track(items, description)``.
 Track = Callable[[list, str], Iterable]
 
 
 def untracked(items: list, description: str) -> Iterable:
-    """Pass on items and show nothing."""
+    """Return the items; show no progress."""
     return items
 
 
@@ -45,26 +45,26 @@ class Member:
     """A file of the download."""
 
     name: str  #: path in the download; from `find_members`, the path below ROOT
-    size: int  #: in bytes
+    size: int  #: size in bytes
     open: Callable[[], IO[bytes]]  #: opens it for reading
-    flaw: str = ""  #: why it cannot be taken; empty if it can
+    flaw: str = ""  #: reason why it cannot be accepted; empty if it can
 
 
 @dataclass(frozen=True)
 class Installed:
-    """Names of files."""
+    """Names of the download's files, by what `install` did with them."""
 
     placed: tuple[str, ...]
-    unchanged: tuple[str, ...]  #: that were there already
-    skipped: tuple[str, ...]  #: that were left out
+    unchanged: tuple[str, ...]  #: were in place already
+    skipped: tuple[str, ...]  #: are not needed
 
 
 def find_members(source: zipfile.ZipFile | Path) -> tuple[list[Member], list[str]]:
-    """Look through the download: return the files to put in place, and what else there is and is not needed.
+    """Check the download: return the files to put in place, and the names of the others, which are not needed.
 
-    It is an archive or a folder, with ``data``, ``gt`` and ``img``, or with what the later paper's record has (see
-    `tree.place_of`), or with one folder around them. Raises InputError if a path leads out, if a file is no plain one
-    or comes twice, or if there is none at all or far too much.
+    The download is an archive or a folder, with ``data``, ``gt`` and ``img``, or with the folders of the later paper's
+    record (see `tree.place_of`), or with one folder around them. Raises InputError if a path leads out, a file is not a
+    regular one or comes twice, no file is needed, or the archive would grow too large.
     """
     is_archive = isinstance(source, zipfile.ZipFile)
     where = Path(source.filename) if is_archive else source
@@ -78,7 +78,7 @@ def find_members(source: zipfile.ZipFile | Path) -> tuple[list[Member], list[str
             continue
         if flaw := member.flaw or ("is a file, expected a folder" if len(parts) == 1 else ""):
             raise InputError(f"{where}: {member.name!r} {flaw}; get the authors' archive")
-        if (key := "/".join(place).casefold()) in seen:  # not all file systems tell upper from lower case
+        if (key := "/".join(place).casefold()) in seen:  # some file systems ignore case
             raise InputError(f"{where}: {member.name!r} comes twice, also as {seen[key]!r}; get the authors' archive")
         seen[key] = member.name
         members.append(replace(member, name="/".join(place)))
@@ -93,7 +93,7 @@ def find_members(source: zipfile.ZipFile | Path) -> tuple[list[Member], list[str
 
 
 def _without_outer_folder(files: list[tuple[tuple[str, ...], Member]]) -> list[tuple[tuple[str, ...], Member]]:
-    """Shorten the paths of files that have one folder around all; it may itself be called `data`."""
+    """Drop one folder around all files from their paths; this folder may itself be called `data`."""
     tops = {parts[0] for parts, _ in files}
     around = {parts[0] for parts, _ in files if len(parts) > 2 and parts[1] in tree.DOWNLOADED}
     if len(around) == 1 and (around == tops or not tops & tree.DOWNLOADED):
@@ -109,7 +109,7 @@ def _archived(archive: zipfile.ZipFile) -> Iterator[Member]:
 
 
 def _lying_in(folder: Path) -> Iterator[Member]:
-    os.scandir(folder).close()  # raises where `rglob` would pass over a folder that cannot be read
+    os.scandir(folder).close()  # raises if the folder cannot be read, which `rglob` ignores
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() or not path.is_dir():
             status = path.lstat()
@@ -146,9 +146,9 @@ def _check_growth(where: Path, members: list[Member]) -> None:
 def install(source: Path, root: Path, force: bool = False, track: Track = untracked) -> Installed:
     """Put the download, an archive or the folder it was unpacked to, in place below a root.
 
-    A file that is there already stays as it is; `force` replaces those that differ from the download's. Raises
-    InputError if the download is broken or hostile, if something else is in its place, or if the root cannot be written
-    to. No half-written file is left behind.
+    Equal files stay as they are; `force` replaces files that differ from the download's. Raises InputError if the
+    download is broken or hostile, files in its place differ, or the root cannot be written to. No half-written file is
+    left behind.
     """
     try:
         with _opened(source) as content:
@@ -173,7 +173,7 @@ def install(source: Path, root: Path, force: bool = False, track: Track = untrac
 
 
 def check_room(folder: Path, size: int) -> None:
-    """Raise InputError if there is no room for so many bytes where a folder is, or is to be."""
+    """Raise InputError if the disk of a folder, which need not exist yet, has less than `size` bytes free."""
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if (free := shutil.disk_usage(there).free) < size:
         raise InputError(f"{folder}: {free:,} bytes are free, {size:,} are needed; make room, or choose another `root`")
@@ -181,7 +181,7 @@ def check_room(folder: Path, size: int) -> None:
 
 @contextlib.contextmanager
 def _emptied(folder: Path) -> Iterator[Path]:
-    """Yield a folder to unpack to, without what a call that was killed left in it, and with nothing in it after."""
+    """Yield a folder to unpack to; empty it before, after a killed call, and at the end."""
     with contextlib.ExitStack() as at_end:
         for name in tree.TOPS:
             shutil.rmtree(folder / name, ignore_errors=True)
@@ -206,7 +206,7 @@ def _opened(source: Path) -> Iterator[zipfile.ZipFile | Path]:
 def _readable(what: Path | str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # zipfile raises whatever its parser meets in a broken file
+    except Exception as error:  # zipfile raises many kinds of errors for broken files
         raise InputError(f"{what}: cannot be read ({line_of(error)}); get the authors' download again") from error
 
 
@@ -218,7 +218,7 @@ def _chunks(member: Member) -> Iterator[bytes]:
 
 
 def _is_there(member: Member, root: Path) -> bool:
-    """Return whether the very file is in place; raise InputError if it could not be put there."""
+    """Tell whether an equal file is in place. Raises InputError if the member could not be put there."""
     target = root / member.name
     if not target.resolve().is_relative_to(root.resolve()):
         raise InputError(f"{target}: leads out of {root} by a link; put a folder there, or choose another `root`")
@@ -238,6 +238,6 @@ def _unpack(member: Member, path: Path) -> None:
         for chunk in _chunks(member):
             file.write(chunk)
         file.flush()
-        os.fsync(file.fileno())  # else a power cut may leave it empty in its place
+        os.fsync(file.fileno())  # otherwise a power cut may leave an empty file in place
     if path.stat().st_size != member.size:
         raise InputError(f"{member.name}: {path.stat().st_size} bytes, expected {member.size}; get the archive again")
