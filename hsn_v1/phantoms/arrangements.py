@@ -1,4 +1,4 @@
-"""Arrangements of tissues, each painted with its labels: glands in stroma, vessels, a lined or ragged edge."""
+"""Paint arrangements of tissues and their labels: glands in stroma, vessels, a lined or ragged edge."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def tissue(c: Canvas, where: np.ndarray, fill: Callable, morph: str, func: str =
 
 
 def glands(c: Canvas, where: np.ndarray, width: float, stretch: float, gap: float, wobble: float) -> np.ndarray:
-    """Number glands (H, W) from 1, about `width` um wide and `gap` um apart, that lie mostly in a mask (H, W)."""
+    """Lay out glands, `width` um wide, `gap` um apart, mostly in a mask (H, W); return their numbers from 1 (H, W)."""
     cell, depth, radius, chance = tessellate(c, width, stretch, wobble)
-    largest = np.float32(width) * (0.45 + 0.3 * chance)  # not every gland is cut at its widest
+    largest = np.float32(width) * (0.45 + 0.3 * chance)  # sections do not cut every gland at its widest
     inside = (np.minimum(depth, blur(c, depth, 4)) > gap / 2) & (blur(c, radius, 2) < largest)
     area, hosted, own = (np.bincount(cell.ravel(), w.ravel()) for w in (cell >= 0, where, inside))
     kept = (hosted > 0.6 * area) & (own * c.mpp**2 > 100)
@@ -36,7 +36,7 @@ def line(c: Canvas, gland: np.ndarray, morph: str, height: float, epithelium: Ca
 
 
 def crypts(c: Canvas, where: np.ndarray) -> np.ndarray:
-    """Paint glands of columnar cells, normal or crowded and irregular, and return their numbers (H, W)."""
+    """Paint glands of columnar cells, either normal, or crowded and irregular; return their numbers (H, W)."""
     rng = c.rng
     width = rng.uniform(65, 105)
     if rng.random() < 0.65:
@@ -55,14 +55,14 @@ def tubules(c: Canvas, where: np.ndarray) -> None:
 
 
 def in_stroma(c: Canvas, where: np.ndarray, arrange: Callable) -> None:
-    """Paint glands on loose, or now and then on dense, connective tissue."""
+    """Paint glands on connective tissue, mostly loose, sometimes dense."""
     if where.any():
         PAINTERS[c.rng.choice(["C.L", "C.D.I"], p=[0.7, 0.3])](c, where)
         arrange(c, where)
 
 
 def vessels(c: Canvas) -> None:
-    """Paint vessels here and there: a ring of smooth muscle around blood or an empty lumen."""
+    """Paint scattered vessels: a ring of smooth muscle around blood or an empty lumen."""
     centres = scatter(c, 250, share=0.3, jitter=0.2)
     for centre in centres[((centres > 0) & (centres < c.extent)).all(1)]:
         outer, wall, stretch = (c.rng.uniform(*ends) for ends in ((30, 60), (10, 20), (1, 1.6)))
@@ -77,7 +77,7 @@ def vessels(c: Canvas) -> None:
 
 
 def glass(c: Canvas, lining: tuple | None = None) -> np.ndarray:
-    """Cut the tissue off along an edge, ragged or lined (see `LININGS`), and return where the bare glass is (H, W)."""
+    """End the tissue at an edge, ragged or lined (see `LININGS`), and return the mask of bare glass (H, W)."""
     across, _ = along_and_across(c, c.rng.uniform(0, 2 * np.pi))
     edge = across + 14 * smooth_noise(c, 90) + (0 if lining else 3) * smooth_noise(c, 9)
     bare = edge > np.quantile(edge, c.rng.uniform(0.6, 0.9))
@@ -91,14 +91,14 @@ def glass(c: Canvas, lining: tuple | None = None) -> np.ndarray:
     return bare
 
 
-#: What may line the edge of the tissue: epithelium, codes in "morph" and "func", least and greatest height in um.
+#: Linings of the tissue's edge: epithelium, codes in "morph" and "func", least and greatest height in um; or none.
 LININGS = (
     None,
     (tissues.stratified, "E.T.U", "Other", (45, 75)),
     (partial(tissues.columnar, goblets=0.4), "E.M.O", "G.O", (26, 32)),
 )
 
-#: Who paints a zone (H, W): by the code of its tissue, or by the name of an arrangement of several.
+#: Functions that paint a zone (H, W), by the code of a tissue, or by the name of an arrangement of several.
 PAINTERS: dict[str, Callable[[Canvas, np.ndarray], None]] = {
     "C.D.I": partial(tissue, fill=tissues.dense_irregular, morph="C.D.I"),
     "C.D.R": partial(tissue, fill=tissues.dense_regular, morph="C.D.R"),

@@ -1,7 +1,7 @@
 """The field of view that a phantom is painted on: positions in microns, noise, cells, rows and stamps.
 
-Every position and every noise lattice is drawn before it meets the pixel grid, so that a field shows the same tissue at
-any pixel size.
+All random positions and noise lattices are drawn in microns, before they are sampled at pixels, so that a field shows
+the same tissue at any pixel size.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Canvas:
 
 
 def new_canvas(stream: int, seed: int, size: tuple[int, int], mpp: float) -> Canvas:
-    """Return an empty field, with a random stream of its own; ValueError as of `phantom.patch`."""
+    """Return an empty field with its own random stream; raises the ValueError of `phantom.patch`."""
     if seed < 0 or min(size) < 2 or not 0.1 <= mpp <= 2:
         raise ValueError(f"expected seed >= 0, size >= 2 px and mpp from 0.1 to 2, got {seed}, {size} and {mpp}")
     y, x = np.meshgrid(*((np.arange(n, dtype=np.float32) + 0.5) * np.float32(mpp) for n in size), indexing="ij")
@@ -44,27 +44,27 @@ def new_canvas(stream: int, seed: int, size: tuple[int, int], mpp: float) -> Can
 
 
 def branch(c: Canvas) -> Canvas:
-    """The same canvas with a random stream of its own: what is drawn on it, or not, changes nothing after it."""
+    """Return the canvas with a child random stream, whose draws do not change those of `c` afterwards."""
     return replace(c, rng=c.rng.spawn(1)[0])
 
 
 def smooth_noise(c: Canvas, wavelength: float) -> np.ndarray:
-    """Smooth noise (H, W) of about unit variance, the same in every direction."""
+    """Return smooth, isotropic noise (H, W) of about unit variance."""
     lattice = c.rng.standard_normal(np.ceil(c.extent / wavelength).astype(int) + 3, np.float32)
     zoom, (rows, columns) = wavelength / c.mpp, c.y.shape
-    # Interpolation takes variance away between the lattice's points: 1.3 gives it back.
+    # Interpolation lowers the variance between the lattice's points; 1.3 restores it.
     return 1.3 * cv2.resize(lattice, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)[:rows, :columns]
 
 
 def along_and_across(c: Canvas, angle: float, origin=(0.0, 0.0)) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates (H, W) along a direction and across it, in um."""
+    """Return coordinates (H, W) along a direction and across it, in um."""
     y, x = c.y - np.float32(origin[0]), c.x - np.float32(origin[1])
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     return cos * x + sin * y, cos * y - sin * x
 
 
 def fibre_noise(c: Canvas, length: float, width: float, angle: float, bend: np.ndarray | float = 0.0) -> np.ndarray:
-    """Noise (H, W) of about unit variance, drawn out along `angle` and bent sideways by `bend` um (H, W)."""
+    """Return noise (H, W) of about unit variance, elongated along `angle` and bent sideways by `bend` um (H, W)."""
     along, across = along_and_across(c, angle)
     reach = np.hypot(*c.extent)
     lattice = c.rng.standard_normal((int(reach / width) + 9, int(reach / length) + 9), np.float32)
@@ -73,13 +73,13 @@ def fibre_noise(c: Canvas, length: float, width: float, angle: float, bend: np.n
 
 
 def fibre_direction(c: Canvas, angle: float, bend: np.ndarray) -> np.ndarray:
-    """Direction (H, W) of bent fibres, in radians."""
+    """Return the direction (H, W) of bent fibres, in radians."""
     dy, dx = np.gradient(bend, c.mpp)
     return angle - np.arctan(np.cos(angle) * dx + np.sin(angle) * dy)
 
 
 def scatter(c: Canvas, spacing: float, share: float = 1, jitter: float = 0.35) -> np.ndarray:
-    """Points (N, 2) in um, (y, x), about `spacing` apart over the whole field; only a `share` of them."""
+    """Draw points (N, 2) in um, (y, x), about `spacing` apart over the whole field, and keep a `share` of them."""
     rows, columns = np.ceil(c.extent / spacing).astype(int) + 2
     i, j = np.mgrid[:rows, :columns] - 0.5
     points = np.stack([i, j + 0.25 * (-1) ** np.arange(rows)[:, None]], -1)
@@ -90,14 +90,14 @@ def scatter(c: Canvas, spacing: float, share: float = 1, jitter: float = 0.35) -
 class Cells(NamedTuple):
     """A tessellation of the field."""
 
-    number: np.ndarray  # (H, W) of the cell, in no order
+    number: np.ndarray  # (H, W) number of the cell, in no order
     depth: np.ndarray  # (H, W) distance to the next cell, in um
     radius: np.ndarray  # (H, W) distance to the cell's centre, in um
-    chance: np.ndarray  # (H, W) 0 to 1, drawn per cell
+    chance: np.ndarray  # (H, W) random number of the cell, 0 to 1
 
 
 def tessellate(c: Canvas, spacing: float, stretch: float = 1, wobble: float = 0.06) -> Cells:
-    """Tessellate the field into Voronoi cells about `spacing` um wide, drawn out by `stretch` in some direction."""
+    """Tessellate the field into Voronoi cells about `spacing` um wide, stretched by `stretch` in a random direction."""
     along, across = along_and_across(c, random_angle(c))
     u = along / (spacing * stretch) + wobble * smooth_noise(c, 0.6 * spacing)
     v = across / spacing + wobble * smooth_noise(c, 0.6 * spacing)
@@ -132,28 +132,28 @@ def blur(c: Canvas, image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def depth_inside(c: Canvas, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distance in um from the edge of a mask (H, W) inwards, and the direction of inwards in radians."""
+    """Return distances from a mask's edge inwards, in um, and inward directions, in radians; all are (H, W)."""
     depth = c.mpp * cv2.distanceTransform(where.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     dy, dx = np.gradient(blur(c, depth, 3))
     return depth, np.arctan2(dy, dx)
 
 
 def values_at(c: Canvas, field: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Values (N,) of a field (H, W) at points, or at the border for points outside."""
+    """Return the values (N,) of a field (H, W) at points; points outside get the value at the border."""
     row, column = (np.clip(p / c.mpp, 0, n - 1).astype(int) for p, n in zip(points.T, field.shape, strict=True))
     return field[row, column]
 
 
 def keep(points: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Move all points (N, 2) that are not kept, (N,) bool, far outside the field.
+    """Move the points (N, 2) that are not `kept`, (N,) bool, far outside the field.
 
-    They are not left out, so that as many random numbers are drawn for points at any pixel size.
+    Their number stays the same, so that later draws take as many random numbers at any pixel size.
     """
     return np.where(kept[:, None], points, -1e6)
 
 
 def row_under_edge(c: Canvas, depth: np.ndarray, inwards: np.ndarray, spacing: float, level: float, spread: float):
-    """Points (N, 2) about `spacing` um apart in a row `level` um under an edge, and the way inwards at each."""
+    """Draw points (N, 2), `spacing` um apart in a row `level` um under an edge; return them and inward directions."""
     points = scatter(c, spacing)
     angle, here = values_at(c, inwards, points), values_at(c, depth, points)
     shift = level + c.rng.normal(0, spread, len(points)) - here
@@ -162,7 +162,7 @@ def row_under_edge(c: Canvas, depth: np.ndarray, inwards: np.ndarray, spacing: f
 
 
 def stamp(c: Canvas, points: np.ndarray, length, width, angle=0.0) -> np.ndarray:
-    """Cover (H, W), 0 to 1, by ellipses `length` by `width` um, each a number or (N,), the long side along `angle`."""
+    """Return the coverage (H, W), 0 to 1, of ellipses: `length` along `angle`, `width` across, numbers or (N,)."""
     cover = np.zeros(c.y.shape, np.float32)
     marks = np.stack(np.broadcast_arrays(*points.T, length, width, angle))
     margin = np.max(length, initial=0)

@@ -1,9 +1,9 @@
 """Digital tissue phantoms: haematoxylin and eosin (H&E) histology with exact ground truth, made from a seed.
 
 A field of view is laid out in microns - zones of tissue, glands, vessels, cells - and then rendered at any pixel
-size: every position and every noise lattice is drawn before it meets the pixel grid. Tissue is painted as amounts of
-stain, which absorb light as Ruifrok and Johnston measured (Anal. Quant. Cytol. Histol., 2001). Collagen and muscle
-share their stains: arrangement and texture tell them apart, not colour.
+size: random positions and noise lattices do not depend on it. Tissue is painted as amounts of stain, which absorb
+light as Ruifrok and Johnston measured (Anal. Quant. Cytol. Histol., 2001). Collagen and muscle share their stains:
+they differ in arrangement and texture, not in colour.
 
 Ground truth follows ADP. A nucleus belongs to its tissue, and a vessel's wall is smooth muscle. The lumen of a gland
 or vessel is background (or blood) in ``morph``, but part of the gland (``G.O``) or vessel (``T``) in ``func`` and
@@ -29,13 +29,13 @@ STAINS = rgb_from_hed.astype(np.float32)
 #: Random streams of the two kinds, so that patch 1 is not a corner of GlaS-like image 1.
 PATCH_STREAM, GLAS_STREAM = 1, 2
 
-#: How often a zone of a patch is of each tissue or arrangement (see `PAINTERS`).
+#: Probability of each tissue or arrangement (see `PAINTERS`) when one is drawn for a patch's zones.
 ZONES = {
     "C.D.I": 0.08, "C.D.R": 0.10, "C.L": 0.06, "M.M": 0.13, "A.W": 0.09, "S.C.H": 0.09, "H.Y": 0.09, "H.E": 0.05,
     "crypts": 0.12, "tubules": 0.10, "endocrine": 0.09,
 }  # fmt: skip
 
-#: Which seeds the phantoms of each purpose come from: none has two.
+#: Seeds of the phantoms for each purpose; no seed has two purposes.
 SEEDS = {
     "test": range(100_000),
     "tuning": range(100_000, 200_000),
@@ -102,9 +102,9 @@ def glas(seed: int, *, size: tuple[int, int] = (522, 775), mpp: float = 0.620) -
 
 
 def present(phantom: Phantom, share: float = 0.005) -> tuple[str, ...]:
-    """Return the codes of the classes that cover at least `share` of the image: the labels of a patch.
+    """Return a patch's labels: codes of the classes that cover at least `share` of the image.
 
-    Background and other tissue are no labels: the classifier has no output for them.
+    Background and other tissue are not among them, as the classifier has no output for these.
     """
     codes = []
     for label_set in (MORPH, FUNC, GLAS):
@@ -115,7 +115,7 @@ def present(phantom: Phantom, share: float = 0.005) -> tuple[str, ...]:
 
 
 def develop(c: Canvas) -> np.ndarray:
-    """Turn stain into an RGB image (H, W, 3) uint8, with the variation of section, stainer, lamp and sensor."""
+    """Render stain as an RGB image, (H, W, 3) uint8, with random variation of section, stainer, lamp and sensor."""
     density = STAINS + c.rng.normal(0, 0.03, (3, 3))
     density[1] += c.rng.uniform(0.05, 0.25) * STAINS[2]
     strength = np.exp(c.rng.normal(0, [0.18, 0.22, 0.15]))

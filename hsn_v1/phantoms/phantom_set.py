@@ -1,4 +1,4 @@
-"""Sets of phantoms: laid out and coloured as the published sets, to train classifiers on, and to tune them with."""
+"""Make sets of phantoms for training and tuning, with the published sets' file layout and colours."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..parallel import in_parallel
 from ..show.figures import colourise
 from . import phantom
 
-#: Columns of the published table of patch labels, and the types it could not tell apart, which no phantom has.
+#: Columns of the published table of patch labels, with its undifferentiated types, which no phantom has.
 COLUMNS = (
     *("E.M.S", "E.M.U", "E.M.O", "E.T.S", "E.T.U", "E.T.O", "E.T.X", "E.P", "C.D.I", "C.D.R", "C.L", "C.X"),
     *("H.E", "H.K", "H.Y", "H.X", "S.M.C", "S.M.S", "S.E", "S.C.H", "S.C.X", "S.R", "A.W", "A.B", "A.M"),
@@ -21,13 +21,13 @@ COLUMNS = (
 )
 
 KINDS = {"patch": phantom.patch, "glas": phantom.glas}
-MPP = {"patch": CLASSIFIER_MPP, "glas": 0.620}  #: of the `KINDS`, in microns per pixel
+MPP = {"patch": CLASSIFIER_MPP, "glas": 0.620}  #: scale of the `KINDS`, in microns per pixel
 
 
 def write_set(kind: str, count: int, seed: int, out: Path, name: str) -> None:
     """Write phantoms of one of the `KINDS` into ``img/<name>`` of a folder, and their ground truth into ``gt/<name>``.
 
-    `seed` is that of the first; the others follow.
+    Their seeds are `seed` and the numbers after it.
     """
     images, truth = out / "img" / name, out / "gt" / name
     rows = [["Patch Names", *COLUMNS]]
@@ -44,18 +44,18 @@ def write_set(kind: str, count: int, seed: int, out: Path, name: str) -> None:
     write_table(truth / "gt_labels.csv", rows)
 
 
-#: What everyone who sees results of a classifier that was trained on phantoms must know.
+#: Caveat shown with all results of a classifier that was trained on phantoms.
 CAVEAT = "Segmented by a classifier that was trained on phantoms and knows no real tissue: not a medical result."
 
 
 def class_file() -> str:
-    """Return the text of the file of classes of a classifier that is trained on phantoms: ADP's, with the caveat."""
+    """Return the class file of a classifier that is trained on phantoms: ADP's text, with the caveat."""
     head, _, tail = CLASS_FILE.partition("\n[outputs]")
     return f'{head.rstrip()}\ncaveat = "{CAVEAT}"\n\n[outputs]{tail}'
 
 
 def patches(purpose: str, count: int, tile: int, quiet: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Make phantom patches, in parallel, of the first of `phantom.SEEDS` for a purpose, with labels but no masks.
+    """Make phantom patches in parallel from the first `phantom.SEEDS` of a purpose, with labels but no masks.
 
     Returns images, (count, tile, tile, 3) uint8, and targets, (count, 51) float32, 1 where one of ADP's classes is
     present, parents included, else 0.
@@ -76,7 +76,7 @@ def _patch(seed: int, tile: int) -> tuple[np.ndarray, list[int]]:
 
 
 def tuning_set(label_set: LabelSet, count: int) -> tuple[list[tuple[np.ndarray, np.ndarray]], float]:
-    """Return images and label maps of phantoms that are kept for tuning, and their scale in mpp."""
+    """Return images with label maps of phantoms from the seeds for tuning, and their scale in mpp."""
     kind = "glas" if label_set.name == "glas" else "patch"
     phantoms = [KINDS[kind](seed) for seed in phantom.SEEDS["tuning"][:count]]
     return [(made.image, made.labels[label_set.name]) for made in phantoms], MPP[kind]

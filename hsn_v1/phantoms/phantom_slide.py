@@ -1,4 +1,4 @@
-"""Phantom slides: mosaics of phantoms on glass, as tiled pyramids with exact ground truth, also in outlines."""
+"""Write phantom slides, mosaics of phantoms on glass, as tiled pyramids with exact ground truth and its outlines."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from ..slide_io.tiling import average, pyramid_tiles
 from ..tiles import Window
 from . import phantom
 
-#: Side of a phantom in the mosaic, in um: 350 px of the classifier, so that joints seldom meet the tiles' borders.
+#: Side of a phantom in the mosaic, in um: 350 px of the classifier, so that seams seldom coincide with tiles' borders.
 FIELD = 425
 
 #: Distinct phantoms in a slide.
 FIELDS = 12
 
-#: Side of the file's tiles, in px, and how much smaller each level is than the one before.
+#: Side of the file's tiles, in px, and factor between its levels.
 TILE, STEP = 256, 4
 
 #: Random stream of the layout; see `phantom.PATCH_STREAM`.
@@ -40,24 +40,24 @@ SLIDE_STREAM = 3
 
 @dataclass(frozen=True)
 class Layout:
-    """A slide's mosaic of phantoms, and where its tissue lies, at any pixel size."""
+    """A slide's mosaic of phantoms and its tissue mask, at any pixel size."""
 
     fields: np.ndarray  #: (N, N) int: number of the phantom in each square of the mosaic
-    turns: np.ndarray  #: (N, N) int, 0 to 7: how it is turned and flipped
+    turns: np.ndarray  #: (N, N) int, 0 to 7: its quarter turns, plus 4 if it is flipped
     hills: np.ndarray  #: (K, K): heights of Gaussian hills that are spread evenly over the slide
-    shore: float  #: height of the hills from which on there is tissue; below it there is glass
+    shore: float  #: least height of tissue; lower places are glass
 
     @classmethod
     def draw(cls, rng: np.random.Generator, side: int, fields: int, tissue: float) -> Layout:
-        """Draw a layout of `side` by `side` squares, of which a share of `tissue` is covered."""
+        """Draw a random layout of `side` by `side` squares, with a share `tissue` of tissue."""
         numbers = rng.permutation(np.arange(side**2) % fields).reshape(side, side)
         turns, hills = rng.integers(0, 8, (side, side)), rng.standard_normal((9, 9))
-        hills[[0, -1]] = hills[:, [0, -1]] = -1.5  # glass rather at the slide's edges
+        hills[[0, -1]] = hills[:, [0, -1]] = -1.5  # glass is likelier at the slide's edges
         heights = _heights(hills, 500, 0, 500)
         return cls(numbers, turns, hills, np.quantile(heights, 1 - tissue) if tissue < 1 else -np.inf)
 
     def mosaic(self, phantoms: np.ndarray, top: int, height: int, width: int) -> np.ndarray:
-        """Lay out rows of the mosaic, (height, width, ...), from phantoms of shape (F, side, side, ...)."""
+        """Return rows of the mosaic, (height, width, ...), of phantoms of shape (F, side, side, ...)."""
         side = phantoms.shape[1]
         rows = np.empty((height, width, *phantoms.shape[3:]), phantoms.dtype)
         for square, inside, target in overlapping(Window(top, 0, height, width), side, side):
@@ -68,7 +68,7 @@ class Layout:
         return rows
 
     def tissue(self, side: int, top: int, height: int) -> np.ndarray:
-        """Return where there is tissue, (height, side) bool, in rows of a slide of `side` px."""
+        """Return the tissue mask, (height, side) bool, of rows of a slide of `side` px."""
         return _heights(self.hills, side, top, height) >= self.shore
 
 
@@ -82,7 +82,7 @@ def _heights(hills: np.ndarray, side: int, top: int, height: int) -> np.ndarray:
 def write_slide(path: Path, size: int, mpp: float = 0.25, tissue: float = 0.6, seed: int = 0) -> None:
     """Write a slide as a tiled pyramidal TIFF, and its ground truth as PNG files of class indices beside it.
 
-    The phantoms come from seeds for tests; some have glass of their own. The slide is never in memory as a whole.
+    The phantoms come from the seeds for tests; some contain glass. The slide is never whole in memory.
 
     Parameters
     ----------
@@ -94,14 +94,14 @@ def write_slide(path: Path, size: int, mpp: float = 0.25, tissue: float = 0.6, s
     mpp : float
         Microns per pixel; 425 um must be whole pixels.
     tissue : float
-        Share of the slide that is tissue, above 0 and at most 1; the others are glass.
+        Share of the slide that is tissue, above 0 and at most 1; the rest is glass.
     seed : int
         The same seed gives the same slide.
 
     Raises
     ------
     InputError
-        If there can be no such slide.
+        If an argument is out of range.
     """
     field = round(FIELD / mpp) if 0.1 <= mpp <= 2 else 0
     if not field or abs(field * mpp - FIELD) > 1e-6:
@@ -149,7 +149,7 @@ def _strips(rng: np.random.Generator, layout: Layout, images: np.ndarray, size: 
 
 
 def write_pyramid(path: Path, strips: Iterable[np.ndarray], size: int, mpp: float) -> None:
-    """Write a square slide, given in RGB strips one tile high, as a tiled TIFF of levels in JPEG.
+    """Write a square slide, given in RGB strips one tile high, as a tiled pyramidal TIFF with JPEG compression.
 
     Only the tiles of its smaller levels are in memory, a fifteenth of its pixels.
     """
@@ -167,7 +167,7 @@ def write_pyramid(path: Path, strips: Iterable[np.ndarray], size: int, mpp: floa
                 shape=(side, side, 3),
                 dtype=np.uint8,
                 tile=(TILE, TILE),
-                photometric="rgb",  # of the tiles given; the file's are YCbCr
+                photometric="rgb",  # of the given tiles; the file's are YCbCr
                 subsampling=(2, 2),
                 compression="jpeg",
                 compressionargs={"level": 85},
@@ -181,9 +181,9 @@ def write_pyramid(path: Path, strips: Iterable[np.ndarray], size: int, mpp: floa
 def write_outlines(slide: Path, size: int, name: str, share: float | None = None) -> Path:
     """Write a slide's true outlines as ``annotations/SLIDE.geojson`` beside it, in px of full resolution.
 
-    The slide, of `size` px a side, is one of `phantom_slide.write_slide`, with its ground truth for a label set; the
-    background class has outlines, too. Of a share of the slide that counts as annotated, there is also a square of
-    class ``Region*`` where most classes are, and most of the rarest one.
+    `slide`, of `size` px a side, is one of `write_slide`; `name` is a label set. The background class has outlines,
+    too. If only a `share` of the slide counts as annotated, a square of class ``Region*`` marks it, where most classes
+    occur, with most of the rarest one.
     """
     background = LABEL_SETS[name].background
     names = LABEL_SETS[name].names | {background: background}
@@ -203,7 +203,7 @@ def write_outlines(slide: Path, size: int, name: str, share: float | None = None
 
 
 def _region(labels: np.ndarray, scale: float, share: float) -> dict:
-    """Return an annotation of class ``Region*``: of the squares of a share of a label map, that with most of all."""
+    """Return the square of class ``Region*``, a share of a label map; see `write_outlines` for its place."""
     side = round(len(labels) * math.sqrt(share))
     corners = np.linspace(0, len(labels) - side, 9).astype(int).tolist()
 

@@ -1,4 +1,4 @@
-"""Tissues and epithelia, each a field of stain: how collagen, muscle, fat, blood or gland cells are arranged."""
+"""Render tissues and epithelia as fields of stain: collagen, muscle, fat, blood, gland cells and others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .canvas import (
 )
 
 EMPTY = (0.0, 0.0, 0.0)
-CLEFT = (0.03, 0.12, 0.0)  # ground substance: pale, yet darker than glass
+CLEFT = (0.03, 0.12, 0.0)  # ground substance: pale, but darker than glass
 
 
 def mix(haematoxylin, eosin, haemoglobin=0.0) -> np.ndarray:
@@ -32,7 +32,7 @@ def mix(haematoxylin, eosin, haemoglobin=0.0) -> np.ndarray:
 
 
 def lay_over(stain: np.ndarray, cover: np.ndarray, top) -> np.ndarray:
-    """Replace stain (3, H, W) by `top`, (3, H, W) or (3,), where `cover` (H, W) is 1; mix where it is in between."""
+    """Blend `top`, (3, H, W) or (3,), over stain (3, H, W) by `cover` (H, W): 0 keeps the stain, 1 replaces it."""
     top = np.float32(top)
     return stain + cover * (top.reshape(3, *(top.shape[1:] or (1, 1))) - stain)
 
@@ -45,14 +45,14 @@ def lay_nuclei(c: Canvas, stain: np.ndarray, cover: np.ndarray) -> np.ndarray:
 
 
 def spindle_nuclei(c: Canvas, spacing: float, course, length=(7, 13), width=(2, 3.5)) -> np.ndarray:
-    """Cover (H, W) by the slender nuclei of fibroblasts or muscle, along `course`, in radians (H, W)."""
+    """Return the coverage (H, W) of slender nuclei of fibroblasts or muscle along `course`, in radians (H, W)."""
     points = scatter(c, spacing, share=0.8, jitter=0.5)
     angle = values_at(c, course, points) + c.rng.normal(0, 0.12, len(points))
     return stamp(c, points, c.rng.uniform(*length, len(points)), c.rng.uniform(*width, len(points)), angle)
 
 
 def lay_tissue(c: Canvas, where: np.ndarray, stain, morph: str, func: str = "Other") -> None:
-    """Put a tissue where a mask (H, W) says: its stain with a soft edge, its labels with an exact one."""
+    """Paint a tissue into a mask (H, W): its stain with a soft edge, its labels with a sharp one."""
     c.stain[:] = lay_over(c.stain, blur(c, where.astype(np.float32), 0.8), stain)
     c.morph[where] = MORPH.codes.index(morph)
     c.func[where] = FUNC.codes.index(func)
@@ -62,7 +62,7 @@ def lay_tissue(c: Canvas, where: np.ndarray, stain, morph: str, func: str = "Oth
 
 
 def dense_irregular(c: Canvas) -> np.ndarray:
-    """Coarse wavy bundles of collagen that run every way, with clefts between them."""
+    """Coarse wavy bundles of collagen in all directions, with clefts between them."""
     angle, turn, bend = random_angle(c), c.rng.uniform(0.7, 1.5), 12 * smooth_noise(c, 40)
     bundles = np.maximum(
         fibre_noise(c, 40, 7, angle, bend), fibre_noise(c, 40, 6, angle + turn, 10 * smooth_noise(c, 35))
@@ -84,7 +84,7 @@ def dense_regular(c: Canvas) -> np.ndarray:
 
 
 def loose(c: Canvas) -> np.ndarray:
-    """A pale ground with thin fibrils every way, fibroblasts, and few or many round cells."""
+    """A pale ground with thin fibrils in all directions, fibroblasts, and few or many round cells."""
     angle, bend = random_angle(c), 10 * smooth_noise(c, 30)
     fibrils = sum(np.exp(-10 * fibre_noise(c, 30, 7, angle + turn, bend) ** 2) for turn in (0, 1, 2))
     stain = mix(0.08 + 0.02 * smooth_noise(c, 20), 0.15 + 0.04 * smooth_noise(c, 6) + 0.13 * fibrils)
@@ -105,7 +105,7 @@ def smooth_muscle(c: Canvas) -> np.ndarray:
 
 
 def white_fat(c: Canvas) -> np.ndarray:
-    """Large empty cells with thin walls and a flat nucleus here and there."""
+    """Large empty cells with thin walls and a few flat nuclei."""
     depth = tessellate(c, c.rng.uniform(45, 75), c.rng.uniform(1, 1.3)).depth
     wall = np.clip(1.6 - depth / max(1, c.mpp), 0, 1) * np.clip(0.8 + 0.3 * smooth_noise(c, 12), 0.3, 1)
     points = scatter(c, 13, share=0.6)
@@ -167,11 +167,11 @@ def nests(c: Canvas) -> np.ndarray:
     return lay_over(stain, np.clip(2.6 - depth, 0, 1), (0.05, 0.5, 0.1))
 
 
-# --- Epithelia: each fills a field with stain (3, H, W), given the depth under its base and the way inwards ----------
+# --- Epithelia: each fills a field with stain (3, H, W), given the depth under its base and inward directions --------
 
 
 def columnar(c: Canvas, depth: np.ndarray, inwards: np.ndarray, goblets: float, rows: int = 1) -> np.ndarray:
-    """Tall cells: one or more rows of long nuclei near the base, and above them a share of goblets of mucin."""
+    """Tall cells: rows of long nuclei near the base, and goblets of mucin above a share of them."""
     stain = mix(0.32 + 0.04 * smooth_noise(c, 8) + 0.03 * smooth_noise(c, 2.5), 0.4 + 0.05 * smooth_noise(c, 5))
     points, angle = row_under_edge(c, depth, inwards, 9, 18, 2)
     kept = c.rng.random(len(points)) < goblets
@@ -192,7 +192,7 @@ def cuboidal(c: Canvas, depth: np.ndarray, inwards: np.ndarray) -> np.ndarray:
 
 
 def stratified(c: Canvas, depth: np.ndarray, inwards: np.ndarray) -> np.ndarray:
-    """Cuboidal cells on top of each other, in polygons."""
+    """Stacked layers of polygonal cells."""
     border = tessellate(c, 10).depth
     stain = mix(0.26 + 0.03 * smooth_noise(c, 10), 0.36 + 0.05 * smooth_noise(c, 6) + 0.12 * np.exp(-border * border))
     points = scatter(c, 9.2, share=0.92, jitter=0.28)

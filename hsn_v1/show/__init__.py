@@ -1,1 +1,1 @@
-"""From arrays to what people look at: figures, panels and HTML pages."""
+"""Figures, charts, contact sheets and HTML pages of results."""

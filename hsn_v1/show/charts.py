@@ -1,4 +1,4 @@
-"""Charts of a run's numbers: confusion matrices and IoU bars, drawn at twice the screen's size, for print."""
+"""Draw charts of a run's numbers, confusion matrices and IoU bars, at twice the screen's size, for print."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ PRINT, TITLE = 26, 32  #: height of the letters, in px
 MARGIN = 4 * GAP
 BAR, LENGTH = LINE + 6, 760  #: height of an IoU bar, and its length at an IoU of 1, in px
 
-#: All is drawn in 256 blues from ink to white.
+#: Palette of all charts: 256 blues from ink to white.
 BLUES = np.stack([np.interp(range(256), (0, 90, 255), ends) for ends in ((20, 25, 255), (20, 82, 255), (20, 156, 255))])
-RULE, SHADES = 208, (190, 130, 60)  #: blue of the lines, and of the stages, early to final
+RULE, SHADES = 208, (190, 130, 60)  #: palette index of grid lines, and of the stages, early to final
 
 
 def confusion_figure(confusion: np.ndarray, keep: Sequence[int], names: Sequence[str], title: str) -> bytes:
-    """Draw a confusion matrix as a heat map, with the pixels of each class, and shares in %; return a PNG file.
+    """Draw a confusion matrix as a heat map, with pixel counts of classes, and shares in %; return a PNG file.
 
-    `confusion`, (C + 1, C) int, counts pixels; rows are the ground truth, the last one unlabelled. Of the classes,
-    those of `keep` are shown, by their `names`. Shares are of all the true class's pixels.
+    `confusion`, (C + 1, C) int, counts pixels; rows are the ground truth, the last one unlabelled. The classes of
+    `keep` are shown, labelled with `names`. Shares are of all pixels of the true class.
     """
     shares, labelled = row_normalised(confusion, keep), confusion[:-1]
     rows = _names(_with_pixels(names, labelled.sum(axis=1)[keep]), CELL)
@@ -49,7 +49,7 @@ def _with_pixels(names: Sequence[str], pixels: np.ndarray) -> list[str]:
 
 
 def _cells(shares: np.ndarray) -> Image.Image:
-    """Draw shares of shape (N, N) as shaded cells with their numbers, where there is half a percent or more."""
+    """Draw shares of shape (N, N) as shaded cells; those of half a percent or more get a number."""
     side = CELL * len(shares)
     shades = np.rint(255 - (255 - SHADES[-1]) * shares).astype(np.uint8)
     cells = Image.fromarray(shades).resize((side, side), Image.Resampling.NEAREST)
@@ -70,9 +70,9 @@ def iou_figure(
     intervals: Mapping[str, np.ndarray] | None = None,
     axis: str = "IoU",
 ) -> bytes:
-    """Draw the IoU of each class or image, (C,) in 0..1 by the stage's name, of at most three, as bars; return a PNG.
+    """Draw bars of the IoU of classes or images, (C,) in 0..1 by stage, for up to three stages; return a PNG file.
 
-    Intervals of these values, (C, 2) with nan for none, are drawn as lines; `axis` names what is drawn.
+    Intervals of these values, (C, 2) with nan for none, are drawn as lines; `axis` is the title of the axis.
     """
     row = BAR * len(ious) + 2 * GAP
     column = _names(names, row)
@@ -109,7 +109,7 @@ def _draw_interval(draw: ImageDraw.ImageDraw, low: float, high: float, top: int)
 
 
 def _draw_axis(draw: ImageDraw.ImageDraw, left: int, top: int, height: int, name: str) -> None:
-    """Draw the axis below a chart's bars, and its grid behind them."""
+    """Draw the axis below a chart's bars, and the grid lines behind them."""
     for tick in np.linspace(0, 1, 6):
         x = left + tick * LENGTH
         draw.line((x, top, x, top + height), fill=RULE, width=2)
@@ -118,7 +118,7 @@ def _draw_axis(draw: ImageDraw.ImageDraw, left: int, top: int, height: int, name
 
 
 def _names(names: Sequence[str], height: int) -> Image.Image:
-    """Write the classes' names, flush right, in rows of a height in px."""
+    """Write names, flush right, in rows of `height` px."""
     width = round(max((_width(name, PRINT) for name in names), default=0)) + 2 * GAP
     strip = Image.new("L", (width, height * len(names)), 255)
     draw = ImageDraw.Draw(strip)

@@ -1,6 +1,6 @@
-"""Figures of images and label maps: masks over images, legends, summaries, overviews. No display is needed.
+"""Draw figures of images and label maps: masks over images, legends, summaries, overviews. No display is needed.
 
-An *image* is tissue; a *mask* is a label map in its colours; a *panel* is part of a *figure*, which is for people.
+An *image* shows tissue; a *mask* is a label map in its colours; a *figure* is for people and consists of *panels*.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ TEXT = 13  #: height of the letters, in px
 LINE = 18  #: height of a line of a legend, in px
 GAP = 8
 INK = (20, 20, 20)
-FRAME = 200  #: grey around panels that may be as white as the paper
+FRAME = 200  #: grey of the frame around panels, which may be as white as the paper
 
-#: What the stages' masks are called in words.
+#: Titles of the stages' masks.
 STAGE_TITLES = {"GradCAM": "Grad-CAM", "Adjust": "adjusted", "CRF": "after CRF"}
 
 
 def blend(mask: np.ndarray, image: np.ndarray, share: float) -> np.ndarray:
-    """Lay a share, in 0..1, of a mask over an image, both (H, W, 3) in 0..255; truncated to uint8."""
+    """Blend a mask, at a share in 0..1, over an image, both (H, W, 3) in 0..255; truncated to uint8."""
     return (np.float32(share) * mask + np.float32(1 - share) * image).clip(0, 255).astype(np.uint8)
 
 
 def continuous_map(maps: np.ndarray, label_set: LabelSet) -> np.ndarray:
     """Mix the classes' colours by their maps, (C, H, W) float32 in 0..1, to (H, W, 3) float32.
 
-    White, not black, fills up what the maps leave, so that dark colours show.
+    Where the maps' sum is below 1, white fills the rest, so that dark colours show.
     """
     mixed = np.tensordot(maps, np.array(list(label_set.colours.values()), np.float32), axes=(0, 0))
     left = np.maximum(0, 1 - maps.sum(axis=0))
@@ -44,19 +44,19 @@ def continuous_map(maps: np.ndarray, label_set: LabelSet) -> np.ndarray:
 
 
 def colourise(labels: np.ndarray, label_set: LabelSet) -> np.ndarray:
-    """Paint class indices, (H, W) uint8, in a label set's colours, (H, W, 3) uint8; unlabelled pixels in black."""
+    """Paint class indices, (H, W) uint8, in a label set's colours, as (H, W, 3) uint8; unlabelled pixels are black."""
     return np.array([*label_set.colours.values(), (0, 0, 0)], np.uint8).take(labels, axis=0)
 
 
 def overlay(labels: np.ndarray, image: np.ndarray, label_set: LabelSet, period: int = PERIOD) -> np.ndarray:
-    """Lay a label map at half over an image, with hatching where colours look alike (see `hatching`).
+    """Blend a label map at half over an image, with hatching of look-alike colours (see `hatching`).
 
     Parameters
     ----------
     labels : ndarray of shape (H, W), uint8
         Class indices; the number of classes where the pixel is unlabelled.
     image : ndarray of shape (H, W, 3), uint8
-        What the map is of.
+        The segmented image.
     label_set : LabelSet
         Colours of the classes.
     period : int
@@ -69,7 +69,7 @@ def overlay(labels: np.ndarray, image: np.ndarray, label_set: LabelSet, period: 
     Raises
     ------
     InputError
-        If an argument is of no use, or the sizes differ.
+        If an argument is invalid, or the sizes differ.
 
     Examples
     --------
@@ -86,14 +86,14 @@ def overlay(labels: np.ndarray, image: np.ndarray, label_set: LabelSet, period: 
 
 @cache
 def font(size: int = TEXT) -> ImageFont.FreeTypeFont:
-    """Return the font of a height in px."""
+    """Return the font at a size in px."""
     return ImageFont.load_default(size)
 
 
 def legend(
     classes: Sequence[int], label_set: LabelSet, rows: int, remarks: Mapping[int, str] | None = None
 ) -> Image.Image:
-    """Draw a swatch and the name in words of each class, with a remark on it, in columns of at most `rows` lines."""
+    """Draw a swatch, the name and a remark for each class, in columns of at most `rows` lines."""
     remarks = remarks or {}
     codes = [label_set.codes[c] for c in classes]
     names = [label_set.describe(code) + remarks.get(c, "") for c, code in zip(classes, codes, strict=True)]
@@ -129,7 +129,7 @@ def _write(sheet: Image.Image, x: int, y: int, text: str) -> None:
     sheet.paste(INK, (x, y), _letters(text))
 
 
-@lru_cache(1 << 10)  # figures of a set say the same again and again
+@lru_cache(1 << 10)  # figures of a set repeat the same texts
 def _letters(text: str) -> Image.Image:
     letters = Image.new("L", (math.ceil(font().getlength(text)) + GAP, LINE))
     ImageDraw.Draw(letters).text((0, LINE / 2), text, fill=255, font=font(), anchor="lm")
@@ -137,7 +137,7 @@ def _letters(text: str) -> Image.Image:
 
 
 def summary(panels: Sequence[tuple[str, np.ndarray | Image.Image]], vertical: bool) -> np.ndarray:
-    """Put titled panels, (h, w, 3) uint8 or PIL's, in a row, or in a column; return (H, W, 3) uint8."""
+    """Arrange titled panels, (h, w, 3) uint8 or PIL images, in a row or a column; return (H, W, 3) uint8."""
     drawn = [(title, Image.fromarray(panel) if isinstance(panel, np.ndarray) else panel) for title, panel in panels]
     widths = [max(panel.width, round(font().getlength(title))) + GAP for title, panel in drawn]
     heights = [panel.height + LINE + GAP for _, panel in drawn]
@@ -161,9 +161,9 @@ def overview(
 ) -> np.ndarray:
     """Draw a slide next to its segmentation, with a scale bar and each class's share of the tissue, as (H, W, 3) uint8.
 
-    `thumbnail`, (h, w, 3) uint8 at a scale of `mpp`, shows the slide; `labels`, (h, w) uint8, are class indices, C
-    where there is no tissue, which stays unpainted. Shares are those of `counts`, the pixels of each class in the whole
-    label map (see `label_maps.write_label_map`), or of `labels`.
+    `thumbnail`, (h, w, 3) uint8 at a scale of `mpp`, shows the slide; `labels`, (h, w) uint8, are class indices. C
+    means no tissue, which stays unpainted. Shares are computed from `counts`, the pixels of each class in the whole
+    label map (see `label_maps.write_label_map`), or from `labels`.
     """
     counts = np.bincount(labels.ravel(), minlength=len(label_set) + 1) if counts is None else counts
     shares = tissue_shares(counts, label_set)
@@ -181,7 +181,7 @@ def overview(
 
 
 def captioned(picture: np.ndarray, text: str, size: int = 14) -> np.ndarray:
-    """Write a text, if there is any, under a picture of (H, W, 3) uint8, in letters of `size` px, on as many lines."""
+    """Write a text under a picture, (H, W, 3) uint8, in wrapped lines of `size` px letters; "" changes nothing."""
     if not text:
         return picture
     margin, width = size // 2, picture.shape[1]
@@ -194,7 +194,7 @@ def captioned(picture: np.ndarray, text: str, size: int = 14) -> np.ndarray:
 
 
 def scale_bar(width: int, mpp: float) -> np.ndarray:
-    """Draw a bar of a round length, at most a third of a width in px, and its length, as (LINE, width, 3) uint8."""
+    """Draw a scale bar of a round length, at most a third of `width` px, as (LINE, width, 3) uint8."""
     length = round_length(width * mpp / 3)
     text = f"{length:g} um" if length < 1000 else f"{length / 1000:g} mm"
     strip = Image.new("RGB", (width, LINE), "white")
@@ -206,6 +206,6 @@ def scale_bar(width: int, mpp: float) -> np.ndarray:
 
 
 def round_length(most: float) -> float:
-    """Return the greatest of 1, 2 and 5 times a power of ten that is at most `most`."""
+    """Return the greatest number up to `most` that is 1, 2 or 5 times a power of ten."""
     power = 10 ** math.floor(math.log10(most))
     return max(step * power for step in (1, 2, 5) if step * power <= most)

@@ -1,4 +1,4 @@
-"""What the gallery of a page holds: images with their masks, for the templates' part ``gallery.html``."""
+"""Data of a page's gallery, images with their masks, for the template part ``gallery.html``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LegendEntry:
 class Legend:
     """The classes of one label set in a gallery."""
 
-    name: str  #: the label set's
+    name: str  #: of the label set
     entries: Mapping[str, LegendEntry]  #: by the class's code
     unlabelled: Sequence[LegendEntry] = ()  #: colours of no class, in the ground truth alone
 
@@ -44,17 +44,17 @@ class View:
     """An image's masks, numbers and files of one label set."""
 
     layers: Sequence[Layer] = ()
-    #: Measure that images are sorted by, by the code of each class that filters find in the image; of all as "".
+    #: Measure to sort images by, by the code of each class that a filter finds in the image; "" for all classes.
     ranks: Mapping[str, float] = field(default_factory=dict)
-    #: Of each class that occurs: code, whether the ground truth has it, and its number after each stage.
+    #: For each class that occurs: code, whether the ground truth has it, and its number after each stage.
     rows: Sequence[tuple[str, bool, Sequence[str]]] = ()
     note: str = ""  #: on the masks
-    files: Mapping[str, str] = field(default_factory=dict)  #: addresses of other files, by their names
+    files: Mapping[str, str] = field(default_factory=dict)  #: addresses of other files, by name
 
 
 @dataclass(frozen=True)
 class Card:
-    """An image, with a view for each label set, by its name; height and width in px give its shape."""
+    """An image of `height` by `width` px, and its view of each label set, by name."""
 
     name: str
     source: str
@@ -65,7 +65,7 @@ class Card:
 
     @property
     def ranks(self) -> dict[str, Mapping[str, float]]:
-        """Ranks that the image is sorted and found by, by the label set's name."""
+        """Ranks to sort and filter images by, by the label set's name."""
         return {name: view.ranks for name, view in self.views.items()}
 
     @property
@@ -80,14 +80,14 @@ class Gallery:
 
     legends: Sequence[Legend]  #: one for each label set
     cards: Sequence[Card]
-    measure: str  #: name of `View.ranks`
+    measure: str  #: name of the measure in `View.ranks`
     numbers: str  #: name of the numbers in `View.rows`
-    columns: Sequence[str]  #: their headings
-    has_totals: bool  #: whether `View.ranks` have one for all classes
+    columns: Sequence[str]  #: headings of these numbers
+    has_totals: bool  #: whether `View.ranks` have a value for all classes
     note: str = ""
 
 
 def entry_of(label_set: LabelSet, code: str, images: int = 0) -> LegendEntry:
-    """Return the legend's entry of a class, or of a colour of no class."""
+    """Return the legend entry of a class, or of an unlabelled colour."""
     colour = label_set.colours.get(code) or label_set.unlabelled[code]
     return LegendEntry(code, label_set.describe(code), colour, ink_on(colour), hatches(label_set)[code], images)

@@ -1,4 +1,4 @@
-"""HTML pages that open from disk: templates filled, with what all pages share."""
+"""Render HTML pages that open from disk, and their shared parts: tables, links, settings and versions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LIBRARIES = ("tensorflow", "keras", "numpy", "scipy", "scikit-image", "opencv-py
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a page: the first `words` columns are words, and those that hold no number; folded away or not."""
+    """A table of a page; its first `words` columns hold words, `folded` hides it at first."""
 
     title: str
     header: Sequence[str]
@@ -39,12 +39,12 @@ class Table:
 
     @cached_property
     def is_word(self) -> list[bool]:
-        """Whether each column holds words, which begin at the left."""
+        """Whether each column is left-aligned as words: the first `words`, and any with a space in a cell."""
         cells = zip(*self.rows, strict=True) if self.rows else [()] * len(self.header)
         return [i < self.words or any(" " in cell for cell in column) for i, column in enumerate(cells)]
 
     def without_empty_columns(self, *others: str) -> Table:
-        """Return the table without columns that have nothing, or ``-``, in all rows, and without some others."""
+        """Return the table without columns that are empty, or ``-``, in all rows, and without those of `others`."""
         filled = [any(row[i] not in ("", "-") for row in self.rows) for i in range(len(self.header))]
         keep = [i for i, heading in enumerate(self.header) if filled[i] and heading not in others]
         rows = [[row[i] for i in keep] for row in self.rows]
@@ -53,7 +53,7 @@ class Table:
 
 
 def for_terminal(table: Table, caption: str = "") -> rich.table.Table:
-    """Return a table as `rich` prints it; words to the left, numbers to the right."""
+    """Return a table for `rich` to print; words are left-aligned, numbers right-aligned."""
     import rich.table
     from rich.text import Text
 
@@ -61,16 +61,16 @@ def for_terminal(table: Table, caption: str = "") -> rich.table.Table:
     for heading, is_word in zip(table.header, table.is_word, strict=True):
         shown.add_column(heading, justify="left" if is_word else "right", overflow="fold")
     for row in table.rows:
-        shown.add_row(*map(Text, row))  # as Text, since brackets in a name are no markup
+        shown.add_row(*map(Text, row))  # as Text: brackets in a name are not markup
     return shown
 
 
 def render(template: str, *, caveat: str = "", **context: Any) -> str:
-    """Fill a template in ``templates``, which needs at least a ``title``; all text is escaped. The caveat is on top."""
+    """Render a page from a file of ``templates`` and at least a ``title``; escapes text, puts the caveat on top."""
     return _template(template).render(version=__version__, caveat=caveat, **context)
 
 
-@cache  # a page is written anew after each slide of a list
+@cache  # a page is written again after each slide of a list
 def _template(name: str) -> jinja2.Template:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -79,7 +79,7 @@ def _template(name: str) -> jinja2.Template:
 
 
 def link_to(path: Path, folder: Path) -> str:
-    """Return the address of a file for a page in a folder, relative if there is a way from the one to the other."""
+    """Return the address of a file for a page in `folder`: relative, or a file URI for another drive."""
     try:
         relative = os.path.relpath(path, folder)
     except ValueError:  # on another drive
@@ -88,21 +88,21 @@ def link_to(path: Path, folder: Path) -> str:
 
 
 def card_fact(address: str) -> dict[str, Markup]:
-    """Return the link to a classifier's card, by what it is called; nothing without an address."""
+    """Return a link to the model card, keyed by its name; {} without an address."""
     from markupsafe import Markup
 
     return {"model card": Markup('<a href="%s">%s</a>') % (address, address)} if address else {}
 
 
 def crf_facts(crfs: Mapping[str, CRF]) -> dict[str, str]:
-    """Return the settings of each label set's CRF, in words."""
+    """Return the CRF settings of each label set as text."""
     return {
         f"CRF, {name}": ", ".join(f"{key} {value}" for key, value in asdict(crf).items()) for name, crf in crfs.items()
     }
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that a result was made with, and the time."""
+    """Return the versions of hsn_v1, Python and libraries, and the current time, as text."""
     found = [f"hsn_v1 {__version__}", f"Python {platform.python_version()}"]
     for library in LIBRARIES:
         try:

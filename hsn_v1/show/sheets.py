@@ -1,4 +1,4 @@
-"""Sheets of panels in rows, each with its colour key, as small PNG files; and label maps in their colours as panels."""
+"""Draw sheets, rows of panels with colour keys, as small PNG files, and panels of label maps in their colours."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from .hatching import PERIOD, hatch, hatches, ink_on
 WIDTH, DPI = 8, 120  #: of a figure, in inches and px per inch
 POINTS = 8  #: size of the letters
 LINE, GAP = 0.16, 0.1  #: height of a line and distance of panels, in inches
-PANEL = 224  #: side of a panel, in px, about
+PANEL = 224  #: approximate side of a panel, in px
 HEAT = colormaps["inferno"]  #: brighter is more, in print, too
 
 
 @dataclass(frozen=True)
 class Swatch:
-    """What a colour means; `hatching` is a kind of lines, see `hatching.LINES`."""
+    """A colour and its name in a key; `hatching` is an index into `hatching.LINES`."""
 
     name: str
     colour: Colour
@@ -41,7 +41,7 @@ class Swatch:
 
 @dataclass(frozen=True)
 class Row:
-    """Panels side by side."""
+    """A row of panels."""
 
     panels: Sequence[tuple[str, np.ndarray]]  #: titles and images, (H, W, 3) uint8
     swatches: Sequence[Swatch] = ()  #: key of the panels' colours
@@ -51,7 +51,7 @@ class Row:
 def sheet(rows: Sequence[Row], columns: int = 0) -> bytes:
     """Lay out rows of panels, each with its colour key below; return a PNG file.
 
-    A row of more panels than `columns` goes on below; it is as many as the longest has, if left out.
+    A row of more than `columns` panels is wrapped; without `columns`, none is.
     """
     columns = columns or max(len(row.panels) for row in rows)
     left = GAP + (3 * LINE if any(row.label for row in rows) else 0)
@@ -68,7 +68,7 @@ def sheet(rows: Sequence[Row], columns: int = 0) -> bytes:
 
 @dataclass(frozen=True)
 class _Band:
-    """A row as it is laid out: panels of one width, `side`, from `left` on, in inches."""
+    """Layout of a row: panels are `side` inches wide, the first at `left` inches."""
 
     row: Row
     left: float
@@ -99,7 +99,7 @@ class _Band:
         return self.head + self.body + key_lines * 1.25 * LINE + GAP
 
     def draw(self, figure: Figure, top: float) -> None:
-        """Draw titles, panels and key below a height of the figure, in inches from its bottom."""
+        """Draw titles, panels and key below `top`, in inches from the bottom of the figure."""
         total, bottom = figure.get_figheight(), top - self.head - self.body
         if self.row.label:
             place = (GAP + LINE) / WIDTH, (bottom + self.body / 2) / total
@@ -129,17 +129,17 @@ KEY = {
     "handleheight": 1.0,
 }
 
-#: How Matplotlib writes the kinds of `hatching.LINES`.
+#: Matplotlib's codes for the kinds of `hatching.LINES`.
 HATCHES = ("", "////", "\\\\\\\\", "xxxx")
 
 
 def key_of(swatches: Sequence[Swatch], place: tuple[float, float]) -> dict[str, Any]:
-    """Return what Matplotlib makes a legend of, whose upper left corner is at a place."""
+    """Return arguments for Matplotlib's ``legend``, with its upper left corner at `place`."""
     handles = []
     for swatch in swatches:
         fill, ink = np.divide(swatch.colour, 255), np.divide(ink_on(swatch.colour), 255)
         hatched = Patch(facecolor=fill, edgecolor=ink, linewidth=0, hatch=HATCHES[swatch.hatching])
-        # a frame of its own, as lines of hatching have the colour of their patch's edge
+        # a second patch for the frame, as hatching takes the edge colour of its patch
         handles.append((hatched, Patch(fill=False, edgecolor="black", linewidth=0.5)))
     labels = [swatch.name for swatch in swatches]
     return {"handles": handles, "labels": labels, "loc": "upper left", "bbox_to_anchor": place, **KEY}
@@ -166,7 +166,7 @@ def frame(axes: Axes) -> None:
 
 
 def png(figure: Figure, exact: Sequence[Sequence[int]] = ()) -> bytes:
-    """Return a PNG file of 256 colours, those of `exact` among them: a third of the bytes, and nobody sees it."""
+    """Return a PNG file of 256 colours, `exact` among them: a third of the bytes, without a visible difference."""
     content = io.BytesIO()
     figure.savefig(content)
     pixels = np.asarray(Image.open(content).convert("RGB"))
@@ -185,13 +185,13 @@ def png(figure: Figure, exact: Sequence[Sequence[int]] = ()) -> bytes:
 
 
 def heat(values: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Lay a class's map, (H, W) float32 in 0..1, over its image's grey, both (H, W, 3) uint8, as a heat map."""
+    """Blend a class's map, (H, W) in 0..1, as a heat map over the greyed image; images are (H, W, 3) uint8."""
     grey = np.repeat(image.mean(axis=-1, keepdims=True), 3, axis=-1)
     return blend(HEAT(values, bytes=True)[..., :3], grey, 0.65)
 
 
 def swatches(label_maps: Sequence[np.ndarray], label_set: LabelSet) -> list[Swatch]:
-    """Return the swatch of each class that occurs, and black for unlabelled pixels."""
+    """Return swatches of the classes that occur, and a black one if there are unlabelled pixels."""
     present, kinds = set(np.unique(np.concatenate([np.unique(labels) for labels in label_maps]))), hatches(label_set)
     key = [
         Swatch(label_set.describe(code), label_set.colours[code], kinds[code])
@@ -204,9 +204,9 @@ def swatches(label_maps: Sequence[np.ndarray], label_set: LabelSet) -> list[Swat
 def case(
     image: np.ndarray, truth: np.ndarray, masks: Mapping[str, np.ndarray], label_set: LabelSet, label: str = ""
 ) -> Row:
-    """Return a row of an image, its ground truth and its masks after some stages, in the published colours.
+    """Return a row of panels: an image, its ground truth and its masks by stage, in the published colours.
 
-    The image is (H, W, 3) uint8, the masks are class indices, (H, W) uint8; `label` stands at the left of the row.
+    The image is (H, W, 3) uint8, the masks are class indices, (H, W) uint8; `label` is written left of the row.
     """
     shown = {"ground truth": truth, **{STAGE_TITLES[stage]: mask for stage, mask in masks.items()}}
     panels = [("image", image), *((title, painted(labels, label_set)) for title, labels in shown.items())]
@@ -214,23 +214,23 @@ def case(
 
 
 def plot(labels: np.ndarray, image: np.ndarray, label_set: LabelSet, axes: Axes) -> None:
-    """Show a label map over its image on Matplotlib's axes, with its classes as the legend, to the right.
+    """Show a label map over its image on Matplotlib's axes, with a legend of its classes to the right.
 
     Parameters
     ----------
     labels : ndarray of shape (H, W), uint8
         Class indices; the number of classes where the pixel is unlabelled.
     image : ndarray of shape (H, W, 3), uint8
-        What the map is of.
+        The segmented image.
     label_set : LabelSet
         Colours and names of the classes.
     axes : matplotlib.axes.Axes
-        Such as ``plt.gca()``.
+        Axes to draw on, such as ``plt.gca()``.
 
     Raises
     ------
     InputError
-        If an argument is of no use, or the sizes differ.
+        If an argument is invalid, or the sizes differ.
     """
     axes.imshow(overlay(labels, image, label_set, period_of(labels)))
     frame(axes)
@@ -238,10 +238,10 @@ def plot(labels: np.ndarray, image: np.ndarray, label_set: LabelSet, axes: Axes)
 
 
 def painted(labels: np.ndarray, label_set: LabelSet) -> np.ndarray:
-    """Paint class indices in the published colours, with hatching where these look alike."""
+    """Paint class indices in the published colours, with hatching of look-alike colours."""
     return hatch(colourise(labels, label_set), labels, label_set, period_of(labels))
 
 
 def period_of(labels: np.ndarray) -> int:
-    """Return the distance of the hatching's lines in a label map's px, so that a panel shows them apart."""
+    """Return the distance of hatching lines, in px of a label map, that keeps them distinct on a panel."""
     return round(PERIOD * max(1, max(labels.shape) / PANEL))

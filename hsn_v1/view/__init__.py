@@ -1,1 +1,1 @@
-"""Results in the browser: a local server that shows what was segmented, and scores it against annotations."""
+"""View results in the browser: a local server shows segmented slides, and scores them against annotations."""

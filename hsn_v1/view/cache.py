@@ -12,10 +12,10 @@ from typing import Any
 
 
 class Cache:
-    """A cache of which the least recently used entries go first. Threads that ask for the same entry make it once.
+    """A least-recently-used cache. If several threads ask for a missing entry, it is made once.
 
-    `limit` is the cost that all entries together may have, where each costs 1 unless `cost` says otherwise; the newest
-    is kept whatever its cost.
+    `limit` is the greatest cost of all entries together; an entry costs 1, or ``cost(value)``. The newest entry is kept
+    even if it exceeds the limit alone.
     """
 
     def __init__(self, limit: float, cost: Callable[[Any], float] = lambda value: 1):
@@ -25,7 +25,7 @@ class Cache:
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """Return the value of a key, made if it is not there; what `make` raises is not kept."""
+        """Return the value of a key, and make it if it is missing; errors of `make` are raised and not cached."""
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)
@@ -48,13 +48,13 @@ class Cache:
         return value
 
     def drop(self, key: Hashable) -> None:
-        """Forget an entry."""
+        """Remove an entry, if it is there."""
         with self._lock:
             self._total -= self._values.pop(key, (None, 0))[1]
 
 
 def stamp(path: Path) -> tuple[str, int, int]:
-    """Return a key that changes with a file; FileNotFoundError if it is gone, or no regular file."""
+    """Return a key that changes with a file; raise FileNotFoundError if it is gone, or no regular file."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):  # a pipe would never end
         raise FileNotFoundError(errno.ENOENT, "no regular file", str(path))

@@ -18,7 +18,7 @@ from ..labels import LabelSet
 
 SUMMARY = "segmented.csv"  #: table of all inputs that `segment` wrote
 
-#: Errors that a record of another form than this program's leads to.
+#: Errors raised while using a record that has not this program's form.
 ODD_RECORD = (AttributeError, LookupError, TypeError, ValueError, OverflowError, RecursionError)
 
 
@@ -28,14 +28,14 @@ class Entry:
 
     id: str
     title: str
-    folder: Path  #: of its results, or of those of its demo set
-    source: Path | None = None  #: the slide or image itself, where that is known
+    folder: Path  #: results of the slide, or of the whole demo set
+    source: Path | None = None  #: path of the slide or image, if known
     record: dict[str, Any] = field(default_factory=dict)  #: its ``run.json``
-    label_sets: tuple[LabelSet, ...] = ()  #: those of which there are results
+    label_sets: tuple[LabelSet, ...] = ()  #: label sets with results
     image: str = ""  #: file name within a demo set; empty for results of `segment`
     status: str = "done"  #: or "in progress", "stopped", "failed"
-    reason: str = ""  #: why it failed, or how much of it is done
-    notes: tuple[str, ...] = ()  #: its caveat first
+    reason: str = ""  #: error of a failed entry, progress of an unfinished one
+    notes: tuple[str, ...] = ()  #: the model's caveat first
 
     @property
     def mpp(self) -> float | None:
@@ -44,12 +44,12 @@ class Entry:
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Height and width at full resolution, in px, where the record has them."""
+        """Height and width at full resolution, in px, or None if the record lacks them."""
         height, width = (_positive(self.record.get(key)) for key in ("height", "width"))
         return (int(height), int(width)) if height and width else None
 
     def label_set(self, name: str) -> LabelSet:
-        """Return a label set by its name, or raise LookupError."""
+        """Return a label set by its name; raise LookupError if the entry has no such results."""
         return {label_set.name: label_set for label_set in self.label_sets}[name]
 
 
@@ -63,12 +63,12 @@ def entry_id(collection: str, name: str) -> str:
 
 
 def results_name(row: dict[str, str]) -> str:
-    """Return the name of the results folder that a row of the summary is about."""
+    """Return the name of the results folder of a row of the summary."""
     return Path(row.get("folder") or row.get("input") or "").name
 
 
 def read_summary(folder: Path) -> list[dict[str, str]]:
-    """Return the rows of the table that `segment` writes of all inputs; none if there is no table yet."""
+    """Return the rows of a folder's ``segmented.csv``, one for each input; none if there is no table yet."""
     try:
         return read_table(folder / SUMMARY)
     except InputError:
@@ -76,10 +76,10 @@ def read_summary(folder: Path) -> list[dict[str, str]]:
 
 
 def slide_entry(identifier: str, folder: Path, record: dict[str, Any], listed: str | None = None) -> Entry | None:
-    """Return the entry of results that `segment` wrote to a folder, as far as it is finished; None if there are none.
+    """Return the entry of a folder with results of `segment`, finished or not; None if the folder has no results.
 
-    The record says where the input lay; of results of an earlier version, it is `listed` in the summary. A record that
-    cannot be used is a failed entry.
+    The record has the path of the input; for results of an earlier version, it is `listed` in the summary. An unusable
+    record makes a failed entry.
     """
     if "input" in record:
         return _usable(lambda _: _slide_entry(identifier, folder, record, listed), folder.name, identifier, folder)
@@ -89,7 +89,7 @@ def slide_entry(identifier: str, folder: Path, record: dict[str, Any], listed: s
 
 
 def failed_entry(identifier: str, title: str, folder: Path, problem: str) -> Entry:
-    """Return an entry whose record is of no use."""
+    """Return the entry of an unusable record."""
     return Entry(identifier, title, folder, status="failed", reason=f"{RECORD}: {problem}; run the same command again")
 
 
@@ -111,7 +111,7 @@ def _slide_entry(identifier: str, folder: Path, record: dict[str, Any], listed: 
         tuple(
             label_set_of(name, classes[name]) if name in classes else LABEL_SETS[name]
             for name in map(str, record.get("label sets", ()))
-            if (name in classes or name in LABEL_SETS) and (folder / name / "overview.png").exists()  # the last to come
+            if (name in classes or name in LABEL_SETS) and (folder / name / "overview.png").exists()  # written last
         ),
         status=status,
         reason=reason,
@@ -124,7 +124,7 @@ def _notes(record: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _progress(folder: Path, record: dict[str, Any]) -> tuple[str, str]:
-    """Return whether a slide that is not finished is at work, and how much of it is done, by the windows' files."""
+    """Return status and progress of an unfinished slide, by its lock and the files of its finished windows."""
     windows, names, done = record.get("windows"), [*map(str, record.get("label sets", ()))], ""
     if isinstance(windows, int) and windows > 0 and names:
         finished = len([*(folder / "work" / "labels" / names[-1]).glob("[0-9]*.png")])
@@ -137,9 +137,9 @@ def _progress(folder: Path, record: dict[str, Any]) -> tuple[str, str]:
 def set_entries(
     collection: str, folder: Path, record: dict[str, Any], names: Sequence[str] | None = None
 ) -> list[Entry]:
-    """Return a demo set's images, or those of the given names: segmented, to be segmented, and failed.
+    """Return entries of a demo set's images, all or those in `names`: done, in progress and failed.
 
-    Raises InputError if the set's record cannot be used.
+    Raises InputError if the set's record is unusable.
     """
     try:
         label_sets = tuple(label_set_of(name, classes) for name, classes in record.get("classes", {}).items())
@@ -174,7 +174,7 @@ def set_entries(
 
 
 def _usable(make: Callable[[str], Entry], name: str, identifier: str, folder: Path) -> Entry:
-    """Return the entry that is made by a name, or a failed one if its record is of no use."""
+    """Return ``make(name)``, or a failed entry if its record is unusable."""
     try:
         return make(name)
     except ODD_RECORD as error:

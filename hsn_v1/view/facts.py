@@ -1,4 +1,4 @@
-"""Facts of results for the pages, as JSON can hold them: classes, with colours and areas, and a row of each entry."""
+"""Collect facts of results for the pages, as JSON: classes with colours and areas, and an index row of each entry."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ..slide_io.label_maps import read_areas
 from .cache import Cache, stamp
 from .entries import ODD_RECORD, Entry, failed_entry
 
-#: The seven colours of Okabe and Ito (2008) that are not black: distinct for all readers.
+#: The seven colours of Okabe and Ito (2008) without black: distinct for colour-blind readers, too.
 OKABE_ITO = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0), (240, 228, 66))
 
-PALE = (250, 250, 250), (180, 180, 180)  #: background, and other tissue
+PALE = (250, 250, 250), (180, 180, 180)  #: colours of background and of other tissue
 
-#: How linear RGB looks without red and without green cones: Machado et al. (2009), severity 1.
+#: Matrices that simulate vision without red and without green cones in linear RGB: Machado et al. (2009), severity 1.
 BLIND = np.array(
     [
         [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
@@ -29,11 +29,11 @@ BLIND = np.array(
     ]
 )
 
-XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])  #: from linear RGB
 
 
 def classes_of(label_set: LabelSet) -> list[dict[str, Any]]:
-    """Return code, name and colours of each class, in the order of their indices."""
+    """Return code, name and colours of each class, in the order of class indices."""
     safe = safe_colours(label_set)
     return [
         {
@@ -48,7 +48,7 @@ def classes_of(label_set: LabelSet) -> list[dict[str, Any]]:
 
 
 def areas_of(entry: Entry, label_set: LabelSet, tables: Cache) -> dict[str, dict[str, float]]:
-    """Return pixels, mm2 and share of the tissue of each class that occurs, by its code, from the run's own tables."""
+    """Return pixels, mm2 and share of the tissue by class code, for classes that occur, from the run's tables."""
     path = entry.folder / label_set.name / "areas.csv"
     try:
         if entry.image:
@@ -74,7 +74,7 @@ def _areas_of_image(entry: Entry, label_set: LabelSet) -> dict[str, dict[str, fl
 
 
 def entry_facts(entry: Entry) -> dict[str, Any]:
-    """Return the facts of an entry that are on all pages."""
+    """Return the facts of an entry that all pages show."""
     height, width = entry.size or (None, None)
     return {
         "id": entry.id,
@@ -89,7 +89,7 @@ def entry_facts(entry: Entry) -> dict[str, Any]:
 
 
 def row_of(entry: Entry, tables: Cache) -> dict[str, Any]:
-    """Return an entry's row of the index: shares of classes, and IoU where the run had ground truth."""
+    """Return an entry's row in the index: shares of classes, and IoU if the run had ground truth."""
     try:
         sets = {label_set.name: _set_of(entry, label_set, tables) for label_set in entry.label_sets}
     except ODD_RECORD as error:
@@ -104,17 +104,17 @@ def _set_of(entry: Entry, label_set: LabelSet, tables: Cache) -> dict[str, Any]:
     if not stages:
         return {"shares": shares}
     iou = {code: float(value) for code, value in [*stages.values()][-1].items()}
-    return {"shares": shares, "iou": iou | {"": iou[""]}}  # that of all classes stands for their mean
+    return {"shares": shares, "iou": iou | {"": iou[""]}}  # "" is the mean over classes; KeyError without one
 
 
 # --- Colours for readers with red-green colour blindness, in place of the published ones ------------------------------
 
 
 def safe_colours(label_set: LabelSet) -> dict[str, Colour]:
-    """Return a colour for each class; background and other tissue are pale.
+    """Return a colour-blind safe colour for each class; background and other tissue are pale.
 
-    The most distinct colours go to classes of different kinds: the first of each kind before the second of any. Of a
-    kind are codes with the same letters before their first dot.
+    A kind are the classes whose codes have the same letters before the first dot. The most distinct colours go to the
+    first class of each kind, the next to the second of each, and so on.
     """
     pale = {label_set.background: PALE[0], label_set.other: PALE[1]}
     kinds: dict[str, list[str]] = {}
@@ -128,9 +128,9 @@ def safe_colours(label_set: LabelSet) -> dict[str, Colour]:
 
 @lru_cache(maxsize=16)
 def distinct(count: int) -> tuple[Colour, ...]:
-    """Return colours, each as far as possible from those before it for the reader who sees the least difference.
+    """Return distinct colours: first Okabe and Ito's, then each as far as possible from those before it.
 
-    The first are Okabe and Ito's. Of many classes, later ones are close to one another for any reader.
+    Distance is that of `differences`. With many classes, the later colours are close to one another for any reader.
     """
     grid = np.array(list(product(range(0, 256, 51), repeat=3)))
     chosen = np.array([*PALE, *OKABE_ITO])
@@ -143,12 +143,12 @@ def distinct(count: int) -> tuple[Colour, ...]:
 
 
 def differences(colours: np.ndarray, colour: np.ndarray) -> np.ndarray:
-    """Return how far colours (N, 3) are from another one in CIELAB, for the reader who sees the least difference."""
+    """Return CIELAB distances of colours (N, 3) from a colour: the least over normal and colour-blind readers."""
     return np.linalg.norm(_seen(colours) - _seen(np.asarray(colour)[None]), axis=-1).min(axis=0)
 
 
 def _seen(colours: np.ndarray) -> np.ndarray:  # (readers, N, 3) in CIELAB
-    from skimage.color import xyz2lab  # quick, but most of this package goes without
+    from skimage.color import xyz2lab  # here, as most of this package needs no scikit-image
 
     values = colours / 255
     linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)

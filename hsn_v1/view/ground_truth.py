@@ -1,4 +1,4 @@
-"""Ground truth of slides and images, and how well a segmentation agrees with it inside the annotated regions."""
+"""Find and read ground truth of slides and images, and score segmentations against it in annotated regions."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from .entries import Entry
 from .library import Library
 from .pyramids import TILE, Pyramid, build_pyramid, decode
 
-SUFFIXES = (".geojson", ".geojson.gz", *MASK_SUFFIXES, ".json")  #: of ground truth, the first that is there
+SUFFIXES = (".geojson", ".geojson.gz", *MASK_SUFFIXES, ".json")  #: of ground truth; the first that exists is taken
 
-#: Pixels of a mask that are decoded at once; larger ones are read in strips, twice.
+#: Most pixels of a mask that is decoded whole; larger masks are read in strips, twice.
 PLAIN_PIXELS = 50_000_000
 
 #: GDAL's drivers of large masks, by the first bytes of a file.
 DRIVERS = {b"\x89PNG": "PNG", b"II*\0": "GTiff", b"MM\0*": "GTiff", b"II+\0": "GTiff", b"MM\0+": "GTiff", b"BM": "BMP"}
 
-#: GDAL keeps so many bytes of decoded blocks, and reads PNG files row by row: as a whole, it would hide damage.
+#: GDAL's options: bytes of its block cache, and PNG read row by row, as reading it whole would hide damage.
 GDAL = {"GDAL_CACHEMAX": 16 << 20, "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A slide's size in px of full resolution, and that of a label map of it.
+    """Size of a slide in px at full resolution, and of its label map in rows and columns.
 
-    Masks of another aspect are stretched if `stretches`, as published, where it is an image of a demo's set.
+    With `stretches`, for images of a demo set, masks of another aspect are stretched, as published.
     """
 
     height: float
@@ -49,22 +49,22 @@ class Frame:
     stretches: bool = False
 
     def check(self, path: Path, size: tuple[int, int]) -> None:
-        """Raise InputError if a mask of that height and width does not fit."""
+        """Raise InputError if a mask of this height and width does not fit the slide."""
         if not self.stretches:
             check_fit(path, size, (round(self.height), round(self.width)))
 
     @property
     def strips(self) -> list[Window]:
-        """The label map in strips of `TILE` rows."""
+        """Windows of the label map's strips of `TILE` rows."""
         tops = range(0, self.rows, TILE)
         return [Window(top, 0, min(TILE, self.rows - top), self.columns) for top in tops]
 
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """Ground truth as a label map, and notes on how it was read, and what was left out."""
+    """Ground truth as a label map, and notes on reading it and on parts left out."""
 
-    pyramid: Pyramid  #: the number of classes where nothing is annotated
+    pyramid: Pyramid  #: class indices; the number of classes where nothing is annotated
     notes: tuple[str, ...] = ()
 
 
@@ -74,9 +74,9 @@ class GroundTruth:
 def find_ground_truth(entry: Entry, label_set: str, folder: Path | None) -> Path | None:
     """Return the file of an entry's ground truth for a label set, or None.
 
-    In the folder that the user names: ``<label set>/SLIDE``, ``SLIDE_<label set>`` or ``SLIDE`` with one of the
-    `SUFFIXES`, where SLIDE is the slide's file name with or without its ending. Of a demo set: the file that the run
-    compared with.
+    For a slide, it is ``<label set>/SLIDE``, ``SLIDE_<label set>`` or ``SLIDE`` with one of the `SUFFIXES` in `folder`,
+    where SLIDE is the slide's file name with or without its ending. For a demo set's image, it is the mask that the run
+    was scored against.
     """
     if entry.image:
         folder = Path(str(entry.record["truth"])) if entry.record.get("truth") else None
@@ -88,17 +88,17 @@ def find_ground_truth(entry: Entry, label_set: str, folder: Path | None) -> Path
         names = [f"{form}{suffix}" for form in forms for suffix in SUFFIXES]
     if folder is None:
         return None
-    for path in (folder / name for name in names):  # a link may not lead out of the folder
+    for path in (folder / name for name in names):  # a link must not lead out of the folder
         if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
             return path
     return None
 
 
 def unused_files(library: Library, folder: Path) -> list[str]:
-    """Return notes on a folder of ground truth: which of its files belong to no slide."""
+    """Return notes on the files of a ground truth folder that belong to no slide."""
     entries: list[Entry] = []
     for name in library.collections():
-        with contextlib.suppress(InputError):  # a bad record, which the page tells
+        with contextlib.suppress(InputError):  # a bad record, which the page reports
             entries += [entry for entry in library.entries(name) if not entry.image]
     pairs = [(entry, label_set.name) for entry in entries for label_set in entry.label_sets]
     used = {find_ground_truth(entry, name, folder) for entry, name in pairs}
@@ -118,7 +118,7 @@ def unused_files(library: Library, folder: Path) -> list[str]:
 
 
 def read_ground_truth(path: Path, label_set: LabelSet, frame: Frame) -> GroundTruth:
-    """Read annotations or a mask at the scale of a label map; InputError also if a mask has another aspect."""
+    """Read annotations or a mask at a label map's scale; raise InputError if unreadable or a mask does not fit."""
     notes: list[str] = []
     read = _drawn if path.name.lower().endswith(GEOJSON_SUFFIXES) else _mask_strips
     pyramid = build_pyramid(read(path, label_set, frame, notes), frame.rows, frame.columns)
@@ -141,7 +141,7 @@ def _drawn(path: Path, label_set: LabelSet, frame: Frame, notes: list[str]) -> I
 
 
 def _mask_strips(path: Path, label_set: LabelSet, frame: Frame, notes: list[str]) -> Iterator[np.ndarray]:
-    """Yield a mask, resized to the label map's nearest pixels, as strips of class indices."""
+    """Yield a mask, resized to the label map by nearest pixels, as strips of class indices."""
     with _opened_if_large(path) as file:
         if file:
             frame.check(path, (file.height, file.width))
@@ -156,14 +156,14 @@ def _mask_strips(path: Path, label_set: LabelSet, frame: Frame, notes: list[str]
 
 @contextlib.contextmanager
 def _opened_if_large(path: Path) -> Iterator[Any]:
-    """Open a mask of more than `PLAIN_PIXELS` by GDAL; yield None of any other file."""
+    """Open a mask of more than `PLAIN_PIXELS` with GDAL; yield None for any other file."""
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
     with opened(path) as file:
         begins = file.read(4)
     driver = DRIVERS.get(begins) or DRIVERS.get(begins[:2])
-    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)  # for all threads: a mask lies nowhere on earth
+    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)  # in all threads: masks have no coordinates
     try:
         with rasterio.Env(**GDAL), contextlib.ExitStack() as stack:
             file = stack.enter_context(rasterio.open(path, driver=driver)) if driver else None
@@ -206,10 +206,10 @@ def _large_mask_strips(
 
 
 def confusion(truth: Pyramid, prediction: Pyramid, label_set: LabelSet) -> np.ndarray:
-    """Count the annotated pixels of each pair of true and predicted class, from label maps of one size.
+    """Count the annotated pixels of each pair of true and predicted class in two label maps of one size.
 
-    They are (C + 1, C + 1) int64 as of `evaluate.confusion_matrix`, but that pixels which are not annotated do not
-    count, and that a prediction of no tissue counts as the background class, where there is one.
+    The result is that of `evaluate.confusion_matrix`, (C + 1, C + 1) int64, with two changes: unannotated pixels do not
+    count, and a prediction of no tissue counts as the background class, if there is one.
     """
     classes, (height, width) = len(label_set), truth.size
     counts = np.zeros((classes + 1, classes + 1), np.int64)
@@ -226,7 +226,7 @@ def confusion(truth: Pyramid, prediction: Pyramid, label_set: LabelSet) -> np.nd
 
 
 def scores(counts: np.ndarray, label_set: LabelSet) -> dict[str, Any]:
-    """Return the IoU of each class that is annotated or predicted there, and their mean over the annotated classes."""
+    """Return IoU by class, annotated pixels by class, mean IoU of annotated classes, and share of correct pixels."""
     true = counts.sum(axis=1)
     return {
         "iou": {code: round(iou, 4) for code, iou in occurring_ious(counts, label_set).items()},

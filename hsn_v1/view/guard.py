@@ -1,4 +1,4 @@
-"""A guard in front of the server: this machine's own pages may see the results, or whoever has the token."""
+"""Guard the server: only its own pages on this machine, or users with the token, may read the results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
-#: A style sheet that OpenSeadragon adds to the page, by its hash.
+#: Hash of a style sheet that OpenSeadragon adds to the page.
 OPENSEADRAGON_STYLE = "'sha256-9xTiqzfwFaL2SGb1rmr8gysEwVVjIvqWAgmZgqFqpEE='"
 
 HEADERS = {
@@ -30,18 +30,18 @@ HEADERS = {
 }
 
 
-#: Header of what may not be kept.
+#: Header of responses that a browser may not cache.
 FRESH = {"cache-control": "no-store"}
 
 
 @dataclass(frozen=True)
 class Guard:
-    """ASGI middleware that refuses requests of other sites, and all that would write."""
+    """ASGI middleware that refuses requests from other sites, and all methods but GET and HEAD."""
 
     app: object
-    host: str = LOCAL[0]  #: where the server listens
-    token: str = ""  #: asked for unless empty: once in the address, later in a cookie
-    cookie: str = "hsn_v1"  #: the cookie's name
+    host: str = LOCAL[0]  #: address that the server listens on
+    token: str = ""  #: required unless empty: once in the address, then in a cookie
+    cookie: str = "hsn_v1"  #: name of the cookie
 
     async def __call__(self, scope, receive, send):
         """Answer a request, or refuse it."""
@@ -64,7 +64,7 @@ class Guard:
         return await answer(scope, receive, send_guarded)
 
     def refusal(self, method: str, headers: dict[str, str], given: str | None) -> Response | None:
-        """Return the answer to a request that is refused, else None."""
+        """Return the response that refuses a request, or None if it is allowed."""
         if method not in ("GET", "HEAD"):
             return PlainTextResponse("read only: nothing but GET", 405, FRESH)
         if not self.is_own_host(headers.get("host", "")):
@@ -80,11 +80,11 @@ class Guard:
         return None
 
     def is_own_host(self, value: str) -> bool:
-        """Whether the header Host names this server: no name that somebody else may have pointed to it."""
+        """Return whether the Host header names this server, and not a name that an attacker pointed to it."""
         try:
             parts = urlsplit(f"//{value}")
             name, _ = parts.hostname or "", parts.port
-        except ValueError:  # one of them is none
+        except ValueError:  # invalid host or port
             return False
         if name in LOCAL or not self.token:
             return name in LOCAL

@@ -1,8 +1,8 @@
-"""Results that `segment` and the demos wrote below a folder.
+"""Find the results of `segment` and the demos below a folder.
 
-A *collection* is a folder of segmented slides, or a demo set; an *entry* is a slide or an image in it. Entries have
-identifiers such as ``segmented/slide.svs``, paths below the folder that is shown. Folders are read again whenever they
-are asked for, so that a run in progress shows what is finished.
+A *collection* is a folder of segmented slides, or a demo set; an *entry* is a slide or an image in it. An entry's
+identifier is its path below the shown folder, such as ``segmented/slide.svs``. Folders are read again for each request,
+so that results of a run in progress appear as they are finished.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class OutsideError(Exception):
 class Library:
     """The results below a folder."""
 
-    root: Path  #: resolved
-    only: str = ""  #: name of the only folder in it that is shown; all, if empty
+    root: Path  #: the folder, with links resolved
+    only: str = ""  #: the only subfolder that is shown; all if empty
     records: Cache = field(default_factory=lambda: Cache(5000), compare=False)
 
     @classmethod
@@ -42,7 +42,7 @@ class Library:
         return cls(folder)
 
     def inside(self, path: Path) -> Path:
-        """Return a path of the results with its links resolved, or raise OutsideError if it leads out of them."""
+        """Return a path with its links resolved; raise OutsideError if it leads out of the results."""
         resolved = path.resolve()
         if not resolved.is_relative_to(self.root / self.only):
             raise OutsideError(f"{path.name}: leads outside the results")
@@ -51,7 +51,7 @@ class Library:
     # --- Collections --------------------------------------------------------------------------------------------------
 
     def collections(self) -> dict[str, Path]:
-        """Return the folders of slides and the demo sets by their names, the newest first."""
+        """Return the folders of segmented slides and the demo sets by name, the newest first."""
         folders = {}
         for name, folder in ((".", self.root), *self._folders(self.root)):
             record = self.record(folder)
@@ -60,7 +60,7 @@ class Library:
         return dict(sorted(folders.items(), key=lambda item: -_written(item[1])))
 
     def record(self, folder: Path) -> dict[str, Any]:
-        """Return a folder's record, of results or else of the run that is at work there; read again when it changes."""
+        """Return the record of a folder's results, or of a run in progress there, as it is now; {} without one."""
         for place in (folder, folder / "work"):
             with contextlib.suppress(OSError):
                 return self.records.get(stamp(place / RECORD), lambda place=place: read_record(place))
@@ -83,7 +83,7 @@ class Library:
         return path.resolve().is_relative_to(self.root / self.only)
 
     def entries(self, collection: str) -> list[Entry]:
-        """Return a collection's entries in the order of their names, failures included; errors are those of `entry`."""
+        """Return a collection's entries, sorted by name, failed ones included; raises the errors of `entry`."""
         folder = self._folder("" if collection == "." else collection)
         if (record := self.record(folder)).get("kind") == "set":
             return set_entries(collection, folder, record)
@@ -101,7 +101,7 @@ class Library:
         return [entries[name] for name in sorted(entries)]
 
     def _folder(self, below: str) -> Path:
-        """Return a folder by its path below the root; LookupError if there is none, OutsideError if it leads out."""
+        """Return a folder by its path below the root; raise LookupError without one, OutsideError if it leads out."""
         parts = below.split("/") if below else []
         if any(part in ("", ".", "..") or {"\\", "\0"} & {*part} for part in parts) or len(parts) > 2:
             raise LookupError(below)
@@ -113,7 +113,7 @@ class Library:
         return folder
 
     def entry(self, identifier: str) -> Entry:
-        """Return the entry of an identifier; LookupError if there is none, OutsideError if a link leads out."""
+        """Return an entry by its identifier; raise LookupError if there is none, OutsideError if a link leads out."""
         if not identifier:
             raise LookupError(identifier)
         parent, _, name = identifier.rpartition("/")

@@ -1,4 +1,4 @@
-"""Layers, scores and descriptions of entries, opened and kept as long as they are looked at."""
+"""Read layers, scores and descriptions of entries, and cache them."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from .library import Library
 from .pictures import THUMBNAIL, Pictures, jpeg
 from .pyramids import TILE, Pyramid, build_pyramid, read_pyramid, read_small
 
-#: Compressed label maps and ground truth in memory, and where stored label maps' tiles lie, in bytes.
+#: Limit of each cache of pyramids, in bytes: compressed tiles in memory, and offsets of tiles in files.
 PYRAMID_BYTES = 64 << 20
 
-#: A demo's maps of a class: what their keys begin with, their folders, and how they are called.
+#: A demo's maps of a class: the kind that begins a layer's key, its folder, and the beginning of its title.
 MAPS = {"cam": ("gradcam_unadjusted", "Grad-CAM of"), "map": ("gradcam", "adjusted map of")}
 
 
 @dataclass(frozen=True)
 class OpenResults:
-    """Results with all that the server keeps of them."""
+    """A library of results, with the server's caches."""
 
     library: Library
     truth: Path | None = None  #: folder of the user's own ground truth
@@ -48,9 +48,9 @@ class OpenResults:
     # --- Layers: label maps of an entry, by a key --------------------------------------------------------------------
 
     def layer(self, entry: Entry, label_set: LabelSet, key: str) -> Pyramid:
-        """Return a layer of a label set: "labels", a demo's stage, "truth", or a class's map: see `MAPS`.
+        """Return a layer of a label set by its key: "labels", a demo's stage, "truth", or a class's map, see `MAPS`.
 
-        Raises LookupError if there is no such layer, FileNotFoundError if its file is gone, else InputError.
+        Raises LookupError if there is no such layer, FileNotFoundError if its file is gone, InputError if unreadable.
         """
         if key == "truth":
             return self.ground_truth(entry, label_set).pyramid
@@ -60,7 +60,7 @@ class OpenResults:
         return self.pyramids.get((stamp(path), key), lambda: _read_mask(path, None if ":" in key else label_set))
 
     def layer_file(self, entry: Entry, label_set: LabelSet, key: str) -> Path:
-        """Return the file of a layer that a run wrote; LookupError if there can be none."""
+        """Return the file of a layer that a run wrote; raise LookupError if there is no such layer."""
         if not entry.image:
             if key != "labels":
                 raise LookupError(key)
@@ -75,17 +75,17 @@ class OpenResults:
         return self.library.inside(path)
 
     def main_key(self, entry: Entry, label_set: LabelSet) -> str:
-        """Return the key of the layer that is shown first."""
+        """Return the key of the layer to show first."""
         stages = tree.stage_masks(entry.folder, label_set.name, entry.image) if entry.image else ()
         return next(iter(stages), "labels")
 
     def frame(self, entry: Entry, size: tuple[int, int]) -> Frame:
-        """Return where a label map of a size in px lies on its slide: over all of it."""
+        """Return the frame of a label map of `size`, (rows, columns), which covers the whole slide."""
         full_size, _ = self._size_or_problem(entry)
         return Frame(*(full_size or size), *size, stretches=bool(entry.image))
 
     def _size_or_problem(self, entry: Entry) -> tuple[tuple[int, int] | None, str]:
-        """Return height and width at full resolution, in px, and why the slide itself cannot tell them."""
+        """Return height and width at full resolution, in px, and the error if they are not from the slide's file."""
         try:
             picture = self.pictures.open(self.source(entry), entry.mpp)
             return (picture.height, picture.width), ""
@@ -93,7 +93,7 @@ class OpenResults:
             return entry.size, str(error)
 
     def source(self, entry: Entry) -> Path:
-        """Return an entry's slide or image; FileNotFoundError if it is not known or gone."""
+        """Return the path of an entry's slide or image; raise FileNotFoundError if it is unknown or gone."""
         if entry.source is None or not entry.source.is_file():
             raise FileNotFoundError(f"{entry.source or entry.title}: not there any more, or moved")
         return entry.source
@@ -101,7 +101,7 @@ class OpenResults:
     # --- Ground truth ------------------------------------------------------------------------------------------------
 
     def ground_truth(self, entry: Entry, label_set: LabelSet) -> GroundTruth:
-        """Return ground truth at the scale of the label map; LookupError if there is none."""
+        """Return ground truth at the scale of the label map; raise LookupError if there is none."""
         path = find_ground_truth(entry, label_set.name, self.truth)
         if path is None:
             raise LookupError("truth")
@@ -110,7 +110,7 @@ class OpenResults:
         return self.truths.get((stamp(path), label_set.name, frame), lambda: read_ground_truth(path, label_set, frame))
 
     def score(self, entry: Entry, label_set: LabelSet, key: str) -> dict[str, Any]:
-        """Return how well a layer agrees with the ground truth, and notes; LookupError without ground truth."""
+        """Return a layer's scores against ground truth, and notes; raise LookupError without ground truth."""
         truth = self.ground_truth(entry, label_set)
         path = self.layer_file(entry, label_set, key)
         known = stamp(path), key, label_set.name, stamp(find_ground_truth(entry, label_set.name, self.truth))
@@ -124,7 +124,7 @@ class OpenResults:
     # --- Pages -------------------------------------------------------------------------------------------------------
 
     def describe(self, entry: Entry) -> dict[str, Any]:
-        """Return all that the page of an entry needs."""
+        """Return the facts, notes, label sets and layers of an entry for its page."""
         size, problem = self._size_or_problem(entry)
         sets = [self._describe_set(entry, label_set) for label_set in entry.label_sets]
         layers = [layer for one in sets for layer in one["layers"]]
@@ -146,7 +146,7 @@ class OpenResults:
         }
 
     def card(self, entry: Entry) -> Path | None:
-        """Return the card of an entry's classifier, if it is there, and no link that leads out of the results."""
+        """Return the path of the model card, or None if it is missing or a link that leads out of the results."""
         path = (entry.folder if entry.image else entry.folder.parent) / tree.CARD
         return path if path.is_file() and path.resolve().is_relative_to(self.library.root) else None
 
@@ -169,7 +169,7 @@ class OpenResults:
     def _describe_layer(self, entry: Entry, label_set: LabelSet, key: str, title: str) -> dict[str, Any]:
         layer = {"key": key, "title": title}
         try:
-            if key == "truth":  # it is not read before it is looked at: it has the size of what it is compared with
+            if key == "truth":  # read only when shown; it has the size of the main layer
                 path = find_ground_truth(entry, label_set.name, self.truth)
                 key = self.main_key(entry, label_set)
             else:
@@ -181,7 +181,7 @@ class OpenResults:
         return layer | {"height": frame.rows, "width": frame.columns, "version": _version(path), **place}
 
     def thumbnail(self, entry: Entry, label_set: LabelSet | None, palette: str) -> bytes:
-        """Return a JPEG of an entry with its label map half over it; of the label map alone, if the slide is gone."""
+        """Return a JPEG of an entry with its label map at half over it; the label map alone if the slide is gone."""
         source, key = None, [entry.id, palette]
         with contextlib.suppress(FileNotFoundError) if label_set else contextlib.nullcontext():
             source = self.source(entry)
@@ -201,7 +201,7 @@ class OpenResults:
 
 
 def _read_mask(path: Path, label_set: LabelSet | None) -> Pyramid:
-    """Read a demo's mask in the label set's colours, or the grey values of a class's map."""
+    """Read a demo's mask as class indices; without a label set, read a class's map as grey values."""
     labels = read_mask(path, label_set).labels if label_set else read_image(path)[0][..., 0]
     return build_pyramid((labels[top : top + TILE] for top in range(0, len(labels), TILE)), *labels.shape)
 
@@ -217,7 +217,7 @@ def _with_labels(picture: Image.Image | None, labels: np.ndarray, label_set: Lab
 
 
 def _version(path: Path | None) -> str:
-    """Return a text that changes with a file, for addresses that browsers may keep."""
+    """Return a text that changes with a file, for addresses that browsers may cache; "" if it is gone."""
     with contextlib.suppress(OSError):
         return "-".join(map(str, stamp(path)[1:])) if path else ""
     return ""

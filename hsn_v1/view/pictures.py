@@ -1,4 +1,4 @@
-"""Pictures of slides for the browser: deep-zoom tiles and thumbnails, from whatever file a slide is."""
+"""Make deep-zoom tiles and thumbnails of slides and images for the browser."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from .cache import Cache, stamp
 if TYPE_CHECKING:
     from openslide.deepzoom import DeepZoomGenerator
 
-TILE, OVERLAP = 510, 1  #: inner side of a tile and what it shows of each neighbour, in px
+TILE, OVERLAP = 510, 1  #: side of a tile without its overlap, and overlap with each neighbour, in px
 
 QUALITY = 85  #: of JPEG
 THUMBNAIL = 320  #: longest side of a thumbnail, in px
 
-#: Pixels of a file without a pyramid that are decoded at once: 200 MB, and as much again while it is decoded.
+#: Most pixels of a shown file without a pyramid: it takes 200 MB, and as much again while it is decoded.
 PLAIN_PIXELS = 64_000_000
 
-#: Processes that read a slide's tiles side by side.
+#: Processes that read a slide's tiles in parallel.
 READERS = 2
 
-#: What opened files may take together, in bytes, and what each counts at least: its readers are processes.
+#: Memory limit of all opened files, in bytes, and least cost of a file, as its readers are processes.
 OPENED_BYTES, FILE_BYTES = 300 << 20, 150 << 20
 
 
@@ -47,13 +47,13 @@ class Picture:
 
     height: int  #: at full resolution, in px
     width: int
-    region: Callable[[int, int, int], Image.Image]  #: by level, column, row: a deep-zoom tile, RGB; for any thread
-    small: Callable[[int], Image.Image]  #: by the longest side in px: the whole picture, RGB
-    nbytes: int = FILE_BYTES  #: memory that it may take
+    region: Callable[[int, int, int], Image.Image]  #: (level, column, row) to a deep-zoom tile, RGB; thread-safe
+    small: Callable[[int], Image.Image]  #: longest side in px to the whole picture, RGB
+    nbytes: int = FILE_BYTES  #: most memory that it takes, in bytes
     close: Callable[[], None] = lambda: None  #: ends its readers, which otherwise end with the last reference
 
     def grid(self, level: int) -> tuple[int, int]:
-        """Return the numbers of rows and columns of tiles on a level; LookupError if there is no such level."""
+        """Return the numbers of tile rows and columns on a level; raise LookupError if there is no such level."""
         smaller = levels_of(self.height, self.width) - 1 - level
         if level < 0 or smaller < 0:
             raise LookupError
@@ -61,14 +61,14 @@ class Picture:
 
 
 class Pictures:
-    """The slides that are looked at, opened as long as they are."""
+    """Cache of opened slides and images, and of their thumbnails."""
 
     def __init__(self):
         self._opened = Cache(OPENED_BYTES, lambda picture: picture.nbytes)
         self._thumbnails = Cache(16 << 20, len)
 
     def open(self, path: Path, mpp: float | None) -> Picture:
-        """Return an opened slide or image; FileNotFoundError if it is gone, InputError if it cannot be read."""
+        """Return an opened slide or image; raise FileNotFoundError if it is gone, InputError if it is unreadable."""
 
         def opened() -> Picture:
             stack = contextlib.ExitStack()
@@ -77,7 +77,7 @@ class Pictures:
         return self._opened.get(stamp(path), opened)
 
     def tile(self, path: Path, mpp: float | None, level: int, column: int, row: int) -> bytes:
-        """Return a tile as JPEG; LookupError if there is no such tile, and errors of `open`."""
+        """Return a tile as JPEG; raise LookupError if there is no such tile, or the errors of `open`."""
         picture = self.open(path, mpp)
         rows, columns = picture.grid(level)
         if not (0 <= row < rows and 0 <= column < columns):
@@ -101,7 +101,7 @@ class Pictures:
 
 @contextlib.contextmanager
 def opened_picture(path: Path, mpp: float | None, readers: int = 1) -> Iterator[Picture]:
-    """Open a slide or image, with as many readers as may read it at once; InputError if it cannot be read."""
+    """Open a slide or image with `readers` processes that read in parallel; raise InputError if it is unreadable."""
     with contextlib.ExitStack() as stack:
         free: SimpleQueue[Callable[..., Any]] = SimpleQueue()
         free.put(stack.enter_context(sandbox_for(path)))
@@ -128,7 +128,7 @@ def opened_picture(path: Path, mpp: float | None, readers: int = 1) -> Iterator[
 
             yield Picture(*size, region, small)
             for _ in range(readers):
-                with contextlib.suppress(InputError):  # it is dead
+                with contextlib.suppress(InputError):  # the reader is dead
                     free.get()(forget)
             return
     with open_slide(path, mpp or 1.0) as slide:
@@ -136,7 +136,7 @@ def opened_picture(path: Path, mpp: float | None, readers: int = 1) -> Iterator[
 
 
 def _by_windows(slide: Slide) -> Picture:
-    """Return the picture of a file that OpenSlide does not show: read as it was segmented, by one thread at a time."""
+    """Return the picture of a file that OpenSlide cannot show, read as `segment` does, by one thread at a time."""
     pixels, plain = slide.height * slide.width, len(slide.levels) == 1
     if plain and pixels > PLAIN_PIXELS:
         raise InputError(
@@ -162,12 +162,12 @@ def _by_windows(slide: Slide) -> Picture:
 
 
 def levels_of(height: int, width: int) -> int:
-    """Return the number of deep-zoom levels, the smallest of one pixel."""
+    """Return the number of deep-zoom levels; the smallest has one pixel."""
     return 1 + (max(height, width) - 1).bit_length()
 
 
 def jpeg(picture: Image.Image, quality: int = QUALITY) -> bytes:
-    """Return an image as JPEG."""
+    """Encode an image as JPEG."""
     content = io.BytesIO()
     picture.convert("RGB").save(content, "JPEG", quality=quality)
     return content.getvalue()
@@ -181,12 +181,12 @@ def _tiles(path: Path) -> DeepZoomGenerator:
     from openslide import OpenSlide
     from openslide.deepzoom import DeepZoomGenerator
 
-    # Where the file says which part was scanned, that part: label maps and outlines begin at its corner.
+    # If the file states the scanned bounds, show these: label maps and outlines begin at their corner.
     return DeepZoomGenerator(OpenSlide(path), TILE, OVERLAP, limit_bounds=True)
 
 
 def size_of(path: Path) -> tuple[int, int] | None:
-    """Open a slide; return its height and width, or None if OpenSlide does not show it as it is."""
+    """Open a slide; return its height and width, or None if OpenSlide cannot show it correctly."""
     import openslide
 
     try:
@@ -205,12 +205,12 @@ def tile_of(path: Path, level: int, column: int, row: int) -> np.ndarray:
     try:
         return np.asarray(_tiles(path).get_tile(level, (column, row)).convert("RGB"))
     except Exception as error:
-        _tiles.cache_clear()  # a handle that met damage answers with this from then on
+        _tiles.cache_clear()  # once a handle has failed, OpenSlide repeats its error for every tile
         raise _damaged(path, error) from error
 
 
 def overview_of(path: Path) -> np.ndarray:
-    """Return the whole slide, (height, width, 3) uint8, as large as one tile can show it."""
+    """Return the whole slide, (height, width, 3) uint8, at the largest level that fits into one tile."""
     sizes = _tiles(path).level_dimensions
     return tile_of(path, max(level for level, size in enumerate(sizes) if max(size) <= TILE), 0, 0)
 
@@ -221,5 +221,5 @@ def forget(path: Path) -> None:
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
-    """Return an error in one line for one that a library raised."""
+    """Return a one-line InputError for an error that a library raised."""
     return InputError(f"{path}: cannot be read, or damaged ({line_of(error)}); get the file again")

@@ -1,7 +1,7 @@
-"""Label maps as pyramids of compressed tiles, which the browser colours: from a file as it is stored, or in memory.
+"""Pyramids of label maps: compressed tiles of class indices, in a label map's file or in memory.
 
-A tile goes to the browser as the zlib stream of its class indices, which HTTP calls "deflate": a tile of a label map's
-file is neither copied nor coloured here.
+A tile is sent as the zlib stream of its class indices, HTTP's "deflate"; the browser inflates and colours it. Tiles of
+a label map's file are sent as they are stored.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from ..slide_io.tiling import halvings, pyramid_tiles
 
 TILE = 512  #: side of a tile, in px
 
-DEFLATE = 8, 32946  #: what TIFF calls zlib
+DEFLATE = 8, 32946  #: TIFF's codes for zlib compression
 
-MOST_TILES = 1 << 21  #: of a level: 700,000 px square
-MOST_BYTES = TILE * TILE + (1 << 12)  #: of a tile's stream, which is longer than its content if that is noise
+MOST_TILES = 1 << 21  #: most tiles of a level: 700,000 px square
+MOST_BYTES = TILE * TILE + (1 << 12)  #: most bytes of a tile's stream, which is longer than its content for noise
 
 
 @dataclass(frozen=True)
 class LabelLevel:
-    """A resolution of a label map, in zlib streams of TILE by TILE class indices, row by row."""
+    """A level of a label map: zlib streams of TILE by TILE class indices, row by row."""
 
     height: int  #: in px
     width: int
-    tiles: Sequence[bytes] | Sequence[tuple[int, int]]  #: the streams, or where each begins in the file, and its length
+    tiles: Sequence[bytes] | Sequence[tuple[int, int]]  #: the streams, or their offsets in the file and lengths
 
 
 @dataclass(frozen=True)
@@ -39,22 +39,22 @@ class Pyramid:
     """A label map in several resolutions."""
 
     levels: tuple[LabelLevel, ...]  #: full resolution first, each half of the one before
-    path: Path | None = None  #: the file that has the tiles; None if they are in memory
+    path: Path | None = None  #: file of the tiles; None if they are in memory
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of full resolution, in px."""
+        """Height and width at full resolution, in px."""
         return self.levels[0].height, self.levels[0].width
 
     @property
     def nbytes(self) -> int:
-        """Memory that this takes, in bytes, about."""
+        """Approximate memory use, in bytes."""
         return sum(150 + len(tile) for level in self.levels for tile in level.tiles)
 
     def tile(self, number: int, row: int, column: int) -> bytes:
         """Return a tile's zlib stream by its level, row and column.
 
-        Raises LookupError if there is no such tile, InputError if the file cannot be read, or ends before it.
+        Raises LookupError if there is no such tile, InputError if the file is unreadable or ends before the tile does.
         """
         if not 0 <= number < len(self.levels):
             raise LookupError
@@ -75,7 +75,7 @@ class Pyramid:
 
 
 def read_pyramid(path: Path) -> Pyramid:
-    """Read where a label map's tiles lie in its file, which `label_maps.write_label_map` wrote; else InputError."""
+    """Read the tiles' offsets in a file of `label_maps.write_label_map`; raise InputError for any other file."""
     import tifffile
 
     tifffile.logger().disabled = True
@@ -92,7 +92,7 @@ def read_pyramid(path: Path) -> Pyramid:
                 levels.append(LabelLevel(*page.shape, [*zip(page.dataoffsets, page.databytecounts, strict=True)]))
     except (InputError, FileNotFoundError):
         raise
-    except Exception as error:  # a damaged TIFF makes tifffile raise all sorts
+    except Exception as error:  # tifffile raises many types for a damaged TIFF
         raise InputError(f"{path}: not a label map, or damaged ({line_of(error)}); segment the slide again") from error
     if [(level.height, level.width) for level in levels] != _sizes(levels[0].height, levels[0].width):
         raise InputError(f"{path}: not a label map as hsn_v1 writes it, or damaged; segment the slide again")
@@ -105,9 +105,9 @@ def _sizes(height: int, width: int) -> list[tuple[int, int]]:
 
 
 def build_pyramid(strips: Iterable[np.ndarray], height: int, width: int) -> Pyramid:
-    """Compress a label map of (height, width) uint8; levels are halved by striding, as those of stored label maps.
+    """Compress a label map of (height, width) uint8; levels are halved by striding, as in label map files.
 
-    It comes in strips from the top, of which only the last may have fewer than TILE rows.
+    `strips` are its rows from the top, TILE at a time; only the last strip may have fewer.
     """
     sizes = _sizes(height, width)
     smaller: list[list[bytes]] = [[] for _ in sizes[1:]]
@@ -116,7 +116,7 @@ def build_pyramid(strips: Iterable[np.ndarray], height: int, width: int) -> Pyra
 
 
 def decode(tile: bytes) -> np.ndarray:
-    """Return a tile's class indices, (TILE, TILE) uint8; InputError if its stream is damaged."""
+    """Return a tile's class indices, (TILE, TILE) uint8; raise InputError if its stream is damaged."""
     try:
         content = zlib.decompressobj().decompress(tile, TILE * TILE + 1)
         return np.frombuffer(content, np.uint8).reshape(TILE, TILE)
@@ -125,7 +125,7 @@ def decode(tile: bytes) -> np.ndarray:
 
 
 def read_small(pyramid: Pyramid, side: int) -> np.ndarray:
-    """Return the smallest level of at least `side` px along its longer side, or else the largest, as (H, W) uint8."""
+    """Return the smallest level whose longer side has at least `side` px, else the largest level, as (H, W) uint8."""
     number = max((n for n, at in enumerate(pyramid.levels) if max(at.height, at.width) >= side), default=0)
     level = pyramid.levels[number]
     rows, columns = -(-level.height // TILE), -(-level.width // TILE)

@@ -1,4 +1,4 @@
-"""The local server: pages, tiles and facts of results, read only."""
+"""Serve pages, tiles and facts of results, read only."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ from .library import OutsideError
 from .open_results import OpenResults
 from .pyramids import decode
 
-PORT = 8550  #: where the server listens unless told otherwise, or at the next free port after it
-TRIED = 20  #: ports that are tried
+PORT = 8550  #: default port; the next free one is taken if it is in use
+TRIED = 20  #: ports to try
 
-SECONDS = 2  #: that requests may take to finish when the server ends
+SECONDS = 2  #: time for requests to finish when the server ends
 
 STATIC = Path(__file__).with_name("static")
 
-#: Tiles and facts have addresses that change with their files.
+#: Header of tiles and thumbnails, which browsers may cache: their addresses change with their files.
 KEPT = {"cache-control": "private, max-age=86400"}
 
 
 def make_app(results: OpenResults, host: str = "127.0.0.1", token: str = "", cookie: str = "hsn_v1") -> Guard:
-    """Return the ASGI application; see `Guard` on its parameters."""
-    # The same few threads for good: each keeps memory of the tiles that it decoded.
+    """Return the ASGI application; see `Guard` for its parameters."""
+    # A fixed pool of few threads, as each keeps the memory of tiles that it decoded.
     pool = ThreadPoolExecutor(available_cores() + 2, "view")
 
     def answered(handle: Callable[[OpenResults, Request], Response]) -> Callable:
@@ -81,7 +81,7 @@ def _page(name: str) -> Callable:
 
 
 def _status(handle: Callable[[OpenResults, Request], Response], results: OpenResults, request: Request) -> Response:
-    """Answer a request, or say in one line with the right status why not."""
+    """Answer a request; turn errors into a status and a one-line reason."""
     try:
         return handle(results, request)
     except OutsideError as error:
@@ -109,7 +109,7 @@ def list_collections(results: OpenResults, request: Request) -> Response:
 
 
 def list_entries(results: OpenResults, request: Request) -> Response:
-    """List a collection's entries, with the classes of all label sets that occur."""
+    """List a collection's entries, and the classes of their label sets."""
     entries = results.library.entries(parameter(request, "collection"))
     label_sets = {label_set.name: label_set for entry in entries for label_set in entry.label_sets}
     classes = {name: classes_of(label_set) for name, label_set in label_sets.items()}
@@ -118,18 +118,18 @@ def list_entries(results: OpenResults, request: Request) -> Response:
 
 
 def describe_entry(results: OpenResults, request: Request) -> Response:
-    """Tell all about an entry."""
+    """Send the facts, layers and notes of an entry."""
     return as_json(results.describe(_entry(results, request)))
 
 
 def score_layer(results: OpenResults, request: Request) -> Response:
-    """Compare a layer with the ground truth."""
+    """Score a layer against the ground truth."""
     entry = _entry(results, request)
     return as_json(results.score(entry, *_layer(entry, request)))
 
 
 def send_card(results: OpenResults, request: Request) -> Response:
-    """Send the card of the classifier that made an entry's results."""
+    """Send the model card of an entry's classifier."""
     if not (card := results.card(_entry(results, request))):
         raise LookupError
     return PlainTextResponse(read_text(card), headers=FRESH)
@@ -149,7 +149,7 @@ def send_label_tile(results: OpenResults, request: Request) -> Response:
     """Send a tile of a layer: class indices, one byte each, which the browser inflates."""
     entry = _entry(results, request)
     tile = results.layer(entry, *_layer(entry, request)).tile(*_place(request))
-    decode(tile)  # a browser would not say what is wrong with a damaged one
+    decode(tile)  # raises InputError for a damaged tile, for which a browser would give no reason
     headers = {**KEPT, "content-encoding": "deflate"}
     return Response(tile, media_type="application/octet-stream", headers=headers)
 
@@ -178,15 +178,15 @@ def _place(request: Request) -> tuple[int, int, int]:
     return level, row, column
 
 
-# --- Names on their way to the browser and back: JavaScript and JSON have no letters for bytes that are not UTF-8 ---
+# --- File names in JSON and addresses: surrogate escapes of bytes that are not UTF-8 become private-use characters ---
 
-#: Python's letters for such bytes, and letters for private use that stand for them in the browser.
+#: From Python's surrogate escapes to private-use characters, which the browser can handle.
 _AWAY = {0xDC00 + byte: 0x10FF00 + byte for byte in range(0x80, 0x100)}
 _BACK = {there: here for here, there in _AWAY.items()}
 
 
 def as_json(content: Any) -> Response:
-    """Answer with JSON that may hold names of any bytes; numbers that JSON has not are null."""
+    """Return a JSON response; names may have bytes that are not UTF-8, nan and infinity become null."""
     form = {"ensure_ascii": False, "separators": (",", ":"), "allow_nan": False}
     try:
         text = json.dumps(content, **form)
@@ -196,7 +196,7 @@ def as_json(content: Any) -> Response:
 
 
 def parameter(request: Request, name: str) -> str:
-    """Return a parameter of a request, in Python's letters; KeyError if it is not there."""
+    """Return a parameter of a request, with surrogate escapes restored; raise KeyError if it is missing."""
     return request.query_params[name].translate(_BACK)
 
 
@@ -204,7 +204,7 @@ def parameter(request: Request, name: str) -> str:
 
 
 def listen(host: str, port: int | None) -> socket.socket:
-    """Return a listening socket; without a port, at the first free one from PORT on; InputError if that cannot be."""
+    """Return a socket that listens on `port`, or on the first free one from PORT on; raise InputError on failure."""
     if port is not None and not 0 <= port <= 65535:
         raise InputError(f"port {port}: expected 0 (any that is free) to 65535")
     for candidate in [port] if port is not None else range(PORT, PORT + TRIED):
@@ -217,7 +217,7 @@ def listen(host: str, port: int | None) -> socket.socket:
 
 
 def serve(app: Guard, listening: socket.socket) -> None:
-    """Answer requests until Ctrl-C or SIGTERM, and leave no thread that waits for a slide which takes long."""
+    """Answer requests until Ctrl-C or SIGTERM; then end the slides' readers, so that no thread waits for one."""
     import uvicorn
 
     config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=SECONDS)
