@@ -13,50 +13,50 @@ Load and read:
     ADP                 classes and label sets of the published classifier
     read_class_file     read a file of classes
     imread              read an image
-    read_mask           read a mask, in whatever encoding
+    read_mask           read a mask file of any encoding as class indices
     find_images         list the images of a folder
-    choose_data         choose the data of a demo: the authors', or phantoms where there are none
+    choose_data         choose the data of a demo: the authors' if present, else phantoms
 
 1. Classify:
-    scores              score of each of the classifier's outputs
+    scores              score of each output of the classifier
     classify_image      scores and coarse maps of an image's tiles
-    TileGrid            where an image's tiles lie; cuts them out, and stitches their maps
-    normalise           bring tiles to what the network was trained on
+    TileGrid            grid of an image's tiles: cuts them out, and stitches their maps
+    normalise           standardise tiles by the training patches' mean and deviation
     HistoNet            a Keras classifier: activations, channel weights, scores, coarse maps
     FunctionClassifier  a classifier of any other framework
 
 2. Localise:
     grad_cam            Grad-CAM of one class: raw, resized or normalised
-    localise            Grad-CAMs of a label set, of the classes that are present
+    localise            Grad-CAMs of the classes of a label set that are present
 
 3. Adjust:
     adjusted_maps       maps of a label set after stages 2 and 3
-    background_map      how much each pixel looks like glass
+    background_map      likeness of each pixel to the slide's bare glass
     unsubtracted_maps   Grad-CAMs with background and other
     subtract            let the classes compete
-    subtract_classes    the same for any maps, one class after another, as released
+    subtract_classes    the same for any maps, one class after another, as in the released code
 
 4. Refine:
-    CRF                 dense CRF with its settings: call it, or take its steps one by one
-    winners             class indices of maps or probabilities
+    CRF                 dense CRF with its settings: call it, or run it step by step
+    winners             class of the highest map or probability at each pixel
 
 Measure, show, write:
     iou                 IoU of each class of a mask
-    separate_objects    label the objects of a mask one by one, as published
+    separate_objects    label the objects of a mask, as published
     overlay             a mask over its image, as an RGB array
     heat                a class's map over its image, as an RGB array
     colourise           a mask in its colours, as an RGB array
     plot                a mask over its image on Matplotlib's axes, with its legend
     write_mask          write a mask as a palette PNG
 
-InputError          what the user gave cannot be used; the message is one line, and says what to do
+InputError          an input cannot be used; the message is one line, and says what to do
 """
 
 from importlib import import_module
 
 __version__ = "1.1.0.dev1"
 
-#: Public names by the module that they are in.
+#: Public names by the module that defines them.
 _NAMES = {
     "hsn_v1": "segment_image winners",
     "slides.segment_slide": "segment_slide",
@@ -82,7 +82,7 @@ __all__ = [*_HOMES]
 
 
 def __getattr__(name: str):
-    """Import what is asked for on first use, so that importing the package stays quick."""
+    """Import a public name on first use, so that importing the package stays quick."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)

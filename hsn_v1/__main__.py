@@ -12,7 +12,7 @@ def _tell_interrupt(kind: type[BaseException], error: BaseException, trace: obje
         sys.__excepthook__(kind, error, trace)
 
 
-sys.excepthook = _tell_interrupt  # until `exit_status` is at work
+sys.excepthook = _tell_interrupt  # until `exit_status` takes over
 
 import argparse  # noqa: E402
 from importlib import import_module  # noqa: E402
@@ -21,8 +21,8 @@ from . import __version__  # noqa: E402
 from .commands.common import exit_status  # noqa: E402
 from .commands.options import Parser  # noqa: E402
 
-#: Modules of `commands` whose `add_command(subparsers)` adds one; its parser's default `run` carries it out. They
-#: import what they need when they are carried out, not before.
+#: Modules of `commands`. Each one's `add_command(subparsers)` adds a command, whose parser's default `run` carries it
+#: out. They import their libraries only then.
 COMMANDS = (
     "segment",
     "view",
@@ -39,7 +39,7 @@ COMMANDS = (
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line; what it parses has `run`, which carries the command out."""
+    """Return the parser of the command line; its arguments have `run`, a function that carries the command out."""
     parser = Parser(prog="hsn-v1", description=__doc__.partition(":")[0] + ".")
     parser.add_argument("--version", action="version", version=f"hsn_v1 {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="command")

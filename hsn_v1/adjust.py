@@ -1,4 +1,4 @@
-"""Stage 3: inter-HTT adjustments, which add the classes that no classifier scores and let the maps compete."""
+"""Stage 3: inter-HTT adjustments. They add the classes without a classifier output, and let the maps compete."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from scipy.special import expit
 
 from .labels import BACKGROUND_RULES, LabelSet
 
-BACKGROUND_REACH = 8  #: distance in px from which pixels matter to the background map
-SPOT = 50  #: area in px under which something bright is no background, by the rule "grey above 200"
+BACKGROUND_REACH = 8  #: radius of the background map's Gaussian, in px
+SPOT = 50  #: least area in px of background, by the rule "grey above 200"
 OTHER_STRENGTH = 0.05  #: value of the "other" map where no class responds at all
 
 
 def background_map(image: np.ndarray, rule: str = BACKGROUND_RULES[0]) -> np.ndarray:
     """Map how much each pixel looks like the bare glass of the slide.
 
-    By the rule ``brightness``: ``0.75 * sigmoid(4 * (mean of R, G, B - 240))``, smoothed by a Gaussian of sigma 2 px
-    (paper, section 3.3; docs/method.md, stage 3). By ``grey above 200``, as benchmarks do: 1 where the luma is above
-    200, but for spots of less than `SPOT` px (docs/benchmarks.md).
+    The rule ``brightness`` is ``0.75 * sigmoid(4 * (mean of R, G, B - 240))``, smoothed by a Gaussian of sigma 2 px
+    (paper, section 3.3; docs/method.md, stage 3). The benchmarks' rule ``grey above 200`` is 1 where the luma is above
+    200, except in spots of less than `SPOT` px (docs/benchmarks.md).
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def background_map(image: np.ndarray, rule: str = BACKGROUND_RULES[0]) -> np.nda
         bright = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) > 200
         _, spots, facts, _ = cv2.connectedComponentsWithStats(bright.astype(np.uint8), connectivity=4)
         large = facts[:, cv2.CC_STAT_AREA] >= SPOT
-        large[0] = False  # what is not bright
+        large[0] = False  # the dark pixels
         return large[spots].astype(np.float32)
     brightness = image.mean(axis=-1, dtype=np.float32)
     return gaussian_filter(0.75 * expit(4 * (brightness - 240)), sigma=2, radius=BACKGROUND_REACH)
@@ -52,14 +52,14 @@ def background_map(image: np.ndarray, rule: str = BACKGROUND_RULES[0]) -> np.nda
 def subtract_classes(maps: np.ndarray, keep: int | None = None) -> np.ndarray:
     """Subtract from each class's map the maximum of the other classes' maps, one class after another.
 
-    As released: a class meets the maps of earlier classes already changed, and not yet clipped,
-    so that ``(.9, .8, .1)`` gives ``(.1, .7, 0)`` (docs/method.md, stage 3).
+    As in the released code, later classes meet the changed maps of earlier ones, not yet clipped:
+    ``(.9, .8, .1)`` gives ``(.1, .7, 0)`` (docs/method.md, stage 3).
 
     Parameters
     ----------
     maps : ndarray of shape (C, H, W), float32, in 0..1
     keep : int, optional
-        Class that takes part but stays as it is.
+        Class whose map is subtracted from the others, but itself stays unchanged.
 
     Returns
     -------
@@ -75,13 +75,13 @@ def subtract_classes(maps: np.ndarray, keep: int | None = None) -> np.ndarray:
     *order, last = (c for c in range(len(maps)) if c != keep)
     responds = maps.max(axis=(1, 2)) > 0
     if keep is not None or not responds[last]:
-        # Classes without any mass stay so, and where a map of at least 0 comes later, or is kept, they change no other.
+        # Maps that are 0 everywhere stay 0. They change no other map if a later or kept one is at least 0.
         order = [c for c in order if responds[c]]
     if keep is None and not order:
         return maps.clip(0, 1)
     order.append(last)
     nothing = np.full_like(maps[0], -np.inf)
-    later = [nothing]  # the maximum of all classes that come after one: of none, of the last, of the last two, ...
+    later = [nothing]  # maximum over all later classes: over none, the last, the last two, ...
     for c in order[:0:-1]:
         later.append(np.maximum(later[-1], maps[c]))
     highest = nothing if keep is None else maps[keep]
@@ -97,10 +97,10 @@ def subtract_classes(maps: np.ndarray, keep: int | None = None) -> np.ndarray:
 
 
 def subtract_at_once(maps: np.ndarray, keep: int | None = None) -> np.ndarray:
-    """Subtract from each class's map the maximum of the other classes' maps, all as they were: the paper's formula.
+    """Subtract from each class's map the maximum of the other classes' original maps: the paper's formula.
 
-    ``(.9, .8, .1)`` gives ``(.1, 0, 0)``, whatever the order of the classes (docs/method.md, "Variants"). Parameters
-    and result are those of `subtract_classes`.
+    ``(.9, .8, .1)`` gives ``(.1, 0, 0)``; the order of the classes does not matter (docs/method.md, "Variants").
+    Parameters and result are those of `subtract_classes`.
     """
     if len(maps) == 1:
         return maps.clip(0, 1)
@@ -120,7 +120,7 @@ def unsubtracted_maps(
     lent: np.ndarray | None = None,
     background: Callable[[str], np.ndarray] | None = None,
 ) -> np.ndarray:
-    """Add to Grad-CAMs the maps of the classes that no classifier scores: background and other.
+    """Add the maps of background and other, which no classifier scores, to the Grad-CAMs.
 
     Parameters
     ----------
@@ -129,15 +129,15 @@ def unsubtracted_maps(
     image : ndarray of shape (H, W, 3), uint8
     label_set : LabelSet
     lent : ndarray of shape (C', H, W), float32, optional
-        Maps of the `lender`'s classes; needed where the label set has a lender.
+        Maps of the lender's `borrowed` classes; required if the label set has a lender.
     background : callable, optional
-        Gives the image's background map by a rule; `background_map` of this image, if left out. One that remembers
+        Returns the image's background map for a rule. Default: `background_map` of this image. A cached function
         (`functools.cache`) lets label sets share the map.
 
     Returns
     -------
     ndarray of shape (C, H, W), float32
-        In 0..1 where the variant clips them.
+        In 0..1 if the label set's variant clips background and other (`Variant.clips_unscored`).
     """
     maps, clips = cams.copy(), label_set.variant.clips_unscored
     if label_set.background:
@@ -153,6 +153,6 @@ def unsubtracted_maps(
 
 
 def subtract(maps: np.ndarray, label_set: LabelSet) -> np.ndarray:
-    """Let the classes of a label set compete, as its variant says; the class "other" takes part and stays as it is."""
+    """Let the classes of a label set compete by its variant's rule; the class "other" competes but keeps its map."""
     rule = subtract_classes if label_set.variant.adjustment == "released" else subtract_at_once
     return rule(maps, keep=label_set.codes.index(label_set.other) if label_set.other else None)

@@ -6,7 +6,7 @@ from importlib.resources import files
 
 from .class_file import parse_taxonomy
 
-#: Text of the published classifier's file of classes.
+#: Text of the published classifier's class file.
 CLASS_FILE = (files(__package__) / "adp.toml").read_text(encoding="utf-8")
 
 ADP = parse_taxonomy(CLASS_FILE, "adp.toml")
@@ -20,5 +20,5 @@ CLASSIFIER_CODES = ADP.codes
 LABEL_SETS = ADP.label_sets
 MORPH, FUNC, GLAS = LABEL_SETS.values()
 
-#: Label sets that go by one name together: the published `htt_mode`.
+#: Groups of label sets by name: the published `htt_mode`.
 HTT_MODES = ADP.groups

@@ -1,6 +1,6 @@
-"""Arguments from Python, checked at the door: each error says what came, what is expected, and the call that converts.
+"""Checks of arguments from Python. Each error names the argument given, the one expected, and the call that converts.
 
-Nothing is guessed: an image in 0..1 is refused, as the same numbers could be a dark one in 0..255.
+No argument is converted by a guess. An image in 0..1 is refused: it could also be a dark image in 0..255.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from .labels import LabelSet
 if TYPE_CHECKING:
     from .classify import Classifier
 
-FACTORS = 0.01, 100.0  #: that lie between the scales of any two microscopes
+FACTORS = 0.01, 100.0  #: range of the factor between the scales of two microscopes
 
 IMAGE = "uint8 of shape (height, width, 3), RGB in 0 to 255"
 
-#: What a classifier has; see `classify.Classifier`.
+#: Attributes of a classifier; see `classify.Classifier`.
 CLASSIFIER = ("tile", "mpp", "labels", "thresholds", "identity")
 
 
 def check_segmentation(
     image: Any, classifier: Any, label_sets: Any, crfs: Any, downsample: Any, threads: Any = 1
 ) -> tuple[LabelSet, ...]:
-    """Return the label sets to segment, or raise InputError if an argument of `segment_image` is of no use."""
+    """Return the label sets to segment, or raise InputError if an argument of `segment_image` is invalid."""
     check_image(image)
     check_classifier(classifier)
     check_downsample(downsample, classifier)
@@ -42,7 +42,7 @@ def check_segmentation(
 
 
 def check_image(image: Any, name: str = "image") -> None:
-    """Raise InputError if an image is no RGB array of 8 bits: uint8 of shape (H, W, 3)."""
+    """Raise InputError if an image is not an 8-bit RGB array: uint8 of shape (H, W, 3)."""
     if isinstance(image, (str, PathLike)):
         raise InputError(f"{name} is a path, {str(image)!r}; expected {IMAGE}: pass hsn_v1.imread({str(image)!r})")
     if not isinstance(image, np.ndarray):
@@ -57,7 +57,7 @@ def check_image(image: Any, name: str = "image") -> None:
 
 
 def _to_rgb(image: np.ndarray, name: str, came: str) -> str:
-    """Return the call that makes an array one of shape (H, W, 3); its name, if it is."""
+    """Return the call that gives an array the shape (H, W, 3); just its name if it has that shape."""
     if image.ndim == 4:
         raise InputError(f"{came}, a batch; expected {IMAGE}: pass one image at a time, {name}[0]")
     if image.ndim not in (2, 3) or 0 in image.shape:
@@ -73,7 +73,7 @@ def _to_rgb(image: np.ndarray, name: str, came: str) -> str:
 
 
 def _to_uint8(image: np.ndarray, call: str, came: str) -> str:
-    """Return the call that brings an array's values to 8 bits, around one that makes it RGB."""
+    """Return the call that converts an array's values to 8 bits, around `call`, which makes it RGB."""
     if image.dtype == np.uint8:
         return call
     if image.dtype.kind == "b":
@@ -92,7 +92,7 @@ def _to_uint8(image: np.ndarray, call: str, came: str) -> str:
 
 
 def check_classifier(classifier: Any) -> None:
-    """Raise InputError if something is no `classify.Classifier`, or has thresholds that do not fit its outputs."""
+    """Raise InputError for anything but a `classify.Classifier` with one threshold in 0..1 for each output."""
     if isinstance(classifier, (str, PathLike)):
         name = str(classifier)
         raise InputError(f"classifier is {name!r}; expected a classifier: pass hsn_v1.load_histonet({name!r})")
@@ -115,7 +115,7 @@ def check_classifier(classifier: Any) -> None:
 
 
 def check_downsample(downsample: Any, classifier: Classifier) -> None:
-    """Raise InputError if the factor between two scales is no number, or one that no two of them can have."""
+    """Raise InputError if the factor between two scales is not a number in the range `FACTORS`."""
     least, most = FACTORS
     if not isinstance(downsample, Real) or isinstance(downsample, bool) or not least <= downsample <= most:
         raise InputError(
@@ -125,7 +125,7 @@ def check_downsample(downsample: Any, classifier: Classifier) -> None:
 
 
 def checked_label_sets(label_sets: Any, classifier: Classifier) -> tuple[LabelSet, ...]:
-    """Return label sets as a tuple, or raise InputError if they are none, or need outputs that a classifier lacks."""
+    """Return label sets as a tuple; raise InputError for none, or for one that needs outputs the classifier lacks."""
     known, sets = classifier.labels.label_sets, "classifier.labels.label_sets"
     expected = f"expected a list of label sets of the classifier, which has {', '.join(known)}"
     if isinstance(label_sets, LabelSet):
@@ -147,7 +147,7 @@ def checked_label_sets(label_sets: Any, classifier: Classifier) -> tuple[LabelSe
 
 
 def check_label_set(label_set: Any) -> None:
-    """Raise InputError if something is no label set."""
+    """Raise InputError for anything but a `LabelSet`."""
     if not isinstance(label_set, LabelSet):
         shown = repr(label_set) if isinstance(label_set, str) else f"of type {type(label_set).__name__}"
         name = label_set if isinstance(label_set, str) else "NAME"
@@ -160,8 +160,8 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 
 def check_crfs(crfs: Any, label_sets: tuple[LabelSet, ...], classifier: Classifier) -> None:
-    """Raise InputError if CRFs are not given by their label sets' names: all that are wanted, or none at all."""
-    from .densecrf import CRF  # whose compiler takes a second to load, and masks are read without
+    """Raise InputError unless `crfs` maps every label set's name to a valid CRF, or is empty."""
+    from .densecrf import CRF  # its compiler takes a second to load, which reading a mask does not need
 
     wanted = [label_set.name for label_set in label_sets]
     known = [*dict.fromkeys([*wanted, *classifier.labels.label_sets])]
@@ -182,7 +182,7 @@ def check_crfs(crfs: Any, label_sets: tuple[LabelSet, ...], classifier: Classifi
 
 
 def checked_output(code: Any, classifier: Classifier) -> int:
-    """Return the output of a class of a classifier's, by its code, or raise InputError."""
+    """Return the index of a classifier's output by its code, or raise InputError."""
     codes = classifier.labels.codes
     if code not in codes:
         by_name = [known for known, name in classifier.labels.outputs.items() if name == code]
@@ -194,7 +194,7 @@ def checked_output(code: Any, classifier: Classifier) -> int:
 
 
 def check_labels(labels: Any, label_set: LabelSet, shape: tuple[int, ...] | None = None, name: str = "labels") -> None:
-    """Raise InputError if something is no label map of a label set, integers of shape (H, W), or has not a shape."""
+    """Raise InputError for anything but a label map of a label set: integers of shape (H, W), or of `shape`."""
     if not isinstance(labels, np.ndarray):
         is_path = isinstance(labels, (str, PathLike))
         shown = f"a path, {str(labels)!r}" if is_path else f"of type {type(labels).__name__}"

@@ -1,4 +1,4 @@
-"""A classifier's file of classes, ``data/<model>.toml``, from text to a `Taxonomy`; docs/own_classes.md explains it."""
+"""Parse a classifier's class file, ``data/<model>.toml``, into a `Taxonomy` (format: docs/own_classes.md)."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from .labels import (
 )
 from .views import SCALE_RANGE, Views
 
-#: Files of classes that come with the package, which others may extend.
+#: Class files of the package, which others may extend.
 SHIPPED = ("adp", "adp_ijcv2020", "adp_ijcv2020_vgg16")
 
-#: How many numbers a key may hold, and how to say that.
+#: Allowed counts of numbers in a key, and the words for them in an error.
 _Form = tuple[Sequence[int], str]
 RGB = (1, 3), "three for R, G and B"
 LAB = (3,), "three for L*, a* and b* of CIELAB"
 SCALES = range(1, 9), "up to eight"
 
-#: Files and folders of a run's that stand where a label set's folder does.
+#: Names of a run's files and folders beside the label sets' folders.
 TAKEN = ("index.html", "run.json", "settings.json", "work")
 
 
 def parse_taxonomy(text: str, source: str) -> Taxonomy:
-    """Return the classes that the text of a file describes; `source` names the file in errors.
+    """Parse the text of a class file; `source` names the file in errors.
 
-    Raises InputError if the text does not say what it should: with the key, what it holds and what is expected.
+    Raises InputError for an invalid text, naming the key, its value and the expected one.
     """
     try:
         content = tomllib.loads(text)
@@ -79,7 +79,7 @@ def parse_taxonomy(text: str, source: str) -> Taxonomy:
 
 
 def _extended(content: dict[str, Any], source: str) -> dict[str, Any]:
-    """Lay a file's content over that of the shipped one that it extends: its keys, and its label sets' keys, count."""
+    """Merge a file's content into the shipped file that it extends; its keys, and its label sets' keys, win."""
     name = content.pop("extends", None)
     if name is None:
         return content
@@ -137,7 +137,7 @@ def _outputs(table: _Table) -> tuple[dict[str, str], dict[str, str]]:
 
 
 class _DottedParents(dict):
-    """Parents by code; where none is named, the dots of a code tell: E.M.S is a kind of E.M, even if no output is."""
+    """Parents by code, taken from a code's dots if none is named: E.M.S is a kind of E.M, even if that is no output."""
 
     def get(self, code: str, default: str | None = None) -> str | None:
         """Return the parent of a code."""
@@ -189,7 +189,7 @@ def _label_set(
 
 
 def _objects(table: _Table, colours: Mapping[str, Colour]) -> tuple[str | None, int | None]:
-    """Return the class that comes in objects, and from which distance of their middles on touching ones are cut."""
+    """Return the class of the objects, and the least distance between the middles of touching ones that are cut."""
     if not isinstance(table.content.get("objects"), dict):
         return table.one_of("objects", colours, None), None
     entry = table.table("objects")
@@ -211,7 +211,7 @@ def _shown(value: Any) -> str:
 
 @dataclass(frozen=True)
 class _Table:
-    """A table of the file, which checks what it is asked for, and in the end that it holds nothing else."""
+    """A table of the file. It checks each key that is read; `nothing_else` then refuses the keys not read."""
 
     source: str
     place: str

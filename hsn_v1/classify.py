@@ -1,9 +1,9 @@
-"""Stage 1: score the tiles of images, and keep what stage 2 localises.
+"""Stage 1: score the tiles of images, and keep their coarse class activation maps for stage 2.
 
-The classifier is anything that satisfies `Classifier`: HistoNet (`histonet.py`), or a network of another framework
-(docs/own_classes.md has an example). One that knows tissue in certain colours sees images in these: mean and standard
-deviation of tissue are brought to its own in the CIELAB colour space, which is nearly decorrelated (Reinhard et al.,
-"Color Transfer between Images", IEEE Computer Graphics and Applications 2001).
+A classifier is anything that satisfies `Classifier`: HistoNet (`histonet.py`), or a network of another framework
+(docs/own_classes.md has an example). If its class file describes a stain, images are normalised to it first: the mean
+and standard deviation of their tissue become the stain's in CIELAB, a nearly decorrelated colour space (Reinhard et
+al., "Color Transfer between Images", IEEE Computer Graphics and Applications 2001).
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ import numpy as np
 from .labels import LabelSet, Stain, Taxonomy
 from .tiles import TileGrid, resize
 
-BRIGHTEST = 90.0  #: lightness (L* of CIELAB, 0..100) from which on a pixel counts as glass
-FEWEST = 500  #: pixels of tissue below which all pixels count
+BRIGHTEST = 90.0  #: least lightness (L* of CIELAB, 0..100) of glass
+FEWEST = 500  #: least number of tissue pixels; with fewer, all pixels count
 
 
 class Classifier(Protocol):
-    """What stage 1 needs of a patch classifier with K outputs.
+    """A patch classifier with K outputs, as stage 1 calls it.
 
     Attributes
     ----------
     tile : int
         Side of its tiles, in px.
     mpp : float
-        Scale at which it knows tissue, in microns per pixel.
+        Scale of its training patches, in microns per pixel.
     labels : Taxonomy
-        What its outputs mean, and the label sets that are segmented with them.
+        Meaning of its outputs, and the label sets that are segmented with them.
     thresholds : ndarray of shape (K,), float64
-        Score from which on a class is present.
+        Lowest score of a class that is present.
     identity : str
-        Another one for each other weights or thresholds: results of one are not resumed with the other.
+        Changes with the weights and thresholds, so that results of one classifier are not resumed with another.
     """
 
     tile: int
@@ -64,16 +64,16 @@ class Classifier(Protocol):
 
 @dataclass(frozen=True)
 class ClassifiedTiles:
-    """What stage 1 finds in an image of T tiles."""
+    """Scores and coarse class activation maps of an image's T tiles: the result of stage 1."""
 
     grid: TileGrid
     scores: np.ndarray  #: (T, K) float32, in 0..1
-    thresholds: np.ndarray  #: (K,) float64, score from which on a class is present
+    thresholds: np.ndarray  #: (K,) float64, lowest score of a class that is present
     cams: np.ndarray  #: (T, K, h, w) float32, coarse class activation maps
 
     @cached_property
     def highest(self) -> list[float]:
-        """Highest value of all outputs' maps in each tile, once they are enlarged to the tile's side."""
+        """Highest value of all outputs' maps in each tile, after resizing to the tile's side."""
         return [float(resize(cams, self.grid.tile, self.grid.tile).max()) for cams in self.cams]
 
     def present(self, label_set: LabelSet) -> np.ndarray:
@@ -85,7 +85,7 @@ class ClassifiedTiles:
         return present
 
     def present_scores(self, label_set: LabelSet) -> dict[int, float]:
-        """Return the score of each class that is present in any tile, by its index; of several tiles, the highest."""
+        """Return each present class's highest score over the tiles, by the class's index."""
         classes = np.flatnonzero(self.present(label_set).any(axis=0))
         scores = self.scores[:, label_set.outputs(classes)].max(axis=0)
         return dict(zip(classes.tolist(), scores.tolist(), strict=True))
@@ -104,7 +104,7 @@ def classify(
     downsample : float
         Factor between the images' scale and the classifier's.
     batch_size : int
-        Number of tiles that the classifier takes at once.
+        Number of tiles per call of the classifier.
 
     Yields
     ------
@@ -134,9 +134,9 @@ def classify(
 
 
 def normalise_stain(image: np.ndarray, statistics: np.ndarray, stain: Stain) -> np.ndarray:
-    """Bring an image's colours, (H, W, 3) uint8 RGB, to those that a classifier knows tissue in.
+    """Normalise the stain of an image, (H, W, 3) uint8 RGB, to that of a classifier's training patches.
 
-    The `stain_statistics` are those of the whole image or slide.
+    `statistics` are the `stain_statistics` of the whole image or slide.
     """
     mean, std = statistics
     lab = (_lab(image) - mean) / np.maximum(std, 1) * stain.std + stain.mean
@@ -145,7 +145,7 @@ def normalise_stain(image: np.ndarray, statistics: np.ndarray, stain: Stain) -> 
 
 
 def stain_statistics(image: np.ndarray) -> np.ndarray:
-    """Return mean and standard deviation, (2, 3) float64, of L*, a* and b* of the tissue in an RGB image (H, W, 3)."""
+    """Return mean and standard deviation of L*, a*, b* over the tissue of an RGB image (H, W, 3): (2, 3) float64."""
     lab = _lab(image).reshape(-1, 3)
     tissue = lab[lab[:, 0] < BRIGHTEST]
     tissue = tissue if len(tissue) >= FEWEST else lab

@@ -1,4 +1,4 @@
-"""What the package tells who uses it: an error for what cannot be used, a warning of what to know, and notes."""
+"""Messages of the package to its user: errors for unusable input, warnings and notes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """Something the user gave (a file, a folder, a setting) cannot be used.
+    """An input of the user, such as a file, a folder or a setting, cannot be used.
 
-    The message is one line: it names the file or value, says what was expected
-    and what to do about it.
+    The message is one line. It names the file or value, the expected one, and what to do.
     """
 
 
 def merge_notes(notes: Iterable[str]) -> list[str]:
-    """Return notes on files ("FILE: NOTE"), one for all files of which the same is said but for the numbers."""
+    """Merge notes on files ("FILE: NOTE") that differ only in file and numbers into one, with a count of the files."""
     merged: dict[str, list[str]] = {}
     for note in notes:
         merged.setdefault(re.sub(r"\d+", "0", note.partition(": ")[2]) or note, []).append(note)
@@ -26,7 +25,7 @@ def merge_notes(notes: Iterable[str]) -> list[str]:
 
 
 class Notice(UserWarning):
-    """Something the user should know, and that stops nothing: one line, which the commands print as a note.
+    """A warning that stops nothing: one line, which the commands print as a note.
 
-    For what comes up in the middle of the work: ``warnings.warn(Notice(text))``. What is known at the end is returned.
+    Use it in the middle of the work, as ``warnings.warn(Notice(text))``. Return a note that is known at the end.
     """

@@ -1,9 +1,9 @@
-"""Evaluation: every metric comes from one confusion matrix per label set and stage, summed over the images.
+"""Metrics of a segmentation, from one confusion matrix per label set and stage, summed over the images.
 
-A confusion matrix has C + 1 rows (ground truth) and C + 1 columns (prediction), the last ones for pixels of no class.
-There are three ways to sum it up, whose numbers must not be mixed (docs/benchmarks.md): HistoSegNet's own, as
-published, and the `PROTOCOLS` of the benchmarks with patch labels. All metrics take matrices with leading axes, too,
-such as one matrix for each draw of `intervals`.
+A confusion matrix has C + 1 rows (ground truth) and C + 1 columns (prediction). The last row and column are for pixels
+of no class. Three sets of metrics exist, whose numbers must not be mixed (docs/benchmarks.md): HistoSegNet's own, as
+published, and the two `PROTOCOLS` of the benchmarks with patch labels. All metrics also take matrices with leading
+axes, such as one matrix per bootstrap draw (`intervals`).
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import numpy as np
 
 from .labels import LabelSet
 
-#: How benchmarks with patch labels count; see `protocol_metrics`.
+#: Counting rules of the benchmarks with patch labels; see `protocol_metrics`.
 PROTOCOLS = ("excluded", "background")
 
-#: Name of the metrics of the paper, next to the `PROTOCOLS`.
+#: Name of the paper's own metrics, beside the `PROTOCOLS`.
 PUBLISHED = "HistoSegNet"
 
 
 def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
-    """Count the pixels of each pair of true and predicted class.
+    """Count the pixels of each pair of a true and a predicted class.
 
     Parameters
     ----------
     truth, prediction : ndarray of shape (H, W), int
-        Class indices; `classes` where the pixel is of no class.
+        Class indices; `classes` marks a pixel of no class.
     classes : int
         Number C of classes.
 
@@ -66,18 +66,18 @@ def class_ious(confusion: np.ndarray) -> np.ndarray:
 
 
 def _counts(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return each class's pixels that are found, that are true and that are predicted, each of shape (..., C)."""
+    """Return each class's correct, true and predicted pixels, each of shape (..., C)."""
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)[..., :-1]
     return hits, confusion[..., :-1, :].sum(axis=-1), confusion[..., :-1].sum(axis=-2)
 
 
 def occurring(confusion: np.ndarray) -> list[int]:
-    """Return the classes that are in the ground truth or predicted, for a matrix of shape (C + 1, C + 1)."""
+    """Return the indices of the classes in the ground truth or prediction, from a matrix of shape (C + 1, C + 1)."""
     return np.flatnonzero(confusion[:-1].any(axis=1) | confusion[:, :-1].any(axis=0)).tolist()
 
 
 def occurring_ious(confusion: np.ndarray, label_set: LabelSet) -> dict[str, float]:
-    """Return the IoU of each class that is in the ground truth or predicted, by its code."""
+    """Return the IoU of each class in the ground truth or prediction, by its code."""
     ious = class_ious(confusion).tolist()
     return {label_set.codes[c]: ious[c] for c in occurring(confusion)}
 
@@ -88,7 +88,7 @@ def mean_iou(confusion: np.ndarray) -> np.ndarray:
 
 
 def mean_iou_present(confusion: np.ndarray) -> np.ndarray:
-    """Return mIoU over the classes that the ground truth has; 0 if it has none."""
+    """Return mIoU over the classes in the ground truth; 0 if it has none."""
     present = confusion[..., :-1, :].any(axis=-1)
     return (class_ious(confusion) * present).sum(axis=-1) / np.maximum(present.sum(axis=-1), 1)
 
@@ -117,12 +117,12 @@ def frequency_weights(pixels: np.ndarray) -> np.ndarray:
 
 
 def excluded_index(label_set: LabelSet) -> int:
-    """Return the index that the `PROTOCOLS` treat each in its way: the background class's, else C, of no class."""
+    """Return the index to exclude in `protocol_metrics`: the background class's, or C (no class) if there is none."""
     return label_set.codes.index(label_set.background) if label_set.background else len(label_set)
 
 
 def protocol_metrics(confusion: np.ndarray, excluded: int, protocol: str) -> dict[str, np.ndarray]:
-    """Measure a segmentation as benchmarks do.
+    """Return the metrics of the benchmarks with patch labels.
 
     Parameters
     ----------
@@ -130,16 +130,16 @@ def protocol_metrics(confusion: np.ndarray, excluded: int, protocol: str) -> dic
     excluded : int
         See `excluded_index`.
     protocol : str
-        One of `PROTOCOLS`. ``excluded``: where the ground truth is the excluded index, pixels do not count at all.
-        ``background``: it is a class of its own, which takes part in the other classes' unions and in the pixel
-        accuracy, and which the means leave out. Other unlabelled pixels never count.
+        One of `PROTOCOLS`. ``excluded``: pixels whose ground truth is the excluded index do not count at all.
+        ``background``: the excluded index is a class of its own. It counts in the other classes' unions and in the
+        pixel accuracy, but not in the means. Other unlabelled pixels never count.
 
     Returns
     -------
     dict of str to ndarray of shape (..., C) or (...), float64, in 0..1
         ``IoU`` and ``Dice`` of each class, nan for the excluded class and for one that is neither in the ground truth
         nor predicted; ``mIoU`` and ``mean Dice`` over the others, nan if there are none; ``fwIoU``, weighted by the
-        classes' shares of the true pixels; ``pixel accuracy``, the share of the counted pixels that are right.
+        classes' shares of the true pixels; ``pixel accuracy``, the share of the counted pixels that are correct.
     """
     counted = np.array(confusion, np.float64)
     unlabelled = counted.shape[-1] - 1
@@ -163,7 +163,7 @@ def protocol_metrics(confusion: np.ndarray, excluded: int, protocol: str) -> dic
 
 
 def named_metrics(confusion: np.ndarray, label_set: LabelSet, protocol: str) -> list[tuple[str, str, np.ndarray]]:
-    """Return `protocol_metrics` as (metric, class or "", value of shape (...)), the excluded class left out."""
+    """Return `protocol_metrics` as (metric, class or "", value of shape (...)) tuples, without the excluded class."""
     excluded = excluded_index(label_set)
     metrics = protocol_metrics(confusion, excluded, protocol)
     classes = [(c, code) for c, code in enumerate(label_set.codes) if c != excluded]
@@ -174,7 +174,7 @@ def named_metrics(confusion: np.ndarray, label_set: LabelSet, protocol: str) -> 
 def all_metrics(
     confusion: np.ndarray, pixels: np.ndarray, label_set: LabelSet, protocols: Iterable[str] = PROTOCOLS
 ) -> dict[tuple[str, str], dict[str, np.ndarray]]:
-    """Return the values of each metric and class (or ""), by protocol, with those of the paper as `PUBLISHED`.
+    """Return all metrics: by metric and class (or ""), then by protocol; the paper's own are under `PUBLISHED`.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def all_metrics(
         See `frequency_weights`.
     label_set : LabelSet
     protocols : iterable of str
-        Of `PROTOCOLS`.
+        A choice of `PROTOCOLS`.
     """
     ious = class_ious(confusion)
     rows = {("IoU", code): {PUBLISHED: ious[..., c]} for c, code in enumerate(label_set.codes)}
@@ -196,13 +196,13 @@ def all_metrics(
 
 
 def row_normalised(confusion: np.ndarray, keep: list[int]) -> np.ndarray:
-    """Return the share of each true class's pixels that went to each predicted class.
+    """Normalise the rows of a confusion matrix: the share of each true class's pixels by predicted class.
 
     Parameters
     ----------
     confusion : ndarray of shape (C + 1, C + 1)
     keep : list of int
-        Classes to show; shares are of all the row's pixels, also those predicted as another class.
+        Classes to return. Each share is of all pixels of its row, including those predicted as a class left out.
 
     Returns
     -------
@@ -214,7 +214,7 @@ def row_normalised(confusion: np.ndarray, keep: list[int]) -> np.ndarray:
 
 
 def tissue_shares(counts: np.ndarray, label_set: LabelSet) -> dict[int, float]:
-    """Return each class's share of the tissue by its index, the background class left out; 0 without tissue."""
+    """Return each class's share of the tissue by its index, without the background class; 0 if there is no tissue."""
     pixels = {index: int(counts[index]) for index, code in enumerate(label_set.codes) if code != label_set.background}
     tissue = max(sum(pixels.values()), 1)
     return {index: count / tissue for index, count in pixels.items()}

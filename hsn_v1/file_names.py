@@ -1,4 +1,4 @@
-"""Names of files: any text, such as a class code or the name of a model, made into a name that every system takes."""
+"""File names: turn any text, such as a class code or a model's name, into a name valid on every system."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import re
 import unicodedata
 from functools import lru_cache
 
-UNSAFE = frozenset('/\\:*?"<>|')  #: separate folders, drives and streams, or are wildcards
-LONGEST = 120  #: bytes, so that a stem before it and an ending after it fit
+UNSAFE = frozenset('/\\:*?"<>|')  #: separators of folders, drives and streams, and wildcards
+LONGEST = 120  #: bytes of a name, which leaves room for a stem before it and an ending after it
 DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?", re.IGNORECASE)
 DIGEST = re.compile(r"~[0-9a-f]{10}")
 
 
 @lru_cache(1 << 10)  # a run writes a file for each class of each image
 def file_name(name: str, siblings: tuple[str, ...] = ()) -> str:
-    """Return the name of a file or folder, or a part of one, that stands for a text on Linux, Windows and macOS.
+    """Turn a text into the name of a file or folder, or a part of one, for Linux, Windows and macOS.
 
-    Ordinary text, with letters of any language, stays as it is. Of any other, characters that mean something to a file
-    system are replaced, and a digest of the whole is added: different texts have different names.
+    Ordinary text, with letters of any language, stays as it is. In other text, characters with a meaning for a file
+    system are replaced, and a digest of the whole text is appended: different texts get different names.
 
     Parameters
     ----------
     name : str
         Any text.
     siblings : tuple of str
-        All texts that name files in the same folder, also this one. Where some differ in case or Unicode form alone,
-        which Windows and macOS take for the same name, each gets its digest.
+        All texts that name files in the same folder, including this one. Texts that differ only in case or Unicode
+        form are the same name to Windows and macOS; each of them gets its digest.
 
     Returns
     -------
@@ -49,5 +49,5 @@ def file_name(name: str, siblings: tuple[str, ...] = ()) -> str:
 
 
 def _folded(name: str) -> str:
-    """Return what file systems without regard to case and Unicode form compare."""
+    """Return the form of a name that file systems compare if they ignore case and Unicode form."""
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 POOLING = ("MaxPooling2D", "AveragePooling2D", "GlobalMaxPooling2D", "GlobalAveragePooling2D")
 
-#: Layers that pass on each channel's gradient: whole, or, in the case of batch norm, times a constant.
+#: Layers that pass on each channel's gradient in full; batch norm multiplies it by a constant.
 PASSING = frozenset({"BatchNormalization", "Dropout", "Flatten", *POOLING})
 
 #: Layers that may follow the logits.
@@ -34,15 +34,15 @@ SCORING = frozenset({"Activation", "Dropout", "Reshape"})
 
 
 def feature_layer(model: keras.Model) -> keras.Layer:
-    """Return the layer whose output Grad-CAM weighs: the last one with positions that does more than pass them on.
+    """Return the layer whose output Grad-CAM weighs: the last one with a map as output, `PASSING` layers aside.
 
-    It is found from the layer that gives the logits backwards, through batch norm, dropout, pooling and flattening;
-    what comes before it may branch at will.
+    The search goes backwards from the layer that gives the logits, through batch norm, dropout, pooling and flattening.
+    Layers before the result may branch.
 
     Raises
     ------
     ValueError
-        If the model has no layer with a two-dimensional map as output, or several paths lead from there on.
+        If the model has no layer with a two-dimensional map as output, or several paths lead on from it.
     """
     last = layer = logit_layer(model) or model.layers[-1]
     if _kind(layer) == "Conv2D":
@@ -62,23 +62,23 @@ def feature_layer(model: keras.Model) -> keras.Layer:
 
 
 def logit_layer(model: keras.Model) -> keras.Layer | None:
-    """Return the layer that gives the logits: the last dense one, or a convolution of one pixel that stands for it."""
+    """Return the layer that gives the logits: the last dense layer or 1 x 1 convolution to the outputs; else None."""
     with_weights = [layer for layer in model.layers if _kind(layer) == "Dense" or _is_class_convolution(model, layer)]
     return with_weights[-1] if with_weights else None
 
 
 def _is_class_convolution(model: keras.Model, layer: keras.Layer) -> bool:
-    """Tell whether a layer is a convolution of one pixel to the outputs, before pooling (a CAM network) or after it."""
+    """Tell whether a layer is a 1 x 1 convolution to the outputs, before pooling (a CAM network) or after it."""
     if _kind(layer) != "Conv2D" or layer.kernel_size != (1, 1) or layer.filters != model.output_shape[-1]:
         return False
-    after = {_kind(each) for each in _chain(model, layer)}
+    after = {_kind(follower) for follower in _chain(model, layer)}
     if has_one_position(layer):
         return bool(after) and not after - SCORING - {"Flatten"}
     return layer.activation.__name__ == "linear" and bool(after) and not after - PASSING - SCORING
 
 
 def has_one_position(layer: keras.Layer) -> bool:
-    """Tell whether a layer's output has one value for each channel."""
+    """Tell whether a layer's output has one position, that is one value per channel."""
     return layer.output.shape[1:-1] in ((), (1, 1))
 
 
@@ -93,8 +93,8 @@ def closed_form_weights(model: keras.Model) -> np.ndarray | None:
     Returns
     -------
     ndarray of shape (K, C), float32, or None
-        None where other layers than batch norm, pooling down to one position and one dense layer
-        follow the activations; then `gradient_weights` applies.
+        None if other layers than batch norm, pooling down to one position and one dense layer
+        follow the activations; use `gradient_weights` then.
     """
     features = feature_layer(model)
     head = _chain(model, features)
@@ -117,7 +117,7 @@ def closed_form_weights(model: keras.Model) -> np.ndarray | None:
 
 
 def logit_weights(model: keras.Model) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the weights that turn a position's activations into logits whose mean over the tile is the tile's logit.
+    """Return the weights and biases of the logits of single positions; their mean over a tile is the tile's logit.
 
     Parameters
     ----------
@@ -127,8 +127,7 @@ def logit_weights(model: keras.Model) -> tuple[np.ndarray, np.ndarray] | None:
     Returns
     -------
     (ndarray of shape (K, C), ndarray of shape (C,)), float32, or None
-        Weights and constants; None where other layers than global average pooling and one dense layer follow the
-        activations.
+        Weights and biases; None if other layers than global average pooling and one dense layer follow the activations.
     """
     head = [layer for layer in _chain(model, feature_layer(model)) if _kind(layer) not in ("Dropout", "Activation")]
     if [_kind(layer) for layer in head] != ["GlobalAveragePooling2D", "Dense"]:
@@ -150,15 +149,15 @@ def _weights(layer: keras.Layer) -> dict[str, np.ndarray]:
 
 
 def _before(layer: keras.Layer) -> keras.Layer | None:
-    """Return the layer that a layer takes its input from; None if there is none, or if there are several."""
+    """Return the layer that feeds a layer; None if there is none, or if there are several."""
     origin = getattr(layer.input, "_keras_history", None) if not isinstance(layer.input, list) else None
     return origin.operation if origin and origin.operation is not layer else None
 
 
 def _chain(model: keras.Model, first: keras.Layer) -> list[keras.Layer]:
-    """Return the layers between one and the model's output, if nothing branches there; else an empty list."""
+    """Return the layers from after `first` to the model's output; an empty list if they branch."""
     wanted, layers = model.outputs[0], []
-    layer = next((each for each in reversed(model.layers) if each.output is wanted), None)
+    layer = next((layer for layer in reversed(model.layers) if layer.output is wanted), None)
     while layer and layer is not first:
         layers.append(layer)
         layer = _before(layer)
@@ -189,8 +188,8 @@ def _logit_gradients(model: keras.Model, tiles: np.ndarray) -> list[np.ndarray]:
 
     layer, last = feature_layer(model), logit_layer(model)
     features = keras.Model(model.inputs[0], layer.output)(tiles, training=False)
-    head = keras.Model(layer.output, last.input)  # what comes before the activations is not differentiated
-    kernel = tf.reshape(last.kernel, (-1, last.kernel.shape[-1]))  # of one position, where it is a convolution
+    head = keras.Model(layer.output, last.input)  # the layers before the activations are not differentiated
+    kernel = tf.reshape(last.kernel, (-1, last.kernel.shape[-1]))  # a convolution's is (1, 1, channels, outputs)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(features)
         hidden = head(features, training=False)
@@ -202,7 +201,7 @@ def _logit_gradients(model: keras.Model, tiles: np.ndarray) -> list[np.ndarray]:
 def unit_weights(model: keras.Model) -> np.ndarray:
     """Average each logit's gradient at an all-zero tile over positions, divided by its root mean square.
 
-    As the authors' later code has it (IJCV 2020; docs/method.md, "Variants"): the same for every image.
+    These weights of the authors' later code are the same for every image (IJCV 2020; docs/method.md, "Variants").
 
     Parameters
     ----------
@@ -218,7 +217,7 @@ def unit_weights(model: keras.Model) -> np.ndarray:
 
 
 def coarse_cams(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weigh the channels of the activations: Grad-CAM before it is resized and rectified.
+    """Sum the weighted channels of the activations: Grad-CAM before resizing and rectifying.
 
     Parameters
     ----------
@@ -237,17 +236,17 @@ def coarse_cams(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def window_cams(logits: np.ndarray, thresholds: np.ndarray, cells: int) -> np.ndarray:
     """Return the mean of the Grad-CAMs of all windows around each position, from the logits of the positions.
 
-    Pooling by the average makes a window's logit the mean of its positions' logits: so one look at a tile gives the
-    scores and Grad-CAMs of windows that begin at each position, as if each were a tile that sees what is around it.
+    With average pooling, a window's logit is the mean of its positions' logits. One pass over a tile thus gives the
+    scores and Grad-CAMs of a window at each position, as if it were a tile that also sees its surroundings.
 
     Parameters
     ----------
     logits : ndarray of shape (T, h, w, K), float32
         See `logit_weights`.
     thresholds : ndarray of shape (K,)
-        Score from which on a class is present in a window.
+        Lowest score of a class that is present in a window.
     cells : int
-        Side of the windows, in positions.
+        Side of a window, in positions.
 
     Returns
     -------
@@ -261,7 +260,7 @@ def window_cams(logits: np.ndarray, thresholds: np.ndarray, cells: int) -> np.nd
 
 
 def grad_cams(coarse: np.ndarray, scores: np.ndarray, size: int, highest: float | None = None) -> np.ndarray:
-    """Turn coarse CAMs of a tile into Grad-CAMs: resized, then rectified, divided by their maximum, times the score.
+    """Turn a tile's coarse CAMs into Grad-CAMs: resize, rectify, divide by the maximum, and multiply by the score.
 
     Parameters
     ----------
@@ -270,7 +269,7 @@ def grad_cams(coarse: np.ndarray, scores: np.ndarray, size: int, highest: float 
     size : int
         Side of the tile in px.
     highest : float, optional
-        What all maps are divided by, at least 1e-7; if left out, each by its own maximum.
+        Divisor of all maps; each map's own maximum, if left out. It is at least 1e-7.
 
     Returns
     -------
@@ -287,10 +286,10 @@ def localise(tiles: ClassifiedTiles, label_set: LabelSet, window: Window | None 
     Parameters
     ----------
     tiles : ClassifiedTiles
-        Classes that are absent from a tile have a map of 0 there.
+        A class that is absent from a tile has a map of 0 there.
     label_set : LabelSet
     window : Window, optional
-        Part of the image to which the result is limited.
+        Part of the image to map; the whole image, if left out.
 
     Returns
     -------

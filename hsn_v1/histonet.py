@@ -1,4 +1,4 @@
-"""HistoNet: a Keras network as the classifier of stage 1, with Grad-CAM's coarse maps as its second output."""
+"""HistoNet: a Keras network as the classifier of stage 1, with Grad-CAM's coarse maps as a second output."""
 
 from __future__ import annotations
 
@@ -31,32 +31,32 @@ if TYPE_CHECKING:
     import keras
 
 
-#: How the network's convolutions compute; weights, scores and maps are float32 in any case.
+#: Precisions of the network's convolutions; weights, scores and maps are always float32.
 PRECISIONS = ("float32", "bfloat16")
 
-SOMEWHERE = 1e-4  #: score of a tile from which on some window in it has a class
+SOMEWHERE = 1e-4  #: lowest score of a tile with a class that is present in any of its windows
 
 
 @dataclass(frozen=True)
 class HistoNet:
-    """A patch classifier, ready to score and localise (a `classify.Classifier`); `of` makes one from a Keras model.
+    """A Keras patch classifier that also localises (a `classify.Classifier`); `of` makes one from a Keras model.
 
     Attributes
     ----------
     model : keras.Model
-        Normalised tiles of shape (T, tile, tile, 3) to scores of shape (T, K).
+        Maps normalised tiles of shape (T, tile, tile, 3) to scores of shape (T, K).
     network : keras.Model
         The same, with a second output: coarse CAMs of shape (T, h, w, K), or the activations that they weigh.
     closed_form : bool
-        Whether the second output is CAMs; else gradients tell each tile's weights.
+        Whether the second output is CAMs; if not, each tile's weights come from gradients.
     thresholds : ndarray of shape (K,), float64
-        Score from which on a class is present.
+        Lowest score of a class that is present.
     labels : Taxonomy
-        What the outputs mean, and the training patches' scale, mean and standard deviation.
+        Meaning of the outputs, and the training patches' scale, mean and standard deviation.
     precision : str
         One of `PRECISIONS`.
     window_thresholds : ndarray of shape (K,), float64, optional
-        Score from which on a class is present in a window, where a tile's windows are localised (see `views.Views`).
+        Lowest score of a class that is present in a window, if a tile's windows are localised (see `views.Views`).
     """
 
     model: keras.Model
@@ -76,11 +76,11 @@ class HistoNet:
         Raises
         ------
         InputError
-            If Grad-CAM cannot be taken of it.
+            If the model does not suit Grad-CAM, or the views of its class file.
         """
         keras = import_keras()
         lower = in_bfloat16 if precision == "bfloat16" else None
-        # A Sequential that grew by `add` has no definite tensors, but its clone has.
+        # A Sequential model built by `add` has no definite tensors, but its clone has.
         clone = clone_with_weights(model, clone_function=lower)
         try:
             second, weights = feature_layer(clone).output, closed_form_weights(clone)
@@ -100,7 +100,7 @@ class HistoNet:
         constants = []
         if labels.views.window:
             weights, *constants = _local_weights(clone)
-        if weights is not None:  # the weighted sum of channels is a convolution of one pixel
+        if weights is not None:  # the weighted sum of channels is a 1 x 1 convolution
             options = {"use_bias": bool(constants), "dtype": "float32", "name": "coarse_cams"}
             weigh = keras.layers.Conv2D(weights.shape[1], 1, **options)
             second = weigh(second)
@@ -118,12 +118,12 @@ class HistoNet:
 
     @property
     def mpp(self) -> float:
-        """Scale at which it knows tissue, in microns per pixel."""
+        """Scale of the training patches, in microns per pixel."""
         return self.labels.mpp
 
     @cached_property
     def identity(self) -> str:
-        """A digest of the weights, the thresholds, the classes and the precision."""
+        """Digest of the weights, the thresholds, the classes and the precision."""
         digest = hashlib.sha256(self.thresholds.tobytes())
         for weights in self.model.get_weights():
             digest.update(weights.tobytes())
@@ -133,7 +133,7 @@ class HistoNet:
         return digest.hexdigest()
 
     def activations(self, tiles: np.ndarray) -> np.ndarray:
-        """Return the last activations with positions, A in `gradcam`.
+        """Return the last activations with positions: A in `gradcam`.
 
         Parameters
         ----------
@@ -147,7 +147,7 @@ class HistoNet:
         return np.asarray(to_features(normalise(tiles, self.labels), training=False), np.float32)
 
     def channel_weights(self, tiles: np.ndarray) -> np.ndarray:
-        """Return Grad-CAM's weights of the channels of the activations for each output, alpha in `gradcam`.
+        """Return Grad-CAM's weights of the activations' channels for each output: alpha in `gradcam`.
 
         Parameters
         ----------
@@ -155,27 +155,27 @@ class HistoNet:
 
         Returns
         -------
-        ndarray of shape (K, C) or, where they differ from image to image, (T, K, C), float32
+        ndarray of shape (K, C) or, if they differ between images, (T, K, C), float32
         """
         weights = unit_weights(self.model) if self.labels.variant.unit_gradients else closed_form_weights(self.model)
         return gradient_weights(self.model, normalise(tiles, self.labels)) if weights is None else weights
 
     def with_thresholds(self, thresholds: float | np.ndarray) -> HistoNet:
-        """Return this classifier with other thresholds, or with the same for all outputs."""
+        """Return this classifier with other thresholds: one for each output, or one for all."""
         thresholds = np.broadcast_to(np.float64(thresholds), self.thresholds.shape)
         of_tiles = self.thresholds if self.labels.views.window else thresholds
         return replace(self, thresholds=of_tiles, window_thresholds=thresholds)
 
     def with_views(self, **changes: Any) -> HistoNet:
-        """Return this classifier with other views; `changes` are those of `views.Views`, but for its window."""
+        """Return this classifier with other views; `changes` are fields of `views.Views` except `window`."""
         views = replace(self.labels.views, **changes)
         check_scales(self.network, views)
         return replace(self, labels=replace(self.labels, views=views))
 
     def __call__(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Score tiles, and weigh their activations into a coarse CAM per class, averaged over all views.
+        """Score tiles, and sum their weighted activations to a coarse CAM per class; average both over all views.
 
-        Where the windows of a tile are localised, the CAM's maximum is the tile's score.
+        If the windows of a tile are localised, the tile's score is the maximum of its CAM.
 
         Parameters
         ----------
@@ -189,7 +189,7 @@ class HistoNet:
         Raises
         ------
         InputError
-            If a score or CAM is not finite: no mask may come of it.
+            If a score or CAM is not finite, since no mask may come of it.
         """
         tiles = normalise(tiles, self.labels)
         scores, cams = self._look(tiles) if self.labels.views.once else self._look_often(tiles)
@@ -217,7 +217,7 @@ class HistoNet:
         return scores, coarse_cams(second.astype(np.float32), gradient_weights(self.model, tiles))
 
     def _look_often(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the means of scores and coarse CAMs over all views; the CAMs are as fine as those of the finest."""
+        """Return scores and coarse CAMs averaged over all views; the CAMs have the size of the largest view's."""
         views, cell = self.labels.views, cell_of(self.network)
         sides = views.sides(self.tile, cell)
         finest = max(sides) // cell
@@ -229,7 +229,7 @@ class HistoNet:
                 score, coarse = self._look(np.ascontiguousarray(turn(scaled)))
                 scores = scores + score / views.count
                 maps = maps + turn_back(coarse.transpose(0, 2, 3, 1)) / views.count
-            cams = cams + np.stack([resize(each, finest, finest) for each in maps.transpose(0, 3, 1, 2)])
+            cams = cams + np.stack([resize(coarse, finest, finest) for coarse in maps.transpose(0, 3, 1, 2)])
         return scores, cams
 
     @cached_property
@@ -238,12 +238,12 @@ class HistoNet:
 
 
 def cell_of(network: keras.Model) -> int:
-    """Return the side, in px of a tile, of what one position of the coarse CAMs sees."""
+    """Return the side of one position (a cell) of the coarse CAMs, in px of a tile."""
     return network.input_shape[1] // network.output_shape[1][1]
 
 
 def check_scales(network: keras.Model, views: Views) -> None:
-    """Raise InputError if tiles are to be seen at scales that a network's pooling is not for."""
+    """Raise InputError if the views have several scales, but the network flattens its maps to a fixed size."""
     tile = network.input_shape[1]
     pools = any(type(layer).__name__ == "Flatten" for layer in network.layers)
     if pools and {*views.sides(tile, cell_of(network))} != {tile}:
@@ -254,14 +254,14 @@ def check_scales(network: keras.Model, views: Views) -> None:
 
 
 def network_of_side(network: keras.Model, side: int) -> keras.Model:
-    """Return a network with the same weights for tiles of another side."""
+    """Return a copy of a network, with the same weights, for tiles of another side."""
     other = clone_with_weights(network, input_tensors=import_keras().Input((side, side, 3)))
     other.compile(jit_compile=False)
     return other
 
 
 def resized_tiles(tiles: np.ndarray, side: int) -> np.ndarray:
-    """Return tiles (T, h, w, 3) at another scale, (T, side, side, 3)."""
+    """Resize tiles (T, h, w, 3) to (T, side, side, 3)."""
     if tiles.shape[1] == side:
         return tiles
     how = cv2.INTER_AREA if side < tiles.shape[1] else cv2.INTER_LINEAR
@@ -287,18 +287,18 @@ def clone_with_weights(model: keras.Model, **options: object) -> keras.Model:
 
 
 def finish_weights(model: keras.Model) -> None:
-    """Make a model compute by the weights that it was given: `Normalization` takes its statistics when told to."""
+    """Put weights that were set into effect: `Normalization` takes over its statistics only in `finalize_state`."""
     for layer in model.layers:
         if hasattr(layer, "finalize_state"):
             layer.finalize_state()
 
 
 def in_bfloat16(layer: keras.Layer) -> keras.Layer:
-    """Return a layer that computes in bfloat16, unless it is of the head: logits and scores need float32."""
+    """Return a copy of a layer that computes in bfloat16, or in float32 in the head, as logits and scores need."""
     head = type(layer).__name__ in ("Dense", "InputLayer") or len(layer.output.shape) == 2
     return type(layer).from_config({**layer.get_config(), "dtype": "float32" if head else "mixed_bfloat16"})
 
 
 def normalise(tiles, labels: Taxonomy):
-    """Subtract the training patches' mean and divide by their standard deviation: a float32 array, or a tensor."""
+    """Standardise tiles, a float32 array or a tensor, by the training patches' mean and standard deviation."""
     return (tiles - np.float32(labels.mean)) / np.float32(np.add(labels.std, 1e-7))

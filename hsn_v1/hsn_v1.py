@@ -1,7 +1,7 @@
 """HistoSegNet in one screen: classify, localise, adjust, refine.
 
 Chan et al., "HistoSegNet: Semantic Segmentation of Histological Tissue Type in Whole Slide Images", ICCV 2019.
-What each stage computes exactly is in docs/method.md.
+docs/method.md defines each stage exactly.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from .gradcam import localise
 from .labels import LabelSet, lenders_first
 from .tiles import Window
 
-STAGES = ("GradCAM", "Adjust", "CRF")  #: what a segmentation is measured after
-ROWS = 64  #: of maps that are compared at once: few enough to stay in the processor's cache
+STAGES = ("GradCAM", "Adjust", "CRF")  #: stages with a mask
+ROWS = 64  #: rows of maps that are compared at once, few enough for the processor's cache
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Segmentation:
     masks : dict of str to ndarray of shape (H, W), uint8
         Class indices after each of `STAGES` that was run.
     unresponsive : float
-        Share of the pixels where no class responds: there the Grad-CAM mask has the first one, as published.
+        Share of the pixels where no class responds. The Grad-CAM mask gives them the first class, as published.
     """
 
     maps: np.ndarray
@@ -59,9 +59,9 @@ def segment_image(
     classifier : Classifier, such as a HistoNet
     label_sets : iterable of LabelSet, out of ``classifier.labels``
     crfs : mapping of str to CRF
-        By the label set's name; if empty, all stop before the CRF.
+        By the label set's name; if empty, the CRF is left out.
     downsample : float
-        Factor between the image's scale and the classifier's: the classifier's mpp over the image's.
+        Factor between the two scales: the classifier's mpp over the image's.
     threads : int
         Threads that the CRF may use.
 
@@ -72,7 +72,7 @@ def segment_image(
     Raises
     ------
     InputError
-        If an argument is of no use; says which call converts it.
+        If an argument is invalid; the message gives the call that converts it.
 
     Examples
     --------
@@ -96,15 +96,15 @@ def segment(
     threads: int = 1,
     window: Window | None = None,
 ) -> Iterator[tuple[str, Segmentation]]:
-    """Segment an image whose tiles are classified, or a window of it, which then is what `image` shows.
+    """Segment an image with classified tiles, or only a `window` of it; `image` is then cut to the window.
 
-    Yields each label set's name and Segmentation; other parameters are those of `segment_image`.
+    Yields each label set's name and Segmentation. The other parameters are those of `segment_image`.
     """
-    lattice = cache(partial(image_lattice, image, threads=threads))  # label sets share those of the same widths
+    lattice = cache(partial(image_lattice, image, threads=threads))  # shared by label sets of the same widths
     for label_set, cams, maps in localise_and_adjust(image, tiles, label_sets, window):
         masks = {"GradCAM": winners(cams, label_set.foreground), "Adjust": winners(maps)}  # (H, W)
         unresponsive = 1 - float(cams[label_set.foreground].any(axis=0).mean())
-        del cams  # of a large image, gigabytes that the CRF can use
+        del cams  # frees gigabytes for the CRF of a large image
         if label_set.name in crfs:
             masks["CRF"] = winners(crfs[label_set.name](maps, image, threads, lattice))  # (C, H, W) -> (H, W)
         yield label_set.name, Segmentation(maps, masks, unresponsive)
@@ -113,14 +113,14 @@ def segment(
 def localise_and_adjust(
     image: np.ndarray, tiles: ClassifiedTiles, label_sets: Iterable[LabelSet], window: Window | None = None
 ) -> Iterator[tuple[LabelSet, np.ndarray, np.ndarray]]:
-    """Yield each label set with its Grad-CAMs and its adjusted maps, both (C, H, W) float32 in 0..1: stages 2 and 3."""
+    """Run stages 2 and 3: yield each label set, its Grad-CAMs and its adjusted maps, both (C, H, W) float32 in 0..1."""
     return adjust_each(image, label_sets, lambda label_set: localise(tiles, label_set, window))
 
 
 def adjust_each(
     image: np.ndarray, label_sets: Iterable[LabelSet], cams_of: Callable[[LabelSet], np.ndarray]
 ) -> Iterator[tuple[LabelSet, np.ndarray, np.ndarray]]:
-    """Yield each label set with what `cams_of` returns, Grad-CAMs, and its adjusted maps: stage 3."""
+    """Run stage 3: yield each label set, its Grad-CAMs, which `cams_of` returns, and its adjusted maps."""
     wanted, lent = {label_set.name: label_set for label_set in label_sets}, {}
     background = cache(partial(background_map, image))
     for label_set in lenders_first(wanted.values()):
@@ -134,13 +134,13 @@ def adjust_each(
 
 
 def winners(maps: np.ndarray, among: list[int] | None = None) -> np.ndarray:
-    """Return the class with the highest map at each pixel, the first of equals.
+    """Return the class with the highest map at each pixel; of equal ones, the first.
 
     Parameters
     ----------
     maps : ndarray of shape (C, H, W)
     among : list of int, optional
-        Class indices that compete; all, if left out.
+        Indices of the competing classes; all, if left out.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""How Keras starts: on TensorFlow, quietly, on few threads, as published whatever the user's settings of Keras say."""
+"""Start Keras quietly, on TensorFlow and few threads, and in float32 whatever the user's settings of Keras say."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from types import ModuleType
 
 from .errors import InputError
 
-#: Bytes of address space that TensorFlow, its threads and a first classifier take, though they touch a third of them.
+#: Bytes of address space that TensorFlow, its threads and a first classifier reserve; they use a third of it.
 ADDRESS_SPACE = 4_000_000_000
 
-MOST_WORKERS = 1024  #: processes beside this one
+MOST_WORKERS = 1024  #: greatest number of worker processes
 
-LARGEST_SETTINGS = 1 << 20  #: bytes of keras.json
+LARGEST_SETTINGS = 1 << 20  #: greatest size of keras.json, in bytes
 
-#: What the environment may tell Keras, and what holds here: the last three would change or shorten what it computes.
+#: Environment variables that Keras reads, and their values here. The last three would change or cut short its work.
 ENVIRONMENT = {
     "KERAS_BACKEND": "tensorflow",
     "KERAS_NNX_ENABLED": "false",
@@ -33,15 +33,15 @@ ENVIRONMENT = {
 def import_keras() -> ModuleType:
     """Import Keras, on first use and without TensorFlow's start-up messages.
 
-    It computes with TensorFlow, in float32 and with channels last, whatever KERAS_BACKEND and ``~/.keras/keras.json``
-    say: classifiers are described for these. Raises InputError if TensorFlow cannot be loaded, or Keras' own settings
-    cannot be read, or it runs on another backend already.
+    Keras computes with TensorFlow, in float32 and with channels last, as classifiers expect. KERAS_BACKEND and
+    ``~/.keras/keras.json`` are overridden. Raises InputError if TensorFlow cannot be loaded, if Keras' settings cannot
+    be read, or if Keras already runs on another backend.
     """
     if "keras" not in sys.modules:
         check_machine()
         check_settings()
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Keras imports these, if it can, for wrappers and plots that nobody needs here: most of a second.
+    # Keras imports these, if installed, for wrappers and plots that nothing here uses. That takes most of a second.
     unwanted = {"sklearn", "matplotlib"} - set(sys.modules)
     sys.modules.update(dict.fromkeys(unwanted))
     try:
@@ -64,12 +64,12 @@ def import_keras() -> ModuleType:
 
 
 def _is_no_advice(record: logging.LogRecord) -> bool:
-    """Tell a message from TensorFlow's advice on how to call it, which is not for who looks at images of many sizes."""
+    """Return False for TensorFlow's advice against retracing, which images of many sizes cannot follow."""
     return "retracing" not in record.getMessage()
 
 
 def check_settings() -> None:
-    """Raise InputError if Keras would wait for its settings: at a pipe, or at what has no end."""
+    """Raise InputError if Keras' settings file is a pipe, a device or too large, which would block the import."""
     homes = [os.environ["KERAS_HOME"]] if "KERAS_HOME" in os.environ else ["~/.keras", "/tmp/.keras"]
     for path in (Path(home).expanduser() / "keras.json" for home in homes):
         if path.exists() and not (path.is_file() and path.stat().st_size <= LARGEST_SETTINGS):
@@ -77,7 +77,7 @@ def check_settings() -> None:
 
 
 def check_machine() -> None:
-    """Raise InputError where TensorFlow, or a worker, would end the process without a word of use."""
+    """Raise InputError without /proc or enough address space: TensorFlow or a worker would die without a message."""
     if sys.platform == "linux" and not Path("/proc/self").exists():
         raise InputError("TensorFlow and workers need /proc, which is not there: mount it")
     if narrow := narrow_memory():
@@ -85,7 +85,7 @@ def check_machine() -> None:
 
 
 def narrow_memory(least: int = ADDRESS_SPACE) -> str:
-    """Return a line on a limit of this process's address space below so many bytes, or nothing."""
+    """Return a message if this process's address space is limited to fewer than `least` bytes, else ""."""
     with contextlib.suppress(ImportError):  # Windows has no such limits
         import resource
 
@@ -100,7 +100,7 @@ def narrow_memory(least: int = ADDRESS_SPACE) -> str:
 
 @contextlib.contextmanager
 def environment(changes: Mapping[str, str | None]) -> Iterator[None]:
-    """Set variables of the environment, or take them out (None), and put them back as they were."""
+    """Set environment variables, or unset those of value None, and restore all of them afterwards."""
     before = {name: os.environ.get(name) for name in changes}
     _set(changes)
     try:
@@ -118,7 +118,7 @@ def _set(variables: Mapping[str, str | None]) -> None:
 
 @contextlib.contextmanager
 def quiet_start() -> Iterator[None]:
-    """Keep off the screen what TensorFlow's libraries print while they start; let it through if they fail."""
+    """Hide the messages that TensorFlow's libraries print while they start; show them if the start fails."""
     sys.stderr.flush()
     screen = os.dup(2)
     with tempfile.TemporaryFile() as messages:
@@ -137,16 +137,16 @@ def quiet_start() -> Iterator[None]:
 
 
 def limit_threads(threads: int) -> None:
-    """Let TensorFlow use so many threads, from its first use in this process on; no effect after that."""
+    """Set TensorFlow's number of threads; without effect once TensorFlow is in use in this process."""
     from tensorflow.config import threading
 
-    with contextlib.suppress(RuntimeError):  # it is at work already, with the threads that it has
+    with contextlib.suppress(RuntimeError):  # TensorFlow is already in use, and keeps its threads
         threading.set_intra_op_parallelism_threads(threads)
         threading.set_inter_op_parallelism_threads(1)
 
 
 def has_fast_bfloat16() -> bool:
-    """Tell whether the processor has instructions for bfloat16, as far as the system says."""
+    """Tell whether the processor has bfloat16 instructions; False if /proc/cpuinfo cannot be read."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except OSError:

@@ -1,8 +1,8 @@
-"""Classes as data: what a classifier's outputs mean, and the label sets that are segmented with them.
+"""Classes as data: the meaning of a classifier's outputs, and the label sets that are segmented with them.
 
-Each classifier has a text file of its own, ``data/<model>.toml``, that says all that its weights do not; a classifier
-without one is ADP's, as published (`adp.toml`). Nothing else tells one label set from another: no code asks for a
-label set's or a class's name.
+Each classifier has its own class file, ``data/<model>.toml``, for everything that its weights do not say. A classifier
+without one uses ADP's, as published (`adp.toml`). Label sets differ by this data only: no code depends on the name of
+a label set or a class.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from .views import ONCE, Views
 
 Colour = tuple[int, int, int]
 
-MOST_CLASSES = 254  #: of a label set: a label map is 8-bit, and has one more value for "no tissue"
+MOST_CLASSES = 254  #: most classes of a label set: an 8-bit label map needs one more value, for "no tissue"
 
-#: Microns per pixel that a microscope or scanner can have; other figures, such as 72 dpi, are no scale.
+#: Range of a microscope's or scanner's microns per pixel; other figures, such as 72 dpi, are no scale.
 PLAUSIBLE_MPP = 0.05, 10.0
 
-LARGEST = 100_000  #: px of a side, epochs, images: beyond all that anybody has
+LARGEST = 100_000  #: upper limit of a side in px, and of numbers of epochs and images; beyond any real one
 
-#: How a background class is found: stage 3's brightness, or grey above 200, as benchmarks do (see `adjust`).
+#: Rules that find the background class: stage 3's brightness, or the benchmarks' grey above 200 (see `adjust`).
 BACKGROUND_RULES = ("brightness", "grey above 200")
 
-#: How classes compete in stage 3: one after the other, as released, or all at once, as the paper's formula says.
+#: Rules of the competition in stage 3: class after class, as in the released code, or the paper's formula at once.
 ADJUSTMENTS = ("released", "paper")
 
 
@@ -41,13 +41,13 @@ class Variant:
     unit_gradients : bool
         Whether a class's channel weights come from the gradient at an all-zero tile, divided by its root mean square.
     shared_maximum : bool
-        Whether all Grad-CAMs of a tile are divided by the highest value of all outputs, instead of each by its own.
+        Whether all Grad-CAMs of a tile are divided by the highest value of all outputs; if not, each by its own.
     clips_unscored : bool
         Whether the maps of background and other are kept within 0..1 before the classes compete.
     lends_adjusted : bool
-        Whether a label set lends its maps after the subtraction, or before it.
+        Whether a label set lends its maps after the subtraction; if not, before it.
     file_iterations : bool
-        Whether the sixth number of a file of CRF settings counts.
+        Whether the sixth number of a CRF settings file is used.
     """
 
     adjustment: str = ADJUSTMENTS[0]
@@ -60,12 +60,12 @@ class Variant:
 
 @dataclass(frozen=True)
 class Stain:
-    """Colours that a classifier knows tissue in, to which images are brought (see `classify`).
+    """Stain of a classifier's training patches, to which images are normalised (see `classify`).
 
     Attributes
     ----------
     mean, std : tuple of three floats
-        Of L*, a* and b* of CIELAB, over tissue.
+        Mean and standard deviation of L*, a* and b* of CIELAB over tissue.
     """
 
     mean: tuple[float, ...]
@@ -80,7 +80,7 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class LabelSet:
-    """Classes that compete for each pixel, and how the set differs from others.
+    """A set of classes that compete for each pixel, with the rules of their segmentation.
 
     Attributes
     ----------
@@ -89,9 +89,9 @@ class LabelSet:
     colours : dict of str to (int, int, int)
         Classes in the order of their indices in a label map, with their RGB colours in mask files.
     outputs_of : dict of str to int
-        The classifier's output for each class that has one.
+        Index of the classifier's output for each class that has one.
     names : dict of str to str
-        What to call each class, and each colour of no class, in words.
+        Name in words of each class, and of each colour of no class.
     unlabelled : dict of str to (int, int, int) or int
         Colours, or indices in palette files, of ground truth that belongs to no class.
     background : str or None
@@ -99,15 +99,15 @@ class LabelSet:
     background_rule : str
         One of `BACKGROUND_RULES`.
     bright : tuple of str
-        Tissue that may be as bright as background, and that background gives way to.
+        Classes of tissue that may be as bright as background; their maps are subtracted from the background's.
     other : str or None
-        Class of the tissue that no other map claims.
+        Class of the tissue where no other class responds.
     lender : LabelSet or None
         Label set whose adjusted maps of the classes `borrowed` also count as `other`.
     borrowed : tuple of str
         See `lender`.
     always_present : tuple of str
-        Classes that are localised in every tile, whatever their score.
+        Classes that are localised in every tile, at any score.
     set_aside : tuple of str
         Classes left out of the Grad-CAM mask and of the "fore" confusion matrix.
     confidence_images : bool
@@ -116,11 +116,11 @@ class LabelSet:
     objects : str or None
         Class whose connected components are written as labelled objects.
     split_objects : int or None
-        Least distance between the middles of two objects that touch, in px, where such objects are cut.
+        Least distance in px between the middles of two touching objects that are cut; None to cut none.
     true_objects : str or None
-        Folder beside the ground truth's, of bitmaps with one label per true object of that class.
+        Folder beside the ground truth's, with bitmaps of one label per true object of that class.
     variant : Variant
-        Form of the method that segments it.
+        Variant of the method that segments the set.
     """
 
     name: str
@@ -174,7 +174,7 @@ class LabelSet:
         return [i for i, code in enumerate(self.codes) if code not in self.set_aside]
 
     def name_of(self, code: str) -> str:
-        """Return what a class, or a colour of no class, is called in words."""
+        """Return the name in words of a class, or of a colour of no class; its code if it has none."""
         return self.names.get(code, code)
 
     def describe(self, code: str) -> str:
@@ -185,30 +185,30 @@ class LabelSet:
 
 @dataclass(frozen=True)
 class Taxonomy:
-    """All that a classifier's file of classes says.
+    """Content of a classifier's class file.
 
     Attributes
     ----------
     mpp : float
         Scale of the training patches, in microns per pixel.
     mean, std : tuple of one or three floats
-        Of the training patches' pixels, in 0..255; three for R, G and B.
+        Mean and standard deviation of the training patches' pixels, in 0..255; three for R, G and B.
     outputs : dict of str to str
         The network's outputs in their order: code and name in words.
     parents : dict of str to str
-        Of which code another one is a kind.
+        Parent of a code: E.M is the parent of its kind E.M.S.
     label_sets : dict of str to LabelSet
-        By their names.
+        Label sets by name.
     groups : dict of str to tuple of LabelSet
-        Label sets by the names that they go by, alone or together: the published `htt_mode`.
+        Groups of label sets by name, each a single one or several: the published `htt_mode`.
     caveat : str
-        What everyone who sees results of this classifier must know; empty if nothing.
+        Warning to everyone who sees results of this classifier; empty for none.
     variant : Variant
-        Form of the method that the classifier is used in; each label set has its own adjustment.
+        Variant of the method for this classifier; each label set has its own adjustment.
     views : Views
-        How often each place is looked at.
+        Test-time views of each place.
     stain : Stain or None
-        Colours that images are brought to before they are classified.
+        Stain to which images are normalised before they are classified.
     """
 
     mpp: float
@@ -230,33 +230,33 @@ class Taxonomy:
 
     @cached_property
     def vague(self) -> tuple[str, ...]:
-        """Codes of ground truth that is of no class, but that may have parents which are."""
+        """Codes of ground truth of no class that are no outputs either; their parents may be outputs."""
         codes = (code for label_set in self.label_sets.values() for code in label_set.unlabelled)
         return tuple(dict.fromkeys(code for code in codes if code not in self.outputs))
 
     def with_parents(self, codes: Iterable[str]) -> list[int]:
-        """Return the outputs of the given codes and of their parents: whatever is of a kind is of its parent's."""
-        found = set()
+        """Return the indices of the outputs of the given codes and of all their ancestors, which include them."""
+        lineage = set()
         for code in codes:
-            while code and code not in found:
-                found.add(code)
+            while code and code not in lineage:
+                lineage.add(code)
                 code = self.parents.get(code)
-        return [i for i, code in enumerate(self.codes) if code in found]
+        return [i for i, code in enumerate(self.codes) if code in lineage]
 
     @property
     def default_group(self) -> str:
-        """The name of the label sets to segment where none is asked for: several together, or else the first."""
+        """Name of the group to segment by default: the one with the most label sets; of equal ones, the first."""
         return max(self.groups, key=lambda name: len(self.groups[name]))
 
     def group(self, name: str) -> tuple[LabelSet, ...]:
-        """Return the label sets that go by a name, or raise InputError."""
+        """Return the label sets of a group by its name, or raise InputError."""
         if name not in self.groups:
             raise InputError(f"{name}: no label set of this classifier; it has {', '.join(self.groups)}")
         return self.groups[name]
 
 
 def lenders_first(label_sets: Iterable[LabelSet]) -> list[LabelSet]:
-    """Return label sets in an order in which each comes after the one whose maps it borrows, that one included."""
+    """Order label sets so that each comes after its lender; add lenders that are missing."""
     ordered = {}
     for label_set in label_sets:
         if label_set.lender:

@@ -39,16 +39,16 @@ from scipy.ndimage import find_objects
 if TYPE_CHECKING:
     from scipy.spatial import KDTree
 
-#: Groups of images that are reported apart, and how their file names begin.
+#: Groups of images that have metrics of their own, and the prefixes of their file names.
 GROUPS = {"all": "", "test A": "testA_", "test B": "testB_"}
 
-#: What `object_metrics` returns: the first two in 0..1.
+#: Names of the metrics of `object_metrics`; the first two are in 0..1.
 METRICS = ("F1", "object Dice", "object Hausdorff (px)")
 
 
 @dataclass(frozen=True)
 class ObjectSums:
-    """What the metrics of one image, or of several, are made of; arrays (2,) are of predicted and of true objects."""
+    """Sums over the objects of one image or several, which give the metrics; arrays (2,) are (predicted, true)."""
 
     images: int
     found: int  #: true positives
@@ -95,7 +95,7 @@ def object_sums(prediction: np.ndarray, truth: np.ndarray) -> ObjectSums:
 
 
 def pool(sums: Iterable[ObjectSums], weights: np.ndarray | None = None) -> ObjectSums:
-    """Add up what the metrics of N images are made of, or do so in D ways by `weights` (D, N) of the images."""
+    """Add up the sums of N images; with `weights` (D, N) of the images, in D ways."""
     parts = [*sums]
     columns = {field.name: np.array([getattr(part, field.name) for part in parts]) for field in fields(ObjectSums)}
     if weights is None:
@@ -104,13 +104,13 @@ def pool(sums: Iterable[ObjectSums], weights: np.ndarray | None = None) -> Objec
 
 
 def pool_groups(sums: Mapping[str, ObjectSums]) -> dict[str, ObjectSums]:
-    """Pool images, whose file names are the keys, over each of `GROUPS` that occurs."""
+    """Pool the sums of images, by file name, over each of `GROUPS` that has any."""
     groups = {group: [sums[file] for file in sums if file.startswith(prefix)] for group, prefix in GROUPS.items()}
     return {group: pool(members) for group, members in groups.items() if members}
 
 
 def object_metrics(sums: ObjectSums) -> dict[str, np.ndarray]:
-    """Return F1, object Dice and the object Hausdorff distance by their names, `METRICS`; of each way of pooling."""
+    """Return F1, object Dice and object Hausdorff distance by name (`METRICS`), one value for each way of pooling."""
     sides = sums.objects > 0
     count, is_empty = np.maximum(sides.sum(axis=-1), 1), ~sides.any(axis=-1)
     f1 = 2 * sums.found / np.maximum(sums.objects.sum(axis=-1), 1) + is_empty
@@ -121,7 +121,7 @@ def object_metrics(sums: ObjectSums) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True, eq=False)
 class _Object:
-    """An object of a label map: which pixels of its bounding box, from `start` to before `stop`, are its own."""
+    """An object of a label map: its mask within its bounding box, from `start` to before `stop`."""
 
     label: int
     start: np.ndarray  # (2,)
@@ -144,13 +144,13 @@ class _Object:
 
     @cached_property
     def tree(self) -> KDTree:
-        from scipy.spatial import KDTree  # which sets without objects go without
+        from scipy.spatial import KDTree  # not needed for label maps without objects
 
         return KDTree(self.extremes)
 
     @cached_property
     def gaps(self) -> np.ndarray:
-        """Each pixel's distance from the object, in its bounding box."""
+        """Distance of each pixel of the bounding box from the object, in px."""
         return cv2.distanceTransform((~self.mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
 
 
@@ -163,14 +163,14 @@ def _objects(labels: np.ndarray) -> list[_Object]:
 
 
 def _overlap(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Count the pixels of each pair of a label in the one map and a label in the other."""
+    """Count the pixels of each pair of a predicted and a true label, including 0."""
     rows, columns = int(prediction.max(initial=0)) + 1, int(truth.max(initial=0)) + 1
     pairs = prediction.astype(np.int64) * columns + truth
     return np.bincount(pairs.ravel(), minlength=rows * columns).reshape(rows, columns)
 
 
 def _most_overlapping(overlap: np.ndarray) -> np.ndarray:
-    """Tell with which objects each object (a row) shares the most pixels: all of them, if it shares none with any."""
+    """Mark the objects (columns) that share the most pixels with each object (row); all of them, if none shares any."""
     return overlap == overlap.max(axis=1, keepdims=True, initial=0)
 
 
@@ -185,12 +185,12 @@ def _distances(
     farthest: Callable[[_Object, _Object], float],
     diagonal: float,
 ) -> np.ndarray:
-    """Return each object's Hausdorff distance to the nearest of those with which it shares the most pixels."""
+    """Return each object's Hausdorff distance to the object that overlaps it most; of several, to the nearest."""
     distances = np.full(len(objects), diagonal)
     boxes = np.array([[*other.start, *other.stop] for other in others]).reshape(-1, 4)
     for i, candidates in enumerate(_most_overlapping(overlap)):
         thing = objects[i]
-        # the farther apart two bounding boxes' sides are, the farther apart are the objects, at least
+        # the greatest distance between two boxes' sides is a lower bound of the Hausdorff distance
         at_least = np.abs(boxes - [*thing.start, *thing.stop]).max(axis=1)
         for j in sorted(np.flatnonzero(candidates), key=at_least.__getitem__):
             if at_least[j] >= distances[i]:
@@ -200,11 +200,11 @@ def _distances(
 
 
 def _farthest(thing: _Object, other: _Object) -> float:
-    """Return how far from another object an object's farthest pixel is.
+    """Return the directed Hausdorff distance: the distance of an object's farthest pixel from another object.
 
-    Outside the other's bounding box only `extremes` matter: of an object's pixels above it, the topmost of a column is
-    the farthest of that column, from whatever pixel of the other; and the nearest is the topmost of one of the other's
-    columns. Likewise below, left and right.
+    Outside the other's bounding box only `extremes` matter. Above the box, the topmost pixel of each of the object's
+    columns is the column's farthest from every pixel of the other. The other's pixel nearest to it is the topmost of
+    one of its columns. Likewise below, left and right.
     """
     start = np.maximum(thing.start, other.start)
     stop = np.maximum(start, np.minimum(thing.stop, other.stop))

@@ -1,6 +1,6 @@
 """Cores and worker processes: the classifier runs in this process, workers do the rest, on no more threads than cores.
 
-What workers do on start-up is up to the caller, so that none of them loads what it does not need.
+The caller says how workers warm up, so that none of them loads a library it does not need.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from .keras_start import check_machine, environment
 Image = TypeVar("Image")
 Result = TypeVar("Result")
 
-#: There is a process for each core, so that threads in it only wait for each other. And loky must not take what a
-#: worker keeps for a leak, and start it anew. And glibc keeps what is freed of it for the next window of a slide, up to
-#: half a GB: to get memory from the system takes longer than to fill it.
+#: One thread per worker, as there is one worker per core. Loky must not take a worker's cached objects for a leak and
+#: restart it. Glibc keeps up to half a GB of freed memory for the next window of a slide: getting memory from the
+#: system takes longer than filling it.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -38,38 +38,38 @@ ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(1 << 29),
 }
 
-#: For small images, it keeps all.
+#: For small images, glibc keeps all freed memory.
 SMALL_IMAGES = ENVIRONMENT | {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
 
 
 def available_cores() -> int:
-    """Return the number of cores that this process may use: a container's share, or a batch system's, counts."""
+    """Return the number of cores that this process may use, within its container's or batch system's share."""
     return loky.cpu_count()
 
 
 def classifier_threads(cores: int) -> int:
-    """Return how many of the cores classify: half of them, rounded up, as that is about half of the work."""
+    """Return the number of cores for the classifier: half, rounded up, as it does about half of the work."""
     return -(-cores // 2)
 
 
 def side_by_side(
     classified: Iterator[Image], submit: Callable[[Image], Future], workers: int, beside: int, ahead: int
 ) -> Iterator[tuple[Image, Future]]:
-    """Classify images here, while workers finish those that are classified; yield these as they are done.
+    """Classify images here while workers finish classified ones; yield each image and its future when it is done.
 
-    The classifier comes first as long as few images wait for a worker. It runs in a thread of its own: what
-    `classified` touches belongs to that thread until the image is yielded.
+    The classifier has priority while few images wait for a worker. It runs in its own thread, which owns everything
+    that `classified` touches until the image is yielded.
 
     Parameters
     ----------
     classified : iterator of images
-        Classifies when the next image is asked for.
+        Classifies one image at each `next`.
     submit : callable
         Gives an image to a worker.
     workers, beside : int
-        Images that workers may have at once, and while the classifier is at work.
+        Most images with workers at once: in general, and while the classifier is busy.
     ahead : int
-        Images that may wait for a worker: bounds the memory.
+        Most images that wait for a worker, which bounds the memory.
     """
     waiting: deque[Image] = deque()
     running: dict[Future, Image] = {}
@@ -93,9 +93,9 @@ def side_by_side(
 
 
 def pool_of(workers: int, variables: Mapping[str, str] = ENVIRONMENT) -> loky.ProcessPoolExecutor:
-    """Return the pool of worker processes, the same as long as their number, environment and working folder are.
+    """Return the pool of worker processes; it is reused while their number, environment and working folder stay.
 
-    Workers end within seconds if this process does, however it ends, and leave Ctrl-C to it.
+    Workers end within seconds of this process, however it ends, and leave Ctrl-C to it.
     """
     global _pool
     check_machine()
@@ -104,13 +104,13 @@ def pool_of(workers: int, variables: Mapping[str, str] = ENVIRONMENT) -> loky.Pr
             workers, timeout=300, env={**variables, "PWD": os.getcwd()}, initializer=follow, initargs=(os.getpid(),)
         )
         with interrupts_held():
-            _pool.submit(int)  # which starts all of them
+            _pool.submit(int)  # starts all workers
     return _pool
 
 
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Start processes that Ctrl-C does not reach before they `follow`; it reaches this one when they are started."""
+    """Hold back Ctrl-C from processes started here, until they `follow`, and from this one until they have started."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -122,9 +122,9 @@ def interrupts_held() -> Iterator[None]:
 
 
 def start_workers(workers: int, warm_up: Callable[[bool], None], variables: Mapping[str, str] = ENVIRONMENT) -> None:
-    """Start worker processes, beside whatever this process does next.
+    """Start worker processes in the background.
 
-    Each calls `warm_up` with whether to load the CRF's compiled code: not while another worker compiles it.
+    Each calls `warm_up` with a flag: whether to load the CRF's compiled code. It is off while another worker compiles.
     """
     from .densecrf import is_compiled
 
@@ -135,7 +135,7 @@ def start_workers(workers: int, warm_up: Callable[[bool], None], variables: Mapp
 
 @contextlib.contextmanager
 def quiet_tracker() -> Iterator[None]:
-    """Start processes whose tracker, which outlives this one if that is killed, tells the screen of no semaphores."""
+    """Start processes whose resource tracker, which outlives a kill of this one, prints no warning of semaphores."""
     before = os.environ.get("PYTHONWARNINGS")
     with environment({"PYTHONWARNINGS": ",".join(filter(None, [before, "ignore:resource_tracker"]))}):
         yield
@@ -145,10 +145,10 @@ _pool: loky.ProcessPoolExecutor | None = None
 
 
 def stop_workers() -> None:
-    """Kill the worker processes, if there are any, whatever they are doing."""
+    """Kill the worker processes, if there are any, even at work."""
     log = logging.getLogger("concurrent.futures")
     before = log.level
-    log.setLevel(logging.CRITICAL + 1)  # it tells the screen of work that was cancelled meanwhile
+    log.setLevel(logging.CRITICAL + 1)  # it would print the cancelled work
     try:
         if _pool:
             _pool.shutdown(wait=True, kill_workers=True)
@@ -160,7 +160,7 @@ def stop_workers() -> None:
 def worker_pool(
     workers: int, out: Path, variables: Mapping[str, str] = ENVIRONMENT
 ) -> Iterator[loky.ProcessPoolExecutor]:
-    """Yield worker processes that write to a folder; if that breaks, say so in one line and leave no worker busy."""
+    """Yield a pool whose workers write to `out`; after an error, kill them. Failed writes, dead workers: InputError."""
     pool = pool_of(workers, variables)
     try:
         yield pool
@@ -178,7 +178,7 @@ def worker_pool(
 
 @contextlib.contextmanager
 def outside_garbage_collection() -> Iterator[None]:
-    """Load what stays, such as libraries: the garbage collector will not search it again and again, and at exit."""
+    """Load lasting objects, such as libraries: the garbage collector searches them neither again nor at exit."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -190,7 +190,7 @@ def outside_garbage_collection() -> Iterator[None]:
 
 
 def in_parallel(work: Callable[..., Result], jobs: Sequence[tuple], what: str, quiet: bool = False) -> Iterator[Result]:
-    """Yield what a function gives for each job's arguments, in order, worked out in processes, with a progress bar."""
+    """Call a function with each job's arguments in worker processes; yield results in order, with a progress bar."""
     from .progress import track
 
     chunk = max(1, min(16, len(jobs) // 8))
@@ -202,7 +202,7 @@ def in_parallel(work: Callable[..., Result], jobs: Sequence[tuple], what: str, q
 
 
 def follow(parent: int) -> None:
-    """End this process when its parent is gone; at Ctrl-C, which the whole process group gets, the parent decides."""
+    """End this process once its parent is gone; leave Ctrl-C, which the whole process group gets, to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     is_there = presence_of(parent)
 
@@ -215,13 +215,13 @@ def follow(parent: int) -> None:
 
 
 def presence_of(parent: int) -> Callable[[], bool]:
-    """Return what tells whether this process' parent is still there."""
+    """Return a function that tells whether the parent process is still alive."""
     if os.name != "nt":
-        return lambda: os.getppid() == parent  # else it is the child of another
+        return lambda: os.getppid() == parent  # an orphan gets another parent
     import psutil
 
-    # Windows goes on to tell the number of a parent that is gone, which a new process may have: its time of creation
-    # is another one.
+    # Windows keeps reporting the number of a dead parent, which a new process may take over; psutil also compares
+    # their times of creation.
     try:
         return psutil.Process(parent).is_running
     except psutil.NoSuchProcess:

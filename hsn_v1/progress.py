@@ -1,4 +1,4 @@
-"""Bars that show how much is done, how fast it goes, and how long the rest takes."""
+"""Progress bars, which show the work done, its speed and the time left."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingCo
 
 Item = TypeVar("Item")
 
-#: ``progress(stage, done, total)``: how much of a stage of the work on an input is done, in the stage's units.
+#: ``progress(stage, done, total)`` reports the work done on a stage of an input, in the stage's units.
 Progress = Callable[[str, int, int], None]
 
 
 def no_progress(stage: str, done: int, total: int) -> None:
-    """Show nothing: a `Progress`."""
+    """Ignore the progress: a `Progress` that shows nothing."""
 
 
 def track(items: Iterable[Item], what: str, total: int | None = None, quiet: bool = False) -> Iterator[Item]:
-    """Yield items, while a bar shows how many of them are done; `total` is their number where they have no length."""
+    """Yield items while a bar shows how many are done; `total` is their number if they have no length."""
     yield from items if quiet else rich.track(items, what, total)
 
 
 def announce(text: str, quiet: bool) -> None:
-    """Say, where a bar would be, why it takes longer until there is one."""
+    """Print a line in place of a bar, such as the reason why the bar takes longer to appear."""
     if not quiet:
         get_console().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
 def download_bars(quiet: bool) -> Iterator[Progress]:
-    """Show how many bytes of each file came, how fast, and how long the rest takes; yields a `Progress` of files."""
+    """Show each file's downloaded bytes, speed and time left; yields a `Progress` whose stages are file names."""
     columns = TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn()
     bars = rich.Progress(*columns, _Left(), disable=quiet)
     tasks: dict[str, rich.TaskID] = {}
 
     def show(name: str, done: int, total: int) -> None:
-        bars.start()  # not before: the user may be asked something
+        bars.start()  # not earlier, as the user may have to answer a question first
         if name not in tasks:
             tasks[name] = bars.add_task(name, total=total, completed=done)
         bars.update(tasks[name], completed=done)
@@ -52,15 +52,15 @@ def download_bars(quiet: bool) -> Iterator[Progress]:
 
 
 def progress_bars(quiet: bool) -> rich.Progress:
-    """Return bars for inputs and for the stages of the work on large ones."""
+    """Return bars for inputs, and for the stages of the work on large inputs."""
     columns = TextColumn("{task.description}", markup=False), BarColumn(), _Done(), _Speed(), _Left()
-    console = Console(quiet=True) if quiet else get_console()  # of a bar that is only disabled, the line still ends
+    console = Console(quiet=True) if quiet else get_console()  # a bar that is only disabled still prints a line break
     return rich.Progress(*columns, console=console, disable=quiet, speed_estimate_period=120)
 
 
 @contextlib.contextmanager
 def progress_bar(total: int, quiet: bool) -> Iterator[Callable[[], None]]:
-    """Show how many images are segmented and how long the rest takes; yields what advances it by one image."""
+    """Show the number of segmented images and the time left; yields a function that advances the bar by one image."""
     with progress_bars(quiet) as bars:
         task = bars.add_task("segmenting", total=total, unit="images")
         yield lambda: bars.advance(task)
@@ -68,7 +68,7 @@ def progress_bar(total: int, quiet: bool) -> Iterator[Callable[[], None]]:
 
 @contextlib.contextmanager
 def training_bar(quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
-    """Show how many batches are done, and a line for each epoch; yields a `training.fit.OnBatch`."""
+    """Show the number of batches done, and a line for each epoch; yields a `training.fit.OnBatch`."""
     with progress_bars(quiet) as bars:
         task = bars.add_task("training", total=None, unit="batches")
 
@@ -81,9 +81,9 @@ def training_bar(quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
 
 
 def reporter(bars: rich.Progress, name: str) -> Progress:
-    """Return a `Progress` that shows an input's stages, one after another, in a bar.
+    """Return a `Progress` that shows an input's stages, one after another, in one bar.
 
-    What an earlier run did counts as done, but not for the speed.
+    Work of an earlier run counts as done, but not for the speed.
     """
     task, shown = bars.add_task(name, total=None, unit=""), []
 
@@ -100,14 +100,14 @@ def reporter(bars: rich.Progress, name: str) -> Progress:
 
 
 class _Done(rich.ProgressColumn):
-    """How many units are done of how many, once that is known."""
+    """Units done and in total, once the total is known."""
 
     def render(self, task: rich.Task) -> str:
         return "" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}"
 
 
 class _Speed(rich.ProgressColumn):
-    """Units done in a second, or seconds for a unit; nothing before one was done."""
+    """Units per second, or seconds per unit; empty before the first one."""
 
     def render(self, task: rich.Task) -> str:
         speed, unit = task.speed, task.fields["unit"]

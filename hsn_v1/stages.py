@@ -1,4 +1,4 @@
-"""One image, one stage at a time: for Python and notebooks, with arguments that are checked (`checks`)."""
+"""The stages of the method one at a time, on one image, with checked arguments: for Python and notebooks."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from .hsn_v1 import localise_and_adjust
 from .labels import LabelSet, Taxonomy
 from .tiles import resize
 
-FORMS = ("raw", "resized", "normalised")  #: of a Grad-CAM; see `grad_cam`
+FORMS = ("raw", "resized", "normalised")  #: forms of a Grad-CAM; see `grad_cam`
 
 
 @dataclass(frozen=True)
 class FunctionClassifier:
-    """A classifier of any framework, from a function (a `classify.Classifier`).
+    """A `classify.Classifier` from a function, which may use any framework.
 
     Attributes
     ----------
     function : callable
-        Tiles of shape (T, tile, tile, 3), float32 in 0..255, to scores of shape (T, K) in 0..1 and coarse class
+        Maps tiles of shape (T, tile, tile, 3), float32 in 0..255, to scores of shape (T, K) in 0..1 and coarse class
         activation maps of shape (T, K, h, w), not rectified; both float32.
     labels : Taxonomy
-        What the K outputs mean; see `read_class_file`.
+        Meaning of the K outputs; see `read_class_file`.
     thresholds : ndarray of shape (K,), float64
-        Score from which on a class is present.
+        Lowest score of a class that is present.
     tile : int
         Side of the tiles, in px.
     identity : str
-        Another one for each other weights, so that slides are not resumed with others; if left out, they never are.
+        Changes with the weights, so that slides are not resumed with others; if left out, slides are never resumed.
     """
 
     function: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -46,7 +46,7 @@ class FunctionClassifier:
 
     @property
     def mpp(self) -> float:
-        """Scale at which it knows tissue, in microns per pixel."""
+        """Scale of the training patches, in microns per pixel."""
         return self.labels.mpp
 
     def __call__(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -61,7 +61,7 @@ def classify_image(image: np.ndarray, classifier: Classifier, downsample: float 
     ----------
     image : ndarray of shape (H, W, 3), uint8
     classifier : Classifier
-        Such as `load_histonet` returns.
+        For example from `load_histonet`.
     downsample : float
         The classifier's microns per pixel over the image's.
 
@@ -73,7 +73,7 @@ def classify_image(image: np.ndarray, classifier: Classifier, downsample: float 
     Raises
     ------
     InputError
-        If an argument is of no use.
+        If an argument is invalid.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def classify_image(image: np.ndarray, classifier: Classifier, downsample: float 
 
 
 def scores(image: np.ndarray, classifier: Classifier, downsample: float = 1.0) -> dict[str, float]:
-    """Return the score of each of a classifier's outputs in 0..1, by its code; of several tiles, the highest.
+    """Return the score of each output of a classifier, in 0..1, by its code; of several tiles, the highest.
 
     Parameters and errors are those of `classify_image`.
 
@@ -111,7 +111,7 @@ def scores(image: np.ndarray, classifier: Classifier, downsample: float = 1.0) -
 def grad_cam(
     image: np.ndarray, classifier: Classifier, code: str, form: str = "normalised", downsample: float = 1.0
 ) -> np.ndarray:
-    """Map where in an image a classifier sees a class, whatever its score.
+    """Map where in an image a classifier sees a class, at any score.
 
     Parameters
     ----------
@@ -120,8 +120,8 @@ def grad_cam(
     code : str
         One of `classifier.labels.codes`.
     form : {"raw", "resized", "normalised"}
-        The weighted sum of the activations, (h, w) as they are, of an image of one tile; or resized to (H, W); or
-        then rectified and divided by its maximum, in 0..1.
+        ``raw``: weighted sum of the activations, (h, w), of an image of one tile. ``resized``: the same, resized to
+        (H, W). ``normalised``: resized, rectified and divided by its maximum, in 0..1.
     downsample : float
         The classifier's microns per pixel over the image's.
 
@@ -132,7 +132,7 @@ def grad_cam(
     Raises
     ------
     InputError
-        If an argument is of no use.
+        If an argument is invalid.
 
     Examples
     --------
@@ -162,7 +162,7 @@ def grad_cam(
 
 
 def adjusted_maps(image: np.ndarray, tiles: ClassifiedTiles, label_set: LabelSet) -> np.ndarray:
-    """Return an image's maps after stages 2 and 3: their maximum is the segmentation before the CRF.
+    """Return an image's maps after stages 2 and 3; the highest map's class is the segmentation before the CRF.
 
     Parameters
     ----------
@@ -191,12 +191,12 @@ def adjusted_maps(image: np.ndarray, tiles: ClassifiedTiles, label_set: LabelSet
 
 
 def iou(labels: np.ndarray, truth: np.ndarray, label_set: LabelSet) -> dict[str, float]:
-    """Return the intersection over union of each class that is in a mask or in its ground truth.
+    """Return the intersection over union of each class in a mask or its ground truth.
 
     Parameters
     ----------
     labels, truth : ndarray of shape (H, W), int
-        Class indices; the number of classes where a pixel is unlabelled. See `read_mask`.
+        Class indices; the number of classes marks an unlabelled pixel. See `read_mask`.
     label_set : LabelSet
 
     Returns
@@ -207,7 +207,7 @@ def iou(labels: np.ndarray, truth: np.ndarray, label_set: LabelSet) -> dict[str,
     Raises
     ------
     InputError
-        If an argument is of no use, or the sizes differ.
+        If an argument is invalid, or the sizes differ.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Tile geometry: where the classifier's tiles lie in an image, and how their maps come together again."""
+"""Tile geometry: the places of the classifier's tiles in an image, and the stitching of their maps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TILE = 224  #: side of the published classifier's tiles, in px
 
 
 def resize(maps: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize maps (C, h, w) float32 bilinearly, without antialiasing; those that have the size are returned as such."""
+    """Resize maps (C, h, w) float32 bilinearly, without antialiasing; maps of that size are returned uncopied."""
     if maps.shape[1:] == (height, width):
         return maps
     resized = np.empty((len(maps), height, width), np.float32)
@@ -25,7 +25,7 @@ def resize(maps: np.ndarray, height: int, width: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Window:
-    """A rectangle of an image or slide, parts of which may lie outside.
+    """A rectangle of an image or slide; parts of it may lie outside.
 
     Attributes
     ----------
@@ -40,12 +40,12 @@ class Window:
 
     @property
     def bottom(self) -> int:
-        """Row after the last."""
+        """Row after the last one."""
         return self.top + self.height
 
     @property
     def right(self) -> int:
-        """Column after the last."""
+        """Column after the last one."""
         return self.left + self.width
 
     def grown(self, margin: int) -> Window:
@@ -53,20 +53,20 @@ class Window:
         return Window(self.top - margin, self.left - margin, self.height + 2 * margin, self.width + 2 * margin)
 
     def around(self, others: Iterable[Window]) -> Window:
-        """Return the smallest window that holds this one and others."""
+        """Return the smallest window that contains this one and others."""
         windows = (self, *others)
-        top, left = min(one.top for one in windows), min(one.left for one in windows)
-        bottom, right = max(one.bottom for one in windows), max(one.right for one in windows)
+        top, left = min(window.top for window in windows), min(window.left for window in windows)
+        bottom, right = max(window.bottom for window in windows), max(window.right for window in windows)
         return Window(top, left, bottom - top, right - left)
 
     def overlap(self, other: Window) -> Window:
-        """Return what two windows have in common; without rows or columns if nothing."""
+        """Return the intersection of two windows; it has no rows or no columns if it is empty."""
         top, left = max(self.top, other.top), max(self.left, other.left)
         height, width = min(self.bottom, other.bottom) - top, min(self.right, other.right) - left
         return Window(top, left, max(height, 0), max(width, 0))
 
     def relative_to(self, frame: Window) -> Window:
-        """Return where the window lies in a frame, counted from the frame's corner."""
+        """Return the window in coordinates of a frame, counted from its top left corner."""
         return replace(self, top=self.top - frame.top, left=self.left - frame.left)
 
     def halves(self) -> tuple[Window, Window]:
@@ -78,7 +78,7 @@ class Window:
         return replace(self, height=first), replace(self, top=self.top + first, height=self.height - first)
 
     def within(self, frame: Window) -> tuple[slice, slice]:
-        """Return the window's rows and columns in an array that shows a frame around it."""
+        """Return the window's rows and columns in an array of a frame around it."""
         return (
             slice(self.top - frame.top, self.bottom - frame.top),
             slice(self.left - frame.left, self.right - frame.left),
@@ -86,9 +86,9 @@ class Window:
 
 
 def overlap_ramp(length: int, overlap: float) -> np.ndarray:
-    """Return how much the pixels of a tile count along an axis, (length,) float32, above 0 and at most 1.
+    """Return the weights of a tile's pixels along an axis, (length,) float32, above 0 and at most 1.
 
-    Towards the ends, where they lack context, less, if neighbours overlap by some px; else all alike.
+    If neighbours overlap, weights fall towards the ends, which lack context; else all are 1. `overlap` is in px.
     """
     ramp = np.minimum(1, (np.arange(length) + 0.5) / max(overlap, 0.5))
     return np.minimum(ramp, ramp[::-1]).astype(np.float32)
@@ -100,14 +100,14 @@ class Axis:
 
     side: int  #: length of the image, in its own px
     downsample: float  #: factor d between the image's scale and the classifier's
-    tile: int  #: length of a tile as the classifier sees it, in px
+    tile: int  #: length of a tile, in px at the classifier's scale
     pad_to_crop: bool  #: whether the image is padded before it is downsampled
-    stride: int  #: greatest distance of neighbouring tiles, in px as the classifier sees them
-    margin: int = 0  #: least number of mirrored px on either side, as the classifier sees them
+    stride: int  #: greatest distance of neighbouring tiles, in px at the classifier's scale
+    margin: int = 0  #: least number of mirrored px on either side, at the classifier's scale
 
     @property
     def pad(self) -> int:
-        """Mirrored px on either side: the margin, or as many as make the image as long as a tile."""
+        """Mirrored px on either side: the margin, or enough to make the image as long as a tile."""
         lacking = max(self.tile * self.downsample - self.side, 0) / 2
         return math.ceil(max(lacking, self.margin * self.downsample))
 
@@ -123,23 +123,23 @@ class Axis:
 
     @property
     def footprint(self) -> int:
-        """Length of a tile in the image's own px; enough that `count` tiles reach the image's end."""
-        end = self.side + self.pad * min(self.count, 2)  # one tile need not reach the end of what is mirrored
+        """Length of a tile in the image's own px; enough for `count` tiles to reach the image's end."""
+        end = self.side + self.pad * min(self.count, 2)  # a single tile need not cover all mirrored px
         return max(round(self.tile * self.downsample), math.ceil(end / self.count))
 
     @property
     def weights(self) -> np.ndarray:
-        """How much the pixels of a tile count where tiles overlap, in the image's own px."""
+        """Weights of a tile's pixels where tiles overlap, in the image's own px."""
         return overlap_ramp(self.footprint, self.footprint * (1 - self.stride / self.tile))
 
     @property
     def crop_starts(self) -> list[int]:
-        """Where tiles start at the classifier's scale."""
+        """Starts of the tiles at the classifier's scale."""
         return _starts(self.reduced, self.tile, self.count)
 
     @property
     def stitch_starts(self) -> list[int]:
-        """Where tiles start at the image's own scale, padding included."""
+        """Starts of the tiles at the image's own scale, padding included."""
         return _starts(self.side + 2 * self.pad, self.footprint, self.count)
 
 
@@ -161,11 +161,11 @@ class TileGrid:
     downsample : float
         Factor d between the image's scale and the classifier's.
     tile : int
-        Side of a tile as the classifier sees it, in px.
+        Side of a tile, in px at the classifier's scale.
     stride : int, optional
         Greatest distance of neighbouring tiles, in px at the classifier's scale; the tile's side, if left out.
     margin : int
-        Mirrored px around the image, at the classifier's scale, so that nothing is seen at the edge of a tile only.
+        Mirrored px around the image, at the classifier's scale, so that no tissue is at the edge of a tile only.
 
     Examples
     --------
@@ -215,22 +215,22 @@ class TileGrid:
         )
 
     def stitch(self, maps_of: Callable[[int], np.ndarray], window: Window | None = None) -> np.ndarray:
-        """Put the tiles' maps together at the image's own scale, averaged where tiles overlap.
+        """Stitch the tiles' maps at the image's own scale, averaging where tiles overlap.
 
-        All pixels of a tile count alike, unless tiles overlap by a stride: then less towards its borders.
+        All pixels of a tile have equal weight, unless tiles overlap by a stride: then less towards its borders.
 
         Parameters
         ----------
         maps_of : callable
-            Returns the maps of a tile, (C, tile, tile) float32, by its number. Called once for each tile that is
-            needed, so that a large image's tiles need not be in memory together.
+            Returns the maps of a tile, (C, tile, tile) float32, by its number. It is called once for each tile needed,
+            so that a large image's tiles need not be in memory together.
         window : Window, optional
-            Part of the image, in its own px, to which the result is limited.
+            Part of the image to stitch, in its own px; the whole image, if left out.
 
         Returns
         -------
         ndarray of shape (C, height, width), float32
-            Of the window, or of the whole image.
+            Size of the window, or of the whole image.
         """
         rows, columns = self.axes
         window = window or Window(0, 0, self.height, self.width)

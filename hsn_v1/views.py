@@ -1,4 +1,4 @@
-"""Views: how often, and in which ways, a classifier looks at each place; what it sees is averaged."""
+"""Test-time views: the turns, scales and overlapping tiles in which a classifier sees each place."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-MARGIN = 32  #: px around an image that are mirrored where windows are localised: without context, maps lose 0.016 mIoU
+MARGIN = 32  #: mirrored px around an image when windows are localised; without this context, maps lose 0.016 mIoU
 
 
-SCALE_RANGE = 0.2, 8.0  #: in which tiles are seen at other scales
+SCALE_RANGE = 0.2, 8.0  #: limits of the factors in `Views.scales`, themselves excluded
 
 
 @dataclass(frozen=True)
 class Views:
-    """How often a classifier looks at each place: whatever it sees is averaged before anything else."""
+    """Test-time views of each place: turns, scales and overlapping tiles, whose predictions are averaged."""
 
-    stride: int | None = None  #: from one tile to the next, in px at the classifier's scale; None: they hardly overlap
+    stride: int | None = None  #: greatest step between tiles, in px at the classifier's scale; None: a tile's side
     flips: bool = False  #: see each tile in its 8 turns and mirror images
     scales: tuple[float, ...] = (1.0,)  #: factors by which each tile is enlarged or shrunk
-    #: Side of windows, in px, each of which is localised like a tile, from one look at the tile around them (see
-    #: `gradcam.window_cams`); None where whole tiles are.
+    #: Side of windows, in px. Each is localised like a tile, from one pass over the tile around it (see
+    #: `gradcam.window_cams`). None: whole tiles are localised.
     window: int | None = None
 
     @property
     def margin(self) -> int:
-        """Width of what is mirrored around an image, in px at the classifier's scale."""
+        """Width of the mirrored border around an image, in px at the classifier's scale."""
         return MARGIN if self.window else 0
 
     @property
     def count(self) -> int:
-        """How often the classifier sees each tile."""
+        """Number of times that the classifier sees each tile."""
         return (8 if self.flips else 1) * len(self.scales)
 
     @property
     def notes(self) -> list[str]:
-        """What it costs to see each tile more than once, to be said before the start."""
+        """Note on the cost of seeing each tile several times, for display before the start; empty for one view."""
         cost = (8 if self.flips else 1) * sum(scale**2 for scale in self.scales)
         return [f"each tile is seen {self.count} times, as long as {cost:.0f} tiles take"] if self.count > 1 else []
 
@@ -55,13 +55,13 @@ class Views:
         return [max(round(tile * scale / cell), 1) * cell for scale in self.scales]
 
     def turns(self) -> Iterator[tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]]:
-        """Yield functions that turn or mirror arrays (T, h, w, ...), each with the one that undoes it."""
+        """Yield functions that turn or mirror arrays (T, h, w, ...), each with its inverse."""
         for transposed, upside_down, mirrored in product((False, True), repeat=3) if self.flips else [(False,) * 3]:
             how = {"transposed": transposed, "upside_down": upside_down, "mirrored": mirrored}
             yield partial(_turn, **how), partial(_turn_back, **how)
 
 
-ONCE = Views()  #: as published
+ONCE = Views()  #: a single view of each tile, as published
 
 
 def _turn(arrays: np.ndarray, transposed: bool, upside_down: bool, mirrored: bool) -> np.ndarray:

@@ -1,9 +1,9 @@
 """Stage 4: a fully connected CRF, which moves the segmentation's borders to those of the image.
 
-`CRF` is the method's (`crf`). `DenseCRF2D`, `DenseCRF` and the functions for their arguments are what users of
-pydensecrf know, with the same names, arguments and results (`pydensecrf_api`, docs/densecrf.md).
+`CRF` is the method's own (`crf`). `DenseCRF2D`, `DenseCRF` and the functions for their arguments have the names,
+arguments and results of pydensecrf (`pydensecrf_api`, docs/densecrf.md).
 
-Nothing here imports the rest of the package but `errors`: the folder works with NumPy and Numba alone.
+This folder imports only `errors` of the package, and works with NumPy and Numba alone.
 """
 
 from .crf import BACKENDS, CRF, LARGE, load_compiled

@@ -1,7 +1,7 @@
 """Stage 4: a fully connected CRF, which moves the segmentation's borders to those of the image.
 
-`CRF` is the method's: with U_i(l) = -log p_i(l) for the probabilities p of the adjusted maps, a Gaussian kernel of the
-distance of two pixels, and a bilateral one of their distance and of the difference of their colours, both normalised
+The unary energy of `CRF` is U_i(l) = -log p_i(l), with the adjusted maps as probabilities p. Its Gaussian kernel
+depends on the distance of two pixels, its bilateral kernel also on the difference of their colours. Both are normalised
 symmetrically (docs/method.md, stage 4; for the inference, see `meanfield`).
 """
 
@@ -22,12 +22,12 @@ from .features import image_lattice
 from .lattice_filter import Lattice
 from .meanfield import Pairwise, free_energy, infer, softmax
 
-LARGE = 1 << 18  #: pixels from which on the threads share one image
+LARGE = 1 << 18  #: least number of pixels of an image that several threads share
 BACKENDS = ("numba", "pydensecrf")
 
-LONGEST = 1 << 16  #: bytes of a file of settings
+LONGEST = 1 << 16  #: greatest size of a settings file, in bytes
 
-#: Least and greatest settings: narrower kernels reach no neighbour, and larger numbers overflow.
+#: Least and greatest value of each setting: narrower kernels reach no neighbour, and larger numbers overflow.
 LIMITS = {
     "gauss_sxy": (0.5, 500),
     "gauss_compat": (0, 1e4),
@@ -40,10 +40,10 @@ LIMITS = {
 
 @dataclass(frozen=True)
 class Step:
-    """What mean field has come to."""
+    """State of mean field after a step."""
 
     probabilities: np.ndarray  #: (C, H, W) float32, in 0..1
-    energy: float  #: the free energy, which falls from step to step; see `meanfield.free_energy`
+    energy: float  #: free energy, which falls from step to step; see `meanfield.free_energy`
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class CRF:
     iterations : int
         Mean-field steps.
     backend : {"numba", "pydensecrf"}
-        Who computes it: this package, or the library that the published code used.
+        Implementation: this package's, or the library of the published code.
 
     Examples
     --------
@@ -79,13 +79,13 @@ class CRF:
 
     @classmethod
     def from_file(cls, path: Path, file_iterations: bool = False) -> CRF:
-        """Read the settings from a file of six numbers, as published: those of this class, and the iterations.
+        """Read the settings from a published file of six numbers: this class's attributes in order, less the backend.
 
         Parameters
         ----------
         path : Path
         file_iterations : bool
-            Whether the last number counts; the published loader ignores it: there are five iterations.
+            Whether to use the last number; the published loader ignores it and takes five iterations.
 
         Raises
         ------
@@ -112,7 +112,7 @@ class CRF:
         return crf
 
     def check(self, source: str) -> None:
-        """Raise InputError, which begins with `source`, if a setting is out of the range that float32 can do with."""
+        """Raise InputError if a setting is out of its `LIMITS`; the message begins with `source`."""
         for name, (least, most) in LIMITS.items():
             value = getattr(self, name)
             if not least <= value <= most:
@@ -120,7 +120,7 @@ class CRF:
 
     @property
     def reach(self) -> int:
-        """Distance in px beyond which pixels hardly matter to each other: the margin that a window needs."""
+        """Distance in px beyond which pixels hardly affect each other: the margin that a window needs."""
         return math.ceil(3 * max(self.gauss_sxy, self.bilat_sxy))
 
     def __call__(
@@ -131,27 +131,27 @@ class CRF:
         Parameters
         ----------
         maps : ndarray of shape (C, H, W), float32, in 0..1
-            Classes without any mass take no part.
+            Classes whose map is 0 everywhere do not compete.
         image : ndarray of shape (H, W, 3), uint8
         threads : int
             The result is the same for any number.
         lattice : callable, optional
-            Gives the image's lattice for a kernel's widths; `image_lattice` of this image, if left out. One that
-            remembers (`functools.cache`) lets label sets of one image share lattices.
+            Returns the image's lattice for a kernel's widths. Default: `image_lattice` of this image. A cached function
+            (`functools.cache`) lets label sets of one image share lattices.
 
         Returns
         -------
         ndarray of shape (C, H, W), float32, in 0..1
-            Probability of each class; all 0 where no class has any mass.
+            Probability of each class; all 0 if no class competes.
 
         Raises
         ------
         InputError
-            If the sizes of maps and image do not agree, or they hold something else.
+            If the sizes of maps and image differ, or the image is not uint8.
         """
         check_arrays(maps, image)
         refined = np.zeros(maps.shape, np.float32)
-        competing = [c for c, each in enumerate(maps) if each.any()]
+        competing = [c for c, class_map in enumerate(maps) if class_map.any()]
         if len(competing) == 1:
             refined[competing] = 1
         elif len(competing) > 1 and self.backend == "pydensecrf":
@@ -165,12 +165,12 @@ class CRF:
         return refined
 
     def steps(self, maps: np.ndarray, image: np.ndarray, threads: int = 1) -> Iterator[Step]:
-        """Refine adjusted maps step by step: yield the start, and the result of each of the `iterations`.
+        """Refine adjusted maps step by step: yield the start, then the result of each of the `iterations`.
 
         Parameters and errors are those of a call, which returns the probabilities of the last step.
         """
         check_arrays(maps, image)
-        competing = [c for c, each in enumerate(maps) if each.any()]
+        competing = [c for c, class_map in enumerate(maps) if class_map.any()]
         log_p, pairwise = _problem(self, [maps[c] for c in competing], partial(image_lattice, image, threads=threads))
         q = softmax(log_p, threads)  # (N, C)
         for step in range(self.iterations + 1):
@@ -182,7 +182,7 @@ class CRF:
 
 
 def check_arrays(maps: np.ndarray, image: np.ndarray) -> None:
-    """Raise InputError if maps are not of shape (C, H, W) in 0..1, or an image not of shape (H, W, 3) and uint8."""
+    """Raise InputError unless the maps have the shape (C, H, W), and the image is uint8 of shape (H, W, 3)."""
     if maps.ndim != 3 or image.shape != (*maps.shape[1:], 3):
         raise InputError(
             f"maps of shape {maps.shape} and image of shape {image.shape} do not agree; expected (classes, height, "
@@ -193,19 +193,19 @@ def check_arrays(maps: np.ndarray, image: np.ndarray) -> None:
 
 
 def load_compiled() -> None:
-    """Refine a tiny image, so that the compiled code is there, which takes longer to load than a patch to refine."""
-    for classes in (2, 3, 5):  # each kind of class loop is compiled on its own
+    """Load the compiled code, by refining a tiny image: loading takes longer than refining a patch."""
+    for classes in (2, 3, 5):  # class loops of different kinds are compiled separately
         CRF()(np.ones((classes, 2, 2), np.float32), np.zeros((2, 2, 3), np.uint8))
 
 
 def _problem(crf: CRF, maps: list[np.ndarray], lattice: Callable[..., Lattice]) -> tuple[np.ndarray, list[Pairwise]]:
-    """Return log-probabilities (N, C) and kernels."""
+    """Return the log-probabilities, (N, C), and the kernels."""
     classes = len(maps)
     kernels = ((crf.gauss_sxy,), crf.gauss_compat), ((crf.bilat_sxy, crf.bilat_srgb), crf.bilat_compat)
     pairwise = [Pairwise(lattice(*widths), np.full(classes, compat, np.float32)) for widths, compat in kernels]
     log_p = np.empty((maps[0].size, classes), np.float32)
-    for column, each in zip(log_p.T, maps, strict=True):
-        column[:] = np.log(each.clip(1e-5, 1)).ravel()
+    for column, class_map in zip(log_p.T, maps, strict=True):
+        column[:] = np.log(class_map.clip(1e-5, 1)).ravel()
     return log_p, pairwise
 
 

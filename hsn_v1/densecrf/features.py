@@ -1,4 +1,4 @@
-"""Unary energies, the features of pixels, and their lattices; with the names that `pydensecrf.utils` gave them."""
+"""Unary energies, features of pixels, and their lattices, under the names of `pydensecrf.utils`."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import numpy as np
 from .lattice_filter import Lattice
 from .permutohedral import build_lattice
 
-Deviations = float | Sequence[float]  #: of all axes or channels, or of each
+Deviations = float | Sequence[float]  #: standard deviation of all axes or channels, or of each
 
-KEPT = 1 << 20  #: pixels up to which the lattice of an image's size is kept, of 30 bytes a pixel
+KEPT = 1 << 20  #: most pixels of an image whose Gaussian kernel's lattice is cached, at 30 bytes a pixel
 
 
 def unary_from_labels(labels: np.ndarray, n_labels: int, gt_prob: float, zero_unsure: bool = True) -> np.ndarray:
-    """Return the unary energy of a label map that is right with some probability.
+    """Return the unary energy of a label map that is correct with a given probability.
 
     Parameters
     ----------
     labels : ndarray of int, of any shape
-        With `zero_unsure`, 1 to `n_labels`, and 0 where any class is as likely; else 0 to ``n_labels - 1``.
+        With `zero_unsure`, 1 to `n_labels`, and 0 for a pixel of unknown class; else 0 to ``n_labels - 1``.
     n_labels : int
-        Number of classes, at least 2; 0 is none of them with `zero_unsure`.
+        Number of classes, at least 2. With `zero_unsure`, 0 is not one of them.
     gt_prob : float
         Probability of the class of `labels`, between 0 and 1; the others share the rest.
     zero_unsure : bool
-        What 0 stands for.
+        Whether 0 means that all classes are equally likely, instead of the first class.
 
     Returns
     -------
@@ -68,9 +68,9 @@ def unary_from_softmax(sm: np.ndarray, scale: float | None = None, clip: float |
     sm : ndarray of shape (C, ...), in 0..1
         Probabilities, such as a network's.
     scale : float, optional
-        In 0..1, without 0: mix the probabilities with uniform ones, of which 1 - `scale` are taken.
+        Weight of `sm`, above 0 and up to 1, in a mixture with uniform probabilities of weight 1 - `scale`.
     clip : float, optional
-        Least probability, so that the energy is finite.
+        Lower limit of the probabilities, which keeps the energy finite.
 
     Returns
     -------
@@ -98,12 +98,12 @@ def unary_from_softmax(sm: np.ndarray, scale: float | None = None, clip: float |
 
 
 def compute_unary(labels: np.ndarray, M: int, GT_PROB: float = 0.5) -> np.ndarray:  # noqa: N803
-    """Return `unary_from_labels` of the same arguments, by the name that older scripts know."""
+    """Call `unary_from_labels` with the same arguments, under its name in older scripts."""
     return unary_from_labels(labels, M, GT_PROB)
 
 
 def softmax_to_unary(sm: np.ndarray, GT_PROB: float = 1) -> np.ndarray:  # noqa: N803
-    """Return `unary_from_softmax` without a least probability, by the name that older scripts know."""
+    """Call `unary_from_softmax` without `clip`, under its name in older scripts."""
     return unary_from_softmax(sm, GT_PROB, clip=None)
 
 
@@ -115,7 +115,7 @@ def create_pairwise_gaussian(sdims: Sequence[float], shape: Sequence[int]) -> np
     sdims : sequence of D float
         Standard deviation along each axis, in steps of the grid.
     shape : sequence of D int
-        The grid's.
+        Shape of the grid.
 
     Returns
     -------
@@ -138,19 +138,19 @@ def create_pairwise_gaussian(sdims: Sequence[float], shape: Sequence[int]) -> np
 def create_pairwise_bilateral(
     sdims: Sequence[float], schan: Deviations, img: np.ndarray, chdim: int = -1
 ) -> np.ndarray:
-    """Return the features of a bilateral kernel: of the distance of two points, and of the difference of their values.
+    """Return the features of a bilateral kernel of two points' distance and of the difference of their values.
 
     Parameters
     ----------
     sdims : sequence of D float
         Standard deviation along each axis, in steps of the grid.
     schan : float or sequence of float
-        Standard deviation of the values of all channels, or of each. Where a sequence is shorter, as in pydensecrf, the
-        other channels are taken as they are: ``(s,)`` is not `s`.
+        Standard deviation of the values of all channels, or of each. As in pydensecrf, a shorter sequence leaves the
+        remaining channels unscaled: ``(s,)`` differs from `s`.
     img : ndarray
-        D axes, and one of C channels unless there is one channel only.
+        Values on D axes, plus one axis of C channels unless `chdim` is -1.
     chdim : int
-        The axis of the channels; -1 if there is none.
+        Axis of the channels; -1 if there is none.
 
     Returns
     -------
@@ -178,18 +178,18 @@ def image_lattice(
     threads: int = 1,
     normalisation: str = "symmetric",
 ) -> Lattice:
-    """Return the lattice of an image's pixels, by row and column, and by colour if `srgb` is given.
+    """Return the lattice of an image's pixels, with their positions as features, and their colours if `srgb` is given.
 
     Parameters
     ----------
     image : ndarray of shape (H, W, 3), uint8
-        Only its size counts without `srgb`.
+        Without `srgb`, only its size is used.
     sxy : float or (float, float)
-        Standard deviation in px, or those of x and of y: positive, or it is a ValueError.
+        Standard deviation in px, or those of x and of y. A ValueError is raised unless they are positive.
     srgb : float or (float, float, float)
         Standard deviation in grey levels, or those of the channels; likewise.
     threads, normalisation
-        As of `build_lattice`.
+        See `build_lattice`.
     """
     height, width = image.shape[:2]
     sx, sy = _deviations("sxy", sxy, 2)
@@ -207,7 +207,7 @@ _kept_grid = lru_cache(maxsize=4)(_grid)  # patches, and windows of a slide, are
 
 
 def _lattice(features: np.ndarray, threads: int, normalisation: str) -> Lattice:
-    features[:2] = features[1::-1].copy()  # x first, as pydensecrf embeds an image, which matters to the lattice
+    features[:2] = features[1::-1].copy()  # x first, as in pydensecrf: the order changes the lattice
     return build_lattice(features, threads, normalisation)
 
 

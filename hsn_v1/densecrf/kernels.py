@@ -1,6 +1,6 @@
-"""Loops that Numba compiles once for this machine, and the threads that share them.
+"""Kernels: loops that Numba compiles once for this machine, and the threads that run them.
 
-No trouble with the files that Numba keeps stops a run. Compiled loops and NumPy do not hold the interpreter lock.
+Problems with Numba's cache files never stop a run. Kernels and NumPy release the interpreter lock.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from numba.core.caching import FunctionCache
 
 from ..errors import InputError
 
-LEAST = 1 << 12  # rows worth a task of their own
+LEAST = 1 << 12  # least number of rows of a task
 
 
 class KernelCache(FunctionCache):
-    """A function's machine code on disk: a damaged file counts as none, and is made anew where there is room."""
+    """Cache of a function's machine code on disk. A damaged file is ignored, and written again if possible."""
 
     def load_overload(self, sig, target_context):
         """Return the machine code of a signature, or None."""
         try:
             return super().load_overload(sig, target_context)
-        except Exception:  # Numba raises whatever its readers do
+        except Exception:  # Numba passes on any error of its readers
             with contextlib.suppress(OSError):
                 self.flush()
 
@@ -37,31 +37,31 @@ class KernelCache(FunctionCache):
 
 
 def kernel(function: Callable) -> Callable:
-    """Have Numba compile a function when it is first called, and keep the machine code for later runs.
+    """Compile a function by Numba at its first call, and cache the machine code for later runs.
 
-    Where nothing can be written, neither beside the function nor at home, it is compiled in each run.
+    If no cache can be written, neither beside the function nor at home, each run compiles it.
     """
     if config.DISABLE_JIT:
         return refuse
     compiled = njit(nogil=True)(function)
-    with contextlib.suppress(RuntimeError):  # "no locator available", of a place for the files
+    with contextlib.suppress(RuntimeError):  # "no locator available": no folder for the cache
         compiled._cache = KernelCache(function)
     return compiled
 
 
 def refuse(*_) -> None:
-    """Raise InputError: kernels are vectors and prefetches, which Python does not have."""
+    """Raise InputError: kernels use vectors and prefetches, which Python does not have."""
     raise InputError("NUMBA_DISABLE_JIT is set, but the CRF has to be compiled: unset it")
 
 
 def spans(n: int, threads: int) -> list[tuple[int, int]]:
-    """Cut 0 to n into ranges, two for each thread; no result depends on where they are cut."""
+    """Cut 0 to n into ranges, two for each thread; results do not depend on the cuts."""
     size = n if threads == 1 else max(LEAST, -(-n // (2 * threads)))
     return [(start, min(start + size, n)) for start in range(0, n, size)]
 
 
 def each(threads: int, task, arguments: list[tuple]) -> list:
-    """Run a task on all arguments, and wait."""
+    """Run a task on all arguments in threads; return the results in order."""
     if threads == 1 or len(arguments) == 1:
         return [task(*args) for args in arguments]
     return list(_pool(threads).map(task, *zip(*arguments, strict=True)))

@@ -1,7 +1,7 @@
 """Filter values with a permutohedral lattice: splat, blur, slice (see `permutohedral`).
 
-Values are rows of classes, as long as there are classes: memory moves slower than the processor computes, so nothing
-is filled up. What belongs to a point (its vertices and their weights) lies together, for the same reason.
+Values are rows of one number per class, without padding, since memory is slower than the processor. For the same
+reason, a point's vertices and their weights are stored side by side.
 
 All arithmetic is in float32 and in the order of pydensecrf, which this reproduces bit for bit: no fast math here.
 """
@@ -16,29 +16,29 @@ from numba import literal_unroll
 from .kernels import each, kernel, spans
 from .simd import WIDTHS, everywhere, load, prefetch, store
 
-CHUNKS = 32  # of the vertices of each remainder, so that those of one part of the image are blurred together
-AHEAD = 12  # points whose vertices are asked for in advance
-WIDEST = 32  # classes that are filtered together ...
-VALUES = 1 << 26  # ... or fewer, down to 8, where the vertices would have more values than this: bounds the memory
+CHUNKS = 32  # parts of each remainder's vertices, so that vertices of one part of the image are blurred together
+AHEAD = 12  # distance, in points, of the prefetched vertices
+WIDEST = 32  # most classes that are filtered together ...
+VALUES = 1 << 26  # ... fewer, down to 8, if the vertices would hold more values than this, which bounds the memory
 
 
 @dataclass(frozen=True)
 class Lattice:
-    """Where N points lie among M vertices, how the vertices neighbour each other, and the normalisation."""
+    """A permutohedral lattice: N points among M vertices, the vertices' neighbours, and the normalisation."""
 
     offsets: np.ndarray  #: (N, d + 1) uint32, the vertices of each point's simplex, by their remainder
     weights: np.ndarray  #: (N, d + 1) float32, its barycentric weights, in 0..1 but for rounding; they sum to 1
-    above: np.ndarray  #: (d + 1, M) uint32, the neighbour of each vertex up each direction; M where there is none
+    above: np.ndarray  #: (d + 1, M) uint32, each vertex's neighbour up each direction; M if there is none
     below: np.ndarray  #: likewise, down each direction
     bounds: tuple[int, ...]  #: d + 2 numbers: vertices ``bounds[r]`` up to ``bounds[r + 1]`` have remainder r
-    before: np.ndarray  #: (N,) float32, what values are multiplied by before the filter: the diagonal of D^-1/2 ...
+    before: np.ndarray  #: (N,) float32, factors of the values before the filter: the diagonal of D^-1/2 ...
     after: np.ndarray  #: ... and after it: the same, for D^-1/2 G D^-1/2
 
 
 def filter_lattice(lattice: Lattice, values: np.ndarray, threads: int = 1) -> np.ndarray:
     """Filter values with the normalised Gaussian of a lattice: ``D^-1/2 G D^-1/2 values``.
 
-    Both are (N, K) float32, a row per point (less the silent ones), a column per class. The result is the same for any
+    Both are (N, K) float32: a row per point, padding left out, and a column per class. The result is the same for any
     number of threads.
     """
     vertices, gains = blur(lattice, values, threads), np.ones(values.shape[1], np.float32)
@@ -49,7 +49,7 @@ def filter_lattice(lattice: Lattice, values: np.ndarray, threads: int = 1) -> np
 
 
 def buffers(lattice: Lattice, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the memory that `blur` needs for so many classes, to be given to it again and again."""
+    """Return memory for `blur` of so many classes, which it can reuse at each call."""
     vertices = lattice.bounds[-1] + 1
     return np.empty(vertices * classes, np.float32), np.empty(vertices * min(classes, _widest(lattice)), np.float32)
 
@@ -61,10 +61,10 @@ def _widest(lattice: Lattice) -> int:
 def blur(
     lattice: Lattice, values: np.ndarray, threads: int = 1, memory: tuple[np.ndarray, np.ndarray] | None = None
 ) -> list[np.ndarray]:
-    """Return the blurred values at the vertices, which `add_slice` reads, for arguments as of `filter_lattice`.
+    """Splat and blur values, with the arguments of `filter_lattice`; return them at the vertices, for `add_slice`.
 
-    They are (M + 1, k) float32, of so many classes each that their k sum to K; the last vertex is the neighbour that is
-    not there. They lie in the first of the `buffers` for K classes, if `memory` has these.
+    The arrays are (M + 1, k) float32, one for each group of k of the K classes; their last vertex stands for missing
+    neighbours. They lie in the first of the `buffers` for K classes, if these are given as `memory`.
     """
     classes, vertices, remainders = values.shape[1], lattice.bounds[-1], len(lattice.bounds) - 1
     lasting, scratch = memory or buffers(lattice, classes)
@@ -90,9 +90,9 @@ def blur(
 
 
 def add_slice(lattice: Lattice, blurred: list[np.ndarray], gains: np.ndarray, out: np.ndarray, start: int) -> None:
-    """Add to `out` (n, K), rows of the points from `start` on, their filtered values times each class's gain (K,)."""
+    """Slice: add the filtered values of points from `start` on, times each class's gain (K,), to `out` (n, K)."""
     points = slice(start, start + len(out))
-    # Alpha keeps the filter of a constant near to it.  Where it multiplies matters to the rounding alone.
+    # Alpha keeps a filtered constant near the constant. Its place in the product affects only the rounding.
     alpha = np.float32(1 / (1 + 2.0 ** (2 - len(lattice.bounds))))
     alphas = (np.float32(1), alpha) if len(gains) <= 2 else (alpha, np.float32(1))
     first = 0
@@ -104,7 +104,7 @@ def add_slice(lattice: Lattice, blurred: list[np.ndarray], gains: np.ndarray, ou
 
 @kernel
 def _splat(values, first, before, offsets, weights, vertices, least, most, start, stop):
-    """Spread the columns from `first` on over the vertices `start` to `stop`, of remainders `least` to `most`."""
+    """Splat the columns from `first` on over the vertices `start` to `stop`, of remainders `least` to `most`."""
     width = vertices.shape[1]
     vertices[start:stop] = 0
     for p in range(len(values)):
@@ -124,7 +124,7 @@ def _splat(values, first, before, offsets, weights, vertices, least, most, start
 
 @kernel
 def _blur(old, new, above, below, bounds, start, stop):
-    """Blur the chunks `start` to `stop` of `CHUNKS`: of each remainder, for a vertex' neighbours are of others."""
+    """Blur chunks `start` to `stop` of each remainder's vertices, whose neighbours have other remainders."""
     width = old.shape[1]
     for chunk in range(start, stop):
         for r in range(len(bounds) - 1):

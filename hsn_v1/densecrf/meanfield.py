@@ -31,14 +31,14 @@ POINTS = 1 << 12  # points updated together, so that their logits stay in the ca
 
 @dataclass(frozen=True)
 class Pairwise:
-    """A kernel, and how it weighs the classes."""
+    """A kernel and its compatibility of classes."""
 
     lattice: Lattice  #: the kernel
-    #: (K,) or (K, K) float32: by how much a neighbour's probability of a class raises its logit, or each class's (-mu).
+    #: -mu, float32: how much a neighbour's probability of a class raises that class's logit (K,), or each one's (K, K).
     gains: np.ndarray
 
     def add(self, blurred: list[np.ndarray], logits: np.ndarray, start: int) -> None:
-        """Add what the neighbours have to say, blurred, to the logits of the points from `start` on."""
+        """Add the neighbours' messages, sliced from blurred probabilities, to the logits of points from `start` on."""
         if self.gains.ndim == 1:
             add_slice(self.lattice, blurred, self.gains, logits, start)
             return
@@ -48,14 +48,14 @@ class Pairwise:
 
 
 def softmax(logits: np.ndarray, threads: int = 1) -> np.ndarray:
-    """Return the softmax of each row of a contiguous float32 array of shape (N, K): of the unary, where to start."""
+    """Return the softmax of each row of a contiguous float32 array (N, K); that of -U starts the inference."""
     q = np.empty_like(logits)
     each(threads, _softmax, [(logits[start:stop], q[start:stop]) for start, stop in spans(len(q), threads)])
     return q
 
 
 def infer(log_p: np.ndarray, pairwise: list[Pairwise], q: np.ndarray, steps: int, threads: int = 1) -> None:
-    """Take steps, in place.
+    """Take mean-field steps: update the probabilities in place.
 
     Parameters
     ----------
@@ -68,9 +68,9 @@ def infer(log_p: np.ndarray, pairwise: list[Pairwise], q: np.ndarray, steps: int
     threads : int
         The result is the same for any number.
     """
-    memory = [buffers(one.lattice, q.shape[1]) for one in pairwise]
+    memory = [buffers(term.lattice, q.shape[1]) for term in pairwise]
     for _ in range(steps):
-        blurred = [blur(one.lattice, q, threads, own) for one, own in zip(pairwise, memory, strict=True)]
+        blurred = [blur(term.lattice, q, threads, buffer) for term, buffer in zip(pairwise, memory, strict=True)]
         messages = list(zip(pairwise, blurred, strict=True))
         each(threads, _update, [(log_p, messages, q, *span) for span in spans(len(q), threads)])
 
@@ -83,16 +83,16 @@ def free_energy(
     Parameters
     ----------
     log_p, q : ndarray of shape (N, K), float32, contiguous
-        As of `infer`.
+        See `infer`.
     pairwise : list of Pairwise
     threads : int
     share : float
-        What a pair of points counts from either side: half of it, as the sum has each pair once.
+        Weight of a pair of points at each of the two: 1/2, as E(x) counts each pair once.
     """
     energy = -log_p.astype(np.float64)
-    for one in pairwise:
-        filtered = filter_lattice(one.lattice, q, threads)
-        energy -= share * (filtered * one.gains if one.gains.ndim == 1 else filtered @ one.gains)
+    for term in pairwise:
+        filtered = filter_lattice(term.lattice, q, threads)
+        energy -= share * (filtered * term.gains if term.gains.ndim == 1 else filtered @ term.gains)
     return float((q * (energy + np.log(q.clip(1e-20)))).sum())
 
 
@@ -100,8 +100,8 @@ def _update(log_p: np.ndarray, messages: list[tuple[Pairwise, list]], q: np.ndar
     for first in range(start, stop, POINTS):
         points = slice(first, min(first + POINTS, stop))
         logits = log_p[points].copy()
-        for one, blurred in messages:
-            one.add(blurred, logits, first)
+        for term, blurred in messages:
+            term.add(blurred, logits, first)
         _softmax(logits, q[points])
 
 

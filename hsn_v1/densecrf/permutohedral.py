@@ -1,6 +1,6 @@
 """The permutohedral lattice: a Gaussian filter whose cost is linear in the points, in any number of dimensions.
 
-A Gaussian filter over points with d features (of a pixel: where it lies, and its colour) compares all pairs of points.
+A Gaussian filter over points with d features (a pixel's position and colour) compares all pairs of points.
 Adams et al. place the points instead in a lattice of simplices, on the hyperplane of R^(d+1) whose coordinates sum to
 zero.  *Splat* spreads the value of a point over the d+1 vertices of its simplex, by its barycentric weights; *blur*
 convolves the vertices with (1/2, 1, 1/2) along each of the d+1 lattice directions; *slice* reads the values back with
@@ -8,11 +8,11 @@ the same weights.  As matrices the filter is G = S' B S, normalised to D^-1/2 G 
 Krähenbühl and Koltun do.
 
 Why it is fast.  All coordinates of a vertex have the same remainder modulo d+1, and each simplex has one vertex of
-each remainder.  So the vertices fall into d+1 blocks, which are sorted and searched apart.  Inside a block the
+each remainder.  So the vertices fall into d+1 blocks, which are sorted and searched separately.  Inside a block the
 coordinates, (d+1) u + remainder, are packed into a key that is *linear* in u: to step to the neighbour in one
 direction adds the same number to all keys.  Sorted keys thus stay sorted, and one merge with the next block finds the
 neighbours of all vertices, both ways at once, without a hash table and its cache misses.  Keys sort by row and column
-first, so that pixels near to each other have their vertices near to each other in memory.
+first, so that the vertices of neighbouring pixels are near to each other in memory.
 
 All arithmetic is in float32 and in the order of pydensecrf, which this reproduces bit for bit: no fast math here.
 
@@ -72,15 +72,15 @@ def build_lattice(features: np.ndarray, threads: int = 1, normalisation: str = "
         raise ValueError(f"features must be (d, N), both at least 1, not {features.shape}")
     points = features.shape[1]
     if points % 4:
-        # pydensecrf embeds four points at a time, and fills up with zeros: without a value, but with vertices which
-        # the blur passes through.  One silent point does the same.
+        # pydensecrf embeds four points at a time, and pads with zeros. The padding has no values, but its vertices take
+        # part in the blur. A single padding point does the same.
         features = np.pad(features, ((0, 0), (0, 1)))
     d, n = features.shape
-    # The columns of the embedding, made unit vectors, times the standard deviation of splat, blur and slice.
+    # The embedding's columns as unit vectors, times the standard deviation of splat, blur and slice.
     deviation = float(np.float32(math.sqrt(2 / 3) * (d + 1)))
     scale = np.array([1 / math.sqrt((i + 2) * (i + 1)) * deviation for i in range(d)], np.float32)
     strides, origin, key_bits = _key_layout(features, scale)
-    # Where they fit, key and point are one integer, so that both are sorted at once; it is as linear as the key.
+    # If they fit, key and point share one integer, so that both are sorted at once; it is as linear as the key.
     point_bits = (n - 1).bit_length() if key_bits + (n - 1).bit_length() <= KEY_BITS else 0
     weights = np.empty((n, d + 1), np.float32)
     offsets = np.empty((n, d + 1), np.uint32)
@@ -115,14 +115,14 @@ def build_lattice(features: np.ndarray, threads: int = 1, normalisation: str = "
 
 
 def _key_layout(features: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.int64, int]:
-    """How coordinates become keys, ``origin + strides[:-1] @ u``, and of how many bits; the last stride is zero."""
+    """Return strides and origin of the keys ``origin + strides[:-1] @ u``, and their bits; the last stride is zero."""
     d = len(features)
     embedding = np.triu(np.ones((d + 1, d))) - np.diag(np.arange(1.0, d + 1), -1)[:, :d]
     embedding *= scale
     ends = [features.min(axis=1).astype(np.float64), features.max(axis=1).astype(np.float64)]
     if not (abs(embedding) @ np.maximum(*np.abs(ends))).max() < LARGEST:
         raise ValueError("features must be finite, and small enough for float32: divide by larger deviations")
-    # The digits of a key are u, but for the first two, which undo the embedding of features 1 and 0: row and column.
+    # A key's digits are u. Only the first two differ: they undo the embedding of features 1 and 0, row and column.
     digits = np.eye(d, dtype=np.int64)
     if d > 1:
         digits[0, :3] = (1, 1, -2)[:d]
@@ -134,7 +134,7 @@ def _key_layout(features: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np
     key_bits = math.prod(radix).bit_length()
     if key_bits > KEY_BITS:
         # Too many features.  A linear hash modulo 2^64 takes the place of the digits: random odd strides, the same
-        # ones each time.  That any two of a million vertices collide has odds of less than one in a million.
+        # ones each time.  Among a million vertices, a collision is less likely than one in a million.
         hashes = np.random.default_rng(0).integers(0, 1 << KEY_BITS, d) | 1
         return np.append(hashes, 0), np.int64(0), key_bits
     place = np.array([math.prod(radix[i + 1 :]) for i in range(d)])
@@ -143,9 +143,9 @@ def _key_layout(features: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np
 
 @kernel
 def _embed(features, scale, strides, origin, point, keys, weights, start, stop):
-    """Keys and barycentric weights of the vertices around points `start` to `stop` (Adams et al., section 3.2).
+    """Compute keys and barycentric weights of the vertices around points `start` to `stop` (Adams et al., section 3.2).
 
-    The number of the point, times `point`, is added to its keys.
+    A point's number, times `point`, is added to its keys.
     """
     d = features.shape[0]
     side, inverse = np.float32(d + 1), np.float32(1) / np.float32(d + 1)
@@ -171,7 +171,7 @@ def _embed(features, scale, strides, origin, point, keys, weights, start, stop):
             elevated[0, n] = total[n]
             total[n] = 0
             key[n] = origin + point * (first + n)
-        # The nearest point whose coordinates are multiples of d+1; but they may not sum to zero ...
+        # Round to the nearest multiples of d+1; as they may not sum to zero ...
         for i in range(d + 1):
             for n in range(LANES):
                 multiple = np.rint(inverse * elevated[i, n])
@@ -184,7 +184,7 @@ def _embed(features, scale, strides, origin, point, keys, weights, start, stop):
                     less = np.int32(elevated[i, n] - nearest[i, n] < elevated[j, n] - nearest[j, n])
                     rank[i, n] += less
                     rank[j, n] += np.int32(1) - less
-        # ... so that those which were rounded furthest go to the multiple on the other side.
+        # ... the coordinates rounded furthest move on to the multiple on the other side.
         for i in range(d + 1):
             for n in range(LANES):
                 place = rank[i, n] + np.int32(total[n])
@@ -206,7 +206,7 @@ def _embed(features, scale, strides, origin, point, keys, weights, start, stop):
 
 
 def _sort_block(keys: np.ndarray, offsets: np.ndarray, point_bits: int, key_bits: int) -> np.ndarray:
-    """Give the vertices of one remainder numbers, in the order of their keys, and return these keys."""
+    """Number the vertices of one remainder by their keys' order, store each point's in `offsets`; return the keys."""
     if not point_bits:
         keys, numbers = np.unique(keys, return_inverse=True)
         offsets[:] = numbers
@@ -217,7 +217,7 @@ def _sort_block(keys: np.ndarray, offsets: np.ndarray, point_bits: int, key_bits
 
 @kernel
 def _sort(values, low, high):
-    """Sort by the bits from `low` to `high`, a digit at a time, the least first: a radix sort, linear in the values."""
+    """Sort by the bits from `low` to `high`: a radix sort, lowest digit first, linear in the number of values."""
     sorted_values, ends = np.empty_like(values), np.empty(1 << DIGIT, np.int64)
     for shift in range(low, high, DIGIT):
         ends[:] = 0
@@ -235,7 +235,7 @@ def _sort(values, low, high):
 
 @kernel
 def _number(keys, point_bits, offsets):
-    """Move the distinct among sorted keys to the front, and tell each point the number of its key."""
+    """Move the distinct keys to the front, store the number of each point's key in `offsets`; return their count."""
     last, last_key = -1, np.int64(-1)
     for i in range(len(keys)):
         key, point = keys[i] >> point_bits, keys[i] & ((1 << point_bits) - 1)
@@ -248,11 +248,11 @@ def _number(keys, point_bits, offsets):
 
 @kernel
 def _link(keys, others, step, first, above, below, base, other_base, missing):
-    """Merge ``keys + step`` with `others`; both are sorted, the sums from index `first` on, and round."""
+    """Link neighbours: merge ``keys + step`` with `others`; both are sorted, the sums from `first` on, cyclically."""
     i, j, left = first, 0, len(keys)
     while left and j < len(others):
         key, other = keys[i] + step, others[j]
-        # Written at each visit, of which the last is right: a branch here would be mispredicted half of the time.
+        # Written at each visit; the last one is right. A branch here would be mispredicted half of the time.
         above[i] = other_base + j if key == other else missing
         below[j] = base + i if key == other else missing
         left -= key <= other
@@ -266,9 +266,9 @@ def _link(keys, others, step, first, above, below, base, other_base, missing):
 
 
 def is_compiled() -> bool:
-    """Tell whether an earlier run left the compiled code; without it, the first filter takes many seconds.
+    """Tell whether an earlier run cached the compiled code; without it, the first filter takes many seconds.
 
-    Raises InputError if Numba is told to compile nothing; warns by a Notice if there is no folder to leave it in.
+    Raises InputError if Numba's compiler is switched off; warns by a Notice if no folder can hold the cache.
     """
     if _embed is refuse:
         refuse()

@@ -14,10 +14,10 @@ from .lattice_filter import Lattice
 from .meanfield import Pairwise, free_energy, infer, softmax
 from .permutohedral import NORMALISATIONS, build_lattice
 
-#: What pydensecrf could learn of a kernel: inference is the same with all three.
+#: Kernels by the parameters that pydensecrf could learn; inference is the same with all three.
 KernelType = IntEnum("KernelType", ["CONST_KERNEL", "DIAG_KERNEL", "FULL_KERNEL"], start=0)
 
-#: By what a kernel is divided: as `permutohedral.NORMALISATIONS`.
+#: Normalisations of a kernel, in the order of `permutohedral.NORMALISATIONS`.
 NormalizationType = IntEnum(
     "NormalizationType", ["NO_NORMALIZATION", "NORMALIZE_BEFORE", "NORMALIZE_AFTER", "NORMALIZE_SYMMETRIC"], start=0
 )
@@ -30,13 +30,13 @@ Compat = float | np.ndarray
 
 @dataclass(frozen=True)
 class ConstUnary:
-    """A unary energy that is given, for `DenseCRF.setUnary`."""
+    """A constant unary energy, for `DenseCRF.setUnary`."""
 
     u: np.ndarray
 
 
 class DenseCRF:
-    """A dense CRF over any points, called as pydensecrf's.
+    """A dense CRF over any points, with the calls of pydensecrf's.
 
     Parameters
     ----------
@@ -64,9 +64,9 @@ class DenseCRF:
         Raises
         ------
         ValueError
-            If the shape is another.
+            If the shape differs.
         NotImplementedError
-            If `f` is given: a logistic unary, which is for learning.
+            If `f`, a logistic unary for learning, is given.
         """
         if f is not None:
             raise NotImplementedError("setUnaryEnergy: a logistic unary (f) is not implemented, only a constant one")
@@ -76,7 +76,7 @@ class DenseCRF:
         self._log_p = np.negative(u.T, dtype=np.float32, order="C", casting="same_kind")
 
     def setUnary(self, unary: ConstUnary) -> None:  # noqa: N802
-        """Set the unary energy by a `ConstUnary`."""
+        """Set the unary energy to that of a `ConstUnary`."""
         if not isinstance(unary, ConstUnary):
             raise NotImplementedError(f"setUnary: {type(unary).__name__} is not implemented, only ConstUnary")
         self.setUnaryEnergy(unary.u)
@@ -84,17 +84,17 @@ class DenseCRF:
     def addPairwiseEnergy(  # noqa: N802
         self, features: np.ndarray, compat: Compat, kernel: int = DIAG_KERNEL, normalization: int = NORMALIZE_SYMMETRIC
     ) -> None:
-        """Add a kernel of the difference of any features.
+        """Add a kernel of the difference of two points' features.
 
         Parameters
         ----------
         features : ndarray of shape (d, npixels), float32
             In standard deviations of the kernel.
         compat : float or ndarray of shape (nlabels,) or (nlabels, nlabels)
-            A number is what it costs that two near points differ (Potts). An array is added to the energy as it is:
-            of shape (nlabels,) where they agree, for each class; else for each pair of classes, made symmetric.
+            A number is the cost of different classes at two near points (Potts). An array is added to the energy:
+            (nlabels,) per class where both points have it; (nlabels, nlabels) per pair of classes, made symmetric.
         kernel : int
-            One of `KernelType`, which are all the same here.
+            One of `KernelType`, which all act alike here.
         normalization : int
             One of `NormalizationType`.
 
@@ -115,30 +115,30 @@ class DenseCRF:
         self._pairwise.append(Pairwise(lattice(threads=self._threads, normalisation=normalisation), gains))
 
     def inference(self, niter: int) -> np.ndarray:
-        """Return the probabilities after some steps, of shape (nlabels, npixels), float32."""
+        """Return the probabilities after `niter` steps, (nlabels, npixels) float32."""
         q = softmax(self._log_p, self._threads)
         infer(self._log_p, self._pairwise, q, niter, self._threads)
         return q.T
 
     def startInference(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # noqa: N802
-        """Return the probabilities without any pairwise energy, and two arrays for pydensecrf's users to pass on."""
+        """Return the probabilities of the unary energy alone, and two placeholders for `stepInference`."""
         return softmax(self._log_p, self._threads).T, *np.empty((2, 0, 0), np.float32)
 
     def stepInference(self, Q: np.ndarray, tmp1: object = None, tmp2: object = None) -> None:  # noqa: N802, N803
-        """Take one step, in place; only `Q` counts, as of `startInference`."""
+        """Take one step: update `Q`, which `startInference` returns, in place; the placeholders are ignored."""
         q = np.ascontiguousarray(Q.T, np.float32)
         infer(self._log_p, self._pairwise, q, 1, self._threads)
         if not np.shares_memory(q, Q):
             Q[:] = q.T
 
     def klDivergence(self, Q: np.ndarray) -> float:  # noqa: N802, N803
-        """Return the divergence of probabilities from the CRF's, but for a constant: what each step should lower."""
+        """Return the divergence of probabilities from the CRF's, up to a constant; each step should lower it."""
         q = np.ascontiguousarray(np.asarray(Q).T, np.float32)
-        return free_energy(self._log_p, self._pairwise, q, self._threads, share=1)  # as pydensecrf has it
+        return free_energy(self._log_p, self._pairwise, q, self._threads, share=1)  # as in pydensecrf
 
 
 class DenseCRF2D(DenseCRF):
-    """A dense CRF over an image's pixels, row by row, called as pydensecrf's.
+    """A dense CRF over an image's pixels, row by row, with the calls of pydensecrf's.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ class DenseCRF2D(DenseCRF):
     def addPairwiseGaussian(  # noqa: N802
         self, sxy: Deviations, compat: Compat, kernel: int = DIAG_KERNEL, normalization: int = NORMALIZE_SYMMETRIC
     ) -> None:
-        """Add a kernel of the distance: `sxy` is its standard deviation in px, or those of x and of y.
+        """Add a Gaussian kernel of the distance; `sxy` is its standard deviation in px, or those of x and of y.
 
         The other parameters are those of `addPairwiseEnergy`.
         """
@@ -183,7 +183,7 @@ class DenseCRF2D(DenseCRF):
         kernel: int = DIAG_KERNEL,
         normalization: int = NORMALIZE_SYMMETRIC,
     ) -> None:
-        """Add a kernel of the distance and of the difference of colours.
+        """Add a bilateral kernel of the distance and of the difference of colours.
 
         Parameters
         ----------
@@ -193,12 +193,12 @@ class DenseCRF2D(DenseCRF):
             Standard deviation in grey levels, or those of the channels.
         rgbim : ndarray of shape (h, w, 3), uint8
         compat, kernel, normalization
-            As of `addPairwiseEnergy`.
+            See `addPairwiseEnergy`.
 
         Raises
         ------
         ValueError
-            If the image's shape or type is another: for other images, see `create_pairwise_bilateral`.
+            If the image's shape or dtype differs; for other images, see `create_pairwise_bilateral`.
         """
         rgbim = np.asarray(rgbim)
         if rgbim.shape != self._shape or rgbim.dtype != np.uint8:

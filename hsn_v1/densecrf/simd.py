@@ -1,11 +1,11 @@
 """Vectors of floats in Numba's kernels: `load` and `store` of 8, 4, 2 or 1 neighbouring values, and `+` and `*`.
 
-Also `prefetch`, for values whose place is known before it is their turn: waiting for memory takes longer than the sums.
+`prefetch` requests values ahead of their use, since waiting for memory takes longer than the arithmetic.
 
-Numba leaves it to LLVM to find vector instructions in loops over a few values, which it rarely does where the length
-is only known at run time. These name them; LLVM still splits what a processor's registers do not hold.
+LLVM rarely finds vector instructions in Numba's loops over a few values if their length is known only at run time.
+These functions name them. LLVM still splits vectors that are wider than the processor's registers.
 
-A kernel over rows of any length takes as many of the widest as fit, and then the rest::
+A kernel over rows of any length takes the widest vectors as long as they fit, then narrower ones::
 
     column = 0
     for lanes in literal_unroll(WIDTHS):
@@ -25,7 +25,7 @@ from numba.core import types
 from numba.core.imputils import lower_builtin
 from numba.extending import intrinsic, models, register_model, type_callable
 
-#: The widths, as tuples, whose length the compiler knows.
+#: Widths of vectors, as tuples, because the compiler knows a tuple's length.
 WIDTHS = (tuple(range(8)), tuple(range(4)), tuple(range(2)), tuple(range(1)))
 
 FLOAT_BYTES = 4
@@ -71,7 +71,7 @@ def store(typing, array, index, value):
 
 @intrinsic
 def everywhere(typing, value, lanes):
-    """Return a vector that holds one float32 in all places."""
+    """Return a vector with one float32 in all places."""
 
     def generate(context, builder, signature, arguments):
         vector = context.get_value_type(signature.return_type)
@@ -84,7 +84,7 @@ def everywhere(typing, value, lanes):
 
 @intrinsic
 def prefetch(typing, array, index):
-    """Ask for the cache line of a contiguous array's value at a flat index; does nothing else."""
+    """Request the cache line of a contiguous array's value at a flat index; has no other effect."""
 
     def generate(context, builder, signature, arguments):
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
@@ -92,7 +92,7 @@ def prefetch(typing, array, index):
         function = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
         call = builder.module.declare_intrinsic("llvm.prefetch", [byte], function)
         pointer = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
-        builder.call(call, [pointer, number(0), number(3), number(1)])  # to read, from all caches, data
+        builder.call(call, [pointer, number(0), number(3), number(1)])  # a read of data, kept in all caches
         return context.get_dummy_value()
 
     return types.void(array, types.intp), generate
