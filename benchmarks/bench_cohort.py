@@ -1,18 +1,17 @@
-"""Cohorts of phantom slides on a Dask scheduler and its workers, which are processes of their own on this machine.
+"""Test and time cohorts of phantom slides on a Dask scheduler and workers, all separate processes on this machine.
 
     python benchmarks/bench_cohort.py survive [--count 40] [--kills 10]
     python benchmarks/bench_cohort.py left
     python benchmarks/bench_cohort.py efficiency [--count 40]
     python benchmarks/bench_cohort.py threads
 
-``survive`` segments a list of slides of mixed sizes, five of them bad in different ways, in one process and then on
-three workers; kills (-9) a worker at random moments, the client once and the scheduler once; and compares: what is
-done, what is not, whether anything that was finished was done again, whether all files are the same, byte for byte
-but for the seconds in ``run.json``, and which processes are left. ``left`` kills the command alone, with its own
-processes and with ``--dask local``, and says what is left of it after a minute. ``efficiency`` times the list on one
-worker that may use one core, on two, and without Dask on two cores, and is for a machine that does nothing else.
-``threads`` shows how many cores a worker keeps busy that declares 1 or 2 threads, and how the time is shared by all
-that it starts. Slides are made in --folder, once.
+``survive`` segments a list of slides of mixed sizes, five of them bad in different ways, without Dask and then on three
+workers. Meanwhile it kills (-9) workers at random moments, the client once and the scheduler once. Then it checks which
+slides are done, that no finished slide was segmented again, that all files are equal, byte for byte except for the
+seconds in ``run.json``, and that no process is left. ``left`` kills only the command, without Dask and with
+``--dask local``, and prints which of its processes are left after a minute. ``efficiency`` times the list on one
+worker of one core, on two, and without Dask on two cores; it needs an idle machine. ``threads`` prints how many cores a
+worker of 1 or 2 declared threads keeps busy, and each thread's share of the time. Slides are made once, in --folder.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ from hsn_v1.phantoms.phantom_slide import write_slide
 
 @dataclass(frozen=True)
 class Cohort:
-    """A list of slides, and how to segment it.
+    """A list of slides, the classifier to segment it with, and a mark of the processes.
 
     Attributes
     ----------
@@ -55,10 +54,10 @@ class Cohort:
     good, bad : tuple of str
         Names of the slides.
     root : Path
-        Folder that has ``data``.
+        Folder with ``data``.
     model : str
     mark : str
-        Of all processes, see `measuring.marked`.
+        Mark of all processes, see `measuring.marked`.
     """
 
     table: Path
@@ -70,7 +69,7 @@ class Cohort:
 
 
 def write_cohort(folder: Path, count: int, sizes: Sequence[int], root: Path, model: str) -> Cohort:
-    """Write `count` slides, of which five are bad, unless they are there, and the list of them."""
+    """Write `count` slides, five of them bad, and their list; good slides that exist are kept."""
     good = [f"slide_{number:02d}.tif" for number in range(count - 5)]
     for number, name in enumerate(good):
         if not (folder / name).exists():
@@ -92,7 +91,7 @@ def write_cohort(folder: Path, count: int, sizes: Sequence[int], root: Path, mod
 
 
 def start(cohort: Cohort, *arguments: object, core: int | None = None, **options) -> subprocess.Popen:
-    """Start a process of ours, in a session of its own, on one core if that is named."""
+    """Start a Python module as a marked process in a new session, pinned to `core` if given."""
     pin = ["taskset", "-c", str(core)] if core is not None else []
     return subprocess.Popen(
         [*pin, sys.executable, "-m", *map(str, arguments)],
@@ -104,14 +103,14 @@ def start(cohort: Cohort, *arguments: object, core: int | None = None, **options
 
 
 def start_command(cohort: Cohort, out: Path, *options: object) -> subprocess.Popen:
-    """Start to segment the list; what it says on stderr is in ``OUT.log``."""
+    """Start the command that segments the list; its stderr goes to ``OUT.log``."""
     fixed = ("--list", cohort.table, "--root", cohort.root, "--model", cohort.model, "--out", out, "--quiet")
     with Path(f"{out}.log").open("w") as log:
         return start(cohort, "hsn_v1", "segment", *fixed, *options, stderr=log)
 
 
 def end_all(processes: list[subprocess.Popen]) -> None:
-    """Kill processes with all that they started."""
+    """Kill processes and their sessions."""
     for process in processes:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -155,14 +154,14 @@ class Cluster:
         self.workers.append(worker)
 
     def end(self) -> None:
-        """Kill all of it."""
+        """Kill the scheduler and its workers."""
         end_all(self.workers)
         end_all(self.scheduler)
 
 
 @contextlib.contextmanager
 def cluster(cohort: Cohort, folder: Path, workers: int, cores: Sequence[int | None] = ()) -> Iterator[Cluster]:
-    """Yield a cluster, and kill it in the end."""
+    """Start a cluster, yield it, and kill it in the end."""
     running = Cluster(cohort, folder, workers, cores)
     try:
         yield running
@@ -171,7 +170,7 @@ def cluster(cohort: Cohort, folder: Path, workers: int, cores: Sequence[int | No
 
 
 def finished(out: Path) -> dict[str, tuple[int, int]]:
-    """Return the finished slides of a folder, with what changes if one is finished again."""
+    """Return the finished slides of a folder, with inode and time of their records, which change if one is redone."""
     found = {}
     for record in out.glob("*/run.json"):
         state = record.stat()
@@ -180,7 +179,7 @@ def finished(out: Path) -> dict[str, tuple[int, int]]:
 
 
 def contents(out: Path) -> dict[str, bytes]:
-    """Return all results, but for the seconds that they took."""
+    """Return the contents of all result files, without the seconds in ``run.json``."""
     found = {}
     for path in out.glob("*/**/*"):
         if path.is_file() and not path.relative_to(out).parts[0].startswith("."):
@@ -194,20 +193,20 @@ def contents(out: Path) -> dict[str, bytes]:
 
 
 def is_held(claim: Path) -> bool:
-    """Tell whether a claim's owner lives: those of workers that were killed stay until their slides go on."""
+    """Return whether a claim's owner is alive; a killed worker's claim stays until its slide is resumed."""
     with contextlib.suppress(OSError, ValueError):
         return psutil.pid_exists(json.loads(claim.read_text())["pid"])
     return False
 
 
 def statuses(out: Path) -> dict[str, tuple[str, str]]:
-    """Return status and reason of each slide."""
+    """Return status and reason of each slide, by name, from ``status.csv``."""
     with (out / "status.csv").open(newline="", encoding="utf-8") as file:
         return {row["name"]: (row["status"], row["reason"]) for row in csv.DictReader(file)}
 
 
 def wait_for(condition, seconds: float) -> float:
-    """Wait until a condition holds; return the seconds, infinite if it did not in this time."""
+    """Wait until a condition holds; return the seconds, or infinity after a timeout."""
     began = time.monotonic()
     while not condition():
         if time.monotonic() - began > seconds:
@@ -217,7 +216,7 @@ def wait_for(condition, seconds: float) -> float:
 
 
 def survive(cohort: Cohort, folder: Path, kills: int, workers: int, seed: int, console: Console) -> bool:
-    """Segment a list while workers, client and scheduler are killed; return whether all held."""
+    """Segment a list while workers, client and scheduler are killed; return whether all checks held."""
     plain, out = folder / "plain", folder / "dask"
     for path in (plain, out):
         shutil.rmtree(path, ignore_errors=True)
@@ -280,11 +279,11 @@ def survive(cohort: Cohort, folder: Path, kills: int, workers: int, seed: int, c
 def strike(
     event: str, running: Cluster, client: subprocess.Popen, out: Path, rng: random.Random, check
 ) -> subprocess.Popen:
-    """Kill a worker, the client or the scheduler, put another one in its place, and return the client."""
+    """Kill a worker, the client or the scheduler, start a replacement, and return the client."""
     if event == "worker":
         nanny = rng.choice(running.workers)
         children = psutil.Process(nanny.pid).children()
-        if rng.random() < 0.5 and children:  # its nanny starts another one
+        if rng.random() < 0.5 and children:  # the nanny restarts it
             with contextlib.suppress(psutil.Error):
                 rng.choice(children).kill()
         else:
@@ -314,7 +313,7 @@ def strike(
 
 
 def left(cohort: Cohort, folder: Path, console: Console) -> bool:
-    """Kill the command while it works, and look for what is left of it."""
+    """Kill the command while it works; print and return whether all its processes end."""
     held = True
     for options in ((), ("--dask", "local:2")):
         out = folder / "left"
@@ -336,7 +335,7 @@ def left(cohort: Cohort, folder: Path, console: Console) -> bool:
 
 
 def timed(cohort: Cohort, out: Path, *options: object) -> float:
-    """Return the seconds that the list takes."""
+    """Segment the list; return the seconds."""
     shutil.rmtree(out, ignore_errors=True)
     began = time.monotonic()
     if (status := start_command(cohort, out, *options).wait()) != 1:
@@ -363,7 +362,7 @@ def efficiency(cohort: Cohort, folder: Path, console: Console) -> None:
 
 
 def threads(cohort: Cohort, folder: Path, console: Console) -> None:
-    """Show how many cores a worker keeps busy, and its memory, while it segments with 1 and 2 threads."""
+    """Print how many cores a worker of 1 and of 2 threads keeps busy, its memory, and its threads' shares of time."""
     for count in (1, 2):
         out = folder / "threads"
         shutil.rmtree(out, ignore_errors=True)
@@ -392,7 +391,7 @@ def threads(cohort: Cohort, folder: Path, console: Console) -> None:
 
 
 def main() -> int:
-    """Measure what the command line says; the exit status is 1 if something did not hold."""
+    """Run the chosen benchmark; return 1 if a check did not hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["survive", "left", "efficiency", "threads"])
     parser.add_argument("--count", type=int, default=40, help="slides, of which five are bad (default: 40)")

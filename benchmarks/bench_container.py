@@ -1,12 +1,12 @@
-"""Measure which maps to average where tiles overlap: Grad-CAMs or adjusted maps, at which scale, for how many tiles.
+"""Measure the best maps to average where tiles overlap: Grad-CAMs or adjusted maps, by scale and number of tiles.
 
     python benchmarks/bench_container.py slides [--size 14000] [--least 1] [--most 256]
     python benchmarks/bench_container.py images --images DIR --truth DIR --labels glas --model NAME [--root DIR] --mpp X
 
 ``slides`` segments crops of a phantom slide of 1, 4, 9, 16, 64 and 256 tiles, ``images`` a folder of images with ground
-truth, each in three ways: Grad-CAMs averaged at the image's own scale, as the demos do (up to 16 tiles); Grad-CAMs
-averaged at the classifier's scale; adjusted maps averaged at the classifier's scale, as the paper does on slides. It
-prints the mIoU of the classes that the ground truth has, over all images or crops together.
+truth. Each is segmented in three ways, which average: Grad-CAMs at the image's own scale, as the demos do (up to 16
+tiles); Grad-CAMs at the classifier's scale; adjusted maps at the classifier's scale, as the paper does on slides.
+Prints the mIoU of the classes in the ground truth, over all images or crops together.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from hsn_v1.slides.plan import OWN_SCALE_PIXELS, Method
 from hsn_v1.slides.segment_slide import segment_slide
 from hsn_v1.tiles import TILE, Window
 
-#: The ways: what is averaged, and up to how many pixels at the image's own scale.
+#: Ways of averaging: the maps, and the most pixels of an image that is averaged at its own scale.
 WAYS = {
     "Grad-CAMs, own scale": ("gradcam", OWN_SCALE_PIXELS),
     "Grad-CAMs, 1.2143 mpp": ("gradcam", 0),
@@ -51,7 +51,7 @@ CROPS = {1: 8, 2: 4, 3: 2, 4: 2, 8: 2, 16: 1}
 
 
 class Ways:
-    """Confusion matrices of each way and label set, added up over images."""
+    """Confusion matrices of each way and label set, summed over images."""
 
     def __init__(self, model: str, root: Path, labels: str) -> None:
         folder = find_model(root, model)
@@ -61,7 +61,7 @@ class Ways:
         self.sums = {}
 
     def add(self, group: str, path: Path, truths: dict[str, np.ndarray], mpp: float, own_scale: bool = True) -> None:
-        """Segment an image in each way, or not at its own scale, and compare it with ground truth of any size."""
+        """Segment an image in each way, at its own scale only if `own_scale`; score it against truths of any size."""
         for way, (maps, pixels) in WAYS.items():
             if pixels and not own_scale:
                 continue
@@ -80,7 +80,7 @@ class Ways:
                     self.sums[key] = self.sums.get(key, 0) + confusion
 
     def table(self) -> Table:
-        """Return the mIoU of each way."""
+        """Return a table of the mIoU of each way."""
         table = Table("", "label set", *WAYS)
         for group, name in dict.fromkeys(key[:2] for key in self.sums):
             sums = [self.sums.get((group, name, way)) for way in WAYS]
@@ -89,7 +89,7 @@ class Ways:
 
 
 def crops(slide: Path, tiles: int, count: int, folder: Path) -> Iterator[tuple[Path, dict[str, np.ndarray]]]:
-    """Yield crops of a phantom slide that so many tiles along a side cover, and their ground truth."""
+    """Yield `count` crops of a phantom slide, `tiles` by `tiles` tiles large, and their ground truth."""
     truth = {name: cv2.imread(str(slide.with_name(f"{slide.stem}_{name}.png")), -1) for name in ("morph", "func")}
     side = TILE + (tiles - 1) * round(TILE * (1 - OVERLAP))
     rng, height = np.random.default_rng(tiles), len(truth["morph"])
@@ -128,7 +128,7 @@ def images(arguments: argparse.Namespace, ways: Ways) -> None:
 
 
 def main(tasks: Iterable = (slides, images)) -> None:
-    """Measure what the command line says."""
+    """Run the chosen benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=[task.__name__ for task in tasks])
     parser.add_argument("--size", type=int, default=14_000, help="side of the phantom slide, in px at 0.25 mpp")

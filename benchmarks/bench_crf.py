@@ -1,19 +1,19 @@
-"""Time the dense CRF against pydensecrf: in turn, in one process, on one core and on two; and their peak memory.
+"""Time the dense CRF against pydensecrf alternately in one process, on one core and on two; and measure peak memory.
 
     python benchmarks/bench_crf.py [--images DIR] [--repeats N] [--profile | --calls | --against COMMIT]
 
-Without images, synthetic ones of the sizes of GlaS (522 x 775) and of patches (224 x 224). Times are medians of the
-repeats; the ratios are medians of the ratios of neighbouring runs, which a noisy machine disturbs less. On two cores
-a large image is shared by two threads, and patches run side by side in two processes.
+By default, images are synthetic, of the sizes of GlaS (522 x 775) and of patches (224 x 224). Times are medians of the
+repeats. Ratios are medians over neighbouring runs, which a noisy machine disturbs less. On two cores, two threads share
+a large image, and two processes refine patches in parallel.
 
-With --profile: the seconds of each phase on one thread and on two, least disturbed of the repeats, beside what the
-machine allows: a loop that only computes, and one that only moves memory, on one thread and on two.
+--profile prints the seconds of each phase on one thread and on two, the minimum of the repeats. For comparison, it
+times a loop that only computes and one that only moves memory.
 
-With --calls: the example of pydensecrf's documentation (640 x 480, its settings), by both, from the image to the
-probabilities.
+--calls times the example of pydensecrf's documentation (640 x 480, its settings) in both modules, from the image to
+the probabilities.
 
-With --against: the windows of a slide (928 x 928, phantoms, their settings), by this code and by that of a commit, in
-turn; in seconds of the processor, which other processes disturb least.
+--against times the windows of a slide (928 x 928, phantoms, their settings) by this code and by a commit's,
+alternately, in processor seconds, which other processes disturb least.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ from hsn_v1.phantoms.phantom import patch
 
 MORPH, FUNC = CRF(1, 20, 10, 40, 50), CRF(3, 40, 10, 4, 25)
 CASES = (("large", 2, FUNC), ("patches", 4, FUNC), ("patches", 5, MORPH), ("patches", 12, MORPH))
-#: The phantoms' settings, and about as many classes as a window has.
+#: Usual numbers of classes in a window, with the phantoms' CRF settings.
 WINDOWS = ((11, CRF(5.86, 13.17, 26.51, 3.98, 26.22)), (5, CRF(4.49, 15.55, 19.81, 4.28, 21.6)))
 SIDE = 928
 MEGAPIXELS = (1000, 2000)  # rows and columns
 
 
 def span(crf: CRF, pairs: list) -> tuple[float, float]:
-    """Refine in a worker; return when it began and ended: in a run, maps do not travel between processes."""
+    """Refine in a worker; return start and end, without the transfer of maps, which a real run does not need."""
     start = time.perf_counter()
     for pair in pairs:
         crf(*pair)
@@ -65,7 +65,7 @@ def span(crf: CRF, pairs: list) -> tuple[float, float]:
 
 
 def phases(crf: CRF, pair: tuple, threads: int) -> dict[str, float]:
-    """Return the seconds of each phase of one refinement; those between them are the rest."""
+    """Return the seconds of each phase of one refinement, of the rest, and of all."""
     seconds = Counter()
 
     def timed(threads, task, arguments):
@@ -99,7 +99,7 @@ def move(source, target, start, stop):
 
 
 def ceiling(threads: int) -> dict[str, float]:
-    """Return the seconds of loops of which each thread takes its part."""
+    """Return the seconds of loops that only compute or only move memory, shared by some threads."""
     source, target = np.ones((2, 1 << 24), np.float32)
     parts = spans(len(source) // 16, threads), spans(len(source), threads)
     return {
@@ -109,7 +109,7 @@ def ceiling(threads: int) -> dict[str, float]:
 
 
 def profile(crf: CRF, pair: tuple, repeats: int) -> Table:
-    """Return a table of the phases' milliseconds on one thread and on two, measured in turn."""
+    """Return a table of the phases' milliseconds on one thread and on two, measured alternately."""
     runs = [[{**phases(crf, pair, n), **ceiling(n)} for n in (1, 2)] for _ in range(repeats + 1)][1:]
     table = Table("phase", "one thread", "two", "gain", title=f"ms, {' x '.join(map(str, pair[0].shape))}")
     for name in runs[0][0]:
@@ -119,7 +119,7 @@ def profile(crf: CRF, pair: tuple, repeats: int) -> Table:
 
 
 def timings(crf: CRF, pairs: list, repeats: int) -> tuple[np.ndarray, float]:
-    """Return the seconds of each repeat (repeats, 3) for pydensecrf and this code on one core and two, and agreement.
+    """Return seconds, (repeats, 3), of pydensecrf and of this code on one core and on two, and their agreement.
 
     The agreement is the share of pixels with equal labels.
     """
@@ -146,7 +146,7 @@ def timings(crf: CRF, pairs: list, repeats: int) -> tuple[np.ndarray, float]:
 
 
 def measure(crf: CRF, pairs: list, repeats: int) -> list[str]:
-    """Return a row of the table: milliseconds an image, ratios, and whether labels are equal."""
+    """Return a row of the table: milliseconds per image, ratios, and the share of equal labels."""
     times, equal = timings(crf, pairs, repeats)
     times /= len(pairs)
     gains = np.median(times[:, :-1] / times[:, 1:], axis=0)
@@ -154,7 +154,7 @@ def measure(crf: CRF, pairs: list, repeats: int) -> list[str]:
 
 
 def calls(module, maps: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Return the probabilities of the example of pydensecrf's documentation."""
+    """Run the example of pydensecrf's documentation with a module; return the probabilities."""
     crf = module.DenseCRF2D(image.shape[1], image.shape[0], len(maps))
     crf.setUnaryEnergy(-np.log(maps.clip(1e-5, 1)).reshape(len(maps), -1))
     crf.addPairwiseGaussian(sxy=3, compat=3)
@@ -163,7 +163,7 @@ def calls(module, maps: np.ndarray, image: np.ndarray) -> np.ndarray:
 
 
 def compare_calls(rng: np.random.Generator, repeats: int) -> Table:
-    """Return a table of the milliseconds of the processor that the documented example takes by both modules."""
+    """Return a table of the processor milliseconds of the documented example in both modules."""
     theirs = importlib.import_module("pydensecrf.densecrf")
     table = Table("classes", "pydensecrf", "hsn_v1.densecrf", "gain", "same bits", title="ms of one core, 640 x 480")
     for classes in (2, 5, 21):
@@ -177,7 +177,7 @@ def compare_calls(rng: np.random.Generator, repeats: int) -> Table:
 
 
 def earlier(commit: str, folder: Path):
-    """Return the module `densecrf` of a commit."""
+    """Import the module `densecrf` of a commit."""
     archive = subprocess.run(["git", "archive", commit, "hsn_v1"], cwd=REPOSITORY, capture_output=True, check=True)
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
         tar.extractall(folder, filter="data")
@@ -187,13 +187,13 @@ def earlier(commit: str, folder: Path):
 
 
 def compare_windows(rng: np.random.Generator, commit: str, repeats: int) -> Table:
-    """Return a table of the processor's seconds for a slide's windows, by a commit and by this code."""
+    """Return a table of the processor seconds of a slide's windows by a commit's code and by this code."""
     table = Table("classes", commit, "this", "ratio", "same bits", title=f"s of one core, {SIDE} x {SIDE}")
     with tempfile.TemporaryDirectory() as folder:
         before = earlier(commit, Path(folder))
         image = np.ascontiguousarray(patch(0, size=(SIDE, SIDE)).image)
         for classes, crf in WINDOWS:
-            settings = getattr(before, "CRF", None) or before.DenseCRF  # its name in 1.0
+            settings = getattr(before, "CRF", None) or before.DenseCRF  # the class's name in 1.0
             old = settings(**{name: getattr(crf, name) for name in crf.__dataclass_fields__})
             maps = synthetic_maps(rng, SIDE, SIDE, classes)
             same = np.array_equal(old(maps, image), crf(maps, image))
@@ -205,17 +205,17 @@ def compare_windows(rng: np.random.Generator, commit: str, repeats: int) -> Tabl
 
 
 def peak(backend: str) -> float:
-    """Return the MiB for each megapixel that a backend needs beyond what the process had, in one of its own."""
+    """Return the memory growth of a backend in MiB per megapixel, measured in a separate process."""
     command = [sys.executable, __file__, "--peak", backend]
     grown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return float(grown) / (MEGAPIXELS[0] * MEGAPIXELS[1] / 1e6)
 
 
 def print_peak(backend: str) -> None:
-    """Print the MiB by which the process grows."""
+    """Print the growth of this process's peak memory in MiB."""
     rng, crf = np.random.default_rng(0), replace(FUNC, backend=backend)
     maps, image = synthetic_maps(rng, *MEGAPIXELS, 2), synthetic_image(rng, *MEGAPIXELS)
-    crf(maps[:, :9, :9], image[:9, :9])  # loads the code
+    crf(maps[:, :9, :9], image[:9, :9])  # loads the compiled code
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     crf(maps, image)
     print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)

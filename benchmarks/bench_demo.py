@@ -2,9 +2,9 @@
 
     python benchmarks/bench_demo.py --root DIR [--demo 2] [--runs 3] [--json FILE]
 
-The demo runs as a command, all outputs on, start-up included: median seconds, images per second, and the peak
-of memory of all its processes together (a page that they share counts once, where the system tells). Then the
-same images go through the same functions one after another in one process, for the seconds of each stage.
+The demo runs as a command with all outputs, start-up included. Prints median seconds, images per second, and the peak
+memory of all its processes together (shared pages count once, if the system can tell). Then the same functions process
+the same images in sequence in one process, for the seconds of each stage.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from measuring import DEMOS, REPOSITORY, SerialPool, run_as_command, stopwatches
 from rich.console import Console
 from rich.table import Table
 
-#: What is timed in one process: the stage, and the functions that make it up.
+#: Stages to time in one process, and the functions of each.
 STAGES = {
     "read": ("hsn_v1.sets.run.read_image", "hsn_v1.sets.measure.read_mask"),
     "classify": ("hsn_v1.histonet.HistoNet.__call__",),
@@ -64,7 +64,7 @@ def time_stages(params: dict, model_name: str, root: Path, out: Path) -> dict[st
 
 
 def main() -> None:
-    """Print the tables, and write them as JSON if asked to."""
+    """Print the tables, and write them as JSON with ``--json``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=Path(), help="folder with data, img and gt")
     parser.add_argument("--demo", type=int, choices=DEMOS, default=1)

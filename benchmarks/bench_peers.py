@@ -1,18 +1,18 @@
-"""Compare with the peers that are installed, in turn in one run: prints ratios only, the peer's time over ours.
+"""Time installed peers and this package alternately in one run, and print ratios: the peer's time over ours.
 
     python benchmarks/bench_peers.py [--runs 5] [--tiatoolbox EXECUTABLE [--size 10000]]
                                      [--published DIR [--python EXECUTABLE] [--root DIR] [--demo 1]]
 
 - **pydensecrf**, if it can be imported: the dense CRF on the same images and maps. It uses one core; ours one, and two.
-- **TIAToolbox**, if this Python can import it, or that of --tiatoolbox: seconds for each tile of a phantom slide, from
-  the file to the scores, without start-up; by the same half-wide network (in PyTorch there), tiles, stride and batch,
-  on all cores. Each finds tissue in its own way. Ours also keeps the maps that Grad-CAM needs; neither runs a CRF.
-- **the published code**, of which --published is a checkout, by the Python of its own environment: a demo's images,
-  start-up and all outputs included. Both get the same script of the four published calls, and a folder with the same
+- **TIAToolbox**, if this Python or that of --tiatoolbox can import it: seconds per tile of a phantom slide, from the
+  file to the scores, without start-up, on all cores. Network (half-wide; in PyTorch there), tiles, stride and batch are
+  the same. Each finds tissue in its own way. Ours also keeps the maps that Grad-CAM needs; neither runs a CRF.
+- **the published code**, in the checkout --published, run by the Python of its own environment: a demo's images,
+  start-up and all outputs included. Both run the same script of the four published calls, in a folder with the same
   data, images and CRF settings; by default, the phantoms.
 
-What is not installed is named and left out. Ratios are medians of those of neighbouring runs, which a busy machine
-disturbs less, with the smallest and the largest.
+Missing peers are named and left out. Each ratio is the median over pairs of neighbouring runs, which a busy machine
+disturbs less; the least and the greatest are printed, too.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ from hsn_v1.slides.job import SlideGrid, SlideJob
 from hsn_v1.slides.plan import Method
 from hsn_v1.slides.segment_slide import segment_slide
 
-#: Images of the CRF's comparison: rows, columns and how many.
+#: Images for comparing the CRF: rows, columns and number.
 IMAGES = {"large": (522, 775, 1), "patches": (224, 224, 8)}
 
-#: The published calls, for this code as for the published one.
+#: Script of the published calls, for both this code and the published one.
 CALLS = """
 import json, sys
 import hsn_v1
@@ -61,11 +61,11 @@ hsn.load_histonet(params={"model_name": model_name})
 hsn.run_batch()
 """
 
-Row = tuple[str, np.ndarray]  #: what was compared, and the ratio of each pair of runs
+Row = tuple[str, np.ndarray]  #: title of a comparison, and the ratio of each pair of runs
 
 
 def in_turn(theirs: Callable[[], float], ours: Callable[[], float], runs: int) -> np.ndarray:
-    """Return their seconds over ours of each pair of runs, after one that does not count."""
+    """Return their seconds over ours for each pair of runs, after an uncounted pair."""
     return np.array([theirs() / ours() for _ in range(runs + 1)])[1:]
 
 
@@ -84,7 +84,7 @@ def dense_crf(runs: int) -> Iterator[Row]:
 
 
 class ClassifiedError(Exception):
-    """All tiles of a slide are classified: the rest need not be done."""
+    """Raised when all tiles of a slide are classified, to skip the rest."""
 
 
 def classify_here(slide: Path, histonet: HistoNet, method: Method) -> float:
@@ -106,7 +106,7 @@ def classify_here(slide: Path, histonet: HistoNet, method: Method) -> float:
 
 
 def classify_there(python: str, slide: Path, histonet: HistoNet, method: Method, folder: Path) -> float:
-    """Do the same with TIAToolbox in a process of its own; return the seconds per tile."""
+    """Do the same with TIAToolbox in a separate process; return the seconds per tile."""
     weights, grid = folder / "weights.npz", SlideGrid(1, 1, histonet.tile)
     mean, std = np.float32(histonet.labels.mean), np.float32(np.add(histonet.labels.std, 1e-7))
     np.savez(weights, *histonet.model.get_weights(), mean=mean, std=std)
@@ -131,7 +131,7 @@ def slide_tiles(runs: int, python: str, size: int) -> Iterator[Row]:
 
 
 def published_demo(runs: int, checkout: Path, python: str, source: DemoData) -> Iterator[Row]:
-    """Compare a demo's images with the published code, as whole processes."""
+    """Time a demo against the published code, as whole processes."""
     with tempfile.TemporaryDirectory() as folder:
         both = [link_data(Path(folder) / name, source) for name in ("theirs", "ours")]
         theirs, ours = (
@@ -144,7 +144,7 @@ def published_demo(runs: int, checkout: Path, python: str, source: DemoData) -> 
 
 
 def link_data(folder: Path, source: DemoData) -> Path:
-    """Return a folder with links to data, images and truth, and the model's CRF settings by the published names."""
+    """Fill a folder with links to data, images and truth, and to the model's CRF settings under the published names."""
     (folder / "data").mkdir(parents=True)
     for name in ("img", "gt"):
         (folder / name).symlink_to((source.root / name).resolve())
@@ -157,7 +157,7 @@ def link_data(folder: Path, source: DemoData) -> Path:
 
 
 def call(python: str, folder: Path, code: Path, source: DemoData) -> None:
-    """Make the published calls in a process of its own."""
+    """Make the published calls in a separate process."""
     arguments = [python, "-c", CALLS, json.dumps([dict(source.params), source.model_name])]
     environment = {**os.environ, "PYTHONPATH": str(code.resolve())}
     done = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True)

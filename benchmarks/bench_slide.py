@@ -6,12 +6,12 @@
     python benchmarks/bench_slide.py kills [--size 10000]
     python benchmarks/bench_slide.py forward [--size 20000] [--runs 3]
 
-``cost`` runs the command on a slide of each size, and shows seconds, tiles per second and core, the peak memory of
-all its processes together (proportional shares). ``stages`` does the same work in one process, one thing after
-another, and shows which stages the time goes to. ``agreement`` compares a slide's label maps with the ground truth,
-and single patches with theirs. ``kills`` kills the command at random moments (kill -9) and compares what it ends with
-with an uninterrupted run. ``forward`` runs the command with a network of the published width, in turn with the bare
-forward pass of this network over the same tiles, on all cores. Slides are made in --folder, once.
+``cost`` runs the command on a slide of each size, and prints seconds, tiles per second and core, and the peak memory
+of all its processes together (proportional shares). ``stages`` does the same work sequentially in one process, and
+prints the time of each stage. ``agreement`` scores a slide's label maps, and single patches, against the ground truth.
+``kills`` kills the command at random moments (kill -9), lets it finish, and compares its files with those of an
+uninterrupted run. ``forward`` runs the command with a network of the published width, alternately with only the forward
+pass of this network over the same tiles, on all cores. Slides are made once, in --folder.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ from hsn_v1.training.networks import build_histonet
 
 LABEL_SETS = HTT_MODES["both"]
 
-#: What is timed in one process: the stage, and the functions that make it up.
+#: Stages to time in one process, and the functions of each.
 STAGES = {
     "find tissue": ("hsn_v1.slides.segment_slide.find_tissue", "hsn_v1.slides.tiled.tiles_with_tissue"),
     "read": ("hsn_v1.slide_io.slide.Slide.read",),
@@ -87,7 +87,7 @@ def command(slide: Path, out: Path) -> list[str]:
 
 
 def cost(arguments: argparse.Namespace, console: Console) -> None:
-    """Print the cost of slides of several sizes."""
+    """Print time and memory for slides of several sizes."""
     table = Table("px", "mm2 of tissue", "tiles", "seconds", "tiles/s/core", "s per mm2", "peak MB")
     for size in arguments.sizes:
         slide = make_slide(arguments.folder, size, arguments.tissue)
@@ -113,7 +113,7 @@ def cost(arguments: argparse.Namespace, console: Console) -> None:
 
 
 def stages(arguments: argparse.Namespace, console: Console) -> None:
-    """Print where the time goes."""
+    """Print the time of each stage."""
     slide = make_slide(arguments.folder, arguments.size, arguments.tissue)
     out = arguments.folder / "stages"
     subprocess.run(["rm", "-rf", str(out)], check=True)
@@ -137,7 +137,7 @@ def stages(arguments: argparse.Namespace, console: Console) -> None:
 
 
 def in_turn(classified: Iterable[int], submit: Callable[[int], Future], *_, **__) -> Iterator[tuple[int, Future]]:
-    """Do what `side_by_side` does, one after another."""
+    """Replace `side_by_side`: submit and yield one block after another."""
     return ((block, submit(block)) for block in classified)
 
 
@@ -149,7 +149,7 @@ def load() -> tuple[HistoNet, Method]:
 
 
 def agreement(arguments: argparse.Namespace, console: Console) -> None:
-    """Print how a slide's label maps, and single patches, agree with the ground truth."""
+    """Print the mIoU of a slide's label maps, and of single patches."""
     path = make_slide(arguments.folder, arguments.size, arguments.tissue)
     histonet, method = load()
     done = segment_slide(path, histonet, method, arguments.folder / "plain")
@@ -177,13 +177,13 @@ def agreement(arguments: argparse.Namespace, console: Console) -> None:
 
 
 def kills(arguments: argparse.Namespace, console: Console) -> None:
-    """Kill the command five times at random moments, let it finish, and compare with an uninterrupted run."""
+    """Kill the command five times at random moments, let it finish, and compare it with an uninterrupted run."""
     slide = make_slide(arguments.folder, arguments.size, arguments.tissue)
     whole, killed = arguments.folder / "whole", arguments.folder / "killed"
     subprocess.run(["rm", "-rf", str(whole), str(killed)], check=True)
     seconds, _ = run_as_command(command(slide, whole))
     rng = random.Random(arguments.seed)
-    for moment in [5 + rng.uniform(0, 0.3) * seconds for _ in range(5)]:  # it takes some 5 s to start
+    for moment in [5 + rng.uniform(0, 0.3) * seconds for _ in range(5)]:  # start-up takes some 5 s
         process = subprocess.Popen(command(slide, killed), cwd=REPOSITORY, start_new_session=True)
         try:
             process.wait(moment)
@@ -202,7 +202,7 @@ def kills(arguments: argparse.Namespace, console: Console) -> None:
 
 
 def forward(arguments: argparse.Namespace, console: Console) -> None:
-    """Print how much longer a slide takes than the forward pass of a network of the published width over its tiles."""
+    """Print the time of a slide over that of only the forward pass on its tiles, for a network of published width."""
     slide, root = make_slide(arguments.folder, arguments.size, arguments.tissue), arguments.folder / "published width"
     model, (_, method) = widened(root / "data"), load()
     tiles: list[np.ndarray] = []
@@ -227,7 +227,7 @@ def forward(arguments: argparse.Namespace, console: Console) -> None:
 
 
 def widened(folder: Path) -> HistoNet:
-    """Return the phantoms' classifier with each channel twice, as wide as the published one, and write its files.
+    """Double each channel of the phantoms' classifier, for the published width; write and return the classifier.
 
     It gives the same scores, up to rounding, for four times the work.
     """
@@ -248,7 +248,7 @@ def widened(folder: Path) -> HistoNet:
 
 
 def main() -> None:
-    """Measure what the command line says."""
+    """Run the chosen benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     tasks = {"cost": cost, "stages": stages, "agreement": agreement, "kills": kills, "forward": forward}
     parser.add_argument("what", choices=tasks)

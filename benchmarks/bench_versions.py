@@ -1,10 +1,10 @@
-"""Time two versions of this repository against each other, in turn in one sitting: demos and a phantom slide.
+"""Time two versions of this repository alternately, on the demos and a phantom slide.
 
     git worktree add ../before 749cb3b
     python benchmarks/bench_versions.py ../before [--root DIR] [--size 20000] [--runs 5] [--only slide demo_01]
 
-Both run as commands, with all outputs and the start-up, in this Python environment. Prints medians of seconds and of
-core-seconds (the processor time of all processes), and the share of the version before. DIR has data, img and gt
+Both run as commands in this Python environment, with all outputs and start-up. Prints medians of seconds and of
+core-seconds (the processor time of all processes), and their ratio to the earlier version's. DIR has data, img and gt
 of the demos; without it they draw phantoms.
 """
 
@@ -28,7 +28,7 @@ TASKS = ("demo_01", "demo_02", "slide")
 
 
 def run(command: list[str], checkout: Path) -> tuple[float, float]:
-    """Run a command with a version's package; return its seconds, and its processor time with its children's."""
+    """Run a command with a version's package; return its seconds, and the processor time of all its processes."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
     done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
@@ -39,13 +39,13 @@ def run(command: list[str], checkout: Path) -> tuple[float, float]:
 
 
 def slide_command(checkout: Path, slide: Path, out: Path, *options: str) -> list[str]:
-    """Return the command that segments a slide with the phantoms' classifier of half width, both label sets."""
+    """Return the command that segments a slide with the phantoms' half-width classifier, for both label sets."""
     fixed = ["--root", str(checkout), "--out", str(out), "--force", "--quiet"]
     return [sys.executable, "-m", "hsn_v1", "segment", str(slide), *fixed, *options]
 
 
 def commands(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, tuple[list[str], Path]]]:
-    """Return what is timed: for each task, the commands by their column, with the checkout that they run in."""
+    """Return the commands to time, by task and version, each with the checkout that it runs in."""
     versions = {"before": arguments.before.resolve(), "now": REPOSITORY}
     tasks: dict[str, dict[str, tuple[list[str], Path]]] = {}
     for number, script in DEMOS.items():
@@ -70,7 +70,7 @@ def commands(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str,
 
 
 def main() -> None:
-    """Run all commands in turn, and print medians and shares."""
+    """Run all commands alternately, and print medians and ratios."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("before", type=Path, help="another version's checkout")
     parser.add_argument("--root", type=Path, help="folder with data, img and gt of the demos")

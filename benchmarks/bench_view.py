@@ -1,11 +1,11 @@
-"""Measure `hsn-v1 view` on a large phantom slide: first picture, tiles, and the server's memory.
+"""Measure `hsn-v1 view` on a large phantom slide: time to the first picture, time of tiles, and the server's memory.
 
     python benchmarks/bench_view.py [--size 40000] [--mpp 0.25] [--tiles 400] [--rounds 3] [--folder DIR]
 
-A phantom slide is made in --folder, once, with its ground truth as label maps, and shown in Chromium, where there is
-one: the time from asking for the page until slide and mask are on the screen. Then tiles of the slide and of the label
-map are asked for at random places of random levels, one at a time and eight at a time, as a browser does; rounds tell
-whether memory grows. Times include the connection; another process, this one, asks.
+A phantom slide is made once in --folder, with its ground truth as label maps. If Chromium is installed, the time from
+requesting the page until slide and mask are on the screen is measured. Then this process requests tiles of the slide
+and of the label map at random places of random levels, one at a time and eight at a time, as a browser does. Times
+include the connection; several rounds show whether memory grows.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ from hsn_v1.tiles import Window
 LABEL_SETS = HTT_MODES["both"]
 BROWSERS = "chromium", "chromium-browser", "google-chrome", "chrome"
 QUIET = [f"--disable-{what}" for what in ("quic", "gpu", "background-networking", "component-update", "sync")]
-AT_ONCE = 8  #: requests of a browser's two windows, about
+AT_ONCE = 8  #: approximate number of parallel requests of a page with two viewers
 
 
 def make_results(folder: Path, size: int, mpp: float) -> Path:
-    """Make a phantom slide and results that are its ground truth, unless they are there; return the results' folder."""
+    """Write a phantom slide, and its ground truth as results, unless they exist; return the results' folder."""
     slide, out = folder / "slides" / f"phantom_{size}.tif", folder / "out"
     results = out / "segmented" / slide.name
     if (results / RECORD).exists():
@@ -79,7 +79,7 @@ def make_results(folder: Path, size: int, mpp: float) -> Path:
 
 
 class Server:
-    """`hsn-v1 view` in a process of its own, for as long as a block lasts."""
+    """`hsn-v1 view` in a separate process, which ends with the context."""
 
     def __init__(self, out: Path, truth: Path):
         command = [
@@ -105,7 +105,7 @@ class Server:
         self._process.wait()
 
     def ask(self, path: str, **query: object) -> tuple[bytes, float]:
-        """Return an answer and the seconds it took."""
+        """Request a path; return the response's content and the seconds."""
         began = time.perf_counter()
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.request("GET", f"{path}?{urllib.parse.urlencode(query)}")
@@ -117,7 +117,7 @@ class Server:
         return content, time.perf_counter() - began
 
     def memory(self) -> tuple[float, float]:
-        """Return the memory that the server and its readers take now, and took at most each, in MB."""
+        """Return current memory of the server and its readers, and the sum of their peaks, in MB."""
         now = most = 0.0
         server = psutil.Process(self._process.pid)
         for process in (server, *server.children(recursive=True)):
@@ -128,7 +128,7 @@ class Server:
 
 
 def first_picture(server: Server, identifier: str) -> tuple[float, float]:
-    """Return the seconds from opening the page until something is drawn, and until all is."""
+    """Return the seconds from opening the page until its first picture, and until all is drawn."""
     from playwright.sync_api import sync_playwright
 
     chromium = next(filter(None, map(shutil.which, BROWSERS)))
@@ -149,7 +149,7 @@ def first_picture(server: Server, identifier: str) -> tuple[float, float]:
 
 
 def tiles(server: Server, identifier: str, count: int, seed: int) -> dict[str, list[float]]:
-    """Return the milliseconds of tiles of each kind, asked for one at a time and several at a time."""
+    """Return the milliseconds of tiles of each kind, requested one at a time and several at a time."""
     entry = json.loads(server.ask("/api/entry", id=identifier)[0])
     chance = random.Random(seed)
 

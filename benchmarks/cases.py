@@ -1,4 +1,4 @@
-"""Small inputs, and each command on them: for `kills.py` and `full_disk.py`."""
+"""Small inputs, and all commands that write, applied to them: for `kills.py` and `full_disk.py`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from measuring import REPOSITORY
 HALVES = {"red": ((200, 60, 60), (0, 0, 128)), "green": ((60, 200, 60), (3, 155, 229))}  #: in images and in masks
 CLASSES = [f"{name}=#{bytes(mask).hex()}" for name, (_, mask) in HALVES.items()]
 
-#: Files that tell times, or how a run went: not the same in each.
+#: Files with times or a run's course, which differ from run to run.
 VARIES = ("index.html", "run.json", "segmented.csv", "status.csv", "settings.json")
 
 
@@ -27,11 +27,11 @@ class Case:
     ----------
     name : str
     arguments : list of str
-        Of Python; ``{out}`` stands for the folder.
+        Arguments of Python; ``{out}`` stands for the folder.
     status : int
-        Exit status when all is done.
+        Exit status of a complete run.
     repeats : bool
-        Whether it writes the same bytes however often it was interrupted.
+        Whether it writes the same bytes even if it was interrupted.
     """
 
     name: str
@@ -40,12 +40,12 @@ class Case:
     repeats: bool = True
 
     def command(self, out: Path) -> list[str]:
-        """Return the command that writes into a folder."""
+        """Return the command line for an output folder."""
         return [sys.executable, *(argument.replace("{out}", str(out)) for argument in self.arguments)]
 
 
 def hsn(*arguments: object) -> list[str]:
-    """Return a command of the package as arguments of Python."""
+    """Return arguments of Python that run a command of the package."""
     return ["-m", "hsn_v1", *map(str, arguments)]
 
 
@@ -69,7 +69,7 @@ def make_inputs(folder: Path) -> None:
 
 
 def cases(inputs: Path) -> list[Case]:
-    """Return each command that writes."""
+    """Return all commands that write files."""
     few, halves = inputs / "img" / "few", inputs / "halves"
     model = ["--model", "histonet_X1.7_phantom", "--root", "{out}", "--quiet"]
     quick = ["--width", 0.05, "--tile", 16, "--saved-tile", 32, "--batch", 4]
@@ -105,7 +105,7 @@ def run(case: Case, out: Path, **options) -> subprocess.CompletedProcess:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Return a digest of each file that a command wrote, by its name in the folder."""
+    """Return a digest of each file in a folder that should be the same in all runs, by its path there."""
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
@@ -114,7 +114,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def leftovers(folder: Path) -> list[str]:
-    """Return what should not be there when a command is done: hidden files, intermediate ones of slides."""
+    """Return the files that a finished command should have removed: hidden ones, and parts of slides' results."""
     return [
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")

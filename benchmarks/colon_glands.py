@@ -1,4 +1,4 @@
-"""Prepare EBHI-Seg's images for the classifier ``colon_glands``: stains brought to those of the set, and varied.
+"""Prepare EBHI-Seg's images for the classifier ``colon_glands``: normalise stains to the set's, and vary them.
 
     python benchmarks/colon_glands.py EBHI OUT   # EBHI: folder of train, validation and test, each with img and mask
     cd OUT
@@ -10,7 +10,7 @@
     hsn-v1 train --network efficientnet-lite0 --name colon_glands --images patches/train \
       --validation patches/validation --mpp 1 --classes $C
 
-Then the table that this script prints goes into data/colon_glands.toml. Scales and stains were chosen on GlaS's
+Then copy the table that this script prints into data/colon_glands.toml. Scales and stains were chosen on GlaS's
 training images, thresholds on EBHI-Seg's validation part.
 """
 
@@ -34,7 +34,7 @@ def varied(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def main(source: Path, out: Path) -> None:
-    """Write the images of the parts ``train`` and ``validation``, with their masks, and print the stain."""
+    """Write the images and masks of the parts ``train`` and ``validation``, and print the set's stain."""
     rng = np.random.default_rng(0)
     images = {path: read_image(path)[0] for path in sorted((source / "train" / "img").glob("*.png"))}
     mean, std = np.median([stain_statistics(image) for image in images.values()], axis=0)

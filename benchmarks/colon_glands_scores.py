@@ -2,8 +2,8 @@
 
     python benchmarks/colon_glands_scores.py EBHI/test/img EBHI/test/mask 1.5 GLAS/img GLAS/gt 0.62
 
-prints both test sets: of each the folders of images and of masks, and the images' scale in microns per pixel. Masks
-have the colours, or the indices, of the label set ``glands``.
+scores both test sets. The arguments are, for each set, the folder of images, the folder of masks, and the images' scale
+in microns per pixel. Masks have the colours, or the indices, of the label set ``glands``.
 """
 
 import sys

@@ -1,11 +1,11 @@
-"""Let each command run out of room at ten fill levels, then make room, and count what was lost or half-written.
+"""Let each command fill the disk at ten levels, then make room and run it again, and count lost or damaged files.
 
     sudo python benchmarks/full_disk.py [--only demo train ...]
 
-Each command writes to a small file system in memory of its own (tmpfs, which takes the rights of root to mount; Linux),
-that has room for 5, 15, ..., 95 % of what the command writes in all. It has to end with status 1 or 2 and one line that
-names a file or the folder, leave no temporary file, and finish once the file system is larger, with the bytes that it
-writes where there is room from the beginning. What it had finished before, it has to leave as it was.
+Each command writes to its own small file system in memory (tmpfs, which only root can mount; Linux), with room for 5,
+15, ..., 95 % of all bytes that the command writes. It must end with status 1 or 2 and one line that names a file or the
+folder, and leave finished files as they were, and no temporary file. Once the file system is larger, it must finish,
+with the same bytes as on a disk with room from the start.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ COLUMNS = ("levels", "full", "status", "traceback", "lines", "unnamed", "leftove
 
 @contextlib.contextmanager
 def mounted(folder: Path, size: int) -> Iterator[Path]:
-    """Mount a file system of so many bytes on a folder."""
+    """Mount a file system of `size` bytes on a folder."""
     folder.mkdir(exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
     try:
@@ -40,17 +40,17 @@ def mounted(folder: Path, size: int) -> Iterator[Path]:
 
 
 def used(folder: Path) -> int:
-    """Return the bytes that files take on a file system in memory, in its pages of 4 KiB."""
+    """Return the bytes that files take on a file system in memory, which has pages of 4 KiB."""
     return sum(-(-path.stat().st_size // 4096) * 4096 for path in folder.rglob("*") if path.is_file())
 
 
 def resize(folder: Path, size: int) -> None:
-    """Make room."""
+    """Resize a mounted file system to `size` bytes."""
     subprocess.run(["mount", "-o", f"remount,size={size}", folder], check=True)
 
 
 def try_level(case: Case, folder: Path, size: int, expected: dict[str, str], details: list[str]) -> Counter:
-    """Run a command where there is room for so many bytes, and once more where there is enough."""
+    """Run a command with room for `size` bytes, then again with enough room; count the faults."""
     found = Counter(levels=1)
     with mounted(folder / "small", size) as out:
         done = run(case, out, env=environment())
@@ -79,7 +79,7 @@ def try_level(case: Case, folder: Path, size: int, expected: dict[str, str], det
 
 
 def main() -> int:
-    """Try all commands, and print the table; return 1 if anything was not as it should be."""
+    """Try all commands, and print the table; return 1 if there was any fault."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", nargs="+", help="commands (default: all)")
     arguments = parser.parse_args()

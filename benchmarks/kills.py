@@ -1,12 +1,11 @@
-"""Kill each command at random moments, let the same command finish, and count what was left or lost.
+"""Kill each command at random moments, let the same command finish, and count leftovers and lost results.
 
     python benchmarks/kills.py [--kills 10] [--seed 0] [--only "segment slide" demo ...]
 
-Victims are the main process, by SIGKILL, SIGTERM and SIGINT, and one of its workers, by SIGKILL. After each kill,
-within 10 seconds, no process and no semaphore or shared memory of it may be there, and the screen may have one line at
-most. Then the same command goes on in the same folder until it is killed again; whenever it comes to its end, there may
-be no temporary file, and all bytes must be those of a run that was never killed, where the command can repeat them.
-For Linux only.
+Victims are the main process, by SIGKILL, SIGTERM and SIGINT, and one of its workers, by SIGKILL. Within 10 seconds of
+each kill, no process, semaphore or shared memory of the command may be left, and it may have printed one line at most.
+Then the same command resumes in the same folder until it is killed again. Whenever it finishes, no temporary file may
+be left, and all bytes must equal those of a run that was never killed, if the command can repeat them. Linux only.
 """
 
 from __future__ import annotations
@@ -36,18 +35,18 @@ VICTIMS = {
     "main INT": signal.SIGINT,
     "worker -9": signal.SIGKILL,
 }
-#: The second ones where Python is just starting or ending: nothing is begun, or all is done.
+#: Exit statuses by victim. -15 and -2 occur while Python is starting or ending: nothing is begun, or all is done.
 EXPECTED = {"main -9": (-9,), "main TERM": (143, -15), "main INT": (130, -2), "worker -9": (0, 1, 2)}
 COLUMNS = ("kills", "finished", "status", "noise", "processes", "semaphores", "leftovers", "differ")
 
 
 def semaphores(pids: set[int]) -> list[str]:
-    """Return what processes left in shared memory: its names have their numbers."""
+    """Return the names in shared memory that processes left behind: names contain the process's number."""
     return [path.name for path in Path("/dev/shm").iterdir() if any(f"-{pid}-" in path.name for pid in pids)]
 
 
 def kill(command: subprocess.Popen, victim: str, seen: set[int]) -> bool:
-    """Kill a victim; tell whether there was one."""
+    """Kill a victim; return whether there was one."""
     main = psutil.Process(command.pid)
     children = main.children(recursive=True)
     seen.update(child.pid for child in children)
@@ -62,13 +61,13 @@ def kill(command: subprocess.Popen, victim: str, seen: set[int]) -> bool:
 
 
 def noise(text: str) -> list[str]:
-    """Return what a killed command wrote to the screen and should not have: all but notes, and one line."""
+    """Return the unexpected lines of a killed command's screen: all if there is a traceback, or more than one line."""
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("note: ")]
     return lines if "Traceback" in text or len(lines) > 1 else []
 
 
 def attempt(case: Case, out: Path, victim: str, delay: float, found: Counter, details: list[str]) -> bool:
-    """Start a command and kill it after a while; tell whether it came to its end before."""
+    """Start a command and kill it after `delay` seconds; return whether it finished before."""
     mark = uuid.uuid4().hex
     out.mkdir(exist_ok=True)
     log = out.with_suffix(".log")
@@ -108,7 +107,7 @@ def attempt(case: Case, out: Path, victim: str, delay: float, found: Counter, de
 
 
 def check_finished(case: Case, out: Path, expected: dict[str, str], found: Counter, details: list[str]) -> None:
-    """Compare what a command wrote that came to its end with what it writes if it is never killed."""
+    """Compare the files of a finished command with those of a run that was never killed; count faults."""
     found["finished"] += 1
     left, written = leftovers(out), digests(out)
     if left:
@@ -122,7 +121,7 @@ def check_finished(case: Case, out: Path, expected: dict[str, str], found: Count
 
 
 def try_case(case: Case, folder: Path, kills: int, rng: random.Random, details: list[str]) -> Counter:
-    """Kill a command so many times, and let it finish in between and in the end."""
+    """Kill a command `kills` times, and let it finish in between and in the end; count faults."""
     found = Counter()
     clean, out = folder / "clean", folder / "out"
     folder.mkdir(exist_ok=True)
@@ -138,7 +137,7 @@ def try_case(case: Case, folder: Path, kills: int, rng: random.Random, details: 
             shutil.rmtree(out)
         if found["kills"] > before:
             victims.pop(0)
-        elif victims[0] == "worker -9":  # there was none at that moment, or the command has none at all
+        elif victims[0] == "worker -9":  # no worker was running at that moment, or the command has none
             victims = [*victims[1:], "main -9"]
     attempt(case, out, "main -9", 1e9, found, details)
     check_finished(case, out, expected, found, details)
@@ -148,7 +147,7 @@ def try_case(case: Case, folder: Path, kills: int, rng: random.Random, details: 
 
 
 def main() -> int:
-    """Kill all commands, and print the table; return 1 if anything was left, lost or loud."""
+    """Kill all commands, and print the table; return 1 if there was any fault."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=10, help="of each command (default: 10)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")

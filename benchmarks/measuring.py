@@ -1,4 +1,4 @@
-"""Clocks, memory, synthetic images and phantom slides that the benchmarks share."""
+"""Shared parts of the benchmarks: clocks, memory, synthetic images and phantom slides."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import psutil
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DEMOS = {1: "demo_01_segment_patches", 2: "demo_02_segment_glas_patches"}
-MARK = "HSN_BENCHMARK"  # environment variable by which our processes are found
+MARK = "HSN_BENCHMARK"  # environment variable that marks our processes
 
 
 def clock(run: Callable, now: Callable[[], float] = time.perf_counter) -> float:
@@ -30,12 +30,12 @@ def clock(run: Callable, now: Callable[[], float] = time.perf_counter) -> float:
 
 
 def environment(mark: str = "") -> dict[str, str]:
-    """Return the environment of a process that imports this repository, and that :func:`marked` finds."""
+    """Return an environment for a process that imports this repository and that :func:`marked` finds."""
     return {**os.environ, "PYTHONPATH": str(REPOSITORY), MARK: mark}
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """Return the running processes of a mark, whoever started them."""
+    """Return all running processes with a mark."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):  # ended meanwhile, or another user's
@@ -45,7 +45,7 @@ def marked(mark: str) -> list[psutil.Process]:
 
 
 def memory(process: psutil.Process) -> int:
-    """Return the bytes that a process and its children hold now."""
+    """Return the memory, in bytes, that a process and its descendants use now."""
     total = 0
     for one in [process, *process.children(recursive=True)]:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -55,7 +55,7 @@ def memory(process: psutil.Process) -> int:
 
 
 def run_as_command(command: list[str], watch: bool = False) -> tuple[float, int]:
-    """Run a command; return its seconds and, if watched, which slows it down, its peak of memory in bytes."""
+    """Run a command; return its seconds and, with `watch`, which slows it down, its peak memory in bytes."""
     start, peak = time.perf_counter(), 0
     process = psutil.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
     while watch and process.poll() is None:
@@ -68,7 +68,7 @@ def run_as_command(command: list[str], watch: bool = False) -> tuple[float, int]
 
 
 class SerialPool:
-    """Does what a pool of workers does, at once."""
+    """A pool without workers: calls run at once, in this process."""
 
     def submit(self, function, *arguments):
         """Call the function; return its result as a future."""
@@ -82,7 +82,7 @@ class SerialPool:
 
 @contextlib.contextmanager
 def stopwatches(stages: dict[str, tuple[str, ...]], seconds: Counter) -> Iterator[None]:
-    """Add to the seconds of each stage what the functions take that make it up."""
+    """Add the time of each stage's functions to its `seconds`."""
 
     def timed(stage, function):
         def call(*args, **kwargs):
@@ -107,19 +107,19 @@ def smooth(rng: np.random.Generator, height: int, width: int, planes: int, sigma
 
 
 def synthetic_image(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Return an image with soft shapes and some grain, as of tissue."""
+    """Return an image with soft shapes and some grain, similar to tissue, (height, width, 3) uint8."""
     tissue = 190 + 900 * smooth(rng, height, width, 3, 8) + 12 * rng.standard_normal((3, height, width))
     return np.ascontiguousarray(tissue.clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
 
 
 def synthetic_maps(rng: np.random.Generator, height: int, width: int, classes: int) -> np.ndarray:
-    """Return maps of classes that compete."""
+    """Return smooth maps of competing classes, (classes, height, width) float32, which sum to 1 at each pixel."""
     maps = np.exp(60 * smooth(rng, height, width, classes, 15))
     return (maps / maps.sum(axis=0)).astype(np.float32)
 
 
 def make_slide(folder: Path, size: int, tissue: float) -> Path:
-    """Return a phantom slide, made unless it is there."""
+    """Return the path of a phantom slide; write it if it is missing."""
     path = folder / f"phantom_{size}_{100 * tissue:.0f}.tif"
     from hsn_v1.phantoms.phantom_slide import write_slide
 

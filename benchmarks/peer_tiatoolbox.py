@@ -1,11 +1,11 @@
-"""Classify the tiles of a slide with TIAToolbox, for `bench_peers.py`, by the Python of an environment that has it.
+"""Classify the tiles of a slide with TIAToolbox; `bench_peers.py` runs this in an environment that has TIAToolbox.
 
     python benchmarks/peer_tiatoolbox.py SLIDE MPP WEIGHTS.npz SCALE TILE STRIDE BATCH OUT
 
-MPP is the slide's scale, SCALE the classifier's, in microns per pixel. The weights' arrays come in the order of the
-network's layers: of the convolutions, a kernel (rows, columns, in, out) and a bias; of the batch norms, scale, offset,
-mean and variance; of the dense layer, a matrix and a bias. Prints a line of JSON: the seconds that the engine's run
-takes, the imports not counted, and the number of tiles.
+MPP is the slide's scale, SCALE the classifier's, in microns per pixel. Weights are arrays in the order of the network's
+layers. A convolution has a kernel (rows, columns, in, out) and a bias; a batch norm has scale, offset, mean and
+variance; the dense layer has a matrix and a bias. Prints a line of JSON: the seconds of the engine's run, without
+imports, and the number of tiles.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Classifier(ModelABC):
 
 
 def main() -> None:
-    """Classify, and print the seconds."""
+    """Classify the tiles, and print the seconds and their number."""
     slide, mpp, weights, scale, tile, stride, batch, out = sys.argv[1:]
     with np.load(weights) as content:
         arrays = [content[f"arr_{i}"] for i in range(len(content.files) - 2)]

@@ -16,26 +16,26 @@ from hsn_v1.commands.common import PHANTOM_GLAND_MODEL, PHANTOM_MODEL, PHANTOM_S
 if TYPE_CHECKING:
     from hsn_v1.show.sheets import Row
 
-#: How each kind of phantom is segmented.
+#: Parameters of the segmentation of each kind of phantom.
 PARAMS = {
     "patch": {"input_name": PHANTOM_SETS["patch"], "htt_mode": "morph"},
     "glas": {"input_name": PHANTOM_SETS["glas"], "htt_mode": "glas", "down_fac": CLASSIFIER_MPP / 0.620},
 }
 MODELS = {"patch": PHANTOM_MODEL, "glas": PHANTOM_GLAND_MODEL}
 
-#: What is drawn of each kind: what the case is called, and the share of the images that are better.
+#: Cases to draw of each kind: the case's name, and the share of images with a better score.
 CASES = {"patch": {"good": 0.1, "typical": 0.5, "failed": 1.0}, "glas": {"typical": 0.5}}
 
 
 def draw(root: Path) -> bytes:
     """Segment all phantoms, and draw the `CASES` as rows: image, ground truth, before and after the CRF.
 
-    Cases are chosen by the mIoU of the classes that the image has, and by nothing else.
+    Cases are chosen only by the mIoU of the classes that the image has.
 
     Parameters
     ----------
     root : Path
-        Folder that has ``data``, ``img`` and ``gt``.
+        Folder with ``data``, ``img`` and ``gt``.
 
     Returns
     -------

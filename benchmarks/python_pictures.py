@@ -1,4 +1,4 @@
-"""Run docs/python.md as it is printed, and draw its pictures: the figure that each section leaves, as a small PNG."""
+"""Run the code of docs/python.md, and save the figure at the end of each section as a small PNG."""
 
 from __future__ import annotations
 

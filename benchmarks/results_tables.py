@@ -1,13 +1,12 @@
-"""Write the tables of measured numbers in the documents, all of which stand in docs/results.toml.
+"""Write the tables of measured numbers in the documents from docs/results.toml, which has all of them.
 
     python benchmarks/results_tables.py            # after docs/results.toml was changed
     python benchmarks/results_tables.py --check    # only say which documents differ
 
-Each `[[result]]` has a name and says by which command, at which commit and seed, on which data and machine it was
-measured ("not recorded" where nobody wrote it down), and what its metric is. Its numbers are `rows` below a `header`,
-the table in `file` between ``<!-- results: NAME -->`` and ``<!-- end -->``; or `values`, each of which stands in the
-sentence of `file` that is quoted as `text`. A number with its interval of 95 % is written as a table of both:
-``{ value = 0.722, interval = [0.691, 0.750] }``.
+Each `[[result]]` has a name, the command, commit, seed, data and machine of the measurement ("not recorded" if nobody
+wrote it down), and its metric. Its numbers are either `rows` below a `header`, for the table in `file` between
+``<!-- results: NAME -->`` and ``<!-- end -->``; or `values`, each of which occurs in the sentence of `file` that is
+quoted as `text`. A number with its 95 % interval is a TOML table: ``{ value = 0.722, interval = [0.691, 0.750] }``.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ FACTS = ("command", "commit", "seed", "data", "machine", "metric")
 
 
 def read_results(root: Path = ROOT) -> list[dict[str, Any]]:
-    """Return all results, with their numbers as they are written, such as ``0.540``; ValueError if one lacks a fact."""
+    """Return all results, with numbers as texts, such as ``0.540``; raise ValueError if one lacks a fact."""
     text = (root / "docs" / "results.toml").read_text(encoding="utf-8")
     results = tomllib.loads(text, parse_float=str)["result"]
     for result in results:
@@ -35,14 +34,14 @@ def read_results(root: Path = ROOT) -> list[dict[str, Any]]:
 
 
 def cell_of(value: str | int | Mapping[str, Any]) -> str:
-    """Return a number, a text, or a number with its interval as a cell."""
+    """Format a number, a text, or a number with its interval as a cell."""
     if not isinstance(value, Mapping):
         return str(value)
     return f"{value['value']} [{', '.join(value['interval'])}]"
 
 
 def table_of(result: Mapping[str, Any]) -> str:
-    """Return a result's table as Markdown."""
+    """Format a result's table as Markdown; raise ValueError if a row has another length than the header."""
     rows = [result["header"], ["---"] * len(result["header"]), *([cell_of(v) for v in row] for row in result["rows"])]
     if any(len(row) != len(result["header"]) for row in rows):
         raise ValueError(f"{result['name']}: rows of another length than the header")
@@ -52,7 +51,7 @@ def table_of(result: Mapping[str, Any]) -> str:
 
 
 def filled(text: str, results: list[dict[str, Any]]) -> str:
-    """Return a document's text with the tables of its results between their marks; ValueError if one has no place."""
+    """Return a document's text with its results' tables between their marks; raise ValueError if a mark is missing."""
     for result in results:
         begin, end = f"<!-- results: {result['name']} -->\n", "\n<!-- end -->"
         if "rows" in result:

@@ -2,7 +2,7 @@
 
     python benchmarks/screenshot.py [--folder DIR] [--out img/view.png]
 
-The slide is made and segmented in --folder, once; the whole takes about two minutes.
+The slide is made and segmented in --folder, and reused later. All of it takes about two minutes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from playwright.sync_api import sync_playwright
 
 SIZE, MPP = 6000, 0.5  # px of the slide, and its scale
 WINDOW = {"width": 1120, "height": 690}
-COLOURS = 96  # of the picture, which is to stay small
+COLOURS = 96  # few, so that the picture's file is small
 VIEW = "set=morph&compare=morph|truth&fade=70&view=2600,2650,3300"
 
 
@@ -45,7 +45,7 @@ def main() -> None:
             "window.viewed?.idle && viewed.right?.isOpen && document.querySelector('.score') !== null"
         ):
             time.sleep(0.1)
-        time.sleep(1)  # for what still moves
+        time.sleep(1)  # until animations end
         picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
         browser.close()
     picture.quantize(COLOURS, dither=Image.Dither.NONE).save(arguments.out, optimize=True)

@@ -1,11 +1,11 @@
-"""Segment many small slides of random sizes, scales and formats with the command, and say every failure.
+"""Segment many small slides of random sizes, scales and formats with the command, and print every failure.
 
     python benchmarks/sweep_slides.py [--count 300] [--seed 0] [--folder DIR]
 
 Each slide has tissue, textured like H&E, on glass; some have padding, pen marks or nothing. One run of ``hsn-v1
-segment`` takes a list of them all, with a small random classifier. Of each that is done, the results are held against
-the slide: the label map's size, its areas, outlines inside the slide, an overview. With the same seed it is the same
-slides. DICOM needs pydicom (``pip install pydicom``), and is left out without it.
+segment`` segments a list of them with a small random classifier. The results of each finished slide are checked: the
+label map's size, its areas, outlines inside the slide, an overview. The same seed gives the same slides. DICOM needs
+pydicom (``pip install pydicom``), and is left out without it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ INK = (25, 122, 65)
 
 
 def paint(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Return a slide, (height, width, 3) uint8: tissue on glass, or on nothing, or only the one or the other."""
+    """Draw a slide, (height, width, 3) uint8: tissue on glass, tissue or glass alone, pen marks, or padding."""
     glass = rng.choice([245, 239, 215])
     image = np.full((height, width, 3), glass, np.uint8)
     image[:: rng.integers(2, 9)] -= 1
@@ -73,7 +73,7 @@ def paint(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def plain(options: dict, mode: str = "RGB") -> Callable[[Path, np.ndarray, float], bool]:
-    """Return what writes an image by Pillow."""
+    """Return a function that writes an image with Pillow."""
 
     def write(path: Path, image: np.ndarray, mpp: float) -> bool:
         Image.fromarray(image).convert(mode).save(path, **options)
@@ -83,7 +83,7 @@ def plain(options: dict, mode: str = "RGB") -> Callable[[Path, np.ndarray, float
 
 
 def pyramid(factor: int, rounded_up: bool = False, aperio: bool = False, **options: object):
-    """Return what writes a tiled TIFF, whose levels are `factor` times smaller each; 0 for no levels."""
+    """Return a function that writes a pyramidal TIFF, each level `factor` times smaller; 0 for a single level."""
 
     def write(path: Path, image: np.ndarray, mpp: float) -> bool:
         with tifffile.TiffWriter(path) as file:
@@ -100,7 +100,7 @@ def pyramid(factor: int, rounded_up: bool = False, aperio: bool = False, **optio
 
 
 def ome(axes: str, factor: int, **options: object):
-    """Return what writes an OME-TIFF of pixels (YXS) or planes (CYX, SYX)."""
+    """Return a function that writes an OME-TIFF of pixels (YXS) or planes (CYX, SYX)."""
 
     def write(path: Path, image: np.ndarray, mpp: float) -> bool:
         parts = [part if axes == "YXS" else np.moveaxis(part, -1, 0).copy() for part in levels(image, factor)]
@@ -117,7 +117,7 @@ def ome(axes: str, factor: int, **options: object):
 
 
 def dicom(factor: int, is_jpeg: bool):
-    """Return what writes a DICOM series of tiles in full grids, a file for each level beside the first."""
+    """Return a function that writes a DICOM series of fully tiled images, one file per level."""
 
     def write(path: Path, image: np.ndarray, mpp: float) -> bool:
         series = pydicom.uid.generate_uid()
@@ -132,7 +132,7 @@ def dicom(factor: int, is_jpeg: bool):
 
 
 def dicom_level(image: np.ndarray, size: tuple[float, float], colours: str, tile: int = 256) -> pydicom.Dataset:
-    """Return an image as VL Whole Slide Microscopy, whose pixels have a height and width in mm."""
+    """Return an image as VL Whole Slide Microscopy; `size` is the height and width of a pixel in mm."""
     height, width = image.shape[:2]
     padded = np.pad(image, ((0, -height % tile), (0, -width % tile), (0, 0)), mode="edge")
     tiles = [padded[y : y + tile, x : x + tile] for y in range(0, height, tile) for x in range(0, width, tile)]
@@ -161,7 +161,7 @@ def dicom_level(image: np.ndarray, size: tuple[float, float], colours: str, tile
 
 
 def levels(image: np.ndarray, factor: int, rounded_up: bool = False) -> list[np.ndarray]:
-    """Return an image and smaller ones of it, while they have more than 100 px."""
+    """Return an image and its smaller levels, which end when a side has at most 100 px."""
     parts = [image]
     while factor and min(parts[-1].shape[:2]) > 100:
         height, width = (-(-side // factor) if rounded_up else side // factor for side in parts[-1].shape[:2])
@@ -195,7 +195,7 @@ if pydicom:
 
 
 def write_slides(folder: Path, count: int, seed: int) -> dict[str, str]:
-    """Write slides and the list of them; return the format of each by its name."""
+    """Write slides and their list; return the format of each by file name."""
     rng, formats, rows = np.random.default_rng(seed), {}, [["path", "mpp"]]
     for number in track(range(count), "writing slides", console=Console(stderr=True)):
         kind = list(FORMATS)[number % len(FORMATS)]
@@ -222,7 +222,7 @@ def write_classifier(root: Path) -> None:
 
 
 def fault(folder: Path) -> str:
-    """Return what is wrong with a slide's results, or nothing."""
+    """Return the first fault in a slide's results, or ""."""
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     slide_size = run["facts"]["height"], run["facts"]["width"]
     for label_set in run["label sets"]:
@@ -247,7 +247,7 @@ def fault(folder: Path) -> str:
 
 
 def sweep(folder: Path, count: int, seed: int) -> int:
-    """Segment slides in a folder, and show what became of them; return the number of failures."""
+    """Write and segment slides in a folder, and print their failures; return the number of these."""
     root, out = folder / "root", folder / "out"
     write_classifier(root)
     formats = write_slides(folder, count, seed)
