@@ -1,1 +1,1 @@
-"""The command line: ``hsn-v1 COMMAND``, one module for each command."""
+"""The command line ``hsn-v1 COMMAND``: one module for each command."""

@@ -1,4 +1,4 @@
-"""``hsn-v1 benchmark``: from a released data set with patch labels to the row of a paper's table."""
+"""``hsn-v1 benchmark``: turn a released data set with patch labels into the row of a paper's table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..labels import LabelSet, Taxonomy
     from ..sets.benchmarks import Benchmark, Part
 
-MOST_PATCHES = 4000  #: of each class that are cut out of images with masks
+MOST_PATCHES = 4000  #: most patches per class that are cut out of images with masks
 STEPS = ("train", "tune", "segment", "score")
 
 
@@ -30,25 +30,25 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
         "benchmark",
         help="train, tune, segment and score on a released data set",
         description="Trains on the training part, tunes thresholds and CRF on the validation part, segments the test "
-        "part, scores it and prints the row of a table. What is done is not done again; see docs/benchmarks.md.",
+        "part, scores it and prints the row of a table. Finished steps are not repeated; see docs/benchmarks.md.",
     )
     add = parser.add_argument
     add("folder", type=Path, metavar="DIR", help="the data set as released: train, val, test; or GlaS")
-    add("--set", metavar="NAME", help="luad, bcss, wsss4luad or glas (default: told by the file names)")
-    add("--classes", nargs="+", metavar="CLASS=COLOUR", help="of another set, in their order")
+    add("--set", metavar="NAME", help="luad, bcss, wsss4luad or glas (default: detected by the file names)")
+    add("--classes", nargs="+", metavar="CLASS=COLOUR", help="classes of another set, in their order")
     add("--mpp", type=MPP, help="microns per pixel (default: the set's)")
     add("--name", help="name of the model (default: the set's)")
     add_root(parser, new=True)
     add("--out", type=Path, metavar="DIR", help="folder to write to (default: ROOT/out/NAME)")
-    add("--step", choices=STEPS, help="do this one only (default: all)")
-    add("--part", choices=("test", "validation"), default="test", help="to score (default: test)")
-    add("--train-options", default="", metavar="OPTIONS", help="more for train, such as '--network histonet'")
-    add("--patch", type=whole(1), default=64, metavar="PX", help="side of patches that are cut (default: 64)")
+    add("--step", choices=STEPS, help="run this step only (default: all)")
+    add("--part", choices=("test", "validation"), default="test", help="part to score (default: test)")
+    add("--train-options", default="", metavar="OPTIONS", help="further options of train, such as '--network histonet'")
+    add("--patch", type=whole(1), default=64, metavar="PX", help="side of patches to cut (default: 64)")
     add("--tuning", type=whole(1), default=200, metavar="N", help="images to tune on (default: 200)")
     add("--trials", type=whole(1, 10_000), default=40, help="CRF settings to try (default: 40)")
-    add("--repeats", type=whole(1, 1000), default=1, metavar="N", help="do all N times, by N seeds (default: 1)")
+    add("--repeats", type=whole(1, 1000), default=1, metavar="N", help="run all steps with N seeds (default: 1)")
     add_workers(parser)
-    add("--force", action="store_true", help="do again what is done")
+    add("--force", action="store_true", help="repeat finished steps")
     add("--quiet", action="store_true", help="no progress")
     add_views(parser)
     parser.set_defaults(run=_run)
@@ -56,7 +56,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 
 @dataclass(frozen=True)
 class _Job:
-    """A benchmark's data, and where its results go."""
+    """A benchmark's options, data, model name, seed, and folder for results."""
 
     arguments: argparse.Namespace
     benchmark: Benchmark
@@ -64,7 +64,7 @@ class _Job:
     name: str
     out: Path
     seed: int
-    scores: list[dict[str, float]]  # mIoU by protocol, once it is there
+    scores: list[dict[str, float]]  # mIoU by protocol, of each seed that was scored
 
     @property
     def data(self) -> Path:
@@ -89,7 +89,7 @@ class _Job:
         return self.parts[name]
 
     def is_done(self, step: str, result: Path, made_from: Path | None = None) -> bool:
-        """Return whether a step's result is there, and no older than what it is made from; if so, say so."""
+        """Tell whether a step's result exists and is no older than its source; if so, print a line on it."""
         from ..io.reading import has_content
 
         if self.arguments.force or not has_content(result):
@@ -129,7 +129,7 @@ def _say_spread(scores: list[dict[str, float]]) -> None:
 
 
 def _benchmark(arguments: argparse.Namespace) -> tuple[Benchmark, str]:
-    """Find out what the data set is, and what the model is called."""
+    """Return the data set and the model's name."""
     from ..sets.benchmarks import BENCHMARKS, IN_ONE_FOLDER_SET, Benchmark, detect, find_parts, images_in_one_folder
     from ..training.new_class_file import parse_classes
 
@@ -148,7 +148,7 @@ def _benchmark(arguments: argparse.Namespace) -> tuple[Benchmark, str]:
 
 
 def _parts(arguments: argparse.Namespace, benchmark: Benchmark, out: Path) -> dict[str, Part]:
-    """Find out where the data set's parts are; images of one folder are sorted into parts."""
+    """Return the data set's parts; images of one folder are sorted into parts first."""
     from ..progress import track
     from ..sets.benchmarks import find_parts, images_in_one_folder, sorted_into_parts
 
@@ -162,7 +162,7 @@ def _parts(arguments: argparse.Namespace, benchmark: Benchmark, out: Path) -> di
 
 
 def _call(command: str, more: Sequence[str] = (), **options: object) -> int:
-    """Carry out another command with those options that are not None, and say so."""
+    """Print and run another command, with those options that are not None."""
     words = [command]
     for name, value in options.items():
         option, values = name.replace("_", "-"), [*value] if isinstance(value, (list, tuple)) else [value]
@@ -212,7 +212,7 @@ def _train(job: _Job) -> int:
 
 
 def _cut_patches(job: _Job, out: Path, classes: list[str], frozen: bool) -> int:
-    """Cut the training part's images, and the validation part's, or else keep some of the former to validate on."""
+    """Cut patches of the training and validation parts; without the latter, keep some training images for it."""
     size = job.arguments.patch
     cut = {"size": size, "stride": size // 2, "mpp": job.mpp, "max_per_class": MOST_PATCHES, "classes": classes}
     cut["context"] = size // 2 if frozen else None
@@ -225,7 +225,7 @@ def _cut_patches(job: _Job, out: Path, classes: list[str], frozen: bool) -> int:
 
 
 def _model(job: _Job) -> tuple[Taxonomy, LabelSet]:
-    """Return the model's classes and its only label set, or raise InputError if it is not trained yet."""
+    """Return the model's taxonomy and its only label set. Raises InputError if the model is not trained yet."""
     from ..io.model_files import model_file, read_taxonomy
     from .evaluate import only_label_set
 
@@ -252,7 +252,7 @@ def _tune(job: _Job) -> int:
         link_or_copy(mask, folder / "mask" / image.name)
     pairs, notes, failures = read_tuning_set(folder / "img", folder / "mask", label_set)
     status = tell(notes, failures)
-    if not labels.views.window:  # whose thresholds are those of windows, as its patches were
+    if not labels.views.window:  # else thresholds are already those of windows, as in its patches
         with locked_name(job.data, job.name):
             thresholds, kept = tune_thresholds(pairs, _classifier(job), label_set, labels.mpp / job.mpp)
             write_thresholds(model_file(job.data, job.name, ".mat"), thresholds)
@@ -287,7 +287,7 @@ def _segment(job: _Job) -> int:
 
 
 def _score(job: _Job) -> int:
-    """Score the masks of each stage, and print and write the rows of a table."""
+    """Score the masks of each stage; print and write the rows of a table."""
     from ..hsn_v1 import STAGES
     from ..io import tree
     from ..io.writing import write_bytes, write_table

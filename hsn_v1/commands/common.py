@@ -1,4 +1,4 @@
-"""What all commands share: how they end, what they say on the screen, their precision, and their default data."""
+"""Shared parts of all commands: exit statuses, messages on the screen, and default data."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from pathlib import Path
 from ..errors import InputError, Notice
 from ..keras_start import narrow_memory
 
-#: What would break a line, or command the terminal, if it stood in the name of a file.
+#: Characters in file names that would break a line or control the terminal.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-#: Bytes of address space below which NumPy's own libraries may wait for ever.
+#: Bytes of address space below which NumPy's libraries may hang.
 LEAST_ADDRESS_SPACE = 1_000_000_000
 
 #: The authors' classifier.
 OFFICIAL_MODEL = "histonet_X1.7_clrdecay_5"
 
-#: Image sets of phantoms, by their kind.
+#: Image sets of phantoms, by kind.
 PHANTOM_SETS = {"patch": "01_phantom_patch", "glas": "02_phantom_glas"}
 
 #: Classifiers that were trained on phantoms: the second on smaller patches, which suits glands.
@@ -44,12 +44,12 @@ PHANTOM_CAVEAT = (
 
 
 def note(text: object) -> None:
-    """Print one line on stderr about something that the user should know, and that stops nothing."""
+    """Print one line for the user on stderr; the command goes on."""
     say("note", text)
 
 
 def tell(notes: Iterable[object] = (), failures: Iterable[object] = ()) -> int:
-    """Print notes, then a line on each input that failed; return the exit status: 1 if anything failed, else 0."""
+    """Print notes, then a line on each failed input; return the exit status: 1 if anything failed, else 0."""
     for text in notes:
         note(text)
     failures = list(failures)
@@ -59,7 +59,7 @@ def tell(notes: Iterable[object] = (), failures: Iterable[object] = ()) -> int:
 
 
 def say(kind: str, text: object) -> None:
-    """Print a message of the library's, with its parameters, such as `model_mpp`, as the command line has them."""
+    """Print a message of the library; its parameters, such as `model_mpp`, are spelled as options."""
     words = re.sub(r"`([a-z][a-z_]*)`", lambda found: f"--{found[1].replace('_', '-')}", str(text))
     words = CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), words)
     print(f"{kind}: {words}", file=sys.stderr)
@@ -69,17 +69,17 @@ def say(kind: str, text: object) -> None:
 
 
 class Terminated(BaseException):
-    """SIGTERM, as batch systems send it: not an Exception, so that nothing takes it for a failed input."""
+    """SIGTERM, as batch systems send it; no Exception, so that it does not pass for a failed input."""
 
 
 def exit_status(command: Callable[[], int]) -> int:
     """Run a command to its end, and return its exit status.
 
-    What the user can mend is one line on stderr and status 2. Ctrl-C and SIGTERM are one line and status 130 or 143,
-    and leave no worker process. Output that nobody reads, or that has no room, stops nothing; the latter is status 1.
+    Errors that the user can mend give one line on stderr and status 2. Ctrl-C and SIGTERM give one line and status 130
+    or 143, and leave no worker process. Lost output does not stop a command, and gives status 1 if the disk is full.
     """
     _guard_output()
-    signals: list[int] = []  # that came: a library may turn what is raised into an error of its own
+    signals: list[int] = []  # received ones: a library may turn the exception into an error of its own
     caught = _catch_signals(signals) if threading.current_thread() is threading.main_thread() else []
     ignore = sys.unraisablehook
     sys.unraisablehook = partial(_again, ignore)
@@ -94,16 +94,16 @@ def exit_status(command: Callable[[], int]) -> int:
     finally:
         sys.unraisablehook = ignore
     for number in [] if signals else caught:
-        signal.signal(number, signal.SIG_DFL)  # all is done: Python would tell of an exception that it ignores
+        signal.signal(number, signal.SIG_DFL)  # all is done: Python would only report the exception as ignored
     return status or _lost_output()
 
 
 def _status_of(error: BaseException, signals: list[int]) -> int:
-    """Say in one line why a command ended, if the user can mend it or wanted it, and return its exit status."""
+    """Print one line on why a command ended, if the user can mend it or wanted it, and return its exit status."""
     if isinstance(error, KeyboardInterrupt) or signals:
         number = signals[-1] if signals else signal.SIGINT
         _stop()
-        exec("")  # where an exec was interrupted, Python would end itself by SIGINT after all
+        exec("")  # after an interrupted exec, Python would end itself by SIGINT without this
         print("terminated" if number == signal.SIGTERM else "interrupted", file=sys.stderr)
         return 128 + number
     if isinstance(error, InputError):
@@ -121,7 +121,7 @@ def _status_of(error: BaseException, signals: list[int]) -> int:
 
 
 def _catch_signals(came: list[int]) -> list[int]:
-    """Raise KeyboardInterrupt or Terminated when a signal comes, and remember it; not where it is ignored (nohup).
+    """Raise KeyboardInterrupt or Terminated on signals, and record them; ignored signals (nohup) stay ignored.
 
     Returns the signals that are caught.
     """
@@ -130,7 +130,7 @@ def _catch_signals(came: list[int]) -> list[int]:
         came.append(number)
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
-    numbers = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) != signal.SIG_IGN]
+    numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
     for number in numbers:
         signal.signal(number, catch)
     return numbers
@@ -144,7 +144,7 @@ def _show_warning(show: Callable, message: Warning, category: type[Warning], *pl
 
 
 def _again(ignore: Callable, ignored: sys.UnraisableHookArgs) -> None:
-    """Send a signal once more that came where Python ignores exceptions, such as when it collects garbage."""
+    """Send a signal again if it came where Python ignores exceptions, such as during garbage collection."""
     numbers = {KeyboardInterrupt: signal.SIGINT, Terminated: signal.SIGTERM}
     if ignored.exc_type in numbers:
         # On Windows, os.kill ends a process.
@@ -155,14 +155,14 @@ def _again(ignore: Callable, ignored: sys.UnraisableHookArgs) -> None:
 
 
 def _stop() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):  # a second one would interrupt the cleaning up
+    for number in (signal.SIGINT, signal.SIGTERM):  # a second signal would interrupt the cleanup
         signal.signal(number, signal.SIG_IGN)
     if parallel := sys.modules.get(f"{__package__.partition('.')[0]}.parallel"):
         parallel.stop_workers()
 
 
 def _check_process() -> None:
-    for before, text in pairwise([sys.argv[0], *sys.argv[1:]]):  # as of a shell's variable that is not set
+    for before, text in pairwise([sys.argv[0], *sys.argv[1:]]):  # empty, such as an unset shell variable
         option, _, value = text.partition("=") if text.startswith("--") else (before, "", text)
         if not value.strip() and ("=" in text or not text.strip()):
             raise InputError(f"{option} '': nothing is given; give a value, or leave it out")
@@ -175,10 +175,10 @@ def _check_process() -> None:
 
 
 class _Output(io.RawIOBase):
-    """Where stdout or stderr goes, as long as it can be written to; then what is written is lost."""
+    """The raw target of stdout or stderr; after the first error, further output is discarded."""
 
     def __init__(self, stream: io.TextIOWrapper) -> None:
-        self.stream, self.error = stream, None  # the stream would close its file if it were collected as garbage
+        self.stream, self.error = stream, None  # a stream that is garbage-collected closes its file
         self.target = getattr(stream.buffer, "raw", stream.buffer)
 
     def writable(self) -> bool:
@@ -200,15 +200,15 @@ class _Output(io.RawIOBase):
 
 
 def _guard_output() -> None:
-    """Let no letter that the screen lacks, and no end of stdout and stderr, stop a command."""
-    for number in range(3):  # one that is closed would be the next file that is opened
+    """Guard stdout and stderr: no character that the screen lacks, and no closed stream, stops a command."""
+    for number in range(3):  # the next opened file would get a closed one's number
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is not getattr(sys, f"__{name}__"):  # another one's, such as a test's
+        if stream is not getattr(sys, f"__{name}__"):  # replaced, for example by a test
             continue
         stream = stream or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         stream.flush()
@@ -219,7 +219,7 @@ def _guard_output() -> None:
 
 
 def _lost_output() -> int:
-    """Flush stdout; say if there was no room for it, and return 1, or 0 if all is well or the reader went away."""
+    """Flush stdout. Report a full disk and return 1; return 0 if all is well or the reader went away."""
     sys.stdout.flush()
     error = getattr(getattr(getattr(sys.stdout, "buffer", None), "raw", None), "error", None)
     if not error or error.errno in (errno.EPIPE, errno.EINVAL):  # the latter on Windows
@@ -232,7 +232,7 @@ def _lost_output() -> int:
 
 
 def default_model(root: Path, labels: str | None) -> str:
-    """Return the official classifier where ``<root>/data`` has it, else the phantom one for a label set, and say so."""
+    """Return the official classifier if ``<root>/data`` has it, else, with a note, the phantom one for a label set."""
     if (root / "data" / f"{OFFICIAL_MODEL}.h5").exists():
         return OFFICIAL_MODEL
     note(f"{root / 'data'} has no {OFFICIAL_MODEL}: {PHANTOM_CAVEAT} (see the README)")

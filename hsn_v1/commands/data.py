@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..sets.official import Finding
     from ..sets.unpack import Track
 
-#: The papers whose data there are.
+#: The papers with data to fetch.
 PAPERS = ("iccv2019", "ijcv2020")
 
 GIGABYTE = 10**9  #: bytes from which on the user is asked
@@ -26,7 +26,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "data",
         help="fetch the authors' data, put them in place and check them",
-        description="Put the authors' data in place, and say whether they are what the papers used.",
+        description="Put the authors' data in place, and check whether they are those of the papers.",
         epilog="exit status: 0 all as published, 1 in place but something is missing or different, 2 nothing done",
     )
     what = parser.add_mutually_exclusive_group(required=True)
@@ -39,7 +39,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
         choices=(*PAPERS, "both"),
         const="both",
         help="fetch the data of a paper, or of both: iccv2019 from the authors' drive, which needs gdown (pip install "
-        "'hsn_v1[fetch]'), ijcv2020 from Zenodo; what was cut off goes on where it ended",
+        "'hsn_v1[fetch]'), ijcv2020 from Zenodo; an interrupted download is resumed",
     )
     what.add_argument("--check", action="store_true", help="only check what is in place")
     add = parser.add_argument
@@ -51,7 +51,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Carry out the command ``data``, and return its exit status."""
+    """Run the command ``data``, and return its exit status."""
     from rich.console import Console
     from rich.progress import track
 
@@ -94,7 +94,7 @@ def _fetch(paper: str, arguments: argparse.Namespace) -> list[Path]:
 
 
 def _agree(yes: bool, size: int, names: str) -> bool:
-    """Ask whether gigabytes may be fetched, once."""
+    """Ask once whether gigabytes may be fetched."""
     if yes or size < GIGABYTE:
         return True
     if not (sys.stdin and sys.stdin.isatty()):
@@ -104,7 +104,7 @@ def _agree(yes: bool, size: int, names: str) -> bool:
 
 
 def _install(source: Path, arguments: argparse.Namespace, track: Track) -> None:
-    """Put an archive's files in place, and say so."""
+    """Put an archive's files in place, and print their number."""
     from ..sets.unpack import install
 
     installed = install(source, arguments.root, arguments.force, track)
@@ -114,7 +114,7 @@ def _install(source: Path, arguments: argparse.Namespace, track: Track) -> None:
 
 
 def print_findings(findings: list[Finding]) -> int:
-    """Print what was found beside what the paper used, and return the exit status: 1 if something differs."""
+    """Print findings beside the papers' values, and return the exit status: 1 if something differs."""
     from rich.console import Console
 
     from ..show.html import Table, for_terminal

@@ -1,4 +1,4 @@
-"""What the demo scripts share: their options, the word on phantoms, and the report at the end."""
+"""Shared parts of the demo scripts: their options, the note on phantoms, and the report at the end."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 def demo_options(description: str) -> argparse.Namespace:
-    """Return what the user asks for at the command line."""
+    """Parse the command line of a demo."""
     parser = Parser(description=description)
-    parser.add_argument("--root", type=Path, help="folder with data, img and gt (default: this one, or else phantoms)")
+    parser.add_argument("--root", type=Path, help="folder with data, img and gt (default: this one, or phantoms)")
     parser.add_argument("--out", type=Path, help="folder to write to (default: ROOT/out/<input name>)")
     add_workers(parser)
     add_precision(parser)
-    parser.add_argument("--self-contained", action="store_true", help="results page as one file, that can be mailed")
-    parser.add_argument("--grad-cams", action="store_true", help="also write Grad-CAMs as before the adjustment")
-    parser.add_argument("--protocols", action="store_true", help="also print the metrics as benchmarks score")
+    parser.add_argument("--self-contained", action="store_true", help="make the page one file that can be mailed")
+    parser.add_argument("--grad-cams", action="store_true", help="also write the Grad-CAMs before adjustment")
+    parser.add_argument("--protocols", action="store_true", help="also print the metrics of benchmarks")
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no table")
     return parser.parse_args()
 
@@ -32,7 +32,7 @@ def demo_options(description: str) -> argparse.Namespace:
 def demo_data(
     options: argparse.Namespace, params: Mapping[str, Any], model_name: str, phantom: tuple[str, str]
 ) -> DemoData:
-    """Choose the data of `choose_data`, and say so where they are phantoms."""
+    """Choose a demo's data, see `choose_data`, and print a note if they are phantoms."""
     from ..sets.published import choose_data
 
     if options.quiet:
@@ -44,7 +44,7 @@ def demo_data(
 
 
 def run_options(options: argparse.Namespace, data: DemoData) -> dict[str, Any]:
-    """Return the options of `HistoSegNetV1`."""
+    """Return the keyword arguments of `HistoSegNetV1`."""
     return {
         "root": data.root,
         "out": options.out or data.out,
@@ -56,7 +56,7 @@ def run_options(options: argparse.Namespace, data: DemoData) -> dict[str, Any]:
 
 
 def print_report(hsn: HistoSegNetV1, report: Report, protocols: bool = False) -> int:
-    """Print a run's tables, its verdict and where its files are, unless it is to be quiet; and all notes and failures.
+    """Print a run's tables, verdict and paths of results, unless it is quiet; and print all notes and failures.
 
     Parameters
     ----------

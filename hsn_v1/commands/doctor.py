@@ -1,4 +1,4 @@
-"""``hsn-v1 doctor``: tell what works here, on one page: what a report of a fault should begin with."""
+"""``hsn-v1 doctor``: check what works here, on one page, for the beginning of a bug report."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from pathlib import Path
 from ..errors import InputError
 from .common import PHANTOM_MODEL
 
-#: Programs that show pages, the first that is there.
+#: Browsers, in order of preference.
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "firefox", "microsoft-edge")
 
-#: Instructions for vectors, as Linux calls them, which TensorFlow and the CRF use.
+#: Vector instructions, by their names in Linux, that TensorFlow and the CRF use.
 INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16")
 
-#: What the phantom classifier gives for phantom `SEED`: the mean score, and each class's share after each stage.
+#: The phantom classifier's results for phantom `SEED`: the mean score, and each class's share after each stage.
 SEED = 60_000
 EXPECTED = {
     "scores": [0.2381],
@@ -34,7 +34,7 @@ EXPECTED = {
     "CRF": [0.034, 0.0589, 0.0, 0.8669, 0.0402],
 }
 
-#: By which scores and shares may differ between machines.
+#: Largest difference of scores and shares between machines.
 TOLERANCE = 0.02
 
 
@@ -42,10 +42,10 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     """Add the command ``doctor``."""
     parser = subparsers.add_parser(
         "doctor",
-        help="tell what works here, for reports of faults",
-        epilog="exit status: 0 all that is needed works, 1 something of it does not",
+        help="check what works here, for bug reports",
+        epilog="exit status: 0 all required parts work, 1 some do not",
     )
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=_run)
 
 
@@ -54,7 +54,7 @@ def _run(arguments: argparse.Namespace) -> int:
     for name, check in CHECKS.items():
         try:
             found[name] = {"works": True, "text": check()}
-        except Exception as error:  # whatever is broken: the others are looked at, too
+        except Exception as error:  # a broken part does not stop the other checks
             found[name] = {"works": False, "text": f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]}
     if arguments.json:
         print(json.dumps(found, indent=1))
@@ -64,7 +64,7 @@ def _run(arguments: argparse.Namespace) -> int:
     return int(not all(result["works"] for result in found.values()))
 
 
-# --- What is looked at: each returns a line, or raises what is wrong --------------------------------------------------
+# --- Checks: each returns a line, or raises the problem ---------------------------------------------------------------
 
 
 def _versions() -> str:
@@ -75,7 +75,7 @@ def _versions() -> str:
 
 
 def _libraries() -> str:
-    """Versions of all that is required; raise ImportError where some of it is missing."""
+    """Return the versions of all required libraries. Raises ImportError if some are missing."""
     from ..show.html import LIBRARIES
 
     there = {name: _version_of(name) for name in _requirements().get("", LIBRARIES[:-1])}
@@ -93,7 +93,7 @@ def _extras() -> str:
 
 
 def _requirements() -> dict[str, list[str]]:
-    """Return the names of what is required by the extra that asks for it, or by ""; nothing if not installed."""
+    """Return the names of required libraries, by extra ("" for none); empty if hsn_v1 is not installed."""
     found: dict[str, list[str]] = {}
     with contextlib.suppress(PackageNotFoundError):
         for line in requires("hsn_v1") or []:
@@ -194,7 +194,7 @@ def _dask() -> str:
 
 
 def _self_test() -> str:
-    """Segment a phantom, and hold each stage's numbers against those that are stored."""
+    """Segment a phantom, and compare each stage's numbers with the stored ones."""
     began = time.monotonic()
     wrong = [name for name, off in deviations(stage_numbers()) if off > TOLERANCE]
     if wrong:
@@ -203,7 +203,7 @@ def _self_test() -> str:
 
 
 def stage_numbers() -> dict[str, list[float]]:
-    """Return numbers of each stage on a phantom: the mean score, and each class's share of the pixels."""
+    """Return each stage's numbers on a phantom: the mean score, and each class's share of the pixels."""
     import numpy as np
 
     from ..classify import classify
@@ -226,7 +226,7 @@ def stage_numbers() -> dict[str, list[float]]:
 
 
 def deviations(numbers: dict[str, list[float]]) -> Iterator[tuple[str, float]]:
-    """Yield each stage with the greatest difference of its numbers from those that are stored."""
+    """Yield each stage with the largest difference between its numbers and the stored ones."""
     for stage, expected in EXPECTED.items():
         yield stage, max(abs(a - b) for a, b in zip(numbers[stage], expected, strict=True))
 

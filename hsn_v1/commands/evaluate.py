@@ -1,4 +1,4 @@
-"""``hsn-v1 evaluate``: score masks, whichever program made them."""
+"""``hsn-v1 evaluate``: score masks of this program or of any other one."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     )
     add = parser.add_argument
     add("--prediction", type=Path, required=True, metavar="DIR", help="masks, or a run's folder")
-    add("--truth", type=Path, required=True, metavar="DIR", help="ground truth, by the same names: masks, or GeoJSON")
-    add("--model", required=True, metavar="NAME", help="model whose file of classes is theirs")
+    add("--truth", type=Path, required=True, metavar="DIR", help="ground truth, with the same names: masks, or GeoJSON")
+    add("--model", required=True, metavar="NAME", help="model whose classes the masks have")
     add_root(parser)
     add("--labels", metavar="SET", help="label set (default: the model's only one)")
     add(
         "--protocol",
         choices=("excluded", "background", "both"),
         default="both",
-        help="whether pixels count whose truth is excluded: not at all, or as a class of its own (default: both)",
+        help="pixels whose truth is excluded: do not count, or count as a class of their own (default: both)",
     )
     add("--resize", action="store_true", help="resize ground truth to its mask, as the paper did")
     add("--csv", type=Path, metavar="FILE", help="also write all values to a table")
@@ -49,17 +49,17 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
         default="images",
         help="95 %% bootstrap intervals, over images or over groups of them, such as cases (default: images)",
     )
-    more("--seed", type=SEED, default=0, help="of the intervals' draws (default: 0)")
+    more("--seed", type=SEED, default=0, help="seed of the intervals' draws (default: 0)")
     more(
         "--group",
         metavar="PATTERN|COLUMN",
-        help="groups of images: what a regular expression finds in their names, such as '^test[AB]', or a column",
+        help="groups of images: a regular expression for a part of their names, such as '^test[AB]', or a column",
     )
-    more("--group-table", type=Path, metavar="CSV", help="table that has the column, and names of images")
+    more("--group-table", type=Path, metavar="CSV", help="table with that column, and the images' names")
     more("--against", type=Path, metavar="DIR", help="other masks of the same images: print differences")
     more("--baselines", action="store_true", help="also score masks that need no classifier")
-    more("--images", type=Path, metavar="DIR", help="the images, for the best threshold of a colour")
-    more("--patch", type=whole(1), default=80, metavar="PX", help="windows whose true labels are painted (default: 80)")
+    more("--images", type=Path, metavar="DIR", help="the images, for the baseline by a colour threshold")
+    more("--patch", type=whole(1), default=80, metavar="PX", help="side of windows painted by true label (default: 80)")
     parser.set_defaults(run=_run)
 
 
@@ -96,7 +96,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
 
 
 def _scores(arguments: argparse.Namespace, label_set: LabelSet) -> tuple[Score, dict[str, Score]]:
-    """Return the prediction's score, and those of other masks, of the same images, by what they are called."""
+    """Return the prediction's score, and the scores of other masks of the same images, by name."""
     from ..io.images import find_images
     from ..progress import track
     from ..sets.baselines import Truth, baseline_scores, measure_truth
@@ -128,7 +128,7 @@ def _scores(arguments: argparse.Namespace, label_set: LabelSet) -> tuple[Score, 
 
 
 def only_label_set(labels: Taxonomy, name: str | None) -> LabelSet:
-    """Return the label set of a name, or a classifier's only one if there is no name; else raise InputError."""
+    """Return the named label set or, without a name, the only one. Raises InputError if there are several."""
     label_sets = labels.group(name) if name else tuple(labels.label_sets.values())
     if len(label_sets) > 1:
         raise InputError(f"--labels: expected one label set, out of {', '.join(labels.label_sets)}")
@@ -136,20 +136,20 @@ def only_label_set(labels: Taxonomy, name: str | None) -> LabelSet:
 
 
 def print_results(results: Sequence[Result], score: Score, pooling: Pooling) -> None:
-    """Print all metrics of the first result and of the difference, mIoU of the others, and how they are meant."""
+    """Print all metrics of the first result and of the difference, mIoU of the others, and a legend."""
     from rich.console import Console
 
     from ..sets.comparison import tables_of
     from ..show.html import for_terminal
 
-    console = Console(width=None if sys.stdout.isatty() else 200)  # a table takes no more than it needs
+    console = Console(width=None if sys.stdout.isatty() else 200)  # tables are only as wide as they need to be
     for table in tables_of(results, score.label_set, pooling):
         console.print(for_terminal(table))
     print("\n".join(_legend(score, pooling)))
 
 
 def _legend(score: Score, pooling: Pooling) -> Iterator[str]:
-    """Yield what is compared with what, and what the columns mean."""
+    """Yield lines on the compared masks and on the meaning of the columns."""
     from ..evaluate import PUBLISHED, excluded_index
 
     label_set = score.label_set

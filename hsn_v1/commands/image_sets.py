@@ -1,4 +1,4 @@
-"""``hsn-v1 segment`` with ``--stages``, masks of each stage, or ``--given-labels``, pseudo-masks of patches."""
+"""``hsn-v1 segment`` for sets of images: ``--stages``, masks of each stage; ``--given-labels``, pseudo-masks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..sets.report import Report
     from ..sets.settings import Settings
 
-#: Options of `segment` for slides; images in a set have neither regions nor files for QuPath.
+#: Options of `segment` that sets of images do not support: they have neither regions nor files for QuPath.
 WITHOUT = (
     *("list", "check", "shard", "dask", "objective", "mpp_override", "maps", "regions", "leave_out_pen", "zarr"),
     "stages",  # does not go with pseudo-masks
@@ -26,12 +26,12 @@ WITHOUT = (
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of both to those of the command ``segment``."""
+    """Add the options for masks of each stage and for pseudo-masks to the command ``segment``."""
     group = parser.add_argument_group("pseudo-masks, of patches whose classes are known")
     group.add_argument(
         "--given-labels",
         metavar="CSV|names",
-        help="which classes compete in each patch, instead of those above their thresholds: a table as for train, or "
+        help="classes that compete in each patch, instead of those above their thresholds: a table as for train, or "
         "names, for labels in the file names, such as x-[1 0 0].png",
     )
     group.add_argument(
@@ -39,16 +39,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=("masks", "maps"),
         default=["masks"],
-        help="palette PNG files of class indices; or the maps after each stage, as .npy (default: masks)",
+        help="masks: palette PNG files of class indices; maps: .npy files after each stage (default: masks)",
     )
     group = parser.add_argument_group("masks of each stage, of images in a folder")
     group.add_argument("--stages", action="store_true", help="write Grad-CAM, adjusted and final masks, as demos do")
-    group.add_argument("--truth", type=Path, metavar="DIR", help="masks of the images, to score each stage by")
-    group.add_argument("--grad-cams", action="store_true", help="also write Grad-CAMs as before the adjustment")
+    group.add_argument("--truth", type=Path, metavar="DIR", help="ground truth of the images, to score each stage")
+    group.add_argument("--grad-cams", action="store_true", help="also write the Grad-CAMs before adjustment")
 
 
 def run(arguments: argparse.Namespace, model: str) -> int:
-    """Carry out ``segment --stages`` or ``segment --given-labels`` with a model."""
+    """Run ``segment --stages`` or ``segment --given-labels`` with a model."""
     from ..io.model_files import find_model, read_taxonomy
     from ..io.models import load_histonet
     from ..sets.settings import with_crfs
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace, model: str) -> int:
 
 
 def _folder(arguments: argparse.Namespace, labels: Taxonomy) -> Settings:
-    """Return settings of the folder of images that is the only input."""
+    """Return settings for the only input, a folder of images."""
     from ..sets.settings import SaveTypes, settings_of_folder
 
     if len(arguments.inputs) != 1 or not arguments.inputs[0].is_dir():
@@ -104,7 +104,7 @@ def _segment_stages(arguments: argparse.Namespace, settings: Settings, classifie
 
 
 def segment_images(settings: Settings, classifier: Classifier, workers: int | None, quiet: bool) -> Report:
-    """Segment images with a bar, say where the page is, and return the report."""
+    """Segment images with a progress bar, print the path of the results page, and return the report."""
     from ..parallel import SMALL_IMAGES, available_cores, start_workers
     from ..progress import progress_bar
     from ..sets.run import run as run_set
@@ -123,7 +123,7 @@ def segment_images(settings: Settings, classifier: Classifier, workers: int | No
 
 
 def _patches(arguments: argparse.Namespace, labels: Taxonomy) -> Settings:
-    """Return settings of all images that the inputs name: files, or folders of such."""
+    """Return settings for all images that the inputs name: files, or folders of files."""
     from ..io.images import find_images
     from ..parallel import available_cores
     from ..sets.settings import Settings
@@ -157,7 +157,7 @@ def _write_pseudo_masks(
 
 
 def known_classes(images: Sequence[Path], given: str, labels: Taxonomy) -> dict[str, Collection[str]]:
-    """Return the codes of the classes that each image has, by its file name: from a table's path, or from ``names``.
+    """Return the codes of each image's classes, by file name; `given` is the path of a table, or ``names``.
 
     Raises InputError if the table or a name cannot be used, or a column is no class.
     """

@@ -1,4 +1,4 @@
-"""Options that several commands have, and the ranges of their numbers; what cannot be used is one line."""
+"""Options that several commands share, and the ranges of their numbers; a wrong value is one line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .common import note
 
 
 class Parser(argparse.ArgumentParser):
-    """A command line whose faults are InputErrors."""
+    """A parser of command lines that raises InputErrors."""
 
     def error(self, message: str) -> NoReturn:
         """Raise InputError instead of printing the usage."""
@@ -49,20 +49,20 @@ def _in_range(parse: type, kind: str, least: float, most: float) -> Callable[[st
 #: Types of options.
 MPP = decimal(*PLAUSIBLE_MPP, "microns per pixel")
 SHARE = decimal(1e-6, 1, "a share")
-REST = decimal(0, 0.99, "a share")  # none, or one that leaves something
-SEED = whole(0, 2**31 - 1001)  # as many as `repeats` may follow
+REST = decimal(0, 0.99, "a share")  # none, or a share that leaves a rest
+SEED = whole(0, 2**31 - 1001)  # leaves room for the seeds of `repeats`
 WORKERS = whole(1, MOST_WORKERS)
 
 
 def folder(text: str) -> Path:
-    """Return the path of a folder that is there."""
+    """Return the path of an existing folder."""
     if not Path(text).is_dir():
         raise argparse.ArgumentTypeError(f"{text}: no such folder")
     return Path(text)
 
 
 def add_root(parser: argparse.ArgumentParser, holds: str = "data", new: bool = False) -> None:
-    """Add the folder that has models and results; it may be a new one for commands that put something there."""
+    """Add the option for the folder of models and results; with `new`, the folder need not exist yet."""
     kind = Path if new else folder
     parser.add_argument(
         "--root", type=kind, default=Path(), metavar="DIR", help=f"folder that has {holds} (default: this one)"
@@ -70,23 +70,23 @@ def add_root(parser: argparse.ArgumentParser, holds: str = "data", new: bool = F
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
-    """Add the number of worker processes."""
+    """Add the option for the number of worker processes."""
     parser.add_argument("--workers", type=WORKERS, help="worker processes (default: one for each core)")
 
 
 def add_precision(parser: argparse.ArgumentParser) -> None:
-    """Add how the classifier computes."""
+    """Add the option for the classifier's precision."""
     parser.add_argument(
         "--precision",
         choices=("float32", "bfloat16"),
         default="float32",
-        help="how the classifier computes: bfloat16 is faster on processors that know it, and not exact "
+        help="precision of the classifier: bfloat16 is not exact, but faster on processors that support it "
         "(default: float32)",
     )
 
 
 def usable_precision(precision: str) -> str:
-    """Return the precision that was asked for, or float32 with a note where that would be slow."""
+    """Return the requested precision, or float32, with a note, if bfloat16 would be slow here."""
     from ..keras_start import has_fast_bfloat16
 
     if precision == "bfloat16" and not has_fast_bfloat16():
@@ -96,15 +96,15 @@ def usable_precision(precision: str) -> str:
 
 
 def add_views(parser: argparse.ArgumentParser) -> None:
-    """Add how often a classifier looks at each place."""
-    add = parser.add_argument_group("views, instead of those of the classifier's file of classes").add_argument
+    """Add the options for test-time views: overlapping tiles, turns and scales, whose predictions are averaged."""
+    add = parser.add_argument_group("views, instead of those in the classifier's class file").add_argument
     add("--stride", type=whole(1), metavar="PX", help="px from one tile to the next, at the classifier's scale")
-    add("--flips", action=argparse.BooleanOptionalAction, default=None, help="see tiles in 8 turns and mirror images")
-    add("--scales", type=decimal(*SCALE_RANGE), nargs="+", metavar="FACTOR", help="see each tile at several scales")
+    add("--flips", action=argparse.BooleanOptionalAction, default=None, help="average over 8 turns and mirror images")
+    add("--scales", type=decimal(*SCALE_RANGE), nargs="+", metavar="FACTOR", help="average over several scales")
 
 
 def views_of(arguments: argparse.Namespace) -> dict[str, object]:
-    """Return the views that the options name, for `HistoNet.with_views`."""
+    """Return the views given as options, for `HistoNet.with_views`."""
     scales = tuple(arguments.scales) if arguments.scales else None
     views = {"stride": arguments.stride, "flips": arguments.flips, "scales": scales}
     return {name: value for name, value in views.items() if value is not None}

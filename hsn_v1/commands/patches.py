@@ -23,37 +23,37 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "patches",
         help="cut patches with labels out of images with masks, or slides with annotations",
-        description="Cut patches out of images or slides, and write which classes each contains to labels.csv, for "
-        "train. Where in a patch a class is, training never sees. The same command goes on where it was interrupted.",
+        description="Cut patches out of images or slides, and write the classes of each patch to labels.csv, for "
+        "train. Training never sees where in a patch a class is. The same command resumes an interrupted run.",
     )
-    what = parser.add_mutually_exclusive_group(required=True).add_argument
-    what("--images", type=Path, metavar="DIR", help="images with masks (--truth)")
-    what("--slides", type=Path, metavar="PATH", help="slides with annotations: a folder, a slide, or a list as CSV")
+    source = parser.add_mutually_exclusive_group(required=True).add_argument
+    source("--images", type=Path, metavar="DIR", help="images with masks (--truth)")
+    source("--slides", type=Path, metavar="PATH", help="slides with annotations: a folder, a slide, or a list as CSV")
     add = parser.add_argument
-    add("--truth", type=Path, metavar="DIR", help="the images' masks, of the same names")
-    add("--annotations", type=Path, metavar="DIR", help="the slides' GeoJSON files, of the same names (docs/qupath.md)")
+    add("--truth", type=Path, metavar="DIR", help="masks of the images, with the same names")
+    add("--annotations", type=Path, metavar="DIR", help="GeoJSON files of the slides, named as these (docs/qupath.md)")
     add("--out", type=Path, required=True, help="folder to write patches and labels.csv into")
     add("--size", type=whole(1), required=True, metavar="PX", help="side of the patches")
-    add("--stride", type=whole(1), metavar="PX", help="from one to the next (default: the size)")
-    add("--context", type=whole(0, 512), default=0, metavar="PX", help="margin that is seen, not labelled (default: 0)")
+    add("--stride", type=whole(1), metavar="PX", help="distance between neighbouring patches (default: the size)")
+    add("--context", type=whole(0, 512), default=0, metavar="PX", help="margin, seen but not labelled (default: 0)")
     add("--mpp", type=MPP, help="microns per pixel of the images, or of slides that state none")
     add("--patch-mpp", type=MPP, help="scale of the patches (default: the images', or the model's)")
-    add("--share", type=SHARE, default=0.35, help="least share that a class covers (default: 0.35)")
-    which = parser.add_mutually_exclusive_group().add_argument
-    which(
+    add("--share", type=SHARE, default=0.35, help="least share of a patch for a class to be its label (default: 0.35)")
+    add_classes = parser.add_mutually_exclusive_group().add_argument
+    add_classes(
         "--classes",
         nargs="+",
         metavar="CLASS=COLOUR",
-        help="the masks' classes, such as tumour=#004080 stroma=#408000; of annotations, those that count (default: "
+        help="the masks' classes, such as tumour=#004080 stroma=#408000; or the annotated classes to use (default: "
         "all)",
     )
-    which("--model", metavar="NAME", help="model whose file of classes has them")
-    add("--label-set", help="of the model (default: its first)")
+    add_classes("--model", metavar="NAME", help="model that has the classes")
+    add("--label-set", help="label set of the model (default: its first)")
     add_root(parser)
     add("--resize", action="store_true", help="stretch masks of another shape to their images")
-    add("--validation", type=REST, default=0, metavar="SHARE", help="share of images or slides set apart (default: 0)")
-    add("--max-per-class", type=whole(1), metavar="N", help="patches to draw for a class at most (default: all)")
-    add("--seed", type=SEED, default=0, help="of what is drawn (default: 0)")
+    add("--validation", type=REST, default=0, metavar="SHARE", help="share of images or slides set aside (default: 0)")
+    add("--max-per-class", type=whole(1), metavar="N", help="most patches to draw per class (default: all)")
+    add("--seed", type=SEED, default=0, help="seed of the draws (default: 0)")
     add("--quiet", action="store_true", help="no progress")
     parser.set_defaults(run=_run)
 
@@ -71,7 +71,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _check_options(arguments: argparse.Namespace) -> None:
-    """Raise InputError at the first option that cannot be used."""
+    """Raise InputError for the first option that cannot be used."""
     kind, (with_it, without) = "slides", (("annotations",), ("truth", "resize"))
     if arguments.images:
         kind, (with_it, without) = "images", (("truth", "mpp"), ("annotations",))
@@ -96,7 +96,7 @@ def _images(arguments: argparse.Namespace) -> tuple[Sequence[Source], LabelSet]:
 
 
 def _slides(arguments: argparse.Namespace) -> tuple[Sequence[Source], LabelSet]:
-    """Return the slides with their annotations, and their classes; say which slides have none."""
+    """Return the slides with their annotations, and their classes; print a note on slides without annotations."""
     from ..io.model_files import taxonomy_of
     from ..slide_io.annotations import find_annotations, listed
     from ..slides.inputs import inputs_of, read_list
@@ -150,7 +150,7 @@ def _cut(sources: Sequence[Source], label_set: LabelSet, cut: Cut, arguments: ar
 
 
 def _label_set(arguments: argparse.Namespace, annotations: Sequence[Path] = ()) -> LabelSet:
-    """Return the classes of the masks or annotations: a model's, those that the options name, or all that are drawn."""
+    """Return the classes of the masks or annotations: the model's, the options', or all annotated classes."""
     from ..io.model_files import taxonomy_of
     from ..labels import LabelSet
     from ..training.labelled_images import classes_of

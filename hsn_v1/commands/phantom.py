@@ -22,8 +22,8 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     add("--size", type=whole(256), default=10_000, help="side of a slide, in px (default: 10000)")
     add("--mpp", type=decimal(0.1, 2), default=0.25, help="microns per pixel of a slide (default: 0.25)")
     add("--tissue", type=SHARE, default=0.6, help="share of a slide that is tissue (default: 0.6)")
-    add("--outlines", metavar="SET", help="write a slide's true outlines, too: of morph or func")
-    add("--region", type=SHARE, metavar="SHARE", help="share of a slide that they count in, as Region* (default: all)")
+    add("--outlines", metavar="SET", help="also write a slide's true outlines: of morph or func")
+    add("--region", type=SHARE, metavar="SHARE", help="share of a slide that counts, as a Region* (default: all)")
     parser.set_defaults(run=_run)
 
 

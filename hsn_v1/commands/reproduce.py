@@ -1,4 +1,4 @@
-"""``hsn-v1 reproduce``: the papers' numbers, each beside the one that is measured here."""
+"""``hsn-v1 reproduce``: measure the papers' numbers here, and print them beside the published ones."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     """Add the command ``reproduce``."""
     parser = subparsers.add_parser(
         "reproduce",
-        help="run what the papers ran, and print their numbers beside those measured here",
-        description="Run what is at hand of the papers' experiments, or phantoms where nothing is, and print the "
-        "published numbers beside those measured here. Called again, it goes on where it was interrupted.",
+        help="repeat the papers' experiments, and print their numbers beside those measured here",
+        description="Run the papers' experiments whose data are in place, or phantoms if none are, and print the "
+        "published numbers beside those measured here. The same command resumes an interrupted run.",
         epilog="exit status: 0 done, 1 an image or a run failed, 2 nothing done",
     )
     add_root(parser, "the authors' data")
@@ -28,7 +28,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Carry out the command ``reproduce``, and return its exit status."""
+    """Run the command ``reproduce``, and return its exit status."""
     from rich.console import Console
 
     from ..io import tree

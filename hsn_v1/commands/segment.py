@@ -1,4 +1,4 @@
-"""``hsn-v1 segment``: segment images and whole slides of one's own."""
+"""``hsn-v1 segment``: segment the user's own images and whole slides."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..slides.results_folder import Outcome
     from ..slides.segment_many import RunOptions
 
-FEW = 3  #: inputs up to which each is named that failed for the same reason as others
+FEW = 3  #: largest number of inputs that are each named if they failed for the same reason
 
 
 def add_command(subparsers: argparse._SubParsersAction) -> None:
@@ -30,35 +30,35 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     )
     add = parser.add_argument
     add("inputs", nargs="*", type=Path, metavar="INPUT", help="image, slide, or a folder of such")
-    add("--list", type=Path, metavar="CSV", help="a list of slides instead (docs/cluster.md)")
-    add("--check", action="store_true", help="only say what is wrong with the list")
+    add("--list", type=Path, metavar="CSV", help="a list of slides, instead of inputs (docs/cluster.md)")
+    add("--check", action="store_true", help="only print the list's problems")
     add("--shard", metavar="I/N", help="segment part I of N of the list, as one of N jobs")
     add("--dask", "--dask-config", metavar="WHERE", help="local[:N], slurm[:N], ..., tcp://SCHEDULER or scheduler.json")
-    add("--labels", help="label set of the classifier's (default: both, that is morph and func)")
+    add("--labels", help="label set of the classifier (default: both, that is morph and func)")
     scale = parser.add_mutually_exclusive_group()
-    scale.add_argument("--mpp", type=MPP, help="microns per pixel at full resolution, where the file states none")
-    scale.add_argument("--objective", metavar="20x", help="magnification, where mpp is unknown: a rough substitute")
-    scale.add_argument("--mpp-override", type=MPP, metavar="MPP", help="like --mpp, whatever the file states")
+    scale.add_argument("--mpp", type=MPP, help="microns per pixel at full resolution, if the file states none")
+    scale.add_argument("--objective", metavar="20x", help="magnification, if mpp is unknown: a rough substitute")
+    scale.add_argument("--mpp-override", type=MPP, metavar="MPP", help="like --mpp, instead of the file's")
     add(
         "--maps",
         choices=("auto", "adjusted", "gradcam"),
         default="auto",
-        help="average the tiles' adjusted maps, as the paper's slides, or their Grad-CAMs, as the demos; auto: "
-        "Grad-CAMs of small images near the demos' scales (docs/slides.md)",
+        help="maps to average where tiles overlap: adjusted maps, as in the paper, or Grad-CAMs, as in the demos; "
+        "auto: Grad-CAMs for small images near the demos' scales (docs/slides.md)",
     )
     add("--model", help=f"classifier (default: {OFFICIAL_MODEL}, or one trained on phantoms)")
     add_root(parser)
-    add("--out", type=Path, help="folder that gets one for each input (default: ROOT/out/segmented)")
-    add("--batch-size", type=whole(1), default=8, help="tiles that are classified at once (default: 8)")
+    add("--out", type=Path, help="folder that gets a results folder for each input (default: ROOT/out/segmented)")
+    add("--batch-size", type=whole(1), default=8, help="tiles classified at once (default: 8)")
     add_workers(parser)
-    add("--regions", type=Path, metavar="DIR", help="only annotated regions: GeoJSON files, named as the slides")
+    add("--regions", type=Path, metavar="DIR", help="only annotated regions: GeoJSON files named as the slides")
     add("--min-area", type=decimal(0, 1e12), default=100, help="smallest polygon in um2 (default: 100)")
-    add("--leave-out-pen", action="store_true", help="take pen marks for glass (default: name them)")
-    add("--zarr", action="store_true", help="write label maps as OME-Zarr labels, too (an extra)")
+    add("--leave-out-pen", action="store_true", help="count pen marks as glass (default: only report them)")
+    add("--zarr", action="store_true", help="also write label maps as OME-Zarr: pip install 'hsn_v1[zarr]'")
     add("--self-contained", action="store_true", help="make the page one file that can be mailed")
     add_precision(parser)
     add_views(parser)
-    add("--force", action="store_true", help="begin anew where results are")
+    add("--force", action="store_true", help="begin anew, and replace existing results")
     add("--quiet", action="store_true", help="no progress bar")
     image_sets.add_options(parser)
     parser.set_defaults(run=_run)
@@ -136,12 +136,12 @@ def _options(arguments: argparse.Namespace) -> RunOptions:
         views=tuple(views_of(arguments).items()),
         workers=arguments.workers or (1 if arguments.dask else available_cores()),
         force=arguments.force,
-        patience=PATIENCE if arguments.shard else 0,  # a batch system begins a job again where it likes
+        patience=PATIENCE if arguments.shard else 0,  # a batch system may restart a job on any machine
     )
 
 
 def _inputs(arguments: argparse.Namespace, options: RunOptions) -> list[Input]:
-    """Return what to segment; raise InputError if a list, a classifier or a label set cannot be used."""
+    """Return the inputs to segment. Raises InputError if a list, a classifier or a label set cannot be used."""
     from ..slides.inputs import inputs_of, limited_to_regions, read_list, shard
     from ..slides.segment_many import check_methods
 
@@ -185,7 +185,7 @@ def _segment(
 
 
 def _report(outcomes: list[Outcome], options: RunOptions, self_contained: bool) -> int:
-    """Write the index of all results, say what failed, and return the exit status."""
+    """Write the index of all results, print failures, and return the exit status."""
     from ..io.model_files import find_model, model_card_of, read_taxonomy
     from ..show.html import PAGE
     from ..slides.index_page import write_index
@@ -206,7 +206,7 @@ def _report(outcomes: list[Outcome], options: RunOptions, self_contained: bool) 
 
 
 def counted(lines: Iterable[str], few: int) -> list[str]:
-    """Return lines such as ``file: text``; of more than a few with the same text, but for numbers, one with a count."""
+    """Merge lines such as ``file: text``: of more than `few` whose texts differ only in numbers, one with a count."""
     kinds: dict[str, list[str]] = {}
     for line in dict.fromkeys(lines):
         text = line.partition(": ")[2] or line

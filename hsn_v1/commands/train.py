@@ -24,7 +24,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "train",
         help="train a classifier from patch labels alone",
-        description="Train a classifier from patch labels alone. Interrupted training goes on by the same command.",
+        description="Train a classifier from patch labels alone. The same command resumes an interrupted training.",
     )
     add = parser.add_argument
     add("--name", required=True, help="name of the model")
@@ -33,13 +33,13 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     add("--quiet", action="store_true", help="no progress")
     _add_data(parser.add_argument_group("patches").add_argument)
     network = parser.add_argument_group("network and training").add_argument
-    network("--weights", default="none", metavar="none|imagenet|FILE", help="what to begin with (default: none)")
+    network("--weights", default="none", metavar="none|imagenet|FILE", help="initial weights (default: none)")
     network("--epochs", type=whole(1), default=80, help="epochs in all (default: 80)")
-    network("--repeats", type=whole(1, 1000), default=1, metavar="N", help="train N times, by N seeds (default: 1)")
+    network("--repeats", type=whole(1, 1000), default=1, metavar="N", help="train N times, with N seeds (default: 1)")
     network(
         "--saved-tile",
         type=whole(8, MOST_TILE),
-        help=f"side of the tiles that images are cut into later (default: {TILE}, or {TILE_OF_WINDOWS} for "
+        help=f"side of the tiles that the model is saved for (default: {TILE}, or {TILE_OF_WINDOWS} for "
         "efficientnet-lite0)",
     )
     for field in fields(Recipe):
@@ -63,24 +63,24 @@ def _add_data(add: Callable) -> None:
         "--labels",
         metavar="CSV",
         help="a table of their labels: a file name, then 0 or 1 for each class, or the names of its classes; or "
-        "folders, for one per class; or names, for labels in the file names, such as x-[1 0 0].png (default: what DIR "
-        "has, in this order)",
+        "folders, for one per class; or names, for labels in the file names, such as x-[1 0 0].png (default: the first "
+        "of these that DIR has)",
     )
     add(
         "--classes",
         nargs="+",
         metavar="CLASS",
-        help="the classes, in the order of the labels, each with a colour if you like (tumour=#004080); they make "
-        "ROOT/data/NAME.toml (default: those of that file, or the table's columns)",
+        help="the classes, in the order of the labels, with optional colours (tumour=#004080), for a new "
+        "ROOT/data/NAME.toml (default: the classes of that file, or the table's columns)",
     )
     add(
         "--background",
         choices=("brightness", "grey", "none"),
         default="brightness",
-        help="how a new NAME.toml finds background: as published, by grey above 200, or not (default: brightness)",
+        help="how a new NAME.toml finds background: as published, grey above 200, or not at all (default: brightness)",
     )
     add("--mpp", type=MPP, help="microns per pixel of the patches")
-    add("--model-mpp", type=MPP, help="scale that they are brought to (default: theirs, or that of NAME.toml)")
+    add("--model-mpp", type=MPP, help="scale to resize the patches to (default: theirs, or that of NAME.toml)")
     add(
         "--validation",
         metavar="N|DIR",
@@ -89,9 +89,9 @@ def _add_data(add: Callable) -> None:
     add("--patches", type=whole(1), default=4000, help="phantoms to train on (default: 4000)")
 
 
-FINE = 1 / 40  #: of the learning rate that fine-tuning takes: the last layer, fitted before, diverges at greater ones
+FINE = 1 / 40  #: factor on the learning rate in fine-tuning: the last layer, fitted before, diverges at higher rates
 
-#: Options whose defaults depend on others, and how.
+#: Options whose defaults depend on others, with these defaults in words.
 DERIVED = {
     "tile": f"the patches', if they have context, else {TILE}",
     "frozen": "yes for efficientnet-lite0",
@@ -132,7 +132,7 @@ def _say_spread(figures: dict[str, tuple[float, float]], out: Path) -> None:
 
 
 def _train(arguments: argparse.Namespace, name: str, out: Path, seed: int) -> tuple[float, float]:
-    """Train a classifier by a seed, say how well it does, and return its mean AUC and F1."""
+    """Train a classifier with a seed, print its figures, and return its mean AUC and F1."""
     from ..io.model_files import model_file
     from ..progress import training_bar
     from ..training.classes import check_classes, describe_classes, mixture_of
@@ -180,7 +180,7 @@ def _complete(arguments: argparse.Namespace) -> None:
 
 
 def _check_options(arguments: argparse.Namespace) -> None:
-    """Raise InputError at the first option that cannot be used."""
+    """Raise InputError for the first option that cannot be used."""
     if arguments.low > arguments.high:
         raise InputError(f"--low {arguments.low} --high {arguments.high}: expected low <= high")
     for name in ("tile", "saved_tile"):
@@ -189,9 +189,9 @@ def _check_options(arguments: argparse.Namespace) -> None:
             raise InputError(
                 f"--{name.replace('_', '-')} {getattr(arguments, name)}: expected a multiple of 8, from {least} on"
             )
-    own = [name for name in ("labels", "classes", "mpp", "model_mpp") if getattr(arguments, name)]
-    if own and not arguments.images:
-        raise InputError(f"--{own[0].replace('_', '-')} goes with --images, a folder of patches")
+    for_patches = [name for name in ("labels", "classes", "mpp", "model_mpp") if getattr(arguments, name)]
+    if for_patches and not arguments.images:
+        raise InputError(f"--{for_patches[0].replace('_', '-')} goes with --images, a folder of patches")
 
 
 def _patches(arguments: argparse.Namespace, recipe: Recipe) -> TrainingData:
@@ -226,7 +226,7 @@ def _phantoms(arguments: argparse.Namespace, recipe: Recipe) -> TrainingData:
         for purpose, number in (("training", arguments.patches), ("validation", int(count)))
     )
     labels, judged = parse_taxonomy(text, "phantoms"), validation
-    if recipe.tile != arguments.saved_tile:  # phantoms can be had as large as the tiles that will be judged
+    if recipe.tile != arguments.saved_tile:  # phantoms can be drawn at the size of the tiles that are judged
         judged = LabelledPatches(*patches("validation", int(count), arguments.saved_tile, arguments.quiet))
     return TrainingData(labels, text, train, validation, judged, [])
 
@@ -240,7 +240,7 @@ def _say_figures(rows: list[dict]) -> None:
 
 
 def _say_what_is_next(root: Path, name: str, data: TrainingData) -> None:
-    """Print the commands that go on from here."""
+    """Print the next commands to run."""
     model = shlex.join(["--model", name, "--root", str(root)])
     print("next, with images and masks that were not trained on (MPP: their microns per pixel):")
     print(f"  hsn-v1 tune-crf {model} --images IMAGES --truth MASKS --mpp MPP")

@@ -24,20 +24,20 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     add("--model", required=True, metavar="NAME", help="name of the model")
     add_root(parser)
     add("--images", type=Path, metavar="DIR", help="images to tune on (default: phantoms)")
-    add("--truth", type=Path, metavar="DIR", help="their masks: a folder with one for each label set, or of masks")
+    add("--truth", type=Path, metavar="DIR", help="masks of the images, or a folder of them for each label set")
     add(
         "--mosaic",
         type=Path,
         metavar="DIR",
-        help="patches with labels, as for train, instead of images with masks: those of one label each are put "
-        "together, so that the borders are known",
+        help="patches with labels, as for train, instead of images with masks: patches with one label are put "
+        "together, so that borders are known",
     )
     add("--resize", action="store_true", help="stretch masks of another shape to their images")
     add("--mpp", type=MPP, help="microns per pixel of the images (default: the model's)")
-    add("--label-sets", nargs="+", metavar="SET", help="of the model (default: those with truth)")
+    add("--label-sets", nargs="+", metavar="SET", help="label sets of the model (default: those with truth)")
     add("--count", type=whole(1), default=16, help="phantoms or mosaics to tune on (default: 16)")
     add("--trials", type=whole(1, 10_000), default=40, help="settings to try (default: 40)")
-    add("--seed", type=SEED, default=0, help="of the settings (default: 0)")
+    add("--seed", type=SEED, default=0, help="seed of the settings (default: 0)")
     add("--out", type=Path, help="folder of the tables of all trials (default: ROOT/out/NAME)")
     add("--quiet", action="store_true", help="no progress")
     add_views(parser)
@@ -51,7 +51,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from ..io.writing import remove_leftovers
 
     _check_options(arguments)
-    model_files(find_model(arguments.root, arguments.model), arguments.model)  # else nothing is made for it
+    model_files(find_model(arguments.root, arguments.model), arguments.model)  # raises before anything is written
     folder, out = arguments.root / "data", arguments.out or arguments.root / "out" / file_name(arguments.model)
     with locked_name(folder, arguments.model, "choose another --model"), alone_in(out):
         remove_leftovers(folder, f"{file_name(arguments.model)}_")
@@ -90,12 +90,12 @@ def _check_options(arguments: argparse.Namespace) -> None:
 def _tuning_sets(
     arguments: argparse.Namespace, labels: Taxonomy
 ) -> Iterator[tuple[LabelSet, list[tuple[np.ndarray, np.ndarray]], float | None]]:
-    """Yield each label set that has ground truth, its images with label maps, and their scale; say which have none."""
+    """Yield each label set with ground truth, its images with label maps, and their scale; note those without truth."""
     from ..training.labelled_images import read_tuning_set, truth_folder
     from ..training.tuning import mosaics
 
     wanted = arguments.label_sets or list(labels.label_sets)
-    chosen = list({each.name: each for name in wanted for each in labels.group(name)}.values())
+    chosen = list({label_set.name: label_set for name in wanted for label_set in labels.group(name)}.values())
     if arguments.mosaic:
         note("borders in mosaics are sharper than in tissue, and ask for a CRF that may be too strong: see some masks")
         for label_set in chosen:
@@ -105,7 +105,7 @@ def _tuning_sets(
     if not arguments.images:
         yield from _phantoms(arguments, labels, chosen)
         return
-    folders = {each.name: truth_folder(arguments.truth, each, list(labels.label_sets.values())) for each in chosen}
+    folders = {s.name: truth_folder(arguments.truth, s, list(labels.label_sets.values())) for s in chosen}
     missing = [name for name, folder in folders.items() if folder is None]
     if len(missing) == len(chosen):
         raise InputError(
@@ -122,7 +122,7 @@ def _tuning_sets(
 
 
 def _phantoms(arguments: argparse.Namespace, labels: Taxonomy, chosen: list[LabelSet]) -> Iterator[tuple]:
-    """Yield the same of phantoms, whose classes the model must have."""
+    """Yield label sets with phantoms, label maps and scale. Raises InputError if the model has other classes."""
     from ..adp import LABEL_SETS
     from ..phantoms.phantom_set import tuning_set
 

@@ -24,10 +24,10 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "view",
         help="look at results in the browser",
-        description="Show what segment and the demos wrote in the browser, on this machine alone, until Ctrl-C.",
+        description="Show results of segment and of the demos in the browser, on this machine alone, until Ctrl-C.",
     )
     parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="results (default: all in ROOT/out)")
-    parser.add_argument("--truth", type=Path, metavar="DIR", help="ground truth: QuPath's GeoJSON or masks, by name")
+    parser.add_argument("--truth", type=Path, metavar="DIR", help="ground truth named as the slides: GeoJSON or masks")
     add_root(parser, "out")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine alone)")
     parser.add_argument(
@@ -72,7 +72,7 @@ def _library(folder: Path) -> Library:
 
 
 def _check_ground_truth(library: Library, folder: Path) -> None:
-    """Say which files of a folder of ground truth are nobody's; InputError if there is no such folder."""
+    """Note the ground-truth files that belong to no result. Raises InputError if there is no such folder."""
     from ..view.ground_truth import unused_files
 
     if not folder.is_dir():
@@ -84,5 +84,5 @@ def _check_ground_truth(library: Library, folder: Path) -> None:
 
 
 def _has_display() -> bool:
-    """Whether a browser can open a window: else one in the terminal would, and take it over."""
+    """Tell whether a browser can open a window; otherwise a browser in the terminal would take it over."""
     return sys.platform in ("win32", "darwin") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
