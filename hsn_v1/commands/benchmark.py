@@ -310,5 +310,5 @@ def _score(job: _Job) -> int:
     text = "\n\n".join(paper_table(rows, protocol) for protocol in Pooling().columns)
     write_bytes(out / "score.md", f"{text}\n".encode())
     print(f"{text}\n\nrows in {out / 'score.md'}, all values in {out / 'score.csv'}")
-    job.scores.append({protocol: one.value for protocol, one in results[0].table["mIoU", ""].items()})
+    job.scores.append({protocol: estimate.value for protocol, estimate in results[0].table["mIoU", ""].items()})
     return tell(failures=score.failures)

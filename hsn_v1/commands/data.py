@@ -29,11 +29,11 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
         description="Put the authors' data in place, and check whether they are those of the papers.",
         epilog="exit status: 0 all as published, 1 in place but something is missing or different, 2 nothing done",
     )
-    what = parser.add_mutually_exclusive_group(required=True)
+    action = parser.add_mutually_exclusive_group(required=True)
     source = "hsn_data.zip, an archive of the later paper's record, or the folder that one unpacks to"
-    what.add_argument("source", nargs="?", type=Path, metavar="SOURCE", help=source)
-    what.add_argument("--from", dest="given", type=Path, metavar="FILE|FOLDER", help="the same as SOURCE")
-    what.add_argument(
+    action.add_argument("source", nargs="?", type=Path, metavar="SOURCE", help=source)
+    action.add_argument("--from", dest="given", type=Path, metavar="FILE|FOLDER", help="the same as SOURCE")
+    action.add_argument(
         "--fetch",
         nargs="?",
         choices=(*PAPERS, "both"),
@@ -41,7 +41,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
         help="fetch the data of a paper, or of both: iccv2019 from the authors' drive, which needs gdown (pip install "
         "'hsn_v1[fetch]'), ijcv2020 from Zenodo; an interrupted download is resumed",
     )
-    what.add_argument("--check", action="store_true", help="only check what is in place")
+    action.add_argument("--check", action="store_true", help="only check what is in place")
     add = parser.add_argument
     add("--root", type=Path, default=Path(), help="folder to put them in (default: this one)")
     add("--force", action="store_true", help="replace files that differ from SOURCE's")

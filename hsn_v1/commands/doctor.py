@@ -50,18 +50,18 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    found = {}
+    results = {}
     for name, check in CHECKS.items():
         try:
-            found[name] = {"works": True, "text": check()}
+            results[name] = {"works": True, "text": check()}
         except Exception as error:  # a broken part does not stop the other checks
-            found[name] = {"works": False, "text": f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]}
+            results[name] = {"works": False, "text": f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]}
     if arguments.json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(results, indent=1))
     else:
-        for name, result in found.items():
+        for name, result in results.items():
             print(f"{'ok' if result['works'] else 'FAILS':6} {name:10} {result['text']}")
-    return int(not all(result["works"] for result in found.values()))
+    return int(not all(result["works"] for result in results.values()))
 
 
 # --- Checks: each returns a line, or raises the problem ---------------------------------------------------------------
@@ -94,12 +94,12 @@ def _extras() -> str:
 
 def _requirements() -> dict[str, list[str]]:
     """Return the names of required libraries, by extra ("" for none); empty if hsn_v1 is not installed."""
-    found: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
     with contextlib.suppress(PackageNotFoundError):
         for line in requires("hsn_v1") or []:
             extra = line.partition("extra ==")[2].strip(" \"')")
-            found.setdefault(extra, []).append(re.match(r"[\w.-]+", line)[0])
-    return found
+            names.setdefault(extra, []).append(re.match(r"[\w.-]+", line)[0])
+    return names
 
 
 def _version_of(name: str) -> str:
@@ -168,11 +168,11 @@ def _slides() -> str:
 def _cache() -> str:
     from ..densecrf import is_compiled
 
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         compiled = is_compiled()
-    if told:
-        raise InputError(str(told[0].message))
+    if caught:
+        raise InputError(str(caught[0].message))
     return "the CRF is compiled" if compiled else "the CRF is compiled at its first use, in some ten seconds"
 
 
@@ -196,7 +196,7 @@ def _dask() -> str:
 def _self_test() -> str:
     """Segment a phantom, and compare each stage's numbers with the stored ones."""
     began = time.monotonic()
-    wrong = [name for name, off in deviations(stage_numbers()) if off > TOLERANCE]
+    wrong = [name for name, deviation in deviations(stage_numbers()) if deviation > TOLERANCE]
     if wrong:
         raise InputError(f"other numbers than stored after {', '.join(wrong)}")
     return f"a phantom gives the stored numbers after {', '.join(EXPECTED)}, in {time.monotonic() - began:.1f} s"

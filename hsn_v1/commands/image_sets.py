@@ -169,10 +169,10 @@ def known_classes(images: Sequence[Path], given: str, labels: Taxonomy) -> dict[
         tables = [read_label_table(Path(given), images, labels.codes)]
     known = {}
     for table in tables:
-        strange = [column for column in table.columns if column not in labels.outputs and column not in labels.vague]
-        if strange:
+        unknown = [column for column in table.columns if column not in labels.outputs and column not in labels.vague]
+        if unknown:
             raise InputError(
-                f"{table.source}: column {strange[0]!r} is no class of the model; expected some of "
+                f"{table.source}: column {unknown[0]!r} is no class of the model; expected some of "
                 f"{', '.join(labels.codes[:6])}"
             )
         for path, present in zip(table.cells, table.of(table.columns), strict=True):

@@ -38,13 +38,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     root, workers = arguments.root, arguments.workers
     out = arguments.out or root / tree.RESULTS / "reproduced"
-    there = "" if root == Path() else f" --root {shlex.quote(str(root))}"
-    advice = {paper: f"hsn-v1 data --fetch {paper}{there}" for paper in PAPERS}
-    found = reproduce(root, out, advice, REPOSITORY, workers, arguments.quiet)
+    root_option = "" if root == Path() else f" --root {shlex.quote(str(root))}"
+    advice = {paper: f"hsn-v1 data --fetch {paper}{root_option}" for paper in PAPERS}
+    outcome = reproduce(root, out, advice, REPOSITORY, workers, arguments.quiet)
     if not arguments.quiet:
-        table = table_of(found.numbers)
+        table = table_of(outcome.numbers)
         Console().print(for_terminal(table, table.note))
-        for line in reasons_of(found.numbers):
+        for line in reasons_of(outcome.numbers):
             print(line)
         print(f"results in {out / PAGE}, numbers.csv and numbers.json")
-    return tell(found.notes, found.failures)
+    return tell(outcome.notes, outcome.failures)

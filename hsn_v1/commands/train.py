@@ -127,8 +127,8 @@ def _say_spread(figures: dict[str, tuple[float, float]], out: Path) -> None:
     from ..training.validation_report import spread
 
     write_table(out / "repeats.csv", [("model", "mean AUC", "mean F1"), *((k, *v) for k, v in figures.items())])
-    for what, values in zip(("mean AUC", "mean F1"), zip(*figures.values(), strict=True), strict=True):
-        print(f"{what} of {len(figures)} seeds: {spread(values)}")
+    for figure, values in zip(("mean AUC", "mean F1"), zip(*figures.values(), strict=True), strict=True):
+        print(f"{figure} of {len(figures)} seeds: {spread(values)}")
 
 
 def _train(arguments: argparse.Namespace, name: str, out: Path, seed: int) -> tuple[float, float]:

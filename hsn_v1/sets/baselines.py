@@ -91,7 +91,7 @@ def _best_threshold(truths: list[Truth], label_set: LabelSet) -> tuple[str, Scor
     for pair in pairs:
         values = _mean_iou(_split(total, pair), label_set)  # (CHANNELS, 256)
         channel, value = np.unravel_index(values.argmax(), values.shape)
-        best = max(best, (float(values[channel, value]), pair, int(channel), int(value)), key=lambda found: found[0])
+        best = max(best, (float(values[channel, value]), pair, int(channel), int(value)), key=lambda scored: scored[0])
     _, pair, channel, value = best
     confusions = [_split(truth.colours, pair)[channel, value] for truth in truths]
     low, high = (label_set.codes[c] for c in pair)

@@ -73,9 +73,9 @@ def find_parts(folder: Path) -> dict[str, Part]:
     """Return the parts of a released data set, by the keys of `PARTS`. Raises InputError if there are none."""
     parts = {}
     for part, names in PARTS.items():
-        found = _first(folder, names)
-        if found:
-            parts[part] = Part(_first(found, IMAGES) or found, _first(found, MASKS))
+        part_folder = _first(folder, names)
+        if part_folder:
+            parts[part] = Part(_first(part_folder, IMAGES) or part_folder, _first(part_folder, MASKS))
     if not parts:
         raise InputError(f"{folder}: no data set; expected folders {', '.join(names[0] for names in PARTS.values())}")
     return parts

@@ -73,7 +73,7 @@ def results_of(score: Score, others: Mapping[str, Score], pooling: Pooling, agai
     """
     results = [Result("", "", len(score.images), pooling.table(score))]
     for group in sorted({*pooling.groups.values()}):
-        members = score.of(name for name, its in pooling.groups.items() if its == group)
+        members = score.of(name for name, of_image in pooling.groups.items() if of_image == group)
         if members.images:
             results.append(Result("", group, len(members.images), pooling.table(members)))
     for masks, other in others.items():
@@ -192,5 +192,5 @@ def _by_table(names: Sequence[str], group: str, table: Path) -> dict[str, str]:
     cells = [dict(zip(header, row, strict=False)) for _, row in rows]
     files = [Path(name) for name in names]
     named = [find_files([row.get(column, "") for row in cells], files) for column in header]
-    column, found = max(zip(header, named, strict=True), key=lambda pair: len(pair[1]))
-    return {found[row[column]].name: row.get(group, "") for row in cells if row.get(column) in found}
+    column, matches = max(zip(header, named, strict=True), key=lambda pair: len(pair[1]))
+    return {matches[row[column]].name: row.get(group, "") for row in cells if row.get(column) in matches}

@@ -178,10 +178,10 @@ def _remote_file(entry: dict[str, Any], record: str) -> RemoteFile:
     return RemoteFile(name, url, int(entry["size"]), digest.lower())
 
 
-def _check_host(url: str, known: str) -> None:
-    asked, right = urlsplit(url), urlsplit(known)
+def _check_host(url: str, source: str) -> None:
+    asked, right = urlsplit(url), urlsplit(source)
     if (asked.scheme, asked.netloc) != (right.scheme, right.netloc):
-        raise InputError(f"{known}: leads to another host, {asked.scheme}://{asked.netloc}, which is not asked")
+        raise InputError(f"{source}: leads to another host, {asked.scheme}://{asked.netloc}, which is not asked")
 
 
 # --- A file ----------------------------------------------------------------------------------------------------------

@@ -111,7 +111,7 @@ def compare_objects(settings: Settings, path: Path, masks: Masks) -> dict[tuple[
         if folder and (file := settings.truth / folder / f"{path.stem}.bmp").exists():
             mask = masks[label_set.name, STAGES[-1]]
             compared = object_sums_of(mask, read_objects(file, *mask.shape), label_set)
-            sums |= {(label_set.name, kind): found for kind, found in compared.items()}
+            sums |= {(label_set.name, kind): sums_of_kind for kind, sums_of_kind in compared.items()}
     return sums
 
 

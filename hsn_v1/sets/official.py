@@ -116,8 +116,8 @@ def _inspect_set(root: Path, name: str, track: Track) -> Iterator[Finding]:
     for label_set in published.label_sets:
         place = f"gt/{name}/{label_set}"
         truths = _files(root / place, ".png")
-        both = [root / place / file for file in images if file in truths]
-        masks, broken = _read_all(partial(read_mask, label_set=LABEL_SETS[label_set]), track(both, place))
+        with_truth = [root / place / file for file in images if file in truths]
+        masks, broken = _read_all(partial(read_mask, label_set=LABEL_SETS[label_set]), track(with_truth, place))
         yield _pairs(place, images, truths, broken)
         pixels = sum(mask.pixels for mask in masks)
         weights = _known_weights(label_set, frequency_weights(pixels)) if masks else "none"
@@ -268,11 +268,11 @@ def verdicts(report: Report) -> list[str]:
 
     lines = []
     for name, published in report.published.items():
-        found = report.metrics(name, STAGES[-1])
-        off = {metric: found[metric] - published[metric] for metric in published}
+        measured = report.metrics(name, STAGES[-1])
+        differences = {metric: measured[metric] - published[metric] for metric in published}
         numbers = ", ".join(
-            f"{m} {found[m]:.6f} (published {published[m]:.6f}, difference {off[m]:+.6f})" for m in published
+            f"{m} {measured[m]:.6f} (published {published[m]:.6f}, difference {differences[m]:+.6f})" for m in published
         )
-        verdict = "reproduced" if all(abs(value) <= TOLERANCE for value in off.values()) else "not reproduced"
+        verdict = "reproduced" if all(abs(value) <= TOLERANCE for value in differences.values()) else "not reproduced"
         lines.append(f"{name}: {numbers}: {verdict} within 1e-4")
     return lines

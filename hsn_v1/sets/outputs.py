@@ -216,8 +216,8 @@ def write_ious(folder: Path, stacks: Mapping[str, np.ndarray], label_set: LabelS
         sums = weighted_sums(stack, weights)  # (1 + D, C + 1, C + 1)
         occurs = sums[:, :-1].any(axis=-1) | sums[..., :-1].any(axis=-2)
         estimates = [Estimate.of(values) for values in np.where(occurs, class_ious(sums), np.nan).T[keep]]
-        ious[STAGE_TITLES[stage]] = np.nan_to_num([one.value for one in estimates])
-        intervals[STAGE_TITLES[stage]] = np.array([(one.low, one.high) for one in estimates])
+        ious[STAGE_TITLES[stage]] = np.nan_to_num([estimate.value for estimate in estimates])
+        intervals[STAGE_TITLES[stage]] = np.array([(estimate.low, estimate.high) for estimate in estimates])
     title = f"{label_set.name}: IoU of each class, with {LEVEL} % intervals over {count} images"
     write_bytes(tree.iou_chart(folder, label_set.name), iou_figure(ious, names, title, intervals))
 

@@ -125,10 +125,10 @@ class Report:
         for name, weights in self.weights.items():
             stages, published = [self.metrics(name, stage) for stage in self.stages(name)], self.published.get(name, {})
             occur, classes = np.count_nonzero(weights), len(weights)
-            for metric, what in METRICS.items():
+            for metric, description in METRICS.items():
                 values = [metrics[metric] for metrics in stages] + [published.get(metric, np.nan)]
-                what = what.format(occur, classes).removesuffix(f": at most {classes}/{classes}")
-                rows.append([name, metric, *map(str, map(Estimate, values)), what])
+                description = description.format(occur, classes).removesuffix(f": at most {classes}/{classes}")
+                rows.append([name, metric, *map(str, map(Estimate, values)), description])
         return rows
 
     def object_rows(self, name: str) -> list[list[str]]:
@@ -147,7 +147,7 @@ class Report:
 
 def stages_of(values: Mapping[tuple[str, str], np.ndarray], name: str) -> dict[str, np.ndarray]:
     """Return one label set's values by stage, from values by label set name and stage."""
-    return {stage: value for (of, stage), value in values.items() if of == name}
+    return {stage: value for (owner, stage), value in values.items() if owner == name}
 
 
 def _sums(parts: Iterable[Mapping[Any, np.ndarray]]) -> dict[Any, np.ndarray]:

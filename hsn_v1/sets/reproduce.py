@@ -140,15 +140,15 @@ def reproduce(
     `root` contains ``data``, ``img`` and ``gt``, or ``database``, or all of them; `phantoms` is the root of the
     phantoms. `advice` says, by paper, how to get missing data. `write` describes the files in `out`.
     """
-    found, root, out = Reproduction(), root.absolute(), out.absolute()  # workers may have started in another folder
+    outcome, root, out = Reproduction(), root.absolute(), out.absolute()  # workers may have started in another folder
     missing = {experiment: path for experiment in EXPERIMENTS if (path := experiment.missing(root))}
     otherwise = PHANTOMS if len(missing) == len(EXPERIMENTS) else ()
     if otherwise:
-        found.notes.append(f"{root}: nothing of the authors' is there; phantoms show the way and nothing else")
+        outcome.notes.append(f"{root}: nothing of the authors' is there; phantoms show the way and nothing else")
     for experiment in (*EXPERIMENTS, *otherwise):
         if experiment in missing:
-            what = missing[experiment].relative_to(root)
-            found.numbers += _rows(experiment, "missing", f"{what} is missing; {advice[experiment.paper]}")
+            absent = missing[experiment].relative_to(root)
+            outcome.numbers += _rows(experiment, "missing", f"{absent} is missing; {advice[experiment.paper]}")
             continue
         try:
             place = phantoms if experiment in PHANTOMS else root
@@ -158,16 +158,16 @@ def reproduce(
             with progress_bar(len(settings.images), quiet) as advance:
                 report = run(settings, histonet, advance)
         except InputError as error:
-            found.failures.append(str(error))
-            found.numbers += _rows(experiment, "failed", str(error))
+            outcome.failures.append(str(error))
+            outcome.numbers += _rows(experiment, "failed", str(error))
             continue
-        found.runs[experiment] = settings, report
-        found.notes += report.notes
-        found.failures += report.failures.values()
+        outcome.runs[experiment] = settings, report
+        outcome.notes += report.notes
+        outcome.failures += report.failures.values()
         reason = _obstacle(experiment, report)
-        found.numbers += _rows(experiment, "not comparable" if reason else "", reason, report)
-    write(out, found)
-    return found
+        outcome.numbers += _rows(experiment, "not comparable" if reason else "", reason, report)
+    write(out, outcome)
+    return outcome
 
 
 def prepare(experiment: Experiment, root: Path, out: Path, workers: int | None) -> tuple[Settings, HistoNet]:
@@ -218,8 +218,8 @@ def _rows(experiment: Experiment, verdict: str, reason: str, report: Report | No
     for label_set, published in experiment.published.items():
         for metric, value in published.items():
             here = report.metrics(label_set, STAGES[-1])[metric] if report else None
-            told = verdict or ("reproduced" if abs(here - value) <= TOLERANCE else "not reproduced")
-            yield Number(experiment, label_set, metric, here, told, reason)
+            row_verdict = verdict or ("reproduced" if abs(here - value) <= TOLERANCE else "not reproduced")
+            yield Number(experiment, label_set, metric, here, row_verdict, reason)
 
 
 # --- The table -------------------------------------------------------------------------------------------------------
@@ -228,13 +228,13 @@ def _rows(experiment: Experiment, verdict: str, reason: str, report: Report | No
 def table_of(numbers: Sequence[Number]) -> Table:
     """Return the table for the terminal and the page."""
     header = ("paper, images, classifier", "number", "published", "here", "difference", "verdict")
-    rows, told = [], None
+    rows, previous = [], None
     for number in numbers:
         values = ("-" if value is None else f"{value:.5f}" for value in (number.published, number.here))
         difference = "-" if number.difference is None else f"{number.difference:+.5f}"
-        title = "" if number.experiment is told else number.experiment.title.replace(", ", "\n")
+        title = "" if number.experiment is previous else number.experiment.title.replace(", ", "\n")
         rows.append((title, f"{number.label_set} {number.metric}", *values, difference, number.verdict))
-        told = number.experiment
+        previous = number.experiment
     return Table("The papers' numbers, after the CRF", header, rows, len(header), NOTE)
 
 
@@ -243,14 +243,14 @@ def reasons_of(numbers: Sequence[Number]) -> list[str]:
     return list(dict.fromkeys(f"{number.experiment.title}: {number.reason}" for number in numbers if number.reason))
 
 
-def write(out: Path, found: Reproduction) -> None:
+def write(out: Path, result: Reproduction) -> None:
     """Write the table into a folder as ``numbers.csv``, ``numbers.json``, and a page with the runs' figures."""
-    rows = [number.row for number in found.numbers]
+    rows = [number.row for number in result.numbers]
     write_table(out / "numbers.csv", [list(rows[0]), *(list(row.values()) for row in rows)])
-    record = {"numbers": rows, "tolerance": TOLERANCE, "notes": found.notes, "failures": found.failures, **versions()}
+    record = {"numbers": rows, "tolerance": TOLERANCE, "notes": result.notes, "failures": result.failures, **versions()}
     write_bytes(out / "numbers.json", json.dumps(record, indent=1).encode())
     charts, pages = {}, {}
-    for experiment, (settings, report) in found.runs.items():
+    for experiment, (settings, report) in result.runs.items():
         address = link_to(settings.out / PAGE, out)
         pages[f"{experiment.images}, {experiment.model}"] = Markup('<a href="{0}">{0}</a>').format(address)
         for name in report.weights:
@@ -261,12 +261,12 @@ def write(out: Path, found: Reproduction) -> None:
     page = render(
         "run.html",
         title="The papers' numbers",
-        caveat=next((settings.caveat for settings, _ in found.runs.values()), ""),
+        caveat=next((settings.caveat for settings, _ in result.runs.values()), ""),
         facts={**pages, **versions()},
-        tables=[table_of(found.numbers)],
+        tables=[table_of(result.numbers)],
         charts=charts,
         gallery=None,
-        failures=dict(enumerate(found.failures, start=1)),
-        notes=[*reasons_of(found.numbers), *found.notes],
+        failures=dict(enumerate(result.failures, start=1)),
+        notes=[*reasons_of(result.numbers), *result.notes],
     )
     write_bytes(out / PAGE, page.encode(errors="replace"))

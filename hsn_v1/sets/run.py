@@ -140,8 +140,8 @@ def with_published(settings: Settings, report: Report) -> Report:
         return report
     if reason := official.obstacle(settings, report):
         return replace(report, comparison=f"Not comparable with the published numbers: {reason}.")
-    told = "" if official.WEIGHTS_SHA256 else f"; of the weights here, {official.UNTOLD}"
-    sentence = f"Published numbers: after the CRF, official weights, all images of the set{told}."
+    doubt = "" if official.WEIGHTS_SHA256 else f"; of the weights here, {official.UNTOLD}"
+    sentence = f"Published numbers: after the CRF, official weights, all images of the set{doubt}."
     return replace(report, published=settings.published, comparison=sentence)
 
 

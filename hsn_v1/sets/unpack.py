@@ -52,7 +52,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Installed:
-    """Names of the download's files, by what `install` did with them."""
+    """Names of the download's files: placed, unchanged or skipped by `install`."""
 
     placed: tuple[str, ...]
     unchanged: tuple[str, ...]  #: were in place already
@@ -153,8 +153,8 @@ def install(source: Path, root: Path, force: bool = False, track: Track = untrac
     try:
         with _opened(source) as content:
             members, skipped = find_members(content)
-            there = {m.name: _is_there(m, root) for m in track(members, "comparing")}
-            new = [member for member in members if not there[member.name]]
+            in_place = {m.name: _is_there(m, root) for m in track(members, "comparing")}
+            new = [member for member in members if not in_place[member.name]]
             if (old := [root / m.name for m in new if (root / m.name).exists()]) and not force:
                 more = f" and {len(old) - 1} more files" if len(old) > 1 else ""
                 raise InputError(f"{old[0]}{more}: not the same as in {source}; move it away, or use `force`")
@@ -168,14 +168,14 @@ def install(source: Path, root: Path, force: bool = False, track: Track = untrac
     except OSError as error:
         what = f"{error.filename or root}: {error.strerror or error}"
         raise InputError(f"{what}; the download cannot be put there: make room, or choose another `root`") from error
-    placed, unchanged = (tuple(name for name, same in there.items() if same is which) for which in (False, True))
+    placed, unchanged = (tuple(name for name, same in in_place.items() if same is wanted) for wanted in (False, True))
     return Installed(placed, unchanged, tuple(skipped))
 
 
 def check_room(folder: Path, size: int) -> None:
     """Raise InputError if the disk of a folder, which need not exist yet, has less than `size` bytes free."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if (free := shutil.disk_usage(there).free) < size:
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if (free := shutil.disk_usage(existing).free) < size:
         raise InputError(f"{folder}: {free:,} bytes are free, {size:,} are needed; make room, or choose another `root`")
 
 

@@ -82,21 +82,21 @@ class StatusTable:
 def results_and_failures(out: Path, outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Return a folder's results, of this run and earlier ones, and the failures of inputs without results.
 
-    If an input with earlier results fails, these results stay, with the reason of the failure.
+    If an input with earlier results fails, these results stay, with the reason of the failure, until it is tried again.
     """
     results = {
         _as_read(folder): Outcome.of_record(folder, record, "done before") for folder, record in records(out).items()
     }
     results |= {_as_read(outcome.folder): outcome for outcome in outcomes if outcome.status != "failed"}
     failures = [*failures_before(out, outcomes), *(outcome for outcome in outcomes if outcome.status == "failed")]
-    without = []
+    without_results = []
     for failure in failures:
         folder = _as_read(failure.folder)
         if folder not in results or _as_read(results[folder].source) != _as_read(failure.source):
-            without.append(failure)  # another input of the same name may have the folder
+            without_results.append(failure)  # another input of the same name may have the folder
         elif failure in outcomes or failure.reason.startswith(AGAIN):
             results[folder] = replace(results[folder], reason=f"{AGAIN}{failure.reason.removeprefix(AGAIN)}")
-    return sorted([*results.values(), *without], key=lambda outcome: outcome.folder.name)
+    return sorted([*results.values(), *without_results], key=lambda outcome: outcome.folder.name)
 
 
 def failures_before(out: Path, outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -171,16 +171,16 @@ def write_index(
     Returns a note on each file that could not be replaced because another program has it open. Raises InputError if
     there is no room. A self-contained page holds its pictures, and links to no file.
     """
-    known, notes = results_and_failures(out, outcomes), []
-    header, rows = table_of(known)
+    entries, notes = results_and_failures(out, outcomes), []
+    header, rows = table_of(entries)
     link = copy_card(card, out)
     page = render(
         "segmented.html",
         title="Segmented",
-        caveat=" ".join(dict.fromkeys(outcome.caveat for outcome in known if outcome.caveat)),
+        caveat=" ".join(dict.fromkeys(outcome.caveat for outcome in entries if outcome.caveat)),
         table=Table("", header, rows, words=3).without_empty_columns("reason", "caveat"),  # shown above the table
-        gallery=_gallery(out, known, self_contained),
-        failures=_failures(known),
+        gallery=_gallery(out, entries, self_contained),
+        failures=_failures(entries),
         facts={
             "classifier": model,
             **card_fact("" if self_contained else link),
@@ -189,7 +189,7 @@ def write_index(
         },
     )
     remove_leftovers(out, "")  # of tables and pages; an input's leftovers are in its folder
-    areas = areas_of(known)
+    areas = areas_of(entries)
     contents = {TABLE: csv_of([header, *rows]), **({"areas.csv": csv_of(areas)} if areas else {})}
     for name, content in {**contents, PAGE: page.encode(errors="replace")}.items():
         try:

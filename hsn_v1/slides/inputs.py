@@ -176,13 +176,13 @@ def _as_on_disk(path: Path) -> Path:
     """Return a path as the disk spells it (accents, case, separators), or unchanged if it does not exist."""
     if os.path.lexists(path):
         return path
-    found = Path(path.anchor)
+    spelled = Path(path.anchor)
     for part in Path(str(path).replace("\\", "/")).parts[1:]:
-        folder, found = found, found / part
+        folder, spelled = spelled, spelled / part
         with contextlib.suppress(OSError, ValueError):
-            near = None if os.path.lexists(found) else find_files([part], folder.iterdir()).get(part)
-            found = near if near and near.suffix.lower() == found.suffix.lower() else found
-    return found if os.path.lexists(found) else path
+            similar = None if os.path.lexists(spelled) else find_files([part], folder.iterdir()).get(part)
+            spelled = similar if similar and similar.suffix.lower() == spelled.suffix.lower() else spelled
+    return spelled if os.path.lexists(spelled) else path
 
 
 def shard(inputs: list[Input], number: int, count: int) -> list[Input]:

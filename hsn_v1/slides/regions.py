@@ -49,7 +49,7 @@ class SlideRegions:
         return draw_labels(regions or self.regions, window, scale, 1) == 0
 
     def touched(self, height: int, width: int) -> np.ndarray:
-        """Return a bool mask of a small picture's pixels that touch regions, and up to some pixels around them."""
+        """Return a bool mask of a small picture's pixels that touch regions, and of pixels up to two px around them."""
         frame = Window(0, 0, height, width)
         inside = self.inside(frame, frame)
         for shape in self.shapes:  # a small one may hold no pixel's centre

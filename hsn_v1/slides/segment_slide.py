@@ -199,7 +199,7 @@ def check_unchanged(slide: Slide, facts: Mapping[str, Any]) -> None:
 
 
 def input_notes(slide: Slide, classifier: Classifier, tissue_map: TissueMap, plan: Plan) -> list[str]:
-    """Return notes on an input whose tissue or scale may not be what the user believes."""
+    """Return notes on an input whose tissue or scale may surprise the user."""
     notes = tissue_notes(tissue_map, plan.tiles)
     if slide.mpp > 2 * classifier.mpp:
         notes.append(

@@ -180,7 +180,7 @@ def _deviation(picture: np.ndarray, where: np.ndarray) -> np.ndarray:
 
 
 def tissue_notes(found: TissueMap, tiles: int) -> list[str]:
-    """Return notes on an input, covered by `tiles` tiles, whose tissue may not be what the user believes."""
+    """Return notes on an input, covered by `tiles` tiles, whose tissue may surprise the user."""
     notes, scanned = [], max(1, (~found.padding).sum())
     share = found.tissue.sum() / scanned
     if found.padding.any():

@@ -79,8 +79,8 @@ def cluster_client(where: str, workers: int, note: Note) -> Iterator[Client]:
             raise
         except Exception as error:  # Dask raises others for each library that it connects with
             advice = "see docs/cluster.md on how Dask is configured" if starts else "start one: dask scheduler"
-            what = "cannot be started" if starts else "no scheduler answers there"
-            raise InputError(f"{where}: {what} ({_line(error)}); {advice}") from error
+            problem = "cannot be started" if starts else "no scheduler answers there"
+            raise InputError(f"{where}: {problem} ({_line(error)}); {advice}") from error
         with telling_of_no_workers(client, note):
             yield client
 

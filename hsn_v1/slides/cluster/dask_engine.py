@@ -39,7 +39,7 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 GIVEN_UP = f"its worker died {DEATHS} times, probably for lack of memory: give workers more, or leave it out"
 
 #: ``segment(item, check)`` segments an input on a worker. It calls ``check()`` at least every few seconds, which raises
-#: `Unwanted` if the work has to stop. A problem of the input must not raise.
+#: `Unwanted` if the work has to stop. A problem of the input must not raise; it is a failed outcome.
 Segment = Callable[[Input, Callable[[], None]], Outcome]
 
 
@@ -169,7 +169,7 @@ def _listen(
     client: Client, marks: Path, inputs: Sequence[Input], note: Note, on_change: Callable[[Outcome], None]
 ) -> None:
     """Call `on_change` when an input begins, and `note` when a worker was ended, once for each reason."""
-    told = set()
+    reasons = set()
 
     def begun(event: tuple[float, dict[str, Any]]) -> None:
         message = Begun(**event[1]["message"])
@@ -177,8 +177,8 @@ def _listen(
 
     def unfit(event: tuple[float, dict[str, Any]]) -> None:
         message = Unfit(**event[1]["message"])
-        if message.reason not in told:
-            told.add(message.reason)
+        if message.reason not in reasons:
+            reasons.add(message.reason)
             note(f"worker {message.worker} was ended: {message.reason}")
 
     client.subscribe_topic(_topic(BEGUN, marks), begun)
