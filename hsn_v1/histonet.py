@@ -71,24 +71,30 @@ class HistoNet:
     def of(
         cls, model: keras.Model, thresholds: np.ndarray, labels: Taxonomy, precision: str = PRECISIONS[0]
     ) -> HistoNet:
-        """Return a HistoNet around a Keras classifier that ends in sigmoids.
+        """Return a HistoNet of a copy of a Keras classifier that ends in sigmoids.
 
         Raises
         ------
         InputError
             If the model does not suit Grad-CAM, or the views of its class file.
         """
-        keras = import_keras()
-        lower = in_bfloat16 if precision == "bfloat16" else None
         # A Sequential model built by `add` has no definite tensors, but its clone has.
-        clone = clone_with_weights(model, clone_function=lower)
+        clone = clone_with_weights(model, clone_function=in_bfloat16 if precision == "bfloat16" else None)
+        return cls.around(clone, thresholds, labels, precision)
+
+    @classmethod
+    def around(
+        cls, model: keras.Model, thresholds: np.ndarray, labels: Taxonomy, precision: str = PRECISIONS[0]
+    ) -> HistoNet:
+        """Return a HistoNet of a Functional itself, whose layers no other model may share; see `of`."""
+        keras = import_keras()
         try:
-            second, weights = feature_layer(clone).output, closed_form_weights(clone)
+            second, weights = feature_layer(model).output, closed_form_weights(model)
         except ValueError as error:
             raise InputError(str(error)) from error
-        logits = logit_layer(clone)
+        logits = logit_layer(model)
         if weights is None and not (logits and has_one_position(logits)):
-            last = next((layer for layer in reversed(clone.layers) if layer.weights), clone.layers[-1])
+            last = next((layer for layer in reversed(model.layers) if layer.weights), model.layers[-1])
             activation = getattr(getattr(last, "activation", None), "__name__", "linear")
             raise InputError(
                 f"model {model.name!r} gives no logits, which Grad-CAM needs: expected a dense layer at its end, or a "
@@ -96,20 +102,19 @@ class HistoNet:
                 f"weights is the {type(last).__name__} {last.name!r}, with {activation} activation"
             )
         if labels.variant.unit_gradients:
-            weights = unit_weights(clone)
+            weights = unit_weights(model)
         constants = []
         if labels.views.window:
-            weights, *constants = _local_weights(clone)
+            weights, *constants = _local_weights(model)
         if weights is not None:  # the weighted sum of channels is a 1 x 1 convolution
             options = {"use_bias": bool(constants), "dtype": "float32", "name": "coarse_cams"}
             weigh = keras.layers.Conv2D(weights.shape[1], 1, **options)
             second = weigh(second)
             weigh.set_weights([weights[np.newaxis, np.newaxis], *constants])
-        network = keras.Model(clone.inputs[0], [clone.outputs[0], second])
-        network.compile(jit_compile=False)  # compiling by XLA takes longer than a run
+        network = compiled(keras.Model(model.inputs[0], [model.outputs[0], second]))
         check_scales(network, labels.views)
         present = np.full(len(thresholds), SOMEWHERE) if labels.views.window else thresholds
-        return cls(clone, network, weights is not None, present, labels, precision, thresholds)
+        return cls(model, network, weights is not None, present, labels, precision, thresholds)
 
     @property
     def tile(self) -> int:
@@ -255,9 +260,18 @@ def check_scales(network: keras.Model, views: Views) -> None:
 
 def network_of_side(network: keras.Model, side: int) -> keras.Model:
     """Return a copy of a network, with the same weights, for tiles of another side."""
-    other = clone_with_weights(network, input_tensors=import_keras().Input((side, side, 3)))
-    other.compile(jit_compile=False)
-    return other
+    return compiled(clone_with_weights(network, input_tensors=import_keras().Input((side, side, 3))))
+
+
+def compiled(network: keras.Model) -> keras.Model:
+    """Compile a network for batches of any size: Keras would trace it for the first one, and again for others."""
+    import tensorflow as tf
+
+    network.compile(jit_compile=False)  # compiling by XLA takes longer than a run
+    batches = [[(tf.TensorSpec((None, *network.input_shape[1:])),)]]
+    step = tf.function(lambda batches: network(batches[0][0], training=False), batches, autograph=False)
+    network.predict_function = step  # of `predict_on_batch`
+    return network
 
 
 def resized_tiles(tiles: np.ndarray, side: int) -> np.ndarray:

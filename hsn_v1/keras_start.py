@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import logging
 import os
@@ -41,19 +42,9 @@ def import_keras() -> ModuleType:
         check_machine()
         check_settings()
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Keras imports these, if installed, for wrappers and plots that nothing here uses. That takes most of a second.
-    unwanted = {"sklearn", "matplotlib"} - set(sys.modules)
-    sys.modules.update(dict.fromkeys(unwanted))
-    try:
-        with environment(ENVIRONMENT):
-            keras = importlib.import_module("keras")
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise InputError(f"keras.json in ~/.keras or KERAS_HOME: {error}; correct or remove it") from error
-    except (ImportError, MemoryError) as error:
-        raise InputError(f"TensorFlow cannot be loaded: {error}") from error
-    finally:
-        for name in unwanted:
-            del sys.modules[name]
+        with outside_garbage_collection(), environment(ENVIRONMENT):
+            _load()
+    keras = importlib.import_module("keras")
     if keras.config.backend() != "tensorflow":
         raise InputError(f"Keras runs on {keras.config.backend()} in this process: set KERAS_BACKEND=tensorflow before")
     logging.getLogger("tensorflow").addFilter(_is_no_advice)
@@ -61,6 +52,21 @@ def import_keras() -> ModuleType:
     keras.config.set_epsilon(1e-7)
     keras.config.set_image_data_format("channels_last")
     return keras
+
+
+def _load() -> None:
+    # Keras imports these, if installed, for wrappers and plots that nothing here uses. That takes most of a second.
+    unwanted = {"sklearn", "matplotlib"} - set(sys.modules)
+    sys.modules.update(dict.fromkeys(unwanted))
+    try:
+        importlib.import_module("keras")
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise InputError(f"keras.json in ~/.keras or KERAS_HOME: {error}; correct or remove it") from error
+    except (ImportError, MemoryError) as error:
+        raise InputError(f"TensorFlow cannot be loaded: {error}") from error
+    finally:
+        for name in unwanted:
+            del sys.modules[name]
 
 
 def _is_no_advice(record: logging.LogRecord) -> bool:
@@ -96,6 +102,19 @@ def narrow_memory(least: int = ADDRESS_SPACE) -> str:
                 f"{limit / 1e9:.1f} GB: raise the limit (ulimit -v)"
             )
     return ""
+
+
+@contextlib.contextmanager
+def outside_garbage_collection() -> Iterator[None]:
+    """Load lasting objects, such as libraries: the garbage collector searches them neither again nor at exit."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if enabled:
+            gc.enable()
 
 
 @contextlib.contextmanager

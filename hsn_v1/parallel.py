@@ -6,7 +6,6 @@ The caller says how workers warm up, so that none of them loads a library it doe
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import os
 import signal
@@ -174,19 +173,6 @@ def worker_pool(
                 f"a worker process died, probably for lack of memory; run with fewer `workers` than {workers}"
             ) from error
         raise
-
-
-@contextlib.contextmanager
-def outside_garbage_collection() -> Iterator[None]:
-    """Load lasting objects, such as libraries: the garbage collector searches them neither again nor at exit."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        if enabled:
-            gc.enable()
 
 
 def in_parallel(work: Callable[..., Result], jobs: Sequence[tuple], what: str, quiet: bool = False) -> Iterator[Result]:

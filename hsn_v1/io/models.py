@@ -17,9 +17,8 @@ import numpy as np
 from ..adp import ADP
 from ..errors import InputError
 from ..histonet import PRECISIONS, HistoNet, finish_weights
-from ..keras_start import import_keras, limit_threads, quiet_start
+from ..keras_start import import_keras, limit_threads, outside_garbage_collection, quiet_start
 from ..labels import Taxonomy
-from ..parallel import outside_garbage_collection
 from .keras_graph import name_of
 from .keras_json import MODELS, Network, check_architecture, network_of, portable, read_architecture
 from .model_files import model_file, model_files, named_model, read_taxonomy
@@ -98,7 +97,8 @@ def load_histonet(
         arrays = dict(by_layer(description, whole["weights"] if whole else weights()))
         _check_outputs(files[".h5"], arrays.pop(OUTPUTS, labels.codes), labels)
         fill(network, arrays, files[".h5"], described)
-        histonet = HistoNet.of(network.model, thresholds, labels, precision)
+        make = HistoNet.around if precision == PRECISIONS[0] else HistoNet.of  # a copy, in which layers are others
+        histonet = make(network.model, thresholds, labels, precision)
         _check_scores(histonet, described)  # builds the graph, with its messages
     return histonet
 
@@ -178,9 +178,8 @@ def _check_scores(histonet: HistoNet, path: Path) -> None:
     """Raise InputError if a classifier cannot be run, or if what it gives for two tiles are not scores."""
     shape = histonet.model.input_shape[1:]
     tiles = np.stack([np.zeros(shape), np.random.default_rng(0).integers(0, 256, shape)]).astype(np.float32)
-    look = histonet.with_views(flips=False, scales=(1.0,))
-    try:  # one by one, as the demos do: TensorFlow traces the network anew for a batch of another size
-        scores = np.concatenate([look(tile[np.newaxis])[0] for tile in tiles])
+    try:
+        scores, _ = histonet.with_views(flips=False, scales=(1.0,))(tiles)
     except InputError:
         raise
     except Exception as error:  # TensorFlow has errors of its own

@@ -26,7 +26,8 @@ from ..io.images import read_image
 from ..io.locks import alone_in
 from ..io.masks import Mask
 from ..io.records import facts_of, forget_others
-from ..parallel import SMALL_IMAGES, outside_garbage_collection, side_by_side, worker_pool
+from ..keras_start import outside_garbage_collection
+from ..parallel import SMALL_IMAGES, side_by_side, worker_pool
 from ..show.charts import confusion_figure
 from . import official
 from .measure import keep, measure, measure_written, read_truths

@@ -29,8 +29,9 @@ from ..densecrf import image_lattice, load_compiled
 from ..gradcam import localise
 from ..hsn_v1 import adjust_each, localise_and_adjust, winners
 from ..io.writing import write_bytes, write_picture
+from ..keras_start import outside_garbage_collection
 from ..labels import LabelSet
-from ..parallel import classifier_threads, outside_garbage_collection, side_by_side, worker_pool
+from ..parallel import classifier_threads, side_by_side, worker_pool
 from ..progress import Progress, no_progress
 from ..tiles import TileGrid, Window
 from .job import LabelMaps, SlideGrid, SlideJob, label_reader, no_tissue, read_batch, read_block
