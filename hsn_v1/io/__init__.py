@@ -1,1 +1,1 @@
-"""From files to arrays and back: images, masks, models; and files opened, locked and written with care."""
+"""Input and output: images, masks, models and tables; safe opening, locking and writing of files."""

@@ -1,4 +1,4 @@
-"""Images from disk, as RGB arrays, or as addresses that hold them, for pages that are one file."""
+"""Read images as RGB arrays, or as data URIs for web pages of a single file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 from ..errors import InputError
 from .reading import IMAGE_FORMATS, open_regular, read_bytes
 
-#: Endings of the files that are looked for, by the mode of `find_images`, and what they are called.
+#: File endings by the mode of `find_images`, and the words for them in errors.
 SUFFIXES = {
     "patch": ((".png",), "PNG files"),
     "any": ((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"), "PNG, JPEG, TIFF or BMP files"),
@@ -27,9 +27,9 @@ SIDE = 400  #: longest side of an image in a page, in px
 
 
 def read_image(path: Path) -> tuple[np.ndarray, str]:
-    """Read an 8-bit image as RGB, (H, W, 3) uint8, and return it with a note on what had to be converted, or none.
+    """Read an 8-bit image as RGB, (H, W, 3) uint8; return it with a note on a conversion, or "".
 
-    Raises InputError if the file is no image, is cut off, or has more than 8 bits per channel.
+    Raises InputError if the file is not an image, is cut off, or has more than 8 bits per channel.
     """
     with opened(path) as image:
         if image.mode not in ("RGB", *_CONVERTED):
@@ -39,7 +39,7 @@ def read_image(path: Path) -> tuple[np.ndarray, str]:
 
 
 def imread(path: Path | str) -> np.ndarray:
-    """Read an 8-bit image as RGB, (H, W, 3) uint8: grey and palette images become RGB, an alpha channel is ignored.
+    """Read an 8-bit image as RGB, (H, W, 3) uint8; grey and palette images are converted, an alpha channel is ignored.
 
     Raises InputError as `read_image` does.
     """
@@ -48,11 +48,11 @@ def imread(path: Path | str) -> np.ndarray:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """Open an 8-bit image with all its pixels, or raise InputError if it is none."""
+    """Open an 8-bit image and load its pixels; raise InputError if that fails."""
     try:
         open_regular(path).close()  # else Pillow would wait at a pipe
         with Image.open(path, formats=IMAGE_FORMATS) as image:
-            if any(";16" in str(tile[3]) for tile in image.tile):  # Pillow would drop the lower 8 of 16 bits unasked
+            if any(";16" in str(tile[3]) for tile in image.tile):  # Pillow would silently drop the lower 8 of 16 bits
                 raise InputError(f"{path}: 16 bits per channel; convert it to 8-bit RGB")
             image.load()
             yield image
@@ -86,7 +86,7 @@ def find_images(folder: Path | str, mode: str = "any") -> tuple[Path, ...]:
     ('phantom_000000.png', (224, 224, 3))
     """
     folder = Path(folder)
-    if not os.path.isdir(folder):  # which is False of a name that no folder can have, too
+    if not os.path.isdir(folder):  # also False for a name that no folder can have
         raise InputError(f"{folder}: no such folder; it should hold the images")
     files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
     if mode == "wsi":
@@ -100,14 +100,14 @@ def find_images(folder: Path | str, mode: str = "any") -> tuple[Path, ...]:
 
 
 def embedded(path: Path) -> str:
-    """Return a file as an address that holds it whole; PNG and JPEG."""
+    """Return a PNG or JPEG file as a data URI."""
     return _address(read_bytes(path), "jpeg" if path.suffix.lower() in (".jpg", ".jpeg") else "png")
 
 
 def embedded_thumbnail(path: Path, is_mask: bool, side: int = SIDE) -> str:
-    """Return an image or a mask, reduced to a longest side in px, as an address that holds it.
+    """Return an image or a mask as a data URI, reduced to a longest side of `side` px.
 
-    An image is averaged, and compressed with loss; of a mask nearest pixels are taken, whose colours stay exact.
+    An image is averaged, and compressed as JPEG. A mask is sampled at nearest pixels, so that its colours stay exact.
     """
     image, _ = read_image(path)
     scale = min(1, side / max(image.shape[:2]))

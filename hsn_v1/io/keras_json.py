@@ -1,7 +1,7 @@
-"""A classifier's architecture: from JSON, as Keras 2 or 3 writes it, to a Keras model, layer by layer.
+"""Build a classifier's Keras model, layer by layer, from the JSON that Keras 2 or 3 writes.
 
-Keras' own readers are not used: they build whatever a file names. See `keras_layers` for what may be built. Models
-within models are laid out flat, so that Grad-CAM finds their layers.
+Keras' own readers are not used, as they build whatever a file names. `keras_layers` lists the allowed layers. Nested
+models are laid out flat, so that Grad-CAM finds their layers.
 """
 
 from __future__ import annotations
@@ -25,43 +25,43 @@ from .reading import line_of, read_json
 if TYPE_CHECKING:
     import keras
 
-LONGEST = 16 << 20  #: bytes of a JSON file
+LONGEST = 16 << 20  #: greatest size of a JSON file, in bytes
 MOST_LAYERS = 2_000
-MOST_WEIGHTS = 200_000_000  #: in a model: 0.8 GB
+MOST_WEIGHTS = 200_000_000  #: of a model: 0.8 GB
 MOST_VALUES = 1 << 26  #: in the output of a layer, for one tile: 0.27 GB
 MOST_PRODUCTS = 1 << 38  #: for one tile: some seconds
-DEEPEST = 4  #: models within models
+DEEPEST = 4  #: levels of nested models
 
-MODELS = ("Sequential", "Functional", "Model")  #: the last is Keras 2's name of the second
+MODELS = ("Sequential", "Functional", "Model")  #: "Model" is Keras 2's name of "Functional"
 
 
 @dataclass(frozen=True)
 class Network:
-    """A model that was built from a file's description, flat and with random weights."""
+    """A model built from a file's description, flat and with random weights."""
 
     model: keras.Model
-    #: For each layer of the description, in its order, what was built of it, with its name in the file: one layer,
-    #: those of a model within the model, or none of what does nothing at inference.
+    #: The built layers with weights, and their names in the file, for each layer of the description, in its order: one
+    #: layer, those of a nested model, or none.
     groups: Mapping[str, list[tuple[str, keras.Layer]]]
 
 
 def read_architecture(path: Path) -> dict[str, Any]:
-    """Return what a ``.json`` file says of a Keras model, or raise InputError."""
+    """Read the description of a Keras model from a ``.json`` file, or raise InputError."""
     return check_architecture(read_json(path, LONGEST), path)
 
 
 def check_architecture(description: Any, source: Path) -> dict[str, Any]:
-    """Return a description if it may be one of a Keras model, or raise InputError."""
+    """Return a description if it looks like a Keras model's, or raise InputError."""
     if not isinstance(description, dict) or not isinstance(description.get("config"), (dict, list)):
         raise InputError(f"{source}: not the architecture of a Keras model; expected what model.to_json() writes")
     return description
 
 
 def network_of(keras: ModuleType, description: Mapping[str, Any], source: Path) -> Network:
-    """Build a model from what `read_architecture` returns, which is not trusted; `source` names the file in errors.
+    """Build a model from an untrusted description (see `read_architecture`); `source` names the file in errors.
 
-    It is a Sequential, also as the bare list of layers that Keras 2.2 wrote, or a Functional whose layers are each used
-    once. Raises InputError if a layer or argument is not allowed, or if the model would need too much memory or time.
+    The description is a Sequential, also as Keras 2.2's bare list of layers, or a Functional that uses each layer once.
+    Raises InputError if a layer or argument is not allowed, or if the model would need too much memory or time.
     """
     builder = _Builder(keras, str(source), is_keras_2=str(description.get("keras_version", "3"))[:1] in "12")
     start, end = builder.model({"name": "histonet", **description}, str(source))
@@ -69,7 +69,7 @@ def network_of(keras: ModuleType, description: Mapping[str, Any], source: Path) 
 
 
 def portable(description: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a flat description with nothing but what `network_of` needs, for every version of Keras 3 to read."""
+    """Reduce a flat description to the keys that `network_of` needs, so that every version of Keras 3 can read it."""
     kind, config, layers = ("module", "class_name", "registered_name"), description["config"], []
     for entry in config["layers"]:
         inner = entry["config"]
@@ -88,7 +88,7 @@ def _only(mapping: Mapping[str, Any], *keys: str) -> dict[str, Any]:
 
 @dataclass
 class _Builder:
-    """Builds a model's layers and those of the models within, and counts what they need together."""
+    """Builder of a model's layers, nested models included, which counts their total cost."""
 
     keras: ModuleType
     source: str
@@ -98,7 +98,7 @@ class _Builder:
     spent: Counter[str] = field(default_factory=Counter)
 
     def model(self, entry: Mapping[str, Any], where: str, path: tuple[str, ...] = (), tensor: Any = None) -> tuple:
-        """Build a model's layers on a tensor, or on an input of its own; return what it begins and ends with.
+        """Build a model's layers on a tensor, or on an input of its own; return its first and last tensor.
 
         `path` holds the names of the models around it, and its own.
         """
@@ -108,10 +108,10 @@ class _Builder:
         if isinstance(config, list):
             config = {"layers": config}
         entries = config.get("layers")
-        if not isinstance(entries, list) or not entries or not all(is_entry(each, MODELS) for each in entries):
+        if not isinstance(entries, list) or not entries or not all(is_entry(inner, MODELS) for inner in entries):
             raise InputError(f"{where}: has no list of layers with class_name and config")
         self.spend(where, layers=len(entries))
-        names = [check_name(f"{where}: a layer", name_of(each)) for each in entries]
+        names = [check_name(f"{where}: a layer", name_of(inner)) for inner in entries]
         twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
         if twice is not None:
             raise InputError(f"{where}: two layers have the name {shown(twice)}")
@@ -130,7 +130,7 @@ class _Builder:
         return start, tensor
 
     def functional(self, entries: Mapping, config: Mapping, where: str, path: tuple[str, ...], tensor: Any) -> tuple:
-        """Connect layers as their inbound nodes say."""
+        """Connect layers by their inbound nodes."""
         waiting, tensors = {}, {}
         for name, entry in entries.items():
             if entry["class_name"] == "InputLayer":
@@ -144,7 +144,7 @@ class _Builder:
             before = len(waiting)
             for name, call in [*waiting.items()]:
                 if tensors.keys() >= {*call.inputs}:
-                    inputs = [tensors[each] for each in call.inputs]
+                    inputs = [tensors[source] for source in call.inputs]
                     tensors[name] = self.applied(entries[name], call, inputs, (*path, name))
                     del waiting[name]
             if len(waiting) == before:
@@ -154,7 +154,7 @@ class _Builder:
         )
 
     def entrance(self, entry: Mapping[str, Any], default: Any, where: str) -> keras.KerasTensor:
-        """Return the input of a model, of the fixed size that its first layer states, or else of the default."""
+        """Return the input of a model, of the fixed size that its first layer states, or else of size `default`."""
         inner = entry["config"] if isinstance(entry["config"], dict) else {}
         shape = inner.get("batch_shape", inner.get("batch_input_shape", default))
         if not isinstance(shape, list) or len(shape) < 2 or not all(type(n) is int and n > 0 for n in shape[1:]):
@@ -163,7 +163,7 @@ class _Builder:
         return self.keras.Input(shape[1:])
 
     def applied(self, entry: Mapping[str, Any], call: Call, inputs: list, path: tuple[str, ...]) -> keras.KerasTensor:
-        """Build a layer, or the layers of a model, and apply them to its inputs."""
+        """Build a layer, or the layers of a nested model, and apply it to its inputs."""
         where = f"{self.source}: layer {shown(path[-1])}"
         if (operation := operation_of(where, entry, call)) is not None:
             kind, arguments = operation
@@ -183,7 +183,7 @@ class _Builder:
             if entry["class_name"] == "RandomCrop":  # at inference
                 arguments["crop_to_aspect_ratio"] = True
         after = []
-        if self.is_keras_2 and arguments.get("activation") == "hard_sigmoid":  # Keras 3 computes another one
+        if self.is_keras_2 and arguments.get("activation") == "hard_sigmoid":  # Keras 3 defines it differently
             arguments["activation"] = "linear"
             after = [("Rescaling", {"scale": 0.2, "offset": 0.5}), ("ReLU", {"max_value": 1.0})]
         tensor = self.layer(kind, arguments, inputs, path, where)
@@ -192,10 +192,10 @@ class _Builder:
         return tensor
 
     def layer(self, kind: str, arguments: dict, inputs: list, path: tuple[str, ...], where: str) -> keras.KerasTensor:
-        """Build a layer whose arguments are checked, and apply it."""
+        """Build a layer from checked arguments, and apply it."""
         try:
-            shapes, is_scale = [tuple(each.shape) for each in inputs], kind == "LayerScale"
-            # That one is ConvNeXt's, which Keras does not export.
+            shapes, is_scale = [tuple(tensor.shape) for tensor in inputs], kind == "LayerScale"
+            # LayerScale is ConvNeXt's, which Keras does not export.
             home = import_module("keras.src.applications.convnext") if is_scale else self.keras.layers
             layer = getattr(home, kind)(**{**arguments, "name": self.free_name(path)})
             shape = shapes[0] if len(inputs) == 1 else shapes
@@ -207,14 +207,14 @@ class _Builder:
             tensor = layer(inputs[0] if len(inputs) == 1 else inputs)
         except InputError:
             raise
-        except Exception as error:  # Keras raises whatever its layers' constructors do
+        except Exception as error:  # Keras passes on any error of its layers' constructors
             raise InputError(f"{where}: Keras cannot build this {kind} ({line_of(error)})") from error
         if layer.weights:
             self.groups[path[0]].append(("/".join(path), layer))
         return tensor
 
     def reversed_channels(self, tensor: keras.KerasTensor, path: tuple[str, ...], where: str) -> keras.KerasTensor:
-        """Turn R, G, B into B, G, R, by a convolution of one pixel."""
+        """Turn R, G, B into B, G, R by a 1 x 1 convolution."""
         if tensor.shape[-1] != 3:
             raise InputError(f"{where}: reverses {tensor.shape[-1]} channels; expected 3")
         turn = self.keras.layers.Conv2D(3, 1, use_bias=False, name=self.free_name(path))
@@ -223,7 +223,7 @@ class _Builder:
         return turned
 
     def free_name(self, path: tuple[str, ...]) -> str:
-        """Return a name that no other layer has, and Keras 3 allows: the layer's own, if possible."""
+        """Return a unique name that Keras 3 allows, the layer's own if possible."""
         name, longer = (text.replace("/", "_") for text in (path[-1], "_".join(path)))
         if name in self.names:
             name = longer
@@ -233,7 +233,7 @@ class _Builder:
         return name
 
     def spend(self, where: str, values: int = 0, **needs: int) -> None:
-        """Count what layers, weights and products are needed; raise InputError if these are too many, or values."""
+        """Count layers, weights and products; raise InputError if their totals, or a layer's values, are too many."""
         self.spent.update(needs)
         for unit, needed, most in (
             ("layers", self.spent["layers"], MOST_LAYERS),

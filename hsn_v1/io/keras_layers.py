@@ -1,8 +1,8 @@
-"""The layers that a classifier's file may ask for, with the arguments that it may give them: an allow-list.
+"""Allow-list of the layers, and of their arguments, that a classifier's file may use.
 
-A model file is untrusted. Keras would build from it whatever it names, and some layers run code (``Lambda``) or read
-files (``StringLookup``). Here stand the layers of HistoNet, of the networks in ``keras.applications`` and of other
-convolutional networks, none of which do either, and of each the arguments that change what it computes from a tile.
+A model file is untrusted. Keras would build any layer that it names, and some layers run code (``Lambda``) or read
+files (``StringLookup``). The list has the layers of HistoNet, of the networks in ``keras.applications`` and of other
+convolutional networks, which do neither. Each layer's arguments are those that affect its output for a tile.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ACTIVATIONS = (
 )
 DTYPES = ("float32", "bfloat16", "float16", "mixed_bfloat16", "mixed_float16")
 
-#: Arguments that matter in training alone: passed over.
+#: Arguments that matter only in training; they are ignored.
 TRAINING = re.compile(
     r".*_(initializer|regularizer|constraint)|trainable|seed|noise_shape|momentum|renorm_momentum|renorm_clipping"
     r"|synchronized|fused|batch_input_shape|batch_shape|input_axes|output_axes|autocast|dynamic"
@@ -30,7 +30,7 @@ TRAINING = re.compile(
 
 
 class Kind(NamedTuple):
-    """What an argument may be, in words, and the test of it."""
+    """A kind of argument: the expected values in words, and their test."""
 
     expected: str
     allows: Callable[[Any], bool]
@@ -45,9 +45,9 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_nested(value: Any, test: Callable[[Any], bool], depth: int = 1, lengths: Sequence[int] = (2,)) -> bool:
-    """Tell whether values pass a test: one, or a list of allowed length of such, or lists of lists up to a depth."""
+    """Tell whether a value passes a test, or all values of lists of allowed lengths, nested up to a depth."""
     if depth and isinstance(value, list):
-        return len(value) in lengths and all(_is_nested(each, test, depth - 1, lengths) for each in value)
+        return len(value) in lengths and all(_is_nested(item, test, depth - 1, lengths) for item in value)
     return test(value)
 
 
@@ -81,7 +81,7 @@ _SIZE = {"height": COUNT, "width": COUNT, "data_format": FORMAT}
 _METHODS = ("nearest", "bilinear", "bicubic", "area", "lanczos3", "lanczos5")
 INTERPOLATION = Kind(f"one of {', '.join(_METHODS)}", lambda v: v in _METHODS)
 
-#: Arguments of each layer class that may be built. `name` and `dtype` go with all.
+#: Allowed arguments of each allowed layer class; all also take `name` and `dtype`.
 LAYERS: Mapping[str, Mapping[str, Kind]] = {
     **{kind: {} for kind in ("Add", "Average", "Maximum", "Minimum", "Multiply", "Subtract")},
     **{kind: {"axis": AXIS} for kind in ("Concatenate", "Softmax", "UnitNormalization")},
@@ -143,7 +143,7 @@ RENAMED = {("LeakyReLU", "alpha"): "negative_slope", ("ReLU", "theta"): "thresho
 
 
 def check_class(where: str, entry: Mapping[str, Any], among: Sequence[str]) -> str:
-    """Return the class that an entry of an architecture names, or raise InputError."""
+    """Return the class of an entry of an architecture, or raise InputError if it is not one of `among`."""
     named, module, registered = (entry.get(key) for key in ("class_name", "module", "registered_name"))
     kind = ALIASES.get(named, named) if isinstance(named, str) else named
     if not isinstance(kind, str) or kind not in among:
@@ -158,16 +158,16 @@ def check_class(where: str, entry: Mapping[str, Any], among: Sequence[str]) -> s
 
 
 def check_name(where: str, name: Any) -> str:
-    """Return the name of a layer, or raise InputError."""
+    """Return the name of a layer, or raise InputError if it is invalid."""
     if not isinstance(name, str) or not 0 < len(name) <= 200 or not name.isprintable():
         raise InputError(f"{where} has the name {shown(name)}; expected letters and digits")
     return name
 
 
 def arguments_of(where: str, kind: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a layer that its class, one of `LAYERS`, needs, each checked; raise InputError at others.
+    """Return the checked arguments of a layer whose class, `kind`, is one of `LAYERS`; raise InputError for others.
 
-    What matters in training alone is passed over, and so is what this version does not know and what is off.
+    Arguments that matter only in training are ignored, and so are unknown ones that are switched off.
     """
     allowed, arguments = LAYERS[kind], {}
     for key, value in config.items():
@@ -185,13 +185,13 @@ def arguments_of(where: str, kind: str, config: Mapping[str, Any]) -> dict[str, 
             arguments[key] = _dtype(where, value)
         elif not (key == "groups" and value == 1) and not (value is None or value is False or TRAINING.fullmatch(key)):
             raise InputError(f"{where}: {shown(key)} is {shown(value)}, which is not taken from a file; remove it")
-    if "data_format" in allowed:  # else a setting of Keras' on this machine would tell
+    if "data_format" in allowed:  # else Keras' settings on this machine would decide
         arguments["data_format"] = "channels_last"
     return arguments
 
 
 def _unwrapped(value: Any) -> Any:
-    """Return the number that tf.keras 2 wraps where an argument was one of NumPy's."""
+    """Unwrap a number that tf.keras 2 wrapped because it was NumPy's."""
     if isinstance(value, dict) and value.get("class_name") == "__numpy__" and isinstance(value.get("config"), dict):
         return value["config"].get("value")
     return value
@@ -206,9 +206,9 @@ def _dtype(where: str, value: Any) -> str:
 
 
 def cost(kind: str, arguments: Mapping[str, Any], channels: int, output: Sequence[int]) -> tuple[int, int]:
-    """Return about how many weights a layer has, and how many products it computes for a tile.
+    """Estimate a layer's number of weights, and its number of products for a tile.
 
-    `channels` are those of its input; `output` is the shape of its output, without the tiles.
+    `channels` are those of its input; `output` is the shape of its output, without the axis of tiles.
     """
     filters, depth = arguments.get("filters", 1), arguments.get("depth_multiplier", 1)
     window = arguments.get("kernel_size", arguments.get("pool_size", 1))
@@ -227,6 +227,6 @@ def cost(kind: str, arguments: Mapping[str, Any], channels: int, output: Sequenc
 
 
 def shown(value: Any) -> str:
-    """Return a value of a file for a message: short, and in one line."""
+    """Return a file's value for a message, shortened to part of a line."""
     text = ascii(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

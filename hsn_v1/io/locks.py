@@ -1,8 +1,8 @@
 """Locks: a folder belongs to one run at a time, on one machine or on several that share a file system.
 
-The holder's file in the folder says who it is, and is touched every few seconds. A holder that is dead, or unresponsive
-for a minute, loses its lock. Ages are those that the file system's own clock gives, so that machines need not agree on
-the time.
+The holder's file in the folder names the holder, who touches it every few seconds. A holder that is dead, or
+unresponsive for a minute, loses its lock. Ages are measured by the file system's own clock, so that machines need not
+agree on the time.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from .reading import read_object
 from .writing import check_writable, kept_if_used, remove_leftovers, retried
 
 FILE = ".claim"
-LONGEST = 1 << 16  #: bytes of a lock's file
+LONGEST = 1 << 16  #: greatest size of a lock's file, in bytes
 BEAT = 10.0  #: seconds between two signs of life
-PATIENCE = 60.0  #: seconds without one after which a holder on another machine counts as dead
+PATIENCE = 60.0  #: seconds without a sign of life after which a holder on another machine counts as dead
 
 _read = partial(read_object, most=LONGEST)
 
 
 class LockedError(InputError):
-    """Another run works here."""
+    """The folder is locked by another run."""
 
 
 @dataclass(frozen=True)
 class Lock:
-    """A folder that belongs to this run as long as the lock is held: its file, and a key that no other lock has.
+    """A lock that this run holds on a folder: the lock's file, and a unique key.
 
-    `lost` is set when another run was found to have taken the folder, as this one was unresponsive for too long.
+    `lost` is set once another run turns out to have taken the folder, as this run was unresponsive for too long.
     """
 
     path: Path
@@ -52,7 +52,7 @@ class Lock:
     lost: threading.Event = field(default_factory=threading.Event)
 
     def check(self) -> None:
-        """Raise LockedError if another run has taken the folder: what is there now is that run's."""
+        """Raise LockedError if another run has taken the folder, and owns the files there."""
         if self.lost.is_set() or _read(self.path).get("owner") != self.key:
             self.lost.set()
             holder = _name(_read(self.path))
@@ -61,15 +61,15 @@ class Lock:
 
 @contextlib.contextmanager
 def locked(folder: Path, subject: Path | None = None, advice: str = "choose another `out`") -> Iterator[Lock]:
-    """Hold a folder until the end of the ``with`` block, or raise LockedError, which names the run that holds it.
+    """Lock a folder until the end of the ``with`` block, or raise LockedError, which names the run that holds it.
 
-    It is made if need be, and so are the folders around it; those that are left empty are removed. In messages,
-    `subject` is what the folder stands for (itself, if left out), `advice` what to do instead of waiting.
+    The folder and its parents are made if need be, and removed if they stay empty. In messages, `subject` stands for
+    the folder (itself, if left out), and `advice` is the alternative to waiting.
     """
     lock, done = Lock(folder / FILE, uuid.uuid4().hex), threading.Event()
     heart = threading.Thread(target=_live, args=(lock, done), name="lock", daemon=True)
     with kept_if_used(folder):
-        try:  # from here on: Ctrl-C may come at any moment
+        try:  # from here on, as Ctrl-C may come at any moment
             _take(lock, f"{subject or folder}", advice)
             heart.start()
             yield lock
@@ -82,13 +82,13 @@ def locked(folder: Path, subject: Path | None = None, advice: str = "choose anot
 
 
 def locked_name(folder: Path, name: str, advice: str = "choose another `name`") -> AbstractContextManager[Lock]:
-    """Hold a name in a folder where several runs may write, a model's or a slide's; otherwise as `locked`."""
+    """Lock a name, such as a model's or a slide's, in a folder that several runs share; otherwise like `locked`."""
     return locked(folder / f".{file_name(name)}.claim", subject=folder / name, advice=advice)
 
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[Lock]:
-    """Hold a folder that a command writes to, once it is free of what killed runs left half-written.
+    """Lock a folder that a command writes to, and clear it of half-written files of killed runs.
 
     Raises LockedError if another run holds it, and InputError if nothing can be written there.
     """
@@ -101,8 +101,8 @@ def alone_in(folder: Path) -> Iterator[Lock]:
 def is_locked(folder: Path) -> bool:
     """Tell whether a run holds a folder, as far as can be seen without writing there.
 
-    Of holders on other machines, whose clocks may differ, those count as dead that showed no sign of life for many
-    times `PATIENCE`.
+    Clocks of other machines may differ, so a holder there counts as dead only after ten times `PATIENCE` without a sign
+    of life.
     """
     holder = _read(folder / FILE)
     if holder.get("host") == socket.gethostname():
@@ -114,7 +114,7 @@ def is_locked(folder: Path) -> bool:
 
 def _take(lock: Lock, subject: str, advice: str) -> None:
     while not _create(lock, subject):
-        if not (holder := _read(lock.path)):  # damaged, or not yet written where there are no hard links
+        if not (holder := _read(lock.path)):  # damaged, or, without hard links, not yet written
             time.sleep(0.1)
             holder = _read(lock.path)
         if holder and not _is_dead(lock.path, holder):
@@ -122,14 +122,14 @@ def _take(lock: Lock, subject: str, advice: str) -> None:
         _take_away(lock.path, holder.get("owner"))
 
 
-def _create(lock: Lock, subject: str) -> bool:  # False if there is a lock's file, which is never seen half-written
+def _create(lock: Lock, subject: str) -> bool:  # False if the lock's file exists; it is never seen half-written
     me = {"owner": lock.key, "host": socket.gethostname(), "pid": os.getpid(), "began": _began(os.getpid())}
     temporary = lock.path.with_name(f"{FILE}.{lock.key}")
     try:
         lock.path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(json.dumps(me), encoding="utf-8")
         _link(temporary, lock.path)
-    except (FileExistsError, FileNotFoundError):  # another's lock, or another that gave up the folder
+    except (FileExistsError, FileNotFoundError):  # another run holds the lock, or has removed the folder
         if not lock.path.parent.is_dir() and lock.path.parent.exists():
             raise InputError(f"{subject}: is a file, expected a folder; choose another one") from None
         return False
@@ -146,7 +146,7 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except (FileExistsError, FileNotFoundError):
         raise
-    except (OSError, AttributeError):  # without hard links, as on exFAT and shares, file systems say one thing or other
+    except (OSError, AttributeError):  # no hard links, as on exFAT and network shares: errors differ by file system
         with target.open("xb") as file:
             file.write(source.read_bytes())
 
@@ -171,10 +171,10 @@ def _is_dead(path: Path, holder: dict) -> bool:
 
 
 def _age(path: Path) -> float:
-    """Return the seconds since a file was touched, by the file system's clock; endless if it is gone."""
+    """Return the seconds since a file was touched, by the file system's clock; infinity if it is gone."""
     clock = path.with_name(f"{FILE}.{uuid.uuid4().hex}")
     try:
-        clock.touch()  # its time is what the file system calls now
+        clock.touch()  # its time stamp is the file system's present
         return clock.stat().st_mtime - path.stat().st_mtime
     except FileNotFoundError:
         return math.inf
@@ -188,7 +188,7 @@ def _release(lock: Lock) -> None:
         return
     with contextlib.suppress(OSError):
         latest = lock.path.stat().st_mtime - PATIENCE
-        for stale in folder.glob(f"{FILE}.*"):  # of runs that were killed in between
+        for stale in folder.glob(f"{FILE}.*"):  # left by killed runs
             if stale.stat().st_mtime < latest:
                 stale.unlink()
     _remove(lock.path, lock.key)
@@ -197,16 +197,16 @@ def _release(lock: Lock) -> None:
 
 
 def _take_away(path: Path, key: str | None) -> None:
-    """Remove the lock of a dead holder. Of several that try, one may: else they would remove each other's locks."""
+    """Remove a dead holder's lock. Only one run at a time may try: else runs would remove each other's new locks."""
     turn = path.with_name(f"{FILE}.over.{file_name(str(key))}")
     try:
         turn.touch(exist_ok=False)
     except FileExistsError:
-        if _age(turn) > PATIENCE:  # who had the turn died, too
+        if _age(turn) > PATIENCE:  # the run whose turn it was died, too
             turn.unlink(missing_ok=True)
         time.sleep(0.05)
         return
-    except FileNotFoundError:  # the folder was given up meanwhile
+    except FileNotFoundError:  # the folder was removed meanwhile
         return
     try:
         _remove(path, key)
@@ -222,7 +222,7 @@ def _began(pid: object) -> float | None:
 
 
 def _remove(path: Path, key: str | None) -> None:
-    """Remove a lock's file if it has this key; of two that try, one does. A damaged file has none."""
+    """Remove a lock's file if it has this key (None: the file is damaged). If two runs try, only one succeeds."""
     taken = path.with_name(f"{FILE}.{uuid.uuid4().hex}")
     if not path.exists() or _read(path).get("owner") != key:
         return
@@ -230,7 +230,7 @@ def _remove(path: Path, key: str | None) -> None:
         retried(path.rename, taken)
     except FileNotFoundError:
         return
-    if _read(taken).get("owner") != key:  # of a new holder, that came in between
+    if _read(taken).get("owner") != key:  # a new holder's, who came in between
         with contextlib.suppress(FileExistsError):
             _link(taken, path)
     taken.unlink()

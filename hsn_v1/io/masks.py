@@ -1,6 +1,6 @@
-"""Masks on disk, whichever program wrote them: class indices out of colours, palettes or grey values; maps of objects.
+"""Read and write masks of any program: class indices from colours, palettes or grey values, and maps of objects.
 
-One rule for all: a mask is read by its colours where these are the label set's, and else by its class indices.
+One rule for all: a mask is read by its colours if these are the label set's, else as class indices.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from ..labels import Colour, LabelSet
 from .images import opened
 from .writing import write_bytes
 
-#: Formats that keep each pixel as it is.
+#: Endings of the lossless formats.
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")
 
-GREYS = tuple((value,) * 3 for value in range(256))  #: colours of the values of a mask without a palette
+GREYS = tuple((value,) * 3 for value in range(256))  #: colour of each value of a mask without a palette
 BLACK_AND_WHITE = GREYS[::255]  #: palette of a bilevel mask
 
-MOST_SHOWN = 6  #: classes that a note lists
+MOST_SHOWN = 6  #: most classes that a note lists
 JPEG = "JPEG changes colours: save masks as PNG"
 
 
@@ -36,23 +36,23 @@ JPEG = "JPEG changes colours: save masks as PNG"
 class Mask:
     """A mask as indices of C classes."""
 
-    labels: np.ndarray  #: (H, W) uint8; C where the pixel is unlabelled, or has a colour of no class
-    pixels: np.ndarray  #: (C,) int64, of each class in the file, at its own size
-    notes: tuple[str, ...] = ()  #: for the user: read as indices, colours of no class, another size
-    size: tuple[int, int] | None = None  #: height and width of the file, in px; None where it is no picture
+    labels: np.ndarray  #: (H, W) uint8; C marks a pixel that is unlabelled, or has a colour of no class
+    pixels: np.ndarray  #: (C,) int64, pixels of each class in the file, at its own size
+    notes: tuple[str, ...] = ()  #: for the user, on class indices, colours of no class, or another size
+    size: tuple[int, int] | None = None  #: height and width of the file, in px; None if it is no picture
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """How the values of a mask's pixels become class indices."""
+    """A lookup table from the values of a mask's pixels to class indices."""
 
-    #: (256,) or (2**24,) uint8: the class index of each value of a single channel, or of each colour; C where it is
-    #: unlabelled, C + 1 where it is of no class at all.
+    #: (256,) or (2**24,) uint8: class index of each value of a single channel, or of each colour; C for unlabelled,
+    #: C + 1 for no class at all.
     table: np.ndarray
-    note: str = ""  #: which index is which class, unless colours decide
+    note: str = ""  #: the class of each index, unless colours decide
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        """Return the entries of the table for pixels of shape (H, W) or (H, W, 3), uint8, as (H, W), uint8."""
+        """Look up pixels, (H, W) or (H, W, 3) uint8, in the table; return (H, W) uint8."""
         if values.ndim == 2:
             return self.table.take(values)
         if len(self.table) == 256:  # grey, in three channels
@@ -63,25 +63,24 @@ class Decoder:
 def read_mask(
     path: Path | str, label_set: LabelSet, size: tuple[int, int] | None = None, resize: str = "noted"
 ) -> Mask:
-    """Read a mask of an image.
+    """Read the mask of an image.
 
     Parameters
     ----------
     path : Path or str
-        RGB, palette, grey or bilevel image of at most 8 bits per channel; an alpha channel is ignored. See
-        `decoder_of` for how it is read.
+        RGB, palette, grey or bilevel image of at most 8 bits per channel; an alpha channel is ignored. `decoder_of` has
+        the rules.
     label_set : LabelSet
     size : (int, int), optional
         Height and width of the image, in px; if left out, the mask keeps its own size.
     resize : {"noted", "silently", "never"}
-        Whether a mask of another size is resized, to the nearest pixels: only to its own aspect, and with a note;
-        or to any, as published, since all of GlaS' masks have one aspect; or not at all.
+        Whether to resize a mask of another size, by nearest pixels. ``noted``: to its own aspect only, with a note.
+        ``silently``: to any, as published, since all of GlaS' masks have one aspect. ``never``: not at all.
 
     Raises
     ------
     InputError
-        If there is no such file, it is no image or cut off, it does not fit its image, or an index is beyond the
-        classes.
+        If the file is missing, cut off or not an image, does not fit its image, or has an index beyond the classes.
 
     Examples
     --------
@@ -116,11 +115,11 @@ def read_mask(
 
 
 def _values(image: Image.Image, path: Path) -> tuple[np.ndarray, Sequence[Colour] | None]:
-    """Return an image's pixels, (H, W) or (H, W, 3) uint8, and the colours that the values of one channel stand for."""
+    """Return an image's pixels, (H, W) or (H, W, 3) uint8, and its palette, if it has one."""
     if image.mode == "P":
         channels = image.getpalette("RGB")
         palette = list(zip(channels[::3], channels[1::3], channels[2::3], strict=True))
-        if image.format == "GIF" and {*palette} <= {*GREYS}:  # which knows grey only as a palette, in any order
+        if image.format == "GIF" and {*palette} <= {*GREYS}:  # GIF stores grey only as a palette, in any order
             return np.asarray(image.convert("L")), None
         return np.asarray(image), palette
     if image.mode in ("1", "L", "LA"):
@@ -137,7 +136,7 @@ def _values(image: Image.Image, path: Path) -> tuple[np.ndarray, Sequence[Colour
 def check_fit(path: Path, size: tuple[int, int], wanted: tuple[int, int], exactly: bool = False) -> None:
     """Raise InputError if a mask's height and width do not fit its image's: in their aspect, or exactly.
 
-    Sides are whole numbers of px, so that the aspect may be off by less than one of them.
+    Sides are whole numbers of px, so the aspect may be off by less than one px.
     """
     small, large = np.array(sorted((size, wanted)))
     has_aspect = ((small - 1) / large).max() < ((small + 1) / large).min()
@@ -156,14 +155,14 @@ def _px(size: tuple[int, int]) -> str:
 def decoder_of(
     path: Path, label_set: LabelSet, strips: Iterable[np.ndarray], palette: Sequence[Colour] | None = None
 ) -> Decoder:
-    """Find out how a mask is to be read: by colours where these are the label set's, else by class indices.
+    """Return the decoder of a mask: by its colours if these are the label set's, else by class indices.
 
-    A palette is read by its colours if it has all of the label set's, or no others. Grey values are indices, unless
-    they are not, but colours; 0 and 255 stand for the two classes of a label set that has no more. The same grey in
-    three channels is a colour, unless it is none of the label set's, but an index.
+    A palette is read by its colours if it has all of the label set's, or no others. Grey values are read as indices if
+    all are valid, else as colours if all are the label set's; 0 and 255 are the two classes of a label set of two. Grey
+    in three channels is read as colours if all are the label set's, else as indices if all are valid.
 
-    `strips` are all pixels of the mask, (H, W) or (H, W, 3) uint8, in one or more pieces; `palette` are the colours of
-    the 2 to 256 values of a single channel. Raises InputError, which names `path`, at an index beyond the classes.
+    `strips` are all pixels of the mask, (H, W) or (H, W, 3) uint8, in one or more pieces. `palette` has the colours of
+    the 2 to 256 values of a single channel. Raises InputError, which names `path`, for an index beyond the classes.
     """
     colours, counts, is_rgb = _classes_of_colours(label_set), np.zeros(256, np.int64), False
     for strip in strips:
@@ -189,11 +188,11 @@ def decoder_of(
 
 
 def _is_coloured(palette: Sequence[Colour], used: set[int], label_set: LabelSet) -> bool:
-    """Tell whether a palette has all colours of a label set, or none that is not the label set's."""
+    """Tell whether a palette has all colours of a label set, or no others."""
     if {*label_set.colours.values()} <= {*palette}:
         return True
     shown = {palette[value] for value in used if value < len(palette)}
-    filling = {GREYS[0]} if list(palette).count(GREYS[0]) > 1 else set()  # black that fills it up
+    filling = {GREYS[0]} if list(palette).count(GREYS[0]) > 1 else set()  # black that pads the palette
     return shown | {*palette} - filling <= _classes_of_colours(label_set).keys()
 
 
@@ -213,12 +212,12 @@ def _index_decoder(
     return Decoder(_table(indices, len(label_set)), note)
 
 
-def _classes_of_colours(label_set: LabelSet) -> dict[Colour, int]:  # C where it is unlabelled
+def _classes_of_colours(label_set: LabelSet) -> dict[Colour, int]:  # C for unlabelled ones
     unlabelled = [value for value in label_set.unlabelled.values() if isinstance(value, tuple)]
     return dict.fromkeys(unlabelled, len(label_set)) | {c: i for i, c in enumerate(label_set.colours.values())}
 
 
-def _classes_of_indices(label_set: LabelSet) -> dict[int, int]:  # each itself, or C where it is unlabelled
+def _classes_of_indices(label_set: LabelSet) -> dict[int, int]:  # each index itself, but C for unlabelled ones
     unlabelled = [value for value in label_set.unlabelled.values() if isinstance(value, int)]
     return {i: i for i in range(len(label_set))} | dict.fromkeys(unlabelled, len(label_set))
 
@@ -245,12 +244,12 @@ def write_mask(path: Path | str, labels: np.ndarray, label_set: LabelSet) -> Non
 
 
 def mask_name(image: str) -> str:
-    """Return the name of an image's mask where one is written: the image's, or with one more ending, as it is a PNG."""
+    """Return the name of an image's written mask, a PNG: the image's name, plus ``.png`` if it ends otherwise."""
     return image if image.lower().endswith(".png") else f"{image}.png"
 
 
 def find_mask(folder: Path, image: str) -> Path:
-    """Return where a folder has an image's mask, or should have it: by the image's name, with any ending of a mask."""
+    """Find an image's mask in a folder, by the image's name and any of `MASK_SUFFIXES`; if missing, where to put it."""
     stems = (image, Path(image).stem, Path(image).stem.removesuffix(".ome"))
     files = [folder / image, *(folder / f"{stem}{suffix}" for stem in stems for suffix in MASK_SUFFIXES)]
     return next((file for file in files if file.exists()), files[0])
@@ -259,7 +258,7 @@ def find_mask(folder: Path, image: str) -> Path:
 def read_objects(path: Path, height: int, width: int) -> np.ndarray:
     """Read a bitmap of any size with one label per object, as (height, width) int32: 0 outside all objects.
 
-    It is grey, or has the same value in all three channels; else it raises InputError.
+    Raises InputError unless it is grey, or has the same value in all three channels.
     """
     with opened(path) as image:
         values = np.atleast_3d(np.asarray(image))[..., :3]

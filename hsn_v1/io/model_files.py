@@ -1,4 +1,4 @@
-"""Where a classifier's files are, by its name, and those that are no network: its classes and CRF settings."""
+"""Find a classifier's files by its name, and read its classes and CRF settings."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from .reading import is_there, read_bytes, read_text
 from .tree import CARD
 from .writing import write_bytes
 
-ENDINGS = (".json", ".h5", ".mat", ".toml", ".keras")  #: of a classifier's files
+ENDINGS = (".json", ".h5", ".mat", ".toml", ".keras")  #: endings of a classifier's files
 
-#: Classifiers that come with this package: in the repository's folder `data`, or in the installed package.
+#: Folder of the classifiers that come with this package: the repository's `data`, or one in the installed package.
 PACKAGE = Path(__file__).parents[1]
 SHIPPED = PACKAGE / "models" if (PACKAGE / "models").is_dir() else PACKAGE.parent / "data"
 
-LONGEST_CLASS_FILE = 1 << 20  #: bytes of a file of classes
+LONGEST_CLASS_FILE = 1 << 20  #: greatest size of a class file, in bytes
 
 
 def find_model(root: Path, name: str) -> Path:
-    """Return the folder of a classifier's files: ``<root>/data``, or that of the classifiers that are shipped."""
+    """Return the folder of a classifier's files: ``<root>/data``, or that of the shipped classifiers."""
     folder = Path(root) / "data"
-    own = any(is_there(model_file(folder, name, ending)) for ending in ENDINGS)
-    return SHIPPED if not own and is_there(model_file(SHIPPED, name, ".h5")) else folder
+    in_root = any(is_there(model_file(folder, name, ending)) for ending in ENDINGS)
+    return SHIPPED if not in_root and is_there(model_file(SHIPPED, name, ".h5")) else folder
 
 
 def named_model(model: Path | str) -> tuple[Path, str]:
-    """Return the folder and the name of a classifier: by its name, in ``data`` here or shipped, or by a path.
+    """Return the folder and the name of a classifier, given its name (in ``data`` here, or shipped) or a path.
 
     The path is that of its files, with or without an ending, such as ``data/mine.h5``.
     """
@@ -41,20 +41,20 @@ def named_model(model: Path | str) -> tuple[Path, str]:
 
 
 def model_file(folder: Path, name: str, ending: str) -> Path:
-    """Return the path of a classifier's file by its name, which is any text, or by the file name that stands for it."""
+    """Return the path of a classifier's file, given the classifier's name (any text) or the `file_name` of it."""
     path, safe = Path(folder) / f"{name}{ending}", file_name(name)
     outside = ".." in Path(name).parts or Path(name).is_absolute()
     return path if safe == name or (not outside and is_there(path)) else Path(folder) / f"{safe}{ending}"
 
 
 def model_card_of(folder: Path, name: str) -> Path | None:
-    """Return a classifier's card, if it has one."""
+    """Return the path of a classifier's card, or None if it has no card."""
     path = model_file(folder, name, ".md")
     return path if is_there(path) else None
 
 
 def copy_card(card: Path | None, folder: Path) -> str:
-    """Put a classifier's card, if there is one, into a folder of results; return the file's name, or an empty one."""
+    """Copy a classifier's card, if there is one, into a results folder; return the copy's name, or ""."""
     if not card:
         return ""
     write_bytes(folder / CARD, read_bytes(card))
@@ -81,7 +81,7 @@ def _models_in(folder: Path) -> list[str]:
 
 
 def taxonomy_of(root: Path, name: str) -> Taxonomy:
-    """Return the classes of a classifier in a root or of a shipped one, or raise InputError if it has no files."""
+    """Return the classes of a classifier in a root, or of a shipped one; raise InputError if it has no files."""
     folder = find_model(root, name)
     if not any(is_there(model_file(folder, name, ending)) for ending in ENDINGS):
         model_files(folder, name)
@@ -89,21 +89,21 @@ def taxonomy_of(root: Path, name: str) -> Taxonomy:
 
 
 def read_taxonomy(folder: Path, name: str) -> Taxonomy:
-    """Return a classifier's classes: of ``<name>.toml`` or, without such a file, ADP's, as published."""
+    """Return a classifier's classes, from ``<name>.toml``, or ADP's if there is no such file, as published."""
     path = model_file(folder, name, ".toml")
     return read_class_file(path) if is_there(path) else ADP
 
 
 def read_class_file(path: Path | str) -> Taxonomy:
-    """Read the classes of a file such as docs/own_classes.md explains, or raise InputError."""
+    """Read a class file, whose format docs/own_classes.md explains, or raise InputError."""
     return parse_taxonomy(read_text(Path(path), LONGEST_CLASS_FILE), str(path))
 
 
 def read_crfs(folder: Path, name: str, label_sets: tuple[LabelSet, ...]) -> tuple[dict[str, CRF], tuple[str, ...]]:
-    """Return the CRF of each label set by its name, and what the user should know.
+    """Return the CRF of each label set by its name, and notes for the user.
 
-    They are read from ``<model name>_<label set>_optimal_pcc.npy`` or, as published, from
-    ``<label set>_optimal_pcc.npy``; without a file the default is used, and a note says so.
+    Settings are read from ``<model name>_<label set>_optimal_pcc.npy`` or, as published, from
+    ``<label set>_optimal_pcc.npy``. Without a file, the default settings are used, and a note says so.
     """
     crfs, notes = {}, []
     for label_set in label_sets:
@@ -122,12 +122,12 @@ def load_crfs(model: Path | str) -> dict[str, CRF]:
     Parameters
     ----------
     model : Path or str
-        Name or path, as of `load_histonet`.
+        Name or path; see `load_histonet`.
 
     Raises
     ------
     InputError
-        If there is no such classifier, or a file does not hold what it should.
+        If there is no such classifier, or one of its files is invalid.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A classifier's files: architecture, weights and thresholds as published, and the classes that go with them."""
+"""Load and save a classifier: architecture, weights and thresholds in the published files, and its classes."""
 
 from __future__ import annotations
 
@@ -39,27 +39,27 @@ def load_histonet(
     precision: str = PRECISIONS[0],
     labels: Taxonomy | None = None,
 ) -> HistoNet:
-    """Load a classifier from the three files that were published for it. None of them is trusted: see docs/security.md.
+    """Load a classifier from its three published files, none of which is trusted (docs/security.md).
 
     Parameters
     ----------
     folder : Path or str
         Folder of ``<name>.json`` (architecture, as Keras 2 or 3 writes it), ``<name>.h5`` (weights)
-        and ``<name>.mat`` (``optimalScoreThresh``); ``<name>.toml`` (classes) may be there, too. ``<name>.keras``
+        and ``<name>.mat`` (``optimalScoreThresh``); ``<name>.toml`` (classes) is optional. ``<name>.keras``
         may stand for the first two.
     name : str, optional
-        Name of the model. Without it, `folder` is the model's name, in ``data`` here or shipped, or a path with it.
+        Name of the model. Without it, `folder` is the model's name (in ``data`` here, or shipped), or a path with it.
     threads : int, optional
         Threads that TensorFlow may use, from its first use in this process on; one for each core, if left out.
     precision : {"float32", "bfloat16"}
-        How the convolutions compute.
+        Precision of the convolutions.
     labels : Taxonomy, optional
-        The classifier's classes, if they are read already.
+        The classifier's classes, if they have been read already.
 
     Returns
     -------
     HistoNet
-        For use, not for training: without regularisers and initialisers.
+        For inference, not for training: without regularisers and initialisers.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def save_histonet(
 ) -> None:
     """Write a classifier as the files that `load_histonet` reads; `class_file` is the text of ``<name>.toml``.
 
-    `thresholds` (K,) and `codes` are those of the outputs in their order; the weights' file keeps the codes, too.
+    `thresholds` (K,) and `codes` are in the order of the outputs; the weights file also stores the codes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights, table = io.BytesIO(), io.BytesIO()
@@ -121,7 +121,7 @@ def save_histonet(
             group.attrs["weight_names"] = [weight.encode() for weight in names]
             for weight, values in zip(names, layer.get_weights(), strict=True):
                 group[weight] = values
-    from scipy.io import savemat  # which runs that only load a classifier go without
+    from scipy.io import savemat  # not needed to load a classifier
 
     savemat(table, {THRESHOLDS: np.reshape(thresholds, (1, -1))})
     architecture = json.dumps(portable(json.loads(model.to_json())))
@@ -141,13 +141,13 @@ def _check_outputs(path: Path, outputs: Iterable[str], labels: Taxonomy) -> None
 
 
 def read_weights(path: Path) -> Arrays:
-    """Return the weights of an ``.h5`` file by the layer's name and their own, or raise InputError."""
+    """Read the weights of an ``.h5`` file, by layer and by weight, or raise InputError."""
     with reading_in_sandbox(read_hdf5, path) as weights:
         return weights()
 
 
 def read_thresholds(path: Path, outputs: int) -> np.ndarray:
-    """Return the thresholds of a ``.mat`` file, one for each output of the classifier, or raise InputError."""
+    """Read the thresholds of a ``.mat`` file, one for each of `outputs` outputs, or raise InputError."""
     with reading_in_sandbox(read_mat, path) as table:
         return _thresholds_of(table(), outputs, path)
 
@@ -175,7 +175,7 @@ def _check_ends(model: keras.Model, path: Path, labels: Taxonomy) -> None:
 
 
 def _check_scores(histonet: HistoNet, path: Path) -> None:
-    """Raise InputError if a classifier cannot be run, or if what it gives for two tiles are not scores."""
+    """Raise InputError if a classifier cannot be run on two test tiles, or if its scores of them are not in 0..1."""
     shape = histonet.model.input_shape[1:]
     tiles = np.stack([np.zeros(shape), np.random.default_rng(0).integers(0, 256, shape)]).astype(np.float32)
     try:
@@ -192,9 +192,10 @@ def _check_scores(histonet: HistoNet, path: Path) -> None:
 
 
 def by_layer(description: Mapping[str, Any], arrays: Arrays) -> Arrays:
-    """Return weights by the names of a description's layers, of a file that names them by their places in the model.
+    """Return weights by the names of the description's layers, if their file names them by places in the model.
 
-    Places are such as ``layers/conv2d_1``, the second of that class, and a number. `network_of` has built the network.
+    A place is a layer, such as ``layers/conv2d_1``, the second of its class, and a number. Weights with names stay as
+    they are. The description must have passed `network_of`.
     """
     if not any(place.startswith(PLACES) for place in arrays):
         return arrays
@@ -222,18 +223,18 @@ def _snake_case(name: str) -> str:
 
 
 def fill(network: Network, weights: Arrays, path: Path, described: Path) -> None:
-    """Give a network its weights; `path` and `described` are the files of the weights and of the architecture.
+    """Set a network's weights; `path` and `described` are the files of the weights and of the architecture.
 
-    Raises InputError if they do not fit; it names the first layer in which they do not, and its shapes in both files.
+    Raises InputError if they do not fit, which names the first such layer and its shapes in both files.
     """
     groups = {name: layers for name, layers in network.groups.items() if layers}
-    weights = {name: arrays for name, arrays in weights.items() if network.groups.get(name, True)}  # not of noise
+    weights = {name: arrays for name, arrays in weights.items() if network.groups.get(name, True)}  # active ones
     if weights.keys() == groups.keys():
         pairs = [(name, name) for name in groups]
-    else:  # in the order of the layers, which may have been renamed
+    else:  # by order, as layers may have been renamed
         pairs = zip_longest(groups, weights, fillvalue="(none)")
     for layer, name in pairs:
-        wanted = [weight for _, each in groups.get(layer, ()) for weight in each.weights]
+        wanted = [weight for _, part in groups.get(layer, ()) for weight in part.weights]
         values = _in_order(groups.get(layer, ()), weights.get(name, {}))
         if [tuple(weight.shape) for weight in wanted] != [array.shape for array in values]:
             raise InputError(
@@ -251,8 +252,8 @@ def fill(network: Network, weights: Arrays, path: Path, described: Path) -> None
 def _in_order(layers: Sequence[tuple[str, keras.Layer]], arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """Return a group's arrays in the order of its layers' weights.
 
-    Of a model within the model, Keras writes the weights that are trained first, and frozen ones later: arrays belong
-    to the layer whose name theirs end in or, where names do not tell, are taken in that order.
+    For a nested model, Keras writes trainable weights first, then frozen ones. Arrays belong to the layer whose name
+    ends most like theirs. If names do not decide, arrays are taken in Keras' order.
     """
     if len(layers) < 2:
         return [*arrays.values()]
@@ -267,8 +268,8 @@ def _in_order(layers: Sequence[tuple[str, keras.Layer]], arrays: Mapping[str, np
         return [array for part in shared for array in part]
     wanted = [weight for _, layer in layers for weight in layer.weights]
     order = sorted(range(len(wanted)), key=lambda i: not wanted[i].trainable)
-    found = dict(zip(order, arrays.values(), strict=False))
-    return [found[i] for i in range(len(wanted)) if i in found] if len(arrays) == len(wanted) else [*arrays.values()]
+    values = dict(zip(order, arrays.values(), strict=False))
+    return [values[i] for i in range(len(wanted)) if i in values] if len(arrays) == len(wanted) else [*arrays.values()]
 
 
 def _shapes(arrays: list) -> str:

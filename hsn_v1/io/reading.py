@@ -1,4 +1,4 @@
-"""Files that anybody may have written: opened without waiting, regular, and of a bounded size."""
+"""Read untrusted files: only regular ones, without waiting, and up to a bounded size."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Any, BinaryIO
 
 from ..errors import InputError
 
-#: What Pillow may read, whatever a file's name says: some of its other readers start programs.
+#: Formats that Pillow may read, whatever a file's name says: some of its other readers start programs.
 IMAGE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000")
 
-LONGEST = 64 << 20  #: bytes of a table, a record or another text
+LONGEST = 64 << 20  #: greatest size of a table, a record or another text, in bytes
 
 
 def is_there(path: Path) -> bool:
-    """Return whether there is something by this name, and raise InputError if that cannot be seen."""
+    """Tell whether a path exists; raise InputError if that cannot be determined."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -32,12 +32,12 @@ def is_there(path: Path) -> bool:
 
 
 def has_content(path: Path) -> bool:
-    """Return whether there is a file by this name that is not empty, as a power cut may leave it."""
+    """Tell whether a path is a file that is not empty; a power cut may leave empty files."""
     return path.is_file() and path.stat().st_size > 0
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file for reading, without waiting; raise what `open` raises, and InputError if it is not regular."""
+    """Open a file for reading, without waiting. Raises the errors of `open`, and InputError if it is not regular."""
     without_waiting = getattr(os, "O_NONBLOCK", 0)  # a pipe would wait for somebody to write to it
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | without_waiting))  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -48,7 +48,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """Open a regular file for reading; raise InputError if that fails, or the reading."""
+    """Open a regular file for reading; raise InputError if opening or reading fails."""
     try:
         with open_regular(path) as file:
             yield file
@@ -59,7 +59,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def read_bytes(path: Path, most: int = LONGEST) -> bytes:
-    """Return the content of a regular file; raise InputError if it is none, is too long, or cannot be read."""
+    """Return the content of a regular file; raise InputError if it is not regular, too long or unreadable."""
     with opened(path) as file:
         content = file.read(most + 1)
     if len(content) > most:
@@ -68,7 +68,7 @@ def read_bytes(path: Path, most: int = LONGEST) -> bytes:
 
 
 def read_text(path: Path, most: int = LONGEST, encoding: str = "utf-8") -> str:
-    """Return the text of a file; errors are those of `read_bytes`, and what is no such text."""
+    """Return the text of a file. Raises InputError as `read_bytes` does, or if the encoding does not fit."""
     try:
         return read_bytes(path, most).decode(encoding)
     except UnicodeDecodeError as error:
@@ -76,12 +76,12 @@ def read_text(path: Path, most: int = LONGEST, encoding: str = "utf-8") -> str:
 
 
 def read_json(path: Path, most: int = LONGEST) -> Any:
-    """Return what a JSON file holds; errors are those of `read_bytes`, and what is no JSON, or nested too deeply."""
+    """Return the content of a JSON file. Raises InputError as `read_bytes` and `parse_json` do."""
     return parse_json(read_bytes(path, most), path)
 
 
 def read_object(path: Path, most: int = LONGEST) -> dict[str, Any]:
-    """Return the object that a JSON file holds; an empty one if there is no such file, or it is damaged."""
+    """Return the object in a JSON file; an empty one if the file is missing or damaged."""
     try:
         content = read_json(path, most)
     except InputError:
@@ -90,7 +90,7 @@ def read_object(path: Path, most: int = LONGEST) -> dict[str, Any]:
 
 
 def parse_json(content: bytes | str, source: Path) -> Any:
-    """Return what a JSON text holds; raise InputError, which names the source, if it is none, or nested too deeply."""
+    """Parse a JSON text; raise InputError, which names the source, if it is invalid or nested too deeply."""
     try:
         return json.loads(content if isinstance(content, str) else content.decode())
     except (ValueError, RecursionError) as error:
@@ -98,7 +98,7 @@ def parse_json(content: bytes | str, source: Path) -> Any:
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV with a header, by its columns; errors are those of `read_text`."""
+    """Return the rows of a CSV file with a header, each by column. Raises InputError as `read_text` does."""
     try:
         return list(csv.DictReader(io.StringIO(read_text(path), newline="")))
     except csv.Error as error:
@@ -106,5 +106,5 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 
 def line_of(error: Exception) -> str:
-    """Return what an exception says, in one short line."""
+    """Return an exception's message, or its type, in one short line."""
     return " ".join(str(error).split())[:120] or type(error).__name__

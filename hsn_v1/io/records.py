@@ -1,6 +1,6 @@
-"""Records of results: what they depend on, compared before they are used again, and their classes for viewers.
+"""Records of results: the facts that results depend on, and their classes, in ``run.json`` of each results folder.
 
-``run.json``, in each results folder, holds both, so that a viewer needs no model.
+Facts are compared before results are used again. With the classes, viewers need no model.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .writing import write_bytes
 
 RECORD = "run.json"  #: name of the file in a results folder
 
-#: Types of what a record may hold: one that holds something else is damaged, or was not written by this package.
+#: Types of a record's values. A record with other types is damaged, or was not written by this package.
 FIELDS = {
     **dict.fromkeys(("classes", "results", "failures", "facts", "columns"), dict),
     **dict.fromkeys(("files", "notes", "label sets"), list),
@@ -31,7 +31,7 @@ FIELDS = {
 
 
 def record_of_label_set(label_set: LabelSet) -> dict[str, Any]:
-    """Return what `label_set_of` needs, as JSON can hold it."""
+    """Return the parts of a label set that `label_set_of` needs, as JSON values."""
     return {
         "colours": {code: list(colour) for code, colour in label_set.colours.items()},
         "names": dict(label_set.names),
@@ -42,7 +42,7 @@ def record_of_label_set(label_set: LabelSet) -> dict[str, Any]:
 
 
 def label_set_of(name: str, record: Mapping[str, Any]) -> LabelSet:
-    """Return the label set that a record describes, as far as looking at results needs it, or raise InputError."""
+    """Return a label set from its record, with the parts that viewing results needs, or raise InputError."""
     try:
         if file_name(name) != name:
             raise ValueError("its name is not that of a folder")
@@ -63,21 +63,21 @@ def _colour(values: Any) -> Colour:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Return a results folder's record; empty if it has none, or a damaged one: not JSON, too large, of other types."""
+    """Return a results folder's record; empty if it is missing or damaged: not JSON, too large, or of other types."""
     record = read_object(folder / RECORD)
     return record if all(isinstance(record.get(key, kind()), kind) for key, kind in FIELDS.items()) else {}
 
 
 def facts_of(classifier: Classifier, crfs: Mapping[str, CRF], **more: Any) -> dict[str, Any]:
-    """Return what all results depend on, with more of the same kind; of what JSON can hold."""
+    """Return the facts that all results depend on, and `more` of them, as JSON values."""
     settings = {name: asdict(crf) for name, crf in crfs.items()}
     return {"classifier": classifier.identity, "CRF": settings, **more, "version": __version__}
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Return the first fact in which results differ from what would be made now, in words; empty if none does.
+    """Return the first fact that differs between earlier results and a run now, in words; empty if none does.
 
-    `before` comes out of a record, and may hold more; both are of what JSON can hold.
+    `before` comes from a record, and may hold more facts. Both hold JSON values.
     """
     now = json.loads(json.dumps(now))  # tuples are lists in a record
     changed = (key for key in now if before.get(key) != now[key])
@@ -85,9 +85,9 @@ def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def forget_others(record: Path, facts: Mapping[str, Any], results: Iterable[Path]) -> None:
-    """Remove a folder's results if they were not made in the same way, and write down how they are made from now on.
+    """Remove a folder's results if they were made with other facts, and record the new facts.
 
-    `record` is the JSON file of the facts that they were made with; `facts` are those of the run that begins.
+    `record` is the JSON file with the facts of the results; `facts` are those of the run that begins.
     """
     if not difference(read_object(record), facts):
         return

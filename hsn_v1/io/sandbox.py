@@ -1,10 +1,10 @@
-"""Files of unknown origin, read in a process of its own.
+"""Sandbox: read files of unknown origin in a separate process.
 
 HDF5's library, SciPy's reader of MATLAB files, and the libraries that decode slides and images may crash, spin or take
-all memory on a damaged or crafted file. There they take nothing with them, and have limits on time and memory.
+all memory on a damaged or crafted file. In the sandbox they harm no other process; time and memory are limited.
 
-A reader reads requests from its standard input, one in a line, and answers with a line of JSON in which arrays are
-stood for by their type and shape; their bytes follow it.
+A reader gets requests on its standard input, one per line. It answers with a line of JSON, in which arrays are
+replaced by their type and shape; the arrays' bytes follow.
 """
 
 from __future__ import annotations
@@ -36,28 +36,28 @@ try:
 except ImportError:  # Windows
     resource = None
 
-SECONDS = 60.0  #: of processor time for each request, and one more for each 20 MB of the file
-PATIENCE = 5  #: times as many by the clock: a machine may be busy, but a reader that sleeps must end
-MEMORY = 4 << 30  #: bytes of address space, or as much as is free
-IDLE = 4  #: readers that are kept for the next file
+SECONDS = 60.0  #: processor time for each request, plus one second per 20 MB of the file
+PATIENCE = 5  #: factor for time by the clock: a machine may be busy, but a reader that sleeps must end
+MEMORY = 4 << 30  #: most bytes of address space; less if less is free
+IDLE = 4  #: most readers that are kept for the next file
 
-#: Names of the limit, of what is used, and of what of it are files that can be dropped, in Linux' two kinds of groups.
+#: Names of the memory limit, the memory in use and its droppable file cache, in Linux' two kinds of control groups.
 NAMES = {
     "": ("memory.max", "memory.current", "inactive_file"),
     "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 }
 
 _idle: list[subprocess.Popen] = []
-_busy: set[subprocess.Popen] = set()  # of which none may be collected as garbage before it has ended
+_busy: set[subprocess.Popen] = set()  # keeps readers from garbage collection until they have ended
 
 
 @contextlib.contextmanager
 def sandbox_for(path: Path) -> Iterator[Callable[..., Any]]:
-    """Start a reader for a file, and yield a function that calls others in it; any thread may, one at a time.
+    """Start a reader for a file; yield a function that calls functions there, from any thread, one at a time.
 
-    ``ask(function, *arguments)`` returns what ``function(path, *arguments)`` returns in the reader: a function of a
-    module, its arguments numbers or words, its result of what JSON can hold and of NumPy arrays. It raises InputError
-    if the function does, or if the reader dies, takes too long or too much memory.
+    ``ask(function, *arguments)`` returns the result of ``function(path, *arguments)`` in the reader. The function is a
+    module's, its arguments are numbers or words, its result JSON values and NumPy arrays. `ask` raises InputError if
+    the function does, or if the reader dies, or takes too much time or memory.
     """
     turn, seconds = threading.Lock(), _time_for(path)
     with _reader() as process:
@@ -71,7 +71,7 @@ def sandbox_for(path: Path) -> Iterator[Callable[..., Any]]:
 
 @contextlib.contextmanager
 def reading_in_sandbox(read: Callable[[Path], Any], path: Path) -> Iterator[Callable[[], Any]]:
-    """Start to read a file, and yield a function that waits for what `read` returns, or raises as in `sandbox_for`."""
+    """Start to read a file; yield a function that waits for the result of `read`, with errors as in `sandbox_for`."""
     seconds = _time_for(path)
     with _reader() as process:
         yield _requested(process, path, read, (), seconds)
@@ -84,9 +84,9 @@ def _time_for(path: Path) -> float:
 
 @contextlib.contextmanager
 def _reader() -> Iterator[subprocess.Popen]:
-    """Yield a reader, and keep it for the next file if nothing went wrong."""
+    """Yield a reader; keep it for the next file unless an error occurs."""
     process = _idle.pop() if _idle else _started()
-    if process.poll() is not None:  # it was killed while nobody needed it
+    if process.poll() is not None:  # killed while it was idle
         _end(process)
         process = _started()
     _busy.add(process)
@@ -124,7 +124,7 @@ def _end(process: subprocess.Popen) -> None:
 
 @atexit.register
 def end_readers() -> None:
-    """Kill all readers: whoever waits for one gets an InputError at once."""
+    """Kill all readers; threads that wait for one get an InputError at once."""
     for process in _busy:
         process.kill()
         process.wait()
@@ -132,14 +132,14 @@ def end_readers() -> None:
         _end(_idle.pop())
 
 
-if hasattr(os, "register_at_fork"):  # a child's copies serve the parent
+if hasattr(os, "register_at_fork"):  # readers serve the parent, not a forked child
     os.register_at_fork(after_in_child=lambda: (_idle.clear(), _busy.clear()))
 
 
 def _requested(
     process: subprocess.Popen, path: Path, function: Callable, arguments: tuple, seconds: float
 ) -> Callable[[], Any]:
-    """Send a request; return what waits for the answer."""
+    """Send a request; return a function that waits for the answer."""
     if sys.is_finalizing():  # the interpreter would wait for ever for the timer's thread to start
         raise InputError(f"{path}: not read, as the program ends")
     number = time.monotonic_ns()
@@ -159,7 +159,7 @@ def _requested(
             reply = {}
         late = timer.finished.is_set()
         timer.cancel()
-        if reply.get("number") != number:  # or it answers what nobody waited for
+        if reply.get("number") != number:  # no answer, or that to an abandoned request
             _end(process)
             reason = "so damaged that its reader died"
             if late:
@@ -188,7 +188,7 @@ def _pack(value: object, stream: BinaryIO) -> None:
 
 
 def _with_array(stream: BinaryIO, item: dict) -> dict | np.ndarray:
-    """Read the array that a stand-in stands for: the parser meets them in the order in which they were written."""
+    """Read the array of a stand-in from the stream; the parser meets stand-ins in the order of writing."""
     if list(item) != ["array"] or not isinstance(item["array"], list):
         return item
     kind, shape = item["array"]
@@ -202,7 +202,7 @@ def _with_array(stream: BinaryIO, item: dict) -> dict | np.ndarray:
 
 
 def serve() -> None:
-    """Answer requests until there are no more, or the process that sends them is gone."""
+    """Answer requests until the input ends, or the parent process is gone."""
     follow(int(sys.argv[1]))
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for libraries that print
@@ -235,9 +235,9 @@ def _limit_processor_time(seconds: float) -> None:
 
 
 def available_memory(groups: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> int:
-    """Return the bytes of memory that may still be taken.
+    """Return the bytes of memory that this process may still take.
 
-    `groups` and `root` are where Linux tells which groups of processes this one belongs to, and what these may use.
+    `groups` is Linux' list of this process's control groups, `root` the folder with the groups' limits.
     """
     try:
         free = psutil.virtual_memory().available
@@ -247,7 +247,7 @@ def available_memory(groups: str = "/proc/self/cgroup", root: str = "/sys/fs/cgr
 
 
 def _left(groups: Path, root: Path) -> Iterator[int]:
-    """Yield what each group that this process belongs to, and each that holds that one, has left."""
+    """Yield the bytes left in each of this process's control groups, and in each group around it."""
     try:
         lines = groups.read_text().splitlines()
     except OSError:  # not Linux
@@ -262,6 +262,6 @@ def _left(groups: Path, root: Path) -> Iterator[int]:
                 used = int((group / usage).read_text())
                 facts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
                 yield int((group / limit).read_text()) - used + int(facts.get(droppable, 0))
-            except (OSError, ValueError):  # no limit ("max"), or not to be seen from inside a container
+            except (OSError, ValueError):  # no limit ("max"), or invisible inside a container
                 pass
             group = group.parent

@@ -1,4 +1,4 @@
-"""Tables as people have them, of any separator and encoding, and the files that their cells name."""
+"""Read tables of any separator and encoding, and find the files that their cells name."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ from pathlib import Path, PurePosixPath
 from ..errors import InputError
 from .reading import read_bytes
 
-SEPARATORS = ",;\t|"  #: of cells, the likeliest first; spaces where there is none of these
-SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  #: beginnings of tables in a program's own format
+SEPARATORS = ",;\t|"  #: separators of cells, the likeliest first; spaces if there is none of these
+SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  #: first bytes of spreadsheets in a program's own format
 
-#: Endings that a table may leave out or spell otherwise.
+#: Endings of images that a table may leave out or spell differently.
 IMAGE_ENDINGS = (".ome.tif", ".ome.tiff", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 
 def read_rows(table: Path) -> list[tuple[int, list[str]]]:
-    """Read a table's rows that are not empty, each with the number of its last line.
+    """Read a table's non-empty rows, each with the number of its last line.
 
-    It is text in UTF-8, UTF-16 or else Windows-1252. Cells are parted by a comma, semicolon, tab, bar or spaces: by
-    what parts the header and the rows alike, or by what a first line ``sep=;`` says. They come without the spaces
-    around them, composed (NFC); empty ones at the end of a row that the header does not have are dropped, and so are
-    columns that are empty from the header on.
+    The text is UTF-8, UTF-16 or else Windows-1252. The separator is a comma, semicolon, tab, bar or space: the one that
+    gives header and rows the same number of cells, or that of a first line ``sep=;``. Cells are stripped and composed
+    (NFC). Empty cells at the end of the header are dropped, and so are those at the end of a row beyond the header.
     """
     lines = list(io.StringIO(_text(table), newline=""))
     first, separator = 1, ""
@@ -49,7 +48,7 @@ def _text(table: Path) -> str:
         raise InputError(f"{table}: a spreadsheet in its program's own format; save it as CSV there, and give that")
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encodings = ["utf-16"]
-    elif b"\0" in content[:2]:  # the half of a letter
+    elif b"\0" in content[:2]:  # half of a UTF-16 letter
         encodings = ["utf-16-le" if content[1:2] == b"\0" else "utf-16-be"]
     else:
         encodings = ["utf-8-sig", "cp1252"]
@@ -64,7 +63,7 @@ def _text(table: Path) -> str:
 
 
 def _separator(lines: list[str]) -> str:
-    """Return the separator by which most rows are as wide as the header; of several, the one that gives most cells."""
+    """Return the separator by which most rows are as wide as the header; of several, the one with the most cells."""
 
     def fit(separator: str) -> tuple[float, int]:
         widths = [len(row) for row in csv.reader(lines[:100], delimiter=separator, skipinitialspace=True) if any(row)]
@@ -76,7 +75,7 @@ def _separator(lines: list[str]) -> str:
 
 
 def _trimmed(row: list[str], least: int = 0) -> list[str]:
-    """Return a row without the empty cells at its end, but with the `least` first ones."""
+    """Return a row without the empty cells at its end, but with at least its first `least` cells."""
     filled = max((i + 1 for i, cell in enumerate(row) if cell), default=0)
     return row[: max(filled, least)]
 
@@ -84,12 +83,11 @@ def _trimmed(row: list[str], least: int = 0) -> list[str]:
 def find_files(names: Iterable[str], files: Iterable[Path]) -> dict[str, Path]:
     r"""Find the files that a table names.
 
-    Names may have folders, with slashes or backslashes, of another machine, too: a file's own name counts, and of
-    files of one name the one whose folders agree most, or else the one that is fewest folders down. They may differ
-    from a file's name in how accents are written, in upper and lower case, and in an image's ending. Names that do not
-    mean one file are left out.
+    Names may include folders, even of another machine, with slashes or backslashes. Files match by their own name; of
+    several, the one that shares the most trailing folders, then the least nested one. If no exact name matches,
+    accents, case and the image's ending are ignored. Ambiguous names are left out.
     """
-    files, names, found = list(files), dict.fromkeys(names), {}
+    files, names, matches = list(files), dict.fromkeys(names), {}
     for form in (_composed, folded, _without_ending):
         by_name: dict[str, list[tuple[tuple[str, ...], Path]]] = defaultdict(list)
         for file in files:
@@ -97,9 +95,9 @@ def find_files(names: Iterable[str], files: Iterable[Path]) -> dict[str, Path]:
             by_name[parts[-1]].append((parts, file))
         for name in names:
             parts = _parts(name, form)
-            if name not in found and parts and (file := _nearest(parts, by_name.get(parts[-1], ()))):
-                found[name] = file
-    return found
+            if name not in matches and parts and (file := _nearest(parts, by_name.get(parts[-1], ()))):
+                matches[name] = file
+    return matches
 
 
 def _parts(name: str, form: Callable[[str], str]) -> tuple[str, ...]:
@@ -107,7 +105,7 @@ def _parts(name: str, form: Callable[[str], str]) -> tuple[str, ...]:
 
 
 def _nearest(wanted: tuple[str, ...], candidates: Iterable[tuple[tuple[str, ...], Path]]) -> Path | None:
-    """Return the one file that agrees with a name in most folders, from the last one on; None where two do alike."""
+    """Return the candidate that shares the most trailing folders, then the least nested one; None on a tie."""
     by_rank: dict[tuple[int, int], list[Path]] = defaultdict(list)
     for parts, file in candidates:
         by_rank[-common_end(wanted, parts), len(parts)].append(file)
@@ -116,7 +114,7 @@ def _nearest(wanted: tuple[str, ...], candidates: Iterable[tuple[tuple[str, ...]
 
 
 def common_end(one: Sequence[str], other: Sequence[str]) -> int:
-    """Return how many parts two paths have in common at their ends."""
+    """Return the number of parts that two paths share at their ends."""
     pairs = zip(reversed(one), reversed(other), strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
@@ -126,7 +124,7 @@ def _composed(name: str) -> str:
 
 
 def folded(name: str) -> str:
-    """Return a name as it is compared: whatever its accents are written as, and in small letters."""
+    """Return a name's form for comparison: composed (NFC) and case-folded."""
     return _composed(name).strip("'").casefold()  # an apostrophe keeps a spreadsheet from taking it for a formula
 
 

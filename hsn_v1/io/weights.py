@@ -1,6 +1,6 @@
-"""A classifier's numbers: weights in HDF5 as Keras 2 writes them, and thresholds as MATLAB does.
+"""Read a classifier's weights from HDF5 and ``.keras`` files, and its thresholds from MATLAB's.
 
-The readers belong in a process of their own (see `sandbox`), as their libraries may crash or spin on a damaged file.
+The readers belong in the `sandbox`, as their libraries may crash or spin on a damaged file.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from ..errors import InputError
 from .reading import line_of, opened, read_bytes
 
 MOST_VALUES = 200_000_000
-MOST_PACKED = 8  #: values for each byte of a file: trained weights are hardly smaller when packed, nothings are
-LONGEST_MAT = 16 << 20  #: bytes of a .mat file
-FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32"}  #: by their number in HDF5; others may load libraries
+MOST_PACKED = 8  #: most values per byte of a file: trained weights hardly compress, empty ones do
+LONGEST_MAT = 16 << 20  #: greatest size of a .mat file, in bytes
+FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32"}  #: allowed filters of HDF5; others may load libraries
 
-#: Of files as Keras 3 writes them: texts and weights in an archive; where a model's layers are; how deep, how many.
+#: Keras 3's files: texts and weights in an archive; groups of a model's layers; limits on nesting and on groups.
 TEXTS, WEIGHTS, LONGEST_TEXT = ("config.json", "metadata.json"), "model.weights.h5", 16 << 20
 PLACES, DEEPEST, MOST_GROUPS = ("layers", "_layer_checkpoint_dependencies"), 12, 10_000
 
-THRESHOLDS = "optimalScoreThresh"  #: the variable's name
-OUTPUTS = "hsn_v1_outputs"  #: attribute of a weights' file: the classes of its outputs
+THRESHOLDS = "optimalScoreThresh"  #: variable of a .mat file
+OUTPUTS = "hsn_v1_outputs"  #: attribute of a weights file: the classes of its outputs
 
-Arrays = Mapping[str, Mapping[str, np.ndarray]]  #: numbers by two names, in the file's order
+Arrays = Mapping[str, Mapping[str, np.ndarray]]  #: arrays by two names, such as layer and weight, in the file's order
 
 
 def read_mat(path: Path) -> Arrays:
-    """Read thresholds, (K,) numbers, as the one array of a ``.mat`` file; none if they are not there."""
+    """Read the thresholds, (K,) numbers, of a ``.mat`` file; nothing if they are missing or too many."""
     from scipy.io import loadmat, whosmat
 
     content = read_bytes(path, LONGEST_MAT)
@@ -45,7 +45,7 @@ def read_mat(path: Path) -> Arrays:
         if known.get(THRESHOLDS, LONGEST_MAT) * 8 >= LONGEST_MAT:
             return {}
         values = np.ravel(loadmat(io.BytesIO(content), variable_names=[THRESHOLDS])[THRESHOLDS])
-    except Exception as error:  # SciPy raises whatever its parser meets in a broken file
+    except Exception as error:  # SciPy raises anything on a broken file
         raise InputError(f"{path}: not a MATLAB file ({line_of(error)}); get the file again") from error
     if values.dtype.kind not in "iuf" or values.dtype.itemsize > 8:
         raise InputError(f"{path}: {THRESHOLDS} holds {values.dtype}, expected real numbers")
@@ -53,17 +53,17 @@ def read_mat(path: Path) -> Arrays:
 
 
 def read_hdf5(path: Path) -> Arrays:
-    """Read weights, float32 and finite, by the layer's name and their own.
+    """Read weights, float32 and finite, by layer and by weight.
 
-    As `OUTPUTS` come the codes of the outputs, with no numbers, if the file has them. Where Keras 3 wrote the weights
-    alone, layers are named by their places, such as ``layers/conv2d_1``; see `models.by_layer`.
+    If the file has the codes of the outputs, they come under `OUTPUTS`, with empty arrays. In weights that Keras 3
+    wrote alone, layers are named by their places, such as ``layers/conv2d_1``; see `models.by_layer`.
     """
     with opened(path) as file:
         return _read_hdf5(path, file, os.fstat(file.fileno()).st_size)
 
 
 def read_keras(path: Path) -> dict[str, Any]:
-    """Read a ``.keras`` file: its texts ``config.json`` and ``metadata.json``, and weights by their layers' places."""
+    """Read a ``.keras`` file: its texts ``config.json`` and ``metadata.json``, and its weights by layers' places."""
     with opened(path) as file:
         try:
             with ZipFile(file) as archive:
@@ -93,18 +93,18 @@ def _read_hdf5(path: Path, stream: BinaryIO, size: int) -> Arrays:
                 arrays: dict[str, np.ndarray] = {}
                 for name in names:
                     arrays[name] = _values(f"{path}: {name} of layer {layer}", _member(path, group, name), min(left))
-                    left = tuple(each - arrays[name].size for each in left)
+                    left = tuple(limit - arrays[name].size for limit in left)
                 if arrays:
                     weights[layer] = arrays
             return weights
     except InputError:
         raise
-    except Exception as error:  # h5py raises whatever it meets in a broken file
+    except Exception as error:  # h5py raises anything on a broken file
         raise InputError(f"{path}: not a file of Keras weights, or cut off ({line_of(error)}); get it again") from error
 
 
 def _groups(path: Path, top: Any) -> Iterator[tuple[str, Any, list[str]]]:
-    """Yield each layer's name, or place, with its group and the names of its arrays."""
+    """Yield each layer's name or place, its group, and the names of its arrays."""
     place = next((place for place in PLACES if place in top and "layer_names" not in top.attrs), None)
     if place is None:
         for layer in _names(path, top, "layer_names"):
@@ -112,7 +112,7 @@ def _groups(path: Path, top: Any) -> Iterator[tuple[str, Any, list[str]]]:
             yield layer, group, _names(path, group, "weight_names")
         return
     waiting = [place]
-    for layer in waiting:  # which grows
+    for layer in waiting:  # the list grows
         if layer.count("/") > DEEPEST or len(waiting) > MOST_GROUPS:
             raise InputError(f"{path}: more groups within each other than a model has layers; get the file again")
         group = _member(path, top, layer)
@@ -123,20 +123,20 @@ def _groups(path: Path, top: Any) -> Iterator[tuple[str, Any, list[str]]]:
 
 
 def _names(path: Path, group: Any, key: str) -> list[str]:
-    """Return the names in an attribute, which Keras cuts in pieces if it is long."""
+    """Return the names in an attribute, which Keras splits if it is long."""
     pieces = [key] if key in group.attrs else [f"{key}{i}" for i in range(len(group.attrs))]
     values = [np.ravel(group.attrs[piece]).tolist() for piece in pieces if piece in group.attrs]
     if not values:
         raise InputError(f"{path}: not a file of Keras weights: {group.name} has no attribute {key}; get it again")
     names = [name.decode() if isinstance(name, bytes) else name for part in values for name in part]
-    right = all(isinstance(name, str) and name and name.isprintable() for name in names)
-    if not right or len(set(names)) < len(names):
+    are_valid = all(isinstance(name, str) and name and name.isprintable() for name in names)
+    if not are_valid or len(set(names)) < len(names):
         raise InputError(f"{path}: {key} of {group.name} holds {ascii(names)[:60]}, expected distinct names")
     return names
 
 
 def _member(path: Path, group: Any, name: str) -> Any:
-    """Return what a group has by a name with slashes; links to elsewhere, also to other files, are refused."""
+    """Return a group's member by a name with slashes; links, also to other files, are refused."""
     for part in filter(None, name.split("/")):
         link = group.get(part, getlink=True) if isinstance(group, h5py.Group) else None
         if link is None:
@@ -148,7 +148,7 @@ def _member(path: Path, group: Any, name: str) -> Any:
 
 
 def _values(where: str, dataset: Any, most: int) -> np.ndarray:
-    """Return a data set's values, float32, if they are real and finite, and not more than so many."""
+    """Return a data set's values as float32; raise InputError unless they are real, finite, and at most `most`."""
     if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
         raise InputError(f"{where} is no array; get the file again")
     if dataset.dtype.kind not in "iuf" or dataset.dtype.itemsize > 8:
@@ -159,7 +159,7 @@ def _values(where: str, dataset: Any, most: int) -> np.ndarray:
     unknown = {layout.get_filter(i)[0] for i in range(layout.get_nfilters())} - FILTERS.keys()
     if unknown:
         raise InputError(f"{where} is packed by HDF5's filter {min(unknown)}; expected {', '.join(FILTERS.values())}")
-    chunk = math.prod(dataset.chunks or (0,))  # read whole, even if the values are few
+    chunk = math.prod(dataset.chunks or (0,))  # HDF5 reads a chunk whole, even for few values
     if dataset.size > most or chunk > max(dataset.size, 1 << 24):
         claimed = max(dataset.size, chunk)
         raise InputError(f"{where} claims {claimed:,} values; expected at most {most:,} in such a file")

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: bytes, pictures and tables."""
+"""Write files atomically, whole or not at all: bytes, pictures and tables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import psutil
 from ..errors import InputError
 
 PAUSES = (0.05, 0.1, 0.2, 0.4)  #: seconds between tries to rename a file
-HOST = f"{zlib.crc32(os.fsencode(socket.gethostname())):08x}"  #: this machine, in the names of temporary files
+HOST = f"{zlib.crc32(os.fsencode(socket.gethostname())):08x}"  #: digest of this machine's name, for temporary files
 
 
 def check_writable(folder: Path) -> None:
@@ -36,7 +36,7 @@ def check_writable(folder: Path) -> None:
 
 @contextlib.contextmanager
 def kept_if_used(folder: Path) -> Iterator[None]:
-    """Remove a folder in the end, and those around it, if they were not there before and are empty."""
+    """Remove a folder and its parents at the end of the ``with`` block, if they are new and empty."""
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         yield
@@ -48,9 +48,9 @@ def kept_if_used(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: Path, flush: bool = True) -> Iterator[Path]:
-    """Give a temporary name in the folder of `path` to write to, and rename it when it is whole and on the disk.
+    """Yield a temporary path beside `path` to write to; rename it to `path` when the file is whole and on the disk.
 
-    Without `flush`, it is on the disk when the system likes: for files that are soon made again if power fails.
+    Without `flush`, the system chooses when to write to the disk: for files that are soon made again after a power cut.
     """
     temporary = _temporary(path)
     with _naming(path, temporary), _discarding(temporary):
@@ -64,7 +64,7 @@ def replacing(path: Path, flush: bool = True) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes, flush: bool = True) -> None:
-    """Write a file so that no half-written one is ever seen; for `flush`, see `replacing`."""
+    """Write a file atomically: no reader ever sees it half-written. For `flush`, see `replacing`."""
     with replacing(path, flush) as temporary:
         temporary.write_bytes(content)
 
@@ -72,8 +72,8 @@ def write_bytes(path: Path, content: bytes, flush: bool = True) -> None:
 def write_together(contents: Mapping[Path, bytes]) -> None:
     """Write files of one folder that belong together: all are new, or none is, or the first one is missing.
 
-    The first is removed while the others change, so that after a death at any moment a reader that needs all of them
-    finds old files, new files, or an error, and never a mixture.
+    The first file is removed while the others change. A reader that needs all of them then finds old files, new files
+    or an error, never a mixture, even if this process is killed at any moment.
     """
     first, *others = contents
     temporary = {path: _temporary(path) for path in contents}
@@ -92,7 +92,7 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
 
 @contextlib.contextmanager
 def _naming(path: Path, temporary: Path) -> Iterator[None]:
-    """Have errors name the file, and not its temporary name or, as when a disk is full, none."""
+    """Make errors name the file, instead of its temporary name or, as on a full disk, no name."""
     try:
         yield
     except OSError as error:
@@ -102,7 +102,7 @@ def _naming(path: Path, temporary: Path) -> Iterator[None]:
 
 
 def retried(change: Callable, *arguments: object) -> None:
-    """Rename or remove a file; try for a second, as on Windows nobody may while a virus scanner reads it."""
+    """Rename or remove a file; retry for a second, since Windows refuses while a virus scanner reads it."""
     for pause in PAUSES:
         try:
             return change(*arguments)
@@ -117,22 +117,22 @@ def _discarding(*temporary: Path) -> Iterator[None]:
         yield
     except BaseException:
         for path in temporary:
-            with contextlib.suppress(OSError):  # what went wrong before is what counts
+            with contextlib.suppress(OSError):  # the first error is the one to raise
                 path.unlink()
         raise
 
 
 def _temporary(path: Path) -> Path:
     name = path.name
-    if len(os.fsencode(name)) > 200:  # no room for more in a file's name
+    if len(os.fsencode(name)) > 200:  # a longer name might not fit
         name = hashlib.sha256(os.fsencode(name)).hexdigest()
     return path.with_name(f".{name}.{HOST}.{os.getpid()}.part")
 
 
 def remove_leftovers(folder: Path, name: str | None = None) -> None:
-    """Remove what runs that were killed on this machine left half-written; what others write now is left alone.
+    """Remove half-written files of runs that were killed on this machine; files that are being written are kept.
 
-    With a name: the files in this folder whose names begin so; without it, all in it and below.
+    With `name`, only files in this folder whose names begin with it; without, all files in the folder and below.
     """
     begin = "**/.*" if name is None else f".{glob.escape(name)}*"
     for path in folder.glob(f"{begin}.{HOST}.*.part"):
@@ -141,7 +141,7 @@ def remove_leftovers(folder: Path, name: str | None = None) -> None:
             path.unlink(missing_ok=True)
 
 
-def _flush(path: Path) -> None:  # else a power cut may leave it empty after it was renamed
+def _flush(path: Path) -> None:  # else a power cut may leave the file empty after it was renamed
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
@@ -163,7 +163,7 @@ def write_picture(path: Path, picture: np.ndarray, flush: bool = True) -> None:
 
 
 def write_row(path: Path, row: dict[str, float]) -> None:
-    """Write a table of one row, with a row index of 0 as the published code's users expect it."""
+    """Write a table of one row, with a row index of 0, as users of the published code expect."""
     write_table(path, [["", *row], [0, *row.values()]])
 
 
@@ -173,10 +173,10 @@ def write_table(path: Path, rows: Iterable[Sequence]) -> None:
 
 
 def csv_of(rows: Iterable[Sequence]) -> bytes:
-    r"""Return rows as a CSV file has them.
+    r"""Return rows as the bytes of a CSV file.
 
-    Words that a spreadsheet would take for a formula begin with an apostrophe, and what is not Unicode in them is
-    written as ``\udc..``: names of files can be anything.
+    Text that a spreadsheet would take for a formula gets an apostrophe in front. Parts that are not Unicode, as file
+    names may have, are written as ``\udc..``.
     """
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([_harmless(value) for value in row] for row in rows)
