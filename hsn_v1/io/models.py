@@ -228,7 +228,7 @@ def fill(network: Network, weights: Arrays, path: Path, described: Path) -> None
     Raises InputError if they do not fit, which names the first such layer and its shapes in both files.
     """
     groups = {name: layers for name, layers in network.groups.items() if layers}
-    weights = {name: arrays for name, arrays in weights.items() if network.groups.get(name, True)}  # active ones
+    weights = {name: arrays for name, arrays in weights.items() if network.groups.get(name, True)}  # no noise layers
     if weights.keys() == groups.keys():
         pairs = [(name, name) for name in groups]
     else:  # by order, as layers may have been renamed

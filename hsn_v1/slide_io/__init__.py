@@ -1,1 +1,1 @@
-"""Slides and images of any size: opened, read by region, and their label maps and outlines."""
+"""Slides and images of any size: opening, reading by region, label maps and outlines."""

@@ -1,7 +1,7 @@
-"""Annotations that people draw on slides, in GeoJSON as QuPath exports it, and label maps of them.
+"""Read annotations of slides from GeoJSON, as QuPath exports it, and draw label maps of them.
 
-Two classes are what QuPath means by them: regions of ``Ignore*`` are of no class, whatever they lie on, and where there
-are regions of ``Region*``, what lies outside them is of no class, either.
+Two classes have QuPath's meaning. Regions of ``Ignore*`` are of no class, even on top of other regions. If there are
+regions of ``Region*``, pixels outside them are of no class, either.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ if TYPE_CHECKING:
 
     from .slide import Slide
 
-GEOJSON_SUFFIXES = (".geojson", ".json", ".geojson.gz")  #: of the files that `read_annotations` reads
+GEOJSON_SUFFIXES = (".geojson", ".json", ".geojson.gz")  #: endings of the files that `read_annotations` reads
 
-NO_CLASS = "no class"  #: name of what is not classified
-JOINT = ": "  #: what stands between the names of a derived class, the base class first
-NAMED = 5  #: features or names that a note lists
+NO_CLASS = "no class"  #: name of an annotation without a class
+JOINT = ": "  #: separator of a derived class's names, the base class first
+NAMED = 5  #: most features or names that a note lists
 NO_FEATURE = "no feature of GeoJSON"
-IGNORE, LIMIT = "ignore*", "region*"  #: QuPath's classes of what is no class's, and of what alone counts, folded
-NO_INDEX = -1  #: in place of a class index
-SLIVER = 0.01  #: share of a region that lies on its neighbour where both were meant to touch
+IGNORE, LIMIT = "ignore*", "region*"  #: QuPath's classes of pixels to ignore, and of the only ones that count, folded
+NO_INDEX = -1  #: class index of regions to ignore
+SLIVER = 0.01  #: greatest share of a region on its neighbour if the two were meant only to touch
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """A region that somebody has drawn."""
+    """A region, or points, that somebody has drawn."""
 
-    name: str  #: of its class; of a derived one, all names, such as "Tumor: Positive"; or `NO_CLASS`
+    name: str  #: name of the class; of a derived class all names, such as "Tumor: Positive"; or `NO_CLASS`
     geometry: Polygon | MultiPolygon | MultiPoint  #: shapely's, in px of full resolution, valid; a region has an area
 
 
 def find_annotations(folder: Path, slides: Sequence[Path]) -> dict[Path, Path]:
-    """Return each slide's file of annotations, which has the slide's name, with or without its ending.
+    """Find each slide's annotation file, which has the slide's name, with or without its ending.
 
-    Slides without one are left out. A name may differ in case and in how accents are written.
+    Slides without a file are left out. Case and the encoding of accents are ignored.
     """
     files = [path for path in sorted(folder.iterdir()) if path.name.lower().endswith(GEOJSON_SUFFIXES)]
     names = {
@@ -60,15 +60,15 @@ def find_annotations(folder: Path, slides: Sequence[Path]) -> dict[Path, Path]:
 
 
 def lies_on(slide: Slide, left: float, top: float, right: float, bottom: float) -> bool:
-    """Tell whether some of a rectangle lies on a slide; in px of full resolution."""
+    """Tell whether a rectangle, in px of full resolution, overlaps a slide."""
     return right >= 0 and bottom >= 0 and left < slide.width and top < slide.height
 
 
 def read_annotations(path: Path, with_points: bool = False) -> tuple[list[Annotation], list[str]]:
-    """Read the annotations of a GeoJSON file, in their order; what is within others, too.
+    """Read the annotations of a GeoJSON file, in their order, including those within others.
 
-    A feature that is no region (a point, unless these are asked for, a line, an outline of two points, no geometry at
-    all) is left out, with a note. Raises InputError as `read_features` does, and if there is no feature in the file.
+    Features that are no regions (points unless `with_points`, lines, outlines of two points, no geometry at all) are
+    left out, with a note. Raises InputError as `read_features` does, and if no entry of the file is a feature.
     """
     features = read_features(path)
     annotations, odd = [], {}
@@ -86,7 +86,7 @@ def read_annotations(path: Path, with_points: bool = False) -> tuple[list[Annota
 
 
 def listed(words: Sequence[str]) -> str:
-    """Return the first of some words, and how many more there are."""
+    """Return the first few words, and the number of the others."""
     more = len(words) - NAMED
     return ", ".join(words[:NAMED]) + f" and {more} more" * (more > 0)
 
@@ -114,29 +114,29 @@ class Regions:
     """Annotated regions of a slide, the largest first, as smaller ones cover them. In px of full resolution."""
 
     geometries: Sequence[Polygon | MultiPolygon]
-    classes: Sequence[int]  #: class index of each; `NO_INDEX` of those to ignore
-    limits: Sequence[Polygon | MultiPolygon] = ()  #: if there are some, pixels outside them are of no class
+    classes: Sequence[int]  #: class index of each; `NO_INDEX` for those to ignore
+    limits: Sequence[Polygon | MultiPolygon] = ()  #: if not empty, pixels outside them are of no class
     points: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), int))  #: (P, 3): x, y, class index
 
     @cached_property
     def tree(self) -> STRtree:
-        """The regions by where they lie."""
+        """Spatial index of the regions."""
         from shapely import STRtree
 
         return STRtree(self.geometries)
 
     def overlaps(self) -> list[tuple[int, int]]:
-        """Return the numbers of regions of two classes that lie on each other in part, by over `SLIVER` of one."""
-        found = []
+        """Return pairs of regions of different classes that partly overlap, by over `SLIVER` of the smaller one."""
+        pairs = []
         for i, j in self.tree.query(self.tree.geometries, predicate="overlaps").T.tolist():
             if i < j and self.classes[i] != self.classes[j]:  # the larger one first
                 shared = self.geometries[i].intersection(self.geometries[j]).area
-                found += [(i, j)] if shared > SLIVER * self.geometries[j].area else []
-        return found
+                pairs += [(i, j)] if shared > SLIVER * self.geometries[j].area else []
+        return pairs
 
 
 def class_names(label_set: LabelSet) -> dict[str, int]:
-    """Return the index of each class by what annotations may call it: its code, its name in words, or both."""
+    """Return class indices by the names that annotations may use: a class's code, its name in words, or both."""
     names: dict[str, int] = {}
     for index, code in enumerate(label_set.codes):
         for name in (label_set.describe(code), label_set.name_of(code), code):
@@ -145,10 +145,10 @@ def class_names(label_set: LabelSet) -> dict[str, int]:
 
 
 def regions_of(annotations: Sequence[Annotation], classes: Mapping[str, int]) -> tuple[Regions, list[str]]:
-    """Choose the annotations of some classes, in any case of the letters; a derived class goes with its base class.
+    """Choose the annotations of some classes, ignoring case; a derived class counts as its base class if not listed.
 
-    `classes` are class indices by name, as of `class_names`. Returns also the names that are of none of the classes,
-    with their number of annotations: ``"Tumor (3)"``.
+    `classes` are class indices by name (see `class_names`). Also returns the names that match none of the classes, with
+    their number of annotations: ``"Tumor (3)"``.
     """
     from shapely import contains_xy, union_all
 
@@ -161,7 +161,7 @@ def regions_of(annotations: Sequence[Annotation], classes: Mapping[str, int]) ->
         if not name:
             unknown[annotation.name] += 1
         elif geometry.geom_type == "MultiPoint":
-            within = name not in (IGNORE, LIMIT)  # points of these mean nothing
+            within = name not in (IGNORE, LIMIT)  # their points have no meaning
             points += [(round(point.x), round(point.y), indices[name]) for point in geometry.geoms if within]
         elif indices[name] is None:
             limits.append(geometry)
@@ -176,7 +176,7 @@ def regions_of(annotations: Sequence[Annotation], classes: Mapping[str, int]) ->
 
 
 def read_regions(path: Path, label_set: LabelSet, with_points: bool = False) -> tuple[Regions, list[str]]:
-    """Read the regions of a label set's classes from a file of annotations, and notes on what is left out."""
+    """Read the regions of a label set's classes from an annotation file, with notes on annotations left out."""
     annotations, notes = read_annotations(path, with_points)
     regions, unknown = regions_of(annotations, class_names(label_set))
     if unknown:
@@ -185,9 +185,9 @@ def read_regions(path: Path, label_set: LabelSet, with_points: bool = False) -> 
 
 
 def draw_labels(regions: Regions, window: Window, scale: tuple[float, float], unlabelled: int) -> np.ndarray:
-    """Draw regions as a window of a label map, uint8; a pixel is of the smallest region that its centre lies in.
+    """Draw regions as a window of a label map, uint8; a pixel gets the class of the smallest region at its centre.
 
-    `scale` is the number of px of full resolution to a px of the label map, along y and x; `unlabelled` the index of
+    `scale` is the number of full-resolution px per px of the label map, along y and x. `unlabelled` is the index of
     pixels of no class.
     """
     from shapely import box

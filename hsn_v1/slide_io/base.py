@@ -1,4 +1,4 @@
-"""What every backend gives of a slide or image: levels of RGB pixels, and the scale that the file states."""
+"""Interface of all backends: the levels of RGB pixels of a slide or image, and the scale that its file states."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..io.sandbox import available_memory
 from ..tiles import Window
 from .scale import Mpp
 
-#: Pixels up to which an image is decoded as a whole, and the bytes that each may take while it is.
+#: Most pixels of an image that is decoded as a whole, and the bytes per pixel that this may take.
 DECODED_PIXELS, DECODED_BYTES = 400_000_000, 8
 CONVERT = "convert it to a tiled, pyramidal TIFF, such as by: vips tiffsave IN OUT.tif --tile --pyramid"
 
@@ -31,18 +31,18 @@ class Level:
 
 @dataclass(frozen=True)
 class SlideFile:
-    """An opened file, as its backend reads it."""
+    """An opened slide or image file, as its backend reads it."""
 
     levels: tuple[Level, ...]  #: full resolution first
-    mpp: tuple[Mpp, ...]  #: plausible or not, from every place where the file states it, the best place first
+    mpp: tuple[Mpp, ...]  #: scales that the file states in different places, plausible or not, the best place first
     objective: str | None = None  #: magnification that the file names
     notes: tuple[str, ...] = ()  #: for the user, without the file's name
-    corner: tuple[int, int] = (0, 0)  #: row and column of full resolution where the levels begin, as viewers show it
+    corner: tuple[int, int] = (0, 0)  #: first row and column, in full resolution, of the part that viewers show
     close: Callable[[], None] = lambda: None
 
 
 def on_background(rgba: np.ndarray, background: tuple[int, int, int] = (255, 255, 255)) -> np.ndarray:
-    """Show transparent pixels, (H, W, 4) uint8, in a background colour: the one place where transparency is decided."""
+    """Blend transparent pixels, (H, W, 4) uint8, with a background colour; all transparency is handled here."""
     colours, alpha = rgba[..., :3], rgba[..., 3:]
     if alpha.min(initial=255) == 255:
         return np.ascontiguousarray(colours)
@@ -51,13 +51,13 @@ def on_background(rgba: np.ndarray, background: tuple[int, int, int] = (255, 255
 
 
 def orientation_notes(orientation: int | None) -> list[str]:
-    """Return a note if a file asks to be turned: its pixels are taken as stored, as slide viewers do."""
+    """Return a note if a file has an orientation tag: pixels are taken as stored, as slide viewers do."""
     note = f"its orientation tag ({orientation}) is not applied: pixels are taken as they are stored, as QuPath does"
     return [] if orientation in (None, 0, 1) else [note]
 
 
 def overlapping(window: Window, height: int, width: int) -> Iterator[tuple[Window, tuple, tuple]]:
-    """Yield the tiles of `height` by `width` px that a window overlaps, and what overlaps, in tile and in window."""
+    """Yield the tiles of `height` by `width` px that a window overlaps, with the overlap's place in tile and window."""
     for top in range(window.top - window.top % height, window.bottom, height):
         for left in range(window.left - window.left % width, window.right, width):
             tile = Window(top, left, height, width)
@@ -66,7 +66,7 @@ def overlapping(window: Window, height: int, width: int) -> Iterator[tuple[Windo
 
 
 def check_size(path: Path, height: int, width: int) -> None:
-    """Raise InputError if an image is too large to be decoded as a whole, or for the memory that is free."""
+    """Raise InputError if an image is too large to be decoded as a whole, at all or in the free memory."""
     possible = min(DECODED_PIXELS, available_memory() // DECODED_BYTES)
     if height * width > possible:
         why = " with the memory that is free" if possible < DECODED_PIXELS else ""
@@ -78,7 +78,7 @@ def check_size(path: Path, height: int, width: int) -> None:
 
 @contextlib.contextmanager
 def decoding(path: Path) -> Iterator[None]:
-    """Turn what decoders raise, which is all sorts of exceptions, into an InputError."""
+    """Turn the exceptions of decoders, which are of all types, into InputError."""
     try:
         yield
     except (InputError, MemoryError):

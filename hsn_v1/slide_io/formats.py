@@ -1,4 +1,4 @@
-"""Slides and images of any format, opened in a sandbox by the library that reads each best."""
+"""Open slides and images of any format in a sandbox, with the library that reads each best."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .openslide_backend import open_with_openslide
 from .pillow_backend import open_with_pillow
 from .tifffile_backend import is_tiff, open_with_tifffile, suits_openslide
 
-#: Endings of formats that only slides have: such a file without a slide inside is damaged, not a plain image.
+#: Endings of slide formats. A file with such a name that holds no slide is damaged, not a plain image.
 SLIDE_ENDINGS = (
     *(".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi", ".avs"),
     *(".qptiff", ".btf"),
@@ -30,9 +30,9 @@ SLIDE_ENDINGS = (
 
 @contextlib.contextmanager
 def opened_in_sandbox(path: Path) -> Iterator[SlideFile]:
-    """Open a slide or image in a process of its own, which its levels' ``region`` asks; any thread may call them.
+    """Open a slide or image in a sandbox, where its levels' ``region`` reads; any thread may call ``region``.
 
-    Both raise InputError as `open_slide_file` does, and if the reader dies, takes too long or too much memory.
+    Both raise InputError as `open_slide_file` does, and if the reader dies, or takes too much time or memory.
     """
     if not path.is_file():
         other = "a folder, not a slide" if path.is_dir() else "a pipe or a device, not a file"
@@ -48,7 +48,7 @@ def opened_in_sandbox(path: Path) -> Iterator[SlideFile]:
         levels = tuple(level(number, *size) for number, size in enumerate(facts["sizes"]) if min(size) > 0)
         mpp = tuple(map(tuple, facts["mpp"]))
         yield SlideFile(levels, mpp, facts["objective"], tuple(facts["notes"]), tuple(facts["corner"]))
-        with contextlib.suppress(InputError):  # it is dead
+        with contextlib.suppress(InputError):  # the reader is dead
             ask(forget)
 
 
@@ -57,12 +57,12 @@ def opened_in_sandbox(path: Path) -> Iterator[SlideFile]:
 
 @lru_cache(maxsize=1)
 def _opened(path: Path) -> SlideFile:
-    Image.MAX_IMAGE_PIXELS = None  # `check_size` has the last word
+    Image.MAX_IMAGE_PIXELS = None  # `check_size` sets the limit
     return open_slide_file(path)
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Open a file, and return what there is to know of it; it stays open."""
+    """Open a file, and return its metadata; the file stays open."""
     file = _opened(path)
     sizes = [(level.height, level.width) for level in file.levels]
     return {"sizes": sizes, "mpp": file.mpp, "objective": file.objective, "notes": file.notes, "corner": file.corner}
@@ -96,7 +96,7 @@ def open_slide_file(path: Path) -> SlideFile:
 
 
 def is_for_openslide(path: Path) -> bool:
-    """Tell whether OpenSlide shows a file as it is: scanners' files, and of other tiled TIFFs those of 8-bit RGB."""
+    """Tell whether OpenSlide shows a file correctly: scanners' files, and other tiled TIFFs of 8-bit RGB."""
     import openslide
 
     vendor = openslide.OpenSlide.detect_format(path)
@@ -104,7 +104,7 @@ def is_for_openslide(path: Path) -> bool:
 
 
 def _open_scanners_file(path: Path) -> SlideFile:
-    """Open a slide with OpenSlide; where it fails on a TIFF that is whole, as with some codecs, with tifffile."""
+    """Open a slide with OpenSlide or, if that fails on an intact TIFF, as with some codecs, with tifffile."""
     import openslide
 
     try:

@@ -1,4 +1,4 @@
-"""GeoJSON as QuPath and others write it: the features of a file, whatever holds them, and their geometries."""
+"""Read GeoJSON of QuPath and other programs: a file's features, in any kind of collection, and their geometries."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from ..io.reading import line_of, read_bytes
 if TYPE_CHECKING:
     from shapely import MultiPoint, MultiPolygon, Polygon
 
-MOST_BYTES = 50 << 20  #: of GeoJSON that are read: parsed, it takes several times as much memory
-FARTHEST = 1e8  #: px from the slide's corner, beyond any slide
+MOST_BYTES = 50 << 20  #: greatest size of GeoJSON: parsed, it takes several times as much memory
+FARTHEST = 1e8  #: limit of coordinates, in px; beyond any slide
 
 GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon", "GeometryCollection")
 TYPES = ("FeatureCollection", "Feature", *GEOMETRIES)
 
 
 def read_features(path: Path) -> list[Any]:
-    """Read a file's features in their order, each before those that are within it; they may be anything.
+    """Read a file's features in their order, each before those within it; they may be values of any type.
 
-    The file is a feature collection, a list of features, one feature, or a geometry, perhaps packed by gzip; else, or
-    if it is larger than `MOST_BYTES`, InputError.
+    The file is a feature collection, a list of features, one feature, or a geometry, perhaps packed by gzip. Raises
+    InputError for other files, and for files larger than `MOST_BYTES`.
     """
     text = _text_of(path)
     try:
@@ -55,7 +55,7 @@ def _text_of(path: Path) -> str:
 
 
 def _documents(text: str) -> Any:
-    """Return what a JSON text holds; of one with a document on each line, a list of them."""
+    """Parse a JSON text; a text with a document on each line becomes a list of documents."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -65,23 +65,23 @@ def _documents(text: str) -> Any:
 
 
 def _features_in(content: Any) -> Iterator[Any]:
-    """Yield a document's features, each before the ones that are within it."""
+    """Yield a document's features, each before those within it."""
     waiting = [content]
     while waiting:
-        found = waiting.pop()
-        if isinstance(found, list):
-            waiting += found[::-1]
-        elif (members := _members(found)) is not None:
+        entry = waiting.pop()
+        if isinstance(entry, list):
+            waiting += entry[::-1]
+        elif (members := _members(entry)) is not None:
             waiting.append(members)
-        elif isinstance(found, dict):
-            yield found
-            waiting += (typed(list, part.get("childObjects")) for part in (found, typed(dict, found.get("properties"))))
+        elif isinstance(entry, dict):
+            yield entry
+            waiting += (typed(list, part.get("childObjects")) for part in (entry, typed(dict, entry.get("properties"))))
         else:
-            yield found
+            yield entry
 
 
 def _members(content: Any) -> list | None:
-    """Return what a collection holds, which some programs write by another name, or by the features' names."""
+    """Return a collection's members, which some programs write under another key, or by the features' names."""
     content = typed(dict, content)
     members = content.get("features", content.get("annotations"))
     if isinstance(members, dict):
@@ -90,12 +90,12 @@ def _members(content: Any) -> list | None:
 
 
 def typed(kind: type, value: Any) -> Any:
-    """Return a value of this type, or an empty one in place of anything else."""
+    """Return a value if it has this type, else an empty value of the type."""
     return value if isinstance(value, kind) else kind()
 
 
 def points_of(geometry: Any) -> MultiPoint | None:
-    """Return the points that a geometry is, or None if it is another; ValueError if they are damaged."""
+    """Return the points of a geometry, or None if it has none; ValueError if they are damaged."""
     import shapely
 
     kind, coordinates = map(typed(dict, geometry).get, ("type", "coordinates"))
@@ -106,7 +106,7 @@ def points_of(geometry: Any) -> MultiPoint | None:
 
 
 def region_of(geometry: Any) -> Polygon | MultiPolygon:
-    """Return what of a geometry has an area, made valid; ValueError if nothing has."""
+    """Return the parts of a geometry with an area, made valid; ValueError if there are none."""
     import shapely
 
     polygons, waiting = [], [geometry]
@@ -133,7 +133,7 @@ def region_of(geometry: Any) -> Polygon | MultiPolygon:
 def _polygon(rings: Any) -> Polygon | MultiPolygon:
     """Return the valid shape of an outline and its holes, empty if it has under three points; ValueError if damaged.
 
-    Holes may touch the outline and each other, for which `make_valid` of the whole would fill them.
+    Holes may touch the outline and each other; `make_valid` of the whole would then fill them.
     """
     import shapely
 
@@ -149,16 +149,16 @@ def _polygon(rings: Any) -> Polygon | MultiPolygon:
 
 
 def _coordinates(points: Any) -> np.ndarray:
-    """Return x and y of points, (N, 2); ValueError if they are none, or farther away than any slide reaches."""
+    """Return x and y of points, (N, 2); ValueError if they are damaged, or beyond `FARTHEST`."""
     try:
         values = np.array([point[:2] for point in points], float).reshape(-1, 2)
     except (TypeError, ValueError, LookupError, OverflowError) as error:
         raise ValueError("damaged coordinates") from error
-    if not (np.abs(values) < FARTHEST).all():  # nor NaN
+    if not (np.abs(values) < FARTHEST).all():  # also refuses NaN
         raise ValueError("damaged coordinates")
     return values
 
 
 def _is_outline(ring: np.ndarray) -> bool:
-    """Return whether a ring has at least three points, without the last if it is the first again."""
+    """Tell whether a ring has at least three points, not counting a last one that repeats the first."""
     return len(ring) > 2 + (ring[:1] == ring[-1:]).all()

@@ -1,4 +1,4 @@
-"""Label maps of slides as files that slide viewers open, written and read strip by strip, and their areas."""
+"""Write and read label maps of slides, strip by strip, as files for slide viewers, and tables of their areas."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .tifffile_backend import tiled_region
 from .tiling import halvings, nearest, pyramid_tiles
 
 FILE_TILE = 512  #: side of a tile in the file, in px
-STRIP = 128  #: height of the strip of a map that is in memory while the file is read, in px
+STRIP = 128  #: height of the strips in which a file is read, in px
 
 #: Columns of the table of areas.
 AREA_COLUMNS = ("class", "name", "pixels", "mm2", "share_of_tissue", "caveat")
@@ -36,7 +36,7 @@ class LabelMapInfo:
     mpp: float  #: its scale, in microns per pixel
     label_set: LabelSet
     title: str = "label map"  #: name of the image in viewers
-    caveat: str = ""  #: for everyone who sees the map
+    caveat: str = ""  #: warning to everyone who sees the map
 
 
 def write_label_map(
@@ -49,15 +49,15 @@ def write_label_map(
 ) -> np.ndarray:
     """Write a label map as a pyramidal OME-TIFF: class indices, with their names and the scale in its metadata.
 
-    Levels are halved by striding, as class indices cannot be averaged, until one tile holds them. A strip of the map
-    and the compressed tiles of the smaller levels are in memory, never the map. Pixels are plain grey values: of a
-    palette, readers would make colours. The same labels give the same bytes, whichever codecs are installed.
+    Levels are halved by striding, as class indices cannot be averaged, until one tile holds them. Memory holds a strip
+    of the map and the compressed tiles of the smaller levels, never the map. Pixels are plain grey values, as readers
+    would turn a palette into colours. The same labels give the same bytes, whichever codecs are installed.
 
     `path` ends in ``.ome.tif``, by which viewers know the format. `read` returns the class indices of a window inside
-    the map, uint8, the number of classes where there is no tissue; it is called once for each tile of the file, whose
-    side is a multiple of 16 px, in rows from the top left. `progress` gets the number of rows that are written. Returns
-    the pixels of each of the C classes, and of no tissue, (C + 1,) int64. A higher class is a ValueError, which leaves
-    no file, as does what `read` or the disk raises.
+    the map, uint8; the number of classes means no tissue. It is called once for each tile of the file, in rows from the
+    top left. `tile`, the side of a tile, is a multiple of 16 px. `progress` gets the number of rows written. Returns
+    the number of pixels of each of the C classes, and of no tissue, (C + 1,) int64. Raises ValueError for a higher
+    index. No file is left after this error, or after one of `read` or of the disk.
     """
     import tifffile
 
@@ -69,10 +69,10 @@ def write_label_map(
         for top in range(0, height, tile):
             rows = min(tile, height - top)
             strip = np.hstack([read(Window(top, x, rows, min(tile, width - x))) for x in range(0, width, tile)])
-            found = np.bincount(strip.ravel(), minlength=len(counts))
-            if len(found) > len(counts):
-                raise ValueError(f"class index {len(found) - 1} in a label map of {classes} classes")
-            np.add(counts, found, out=counts)
+            pixels = np.bincount(strip.ravel(), minlength=len(counts))
+            if len(pixels) > len(counts):
+                raise ValueError(f"class index {len(pixels) - 1} in a label map of {classes} classes")
+            np.add(counts, pixels, out=counts)
             progress(top + rows)
             yield strip
 
@@ -96,19 +96,19 @@ def _ome(info: LabelMapInfo) -> dict:
     names = map(info.label_set.describe, info.label_set.codes)
     metadata = {
         "Creator": "hsn_v1",
-        "Name": "".join(letter if letter.isprintable() else "?" for letter in info.title),  # XML cannot hold all
+        "Name": "".join(letter if letter.isprintable() else "?" for letter in info.title),  # XML lacks some
         **({"Description": info.caveat} if info.caveat else {}),
         **{"PhysicalSizeX": info.mpp, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": info.mpp, "PhysicalSizeYUnit": "µm"},
         "Plane": {"PositionX": 0.0, "PositionXUnit": "µm", "PositionY": 0.0, "PositionYUnit": "µm"},
         "Channel": {"Name": "class index"},
         "MapAnnotation": {str(index): name for index, name in enumerate([*names, "no tissue"])},
     }
-    # Made from what is written, as a random one would differ each time.
+    # Derived from the metadata, as a random one would differ each time.
     return {**metadata, "UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, repr((info.height, info.width, metadata))))}
 
 
 def read_strips(path: Path, rows: int = STRIP) -> Iterator[tuple[int, np.ndarray]]:
-    """Read a label map's file from its top: yield each strip (uint8) after the number of its first row."""
+    """Read a label map's file from its top: yield the number of each strip's first row, and the strip (uint8)."""
     import tifffile
 
     with opened(path) as content, tifffile.TiffFile(content) as file:
@@ -129,7 +129,7 @@ def label_map_size(path: Path) -> tuple[int, int]:
 
 
 def read_thumbnail(path: Path, height: int, width: int) -> np.ndarray:
-    """Read a label map's file in another size, uint8; the nearest pixels of the level that is just large enough."""
+    """Read a label map's file in another size, uint8: the nearest pixels of the smallest level that is large enough."""
     import tifffile
 
     with opened(path) as content, tifffile.TiffFile(content) as file:
@@ -143,12 +143,12 @@ def read_thumbnail(path: Path, height: int, width: int) -> np.ndarray:
 class Area:
     """A row of the table of areas: a class, or no tissue."""
 
-    code: str  #: of the class; "" of no tissue
+    code: str  #: code of the class; "" for no tissue
     name: str
-    pixels: int  #: of the label map
+    pixels: int  #: number of px of the label map
     mm2: float
-    share: float | None  #: of the tissue, in 0..1; None of glass
-    caveat: str = ""  #: for everyone who sees the areas
+    share: float | None  #: share of the tissue, in 0..1; None for background and no tissue
+    caveat: str = ""  #: warning to everyone who sees the areas
 
     def cells(self) -> tuple:
         """Return the row's cells, in the order of `AREA_COLUMNS`."""
@@ -159,8 +159,8 @@ class Area:
 def areas_of(counts: np.ndarray, info: LabelMapInfo) -> list[Area]:
     """Return the area of each class in pixels and mm2, and its share of the tissue.
 
-    `counts` are the pixels of each class, and of no tissue, as `write_label_map` returns them. The background class is
-    no tissue, either: both have a row, but no share. The caveat is in each row.
+    `counts` are the pixels of each class, and of no tissue, as `write_label_map` returns them. The background class and
+    no tissue have a row, but no share. The caveat is in each row.
     """
     label_set, shares = info.label_set, tissue_shares(counts, info.label_set)
     names = [*((code, label_set.name_of(code)) for code in label_set.codes), ("", "no tissue")]
@@ -176,7 +176,7 @@ def write_areas(path: Path, counts: np.ndarray, info: LabelMapInfo) -> None:
 
 
 def read_areas(path: Path) -> list[Area]:
-    """Return the rows of a table that `write_areas` wrote; raise InputError if it is no such table."""
+    """Read the rows of a table that `write_areas` wrote; raise InputError for any other table."""
     try:
         rows = [[row[column] for column in AREA_COLUMNS] for row in read_table(path)]
         return [

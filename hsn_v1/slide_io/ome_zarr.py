@@ -1,4 +1,4 @@
-"""Label maps as OME-Zarr labels (NGFF 0.4), by the ecosystem's own library, which is an extra: ``hsn_v1[zarr]``."""
+"""Write label maps as OME-Zarr labels (NGFF 0.4), by the library ome-zarr, which is an extra: ``hsn_v1[zarr]``."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 
 def check_ome_zarr() -> None:
-    """Raise InputError where the library is not installed."""
+    """Raise InputError if ome-zarr is not installed."""
     if not find_spec("ome_zarr"):
         raise InputError("`zarr` needs ome-zarr: pip install 'hsn_v1[zarr]'")
 
 
 def write_ome_zarr(path: Path, label_map: Path, picture: np.ndarray, info: LabelMapInfo) -> None:
-    """Write a label map's file again, as labels of a picture of the whole slide, (h, w, 3) uint8, chunk by chunk.
+    """Convert a label map's file to labels of a picture of the whole slide, (h, w, 3) uint8, chunk by chunk.
 
-    A pixel's value is its class index plus 1, and 0 where there is no tissue, as viewers show nothing there. `path` is
-    a folder: what is there is replaced. `label_map` is a file of `label_maps.write_label_map`, and `info` describes it.
+    A pixel's value is its class index plus 1; no tissue is 0, where viewers show nothing. `path` is a folder, whose
+    content is replaced. `label_map` is a file of `label_maps.write_label_map`, and `info` describes it.
     """
     import dask
     import tifffile
@@ -64,7 +64,7 @@ def _scale(info: LabelMapInfo, height: int, width: int, *channels: int) -> list[
 
 
 def _chunks(page: TiffPage, classes: int) -> dask.array.Array:
-    """Return a level of a label map's file as OME-Zarr has it, each chunk read when it is asked for."""
+    """Return a level of a label map's file in OME-Zarr's values, as a Dask array that reads each chunk on demand."""
     import dask.array
 
     def read(block_info: Mapping) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Slides that OpenSlide reads: what most scanners write."""
+"""Backend for slides that OpenSlide reads, which are most scanners' files."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .scale import mpp_of_density, mpp_of_size, stated
 if TYPE_CHECKING:
     from openslide import OpenSlide
 
-BLOCK = 256  #: side of the blocks that a level is read in where OpenSlide interpolates, in px
+BLOCK = 256  #: side in px of the blocks in which a level is read if OpenSlide interpolates
 
 
 def open_with_openslide(path: Path) -> SlideFile:
-    """Open a slide, in the frame that viewers show: only the part that was scanned, where the file says which."""
+    """Open a slide in the frame that viewers show: only the scanned part, if the file states it."""
     import openslide
 
     slide = openslide.OpenSlide(path)
@@ -40,7 +40,7 @@ def open_with_openslide(path: Path) -> SlideFile:
 
 
 def _scanned(properties: Mapping[str, str], whole: Window) -> Window:
-    """Return the part of a slide that its file says was scanned, inside the slide, or all of it."""
+    """Return the scanned part of a slide that its file states, inside the slide; the whole slide if it states none."""
     names = ("y", "x", "height", "width")
     try:
         frame = Window(*(int(properties[f"openslide.bounds-{name}"]) for name in names)).overlap(whole)
@@ -65,6 +65,6 @@ def _level(slide: OpenSlide, number: int, frame: Window) -> Level:
             region[target] = block(tile)[inside]
         return region
 
-    # OpenSlide takes a corner in whole px of full resolution. Where that is no whole px of the level, it
-    # interpolates, another way for each corner: only blocks with the same corners always give the same pixels.
+    # OpenSlide takes corners in whole px of full resolution. Between px of the level it interpolates, differently
+    # for each corner. Only blocks with fixed corners always give the same pixels.
     return Level(height, width, block if downsample.is_integer() else blocks)

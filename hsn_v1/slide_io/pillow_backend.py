@@ -1,4 +1,4 @@
-"""Plain images that Pillow reads (PNG, JPEG, BMP, WebP, JPEG 2000, and odd TIFFs), decoded once, as a whole."""
+"""Backend for plain images that Pillow reads (PNG, JPEG, BMP, WebP, JPEG 2000, odd TIFFs), decoded once, as a whole."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..tiles import Window
 from .base import Level, SlideFile, check_size, on_background, orientation_notes
 from .scale import Mpp, mpp_of_density, stated
 
-#: Pixels that are converted to RGB: by Pillow's name, what the user is told.
+#: Pixel types that are converted to RGB, by Pillow's name, and the words for the user.
 CONVERTED = {
     "1": "black and white",
     **dict.fromkeys(("L", "LA"), "greyscale"),
@@ -25,15 +25,15 @@ CONVERTED = {
 
 
 def open_with_pillow(path: Path, page: int | None = None) -> SlideFile:
-    """Open a plain image, or a page of a file of several, and decode it when its pixels are first asked for.
+    """Open a plain image, or a page of a file of several; decode it when its pixels are first read.
 
-    Raises InputError if its pixels are not 8-bit grey, palette or RGB, if there are several pages and none is named, or
-    more pixels than `check_size` allows.
+    Raises InputError if its pixels are not 8-bit grey, palette or RGB, if there are several pages and none is chosen,
+    or if it has more pixels than `check_size` allows.
     """
     with _opened(path, page) as image:
         height, width, mpp = image.height, image.width, _stated_mpp(image)
-        orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)  # a PNG's own would decode it
-        if image.format == "TIFF" and orientation not in (None, 1):  # Pillow turns it, not always right
+        orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)  # a PNG's own method would decode it
+        if image.format == "TIFF" and orientation not in (None, 1):  # Pillow turns it, not always correctly
             raise InputError(f"{path}: {image.mode} pixels with an orientation tag; convert it to 8-bit RGB")
         notes = orientation_notes(orientation)
         if image.mode in CONVERTED:
@@ -63,9 +63,9 @@ def _opened(path: Path, page: int | None) -> Iterator[Image.Image]:
         pages = getattr(image, "n_frames", 1)
         if page is not None:
             image.seek(page)
-        elif pages > 1 and image.format != "MPO":  # of which a camera's previews are the other pages
+        elif pages > 1 and image.format != "MPO":  # an MPO's other pages are a camera's previews
             raise InputError(f"{path}: a stack of {pages} images; save the one to segment as a file of its own")
-        if any(";16" in str(tile[3]) for tile in image.tile):  # Pillow would drop the lower 8 of 16 bits unasked
+        if any(";16" in str(tile[3]) for tile in image.tile):  # Pillow would silently drop the lower 8 of 16 bits
             raise InputError(f"{path}: 16 bits per channel; convert it to 8-bit RGB")
         if image.mode not in ("RGB", "RGBA", *CONVERTED):
             raise InputError(f"{path}: pixels of type {image.mode}; convert it to 8-bit RGB")

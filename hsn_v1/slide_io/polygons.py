@@ -1,4 +1,4 @@
-"""Outlines of a label map's regions as GeoJSON, which QuPath reads as annotations."""
+"""Write outlines of a label map's regions as GeoJSON, which QuPath reads as annotations."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ..io.writing import replacing
 from ..labels import LabelSet
 from .label_maps import STRIP, LabelMapInfo, read_strips
 
-#: Rasterio hides GDAL's warnings that arrays lie nowhere on earth by ways that threads take from each other.
+#: Lock for calls of rasterio, as its way to hide GDAL's warnings of arrays without a place on earth is not thread-safe.
 POLYGONIZING = threading.Lock()
 
-#: A region's pieces are fused while it grows each time that they have so many points more than after the last time:
-#: seldom enough for the pace, and often enough that its holes, most of its points, are not held in a union.
+#: A growing region's pieces are fused each time they have this many points more than after the last time: rarely enough
+#: to be fast, and often enough that its holes, most of its points, stay out of the union.
 FUSED = 10_000
 
 _compact = partial(json.dumps, ensure_ascii=False, separators=(",", ":"))
@@ -37,22 +37,22 @@ def write_polygons(
 ) -> np.ndarray:
     """Write a label map's regions as a GeoJSON FeatureCollection in full-resolution px, one region on a line.
 
-    A region is what hangs together by pixel edges (4-connected). Its outline follows the pixel edges, holes included,
-    so that neighbours share their border and never overlap. A region that is dropped as a speck leaves its hole in the
+    A region is a connected component of a class (4-connected). Its outline follows the pixel edges, holes included, so
+    that neighbours share their border and never overlap. A region that is dropped as a speck leaves its hole in the
     polygon around it: no class gains area that the label map does not give it.
 
-    Outlines come from GDAL's polygonize, strip by strip, as it keeps all that it is given in memory, and regions that
-    cross strips are put together by shapely.
+    Outlines come from GDAL's polygonize, strip by strip, as it keeps all of its input in memory. Shapely joins regions
+    that cross strips.
 
     `label_map` is a file of `label_maps.write_label_map`; its background class, and pixels without tissue, get no
-    polygons, and its caveat is a member of the collection. `scale` is the number of full-resolution px to a px of the
-    map, along x and y. Regions of less than `min_area` square microns are dropped: their pixels of each class, which
-    its polygons lack of its area in the map, are returned, (C,) int64. `progress` gets the number of rows read.
+    polygons, and its caveat is a member of the collection. `scale` is the number of full-resolution px per px of the
+    map, along x and y. Regions of less than `min_area` square microns are dropped. Returns the number of dropped pixels
+    of each class, (C,) int64, which its polygons lack. `progress` gets the number of rows read.
     """
     label_set, pixel_area = info.label_set, info.mpp**2
     classes = {index for index, code in enumerate(label_set.codes) if code != label_set.background}
     dropped = np.zeros(len(label_set), np.int64)
-    least = math.ceil(round(min_area / pixel_area, 6))  # rounded, so that an area of just so many pixels is kept
+    least = math.ceil(round(min_area / pixel_area, 6))  # rounded, to keep an area of exactly this size
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write('{"type":"FeatureCollection",')
         if info.caveat:
@@ -86,21 +86,21 @@ def _properties(label_set: LabelSet, index: int, area: float) -> dict:
 
 @dataclass
 class Region:
-    """Pixels of one class that hang together by their edges, as far as they are known. Rings are closed, in map px."""
+    """A connected component of one class, as far as it has been read. Rings are closed, in px of the map."""
 
-    index: int  #: of the class
+    index: int  #: class index
     pixels: int
     shells: list[np.ndarray] = field(default_factory=list)  #: outer rings, (N, 2) x and y, of its pieces in the strips
-    holes: list[np.ndarray] = field(default_factory=list)  #: rings that a piece closes in by itself, (N, 2)
+    holes: list[np.ndarray] = field(default_factory=list)  #: rings that a single piece encloses, (N, 2)
 
     def add(self, other: Region) -> None:
-        """Take in a region that touches this one."""
+        """Merge a region that touches this one into it."""
         self.pixels += other.pixels
         self.shells += other.shells
         self.holes += other.holes
 
     def fuse(self) -> None:
-        """Make one shell of all, and holes of what they close in together: these stay as they are from now on."""
+        """Unite all shells to one; holes that they enclose together join `holes`, and are final from now on."""
         import shapely
 
         whole = shapely.union_all([shapely.Polygon(shell) for shell in self.shells])
@@ -109,7 +109,7 @@ class Region:
         self.holes += holes
 
     def rings(self) -> list[np.ndarray]:
-        """Return the whole outline, the outer ring first."""
+        """Return the rings of the whole outline, the outer ring first."""
         if len(self.shells) > 1:
             self.fuse()
         return [*self.shells, *self.holes]
@@ -131,23 +131,23 @@ def regions(
     fused: int = FUSED,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Iterator[Region]:
-    """Yield the regions of the given classes, in the order in which they end; of fewer pixels, perhaps without outline.
+    """Yield the regions of the given classes, in the order in which they end; outlines under `least` px may be missing.
 
-    A strip of so many rows of the map is in memory, and the outlines of the regions that may go on below it.
+    Memory holds a strip of `rows` rows of the map, and the outlines of the regions that may continue below it.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    open_regions, owner, above = [], np.zeros(0, int), -1  # `owner` and `above`: of the pixels in the last row so far
+    open_regions, owner, above = [], np.zeros(0, int), -1  # `owner` and `above`: region and class of the last row
     for top, strip in read_strips(label_map, rows):
-        parts, found = _parts(strip, top, classes, least)
-        known = [*open_regions, *found]
+        parts, new_regions = _parts(strip, top, classes, least)
+        pieces = [*open_regions, *new_regions]
         columns = np.flatnonzero(strip[0] == above)
         links = owner[columns], len(open_regions) + parts[0, columns]
-        graph = coo_array((np.ones(len(columns)), links), shape=(len(known), len(known)))
+        graph = coo_array((np.ones(len(columns)), links), shape=(len(pieces), len(pieces)))
         groups = connected_components(graph, directed=False)[1]
         joined: dict[int, Region] = {}
-        for group, part in zip(groups.tolist(), known, strict=True):
+        for group, part in zip(groups.tolist(), pieces, strict=True):
             if joined.setdefault(group, part) is not part:
                 joined[group].add(part)
         going_on, owner = np.unique(groups[len(open_regions) + parts[-1]], return_inverse=True)
@@ -162,7 +162,7 @@ def regions(
 
 
 def _parts(strip: np.ndarray, top: int, classes: Collection[int], least: int) -> tuple[np.ndarray, list[Region]]:
-    """Return the number of the region that each pixel of a strip belongs to, and the regions in this order."""
+    """Return the number of each pixel's region in a strip, and the regions in this order."""
     from rasterio.features import shapes
     from skimage.measure import label
 
@@ -170,7 +170,7 @@ def _parts(strip: np.ndarray, top: int, classes: Collection[int], least: int) ->
     pixels = np.bincount(parts.ravel())
     indices = np.empty(len(pixels), int)
     indices[parts] = strip
-    found = [Region(index, count) for index, count in zip(indices.tolist(), pixels.tolist(), strict=True)]
+    pieces = [Region(index, count) for index, count in zip(indices.tolist(), pixels.tolist(), strict=True)]
     drawn = pixels >= least
     drawn[parts[[0, -1]]] = True  # they may grow in the neighbouring strips
     drawn &= np.isin(indices, list(classes))
@@ -178,6 +178,6 @@ def _parts(strip: np.ndarray, top: int, classes: Collection[int], least: int) ->
         outlines = list(shapes(parts, mask=drawn[parts], connectivity=4))
     for shape, part in outlines:
         shell, *holes = (np.add(ring, (0, top)) for ring in shape["coordinates"])
-        found[int(part)].shells.append(shell)
-        found[int(part)].holes += holes
-    return parts, found
+        pieces[int(part)].shells.append(shell)
+        pieces[int(part)].holes += holes
+    return parts, pieces

@@ -1,4 +1,4 @@
-"""Microns per pixel (mpp): as files state it, in whatever unit, and what counts where file and user disagree."""
+"""Microns per pixel (mpp): conversion of the units that files use, and the choice if file and user disagree."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ..errors import InputError
 from ..labels import PLAUSIBLE_MPP
 
-#: Microns in each unit of length that a file may name: OME-TIFF and ImageJ by their signs, TIFF by words or numbers.
+#: Microns per unit of length that a file may name: OME-TIFF and ImageJ use signs, TIFF words or numbers.
 MICRONS = {
     **{"nm": 1e-3, "µm": 1, "μm": 1, "um": 1, "micron": 1, "\\u00B5m": 1, "mm": 1e3, "cm": 1e4, "m": 1e6},
     **{"inch": 25_400, "centimeter": 10_000, 2: 25_400, 3: 10_000},
@@ -23,12 +23,12 @@ Mpp = tuple[float, float]  #: height and width of a pixel in microns
 
 
 def mpp_of_size(size: object, unit: object = "µm") -> float:
-    """Return a pixel's side in microns, given in a unit; 0 if that is no number above 0, or the unit unknown."""
+    """Return a pixel's side in microns, given in a unit; 0 if it is not a number above 0, or the unit is unknown."""
     return _positive(lambda: float(size) * MICRONS.get(unit, 0))
 
 
 def mpp_of_density(density: object, unit: object) -> float:
-    """Return a pixel's side in microns, given how many are in a unit; 0 as `mpp_of_size`."""
+    """Return a pixel's side in microns, given the number of pixels per unit; 0 as in `mpp_of_size`."""
     return _positive(lambda: MICRONS.get(unit, 0) / float(density))
 
 
@@ -41,21 +41,21 @@ def _positive(quotient: Callable[[], float]) -> float:
 
 
 def stated(*pairs: Mpp) -> tuple[Mpp, ...]:
-    """Return those of a file's statements that are two numbers above 0."""
+    """Return the pairs whose two numbers are above 0."""
     return tuple(pair for pair in pairs if min(pair) > 0)
 
 
 def density_tags(mpp: float) -> dict:
-    """Return a scale as tifffile's arguments for a TIFF's resolution."""
+    """Return tifffile's arguments for a TIFF's resolution at a scale."""
     return {"resolution": (1e4 / mpp,) * 2, "resolutionunit": "CENTIMETER"}
 
 
 def choose_mpp(
     pairs: tuple[Mpp, ...], objective: str | None, given: float | None, override: bool
 ) -> tuple[float, list[str]]:
-    """Return the scale that counts, and notes where file and user disagree.
+    """Choose a slide's scale; also return notes if file and user disagree.
 
-    That is the first plausible one of a `SlideFile`, else the one that is given, or by override that in any case.
+    It is the first plausible one of `pairs`, a `SlideFile`'s, else the given one. With `override` it is the given one.
     Pixels whose sides differ by up to 1 % count as square, with the mean of both. Raises InputError, without the file's
     name, if there is no plausible scale, or pixels are not square.
     """
@@ -76,7 +76,7 @@ def choose_mpp(
 
 
 def is_plausible(*mpp: float) -> bool:
-    """Tell whether a microscope or scanner can have these scales."""
+    """Tell whether a microscope or scanner can have these scales (`PLAUSIBLE_MPP`)."""
     return all(PLAUSIBLE_MPP[0] <= side <= PLAUSIBLE_MPP[1] for side in mpp)
 
 
@@ -91,7 +91,7 @@ def _unknown(pairs: tuple[Mpp, ...], objective: str | None) -> str:
 
 
 def mpp_of_objective(text: str) -> float:
-    """Return the approximate mpp of an objective such as "20x", 10 um by its magnification, which is 1 to 200."""
+    """Return the approximate mpp of an objective such as "20x": 10 um over its magnification, which is 1 to 200."""
     try:
         magnification = float(text.strip().lower().rstrip("x"))
     except ValueError:

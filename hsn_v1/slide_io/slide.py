@@ -1,4 +1,4 @@
-"""Slides and other images at any scale: RGB windows, read from the pyramid level that fits."""
+"""Read RGB windows of slides and other images at any scale, from the pyramid level that fits."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from .base import Level
 from .formats import opened_in_sandbox
 from .scale import HOW_TO_FIND_MPP, choose_mpp, is_plausible
 
-PIECE_PIXELS = 1 << 24  #: of a level that are resampled at once
-TOLERANCE = 1.01  #: a level may be this much coarser than asked for
+PIECE_PIXELS = 1 << 24  #: most pixels of a level that are resampled at once
+TOLERANCE = 1.01  #: factor by which a level may be coarser than the scale asked for
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Slide:
     notes: tuple[str, ...]  #: for the user
     levels: tuple[Level, ...]  #: full resolution first
     close: Callable[[], None] = lambda: None
-    corner: tuple[int, int] = (0, 0)  #: row and column of the file's full resolution where it begins, as viewers do
+    corner: tuple[int, int] = (0, 0)  #: its first row and column in the file's full resolution, as viewers show it
 
     def __enter__(self) -> Slide:
         return self
@@ -54,11 +54,11 @@ class Slide:
         return Window(0, 0, *self.size(mpp))
 
     def size(self, mpp: float) -> tuple[int, int]:
-        """Rows and columns of the whole slide at another scale, at least 1."""
+        """Return rows and columns of the whole slide at another scale, at least 1."""
         return tuple(max(1, round(side * self.mpp / mpp)) for side in (self.height, self.width))
 
     def pixels(self) -> np.ndarray:
-        """Return all of it at full resolution, (height, width, 3) uint8; InputError if the file is damaged."""
+        """Read the whole slide at full resolution, (height, width, 3) uint8; InputError if the file is damaged."""
         return self.levels[0].region(Window(0, 0, self.height, self.width))
 
     def read(self, window: Window, mpp: float) -> np.ndarray:
@@ -71,9 +71,9 @@ class Slide:
         Parameters
         ----------
         window : Window
-            In px at `mpp`. What lies outside the slide is mirrored, as by ``cv2.BORDER_REFLECT``.
+            In px at `mpp`. Outside, the slide is mirrored, as by ``cv2.BORDER_REFLECT``.
         mpp : float
-            May be finer than the slide's.
+            Scale of the result; it may be finer than the slide's.
 
         Returns
         -------
@@ -88,11 +88,11 @@ class Slide:
         rows, columns = self.size(mpp)
         row, column = _mirrored(window.top, window.height, rows), _mirrored(window.left, window.width, columns)
         inside = Window(*map(int, (row.min(), column.min(), np.ptp(row) + 1, np.ptp(column) + 1)))
-        found = _resample(self._level(mpp), rows, columns, inside)
-        return found[np.ix_(row - inside.top, column - inside.left)]
+        region = _resample(self._level(mpp), rows, columns, inside)
+        return region[np.ix_(row - inside.top, column - inside.left)]
 
     def _level(self, mpp: float) -> Level:
-        """The coarsest level that is at least as fine as `mpp`, or the finest."""
+        """Return the coarsest level that is at least as fine as `mpp`, or the finest."""
 
         def reduction(level: Level) -> float:
             return max(self.height / level.height, self.width / level.width)
@@ -109,9 +109,9 @@ def open_slide(path: Path | str, mpp: float | None = None, override: bool = Fals
     path : Path or str
         Slide of a format that OpenSlide reads, TIFF or OME-TIFF with 8-bit RGB, or an image file.
     mpp : float, optional
-        Microns per pixel at full resolution, where the file does not state a plausible scale.
+        Microns per pixel at full resolution, for a file that does not state a plausible scale.
     override : bool
-        `mpp` counts whatever the file states.
+        Whether `mpp` counts even if the file states a plausible scale.
 
     Raises
     ------
@@ -132,13 +132,13 @@ def open_slide(path: Path | str, mpp: float | None = None, override: bool = Fals
 
 
 def _mirrored(start: int, length: int, side: int) -> np.ndarray:
-    """Return where pixels from `start` on come from in an axis of `side` px that goes on as its mirror image."""
+    """Return the source positions of pixels from `start` on, along an axis of `side` px mirrored at its ends."""
     position = np.arange(start, start + length) % (2 * side)
     return np.minimum(position, 2 * side - 1 - position)
 
 
 def _resample(level: Level, rows: int, columns: int, window: Window) -> np.ndarray:  # (height, width, 3)
-    """Read a window of a level that is stretched to `rows` by `columns` px."""
+    """Read a window of a level that is resampled to `rows` by `columns` px."""
     zoom_y, zoom_x = level.height / rows, level.width / columns
     height, width = window.height, window.width
     if height * zoom_y * width * zoom_x > PIECE_PIXELS and max(height, width) > 1:
@@ -149,15 +149,15 @@ def _resample(level: Level, rows: int, columns: int, window: Window) -> np.ndarr
     region = level.region(Window(above, before, below - above, behind - before))
     box = x - before, y - above, x - before + width * zoom_x, y - above + height * zoom_y
     box = [min(edge, side) for edge, side in zip(box, region.shape[1::-1] * 2, strict=True)]
-    found = np.empty((height, width, 3), np.uint8)
+    resampled = np.empty((height, width, 3), np.uint8)
     for channel in range(3):  # in floating point: 8-bit images are rounded once along each axis
         grey = Image.fromarray(region[..., channel].astype(np.float32))
-        found[..., channel] = np.rint(grey.resize((width, height), Image.Resampling.BILINEAR, box=box))
-    return found
+        resampled[..., channel] = np.rint(grey.resize((width, height), Image.Resampling.BILINEAR, box=box))
+    return resampled
 
 
 def _support(start: int, length: int, zoom: float, side: int) -> tuple[float, int, int]:
-    """Return where a window begins along an axis of a level, and between which of its pixels the filter reaches."""
+    """Return a window's start along an axis of a level, and the first pixel and the end of the filter's reach."""
     margin = math.ceil(max(zoom, 1)) + 1
     first, last = math.floor(start * zoom) - margin, math.ceil((start + length) * zoom) + margin
     return start * zoom, max(first, 0), min(last, side)

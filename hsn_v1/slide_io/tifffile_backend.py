@@ -1,4 +1,4 @@
-"""OME-TIFF and other TIFFs, by tifffile: one image of 8-bit RGB, of which tiles are read as they are needed."""
+"""Backend for OME-TIFF and other TIFFs, by tifffile: one image of 8-bit RGB, whose tiles are read on demand."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ OPENSLIDE_CODECS = (1, 5, 7, 8, 32773, 32946, 33003, 33005)
 
 
 def is_tiff(path: Path) -> bool:
-    """Tell whether a file begins as a TIFF does."""
+    """Tell whether a file begins like a TIFF."""
     with open(path, "rb") as file:
         return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def suits_openslide(path: Path) -> bool:
-    """Tell whether OpenSlide shows a tiled TIFF of no particular scanner as it is; it would not refuse the others."""
+    """Tell whether OpenSlide shows a generic tiled TIFF correctly; OpenSlide would not refuse the others."""
     with _tiff(path) as file:
         page = file.pages.first
         orientation = page.tags.valueof(274, 1)
@@ -47,10 +47,10 @@ def suits_openslide(path: Path) -> bool:
 
 
 def open_with_tifffile(path: Path) -> SlideFile:
-    """Open the largest image of a TIFF: OME-TIFF, ImageJ's of three channels, or 8-bit RGB; a pyramid, or a single one.
+    """Open the largest image of a TIFF: OME-TIFF, ImageJ's of three channels, or 8-bit RGB; pyramid or single level.
 
-    Pillow gets other images in one piece. Raises InputError if it is a stack, its pixels are not 8-bit RGB, it is cut
-    off, or nothing here decodes its compression.
+    Other images that are not tiled are left to Pillow. Raises InputError if the image is a stack, its pixels are not
+    8-bit RGB, the file is cut off, or no decoder for its compression is installed.
     """
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(_tiff(path))
@@ -89,7 +89,7 @@ def open_with_tifffile(path: Path) -> SlideFile:
 def _tiff(path: Path) -> TiffFile:
     import tifffile
 
-    tifffile.logger().disabled = True  # what it finds wrong ends as an InputError, or does no harm
+    tifffile.logger().disabled = True  # faults that matter become InputError
     return tifffile.TiffFile(path)
 
 
@@ -99,13 +99,13 @@ def _side(series: TiffPageSeries, axis: str) -> int:
 
 def _other_images(file: TiffFile, series: TiffPageSeries) -> list[str]:
     largest, *others = (
-        f"{_side(one, 'X')} x {_side(one, 'Y')} px" for one in sorted(file.series, key=lambda one: one is not series)
+        f"{_side(item, 'X')} x {_side(item, 'Y')} px" for item in sorted(file.series, key=lambda s: s is not series)
     )
     return [f"holds {len(file.series)} images; the largest is read, {largest}, not those of {', '.join(others)}"]
 
 
 def _check_chain(path: Path, file: TiffFile) -> None:
-    """Raise InputError if the last page points to a next one, which is not in the file: it is cut off."""
+    """Raise InputError if the last page points to a next one, which is missing: the file is cut off."""
     handle = file.filehandle
     handle.seek(file.pages.next_page_offset)
     if any(handle.read(file.tiff.offsetsize)):
@@ -113,7 +113,7 @@ def _check_chain(path: Path, file: TiffFile) -> None:
 
 
 def _check_companions(path: Path, file: TiffFile) -> None:
-    """Raise InputError if an OME-TIFF names other files than those of its own folder, or a pipe or device."""
+    """Raise InputError if an OME-TIFF names files outside its own folder, or a pipe or device."""
     if not file.is_ome:
         return
     for uuid in ElementTree.fromstring(file.ome_metadata).findall(".//{*}UUID"):
@@ -145,7 +145,7 @@ def _sides(planes: Iterable[tuple[str, int]]) -> str:
 
 
 def _is_rgb(series: TiffPageSeries) -> bool:
-    """Tell whether tifffile gives RGB: of colour planes or pixels, or of three channels."""
+    """Tell whether tifffile reads a series as RGB: from colour planes or pixels, or from three channels."""
     page, samples, channels = series.keyframe, _side(series, "S"), _side(series, "C")
     if series.dtype != np.uint8 or not {"Y", "X"} < set(series.axes):
         return False
@@ -156,7 +156,7 @@ def _is_rgb(series: TiffPageSeries) -> bool:
 
 
 def _is_grey(series: TiffPageSeries) -> bool:
-    """Tell whether a series is one grey image in a piece; one in tiles is rather a channel of fluorescence."""
+    """Tell whether a series is one grey image without tiles; a tiled one is rather a channel of fluorescence."""
     page = series.keyframe
     kind = page.photometric == 1 and page.samplesperpixel == 1 and not page.is_tiled and not page.parent.is_ome
     return kind and series.dtype == np.uint8 and set(series.axes) == {"Y", "X"}
@@ -196,13 +196,13 @@ def _level(path: Path, series: TiffPageSeries) -> Level:
 
 
 def _keep_open(page: TiffPage) -> None:
-    """Open a page's file: of several, tifffile closed those that are not the first."""
+    """Open a page's file again if it is closed: of several files, tifffile closed all but the first."""
     if page.parent.filehandle.closed:
         page.parent.filehandle.open()
 
 
 def tiled_region(page: TiffPage, window: Window) -> np.ndarray:
-    """Read a window of a tiled page, (height, width, samples) uint8; a tile that is left out of the file is white."""
+    """Read a window of a tiled page, (height, width, samples) uint8; tiles left out of the file are white."""
     layout, file = page.keyframe, page.parent.filehandle
     tall, wide, samples = layout.tilelength, layout.tilewidth, layout.samplesperpixel
     down, across = -(-layout.imagelength // tall), -(-layout.imagewidth // wide)
@@ -222,19 +222,19 @@ def tiled_region(page: TiffPage, window: Window) -> np.ndarray:
 
 
 def _stated_mpp(file: TiffFile, series: TiffPageSeries) -> tuple[Mpp, ...]:
-    """Return the pixel sizes that a file states for a series: in OME metadata, in ImageJ's, as TIFF's resolution."""
+    """Return the pixel sizes that a file states for a series: OME metadata, ImageJ's metadata, TIFF's resolution."""
     across, down = series.keyframe.resolution
-    units, found = [], []
+    units, pairs = [], []
     if file.is_ome:
         root = ElementTree.fromstring(file.ome_metadata)
         pixels = root.findall("{*}Image")[file.series.index(series)].find("{*}Pixels")
         sizes = [(pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "YX"]
-        found.append(tuple(mpp_of_size(size, unit) for size, unit in sizes))
+        pairs.append(tuple(mpp_of_size(size, unit) for size, unit in sizes))
     if file.is_imagej:
         units.append(file.imagej_metadata.get("unit", ""))
-    if (down, across) != (1, 1):  # which is what tifffile gives where the file states none
+    if (down, across) != (1, 1):  # tifffile's value if the file states none
         units.append(int(series.keyframe.resolutionunit))
-    return stated(*found, *((mpp_of_density(down, unit), mpp_of_density(across, unit)) for unit in units))
+    return stated(*pairs, *((mpp_of_density(down, unit), mpp_of_density(across, unit)) for unit in units))
 
 
 def _objective(file: TiffFile) -> str | None:

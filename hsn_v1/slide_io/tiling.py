@@ -1,4 +1,4 @@
-"""Pyramids of tiles, made strip by strip from the top, and pixels of one grid in another of the same field."""
+"""Pyramids of tiles, built strip by strip from the top, and resampling between grids of the same field."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Tile = TypeVar("Tile")
 
 
 def halvings(side: int, tile: int) -> int:
-    """Return how often a side is halved, rounded up, until a tile holds it: the levels of a pyramid below the first."""
+    """Return the number of halvings, rounded up, until a tile holds a side: a pyramid's levels below the first."""
     return ((side - 1) // tile).bit_length()
 
 
@@ -24,7 +24,7 @@ def halve(strip: np.ndarray) -> np.ndarray:
 
 
 def average(strip: np.ndarray, factor: int) -> np.ndarray:
-    """Average squares of `factor` px of an RGB strip; what is left over at its edges has no part."""
+    """Average squares of `factor` px of an RGB strip; incomplete squares at its edges are dropped."""
     height, width = (side // factor for side in strip.shape[:2])
     if not height:
         return np.empty((0, width, 3), np.uint8)
@@ -39,11 +39,11 @@ def pyramid_tiles(
     reduce: Callable[[np.ndarray], np.ndarray] = halve,
     fill: str = "constant",
 ) -> Iterator[Tile]:
-    """Cut an image that comes in strips into the encoded tiles of a pyramid, row by row; a strip a level is in memory.
+    """Cut an image that comes in strips into a pyramid's encoded tiles, row by row; memory holds one strip per level.
 
-    Strips of (tile, W, ...) are full resolution from the top, of which only the last may have fewer rows; `reduce`
-    makes a strip of the next level of one. Tiles are filled up at the edges as by ``np.pad``. Those of the full level
-    are yielded, those of each smaller level added to its list in `smaller`: with the last that is yielded, all are.
+    Strips of (tile, W, ...) are full resolution, from the top; only the last may have fewer rows. `reduce` turns a
+    strip into one of the next level. Tiles are padded at the edges as by ``np.pad``. Tiles of the full level are
+    yielded; those of each smaller level are appended to its list in `smaller`, which is complete after the last yield.
     """
     for level, strip in level_strips(strips, 1 + len(smaller), tile, reduce):
         tiles = map(encode, cut(strip, tile, fill))
@@ -56,7 +56,7 @@ def pyramid_tiles(
 def level_strips(
     strips: Iterable[np.ndarray], levels: int, tile: int, reduce: Callable[[np.ndarray], np.ndarray] = halve
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the level and the strip of each strip of a pyramid: what it adds to smaller levels comes before it."""
+    """Yield the strips of a pyramid as (level, strip); a strip comes after the smaller levels' strips it completes."""
     waiting: list[list[np.ndarray]] = [[] for _ in range(levels)]
 
     def add(level: int, part: np.ndarray, is_last: bool) -> Iterator[tuple[int, np.ndarray]]:
@@ -78,7 +78,7 @@ def level_strips(
 
 
 def cut(strip: np.ndarray, tile: int, fill: str = "constant") -> Iterator[np.ndarray]:
-    """Yield a strip's tiles, (tile, tile, ...), from the left, filled up at the edges."""
+    """Yield a strip's tiles, (tile, tile, ...), from the left, padded at the edges."""
     height, width = strip.shape[:2]
     filled = np.pad(strip, ((0, tile - height), (0, -width % tile), *[(0, 0)] * (strip.ndim - 2)), mode=fill)
     for left in range(0, width, tile):
@@ -88,7 +88,7 @@ def cut(strip: np.ndarray, tile: int, fill: str = "constant") -> Iterator[np.nda
 def touched(window: Window, frame: Window, height: int, width: int) -> Window:
     """Return the pixels that a window of a frame touches in another grid, of `height` by `width` px for the frame.
 
-    In whole numbers, as in `nearest`: a rounded fraction may lie a pixel outside.
+    It is computed in whole numbers, as in `nearest`: a rounded fraction may lie a pixel outside.
     """
     top, left = window.top * height // frame.height, window.left * width // frame.width
     bottom, right = -(-window.bottom * height // frame.height), -(-window.right * width // frame.width)
@@ -96,12 +96,12 @@ def touched(window: Window, frame: Window, height: int, width: int) -> Window:
 
 
 def nearest(picture: np.ndarray, window: Window, frame: Window) -> np.ndarray:
-    """Show a window of a frame by the nearest pixels of a picture of it, (h, w, ...), whose edge goes on beyond it."""
+    """Resample a window of a frame from a picture of the frame, (h, w, ...), by nearest pixels; edges are repeated."""
     rows = _under(window.top, window.height, frame.height, picture.shape[0])
     columns = _under(window.left, window.width, frame.width, picture.shape[1])
     return picture[np.ix_(rows, columns)]
 
 
 def _under(start: int, length: int, side: int, other: int) -> np.ndarray:
-    """Return where the centres of pixels lie in a grid of `other` px, of an axis that has `side` px."""
+    """Return the pixels of a grid of `other` px at the centres of pixels of an axis that has `side` px."""
     return np.clip((2 * np.arange(start, start + length) + 1) * other // (2 * side), 0, other - 1)
