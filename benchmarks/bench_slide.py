@@ -44,7 +44,7 @@ from hsn_v1.adp import CLASSIFIER_MPP, HTT_MODES
 from hsn_v1.commands.common import PHANTOM_MODEL
 from hsn_v1.errors import InputError
 from hsn_v1.evaluate import confusion_matrix, mean_iou_present
-from hsn_v1.histonet import HistoNet, normalise
+from hsn_v1.histonet import HistoNet, normalise, traced
 from hsn_v1.io.model_files import read_crfs
 from hsn_v1.io.models import load_histonet, save_histonet
 from hsn_v1.parallel import available_cores
@@ -213,12 +213,13 @@ def forward(arguments: argparse.Namespace, console: Console) -> None:
 
     with mock.patch.object(tiled, "segment_tiles", read_tiles), contextlib.suppress(InputError):
         segment_slide(slide, model, method, arguments.folder / "tiles")
+    forward = traced(model.network)
     run, times = [*command(slide, arguments.folder / "wide"), "--root", str(root), "--force"], []
     for _ in range(1 + arguments.runs):
         seconds, _ = run_as_command(run)
         start = time.perf_counter()
         for batch in tiles:
-            model.network.predict_on_batch(normalise(batch, model.labels))
+            forward(normalise(batch, model.labels))
         times.append((seconds, time.perf_counter() - start))
     whole, bare = np.median(times[1:], axis=0)
     ratio = np.median(np.divide(*np.transpose(times[1:])))

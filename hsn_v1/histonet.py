@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -111,7 +112,7 @@ class HistoNet:
             weigh = keras.layers.Conv2D(weights.shape[1], 1, **options)
             second = weigh(second)
             weigh.set_weights([weights[np.newaxis, np.newaxis], *constants])
-        network = compiled(keras.Model(model.inputs[0], [model.outputs[0], second]))
+        network = keras.Model(model.inputs[0], [model.outputs[0], second])
         check_scales(network, labels.views)
         present = np.full(len(thresholds), SOMEWHERE) if labels.views.window else thresholds
         return cls(model, network, weights is not None, present, labels, precision, thresholds)
@@ -210,9 +211,9 @@ class HistoNet:
     def _look(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return scores and coarse CAMs of normalised tiles of any side."""
         side = tiles.shape[1]
-        if side not in self._networks:
-            self._networks[side] = network_of_side(self.network, side)
-        scores, second = self._networks[side].predict_on_batch(tiles)
+        if side not in self._traced:
+            self._traced[side] = traced(network_of_side(self.network, side))
+        scores, second = self._traced[side](tiles)
         scores = scores.astype(np.float32)  # a network may compute in half precision
         if self.labels.views.window:
             cells = max(round(self.labels.views.window * second.shape[1] / side), 1)
@@ -238,8 +239,8 @@ class HistoNet:
         return scores, cams
 
     @cached_property
-    def _networks(self) -> dict[int, keras.Model]:
-        return {self.tile: self.network}
+    def _traced(self) -> dict[int, Callable[[np.ndarray], Any]]:
+        return {self.tile: traced(self.network)}
 
 
 def cell_of(network: keras.Model) -> int:
@@ -260,18 +261,19 @@ def check_scales(network: keras.Model, views: Views) -> None:
 
 def network_of_side(network: keras.Model, side: int) -> keras.Model:
     """Return a copy of a network, with the same weights, for tiles of another side."""
-    return compiled(clone_with_weights(network, input_tensors=import_keras().Input((side, side, 3))))
+    return clone_with_weights(network, input_tensors=import_keras().Input((side, side, 3)))
 
 
-def compiled(network: keras.Model) -> keras.Model:
-    """Compile a network for batches of any size: Keras would trace it for the first one, and again for others."""
+def traced(network: keras.Model) -> Callable[[np.ndarray], Any]:
+    """Return a function that applies a network to tiles (T, side, side, 3), and returns its outputs as arrays.
+
+    It is traced once, for any number of tiles: Keras' `predict_on_batch` is traced again for another number.
+    """
     import tensorflow as tf
 
-    network.compile(jit_compile=False)  # compiling by XLA takes longer than a run
-    batches = [[(tf.TensorSpec((None, *network.input_shape[1:])),)]]
-    step = tf.function(lambda batches: network(batches[0][0], training=False), batches, autograph=False)
-    network.predict_function = step  # of `predict_on_batch`
-    return network
+    tiles = tf.TensorSpec((None, *network.input_shape[1:]))
+    graph = tf.function(partial(network, training=False), [tiles], autograph=False)  # not by XLA: that takes too long
+    return lambda tiles: tf.nest.map_structure(lambda tensor: tensor.numpy(), graph(tiles))
 
 
 def resized_tiles(tiles: np.ndarray, side: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..gradcam import feature_layer
-from ..histonet import network_of_side, normalise, resized_tiles
+from ..histonet import network_of_side, normalise, resized_tiles, traced
 from ..keras_start import import_keras
 from ..labels import Taxonomy
 
@@ -51,7 +51,7 @@ def pooled_features(
     shares = _shares(encoder, context)
     steps = (images[start : start + batch] for start in range(0, len(images), batch))
     tiles = (resized_tiles(normalise(step.astype(np.float32), labels), encoder.input_shape[1]) for step in steps)
-    activations = map(encoder.predict_on_batch, tiles)
+    activations = map(traced(encoder), tiles)
     return np.concatenate([np.einsum("nhwk,h,w->nk", maps, shares, shares, optimize=True) for maps in activations])
 
 
