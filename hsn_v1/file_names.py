@@ -8,7 +8,7 @@ import unicodedata
 from functools import lru_cache
 
 UNSAFE = frozenset('/\\:*?"<>|')  #: separators of folders, drives and streams, and wildcards
-LONGEST = 120  #: bytes of a name, which leaves room for a stem before it and an ending after it
+LONGEST = 120  #: greatest length in bytes; leaves room for a stem before it and an ending after it
 DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?", re.IGNORECASE)
 DIGEST = re.compile(r"~[0-9a-f]{10}")
 

@@ -87,7 +87,7 @@ class HistoNet:
     def around(
         cls, model: keras.Model, thresholds: np.ndarray, labels: Taxonomy, precision: str = PRECISIONS[0]
     ) -> HistoNet:
-        """Return a HistoNet of a Functional itself, whose layers no other model may share; see `of`."""
+        """Return a HistoNet of a Functional model itself, not a copy; no other model may share its layers. See `of`."""
         keras = import_keras()
         try:
             second, weights = feature_layer(model).output, closed_form_weights(model)
@@ -249,7 +249,7 @@ def cell_of(network: keras.Model) -> int:
 
 
 def check_scales(network: keras.Model, views: Views) -> None:
-    """Raise InputError if the views have several scales, but the network flattens its maps to a fixed size."""
+    """Raise InputError if the views have another scale than 1, but the network flattens its maps to a fixed size."""
     tile = network.input_shape[1]
     pools = any(type(layer).__name__ == "Flatten" for layer in network.layers)
     if pools and {*views.sides(tile, cell_of(network))} != {tile}:

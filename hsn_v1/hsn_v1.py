@@ -20,7 +20,7 @@ from .gradcam import localise
 from .labels import LabelSet, lenders_first
 from .tiles import Window
 
-STAGES = ("GradCAM", "Adjust", "CRF")  #: stages with a mask
+STAGES = ("GradCAM", "Adjust", "CRF")  #: stages that end in a mask
 ROWS = 64  #: rows of maps that are compared at once, few enough for the processor's cache
 
 

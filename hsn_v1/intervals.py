@@ -13,7 +13,7 @@ import numpy as np
 
 DRAWS, SEED, LEVEL = 5000, 0, 95  #: number of draws, their seed, and the percentage of draws within an interval
 
-FEW = 10  #: least number of images or groups for a telling interval
+FEW = 10  #: least number of images or groups for a meaningful interval
 
 
 @dataclass(frozen=True)

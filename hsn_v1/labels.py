@@ -26,7 +26,7 @@ LARGEST = 100_000  #: upper limit of a side in px, and of numbers of epochs and 
 #: Rules that find the background class: stage 3's brightness, or the benchmarks' grey above 200 (see `adjust`).
 BACKGROUND_RULES = ("brightness", "grey above 200")
 
-#: Rules of the competition in stage 3: class after class, as in the released code, or the paper's formula at once.
+#: Rules of competition in stage 3: one class after another, as in the released code, or all at once, as in the paper.
 ADJUSTMENTS = ("released", "paper")
 
 
@@ -235,7 +235,7 @@ class Taxonomy:
         return tuple(dict.fromkeys(code for code in codes if code not in self.outputs))
 
     def with_parents(self, codes: Iterable[str]) -> list[int]:
-        """Return the indices of the outputs of the given codes and of all their ancestors, which include them."""
+        """Return the indices of the outputs of the given codes and all their ancestors: a class includes its kinds."""
         lineage = set()
         for code in codes:
             while code and code not in lineage:

@@ -52,8 +52,8 @@ class ObjectSums:
 
     images: int
     found: int  #: true positives
-    objects: np.ndarray  #: (2,) int64, their number
-    area: np.ndarray  #: (2,) int64, their area in px
+    objects: np.ndarray  #: (2,) int64, number of objects
+    area: np.ndarray  #: (2,) int64, area of all objects in px
     dice: np.ndarray  #: (2,) float64, sum of area times Dice index
     hausdorff: np.ndarray  #: (2,) float64, sum of area times Hausdorff distance, in px
 

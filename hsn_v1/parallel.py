@@ -109,7 +109,7 @@ def pool_of(workers: int, variables: Mapping[str, str] = ENVIRONMENT) -> loky.Pr
 
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Hold back Ctrl-C from processes started here, until they `follow`, and from this one until they have started."""
+    """Hold back Ctrl-C while processes start: from them until they `follow`, from this one until all have started."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -134,7 +134,7 @@ def start_workers(workers: int, warm_up: Callable[[bool], None], variables: Mapp
 
 @contextlib.contextmanager
 def quiet_tracker() -> Iterator[None]:
-    """Start processes whose resource tracker, which outlives a kill of this one, prints no warning of semaphores."""
+    """Silence the resource tracker of processes started here: it outlives a killed parent, and warns of semaphores."""
     before = os.environ.get("PYTHONWARNINGS")
     with environment({"PYTHONWARNINGS": ",".join(filter(None, [before, "ignore:resource_tracker"]))}):
         yield
@@ -144,7 +144,7 @@ _pool: loky.ProcessPoolExecutor | None = None
 
 
 def stop_workers() -> None:
-    """Kill the worker processes, if there are any, even at work."""
+    """Kill the worker processes, busy or not, if there are any."""
     log = logging.getLogger("concurrent.futures")
     before = log.level
     log.setLevel(logging.CRITICAL + 1)  # it would print the cancelled work
@@ -159,7 +159,7 @@ def stop_workers() -> None:
 def worker_pool(
     workers: int, out: Path, variables: Mapping[str, str] = ENVIRONMENT
 ) -> Iterator[loky.ProcessPoolExecutor]:
-    """Yield a pool whose workers write to `out`; after an error, kill them. Failed writes, dead workers: InputError."""
+    """Yield a pool whose workers write to `out`; kill them on an error. A failed write or dead worker is InputError."""
     pool = pool_of(workers, variables)
     try:
         yield pool

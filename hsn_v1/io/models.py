@@ -97,7 +97,7 @@ def load_histonet(
         arrays = dict(by_layer(description, whole["weights"] if whole else weights()))
         _check_outputs(files[".h5"], arrays.pop(OUTPUTS, labels.codes), labels)
         fill(network, arrays, files[".h5"], described)
-        make = HistoNet.around if precision == PRECISIONS[0] else HistoNet.of  # of a copy with other layers
+        make = HistoNet.around if precision == PRECISIONS[0] else HistoNet.of  # bfloat16 layers need a copy
         histonet = make(network.model, thresholds, labels, precision)
         _check_scores(histonet, described)  # builds the graph, with its messages
     return histonet

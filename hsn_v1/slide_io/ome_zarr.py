@@ -27,7 +27,7 @@ def check_ome_zarr() -> None:
 
 
 def write_ome_zarr(path: Path, label_map: Path, picture: np.ndarray, info: LabelMapInfo) -> None:
-    """Convert a label map's file to labels of a picture of the whole slide, (h, w, 3) uint8, chunk by chunk.
+    """Convert a label map's file to OME-Zarr labels of a picture of the whole slide, (h, w, 3) uint8, chunk by chunk.
 
     A pixel's value is its class index plus 1; no tissue is 0, where viewers show nothing. `path` is a folder, whose
     content is replaced. `label_map` is a file of `label_maps.write_label_map`, and `info` describes it.

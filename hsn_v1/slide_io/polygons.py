@@ -100,7 +100,7 @@ class Region:
         self.holes += other.holes
 
     def fuse(self) -> None:
-        """Unite all shells to one; holes that they enclose together join `holes`, and are final from now on."""
+        """Unite all shells into one; holes that they enclose together join `holes`, and are final from now on."""
         import shapely
 
         whole = shapely.union_all([shapely.Polygon(shell) for shell in self.shells])

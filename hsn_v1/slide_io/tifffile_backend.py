@@ -49,8 +49,8 @@ def suits_openslide(path: Path) -> bool:
 def open_with_tifffile(path: Path) -> SlideFile:
     """Open the largest image of a TIFF: OME-TIFF, ImageJ's of three channels, or 8-bit RGB; pyramid or single level.
 
-    Other images that are not tiled are left to Pillow. Raises InputError if the image is a stack, its pixels are not
-    8-bit RGB, the file is cut off, or no decoder for its compression is installed.
+    Pillow gets other images, unless they are tiled or OME-TIFF. Raises InputError if the image is a stack, its pixels
+    are not 8-bit RGB, the file is cut off, or no decoder for its compression is installed.
     """
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(_tiff(path))
