@@ -40,7 +40,7 @@ class Outcome:
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  #: notes for the user
     caveat: str = ""  #: the classifier's warning to everyone who sees the results
-    label_sets: tuple[LabelSet, ...] = ()  #: label sets with results: classes and colours only
+    label_sets: tuple[LabelSet, ...] = ()  #: label sets with results, with the parts that viewing needs
     columns: Mapping[str, str] = field(default_factory=dict)  #: the user's columns of the list
     where: str = ""  #: process that works on it, while it is running
 
