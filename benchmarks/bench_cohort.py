@@ -171,16 +171,16 @@ def cluster(cohort: Cohort, folder: Path, workers: int, cores: Sequence[int | No
 
 def finished(out: Path) -> dict[str, tuple[int, int]]:
     """Return the finished slides of a folder, with inode and time of their records, which change if one is redone."""
-    found = {}
+    records = {}
     for record in out.glob("*/run.json"):
         state = record.stat()
-        found[record.parent.name] = state.st_ino, state.st_mtime_ns
-    return found
+        records[record.parent.name] = state.st_ino, state.st_mtime_ns
+    return records
 
 
 def contents(out: Path) -> dict[str, bytes]:
     """Return the contents of all result files, without the seconds in ``run.json``."""
-    found = {}
+    files = {}
     for path in out.glob("*/**/*"):
         if path.is_file() and not path.relative_to(out).parts[0].startswith("."):
             content = path.read_bytes()
@@ -188,8 +188,8 @@ def contents(out: Path) -> dict[str, bytes]:
                 record = json.loads(content)
                 record["facts"].pop("seconds")
                 content = json.dumps(record).encode()
-            found[path.relative_to(out).as_posix()] = content
-    return found
+            files[path.relative_to(out).as_posix()] = content
+    return files
 
 
 def is_held(claim: Path) -> bool:
@@ -254,11 +254,11 @@ def survive(cohort: Cohort, folder: Path, kills: int, workers: int, seed: int, c
         check("all killed before the end", not events, f" ({len(events)} left)")
     console.print(f"on {workers} workers, killed again and again: {time.monotonic() - began:.0f} s")
     check("nothing that was finished was done again", not again, f" {sorted(again)}")
-    found, expected = statuses(out), statuses(plain)
-    lost = [name for name in cohort.good if found[name][0] not in ("done", "done before")]
-    check("nothing lost", not lost, f" {[(name, *found[name]) for name in lost]}")
-    reasons = {name: found[name] for name in cohort.bad}
-    check("the bad ones are named", all(found[name][0] == "failed" and found[name][1] for name in cohort.bad))
+    actual, expected = statuses(out), statuses(plain)
+    lost = [name for name in cohort.good if actual[name][0] not in ("done", "done before")]
+    check("nothing lost", not lost, f" {[(name, *actual[name]) for name in lost]}")
+    reasons = {name: actual[name] for name in cohort.bad}
+    check("the bad ones are named", all(actual[name][0] == "failed" and actual[name][1] for name in cohort.bad))
     check("with the reasons of the run without Dask", reasons == {name: expected[name] for name in cohort.bad})
     for name, (_, reason) in reasons.items():
         console.print(f"    {name}: {reason}", highlight=False, soft_wrap=True)
@@ -298,9 +298,9 @@ def strike(
     else:
         end_all(running.scheduler)
         seconds = wait_for(lambda: client.poll() is not None, 90)
-        said = Path(f"{out}.log").read_text()
-        one = client.poll() == 2 and said.startswith("error: the Dask scheduler") and said.count("\n") == 1
-        check("scheduler killed: the client says so in one line", one, f" after {seconds:.1f} s: {said.strip()}")
+        log = Path(f"{out}.log").read_text()
+        holds = client.poll() == 2 and log.startswith("error: the Dask scheduler") and log.count("\n") == 1
+        check("scheduler killed: the client says so in one line", holds, f" after {seconds:.1f} s: {log.strip()}")
         end_all([client])
         seconds = wait_for(lambda: all(worker.poll() is not None for worker in running.workers), 60)
         check("scheduler killed: its workers end", seconds <= 60, f" after {seconds:.1f} s")
@@ -325,11 +325,11 @@ def left(cohort: Cohort, folder: Path, console: Console) -> bool:
         command.kill()
         command.wait()
         seconds = wait_for(lambda: not marked(cohort.mark), 60)
-        said = Path(f"{out}.log").read_text()
-        held &= seconds <= 60 and not said
+        log = Path(f"{out}.log").read_text()
+        held &= seconds <= 60 and not log
         end_all([command])
         console.print(
-            f"{' '.join(options) or 'without Dask'}: {count} processes gone after {seconds:.1f} s; said {said!r}"
+            f"{' '.join(options) or 'without Dask'}: {count} processes gone after {seconds:.1f} s; said {log!r}"
         )
     return held
 
@@ -382,7 +382,7 @@ def threads(cohort: Cohort, folder: Path, console: Console) -> None:
                     busy.append(worker.cpu_percent() / 100)
                     peak = max(peak, worker.memory_info().rss)
                     seconds |= {thread.id: thread.user_time + thread.system_time for thread in worker.threads()}
-            shares = sorted((one / sum(seconds.values()) for one in seconds.values()), reverse=True)
+            shares = sorted((value / sum(seconds.values()) for value in seconds.values()), reverse=True)
             console.print(
                 f"{count} declared: {np.mean(busy):.2f} cores busy on average, in 95 % of seconds at most "
                 f"{np.quantile(busy, 0.95):.2f}, {peak / 1e9:.1f} GB; shares of its "

@@ -84,7 +84,7 @@ class Ways:
         table = Table("", "label set", *WAYS)
         for group, name in dict.fromkeys(key[:2] for key in self.sums):
             sums = [self.sums.get((group, name, way)) for way in WAYS]
-            table.add_row(group, name, *("" if one is None else f"{mean_iou_present(one):.3f}" for one in sums))
+            table.add_row(group, name, *("" if total is None else f"{mean_iou_present(total):.3f}" for total in sums))
         return table
 
 

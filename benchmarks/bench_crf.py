@@ -197,7 +197,7 @@ def compare_windows(rng: np.random.Generator, commit: str, repeats: int) -> Tabl
             old = settings(**{name: getattr(crf, name) for name in crf.__dataclass_fields__})
             maps = synthetic_maps(rng, SIDE, SIDE, classes)
             same = np.array_equal(old(maps, image), crf(maps, image))
-            runs = [partial(one, maps, image) for one in (old, crf)]
+            runs = [partial(refine, maps, image) for refine in (old, crf)]
             times = np.array([[clock(run, time.process_time) for run in runs] for _ in range(repeats)])
             ratio = np.median(times[:, 1] / times[:, 0])
             table.add_row(str(classes), *(f"{t:.2f}" for t in np.median(times, axis=0)), f"{ratio:.2f}", str(same))
@@ -226,10 +226,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, help="a folder of images, in place of synthetic ones")
     parser.add_argument("--repeats", type=int, default=7)
-    other = parser.add_mutually_exclusive_group()
-    other.add_argument("--profile", action="store_true", help="where the time goes, in place of the comparison")
-    other.add_argument("--calls", action="store_true", help="the example of pydensecrf's documentation")
-    other.add_argument("--against", metavar="COMMIT", help="a slide's windows, by this code and by a commit's")
+    modes = parser.add_mutually_exclusive_group()
+    modes.add_argument("--profile", action="store_true", help="where the time goes, in place of the comparison")
+    modes.add_argument("--calls", action="store_true", help="the example of pydensecrf's documentation")
+    modes.add_argument("--against", metavar="COMMIT", help="a slide's windows, by this code and by a commit's")
     parser.add_argument("--peak", choices=BACKENDS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peak:

@@ -86,7 +86,7 @@ def main() -> None:
         "images": images,
         "cores": len(psutil.Process().cpu_affinity()),
         "command": {
-            "seconds": [round(one, 2) for one in runs],
+            "seconds": [round(run, 2) for run in runs],
             "median": round(seconds, 2),
             "images_per_second": round(images / seconds, 2),
             "peak_memory_mb": round(peak / 1e6),

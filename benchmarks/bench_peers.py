@@ -117,8 +117,8 @@ def classify_there(python: str, slide: Path, histonet: HistoNet, method: Method,
     done = subprocess.run([python, script, *map(str, arguments)], capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"TIAToolbox, by {python}: {' '.join(done.stderr.split()[-40:])}")
-    found = json.loads(done.stdout.splitlines()[-1])
-    return found["seconds"] / found["tiles"]
+    measured = json.loads(done.stdout.splitlines()[-1])
+    return measured["seconds"] / measured["tiles"]
 
 
 def slide_tiles(runs: int, python: str, size: int) -> Iterator[Row]:

@@ -240,7 +240,7 @@ def widened(folder: Path) -> HistoNet:
             first, *rest = half.model.get_layer(layer.name).get_weights()
             copies = [1 if old == new else 2 for old, new in zip(first.shape, layer.weights[0].shape, strict=True)]
             inputs = copies[-2] if first.ndim > 1 else 1
-            layer.set_weights([np.tile(first, copies) / inputs, *(np.tile(one, copies[-1]) for one in rest)])
+            layer.set_weights([np.tile(first, copies) / inputs, *(np.tile(vector, copies[-1]) for vector in rest)])
     text = (data / f"{PHANTOM_MODEL}.toml").read_text(encoding="utf-8")
     save_histonet(folder, PHANTOM_MODEL, wide, half.thresholds, half.labels.codes, text)
     for path in data.glob(f"{PHANTOM_MODEL}_*.npy"):

@@ -81,16 +81,16 @@ def main() -> None:
     table = Table("task", "version", "seconds", "core-seconds", "share", "share of core-seconds")
     with tempfile.TemporaryDirectory() as folder:
         for name, versions in commands(arguments, Path(folder)).items():
-            found: dict[str, list[tuple[float, float]]] = {version: [] for version in versions}
+            measured: dict[str, list[tuple[float, float]]] = {version: [] for version in versions}
             for _ in range(1 + arguments.runs):
                 for version, command in versions.items():
-                    found[version].append(run(*command))
+                    measured[version].append(run(*command))
             medians = {
-                version: [statistics.median(each) for each in zip(*times[1:], strict=True)]
-                for version, times in found.items()
+                version: [statistics.median(column) for column in zip(*times[1:], strict=True)]
+                for version, times in measured.items()
             }
             for version, (seconds, cores) in medians.items():
-                shares = (f"{one / whole:.2f}" for one, whole in zip((seconds, cores), medians["before"], strict=True))
+                shares = (f"{value / old:.2f}" for value, old in zip((seconds, cores), medians["before"], strict=True))
                 table.add_row(name, version, f"{seconds:.1f}", f"{cores:.1f}", *shares)
     Console().print(table)
 

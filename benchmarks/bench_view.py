@@ -170,11 +170,11 @@ def tiles(server: Server, identifier: str, count: int, seed: int) -> dict[str, l
             1000 * server.ask("/tile/labels", id=identifier, set=entry["sets"][0]["name"], layer="labels", **where)[1]
         )
 
-    found = {"slide, one at a time": [*map(image, range(count))], "mask, one at a time": [*map(labels, range(count))]}
+    times = {"slide, one at a time": [*map(image, range(count))], "mask, one at a time": [*map(labels, range(count))]}
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        found[f"slide, {AT_ONCE} at a time"] = [*pool.map(image, range(count))]
-        found[f"mask, {AT_ONCE} at a time"] = [*pool.map(labels, range(count))]
-    return found
+        times[f"slide, {AT_ONCE} at a time"] = [*pool.map(image, range(count))]
+        times[f"mask, {AT_ONCE} at a time"] = [*pool.map(labels, range(count))]
+    return times
 
 
 def main() -> None:

@@ -31,8 +31,8 @@ def main(images: Path, masks: Path, mpp: float) -> None:
     pairs = ((path, read_image(path)[0]) for path in find_images(images, "any"))
     for path, image, tiles in classify(pairs, classifier, classifier.mpp / mpp):
         truth = read_mask(find_mask(masks, path.name), label_set, image.shape[:2], "silently").labels
-        found = dict(segment(image, tiles, [label_set], {label_set.name: crf}))[label_set.name].masks
-        for stage, mask in zip(counts, (found["Adjust"], found["CRF"]), strict=True):
+        predicted = dict(segment(image, tiles, [label_set], {label_set.name: crf}))[label_set.name].masks
+        for stage, mask in zip(counts, (predicted["Adjust"], predicted["CRF"]), strict=True):
             counts[stage].append(confusion_matrix(truth, mask, len(label_set)))
     for stage, confusions in counts.items():
         weights = draw_weights(range(len(confusions)), DRAWS)

@@ -51,31 +51,31 @@ def resize(folder: Path, size: int) -> None:
 
 def try_level(case: Case, folder: Path, size: int, expected: dict[str, str], details: list[str]) -> Counter:
     """Run a command with room for `size` bytes, then again with enough room; count the faults."""
-    found = Counter(levels=1)
+    counts = Counter(levels=1)
     with mounted(folder / "small", size) as out:
         done = run(case, out, env=environment())
         lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("note: ")]
-        found["full"] += done.returncode != case.status
-        found["status"] += done.returncode not in (case.status, 1, 2)
-        found["traceback"] += "Traceback" in done.stderr
-        found["lines"] += done.returncode == 2 and len(lines) != 1
-        found["unnamed"] += done.returncode == 2 and str(out) not in done.stderr
+        counts["full"] += done.returncode != case.status
+        counts["status"] += done.returncode not in (case.status, 1, 2)
+        counts["traceback"] += "Traceback" in done.stderr
+        counts["lines"] += done.returncode == 2 and len(lines) != 1
+        counts["unnamed"] += done.returncode == 2 and str(out) not in done.stderr
         left = [name for name in leftovers(out) if (out / name).is_file()]
-        found["leftovers"] += bool(left)
+        counts["leftovers"] += bool(left)
         resize(out, 1 << 30)
         again = run(case, out, env=environment())
         written = digests(out)
         left += leftovers(out)
-        found["unfinished"] += again.returncode != case.status
+        counts["unfinished"] += again.returncode != case.status
         differ = [name for name in expected.keys() & written.keys() if expected[name] != written[name]]
         names = expected.keys() ^ written.keys()
-        found["differ"] += bool(names or (differ and case.repeats))
-    if sum(found[column] for column in COLUMNS[2:]):
-        what = ", ".join(f"{key} {value}" for key, value in found.items() if value and key in COLUMNS[2:])
+        counts["differ"] += bool(names or (differ and case.repeats))
+    if sum(counts[column] for column in COLUMNS[2:]):
+        what = ", ".join(f"{key} {value}" for key, value in counts.items() if value and key in COLUMNS[2:])
         details.append(f"{case.name}, {size} bytes: {what}: {' | '.join(lines)[-700:]}")
         details += [f"  left: {left[:4]}"] * bool(left) + [f"  differ: {sorted({*names, *differ})[:5]}"] * bool(differ)
         details += [f"  again: {again.returncode} {again.stderr[-300:]}"] * (again.returncode != case.status)
-    return found
+    return counts
 
 
 def main() -> int:
@@ -95,10 +95,10 @@ def main() -> int:
                 if done.returncode != case.status:
                     raise SystemExit(f"{case.name}: {done.stderr}")
                 size, expected = used(out), digests(out)
-            found = sum((try_level(case, folder, int(size * share), expected, details) for share in LEVELS), Counter())
-            table.add_row(case.name, f"{size / 1e6:.2f}", *(str(found[column]) for column in COLUMNS))
-            wrong += sum(found[column] for column in COLUMNS[2:])
-            print(case.name, dict(found), flush=True)
+            counts = sum((try_level(case, folder, int(size * share), expected, details) for share in LEVELS), Counter())
+            table.add_row(case.name, f"{size / 1e6:.2f}", *(str(counts[column]) for column in COLUMNS))
+            wrong += sum(counts[column] for column in COLUMNS[2:])
+            print(case.name, dict(counts), flush=True)
     Console(width=140).print(table)
     print("\n".join(details))
     return int(wrong > 0)

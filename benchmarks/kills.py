@@ -66,7 +66,7 @@ def noise(text: str) -> list[str]:
     return lines if "Traceback" in text or len(lines) > 1 else []
 
 
-def attempt(case: Case, out: Path, victim: str, delay: float, found: Counter, details: list[str]) -> bool:
+def attempt(case: Case, out: Path, victim: str, delay: float, counts: Counter, details: list[str]) -> bool:
     """Start a command and kill it after `delay` seconds; return whether it finished before."""
     mark = uuid.uuid4().hex
     out.mkdir(exist_ok=True)
@@ -87,7 +87,7 @@ def attempt(case: Case, out: Path, victim: str, delay: float, found: Counter, de
             command.kill()
     wrong = {}
     if killed:
-        found["kills"] += 1
+        counts["kills"] += 1
         wrong["status"] = [] if status in EXPECTED[victim] or status == case.status else [str(status)]
     elif status != case.status:
         wrong["status"] = [f"{status}, not killed"]
@@ -97,32 +97,32 @@ def attempt(case: Case, out: Path, victim: str, delay: float, found: Counter, de
     wrong["processes"] = [" ".join(process.cmdline())[:80] for process in marked(mark)]
     wrong["semaphores"] = semaphores(seen)
     wrong["noise"] = noise(log.read_text(errors="replace"))
-    for what, which in wrong.items():
-        if which:
-            found[what] += 1
-            details.append(f"{case.name}, {victim} after {delay:.1f} s: {what}: {' | '.join(which)[:600]}")
+    for kind, problems in wrong.items():
+        if problems:
+            counts[kind] += 1
+            details.append(f"{case.name}, {victim} after {delay:.1f} s: {kind}: {' | '.join(problems)[:600]}")
     for process in marked(mark):
         process.kill()
     return not killed or status == case.status
 
 
-def check_finished(case: Case, out: Path, expected: dict[str, str], found: Counter, details: list[str]) -> None:
+def check_finished(case: Case, out: Path, expected: dict[str, str], counts: Counter, details: list[str]) -> None:
     """Compare the files of a finished command with those of a run that was never killed; count faults."""
-    found["finished"] += 1
+    counts["finished"] += 1
     left, written = leftovers(out), digests(out)
     if left:
-        found["leftovers"] += 1
+        counts["leftovers"] += 1
         details.append(f"{case.name}: left over: {', '.join(left[:6])}")
     names = expected.keys() ^ written.keys()
     differ = [name for name in expected.keys() & written.keys() if expected[name] != written[name]]
     if names or (differ and case.repeats):
-        found["differ"] += 1
+        counts["differ"] += 1
         details.append(f"{case.name}: differ: {', '.join(sorted({*names, *differ})[:8])}")
 
 
 def try_case(case: Case, folder: Path, kills: int, rng: random.Random, details: list[str]) -> Counter:
     """Kill a command `kills` times, and let it finish in between and in the end; count faults."""
-    found = Counter()
+    counts = Counter()
     clean, out = folder / "clean", folder / "out"
     folder.mkdir(exist_ok=True)
     began = time.monotonic()
@@ -131,19 +131,19 @@ def try_case(case: Case, folder: Path, kills: int, rng: random.Random, details: 
     seconds, expected = time.monotonic() - began, digests(clean)
     victims = [list(VICTIMS)[number % len(VICTIMS)] for number in range(kills)]
     while victims:
-        before = found["kills"]
-        if attempt(case, out, victims[0], rng.uniform(0.5, seconds), found, details):
-            check_finished(case, out, expected, found, details)
+        before = counts["kills"]
+        if attempt(case, out, victims[0], rng.uniform(0.5, seconds), counts, details):
+            check_finished(case, out, expected, counts, details)
             shutil.rmtree(out)
-        if found["kills"] > before:
+        if counts["kills"] > before:
             victims.pop(0)
         elif victims[0] == "worker -9":  # no worker was running at that moment, or the command has none
             victims = [*victims[1:], "main -9"]
-    attempt(case, out, "main -9", 1e9, found, details)
-    check_finished(case, out, expected, found, details)
+    attempt(case, out, "main -9", 1e9, counts, details)
+    check_finished(case, out, expected, counts, details)
     shutil.rmtree(clean)
     shutil.rmtree(out)
-    return found
+    return counts
 
 
 def main() -> int:
@@ -159,10 +159,10 @@ def main() -> int:
         for case in cases(Path(folder)):
             if not arguments.only or case.name in arguments.only:
                 rng = random.Random(f"{arguments.seed} {case.name}")
-                found = try_case(case, Path(folder, "run"), arguments.kills, rng, details)
-                table.add_row(case.name, *(str(found[column]) for column in COLUMNS))
-                wrong += sum(found[column] for column in COLUMNS[2:])
-                print(f"{case.name}: {dict(found)}", flush=True)
+                counts = try_case(case, Path(folder, "run"), arguments.kills, rng, details)
+                table.add_row(case.name, *(str(counts[column]) for column in COLUMNS))
+                wrong += sum(counts[column] for column in COLUMNS[2:])
+                print(f"{case.name}: {dict(counts)}", flush=True)
     Console(width=140).print(table)
     print("\n".join(details))
     return int(wrong > 0)

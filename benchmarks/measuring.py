@@ -36,20 +36,20 @@ def environment(mark: str = "") -> dict[str, str]:
 
 def marked(mark: str) -> list[psutil.Process]:
     """Return all running processes with a mark."""
-    found = []
+    processes = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):  # ended meanwhile, or another user's
             if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
 def memory(process: psutil.Process) -> int:
     """Return the memory, in bytes, that a process and its descendants use now."""
     total = 0
-    for one in [process, *process.children(recursive=True)]:
+    for member in [process, *process.children(recursive=True)]:
         with contextlib.suppress(psutil.NoSuchProcess):
-            info = one.memory_full_info()
+            info = member.memory_full_info()
             total += getattr(info, "pss", info.rss)
     return total
 

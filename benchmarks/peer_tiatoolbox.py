@@ -73,7 +73,7 @@ def main() -> None:
     shutil.rmtree(out, ignore_errors=True)
     predictor = PatchPredictor(model=model, batch_size=int(batch), num_workers=0, verbose=False)
     began = time.perf_counter()
-    found = predictor.run(
+    results = predictor.run(
         [WSIReader.open(Path(slide), mpp=(float(mpp), float(mpp)))],
         patch_mode=False,
         ioconfig=config,
@@ -84,7 +84,7 @@ def main() -> None:
     seconds = time.perf_counter() - began
     import zarr
 
-    (stored,) = found.values() if isinstance(found, dict) else [found]
+    (stored,) = results.values() if isinstance(results, dict) else [results]
     tiles = zarr.open(str(stored), mode="r")["probabilities"].shape[0]
     print(json.dumps({"seconds": seconds, "tiles": tiles}))
 

@@ -64,20 +64,20 @@ def _rows(root: Path, kind: str, cases: Mapping[str, float]) -> list[Row]:
     histonet = load_histonet(root / "data", MODELS[kind])
     settings = with_crfs(settings_from_params(check_params(PARAMS[kind]), root=root), root / "data", MODELS[kind])
     (label_set,) = settings.label_sets
-    found = []
+    scored = []
     for path in settings.images:
         image, _ = read_image(path)
         truth = read_truths(settings, path, image.shape[:2])[label_set.name].labels
         segmented = segment_image(image, histonet, [label_set], settings.crfs, settings.downsample)
         masks = segmented[label_set.name].masks
-        found.append((mean_iou_present(confusion_matrix(truth, masks["CRF"], len(label_set))), image, truth, masks))
-    found.sort(key=lambda entry: -entry[0])
+        scored.append((mean_iou_present(confusion_matrix(truth, masks["CRF"], len(label_set))), image, truth, masks))
+    scored.sort(key=lambda entry: -entry[0])
     rows = []
     for name, better in cases.items():
-        place = round(better * (len(found) - 1))
-        miou, image, truth, masks = found[place]
+        place = round(better * (len(scored) - 1))
+        miou, image, truth, masks = scored[place]
         shown = {stage: masks[stage] for stage in ("Adjust", "CRF")}
-        label = f"{name}: rank {place + 1} of {len(found)}\nmIoU {miou:.2f}"
+        label = f"{name}: rank {place + 1} of {len(scored)}\nmIoU {miou:.2f}"
         rows.append(case(image, truth, shown, label_set, label))
     return rows
 

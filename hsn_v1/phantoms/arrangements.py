@@ -23,8 +23,8 @@ def glands(c: Canvas, where: np.ndarray, width: float, stretch: float, gap: floa
     cell, depth, radius, chance = tessellate(c, width, stretch, wobble)
     largest = np.float32(width) * (0.45 + 0.3 * chance)  # sections do not cut every gland at its widest
     inside = (np.minimum(depth, blur(c, depth, 4)) > gap / 2) & (blur(c, radius, 2) < largest)
-    area, hosted, own = (np.bincount(cell.ravel(), w.ravel()) for w in (cell >= 0, where, inside))
-    kept = (hosted > 0.6 * area) & (own * c.mpp**2 > 100)
+    area, hosted, inner = (np.bincount(cell.ravel(), w.ravel()) for w in (cell >= 0, where, inside))
+    kept = (hosted > 0.6 * area) & (inner * c.mpp**2 > 100)
     return np.where(inside & kept[cell], np.cumsum(kept)[cell], 0).astype(np.int32)
 
 

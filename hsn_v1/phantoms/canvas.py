@@ -19,7 +19,7 @@ from ..adp import FUNC
 class Canvas:
     """A field of view, whose arrays are painted in place."""
 
-    rng: np.random.Generator  # what is drawn from it does not depend on mpp
+    rng: np.random.Generator  # its draws do not depend on mpp
     mpp: float
     y: np.ndarray  # (H, W) pixel centres, in um
     x: np.ndarray

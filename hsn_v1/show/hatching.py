@@ -33,7 +33,7 @@ def hatches(label_set: LabelSet) -> dict[str, int]:
     kinds: dict[str, int] = {}
     pairs = lookalikes(label_set)
     for code in _colours(label_set):
-        taken = {kinds[one] for one, other in pairs if other == code}
+        taken = {kinds[first] for first, second in pairs if second == code}
         kinds[code] = min(set(range(len(LINES))) - taken, default=len(LINES) - 1)
     return kinds
 

@@ -103,10 +103,10 @@ def crf_facts(crfs: Mapping[str, CRF]) -> dict[str, str]:
 
 def versions() -> dict[str, str]:
     """Return the versions of hsn_v1, Python and libraries, and the current time, as text."""
-    found = [f"hsn_v1 {__version__}", f"Python {platform.python_version()}"]
+    entries = [f"hsn_v1 {__version__}", f"Python {platform.python_version()}"]
     for library in LIBRARIES:
         try:
-            found.append(f"{library} {version(library)}")
+            entries.append(f"{library} {version(library)}")
         except PackageNotFoundError:
             continue
-    return {"versions": ", ".join(found), "finished": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")}
+    return {"versions": ", ".join(entries), "finished": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")}

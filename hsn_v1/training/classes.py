@@ -184,17 +184,17 @@ def mixture_of(codes: Sequence[str], present: np.ndarray, taxonomy: Taxonomy | N
 
     With `taxonomy`, pairs of a class and its parent, which always come together, are left out, too.
     """
-    there = np.flatnonzero(present.any(axis=0))
-    present = present[:, there].astype(np.int64)
+    occurring = np.flatnonzero(present.any(axis=0))
+    present = present[:, occurring].astype(np.int64)
     together, numbers = present.T @ present, present.sum(axis=0)
     always, never = [], []
-    for i, j in combinations(range(len(there)), 2):
-        pair = codes[there[i]], codes[there[j]]
+    for i, j in combinations(range(len(occurring)), 2):
+        pair = codes[occurring[i]], codes[occurring[j]]
         if taxonomy and any(taxonomy.codes.index(b) in taxonomy.with_parents([a]) for a, b in (pair, pair[::-1])):
             continue
         if together[i, j] >= NEARLY * (numbers[i] + numbers[j] - together[i, j]):
             always.append(pair)
         elif not together[i, j]:
             never.append(pair)
-    full = float(present.all(axis=1).mean()) if len(there) > 1 else 0.0
+    full = float(present.all(axis=1).mean()) if len(occurring) > 1 else 0.0
     return Mixture(full, always, never)

@@ -92,9 +92,9 @@ def cut_patches(
     if not any(patches.values()):
         raise InputError(f"{failures[0]}; no patch was cut")
     goes_on = _begin(sources, label_set, cut, out)
-    for folder, found in patches.items():
-        chosen = balanced(np.array([patch.present for patch in found]), cut)
-        patches[folder], damaged = _write([found[i] for i in chosen], cut, goes_on, quiet)
+    for folder, candidates in patches.items():
+        chosen = balanced(np.array([patch.present for patch in candidates]), cut)
+        patches[folder], damaged = _write([candidates[i] for i in chosen], cut, goes_on, quiet)
         failures += damaged
         if cut.context:
             write_bytes(folder / CONTEXT, json.dumps({"size": cut.size, "context": cut.context}).encode())
@@ -122,7 +122,7 @@ def size_that_helps(sources: Sequence[Source], label_set: LabelSet, cut: Cut) ->
         size = max(round(cut.size * part), 8)
         smaller = replace(cut, size=size, stride=size)
         places = (_label(source, smaller)[0] for source in sources[:: -(-len(sources) // TOLD_FROM)])
-        present = np.array([each[label_set.classified] for found in places for each in found.values()])
+        present = np.array([row[label_set.classified] for patches in places for row in patches.values()])
         if len(present) and present[:, present.any(axis=0)].all(axis=1).mean() <= 1 / 3:
             break
     return size
@@ -161,8 +161,8 @@ def _begin(sources: Sequence[Source], label_set: LabelSet, cut: Cut, out: Path) 
     facts, known = {**asdict(cut), "sources": digest, "version": __version__}, read_object(out / MADE_WITH)
     folders = (out, out / "train", out / "validation") if known else ()
     patches = [path for folder in folders for path in folder.glob("*.png") if re.search(r"_\d+_\d+\.png$", path.name)]
-    others = [folder / name for folder in folders for name in (TABLE, CONTEXT)]
-    forget_others(out / MADE_WITH, facts, [*patches, *others, *(out / SHEETS).glob("*.png")])
+    tables = [folder / name for folder in folders for name in (TABLE, CONTEXT)]
+    forget_others(out / MADE_WITH, facts, [*patches, *tables, *(out / SHEETS).glob("*.png")])
     return not difference(known, facts)
 
 
@@ -204,7 +204,7 @@ def _write_sheets(patches: Sequence[_Patch], codes: Sequence[str], cut: Cut, fol
         drawn = np.random.default_rng(cut.seed).permutation(len(having))[:ON_SHEET]
         panels = []
         for patch in (having[i] for i in sorted(drawn)):
-            others = [other for other, there in zip(codes, patch.present, strict=True) if there and other != code]
+            others = [name for name, is_there in zip(codes, patch.present, strict=True) if is_there and name != code]
             image, inner = read_image(patch.path)[0], cut.context + cut.size - 1
             if cut.context:
                 cv2.rectangle(image, (cut.context, cut.context), (inner, inner), (0, 0, 0), 1)

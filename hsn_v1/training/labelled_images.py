@@ -80,7 +80,7 @@ def label_patches(labels: LabelMap, cut: Cut, centres: Iterable[tuple[float, flo
     Patches lie on a grid, around points, and around `centres`, (row, column). Patches without a class are left out, as
     are those with more than half of their pixels unlabelled, except around points.
     """
-    found: Places = {}
+    places: Places = {}
     sides = (patch_starts(side, cut.size, cut.stride) for side in (labels.height, labels.width))
     blocks = ([[*starts] for _, starts in groupby(side, lambda start: start // BLOCK)] for side in sides)
     for rows, columns in product(*blocks):
@@ -90,15 +90,15 @@ def label_patches(labels: LabelMap, cut: Cut, centres: Iterable[tuple[float, flo
             patch = block[y - top : y - top + cut.size, x - left : x - left + cut.size]
             present, is_labelled = labels.present(patch, y, x, cut.share)
             if present.any() and is_labelled:
-                found[y, x] = present
+                places[y, x] = present
     marked = [(place, True) for place in labels.points[:, :2].tolist()]
     fits = min(labels.height, labels.width) >= cut.size
     for (row, column), is_point in [*marked, *((place, False) for place in centres)] if fits else ():
         window = labels.around(row, column, cut.size)
         present, is_labelled = labels.present(labels.read(window), window.top, window.left, cut.share)
         if present.any() and (is_labelled or is_point):
-            found[window.top, window.left] = present
-    return found
+            places[window.top, window.left] = present
+    return places
 
 
 @dataclass(frozen=True)
@@ -250,8 +250,8 @@ def classes_of(files: Sequence[Path], quiet: bool = False) -> list[str]:
     Unreadable files are skipped: their error is raised when they are used.
     """
     names: dict[str, str] = {}
-    for found in in_parallel(_names_in, [(file,) for file in files], f"reading {len(files)} files", quiet):
-        for name in found:
+    for names_in_file in in_parallel(_names_in, [(file,) for file in files], f"reading {len(files)} files", quiet):
+        for name in names_in_file:
             names.setdefault(drawn.folded(name), name)
     return sorted(name for form, name in names.items() if form not in (drawn.IGNORE, drawn.LIMIT, drawn.NO_CLASS))
 

@@ -84,7 +84,7 @@ def fit_linear_layer(train: tuple[np.ndarray, np.ndarray], validation: tuple[np.
     """
     features, targets = train
     mean, std = features.mean(axis=0), features.std(axis=0) + 1e-3
-    scaled, judged = ((each - mean) / std for each in (features, validation[0]))
+    scaled, judged = ((part - mean) / std for part in (features, validation[0]))
     columns = [
         _fit_class(scaled, target > 0, judged, truth > 0)
         for target, truth in zip(targets.T, validation[1].T, strict=True)
@@ -95,24 +95,24 @@ def fit_linear_layer(train: tuple[np.ndarray, np.ndarray], validation: tuple[np.
 
 
 def fit_dense(model: keras.Model, data: TrainingData) -> np.ndarray:
-    """Fit the dense layer of a network and leave its other layers; return the scores of the validation patches.
+    """Fit the dense layer of a network and keep its other layers; return the scores of the validation patches.
 
     `model` ends in global average pooling and this layer. The patches' margins are part of the input, but not of the
-    average. Scores are (N, K) float32 in 0..1.
+    average. Scores are (N, K) float32 in 0..1, averaged over scales.
     """
     encoder = import_keras().Model(model.inputs[0], feature_layer(model).output)
     side = encoder.input_shape[1]
     sides = data.labels.views.sides(side, side // encoder.output_shape[1])
-    encoders = [network_of_side(encoder, each) for each in sides]
+    encoders = [network_of_side(encoder, view_side) for view_side in sides]
 
     def features(part: LabelledPatches) -> tuple[np.ndarray, np.ndarray]:
         """Return the patches' features and targets at all scales, concatenated scale by scale."""
-        contexts = [data.context * each / side for each in sides]
-        found = [
-            pooled_features(each, part.images, data.labels, context)
-            for each, context in zip(encoders, contexts, strict=True)
+        contexts = [data.context * view_side / side for view_side in sides]
+        pooled = [
+            pooled_features(network, part.images, data.labels, context)
+            for network, context in zip(encoders, contexts, strict=True)
         ]
-        return np.concatenate(found), np.concatenate([part.targets] * len(encoders))
+        return np.concatenate(pooled), np.concatenate([part.targets] * len(encoders))
 
     validation = features(data.validation)
     layer = fit_linear_layer(features(data.train), validation)

@@ -146,7 +146,7 @@ def begin_with(model: keras.Model, path: Path, codes: Sequence[str]) -> str:
     fitting = [
         layer
         for layer in with_weights
-        if [each.shape for each in stored.get(layer.name, [])] == [tuple(each.shape) for each in layer.weights]
+        if [array.shape for array in stored.get(layer.name, [])] == [tuple(weight.shape) for weight in layer.weights]
     ]
     if not fitting:
         raise InputError(f"{path}: fits no layer of {model.name}; expected weights of such a network")

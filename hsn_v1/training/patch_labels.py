@@ -43,9 +43,9 @@ class PatchLabels:
         present = np.zeros((len(self.cells), len(columns)), bool)
         for j, column in enumerate(columns):
             i = self.columns.index(column)
-            said = [_binary(cells[i]) for _, cells in self.cells.values()]
-            only_yes = False not in said
-            for row, ((where, cells), yes) in enumerate(zip(self.cells.values(), said, strict=True)):
+            answers = [_binary(cells[i]) for _, cells in self.cells.values()]
+            only_yes = False not in answers
+            for row, ((where, cells), yes) in enumerate(zip(self.cells.values(), answers, strict=True)):
                 if yes is None and (cells[i] or not only_yes):
                     raise InputError(f"{where}: {cells[i]!r} in column {column!r}; expected 0 or 1, or no and yes")
                 present[row, j] = bool(yes)
@@ -75,10 +75,10 @@ def read_patch_labels(folder: Path, labels: str | None, classes: Sequence[str]) 
         return read_folders(folder, images, classes)
     if not classes:
         count = next((len(labels) for image in images if (labels := labels_in_name(image.name))), 0)
-        found = f"its names carry {count} labels each" if count else "no labels.csv, and no labels in its names"
+        problem = f"its names carry {count} labels each" if count else "no labels.csv, and no labels in its names"
         names = " ".join(f"CLASS{i + 1}" for i in range(count or 2))
         hint = f"say what they are: `classes` {names}" if count else "give a table by `labels`"
-        raise InputError(f"{folder}: {found}; {hint}")
+        raise InputError(f"{folder}: {problem}; {hint}")
     return read_names(folder, classes)
 
 
@@ -136,9 +136,9 @@ def read_label_table(table: Path, images: Sequence[Path], classes: Collection[st
 
 def _column_of_files(rows: list[list[str]], width: int, images: Sequence[Path]) -> tuple[int, dict[str, Path]]:
     """Return the index of the column that names the most images, and the image of each of its cells."""
-    found = [find_files((row[i] for row in rows if i < len(row)), images) for i in range(width)]
-    at = max(range(width), key=lambda i: len(found[i]), default=0)
-    return at, found[at] if found else {}
+    matches = [find_files((row[i] for row in rows if i < len(row)), images) for i in range(width)]
+    at = max(range(width), key=lambda i: len(matches[i]), default=0)
+    return at, matches[at] if matches else {}
 
 
 def _check_header(table: Path, columns: tuple[str, ...], image: dict[str, Path]) -> None:
@@ -157,8 +157,8 @@ def _notes_on_files(table: Path, names: list[str], files: dict[str, Path], image
     wanted = list(dict.fromkeys(names))
     missing = [name for name in wanted if name not in files]
     if not files:
-        there = f"the images there are called such as {images[0].name!r}" if images else "there is no image"
-        raise InputError(f"{table}: none of its {len(wanted)} images is there: it names {wanted[0]!r}, {there}")
+        hint = f"the images there are called such as {images[0].name!r}" if images else "there is no image"
+        raise InputError(f"{table}: none of its {len(wanted)} images is there: it names {wanted[0]!r}, {hint}")
     notes = []
     if missing:
         some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
@@ -177,9 +177,9 @@ def _column_of_classes(columns: tuple[str, ...], rows: list[list[str]], classes:
         for i, column in enumerate(columns)
         if column not in classes and any(_binary(row[i]) is None and re.search(r"[^\W\d]", row[i]) for row in rows)
     ]
-    known = [i for i in texts if classes and all(_names_of(row[i], classes) <= set(classes) for row in rows)]
+    matching = [i for i in texts if classes and all(_names_of(row[i], classes) <= set(classes) for row in rows)]
     called = [i for i in texts if columns[i].casefold() in OF_CLASSES]
-    chosen = known or called or (texts if len(columns) == 1 else [])
+    chosen = matching or called or (texts if len(columns) == 1 else [])
     return chosen[0] if chosen else None
 
 
@@ -234,5 +234,5 @@ def read_folders(folder: Path, images: Sequence[Path], classes: Sequence[str]) -
 
 def labels_in_name(name: str) -> str | None:
     """Return the labels in a file name, such as ``100`` for ``x-[1, 0, 0].png``, or None."""
-    found = IN_NAME.search(name)
-    return re.sub(r"[,\s]", "", found[1]) if found else None
+    match = IN_NAME.search(name)
+    return re.sub(r"[,\s]", "", match[1]) if match else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 TILE = 224  #: side of the published classifier's tiles, in px
-TILE_OF_WINDOWS = 448  #: side for a classifier with localised windows, of which then few lie at a tile's edge
+TILE_OF_WINDOWS = 448  #: side for a classifier with localised windows: larger, so that few lie at a tile's edge
 MOST_TILE = 4096
 
 #: Networks that can be trained (see `networks`), with their descriptions.

@@ -52,9 +52,9 @@ class LabelledPatches:
         chosen: list[int] = []
         with_or_without = np.concatenate([self.targets > 0, self.targets == 0], axis=1)[order]  # (N, 2 K)
         numbers = with_or_without.sum(axis=0)
-        for which in np.argsort(numbers, kind="stable"):
-            if numbers[which] >= 2 and len(chosen) < count and not with_or_without[chosen, which].any():
-                chosen.append(int(np.flatnonzero(with_or_without[:, which])[0]))
+        for column in np.argsort(numbers, kind="stable"):
+            if numbers[column] >= 2 and len(chosen) < count and not with_or_without[chosen, column].any():
+                chosen.append(int(np.flatnonzero(with_or_without[:, column])[0]))
         rest = np.setdiff1d(np.arange(len(order)), chosen)
         validation = order[np.sort([*chosen, *rest[: count - len(chosen)]])]
         return self.take(np.setdiff1d(order, validation)), self.take(validation)
@@ -93,8 +93,8 @@ def read_training_data(source: PatchSource, path: Path, recipe: Recipe, quiet: b
     InputError if something is missing, cannot be read or does not fit.
     """
     text = read_text(path) if is_there(path) else CLASS_FILE
-    known = parse_taxonomy(text, str(path)) if is_there(path) else None
-    first = _read(source, known, str(path), recipe, quiet)
+    existing = parse_taxonomy(text, str(path)) if is_there(path) else None
+    first = _read(source, existing, str(path), recipe, quiet)
     train, validation, notes = _with_validation(source, first, str(path), recipe, quiet)
     taxonomy, notes = first.taxonomy, [*first.notes, *(note for note in notes if note not in first.notes)]
     if taxonomy is None:

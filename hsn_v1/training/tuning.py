@@ -76,8 +76,8 @@ def mosaics(
     paths = np.array(list(table.cells), object)
     present = table.of([label_set.codes[c] for c in label_set.classified])
     alone = present.sum(axis=1) == 1
-    patches_of = {c: paths[alone & own] for c, own in zip(label_set.classified, present.T, strict=True)}
-    classes = [c for c, found in patches_of.items() if len(found)]
+    patches_of = {c: paths[alone & has_class] for c, has_class in zip(label_set.classified, present.T, strict=True)}
+    classes = [c for c, members in patches_of.items() if len(members)]
     if len(classes) < 2:
         raise InputError(f"{folder}: patches of one label alone are of fewer than two classes; cut smaller ones")
     size, context = read_context(folder) or (min(read_image(paths[alone][0])[0].shape[:2]), 0)

@@ -74,8 +74,8 @@ class Guard:
         if foreign or (site not in ("none", "same-origin") and headers.get("sec-fetch-mode") != "navigate"):
             return PlainTextResponse("other sites' pages may not read this", 403, FRESH)
         if self.token:
-            known = given if given is not None else cookie_parser(headers.get("cookie", "")).get(self.cookie, "")
-            if not secrets.compare_digest(known.encode(), self.token.encode()):
+            token = given if given is not None else cookie_parser(headers.get("cookie", "")).get(self.cookie, "")
+            if not secrets.compare_digest(token.encode(), self.token.encode()):
                 return PlainTextResponse("open the address with the token that hsn-v1 view printed", 401, FRESH)
         return None
 

@@ -113,13 +113,13 @@ class OpenResults:
         """Return a layer's scores against ground truth, and notes; raise LookupError without ground truth."""
         truth = self.ground_truth(entry, label_set)
         path = self.layer_file(entry, label_set, key)
-        known = stamp(path), key, label_set.name, stamp(find_ground_truth(entry, label_set.name, self.truth))
+        cache_key = stamp(path), key, label_set.name, stamp(find_ground_truth(entry, label_set.name, self.truth))
 
         def compute() -> dict[str, Any]:
             counts = confusion(truth.pyramid, self.layer(entry, label_set, key), label_set)
             return scores(counts, label_set) | {"notes": list(truth.notes)}
 
-        return self.scored.get(known, compute)
+        return self.scored.get(cache_key, compute)
 
     # --- Pages -------------------------------------------------------------------------------------------------------
 
@@ -127,7 +127,7 @@ class OpenResults:
         """Return the facts, notes, label sets and layers of an entry for its page."""
         size, problem = self._size_or_problem(entry)
         sets = [self._describe_set(entry, label_set) for label_set in entry.label_sets]
-        layers = [layer for one in sets for layer in one["layers"]]
+        layers = [layer for facts in sets for layer in facts["layers"]]
         if not size:
             size = next(((layer["height"], layer["width"]) for layer in layers if "width" in layer), (1, 1))
         notes = [*entry.notes]
@@ -210,7 +210,7 @@ def _with_labels(picture: Image.Image | None, labels: np.ndarray, label_set: Lab
     factor = THUMBNAIL / max(labels.shape)
     height, width = (max(1, round(side * factor)) for side in labels.shape)
     width, height = picture.size if picture else (width, height)
-    colours = np.array([*(one[palette] for one in classes_of(label_set)), (255, 255, 255)], np.uint8)
+    colours = np.array([*(facts[palette] for facts in classes_of(label_set)), (255, 255, 255)], np.uint8)
     painted = colours[np.minimum(labels, len(label_set))]
     painted = np.asarray(Image.fromarray(painted).resize((width, height), Image.Resampling.NEAREST))
     return Image.fromarray(blend(painted, np.asarray(picture), 0.5) if picture else painted)
