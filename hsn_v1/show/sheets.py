@@ -11,11 +11,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure  # without pyplot: needs no display, keeps no state
-from matplotlib.patches import Patch
-from matplotlib.textpath import TextPath
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.textpath import text_to_path
 from PIL import Image
 from scipy.spatial import KDTree
 
@@ -25,8 +27,10 @@ from .hatching import PERIOD, hatch, hatches, ink_on
 
 WIDTH, DPI = 8, 120  #: of a figure, in inches and px per inch
 POINTS = 8  #: size of the letters
+LETTERS = FontProperties(size=POINTS)
 LINE, GAP = 0.16, 0.1  #: height of a line and distance of panels, in inches
 PANEL = 224  #: approximate side of a panel, in px
+MOST_COLOURS = 20_000  #: of a figure that its palette is chosen from
 HEAT = colormaps["inferno"]  #: brighter is more, in print, too
 
 
@@ -59,10 +63,13 @@ def sheet(rows: Sequence[Row], columns: int = 0) -> bytes:
     bands = [_Band(part, left, side) for row in rows for part in _split(row, columns)]
     height = GAP + sum(band.height for band in bands)
     figure = Figure(figsize=(WIDTH, height), dpi=DPI)
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(0, height))  # one for all, in inches: each takes time
+    axes.set_axis_off()
     y = height - GAP
-    for band in bands:
-        band.draw(figure, y)
-        y -= band.height
+    with rc_context({"text.parse_math": False}):  # a name may have any characters
+        for band in bands:
+            band.draw(axes, y)
+            y -= band.height
     return png(figure, [swatch.colour for row in rows for swatch in row.swatches])
 
 
@@ -98,22 +105,21 @@ class _Band:
         key_lines = math.ceil(len(self.row.swatches) / self.key_columns)
         return self.head + self.body + key_lines * 1.25 * LINE + GAP
 
-    def draw(self, figure: Figure, top: float) -> None:
+    def draw(self, axes: Axes, top: float) -> None:
         """Draw titles, panels and key below `top`, in inches from the bottom of the figure."""
-        total, bottom = figure.get_figheight(), top - self.head - self.body
+        bottom = top - self.head - self.body
         if self.row.label:
-            place = (GAP + LINE) / WIDTH, (bottom + self.body / 2) / total
-            figure.text(*place, self.row.label, fontsize=POINTS, rotation=90, ha="center", va="center")
+            place = GAP + LINE, bottom + self.body / 2
+            axes.text(*place, self.row.label, fontsize=POINTS, rotation=90, ha="center", va="center")
         for column, (_, panel) in enumerate(self.row.panels):
             x, tall = self.left + column * (self.side + GAP), self._panel_height(panel)
             y = bottom + self.body - tall
-            axes = figure.add_axes((x / WIDTH, y / total, self.side / WIDTH, tall / total))
-            axes.imshow(panel, aspect="auto")
-            axes.set_title("\n".join(self.titles[column]), fontsize=POINTS, loc="left", pad=3)
-            frame(axes)
+            axes.imshow(panel, aspect="auto", extent=(x, x + self.side, y, y + tall))
+            axes.text(x, y + tall + 3 / 72, "\n".join(self.titles[column]), fontsize=POINTS)
+            axes.add_patch(Rectangle((x, y), self.side, tall, fill=False, linewidth=0.5, edgecolor="grey"))
         if self.row.swatches:
-            place = self.left / WIDTH, (bottom - GAP) / total
-            figure.legend(**key_of(self.row.swatches, place), ncols=self.key_columns, borderaxespad=0)
+            place = self.left / WIDTH, (bottom - GAP) / axes.figure.get_figheight()
+            axes.figure.legend(**key_of(self.row.swatches, place), ncols=self.key_columns, borderaxespad=0)
 
     def _panel_height(self, panel: np.ndarray) -> float:
         return self.side * panel.shape[0] / panel.shape[1]
@@ -156,7 +162,7 @@ def _wrapped(title: str, width: float) -> list[str]:
 
 
 def _width(text: str) -> float:
-    return TextPath((0, 0), text, size=POINTS).get_extents().width / 72
+    return text_to_path.get_text_width_height_descent(text, LETTERS, ismath=False)[0] / 72
 
 
 def frame(axes: Axes) -> None:
@@ -167,14 +173,15 @@ def frame(axes: Axes) -> None:
 
 def png(figure: Figure, exact: Sequence[Sequence[int]] = ()) -> bytes:
     """Return a PNG file of 256 colours, `exact` among them: a third of the bytes, without a visible difference."""
-    content = io.BytesIO()
-    figure.savefig(content)
-    pixels = np.asarray(Image.open(content).convert("RGB"))
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
     packed, places = np.unique(pixels @ np.array((1 << 16, 1 << 8, 1)), return_inverse=True)
     colours = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=-1).astype(np.uint8)
     greys = ((grey, grey, grey) for grey in range(0, 256, 5))
     exact = [*greys, *exact]
-    adaptive = Image.fromarray(colours[np.newaxis]).quantize(256 - len(exact), Image.Quantize.MEDIANCUT).getpalette()
+    some = colours[np.newaxis, :: 1 + len(colours) // MOST_COLOURS]
+    adaptive = Image.fromarray(some).quantize(256 - len(exact), Image.Quantize.MEDIANCUT).getpalette()
     palette = np.array([*exact, *np.reshape(adaptive, (-1, 3))], np.uint8)
     nearest = KDTree(palette).query(colours)[1].astype(np.uint8)
     drawn = Image.fromarray(nearest[places].reshape(pixels.shape[:2]))

@@ -52,6 +52,11 @@ def test_a_long_row_goes_on_below():
     assert twice.shape[0] > 2 * once.shape[0]
 
 
+def test_names_are_no_formulas():
+    row = Row([(r"a$\x$", IMAGE)], [Swatch("$^$", (1, 2, 3))], r"$\y$")
+    assert pixels(sheets.sheet([row])).shape[1] == 960
+
+
 def test_heat_is_brighter_where_the_map_is_higher():
     ramp = np.tile(np.linspace(0, 1, 30, dtype=np.float32), (24, 1))
     grey = sheets.heat(ramp, np.full_like(IMAGE, 100)).mean(axis=(0, 2))
