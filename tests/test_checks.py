@@ -11,6 +11,7 @@ from PIL import Image
 import hsn_v1
 from hsn_v1.adp import FUNC, LABEL_SETS, MORPH
 from hsn_v1.checks import IMAGE, check_image
+from hsn_v1.slides.plan import Method
 
 RIGHT = np.random.default_rng(0).integers(0, 256, (32, 40, 3), np.uint8)
 CRFS = {"morph": hsn_v1.CRF(), "func": hsn_v1.CRF()}
@@ -105,6 +106,7 @@ def test_right_arguments_pass(toy_histonet):
 
 
 LABELS = np.zeros((32, 40), np.uint8)
+METHOD = Method((MORPH,), CRFS)
 
 #: Calls of the other functions with a wrong argument, and what the message has to say.
 CALLS = {
@@ -119,6 +121,7 @@ CALLS = {
     "no such form": (lambda c: hsn_v1.grad_cam(RIGHT, c, "E", "row"), "raw, resized, normalised"),
     "raw, many tiles": (lambda c: hsn_v1.grad_cam(np.zeros((99, 99, 3), np.uint8), c, "E", "raw"), "has 16 tiles"),
     "image / 255 to the CRF": (lambda c: hsn_v1.CRF()(np.ones((2, 32, 40)), RIGHT / 255), "image is float64"),
+    "method and CRFs": (lambda c: hsn_v1.segment_slide("a.png", c, METHOD, crfs=CRFS), "`method` has label sets and"),
     "no such model": (lambda c: hsn_v1.load_histonet("histonet"), "no such .*choose a model that is there: "),
     "no such model's CRFs": (lambda c: hsn_v1.load_crfs("histonet"), "no such .*choose a model that is there: "),
 }

@@ -58,7 +58,7 @@ def segment_slide(
     classifier : Classifier
         The classifier, as `load_histonet` returns it.
     method : Method, optional
-        Label sets, CRFs and all other settings; replaces the next two parameters.
+        Label sets, CRFs and all other settings, instead of the next two parameters.
     out : Path or str
         Folder in which the input gets a results folder.
     label_sets : iterable of LabelSet
@@ -92,6 +92,8 @@ def segment_slide(
         If the slide cannot be read, results cannot be written, or the folder has results of another input or method.
     """
     check_classifier(classifier)
+    if method and (label_sets or crfs):
+        raise InputError("`method` has label sets and CRFs: leave `label_sets` and `crfs` out, or `method`")
     method = method or _method_of(classifier, label_sets, crfs)
     item = Input(Path(path), name or Path(path).name, mpp, columns=columns or {}, regions=regions)
     task = SlideTask(item, classifier, method, Path(out), override, workers or available_cores(), force, progress)
