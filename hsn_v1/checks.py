@@ -126,8 +126,8 @@ def check_downsample(downsample: Any, classifier: Classifier) -> None:
 
 def checked_label_sets(label_sets: Any, classifier: Classifier) -> tuple[LabelSet, ...]:
     """Return label sets as a tuple; raise InputError for none, or for one that needs outputs the classifier lacks."""
-    known, sets = classifier.labels.label_sets, "classifier.labels.label_sets"
-    expected = f"expected a list of label sets of the classifier, which has {', '.join(known)}"
+    available, sets = classifier.labels.label_sets, "classifier.labels.label_sets"
+    expected = f"expected a list of label sets of the classifier, which has {', '.join(available)}"
     if isinstance(label_sets, LabelSet):
         raise InputError(f"label_sets is a single one, {label_sets.name!r}; {expected}: pass it in a list")
     if isinstance(label_sets, Mapping) or not isinstance(label_sets, Iterable):
@@ -138,7 +138,7 @@ def checked_label_sets(label_sets: Any, classifier: Classifier) -> tuple[LabelSe
         raise InputError(f"label_sets is empty; {expected}: pass {sets}.values()")
     for label_set in label_sets:
         if isinstance(label_set, str):
-            named = ", ".join(f"{sets}[{_nearest(str(name), known)!r}]" for name in label_sets)
+            named = ", ".join(f"{sets}[{_nearest(str(name), available)!r}]" for name in label_sets)
             raise InputError(f"label_sets has the name {label_set!r}; {expected}: pass [{named}]")
         check_label_set(label_set)
         if max(label_set.outputs_of.values(), default=-1) >= len(classifier.labels.outputs):
@@ -154,9 +154,9 @@ def check_label_set(label_set: Any) -> None:
         raise InputError(f"label set is {shown}; expected a LabelSet: pass classifier.labels.label_sets[{name!r}]")
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    known = list(known)
-    return next(iter(get_close_matches(name, known, 1)), known[0])
+def _nearest(name: str, names: Iterable[str]) -> str:
+    names = list(names)
+    return next(iter(get_close_matches(name, names, 1)), names[0])
 
 
 def check_crfs(crfs: Any, label_sets: tuple[LabelSet, ...], classifier: Classifier) -> None:
@@ -164,14 +164,14 @@ def check_crfs(crfs: Any, label_sets: tuple[LabelSet, ...], classifier: Classifi
     from .densecrf import CRF  # its compiler takes a second to load, which reading a mask does not need
 
     wanted = [label_set.name for label_set in label_sets]
-    known = [*dict.fromkeys([*wanted, *classifier.labels.label_sets])]
+    available = [*dict.fromkeys([*wanted, *classifier.labels.label_sets])]
     example = f"{{{', '.join(f'{name!r}: hsn_v1.CRF()' for name in wanted)}}}"
     expected = f"expected a CRF by each label set's name, such as {example}, or {{}} to stop before the CRF"
     if not isinstance(crfs, Mapping):
         came = "a CRF" if isinstance(crfs, CRF) else repr(crfs)
         raise InputError(f"crfs is {came}; {expected}")
     for name, crf in crfs.items():
-        if name not in known:
+        if name not in available:
             raise InputError(f"crfs has the key {name!r}; {expected}")
         if not isinstance(crf, CRF):
             raise InputError(f"crfs[{name!r}] is {crf!r}; {expected}; the parameters of hsn_v1.CRF are the widths")
@@ -185,7 +185,7 @@ def checked_output(code: Any, classifier: Classifier) -> int:
     """Return the index of a classifier's output by its code, or raise InputError."""
     codes = classifier.labels.codes
     if code not in codes:
-        by_name = [known for known, name in classifier.labels.outputs.items() if name == code]
+        by_name = [output for output, name in classifier.labels.outputs.items() if name == code]
         hint = by_name[0] if by_name else _nearest(str(code), codes)
         raise InputError(
             f"class {code!r} is no output of the classifier; expected one of classifier.labels.codes, such as {hint!r}"

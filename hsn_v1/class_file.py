@@ -59,7 +59,7 @@ def parse_taxonomy(text: str, source: str) -> Taxonomy:
     groups = {name: (label_set,) for name, label_set in label_sets.items()}
     group_table = top.table("groups", required=False)
     for name in group_table.content:
-        groups[name] = tuple(label_sets[each] for each in group_table.codes(name, label_sets, "label set"))
+        groups[name] = tuple(label_sets[member] for member in group_table.codes(name, label_sets, "label set"))
     stain = top.table("stain", required=False)
     taxonomy = Taxonomy(
         mpp=top.mpp(),

@@ -38,7 +38,7 @@ def file_name(name: str, siblings: tuple[str, ...] = ()) -> str:
     >>> file_name("E.M.S"), file_name("Tumor: Positive"), file_name("../x")
     ('E.M.S', 'Tumor_ Positive~a15c6f740b', '_x~d6b96a97d1')
     """
-    safe = "".join("_" if each in UNSAFE or not each.isprintable() else each for each in name).strip(" .")
+    safe = "".join("_" if letter in UNSAFE or not letter.isprintable() else letter for letter in name).strip(" .")
     if DEVICE.fullmatch(safe):
         safe = f"_{safe}"
     clashes = any(other != name and _folded(other) == _folded(name) for other in siblings)

@@ -208,7 +208,7 @@ def _farthest(thing: _Object, other: _Object) -> float:
     """
     start = np.maximum(thing.start, other.start)
     stop = np.maximum(start, np.minimum(thing.stop, other.stop))
-    mine, its = (tuple(map(slice, start - one.start, stop - one.start)) for one in (thing, other))
+    mine, its = (tuple(map(slice, start - item.start, stop - item.start)) for item in (thing, other))
     inside = float(other.gaps[its][thing.mask[mine]].max(initial=0))
     beyond = thing.extremes[((thing.extremes < other.start) | (thing.extremes >= other.stop)).any(axis=1)]
     exact = np.sqrt(np.rint(inside**2))  # OpenCV's distances are float32, but their squares are whole numbers

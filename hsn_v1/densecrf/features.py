@@ -50,11 +50,11 @@ def unary_from_labels(labels: np.ndarray, n_labels: int, gt_prob: float, zero_un
         raise ValueError(f"gt_prob is {gt_prob}, expected a probability between 0 and 1")
     if n_labels < 2:
         raise ValueError(f"n_labels is {n_labels}, expected at least 2")
-    known = labels[labels > 0] - 1 if zero_unsure else labels
-    if labels.size and (labels.min() < 0 or (known.size and known.max() >= n_labels)):
+    classes = labels[labels > 0] - 1 if zero_unsure else labels
+    if labels.size and (labels.min() < 0 or (classes.size and classes.max() >= n_labels)):
         raise ValueError(f"labels go from {labels.min()} to {labels.max()}, which {n_labels} classes do not have")
     energy = np.full((n_labels, labels.size), -np.log((1 - gt_prob) / (n_labels - 1)), np.float32)
-    energy[known, np.flatnonzero(labels) if zero_unsure else np.arange(labels.size)] = -np.log(gt_prob)
+    energy[classes, np.flatnonzero(labels) if zero_unsure else np.arange(labels.size)] = -np.log(gt_prob)
     if zero_unsure:
         energy[:, labels == 0] = -np.log(1 / n_labels)
     return energy

@@ -70,8 +70,8 @@ def model_files(folder: Path, name: str) -> dict[str, Path]:
     for path in files.values():
         if not is_there(path):
             missing = f"{path}: no such file" if is_there(folder) else f"{folder}: no such folder; expected {path.name}"
-            known = ", ".join(sorted({*_models_in(folder), *_models_in(SHIPPED)})) or "none"
-            raise InputError(f"{missing}; put it there, or choose a model that is there: {known}")
+            models = ", ".join(sorted({*_models_in(folder), *_models_in(SHIPPED)})) or "none"
+            raise InputError(f"{missing}; put it there, or choose a model that is there: {models}")
     return files
 
 

@@ -152,8 +152,8 @@ def read_thresholds(path: Path, outputs: int) -> np.ndarray:
         return _thresholds_of(table(), outputs, path)
 
 
-def _thresholds_of(found: Arrays, outputs: int, path: Path) -> np.ndarray:
-    thresholds = found[THRESHOLDS][""] if found else np.zeros(0)
+def _thresholds_of(arrays: Arrays, outputs: int, path: Path) -> np.ndarray:
+    thresholds = arrays[THRESHOLDS][""] if arrays else np.zeros(0)
     where = f"{path}: {THRESHOLDS} holds"
     if thresholds.shape != (outputs,):
         raise InputError(

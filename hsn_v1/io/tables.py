@@ -113,9 +113,9 @@ def _nearest(wanted: tuple[str, ...], candidates: Iterable[tuple[tuple[str, ...]
     return nearest[0] if len(nearest) == 1 else None
 
 
-def common_end(one: Sequence[str], other: Sequence[str]) -> int:
+def common_end(first: Sequence[str], second: Sequence[str]) -> int:
     """Return the number of parts that two paths share at their ends."""
-    pairs = zip(reversed(one), reversed(other), strict=False)
+    pairs = zip(reversed(first), reversed(second), strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 

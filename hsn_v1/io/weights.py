@@ -41,8 +41,8 @@ def read_mat(path: Path) -> Arrays:
 
     content = read_bytes(path, LONGEST_MAT)
     try:
-        known = {name: math.prod(shape) for name, shape, _ in whosmat(io.BytesIO(content))}
-        if known.get(THRESHOLDS, LONGEST_MAT) * 8 >= LONGEST_MAT:
+        sizes = {name: math.prod(shape) for name, shape, _ in whosmat(io.BytesIO(content))}
+        if sizes.get(THRESHOLDS, LONGEST_MAT) * 8 >= LONGEST_MAT:
             return {}
         values = np.ravel(loadmat(io.BytesIO(content), variable_names=[THRESHOLDS])[THRESHOLDS])
     except Exception as error:  # SciPy raises anything on a broken file

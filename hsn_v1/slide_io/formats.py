@@ -35,8 +35,8 @@ def opened_in_sandbox(path: Path) -> Iterator[SlideFile]:
     Both raise InputError as `open_slide_file` does, and if the reader dies, or takes too much time or memory.
     """
     if not path.is_file():
-        other = "a folder, not a slide" if path.is_dir() else "a pipe or a device, not a file"
-        raise InputError(f"{path}: {other if path.exists() else 'no such file'}")
+        kind = "a folder, not a slide" if path.is_dir() else "a pipe or a device, not a file"
+        raise InputError(f"{path}: {kind if path.exists() else 'no such file'}")
     with sandbox_for(path) as ask:
 
         def level(number: int, height: int, width: int) -> Level:
