@@ -226,7 +226,7 @@ def _phantoms(arguments: argparse.Namespace, recipe: Recipe) -> TrainingData:
         for purpose, number in (("training", arguments.patches), ("validation", int(count)))
     )
     labels, judged = parse_taxonomy(text, "phantoms"), validation
-    if recipe.tile != arguments.saved_tile:  # phantoms can be drawn at the size of the tiles that are judged
+    if recipe.tile != arguments.saved_tile and not recipe.frozen:  # phantoms of any size can be drawn
         judged = LabelledPatches(*patches("validation", int(count), arguments.saved_tile, arguments.quiet))
     return TrainingData(labels, text, train, validation, judged, [])
 

@@ -9,6 +9,7 @@ from helpers import KINDS, class_file_of_kind, one_convolution, write_halves
 
 from hsn_v1.adp import MORPH
 from hsn_v1.densecrf import CRF
+from hsn_v1.errors import InputError
 from hsn_v1.hsn_v1 import segment_image
 from hsn_v1.io.images import read_image
 from hsn_v1.io.model_files import read_crfs
@@ -152,6 +153,19 @@ def test_phantoms_are_trained_on_without_images(tiny, tmp_path, command):
     )
     assert status == 0 and "24 patches to train on, 12 to validate on" in out
     assert load_histonet(tmp_path / "data", "mine").labels.caveat
+
+
+def test_a_frozen_network_is_judged_by_the_patches_that_it_scored(tmp_path, monkeypatch, command):
+    seen = []
+
+    def stop(data, *_):
+        seen.append(data)
+        raise InputError("enough")
+
+    monkeypatch.setattr("hsn_v1.training.train.train", stop)
+    frozen = ("--network", "efficientnet-lite0", "--tile", 64, "--saved-tile", 128)
+    command("train", "--name", "mine", "--root", tmp_path, "--patches", 2, "--validation", 2, *frozen)
+    assert seen[0].judged is seen[0].validation
 
 
 def test_label_sets_without_truth_are_skipped_and_named(keras, images, root, command):
