@@ -43,7 +43,7 @@ from rich.table import Table
 
 from hsn_v1.densecrf import BACKENDS, CRF, LARGE, lattice_filter, meanfield, permutohedral
 from hsn_v1.densecrf import crf as densecrf
-from hsn_v1.densecrf.kernels import each, spans
+from hsn_v1.densecrf.kernels import in_threads, spans
 from hsn_v1.io.images import read_image
 from hsn_v1.parallel import SMALL_IMAGES
 from hsn_v1.phantoms.phantom import patch
@@ -71,13 +71,13 @@ def phases(crf: CRF, pair: tuple, threads: int) -> dict[str, float]:
     def timed(threads, task, arguments):
         start = time.perf_counter()
         try:
-            return each(threads, task, arguments)
+            return in_threads(threads, task, arguments)
         finally:
             seconds[task.__name__.strip("_")] += time.perf_counter() - start
 
     with contextlib.ExitStack() as patches:
         for module in (permutohedral, lattice_filter, meanfield):
-            patches.enter_context(mock.patch.object(module, "each", timed))
+            patches.enter_context(mock.patch.object(module, "in_threads", timed))
         total = clock(lambda: crf(*pair, threads=threads))
     return {**seconds, "rest": total - sum(seconds.values()), "all": total}
 
@@ -103,8 +103,8 @@ def ceiling(threads: int) -> dict[str, float]:
     source, target = np.ones((2, 1 << 24), np.float32)
     parts = spans(len(source) // 16, threads), spans(len(source), threads)
     return {
-        "only computing": clock(lambda: each(threads, compute, parts[0])),
-        "only moving": clock(lambda: each(threads, move, [(source, target, *part) for part in parts[1]])),
+        "only computing": clock(lambda: in_threads(threads, compute, parts[0])),
+        "only moving": clock(lambda: in_threads(threads, move, [(source, target, *part) for part in parts[1]])),
     }
 
 

@@ -22,7 +22,8 @@ SCALE_RANGE = 0.2, 8.0  #: limits of the factors in `Views.scales`, themselves e
 class Views:
     """Test-time views of each place: turns, scales and overlapping tiles, whose predictions are averaged."""
 
-    stride: int | None = None  #: greatest step between tiles, in px at the classifier's scale; None: a tile's side
+    #: Greatest step between tiles, in px at the classifier's scale; None: a tile's side, on slides 75 % of it.
+    stride: int | None = None
     flips: bool = False  #: see each tile in its 8 turns and mirror images
     scales: tuple[float, ...] = (1.0,)  #: factors by which each tile is enlarged or shrunk
     #: Side of windows, in px. Each is localised like a tile, from one pass over the tile around it (see

@@ -60,7 +60,7 @@ def spans(n: int, threads: int) -> list[tuple[int, int]]:
     return [(start, min(start + size, n)) for start in range(0, n, size)]
 
 
-def each(threads: int, task, arguments: list[tuple]) -> list:
+def in_threads(threads: int, task, arguments: list[tuple]) -> list:
     """Run a task on all arguments in threads; return the results in order."""
     if threads == 1 or len(arguments) == 1:
         return [task(*args) for args in arguments]

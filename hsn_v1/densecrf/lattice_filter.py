@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import literal_unroll
 
-from .kernels import each, kernel, spans
+from .kernels import in_threads, kernel, spans
 from .simd import WIDTHS, everywhere, load, prefetch, store
 
 CHUNKS = 32  # parts of each remainder's vertices, so that vertices of one part of the image are blurred together
@@ -44,7 +44,7 @@ def filter_lattice(lattice: Lattice, values: np.ndarray, threads: int = 1) -> np
     vertices, gains = blur(lattice, values, threads), np.ones(values.shape[1], np.float32)
     out = np.zeros(values.shape, np.float32)
     parts = [(lattice, vertices, gains, out[start:stop], start) for start, stop in spans(len(out), threads)]
-    each(threads, add_slice, parts)
+    in_threads(threads, add_slice, parts)
     return out
 
 
@@ -81,9 +81,9 @@ def blur(
             old, new = new, old
         splat = (values, first, lattice.before, lattice.offsets, lattice.weights, old)
         ends = [(r[0], r[-1] + 1, lattice.bounds[r[0]], lattice.bounds[r[-1] + 1]) for r in shares]
-        each(threads, _splat, [(*splat, *end) for end in ends])
+        in_threads(threads, _splat, [(*splat, *end) for end in ends])
         for up, down in zip(lattice.above, lattice.below, strict=True):
-            each(threads, _blur, [(old, new, up, down, bounds, *span) for span in chunks])
+            in_threads(threads, _blur, [(old, new, up, down, bounds, *span) for span in chunks])
             old, new = new, old
         blurred.append(old)
     return blurred

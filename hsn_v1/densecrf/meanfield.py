@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .kernels import each, kernel, spans
+from .kernels import in_threads, kernel, spans
 from .lattice_filter import Lattice, add_slice, blur, buffers, filter_lattice
 
 LANES = 64  # points whose softmax is computed together, so that the loops over them become vector instructions
@@ -50,7 +50,7 @@ class Pairwise:
 def softmax(logits: np.ndarray, threads: int = 1) -> np.ndarray:
     """Return the softmax of each row of a contiguous float32 array (N, K); that of -U starts the inference."""
     q = np.empty_like(logits)
-    each(threads, _softmax, [(logits[start:stop], q[start:stop]) for start, stop in spans(len(q), threads)])
+    in_threads(threads, _softmax, [(logits[start:stop], q[start:stop]) for start, stop in spans(len(q), threads)])
     return q
 
 
@@ -72,7 +72,7 @@ def infer(log_p: np.ndarray, pairwise: list[Pairwise], q: np.ndarray, steps: int
     for _ in range(steps):
         blurred = [blur(term.lattice, q, threads, buffer) for term, buffer in zip(pairwise, memory, strict=True)]
         messages = list(zip(pairwise, blurred, strict=True))
-        each(threads, _update, [(log_p, messages, q, *span) for span in spans(len(q), threads)])
+        in_threads(threads, _update, [(log_p, messages, q, *span) for span in spans(len(q), threads)])
 
 
 def free_energy(

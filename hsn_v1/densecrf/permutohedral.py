@@ -35,7 +35,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import Notice
-from .kernels import each, kernel, refuse, spans
+from .kernels import in_threads, kernel, refuse, spans
 from .lattice_filter import Lattice, filter_lattice
 
 KEY_BITS = 63
@@ -86,8 +86,8 @@ def build_lattice(features: np.ndarray, threads: int = 1, normalisation: str = "
     offsets = np.empty((n, d + 1), np.uint32)
     blocks = np.empty((d + 1, n), np.int64)
     embedding = features, scale, strides << point_bits, origin << point_bits, int(point_bits > 0), blocks, weights
-    each(threads, _embed, [(*embedding, *span) for span in spans(n, threads)])
-    blocks = each(threads, _sort_block, [(blocks[r], offsets[:, r], point_bits, key_bits) for r in range(d + 1)])
+    in_threads(threads, _embed, [(*embedding, *span) for span in spans(n, threads)])
+    blocks = in_threads(threads, _sort_block, [(blocks[r], offsets[:, r], point_bits, key_bits) for r in range(d + 1)])
 
     bounds = (0, *np.cumsum([len(block) for block in blocks]).tolist())
     offsets += np.array(bounds[:-1], np.uint32)
@@ -101,7 +101,7 @@ def build_lattice(features: np.ndarray, threads: int = 1, normalisation: str = "
         first = np.argmin(blocks[r] + step) if key_bits > KEY_BITS else 0
         up, down = above[axis, bounds[r] : bounds[r + 1]], below[axis, bounds[following] : bounds[following + 1]]
         links.append((blocks[r], blocks[following], step, first, up, down, bounds[r], bounds[following], bounds[-1]))
-    each(threads, _link, links)
+    in_threads(threads, _link, links)
 
     ones = np.ones((points, 1), np.float32)
     lattice = Lattice(offsets, weights, above, below, bounds, before=ones[:, 0], after=ones[:, 0])

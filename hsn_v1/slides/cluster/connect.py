@@ -81,7 +81,7 @@ def cluster_client(where: str, workers: int, note: Note) -> Iterator[Client]:
             advice = "see docs/cluster.md on how Dask is configured" if starts else "start one: dask scheduler"
             problem = "cannot be started" if starts else "no scheduler answers there"
             raise InputError(f"{where}: {problem} ({_line(error)}); {advice}") from error
-        with telling_of_no_workers(client, note):
+        with noting_missing_workers(client, note):
             yield client
 
 
@@ -163,15 +163,15 @@ def _batch_cluster(kind: str, submitted: SimpleQueue[str], note: Note) -> JobQue
     submit = cluster.job_cls.submit_command.split()[0]
     if not shutil.which(submit):
         raise InputError(f"Dask on {kind}: no command {submit} here; run it where jobs can be submitted")
-    job_cls = _telling(cluster.job_cls, submitted, note)
+    job_cls = _noting_jobs(cluster.job_cls, submitted, note)
     return cluster(job_cls=job_cls, scheduler_options={"dashboard_address": NO_DASHBOARD})
 
 
-def _telling(job_cls: type, submitted: SimpleQueue[str], note: Note) -> type:
+def _noting_jobs(job_cls: type, submitted: SimpleQueue[str], note: Note) -> type:
     """Return a class of jobs that put "" or the reason of a failed submission into a queue: Dask only logs it."""
     from distributed.core import Status
 
-    class TellingJob(job_cls):
+    class NotingJob(job_cls):
         async def start(self) -> None:
             try:
                 await super().start()
@@ -183,7 +183,7 @@ def _telling(job_cls: type, submitted: SimpleQueue[str], note: Note) -> type:
             else:
                 submitted.put("")
 
-    return TellingJob
+    return NotingJob
 
 
 def _line(error: Exception) -> str:
@@ -205,7 +205,7 @@ def check_workers(client: Client, folder: Path, timeout: float = 300) -> int:
     try:
         client.wait_for_workers(1, timeout=None if client.cluster else timeout)
     except CommClosedError as error:
-        raise lost(address) from error
+        raise lost_scheduler(address) from error
     except TimeoutError as error:
         raise InputError(
             f"no Dask worker within {timeout:g} s; start some: dask worker ADDRESS --nthreads 1"
@@ -235,7 +235,7 @@ def _version_if_seen(token: str) -> str | None:
     return __version__ if path.is_file() and path.read_text() == path.name else None
 
 
-def lost(address: str) -> InputError:
+def lost_scheduler(address: str) -> InputError:
     """Return the error to raise when a scheduler is gone."""
     return InputError(
         f"the Dask scheduler {address} is gone; what is done is kept: run the same command again once "
@@ -244,7 +244,7 @@ def lost(address: str) -> InputError:
 
 
 @contextlib.contextmanager
-def telling_of_no_workers(client: Client, note: Note, alone: float = ALONE, pause: float = PAUSE) -> Iterator[None]:
+def noting_missing_workers(client: Client, note: Note, alone: float = ALONE, pause: float = PAUSE) -> Iterator[None]:
     """Call `note` if there is no worker for a while: the command waits for one, and nothing else tells the user."""
     done = threading.Event()
 

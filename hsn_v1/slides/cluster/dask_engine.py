@@ -24,7 +24,7 @@ from ..inputs import Input
 from ..results_folder import Outcome
 from ..segment_many import RunOptions, attempt, once_free, outcome_of, this_process
 from ..segment_slide import segment_opened
-from .connect import UNSEEN, Note, check_workers, cluster_client, lost
+from .connect import UNSEEN, Note, check_workers, cluster_client, lost_scheduler
 
 if TYPE_CHECKING:
     from distributed import Client, Worker
@@ -140,7 +140,7 @@ def outcomes_of(
                 if deaths(marks / str(number)) < DEATHS:
                     reason = ""
             except CancelledError as error:
-                raise lost(address) from error
+                raise lost_scheduler(address) from error
             except Exception as error:
                 reason = " ".join(f"{type(error).__name__}: {error}".split())
             future.release()

@@ -18,7 +18,7 @@ import pytest
 
 from hsn_v1.errors import InputError
 from hsn_v1.slides.cluster import connect
-from hsn_v1.slides.cluster.connect import check_workers, cluster_client, telling_of_no_workers
+from hsn_v1.slides.cluster.connect import check_workers, cluster_client, noting_missing_workers
 from hsn_v1.slides.cluster.dask_engine import outcomes_of
 from hsn_v1.slides.inputs import Input
 from hsn_v1.slides.results_folder import Outcome
@@ -312,7 +312,7 @@ def test_it_is_told_that_there_is_no_worker():
             return self.workers.pop(0)
 
     client, notes = Client(), []
-    with telling_of_no_workers(client, notes.append, alone=0.02, pause=0.01):
+    with noting_missing_workers(client, notes.append, alone=0.02, pause=0.01):
         assert soon(lambda: not client.workers)
     assert notes == 2 * ["there is no Dask worker; waiting for one"]
 
