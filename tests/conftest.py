@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 import types
+from concurrent.futures import Future
 from itertools import starmap
 from pathlib import Path
 
@@ -48,8 +49,19 @@ def eagerly(keras):
 @pytest.fixture
 def in_process(monkeypatch):
     """Do in this process what is done in workers otherwise: none of them is started."""
-    here = types.SimpleNamespace(map=lambda work, *columns, chunksize: starmap(work, zip(*columns, strict=True)))
-    monkeypatch.setattr("hsn_v1.parallel.pool_of", lambda *_: here)
+
+    def submit(work, *arguments):
+        future = Future()
+        try:
+            future.set_result(work(*arguments))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def map_(work, *columns, chunksize):
+        return starmap(work, zip(*columns, strict=True))
+
+    monkeypatch.setattr("hsn_v1.parallel.pool_of", lambda *_: types.SimpleNamespace(map=map_, submit=submit))
 
 
 @pytest.fixture(scope="session")

@@ -17,18 +17,20 @@ REPOSITORY = Path(__file__).parents[1]
 
 #: Options that make a command quick. They come after the printed ones, and count instead of them.
 QUICKER = {
-    "train": "--epochs 1 --width 0.05 --tile 32 --saved-tile 32 --batch 16 --patches 48",
+    "train": "--epochs 1 --width 0.05 --tile 32 --saved-tile 32 --batch 16 --patches 16",
     "efficientnet-lite0": "--tile 128 --saved-tile 64",
     "phantom": "--count 2",
-    "slide": "--size 800 --count 1",
+    "slide": "--size 400 --mpp 0.5 --count 1",
     "tune-crf": "--trials 1 --count 1",
     "BEFORE.h5": "--weights none",
-    "--dask": "--dask local:1",
 }
 
-#: What needs more than one machine, and what trains, which other pages do.
-NOT_RUN = {"tcp://node1:8786", "--dask-config", "slurm:20"}
+#: What needs a cluster, see `commands.test_segment`, and what trains, which other pages do.
+NOT_RUN = {"--dask", "--dask-config"}
 NOT_RUN_ON = {"docs/benchmarks.md": {"benchmark", "train", "tune-crf"}}
+
+#: Where one worker process is started for; the other pages go without.
+IN_WORKERS = {"docs/own_classes.md", "docs/phantoms.md"}
 
 #: What people fill in after a word.
 FILLED = {
@@ -80,11 +82,10 @@ def write_own_classes(folder):
 
 
 def write_slides(folder):
-    for number, name in enumerate(("slides/a.tif", "slides/b.tif")):
-        write_slide(folder / name, 500, 0.5, 0.6, number)
-    for mask in (folder / "slides").glob("*.png"):
-        mask.unlink()
-    shutil.copy(folder / "slides/a.tif", folder / "slide.svs")
+    write_slide(folder / "slide.tif", 400, 0.5, 0.6, 0)
+    (folder / "slides").mkdir()
+    for name in ("slides/a.tif", "slides/b.tif", "slide.svs"):
+        shutil.copy(folder / "slide.tif", folder / name)
     (folder / "slides.csv").write_text("path,site\nslides/a.tif,x\nslides/b.tif,y\n")
     for file in sorted((REPOSITORY / "img/01_phantom_patch").glob("*.png"))[:2]:
         (folder / "photos").mkdir(exist_ok=True)
@@ -92,7 +93,7 @@ def write_slides(folder):
 
 
 def write_a_set(folder):
-    for file in sorted((REPOSITORY / "img/01_phantom_patch").glob("*.png"))[:3]:
+    for file in sorted((REPOSITORY / "img/01_phantom_patch").glob("*.png"))[:1]:
         (folder / "img/01_phantom_patch").mkdir(parents=True, exist_ok=True)
         shutil.copy(file, folder / "img/01_phantom_patch")
 
@@ -120,7 +121,7 @@ def write_benchmark(folder):
 
 def write_real_tissue(folder):
     rng = np.random.default_rng(0)
-    write_patches(rng, folder / "patches", 48)
+    write_patches(rng, folder / "patches", 32)
     for number in range(2):
         image, labels = draw(rng, 96, range(3))
         write_picture(folder / f"held_out/img/{number}.png", image)
@@ -161,11 +162,13 @@ QUICKER_ON = {
         ("docs/real_tissue.md", write_real_tissue),
     ],
 )
-def test_commands_do_what_the_page_says(page, write_inputs, tmp_path, monkeypatch, command, eagerly):
+def test_commands_do_what_the_page_says(page, write_inputs, tmp_path, monkeypatch, command, eagerly, request):
     write_inputs(tmp_path)
     shutil.copytree(REPOSITORY / "data", tmp_path / "data")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # one worker process
+    if page not in IN_WORKERS:
+        request.getfixturevalue("in_process")
     done = 0
     for words in commands_of(REPOSITORY / page):
         if words[0] == "hsn-v1" and not (NOT_RUN | NOT_RUN_ON.get(page, set())) & set(words):

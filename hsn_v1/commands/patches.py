@@ -151,12 +151,13 @@ def _cut(sources: Sequence[Source], label_set: LabelSet, cut: Cut, arguments: ar
 
 def _label_set(arguments: argparse.Namespace, annotations: Sequence[Path] = ()) -> LabelSet:
     """Return the classes of the masks or annotations: the model's, the options', or all annotated classes."""
-    from ..io.model_files import taxonomy_of
     from ..labels import LabelSet
     from ..training.labelled_images import classes_of
     from ..training.new_class_file import distinct_colours, parse_classes
 
     if arguments.model:
+        from ..io.model_files import taxonomy_of  # takes half a second
+
         labels = taxonomy_of(arguments.root, arguments.model)
         label_sets = labels.group(arguments.label_set or next(iter(labels.label_sets)))
         if len(label_sets) > 1:

@@ -103,7 +103,7 @@ def fit_dense(model: keras.Model, data: TrainingData) -> np.ndarray:
     encoder = import_keras().Model(model.inputs[0], feature_layer(model).output)
     side = encoder.input_shape[1]
     sides = data.labels.views.sides(side, side // encoder.output_shape[1])
-    encoders = [network_of_side(encoder, view_side) for view_side in sides]
+    encoders = [encoder if s == side else network_of_side(encoder, s) for s in sides]
 
     def features(part: LabelledPatches) -> tuple[np.ndarray, np.ndarray]:
         """Return the patches' features and targets at all scales, concatenated scale by scale."""
