@@ -20,7 +20,6 @@ from .gradcam import localise
 from .labels import LabelSet, lenders_first
 from .tiles import Window
 
-STAGES = ("GradCAM", "Adjust", "CRF")  #: stages that end in a mask
 ROWS = 64  #: rows of maps that are compared at once, few enough for the processor's cache
 
 
@@ -33,7 +32,7 @@ class Segmentation:
     maps : ndarray of shape (C, H, W), float32, in 0..1
         Adjusted maps.
     masks : dict of str to ndarray of shape (H, W), uint8
-        Class indices after each of `STAGES` that was run.
+        Class indices after each of `labels.STAGES` that was run.
     unresponsive : float
         Share of the pixels where no class responds. The Grad-CAM mask gives them the first class, as published.
     """

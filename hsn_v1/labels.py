@@ -16,6 +16,8 @@ from .views import ONCE, Views
 
 Colour = tuple[int, int, int]
 
+STAGES = ("GradCAM", "Adjust", "CRF")  #: stages of the method that end in a mask
+
 MOST_CLASSES = 254  #: most classes of a label set: an 8-bit label map needs one more value, for "no tissue"
 
 #: Range of a microscope's or scanner's microns per pixel; other figures, such as 72 dpi, are no scale.

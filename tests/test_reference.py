@@ -9,9 +9,9 @@ import pytest
 from hsn_v1 import HistoSegNetV1
 from hsn_v1.adp import ADP, CLASSIFIER_MPP, LABEL_SETS
 from hsn_v1.histonet import normalise
-from hsn_v1.hsn_v1 import STAGES
 from hsn_v1.io.masks import read_mask
 from hsn_v1.io.models import load_histonet
+from hsn_v1.labels import STAGES
 from hsn_v1.sets.run import classify_files
 from hsn_v1.sets.settings import check_params, settings_from_params, with_crfs
 from hsn_v1.tiles import TileGrid

@@ -15,11 +15,11 @@ import uvicorn
 
 from hsn_v1.adp import FUNC, MORPH
 from hsn_v1.evaluate import confusion_matrix
-from hsn_v1.hsn_v1 import STAGES
 from hsn_v1.io import tree
 from hsn_v1.io.masks import mask_name
 from hsn_v1.io.records import record_of_label_set
 from hsn_v1.io.writing import write_picture
+from hsn_v1.labels import STAGES
 from hsn_v1.sets.outputs import write_maps, write_masks
 from hsn_v1.sets.report import ImageResult, summarise
 from hsn_v1.sets.settings import Settings

@@ -288,9 +288,9 @@ def _segment(job: _Job) -> int:
 
 def _score(job: _Job) -> int:
     """Score the masks of each stage; print and write the rows of a table."""
-    from ..hsn_v1 import STAGES
     from ..io import tree
     from ..io.writing import write_bytes, write_table
+    from ..labels import STAGES
     from ..sets.comparison import Pooling, paper_table, results_of, value_rows
     from ..sets.score import score_folder
     from ..show.figures import STAGE_TITLES

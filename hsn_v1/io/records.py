@@ -9,16 +9,18 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..classify import Classifier
-from ..densecrf import CRF
 from ..errors import InputError
 from ..file_names import file_name
 from ..labels import Colour, LabelSet
 from .reading import read_object
 from .writing import write_bytes
+
+if TYPE_CHECKING:
+    from ..classify import Classifier
+    from ..densecrf import CRF
 
 RECORD = "run.json"  #: name of the file in a results folder
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..file_names import file_name
-from ..hsn_v1 import STAGES
-from ..labels import LabelSet
+from ..labels import STAGES, LabelSet
 from .masks import mask_name
 from .reading import read_text
 

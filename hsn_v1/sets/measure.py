@@ -12,12 +12,11 @@ import numpy as np
 
 from .. import evaluate
 from ..errors import InputError
-from ..hsn_v1 import STAGES
 from ..io import tree
 from ..io.masks import Mask, read_mask, read_objects
 from ..io.reading import read_json
 from ..io.writing import write_bytes
-from ..labels import LabelSet
+from ..labels import STAGES, LabelSet
 from ..object_metrics import ObjectSums, object_sums
 from .report import ImageResult
 from .settings import Settings

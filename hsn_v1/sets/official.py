@@ -264,7 +264,7 @@ def obstacle(settings: Settings, report: Report) -> str:
 
 def verdicts(report: Report) -> list[str]:
     """Return a line for each label set with published metrics that compare: whether they were reproduced."""
-    from ..hsn_v1 import STAGES
+    from ..labels import STAGES
 
     lines = []
     for name, published in report.published.items():

@@ -15,13 +15,13 @@ from PIL import Image
 from ..classify import ClassifiedTiles
 from ..evaluate import PROTOCOLS, class_ious, mean_iou_present, named_metrics, occurring, occurring_ious
 from ..gradcam import localise
-from ..hsn_v1 import STAGES, Segmentation
+from ..hsn_v1 import Segmentation
 from ..intervals import DRAWS, LEVEL, Estimate, draw_weights, weighted_sums
 from ..io import tree, writing
 from ..io.masks import Mask, mask_name
 from ..io.records import RECORD, record_of_label_set
 from ..io.writing import write_bytes, write_row, write_table
-from ..labels import LabelSet
+from ..labels import STAGES, LabelSet
 from ..object_metrics import object_metrics, pool_groups
 from ..show.charts import confusion_figure, iou_figure
 from ..show.figures import LINE, STAGE_TITLES, blend, colourise, continuous_map, legend, overlay, summary

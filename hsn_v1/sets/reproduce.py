@@ -13,11 +13,11 @@ from markupsafe import Markup
 from ..adp import CLASSIFIER_MPP
 from ..errors import InputError
 from ..histonet import HistoNet
-from ..hsn_v1 import STAGES
 from ..io import tree
 from ..io.model_files import find_model, model_file
 from ..io.models import load_histonet
 from ..io.writing import write_bytes, write_table
+from ..labels import STAGES
 from ..parallel import SMALL_IMAGES, available_cores, classifier_threads, start_workers
 from ..progress import announce, progress_bar
 from ..show.html import PAGE, Table, link_to, render, versions

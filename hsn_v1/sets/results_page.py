@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from ..evaluate import class_ious, mean_iou_present, occurring
-from ..hsn_v1 import STAGES
 from ..io import tree
 from ..io.images import embedded, embedded_thumbnail
 from ..io.model_files import copy_card
 from ..io.writing import write_bytes
-from ..labels import LabelSet
+from ..labels import STAGES, LabelSet
 from ..show.figures import STAGE_TITLES
 from ..show.gallery import Card, Gallery, Layer, Legend, View, entry_of
 from ..show.html import PAGE, card_fact, crf_facts, link_to, render, versions

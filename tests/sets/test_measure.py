@@ -9,9 +9,9 @@ from invented import INVENTED, TISSUE, ChannelClassifier, write_set
 from hsn_v1.densecrf import CRF
 from hsn_v1.errors import InputError
 from hsn_v1.evaluate import PROTOCOLS
-from hsn_v1.hsn_v1 import STAGES
 from hsn_v1.io.masks import write_mask
 from hsn_v1.io.writing import write_picture
+from hsn_v1.labels import STAGES
 from hsn_v1.sets.report import tables_of
 from hsn_v1.sets.run import run
 from hsn_v1.sets.settings import settings_of_folder

@@ -13,8 +13,8 @@ from PIL import Image
 from viewing import GLAND, OTHER, draw_run, write_pictures
 
 from hsn_v1.adp import FUNC, GLAS, MORPH
-from hsn_v1.hsn_v1 import STAGES
 from hsn_v1.io.images import embedded_thumbnail
+from hsn_v1.labels import STAGES
 from hsn_v1.object_metrics import object_sums
 from hsn_v1.sets import results_page as page
 from hsn_v1.sets.report import summarise

@@ -15,11 +15,12 @@ from hsn_v1.adp import CLASSIFIER_CODES, FUNC, GLAS, LABEL_SETS, MORPH
 from hsn_v1.classify import classify
 from hsn_v1.errors import InputError
 from hsn_v1.gradcam import localise
-from hsn_v1.hsn_v1 import STAGES, segment_image
+from hsn_v1.hsn_v1 import segment_image
 from hsn_v1.io.images import read_image
 from hsn_v1.io.locks import LockedError, locked
 from hsn_v1.io.masks import read_mask
 from hsn_v1.io.writing import write_picture
+from hsn_v1.labels import STAGES
 from hsn_v1.object_metrics import METRICS, object_metrics
 from hsn_v1.parallel import SMALL_IMAGES, pool_of
 from hsn_v1.sets.measure import OBJECTS, compare_objects, split_objects

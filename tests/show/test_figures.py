@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from hsn_v1.adp import FUNC, GLAS, MORPH
-from hsn_v1.hsn_v1 import STAGES, Segmentation
+from hsn_v1.hsn_v1 import Segmentation
+from hsn_v1.labels import STAGES
 from hsn_v1.sets import outputs
 from hsn_v1.show.figures import LINE, captioned, continuous_map, legend, overlay, overview, round_length, scale_bar
 
