@@ -7,7 +7,9 @@ is refused, fails or is killed leaves earlier results as they are.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import product
@@ -20,6 +22,7 @@ from ..io.reading import has_content
 from ..io.records import RECORD, difference, label_set_of, read_record
 from ..io.writing import check_writable, retried, write_bytes
 from ..labels import LabelSet
+from .inputs import Input
 
 #: Names of the reduced image and mask in a label set's folder, which the page shows.
 IMAGE, MASK = "image.jpg", "mask.png"
@@ -57,6 +60,16 @@ class Outcome:
             label_sets=tuple(label_set_of(name, classes) for name, classes in record.get("classes", {}).items()),
             columns=record.get("columns", {}),
         )
+
+
+def outcome_of(item: Input, out: Path, status: str, reason: str = "", where: str = "") -> Outcome:
+    """Return the outcome of an input that is running, or has failed."""
+    return Outcome(item.path, out / item.name, status, reason, columns=item.columns, where=where)
+
+
+def this_process() -> str:
+    """Name this process and its machine, for the status table."""
+    return f"process {os.getpid()} on {socket.gethostname()}"
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:

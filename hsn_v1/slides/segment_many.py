@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -23,7 +21,7 @@ from ..slide_io.formats import SLIDE_ENDINGS
 from .in_memory import WHOLE_PIXELS
 from .inputs import Input
 from .plan import Method, SlideTask, plan_for
-from .results_folder import Outcome
+from .results_folder import Outcome, outcome_of, this_process
 from .segment_slide import segment_opened
 from .tiled import warm_up
 
@@ -173,16 +171,6 @@ def _opened(inputs: Sequence[Input], options: RunOptions) -> Iterator[tuple[Slid
 
     for item in sorted(inputs, key=lambda item: kinds.index(options.kind_of(item))):
         yield attempt(item, options.out, partial(opened, item))
-
-
-def outcome_of(item: Input, out: Path, status: str, reason: str = "", where: str = "") -> Outcome:
-    """Return the outcome of an input that is running, or has failed."""
-    return Outcome(item.path, out / item.name, status, reason, columns=item.columns, where=where)
-
-
-def this_process() -> str:
-    """Name this process and its machine, for the status table."""
-    return f"process {os.getpid()} on {socket.gethostname()}"
 
 
 def attempt(item: Input, out: Path, work: Callable[[], Result]) -> Result | Outcome:

@@ -21,13 +21,13 @@ import cv2
 
 from ... import __version__
 from ..inputs import Input
-from ..results_folder import Outcome
-from ..segment_many import RunOptions, attempt, once_free, outcome_of, this_process
-from ..segment_slide import segment_opened
+from ..results_folder import Outcome, outcome_of, this_process
 from .connect import UNSEEN, Note, check_workers, cluster_client, lost_scheduler
 
 if TYPE_CHECKING:
     from distributed import Client, Worker
+
+    from ..segment_many import RunOptions
 
 DAY = 86400.0
 DEATHS = 3  #: number of workers that a slide may kill before it is given up
@@ -83,6 +83,10 @@ def segment_on_dask(
 
 def segment_on_worker(options: RunOptions, item: Input, check: Callable[[], None] = lambda: None) -> Outcome:
     """Segment an input in this process; a `Segment`."""
+    # Loaded here: a worker joins without them, so sooner.
+    from ..segment_many import attempt, once_free
+    from ..segment_slide import segment_opened
+
     keep_freed_memory()
     cv2.setNumThreads(1)  # the declared threads are for the classifier and the CRF
 
