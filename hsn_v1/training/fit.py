@@ -86,6 +86,7 @@ def batches(patches: LabelledPatches, labels: Taxonomy, recipe: Recipe, train: b
     tile = patches.images.shape[1]
     augment = augmentation(recipe.seed) if train else lambda images: images
 
+    @tf.autograph.experimental.do_not_convert  # it has no loops or branches to look for
     def prepare(indices, targets):
         images = tf.numpy_function(lambda i: patches.images[i], [indices], tf.uint8)  # no copy of all images in TF
         images = augment(tf.ensure_shape(images, (None, tile, tile, 3)))

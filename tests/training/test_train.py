@@ -47,6 +47,12 @@ def tiny(eagerly, in_process, monkeypatch):
 
 
 @pytest.fixture
+def plain(tiny, monkeypatch):
+    """Train on patches as they are, too: to augment them takes longest."""
+    monkeypatch.setattr("hsn_v1.training.fit.augmentation", lambda seed: lambda images: images)
+
+
+@pytest.fixture
 def halves(tmp_path):
     """Make images of which one half is red and one green, and their masks."""
     write_halves(tmp_path, 2)
@@ -100,7 +106,7 @@ def test_from_images_with_masks_to_a_classifier_of_new_classes(tiny, halves, com
     assert (mask[:, :28] == 0).mean() > 0.8 and (mask[:, 36:] == 1).mean() > 0.8
 
 
-def test_labels_in_file_names_and_a_second_training_by_the_file_of_classes(tiny, tmp_path, command):
+def test_labels_in_file_names_and_a_second_training_by_the_file_of_classes(plain, tmp_path, command):
     rng = np.random.default_rng(0)
     for i in range(12):
         colour = (RED, GREEN)[i % 2]
@@ -122,7 +128,7 @@ def test_labels_in_file_names_and_a_second_training_by_the_file_of_classes(tiny,
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_class_files_of_each_kind(tiny, tmp_path, coloured, command, kind):
+def test_class_files_of_each_kind(plain, tmp_path, coloured, command, kind):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mine.toml").write_text(class_file_of_kind(kind))
     rows = [f"{i};{'green' if i % 2 else 'red'}" for i in range(8)]
@@ -147,7 +153,7 @@ def test_from_a_table_of_the_atlas_codes_to_masks(eagerly, in_process, images, t
     assert masks["CRF"].shape == (64, 64)
 
 
-def test_phantoms_are_trained_on_without_images(tiny, tmp_path, command):
+def test_phantoms_are_trained_on_without_images(plain, tmp_path, command):
     status, out, _ = command(
         *("train", "--name", "mine", "--root", tmp_path, "--patches", 24, "--validation", 12, "--tile", 16, *QUICK)
     )
@@ -247,7 +253,7 @@ def test_too_few_patches_end_in_one_line(in_process, coloured, command, rows, me
     assert sum(message in line for line in err.splitlines() if line.startswith("error: ")) == 1
 
 
-def test_what_cannot_be_found_or_read_is_said_once(tiny, tmp_path, coloured, command):
+def test_what_cannot_be_found_or_read_is_said_once(plain, tmp_path, coloured, command):
     """No patch has the last class, no validation patch the third."""
     (tmp_path / "patches" / "7.png").write_bytes(b"no image")
     rows = ["file,red,green,rare,absent", *(f"{i}.png,{1 - i % 2},{i % 2},{int(i == 3)},0" for i in range(8))]
@@ -262,7 +268,7 @@ def test_what_cannot_be_found_or_read_is_said_once(tiny, tmp_path, coloured, com
     assert "note: rare: no validation patch has it; it is in no figure, and its threshold is 1: it can never" in err
 
 
-def test_trainings_by_several_seeds_tell_their_spread(tiny, halves, command):
+def test_trainings_by_several_seeds_tell_their_spread(plain, halves, command):
     root, cut = halves / "root", halves / "cut"
     options = ("--classes", "red=#c80000", "green=#00c800", "--size", 16, "--stride", 16, "--mpp", 1, "--quiet")
     command("patches", "--images", halves / "img", "--truth", halves / "mask", "--out", cut, *options)
