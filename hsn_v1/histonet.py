@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,8 @@ class HistoNet:
     labels: Taxonomy
     precision: str = PRECISIONS[0]
     window_thresholds: np.ndarray | None = None
+    #: The network as it is traced, by the side of the tiles; copies with other thresholds or views share it.
+    _traced: dict[int, Callable[[np.ndarray], Any]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -212,7 +214,7 @@ class HistoNet:
         """Return scores and coarse CAMs of normalised tiles of any side."""
         side = tiles.shape[1]
         if side not in self._traced:
-            self._traced[side] = traced(network_of_side(self.network, side))
+            self._traced[side] = traced(self.network if side == self.tile else network_of_side(self.network, side))
         scores, second = self._traced[side](tiles)
         scores = scores.astype(np.float32)  # a network may compute in half precision
         if self.labels.views.window:
@@ -237,10 +239,6 @@ class HistoNet:
                 maps = maps + turn_back(coarse.transpose(0, 2, 3, 1)) / views.count
             cams = cams + np.stack([resize(coarse, finest, finest) for coarse in maps.transpose(0, 3, 1, 2)])
         return scores, cams
-
-    @cached_property
-    def _traced(self) -> dict[int, Callable[[np.ndarray], Any]]:
-        return {self.tile: traced(self.network)}
 
 
 def cell_of(network: keras.Model) -> int:
