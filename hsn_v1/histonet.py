@@ -58,6 +58,8 @@ class HistoNet:
         One of `PRECISIONS`.
     window_thresholds : ndarray of shape (K,), float64, optional
         Lowest score of a class that is present in a window, if a tile's windows are localised (see `views.Views`).
+    name : str
+        The classifier's, in messages.
     """
 
     model: keras.Model
@@ -67,12 +69,13 @@ class HistoNet:
     labels: Taxonomy
     precision: str = PRECISIONS[0]
     window_thresholds: np.ndarray | None = None
+    name: str = ""
     #: The network as it is traced, by the side of the tiles; copies with other thresholds or views share it.
     _traced: dict[int, Callable[[np.ndarray], Any]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(
-        cls, model: keras.Model, thresholds: np.ndarray, labels: Taxonomy, precision: str = PRECISIONS[0]
+        cls, model: keras.Model, thresholds: np.ndarray, labels: Taxonomy, precision: str = "float32", name: str = ""
     ) -> HistoNet:
         """Return a HistoNet of a copy of a Keras classifier that ends in sigmoids.
 
@@ -83,14 +86,14 @@ class HistoNet:
         """
         # A Sequential model built by `add` has no definite tensors, but its clone has.
         clone = clone_with_weights(model, clone_function=in_bfloat16 if precision == "bfloat16" else None)
-        return cls.around(clone, thresholds, labels, precision)
+        return cls.around(clone, thresholds, labels, precision, name or model.name)
 
     @classmethod
     def around(
-        cls, model: keras.Model, thresholds: np.ndarray, labels: Taxonomy, precision: str = PRECISIONS[0]
+        cls, model: keras.Model, thresholds: np.ndarray, labels: Taxonomy, precision: str = "float32", name: str = ""
     ) -> HistoNet:
         """Return a HistoNet of a Functional model itself, not a copy; no other model may share its layers. See `of`."""
-        keras = import_keras()
+        keras, name = import_keras(), name or model.name
         try:
             second, weights = feature_layer(model).output, closed_form_weights(model)
         except ValueError as error:
@@ -100,7 +103,7 @@ class HistoNet:
             last = next((layer for layer in reversed(model.layers) if layer.weights), model.layers[-1])
             activation = getattr(getattr(last, "activation", None), "__name__", "linear")
             raise InputError(
-                f"model {model.name!r} gives no logits, which Grad-CAM needs: expected a dense layer at its end, or a "
+                f"model {name!r} gives no logits, which Grad-CAM needs: expected a dense layer at its end, or a "
                 "convolution of 1 x 1 px to the classes, without activation where pooling follows; its last layer with "
                 f"weights is the {type(last).__name__} {last.name!r}, with {activation} activation"
             )
@@ -115,9 +118,9 @@ class HistoNet:
             second = weigh(second)
             weigh.set_weights([weights[np.newaxis, np.newaxis], *constants])
         network = keras.Model(model.inputs[0], [model.outputs[0], second])
-        check_scales(network, labels.views)
+        check_scales(network, labels.views, name)
         present = np.full(len(thresholds), SOMEWHERE) if labels.views.window else thresholds
-        return cls(model, network, weights is not None, present, labels, precision, thresholds)
+        return cls(model, network, weights is not None, present, labels, precision, thresholds, name)
 
     @property
     def tile(self) -> int:
@@ -177,7 +180,7 @@ class HistoNet:
     def with_views(self, **changes: Any) -> HistoNet:
         """Return this classifier with other views; `changes` are fields of `views.Views` except `window`."""
         views = replace(self.labels.views, **changes)
-        check_scales(self.network, views)
+        check_scales(self.network, views, self.name)
         return replace(self, labels=replace(self.labels, views=views))
 
     def __call__(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -204,10 +207,8 @@ class HistoNet:
         if self.labels.views.window:
             scores = cams.max(axis=(2, 3))
         if not (np.isfinite(scores).all() and np.isfinite(cams).all()):
-            raise InputError(
-                f"model {self.model.name!r} gives scores or maps that are not finite: its weights are too large or too "
-                "small; train it again, or use another"
-            )
+            why = "its weights are too large or too small; train it again, or use another"
+            raise InputError(f"model {self.name!r} gives scores or maps that are not finite: {why}")
         return scores, cams
 
     def _look(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -246,15 +247,13 @@ def cell_of(network: keras.Model) -> int:
     return network.input_shape[1] // network.output_shape[1][1]
 
 
-def check_scales(network: keras.Model, views: Views) -> None:
+def check_scales(network: keras.Model, views: Views, name: str) -> None:
     """Raise InputError if the views have another scale than 1, but the network flattens its maps to a fixed size."""
     tile = network.input_shape[1]
     pools = any(type(layer).__name__ == "Flatten" for layer in network.layers)
     if pools and {*views.sides(tile, cell_of(network))} != {tile}:
-        raise InputError(
-            f"model {network.name!r} sees tiles at one scale only: its pooling is for {tile} px; give 1 as the only "
-            "one of `scales`, or use a model with global pooling"
-        )
+        advice = "give 1 as the only one of `scales`, or use a model with global pooling"
+        raise InputError(f"model {name!r} sees tiles at one scale only: its pooling is for {tile} px; {advice}")
 
 
 def network_of_side(network: keras.Model, side: int) -> keras.Model:

@@ -87,8 +87,8 @@ def test_a_network_for_one_size_has_no_other_scales(toy_model):
     labels = replace(ADP, views=Views(scales=(1, 1.5)))
     with pytest.raises(InputError, match="sees tiles at one scale only"):
         HistoNet.of(toy_model, np.zeros(51), labels)
-    with pytest.raises(InputError, match="sees tiles at one scale only"):
-        HistoNet.of(toy_model, np.zeros(51), ADP).with_views(scales=(0.5,))
+    with pytest.raises(InputError, match="model 'mine' sees tiles at one scale only"):
+        HistoNet.of(toy_model, np.zeros(51), ADP, name="mine").with_views(scales=(0.5,))
 
 
 def test_windows_are_localised_as_tiles_of_their_own():

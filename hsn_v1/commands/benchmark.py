@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 from .common import note, tell
 from .options import MPP, Parser, add_root, add_views, add_workers, views_of, whole
+from .train import prepare
 
 if TYPE_CHECKING:
     from ..histonet import HistoNet
@@ -42,7 +43,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     add("--out", type=Path, metavar="DIR", help="folder to write to (default: ROOT/out/NAME)")
     add("--step", choices=STEPS, help="run this step only (default: all)")
     add("--part", choices=("test", "validation"), default="test", help="part to score (default: test)")
-    add("--train-options", default="", metavar="OPTIONS", help="further options of train, such as '--network histonet'")
+    add("--train-options", type=shlex.split, default=[], metavar="OPTIONS", help="for train: '--network histonet'")
     add("--patch", type=whole(1), default=64, metavar="PX", help="side of patches to cut (default: 64)")
     add("--tuning", type=whole(1), default=200, metavar="N", help="images to tune on (default: 200)")
     add("--trials", type=whole(1, 10_000), default=40, help="CRF settings to try (default: 40)")
@@ -163,6 +164,12 @@ def _parts(arguments: argparse.Namespace, benchmark: Benchmark, out: Path) -> di
 
 def _call(command: str, more: Sequence[str] = (), **options: object) -> int:
     """Print and run another command, with those options that are not None."""
+    arguments = _parsed(command, more, **options)
+    print(f"hsn-v1 {shlex.join(arguments.words)}", flush=True)
+    return arguments.run(arguments)
+
+
+def _parsed(command: str, more: Sequence[str] = (), **options: object) -> argparse.Namespace:
     words = [command]
     for name, value in options.items():
         option, values = name.replace("_", "-"), [*value] if isinstance(value, (list, tuple)) else [value]
@@ -170,12 +177,9 @@ def _call(command: str, more: Sequence[str] = (), **options: object) -> int:
             words.append(f"--{option}" if value else f"--no-{option}")
         elif value is not None:
             words += [f"--{option}", *map(str, values)]
-    words += more
-    print(f"hsn-v1 {shlex.join(words)}", flush=True)
     parser = Parser(prog="hsn-v1")
     import_module(f".{command.replace('-', '_')}", __package__).add_command(parser.add_subparsers())
-    arguments = parser.parse_args(words)
-    return arguments.run(arguments)
+    return parser.parse_args([*words, *more], argparse.Namespace(words=[*words, *more]))
 
 
 def _train(job: _Job) -> int:
@@ -188,8 +192,10 @@ def _train(job: _Job) -> int:
     if job.is_done("train", model_file(job.data, job.name, ".h5")):
         return 0
     classes = [f"{code}=#{bytes(colour).hex()}" for code, colour in job.benchmark.classes.items()]
-    patches, more = {"images": part.images, "labels": "names"}, shlex.split(job.arguments.train_options)
+    patches, more = {"images": part.images, "labels": "names"}, job.arguments.train_options
     frozen = not any(option.startswith(("--network", "--no-frozen")) for option in more)  # see docs/real_tissue.md
+    options = {"name": job.name, "network": "efficientnet-lite0" if frozen else None}
+    prepare(_parsed("train", more, images=part.images, **options))  # before anything is cut
     if not has_labels(part):
         folder = job.out / "patches"
         if not job.is_done("patches", folder / "validation" / "labels.csv"):
@@ -200,11 +206,10 @@ def _train(job: _Job) -> int:
         "train",
         [*more, *(["--seed", str(job.seed)] if job.seed else [])],
         **patches,
-        name=job.name,
+        **options,
         **job.options_of_all,
         out=job.out / "train",
         mpp=job.mpp,
-        network="efficientnet-lite0" if frozen else None,
         classes=None if has_classes else classes,
         background=None if has_classes else job.benchmark.background,
     )
@@ -229,8 +234,8 @@ def _model(job: _Job) -> tuple[Taxonomy, LabelSet]:
     from ..io.model_files import model_file, read_taxonomy
     from .evaluate import only_label_set
 
-    if not model_file(job.data, job.name, ".h5").exists():
-        raise InputError(f"{job.data / job.name}.h5: no such model; run --step train first, or give its --name")
+    if not (weights := model_file(job.data, job.name, ".h5")).exists():
+        raise InputError(f"{weights}: no such model; run --step train first, or give its --name")
     labels = read_taxonomy(job.data, job.name)
     return labels, only_label_set(labels, None)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from .common import tell
-from .options import views_of
+from .options import check_unused, views_of
 
 if TYPE_CHECKING:
     from ..classify import Classifier
@@ -19,10 +19,7 @@ if TYPE_CHECKING:
     from ..sets.settings import Settings
 
 #: Options of `segment` that sets of images do not support: they have neither regions nor files for QuPath.
-WITHOUT = (
-    *("list", "check", "shard", "dask", "objective", "mpp_override", "maps", "regions", "leave_out_pen", "zarr"),
-    "stages",  # does not go with pseudo-masks
-)
+WITHOUT = ("list", "check", "shard", "dask", "objective", "mpp_override", "maps", "regions", "leave_out_pen", "zarr")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +44,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--grad-cams", action="store_true", help="also write the Grad-CAMs before adjustment")
 
 
+def check_options(arguments: argparse.Namespace) -> None:
+    """Raise InputError at the first option that would be ignored."""
+    if (arguments.truth or arguments.grad_cams) and not arguments.stages:
+        raise InputError("--truth and --grad-cams go with --stages")
+    if arguments.write != ["masks"] and not arguments.given_labels:
+        raise InputError("--write goes with --given-labels")
+    if arguments.given_labels:
+        check_unused(arguments, [*WITHOUT, "stages"], "--given-labels")
+    elif arguments.stages:
+        check_unused(arguments, WITHOUT, "--stages")
+
+
 def run(arguments: argparse.Namespace, model: str) -> int:
     """Run ``segment --stages`` or ``segment --given-labels`` with a model."""
     from ..io.model_files import find_model, read_taxonomy
@@ -60,7 +69,8 @@ def run(arguments: argparse.Namespace, model: str) -> int:
         known = known_classes(settings.images, arguments.given_labels, labels)
     else:
         settings = _folder(arguments, labels)
-    settings = with_crfs(replace(settings, batch_size=arguments.batch_size, resume=not arguments.force), folder, model)
+    resume = arguments.stages or not arguments.force
+    settings = with_crfs(replace(settings, batch_size=arguments.batch_size, resume=resume), folder, model)
     classifier = load_histonet(folder, model).with_views(**views_of(arguments))
     if arguments.given_labels:
         return _write_pseudo_masks(arguments, settings, classifier, known)
@@ -88,6 +98,7 @@ def _folder(arguments: argparse.Namespace, labels: Taxonomy) -> Settings:
         caveat=labels.caveat,
         self_contained=arguments.self_contained,
         grad_cams=arguments.grad_cams,
+        anew="all" if arguments.force else "none",
     )
 
 

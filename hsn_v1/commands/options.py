@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NoReturn
 
 from ..errors import InputError
+from ..io.reading import no_folder
 from ..keras_start import MOST_WORKERS
 from ..labels import LARGEST, PLAUSIBLE_MPP
 from ..views import SCALE_RANGE
@@ -57,8 +58,15 @@ WORKERS = whole(1, MOST_WORKERS)
 def folder(text: str) -> Path:
     """Return the path of an existing folder."""
     if not Path(text).is_dir():
-        raise argparse.ArgumentTypeError(f"{text}: no such folder")
+        raise argparse.ArgumentTypeError(f"{text}: {no_folder(Path(text))}")
     return Path(text)
+
+
+def check_unused(arguments: argparse.Namespace, names: Iterable[str], kind: str) -> None:
+    """Raise InputError at the first option that is given, though it would be ignored beside what `kind` names."""
+    for name in names:
+        if getattr(arguments, name) not in (None, False, "auto"):
+            raise InputError(f"--{name.replace('_', '-')} does not go with {kind}")
 
 
 def add_root(parser: argparse.ArgumentParser, holds: str = "data", new: bool = False) -> None:

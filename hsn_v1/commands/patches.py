@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from .common import note, tell
-from .options import MPP, REST, SEED, SHARE, add_root, whole
+from .options import MPP, REST, SEED, SHARE, add_root, check_unused, whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,10 +77,9 @@ def _check_options(arguments: argparse.Namespace) -> None:
         kind, (with_it, without) = "images", (("truth", "mpp"), ("annotations",))
     for name in with_it:
         if not getattr(arguments, name):
-            raise InputError(f"--{name} is missing: it goes with --{kind}")
-    for name in without:
-        if getattr(arguments, name):
-            raise InputError(f"--{name} does not go with --{kind}")
+            hint = ": microns per pixel, such as 0.5 at 20x" if name == "mpp" else ""
+            raise InputError(f"--{name} is missing: it goes with --{kind}{hint}")
+    check_unused(arguments, without, f"--{kind}")
     inputs = (arguments.images, arguments.truth, arguments.slides, arguments.annotations)
     if arguments.out.resolve() in (path.resolve() for path in inputs if path):
         raise InputError(f"--out {arguments.out}: patches would lie among what they are cut from; choose another")
@@ -98,14 +97,14 @@ def _images(arguments: argparse.Namespace) -> tuple[Sequence[Source], LabelSet]:
 def _slides(arguments: argparse.Namespace) -> tuple[Sequence[Source], LabelSet]:
     """Return the slides with their annotations, and their classes; print a note on slides without annotations."""
     from ..io.model_files import taxonomy_of
+    from ..io.reading import no_folder
     from ..slide_io.annotations import find_annotations, listed
     from ..slides.inputs import inputs_of, read_list
     from ..training.labelled_images import AnnotatedSlide
 
     if not arguments.annotations.is_dir():
-        raise InputError(
-            f"{arguments.annotations}: no such folder; it should hold GeoJSON files, as QuPath exports them"
-        )
+        why = no_folder(arguments.annotations)
+        raise InputError(f"{arguments.annotations}: {why}; it should hold GeoJSON files, as QuPath exports them")
     is_list = arguments.slides.suffix.lower() in (".csv", ".tsv", ".txt")
     inputs, remarks = read_list(arguments.slides) if is_list else inputs_of([arguments.slides])
     tell([*remarks, *(item.problem for item in inputs if item.problem)])

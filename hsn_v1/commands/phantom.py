@@ -7,7 +7,10 @@ from pathlib import Path
 
 from ..errors import InputError
 from .common import PHANTOM_SETS
-from .options import SEED, SHARE, decimal, whole
+from .options import SEED, SHARE, check_unused, decimal, whole
+
+#: Options of slides, and their defaults.
+SLIDE = {"size": 10_000, "mpp": 0.25, "tissue": 0.6, "outlines": None, "region": None}
 
 
 def add_command(subparsers: argparse._SubParsersAction) -> None:
@@ -19,9 +22,9 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     add("--seed", type=SEED, default=0, help="seed of the first image (default: 0)")
     add("--out", type=Path, default=Path(), help="folder to write img and gt, or slides, into")
     add("--name", help=f"name of the set (default: {' or '.join(PHANTOM_SETS.values())})")
-    add("--size", type=whole(256), default=10_000, help="side of a slide, in px (default: 10000)")
-    add("--mpp", type=decimal(0.1, 2), default=0.25, help="microns per pixel of a slide (default: 0.25)")
-    add("--tissue", type=SHARE, default=0.6, help="share of a slide that is tissue (default: 0.6)")
+    add("--size", type=whole(256), help=f"side of a slide, in px (default: {SLIDE['size']})")
+    add("--mpp", type=decimal(0.1, 2), help=f"microns per pixel of a slide (default: {SLIDE['mpp']})")
+    add("--tissue", type=SHARE, help=f"share of a slide that is tissue (default: {SLIDE['tissue']})")
     add("--outlines", metavar="SET", help="also write a slide's true outlines: of morph or func")
     add("--region", type=SHARE, metavar="SHARE", help="share of a slide that counts, as a Region* (default: all)")
     parser.set_defaults(run=_run)
@@ -32,19 +35,23 @@ def _run(arguments: argparse.Namespace) -> int:
     from ..io.locks import locked, locked_name
     from ..io.writing import remove_leftovers
 
+    check_unused(arguments, ["name"] if arguments.kind == "slide" else SLIDE, f"--kind {arguments.kind}")
+    if arguments.region and not arguments.outlines:
+        raise InputError("--region goes with --outlines")
     label_sets = [label_set.name for label_set in HTT_MODES["both"]]
     if arguments.outlines not in (None, *label_sets):
         raise InputError(f"--outlines {arguments.outlines}: expected {' or '.join(label_sets)}")
     if arguments.kind == "slide":
         from ..phantoms.phantom_slide import write_outlines, write_slide
 
+        size, mpp, tissue = (getattr(arguments, name) or SLIDE[name] for name in ("size", "mpp", "tissue"))
         for seed in range(arguments.seed, arguments.seed + arguments.count):
             path = arguments.out / f"phantom_slide_{seed:06d}.tif"
             with locked_name(arguments.out, path.name, "choose another --out"):
                 remove_leftovers(arguments.out, path.stem)
-                write_slide(path, arguments.size, arguments.mpp, arguments.tissue, seed)
+                write_slide(path, size, mpp, tissue, seed)
                 if arguments.outlines:
-                    write_outlines(path, arguments.size, arguments.outlines, arguments.region)
+                    write_outlines(path, size, arguments.outlines, arguments.region)
             outlines = ", outlines in annotations" if arguments.outlines else ""
             print(f"{path}, ground truth in {path.stem}_morph.png and {path.stem}_func.png{outlines}")
         return 0

@@ -91,15 +91,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
         raise InputError("segment: name inputs, or give --list CSV, one of the two")
     if (arguments.check or arguments.shard) and not arguments.list:
         raise InputError("--check and --shard go with --list")
-    if (arguments.truth or arguments.grad_cams) and not arguments.stages:
-        raise InputError("--truth and --grad-cams go with --stages")
-    if arguments.write != ["masks"] and not arguments.given_labels:
-        raise InputError("--write goes with --given-labels")
-    kind = "--given-labels" if arguments.given_labels else "--stages" if arguments.stages else None
-    for name in image_sets.WITHOUT if kind else ():
-        value = getattr(arguments, name)
-        if value and value != "auto" and f"--{name}" != kind:
-            raise InputError(f"--{name.replace('_', '-')} does not go with {kind}")
+    image_sets.check_options(arguments)
 
 
 def _options(arguments: argparse.Namespace) -> RunOptions:

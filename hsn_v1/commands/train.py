@@ -105,8 +105,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from ..io.locks import alone_in, locked_name
     from ..io.writing import check_writable, remove_leftovers
 
-    _complete(arguments)
-    _check_options(arguments)
+    prepare(arguments)
     folder, out = arguments.root / "data", arguments.out or arguments.root / "out" / file_name(arguments.name)
     figures = {}
     for seed in range(arguments.seed, arguments.seed + arguments.repeats):
@@ -154,15 +153,15 @@ def _train(arguments: argparse.Namespace, name: str, out: Path, seed: int) -> tu
     with training_bar(arguments.quiet) as on_batch:
         rows = train(data, replace(recipe, seed=seed), job, on_batch)
     figures = tuple(sum(row[key] for row in rows) / len(rows) for key in ("AUC", "F1"))
-    print(f"{folder / name}: mean AUC {figures[0]:.4f}, mean F1 {figures[1]:.4f} of {len(rows)} classes")
+    print(f"{model_file(folder, name, '')}: mean AUC {figures[0]:.4f}, mean F1 {figures[1]:.4f} of {len(rows)} classes")
     _say_figures(rows)
     print(f"log, curves and figures of each class in {out}; card: {model_file(folder, name, '.md')}")
     _say_what_is_next(arguments.root, name, data)
     return figures
 
 
-def _complete(arguments: argparse.Namespace) -> None:
-    """Fill in the options that depend on others."""
+def prepare(arguments: argparse.Namespace) -> None:
+    """Fill in the options that depend on others; raise InputError at the first option that cannot be used."""
     from ..training.cut_patches import read_context
 
     pretrained = arguments.network == "efficientnet-lite0"
@@ -177,10 +176,13 @@ def _complete(arguments: argparse.Namespace) -> None:
         size, context = (arguments.images and read_context(arguments.images)) or (TILE, 0)
         factor = arguments.mpp / arguments.model_mpp if arguments.mpp and arguments.model_mpp else 1
         arguments.tile = -(-round((size + 2 * context) * factor) // 16) * 16 if context else TILE
+    _check_options(arguments)
+    from ..training.networks import check_weights  # not before: it loads much
+
+    check_weights(arguments.network, arguments.weights)
 
 
 def _check_options(arguments: argparse.Namespace) -> None:
-    """Raise InputError for the first option that cannot be used."""
     if arguments.low > arguments.high:
         raise InputError(f"--low {arguments.low} --high {arguments.high}: expected low <= high")
     for name in ("tile", "saved_tile"):

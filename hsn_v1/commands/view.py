@@ -63,8 +63,6 @@ def _run(arguments: argparse.Namespace) -> int:
 def _library(folder: Path) -> Library:
     from ..view.library import Library
 
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; expected results of `hsn-v1 segment` or of a demo")
     library = Library.of(folder)
     if not library.collections():
         raise InputError(f"{folder}: no results in it; run `hsn-v1 segment` or a demo first, or name their folder")
@@ -73,11 +71,12 @@ def _library(folder: Path) -> Library:
 
 def _check_ground_truth(library: Library, folder: Path) -> None:
     """Note the ground-truth files that belong to no result. Raises InputError if there is no such folder."""
+    from ..io.reading import no_folder
     from ..view.ground_truth import unused_files
 
     if not folder.is_dir():
         raise InputError(
-            f"--truth {folder}: no such folder; expected masks or QuPath's GeoJSON, named after the slides"
+            f"--truth {folder}: {no_folder(folder)}; expected masks or QuPath's GeoJSON, named after the slides"
         )
     for text in unused_files(library, folder):
         note(text)

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError
-from .reading import IMAGE_FORMATS, open_regular, read_bytes
+from .reading import IMAGE_FORMATS, no_folder, open_regular, read_bytes
 
 #: File endings by the mode of `find_images`, and the words for them in errors.
 SUFFIXES = {
@@ -87,7 +87,7 @@ def find_images(folder: Path | str, mode: str = "any") -> tuple[Path, ...]:
     """
     folder = Path(folder)
     if not os.path.isdir(folder):  # also False for a name that no folder can have
-        raise InputError(f"{folder}: no such folder; it should hold the images")
+        raise InputError(f"{folder}: {no_folder(folder)}; it should hold the images")
     files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
     if mode == "wsi":
         images, expected = [path for path in files if path.stem.endswith("_f1")], "files named *_f1.png"

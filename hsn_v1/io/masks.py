@@ -29,6 +29,7 @@ GREYS = tuple((value,) * 3 for value in range(256))  #: colour of each value of 
 BLACK_AND_WHITE = GREYS[::255]  #: palette of a bilevel mask
 
 MOST_SHOWN = 6  #: most classes that a note lists
+MOST_STRANGE = 64  #: most colours of a mask most of whose pixels are of no class; with more, it is a photograph
 JPEG = "JPEG changes colours: save masks as PNG"
 
 
@@ -80,7 +81,8 @@ def read_mask(
     Raises
     ------
     InputError
-        If the file is missing, cut off or not an image, does not fit its image, or has an index beyond the classes.
+        If the file is missing, cut off, not an image, or a photograph, does not fit its image, or has an index beyond
+        the classes.
 
     Examples
     --------
@@ -104,6 +106,11 @@ def read_mask(
     labels, unlabelled = decoder(values), len(label_set)
     counts = np.bincount(labels.ravel(), minlength=unlabelled + 2)
     strange, file_size = int(counts[unlabelled + 1]), labels.shape
+    if 2 * strange > labels.size and values.ndim == 3 and _colours_of(values) > MOST_STRANGE:
+        raise InputError(
+            f"{path}: most of its colours are of no class of {label_set.name}, as in a photograph; expected a mask in "
+            f"the classes' colours, or of class indices{changed}"
+        )
     notes = [f"{path}: {decoder.note}"] if decoder.note else []
     notes += [f"{path}: {strange} pixels have a colour of no class; they count as unlabelled{changed}"] * (strange > 0)
     if size and size != labels.shape:
@@ -112,6 +119,12 @@ def read_mask(
             notes.append(f"{path}: {_px(labels.shape)}, resized to its image's {_px(size)}")
         labels = cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST)
     return Mask(np.minimum(labels, unlabelled), counts[:unlabelled], tuple(notes), file_size)
+
+
+def _colours_of(values: np.ndarray) -> int:
+    """Return how many colours an image, (H, W, 3) uint8, has in up to 10,000 of its pixels."""
+    pixels = values.reshape(-1, 3)
+    return len(np.unique(pixels[:: len(pixels) // 10_000 + 1], axis=0))
 
 
 def _values(image: Image.Image, path: Path) -> tuple[np.ndarray, Sequence[Colour] | None]:
@@ -144,7 +157,7 @@ def check_fit(path: Path, size: tuple[int, int], wanted: tuple[int, int], exactl
         which = "" if exactly else ", or the same aspect"
         raise InputError(
             f"{path}: {_px(size)}, expected {wanted[1]} x {wanted[0]} as its image has{which}; masks must fit their "
-            "images pixel by pixel"
+            "images pixel by pixel: save it at this size or, where a command can stretch it, give `resize`"
         )
 
 
@@ -200,9 +213,11 @@ def _index_decoder(
     path: Path, label_set: LabelSet, used: set[int], indices: dict[int, int], palette: Sequence[Colour]
 ) -> Decoder:
     if strange := sorted(used - indices.keys()):
+        lacking = [code for code, colour in label_set.colours.items() if palette and colour not in palette]
+        why = f"its palette lacks the colour of {lacking[0]}: give the colours that it has; " if lacking else ""
         raise InputError(
-            f"{path}: index {strange[0]}, expected 0 to {len(label_set) - 1}, the classes of {label_set.name}; what is "
-            f"of no class goes into the file of classes: [label_sets.{label_set.name}.unlabelled] none = {strange[0]}"
+            f"{path}: index {strange[0]}, expected 0 to {len(label_set) - 1}, the classes of {label_set.name}; {why}if "
+            f"it is of no class, a file of classes says: [label_sets.{label_set.name}.unlabelled] none = {strange[0]}"
         )
     classes = [f"{value} = {label_set.codes[c]}" for value, c in indices.items() if c < len(label_set)]
     shown = ", ".join(classes[:MOST_SHOWN]) + ", ..." * (len(classes) > MOST_SHOWN)

@@ -86,7 +86,7 @@ def load_histonet(
         keras = import_keras()
         if threads:
             limit_threads(threads)
-        thresholds = _thresholds_of(table(), len(labels.outputs), files[".mat"])
+        thresholds = _thresholds_of(table(), len(labels.outputs), files[".mat"], _class_file(files[".mat"], labels))
         whole = {} if description else weights()
         if whole:
             config, metadata = (parse_json(whole[text], described) for text in TEXTS)
@@ -98,7 +98,7 @@ def load_histonet(
         _check_outputs(files[".h5"], arrays.pop(OUTPUTS, labels.codes), labels)
         fill(network, arrays, files[".h5"], described)
         make = HistoNet.around if precision == PRECISIONS[0] else HistoNet.of  # bfloat16 layers need a copy
-        histonet = make(network.model, thresholds, labels, precision)
+        histonet = make(network.model, thresholds, labels, precision, name)
         _check_scores(histonet, described)  # builds the graph, with its messages
     return histonet
 
@@ -130,8 +130,14 @@ def save_histonet(
     write_together(dict(zip(files, contents, strict=True)))
 
 
+def _class_file(path: Path, labels: Taxonomy) -> str:
+    """Return what a classifier's classes come from, by any of its files, for messages."""
+    class_file = path.with_suffix(".toml")
+    return f"adp.toml, as there is no {class_file}" if labels is ADP else str(class_file)
+
+
 def _check_outputs(path: Path, outputs: Iterable[str], labels: Taxonomy) -> None:
-    outputs, class_file = list(outputs), "adp.toml" if labels is ADP else str(path.with_suffix(".toml"))
+    outputs, class_file = list(outputs), _class_file(path, labels)
     for i, (output, code) in enumerate(zip_longest(outputs, labels.codes)):
         if output != code:
             raise InputError(
@@ -152,25 +158,22 @@ def read_thresholds(path: Path, outputs: int) -> np.ndarray:
         return _thresholds_of(table(), outputs, path)
 
 
-def _thresholds_of(arrays: Arrays, outputs: int, path: Path) -> np.ndarray:
+def _thresholds_of(arrays: Arrays, outputs: int, path: Path, source: str = "the classifier") -> np.ndarray:
     thresholds = arrays[THRESHOLDS][""] if arrays else np.zeros(0)
     where = f"{path}: {THRESHOLDS} holds"
     if thresholds.shape != (outputs,):
-        raise InputError(
-            f"{where} {thresholds.size} values, expected {outputs} numbers, one per output of the classifier"
-        )
+        raise InputError(f"{where} {thresholds.size} values, expected {outputs} numbers, one per output of {source}")
     for i in np.flatnonzero(~((thresholds >= 0) & (thresholds <= 1))):
         raise InputError(f"{where} {thresholds[i]} for output {i + 1}, expected 0 to 1")
     return thresholds.astype(np.float64)
 
 
 def _check_ends(model: keras.Model, path: Path, labels: Taxonomy) -> None:
-    classes = "adp.toml" if labels is ADP else path.with_suffix(".toml").name
     height, width, channels = model.input_shape[1:] if len(model.input_shape) == 4 else (0, 1, 0)
     if height != width or channels != 3 or model.output_shape[1:] != (len(labels.outputs),):
         raise InputError(
             f"{path}: maps {model.input_shape[1:]} to {model.output_shape[1:]}, expected square RGB tiles "
-            f"to {len(labels.outputs)} scores, one for each class of {classes}"
+            f"to {len(labels.outputs)} scores, one for each class of {_class_file(path, labels)}"
         )
 
 

@@ -31,6 +31,11 @@ def is_there(path: Path) -> bool:
     return True
 
 
+def no_folder(path: Path) -> str:
+    """Return why a path leads to no folder, for messages."""
+    return "no folder, but a file" if os.path.isfile(path) else "no such folder"
+
+
 def has_content(path: Path) -> bool:
     """Tell whether a path is a file that is not empty; a power cut may leave empty files."""
     return path.is_file() and path.stat().st_size > 0
@@ -54,6 +59,8 @@ def opened(path: Path) -> Iterator[BinaryIO]:
             yield file
     except InputError:
         raise
+    except IsADirectoryError as error:
+        raise InputError(f"{path}: a folder, expected a file") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
 

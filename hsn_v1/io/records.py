@@ -15,6 +15,7 @@ from .. import __version__
 from ..errors import InputError
 from ..file_names import file_name
 from ..labels import Colour, LabelSet
+from ..views import ONCE
 from .reading import read_object
 from .writing import write_bytes
 
@@ -73,7 +74,15 @@ def read_record(folder: Path) -> dict[str, Any]:
 def facts_of(classifier: Classifier, crfs: Mapping[str, CRF], **more: Any) -> dict[str, Any]:
     """Return the facts that all results depend on, and `more` of them, as JSON values."""
     settings = {name: asdict(crf) for name, crf in crfs.items()}
-    return {"classifier": classifier.identity, "CRF": settings, **more, "version": __version__}
+    views = {name: value for name, value in asdict(classifier.labels.views).items() if value != getattr(ONCE, name)}
+    seen = {"views": views or None, "classifier": classifier.identity}  # whose identity depends on them
+    return {**seen, "CRF": settings, **more, "version": __version__}
+
+
+def version_of(path: Path) -> dict[str, int]:
+    """Return a file's size and time, which change once something is written to it."""
+    file = path.stat()
+    return {"bytes": file.st_size, "modified": file.st_mtime_ns}
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -84,6 +93,14 @@ def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     now = json.loads(json.dumps(now))  # tuples are lists in a record
     changed = (key for key in now if before.get(key) != now[key])
     return next((f"{key}: {before.get(key)!s:.40}, now {now[key]!s:.40}" for key in changed), "")
+
+
+def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise InputError if a folder's results were made in another way; parameters are those of `difference`."""
+    if changed := difference(before, now):
+        raise InputError(
+            f"{folder}: holds results of another run ({changed}); replace them by `force`, or choose another folder"
+        )
 
 
 def forget_others(record: Path, facts: Mapping[str, Any], results: Iterable[Path]) -> None:

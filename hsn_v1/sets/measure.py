@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..io import tree
 from ..io.masks import Mask, read_mask, read_objects
 from ..io.reading import read_json
+from ..io.records import version_of
 from ..io.writing import write_bytes
 from ..labels import STAGES, LabelSet
 from ..object_metrics import ObjectSums, object_sums
@@ -72,7 +73,7 @@ def measure(
 
 def keep(settings: Settings, path: Path, result: ImageResult, note: str) -> None:
     """Write the record of an image whose masks are all written: the results that the masks do not contain."""
-    kept = {"scores": result.scores, "unresponsive": result.unresponsive, "note": note}
+    kept = {"scores": result.scores, "unresponsive": result.unresponsive, "note": note, "image": version_of(path)}
     write_bytes(tree.image_record(settings.out, path.name), json.dumps(kept).encode())
 
 
@@ -83,6 +84,8 @@ def measure_written(settings: Settings, path: Path) -> ImageResult | None:
     """
     try:
         kept = read_json(tree.image_record(settings.out, path.name))
+        if kept["image"] != version_of(path):
+            return None
         scores, unresponsive, note = kept["scores"], kept["unresponsive"], kept["note"]
         masks = {
             (s.name, stage): read_mask(tree.stage_mask(settings.out, s.name, stage, path.name), s).labels

@@ -50,14 +50,16 @@ def write_pseudo_masks(
     """
     results = {path: [file_of(settings.out, folder, path.name) for folder in folders] for path in settings.images}
     tree.check_stems(settings.images)
+    made_with = settings.out / tree.MADE_WITH
     with alone_in(settings.out):
+        is_new = not made_with.exists()
         if not settings.resume:
-            (settings.out / tree.MADE_WITH).unlink(missing_ok=True)
+            made_with.unlink(missing_ok=True)
         labels = json.dumps({file: sorted(codes) for file, codes in sorted(known.items())})
         more = {"known classes": hashlib.sha256(labels.encode()).hexdigest(), "downsample": settings.downsample}
         facts = facts_of(classifier, settings.crfs, **more, **{"label sets": repr(settings.label_sets)})
         others = (file_of(settings.out, folder, path.name) for folder in (MASKS, *MAPS) for path in settings.images)
-        forget_others(settings.out / tree.MADE_WITH, facts, others)
+        forget_others(made_with, facts, others)
         failures = {
             path.name: f"{path}: no labels of it; add them, or take the image away"
             for path in settings.images
@@ -72,6 +74,8 @@ def write_pseudo_masks(
                 return pool.submit(finish_image, settings, known[item.path.name], tuple(folders), item)
 
             failures |= collect(finish_images(settings, classifier, todo, submit), on_image)[1]
+        if is_new and len(failures) == len(settings.images):
+            made_with.unlink()
     if len(failures) == len(settings.images):
         raise InputError(failures[min(failures)])
     return failures

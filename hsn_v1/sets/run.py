@@ -25,7 +25,8 @@ from ..io import tree
 from ..io.images import read_image
 from ..io.locks import alone_in
 from ..io.masks import Mask
-from ..io.records import facts_of, forget_others
+from ..io.reading import read_object
+from ..io.records import RECORD, check_same, facts_of, forget_others
 from ..keras_start import outside_garbage_collection
 from ..parallel import SMALL_IMAGES, side_by_side, worker_pool
 from ..show.charts import confusion_figure
@@ -102,7 +103,9 @@ def run(
     """
     if settings.save.confidences or settings.save.maps or any(label_set.objects for label_set in settings.label_sets):
         tree.check_stems(settings.images)
+    records = [settings.out / name for name in (tree.MADE_WITH, RECORD)]
     with alone_in(settings.out):
+        new = [record for record in records if not record.exists()]
         written = find_written(settings, classifier)
         write_record(settings)
         with worker_pool(settings.workers, settings.out, SMALL_IMAGES) as pool:
@@ -113,8 +116,11 @@ def run(
             kept = ((path, future) for path, future in measured.items() if path not in damaged)
             results, failures = collect(chain(kept, finished), on_image)
             if not results:
+                for record in new:
+                    record.unlink(missing_ok=True)
                 raise InputError(failures[min(failures)])
-            notes = [f"{path}: what was written of it before is damaged, and was made anew" for path in damaged]
+            why = "what was written of it before is damaged, or of another image: it was made anew"
+            notes = [f"{path}: {why}" for path in damaged]
             report = summarise(results, failures, (*settings.notes, *notes), settings.label_sets)
             report = with_published(settings, report)
             write_report(settings, report, pool)
@@ -123,15 +129,23 @@ def run(
 
 
 def find_written(settings: Settings, classifier: Classifier) -> list[Path]:
-    """Return the images whose masks a resumed run keeps; forget all of them if they were made with other settings."""
+    """Return the images whose masks a resumed run keeps; forget those that it makes anew, by `settings.anew`.
+
+    Raises InputError if there are masks of other settings, which are not to be made anew.
+    """
     record = settings.out / tree.MADE_WITH
     if not settings.resume:
         record.unlink(missing_ok=True)
         return []
     kept = {path: tree.image_record(settings.out, path.name) for path in settings.images}
     label_sets = {label_set.name: repr(label_set) for label_set in settings.label_sets}
-    made_with = {"label sets": label_sets, "downsample": settings.downsample, "side": settings.side}
-    forget_others(record, facts_of(classifier, settings.crfs, **made_with), kept.values())
+    made_with = {"label sets": label_sets, "mpp": settings.mpp / settings.downsample, "side": settings.side}
+    facts = facts_of(classifier, settings.crfs, **made_with, **{"Grad-CAMs": settings.grad_cams or None})
+    if settings.anew == "all":
+        record.unlink(missing_ok=True)
+    elif settings.anew == "none" and record.exists():
+        check_same(settings.out, read_object(record), facts)
+    forget_others(record, facts, kept.values())
     return [path for path, file in kept.items() if file.exists()]
 
 

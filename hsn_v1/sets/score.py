@@ -15,6 +15,7 @@ from ..evaluate import all_metrics, confusion_matrix, occurring
 from ..intervals import Estimate, weighted_sums
 from ..io import tree
 from ..io.masks import MASK_SUFFIXES, Mask, check_fit, read_mask, read_objects
+from ..io.reading import no_folder
 from ..io.records import RECORD, read_record
 from ..labels import LabelSet
 from ..object_metrics import ObjectSums, object_metrics, pool
@@ -240,7 +241,7 @@ def _masks(given: Path, places: list[Path], endings: Sequence[str] = MASK_SUFFIX
     """Return the masks in the first folder of `places` that exists, by name without endings."""
     folder = next((place for place in places if place.is_dir()), None)
     if not folder:
-        raise InputError(f"{given}: no such folder; it should hold masks")
+        raise InputError(f"{given}: {no_folder(given)}; it should hold masks")
     masks: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.name.lower().endswith(tuple(endings)) and not path.name.startswith("."):

@@ -16,6 +16,7 @@ from ..io import tree
 from ..io.images import find_images
 from ..io.masks import find_mask
 from ..io.model_files import model_card_of, read_crfs
+from ..io.reading import no_folder
 from ..keras_start import MOST_WORKERS
 from ..labels import LabelSet, Taxonomy
 from ..parallel import available_cores, classifier_threads
@@ -58,6 +59,8 @@ class Settings:
     side: int | None = None  #: side in px to which images are resized first, as in the later paper; None to keep theirs
     #: Only measure images whose masks exist already; needs run level 3 and saved masks.
     resume: bool = False
+    #: Masks to make anew although they exist: "all", those of "changed" settings, or "none", where such are an error.
+    anew: str = "changed"
     caveat: str = ""  #: the classifier's warning to everyone who sees its results; empty if none
     self_contained: bool = False  #: write the results page as one file with thumbnails inside and no links to others
     grad_cams: bool = False  #: also write Grad-CAMs as they are before the adjustment; from run level 2 on
@@ -191,7 +194,7 @@ def settings_of_folder(
     InputError if a folder is missing, or there is no image.
     """
     if truth and not truth.is_dir():
-        raise InputError(f"{truth}: no such folder; it should hold a mask of each image, by the image's name")
+        raise InputError(f"{truth}: {no_folder(truth)}; it should hold a mask of each image, by the image's name")
     more = {"resize_truth": "never", **more}
     return Settings(find_images(images, "any"), truth, out, label_sets, mpp=labels.mpp, **more)
 

@@ -65,7 +65,9 @@ def choose_mpp(
     if given and (override or not pair):
         return given, [f"{given:g} mpp as given, though the file states {mean:.4g}"] if differs else []
     if not pair:
-        raise InputError(f"{_unknown(pairs, objective)}; give its mpp ({HOW_TO_FIND_MPP}), or roughly its objective")
+        raise InputError(
+            f"{_unknown(pairs, objective)}; give `mpp` ({HOW_TO_FIND_MPP}), or, to segment it, roughly `objective`"
+        )
     if abs(pair[0] - pair[1]) > 0.01 * mean:
         raise InputError(
             f"pixels of {pair[1]:.4g} x {pair[0]:.4g} microns; resample it to square pixels, or override its mpp if "

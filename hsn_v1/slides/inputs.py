@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import InputError
+from ..io.reading import no_folder
 from ..io.tables import find_files, read_rows
 from ..labels import PLAUSIBLE_MPP
 from ..slide_io.annotations import find_annotations
@@ -109,7 +110,7 @@ def _why_not_searched(folder: Path) -> str:
 def limited_to_regions(inputs: Sequence[Input], folder: Path) -> list[Input]:
     """Return inputs with their annotations from a folder; an input without annotations gets a problem."""
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; it should hold annotations, as GeoJSON")
+        raise InputError(f"{folder}: {no_folder(folder)}; it should hold annotations, as GeoJSON")
     limited, files = [], find_annotations(folder, [item.path for item in inputs])
     for item in inputs:
         lacking = f"{item.path}: no annotations in {folder}; expected {item.path.stem}.geojson"

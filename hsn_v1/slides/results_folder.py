@@ -19,7 +19,7 @@ from typing import Any
 from ..errors import InputError
 from ..io.locks import FILE as LOCK
 from ..io.reading import has_content
-from ..io.records import RECORD, difference, label_set_of, read_record
+from ..io.records import RECORD, check_same, difference, label_set_of, read_record
 from ..io.writing import check_writable, retried, write_bytes
 from ..labels import LabelSet
 from .inputs import Input
@@ -103,10 +103,7 @@ def take_up(folder: Path, facts: Mapping[str, Any], force: bool) -> dict[str, An
     record = read_record(folder)
     resumed = bool(begun) and not force and not difference(begun, facts)
     if record.get("finished") and not force and not resumed:
-        if changed := difference(record, facts):
-            raise InputError(
-                f"{folder}: holds results of another run ({changed}); replace them by `force`, or choose another folder"
-            )
+        check_same(folder, record, facts)
         if not damage(folder):
             shutil.rmtree(work, ignore_errors=True)
             return record

@@ -15,7 +15,7 @@ from ..classify import Classifier
 from ..densecrf import CRF
 from ..errors import InputError
 from ..io.locks import locked
-from ..io.records import facts_of, record_of_label_set
+from ..io.records import facts_of, record_of_label_set, version_of
 from ..labels import LabelSet
 from ..parallel import available_cores
 from ..progress import Progress, no_progress
@@ -174,7 +174,7 @@ def made_with(slide: Slide, task: SlideTask, plan: Plan) -> dict[str, Any]:
     method = task.method
     facts = {
         "input": slide.path.name,
-        **version_of(slide),
+        **version_of(slide.path),
         "mpp": slide.mpp,
         "label sets": [label_set.name for label_set in method.label_sets],
         "kind": plan.kind,
@@ -188,15 +188,9 @@ def made_with(slide: Slide, task: SlideTask, plan: Plan) -> dict[str, Any]:
     return {**facts, **facts_of(task.classifier, method.crfs)}
 
 
-def version_of(slide: Slide) -> dict[str, int]:
-    """Return a file's size and modification time, which change once something is written to it."""
-    file = slide.path.stat()
-    return {"bytes": file.st_size, "modified": file.st_mtime_ns}
-
-
 def check_unchanged(slide: Slide, facts: Mapping[str, Any]) -> None:
     """Raise InputError if the file has changed since the run began."""
-    if not version_of(slide).items() <= facts.items():
+    if not version_of(slide.path).items() <= facts.items():
         raise InputError(f"{slide.path}: changed while it was read; run the same command again once it is complete")
 
 

@@ -51,14 +51,15 @@ def read_weights(path: Path | None = None) -> Arrays:
     `path` is the file, by default the installed package's. Raises InputError if the package is not installed, or the
     file is not the published one.
     """
-    path = path or _installed()
+    path = path or installed()
     content = read_bytes(path)
     if hashlib.sha256(content).hexdigest() != SHA256:
         raise InputError(f"{path}: another file than the published {WEIGHTS} (SHA-256); install {PACKAGE} again")
     return parse_weights(content)
 
 
-def _installed() -> Path:
+def installed() -> Path:
+    """Return the installed package's file of weights, or raise InputError."""
     try:
         return next(Path(file.locate()) for file in files(PACKAGE) or () if file.name == WEIGHTS)
     except (PackageNotFoundError, StopIteration):

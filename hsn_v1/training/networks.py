@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import InputError
 from ..histonet import clone_with_weights, finish_weights, in_bfloat16
 from ..io.models import read_weights
+from ..io.reading import is_there
 from ..io.weights import OUTPUTS
 from ..keras_start import import_keras
 from . import efficientnet_lite0
@@ -36,6 +37,16 @@ NORMALISATION = {
 APPLICATIONS = {"vgg16": ("VGG16", True), "resnet50": ("ResNet50", True), "efficientnetb0": ("EfficientNetB0", False)}
 
 
+def check_weights(network: str, weights: str) -> None:
+    """Raise InputError if a network cannot begin with weights: ``none``, ``imagenet``, or a file's path."""
+    if network == "histonet" and weights == "imagenet":
+        raise InputError("`weights` imagenet: HistoNet has no such weights; expected none or a file")
+    if weights not in ("none", "imagenet") and not is_there(Path(weights)):
+        raise InputError(f"`weights` {weights}: no such file; expected none, imagenet or a file of weights")
+    if network == "efficientnet-lite0":
+        efficientnet_lite0.installed()
+
+
 def build_network(recipe: Recipe, outputs: int, imagenet: bool = False) -> keras.Model:
     """Return a network with random weights, or with ImageNet weights below its dense layer.
 
@@ -48,8 +59,6 @@ def build_network(recipe: Recipe, outputs: int, imagenet: bool = False) -> keras
         return with_linear_layer(encoder, LinearLayer.blank(encoder.output_shape[-1], outputs))
     if recipe.network != "histonet":
         model = _application(recipe, outputs, imagenet)
-    elif imagenet:
-        raise InputError("weights imagenet: HistoNet has no such weights; expected none or a file")
     else:
         model = build_histonet(outputs, recipe.tile, recipe.width, recipe.dropout, recipe.pooling)
     return clone_with_weights(model, clone_function=in_bfloat16) if recipe.bfloat16 else model

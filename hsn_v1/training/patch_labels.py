@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..io.images import SUFFIXES
+from ..io.reading import no_folder
 from ..io.tables import find_files, read_rows
 
 #: File names that carry labels: ``x-[1 0 0 1].png``, ``x+0[1101].png``, ``x-[1, 1, 0].png``.
@@ -85,7 +86,7 @@ def read_patch_labels(folder: Path, labels: str | None, classes: Sequence[str]) 
 def images_below(folder: Path) -> list[Path]:
     """Return the images of a folder and its subfolders, sorted; raise InputError if there is no such folder."""
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; it should hold the patches")
+        raise InputError(f"{folder}: {no_folder(folder)}; it should hold the patches")
     files = (path for path in folder.rglob("[!.]*") if path.suffix.lower() in SUFFIXES["any"][0])
     return sorted(files, key=lambda path: (len(path.parts), path))
 

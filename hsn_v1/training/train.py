@@ -16,7 +16,7 @@ from ..keras_start import quiet_start
 from .checkpoints import LAST
 from .fit import OnBatch, batches, begin_at_random, fit
 from .linear_probe import fit_dense, without_margin
-from .networks import begin_with, build_network, for_tiles
+from .networks import begin_with, build_network, check_weights, for_tiles
 from .recipe import Recipe
 from .training_data import TrainingData
 from .validation_report import classification_report, equal_error_thresholds, model_card, write_report
@@ -59,6 +59,7 @@ def train(data: TrainingData, recipe: Recipe, job: TrainingJob, on_batch: OnBatc
     InputError
         If the first weights are not available, or training cannot be resumed or diverges.
     """
+    check_weights(recipe.network, job.weights)
     outputs = len(data.labels.outputs)
     with quiet_start():
         begin_at_random(recipe)

@@ -92,6 +92,12 @@ def read_training_data(source: PatchSource, path: Path, recipe: Recipe, quiet: b
     `path` is the model's class file, which may be missing. Of the recipe, tile, seed and network are used. Raises
     InputError if something is missing, cannot be read or does not fit.
     """
+    size, margin = read_context(source.images) or (0, 0)
+    if margin and not recipe.probed:
+        raise InputError(
+            f"{source.images}: patches with context, from which only efficientnet-lite0 learns; give it as `network`, "
+            "or cut patches without"
+        )
     text = read_text(path) if is_there(path) else CLASS_FILE
     existing = parse_taxonomy(text, str(path)) if is_there(path) else None
     first = _read(source, existing, str(path), recipe, quiet)
@@ -108,11 +114,8 @@ def read_training_data(source: PatchSource, path: Path, recipe: Recipe, quiet: b
         LabelledPatches(part.images, targets_of(part.targets > 0, first.columns, taxonomy))
         for part in (train, validation)
     )
-    size, margin = read_context(source.images) or (0, 0)
     factor = source.mpp / taxonomy.mpp if source.mpp else 1
     context, side = round(margin * factor), round((size + 2 * margin) * factor)
-    if context and not recipe.probed:
-        raise InputError(f"{source.images}: patches with context, from which only efficientnet-lite0 learns")
     if side > recipe.tile:
         raise InputError(
             f"`tile` {recipe.tile}: {source.images} has patches of {side} px with their margin; leave it out"

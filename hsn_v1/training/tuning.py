@@ -188,18 +188,19 @@ def search(
 
     def try_all(crfs: Sequence[CRF], what: str) -> list[tuple[CRF, np.ndarray]]:
         missing = [crf for crf in crfs if crf not in tried]
+        what = f"{what} search, {len(missing)} setting{'s' * (len(missing) != 1)}"
         with ThreadPoolExecutor(available_cores()) as pool:  # the CRF's compiled code releases the GIL
             done = pool.map(partial(confusion_of, tuning), missing)
-            for crf, confusion in zip(missing, track(done, what, len(missing), quiet), strict=True):
+            for crf, confusion in zip(missing, track(done, what, len(missing), quiet or not missing), strict=True):
                 tried[crf] = confusion
                 if record:
                     _write_trials(record, maps, tried)
         return sorted(((crf, tried[crf]) for crf in crfs), key=lambda pair: -mean_iou_present(pair[1]))
 
     wide = [CRF(), *draw_settings((trials + 1) // 2 - 1, seed)]
-    best = try_all(wide, f"wide search, {len(wide)} settings")[0][0]
+    best = try_all(wide, "wide")[0][0]
     narrow = draw_settings(trials // 2, seed + 1, best)
-    try_all(narrow, f"narrow search, {len(narrow)} settings")
+    try_all(narrow, "narrow")
     return try_all(list(dict.fromkeys([*wide, *narrow])), "all")
 
 

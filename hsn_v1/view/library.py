@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..io.reading import no_folder
 from ..io.records import RECORD, read_record
 from .cache import Cache, stamp
 from .entries import SUMMARY, Entry, entry_id, read_summary, results_name, set_entries, slide_entry
@@ -35,7 +36,7 @@ class Library:
     def of(cls, folder: Path) -> Library:
         """Return the library of a folder of results, or of a single slide's results."""
         if not folder.is_dir():
-            raise InputError(f"{folder}: no such folder; expected one that `hsn-v1 segment` or a demo wrote")
+            raise InputError(f"{folder}: {no_folder(folder)}; expected one that `hsn-v1 segment` or a demo wrote")
         folder = folder.resolve()
         if "input" in read_record(folder):
             return cls(folder.parent, folder.name)

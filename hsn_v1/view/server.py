@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
@@ -44,6 +45,15 @@ STATIC = Path(__file__).with_name("static")
 KEPT = {"cache-control": "private, max-age=86400"}
 
 
+class AnyName(PathConvertor):
+    """A path with any letters in it, also line breaks."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("name", AnyName())
+
+
 def make_app(results: OpenResults, host: str = "127.0.0.1", token: str = "", cookie: str = "hsn_v1") -> Guard:
     """Return the ASGI application; see `Guard` for its parameters."""
     # A fixed pool of few threads, as each keeps the memory of tiles that it decoded.
@@ -58,7 +68,7 @@ def make_app(results: OpenResults, host: str = "127.0.0.1", token: str = "", coo
 
     routes = [
         Route("/", _page("index.html")),
-        Route("/slide/{id:path}", _page("slide.html")),
+        Route("/slide/{id:name}", _page("slide.html")),
         Route("/api/collections", answered(list_collections)),
         Route("/api/entries", answered(list_entries)),
         Route("/api/entry", answered(describe_entry)),

@@ -96,6 +96,7 @@ MASKS = {
     ),
     "some colours at other indices": ([[0, 1]], [255, 255, 255, 200, 0, 0], TISSUE, [[0, 1]], INDEXED + SHADOW),
     "a palette of more than the colours": ([[0, 1, 2, 3]], WSSS_PALETTE, WSSS, [[1, 2, 0, 3]], STRANGE),
+    "of which most are others": ([[0, 3, 3, 3]], WSSS_PALETTE, WSSS, [[1, 3, 3, 3]], STRANGE.replace("1", "3")),
     "of which one is unlabelled": (
         *([[0, 1, 2, 3]], WSSS_PALETTE, replace(WSSS, unlabelled={"excluded": 3}), [[1, 2, 0, 3]], ""),
     ),
@@ -118,6 +119,14 @@ def test_what_values_mean(tmp_path, pixels, palette, label_set, labels, note):
     assert mask.notes == ((f"{path}: {note}",) if note else ())
 
 
+def test_a_photograph_is_no_mask(tmp_path):
+    colours = np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8)
+    with pytest.raises(InputError, match=r"x\.png: most of its colours are of no class of tissue, as in a photograph"):
+        read_mask(save(tmp_path / "x.png", colours), TISSUE)
+    few = save(tmp_path / "x.png", colours.reshape(-1, 3)[np.arange(81).reshape(9, 9) % 64])
+    assert read_mask(few, TISSUE).notes[0].endswith("81 pixels have a colour of no class; they count as unlabelled")
+
+
 def test_jpeg_is_named_where_its_colours_are_none_of_the_classes(tmp_path):
     Image.fromarray(np.tile(np.array([[(200, 0, 0), (0, 200, 0)]], np.uint8), (8, 4, 1))).save(tmp_path / "x.jpg")
     assert read_mask(tmp_path / "x.jpg", TISSUE).notes[0].endswith(f"count as unlabelled ({JPEG})")
@@ -136,7 +145,9 @@ def test_the_mask_of_a_name_with_two_endings_is_found(tmp_path):
 @pytest.mark.parametrize("palette", [None, RELEASED])
 def test_an_index_beyond_the_classes_is_named(tmp_path, palette):
     path = save(tmp_path / "x.png", INDICES, palette)
-    with pytest.raises(InputError, match=r"x\.png: index 4, expected 0 to 2, the classes of tissue; .*none = 4$"):
+    why = "" if palette is None else "its palette lacks the colour of .*: give the colours that it has; "
+    message = rf"x\.png: index 4, expected 0 to 2, the classes of tissue; {why}if it is of no class, .*none = 4$"
+    with pytest.raises(InputError, match=message):
         read_mask(path, TISSUE, (2, 3))
 
 

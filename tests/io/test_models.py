@@ -129,6 +129,14 @@ def test_an_unknown_model_is_told_which_there_are(tmp_path):
         taxonomy_of(tmp_path / "elsewhere", "mine")
 
 
+@pytest.mark.slow
+def test_a_file_of_classes_that_is_missing_is_named(tmp_path):
+    for ending in (".json", ".h5", ".mat"):
+        shutil.copy(SHIPPED / f"colon_glands{ending}", tmp_path)
+    with pytest.raises(InputError, match=r"2 values, expected 51 .* of adp.toml, as there is no .*colon_glands\.toml$"):
+        load_histonet(tmp_path, "colon_glands")
+
+
 @pytest.mark.parametrize("name", ["my model/x", "../x", "a:b", "CON"])
 def test_models_of_any_name_are_saved_inside_the_folder_and_found(tmp_path, toy_model, name):
     text = (files("hsn_v1") / "adp.toml").read_text(encoding="utf-8")

@@ -51,6 +51,11 @@ def test_what_never_ends_is_refused_at_once(tmp_path, reader, kind):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes by name")
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(InputError, match=f"{tmp_path}: a folder, expected a file"):
+        read_bytes(tmp_path)
+
+
 def test_settings_of_libraries_that_never_end_are_refused_at_once(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "keras.json")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))

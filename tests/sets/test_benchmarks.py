@@ -190,6 +190,15 @@ def test_what_a_step_lacks_is_said(trained, command, options, message):
     assert status == 2 and message in err
 
 
+def test_options_for_train_are_parsed_before_anything_is_cut(tmp_path, command):
+    write_picture(tmp_path / "train" / "img" / "0.png", IMAGE)
+    for options, message in (("--tile 7", "--tile: expected a whole number from 8"), ("'", "--train-options: invalid")):
+        fixed = ["--root", tmp_path / "root", "--name", "mine", f"--train-options={options}"]
+        status, out, err = command("benchmark", tmp_path, *OWN, *fixed)
+        assert (status, out) == (2, "") and err.startswith(f"error: {message}")
+    assert not (tmp_path / "root").exists()
+
+
 def test_stages_of_images_of_own_classes(trained, tmp_path, capsys):
     test = trained / "set" / "test"
     options = ["--model", "mine", "--root", trained, "--out", tmp_path, "--workers", 2, "--quiet", "--stages"]
@@ -203,6 +212,8 @@ def test_stages_of_images_of_own_classes(trained, tmp_path, capsys):
     page = (tmp_path / "index.html").read_text()
     assert 'href="model_card.md"' in page and "# Model card: mine" in (tmp_path / "model_card.md").read_text()
     assert "mIoU_tissue.png" in page and "95 % percentile bootstrap over the images" in page
+    assert carry_out("segment", test / "img", *options, "--grad-cams", "--mpp", 0.5) == 2
+    assert "holds results of another run (mpp: 1.0, now 0.5); replace them by --force" in capsys.readouterr().err
     assert carry_out("segment", test / "img" / "0.png", *options) == 2
     assert "--stages: expected one folder of images; slides have no stages" in capsys.readouterr().err
     assert carry_out("segment", test / "img", "--model", "mine", "--root", trained, "--truth", test / "mask") == 2

@@ -1,5 +1,7 @@
 """Sets of any classifier's, in any folder: their masks are measured as they were made, and need not be made again."""
 
+import os
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -75,8 +77,13 @@ def test_all_is_made_again_by_another_classifier_or_crf(settings):
     assert classified(settings)[1] == 0
     assert classified(settings, CountingClassifier(identity="other"))[1] == 3
     assert classified(replace(settings, crfs={"tissue": CRF()}), CountingClassifier(identity="other"))[1] == 3
+    with pytest.raises(InputError, match=r"out: holds results of another run \(classifier: other, now channels\)"):
+        classified(replace(settings, anew="none"))
     assert classified(replace(settings, resume=False))[1] == 3
     assert classified(settings)[1] == 3  # who made what is there is not known
+    assert classified(replace(settings, anew="all"))[1] == 3 and classified(settings)[1] == 0
+    os.utime(settings.images[0], (0, 0))
+    assert classified(settings)[1] == 1
 
 
 def test_masks_that_do_not_fit_fail_their_image(settings, tmp_path):
@@ -86,6 +93,10 @@ def test_masks_that_do_not_fit_fail_their_image(settings, tmp_path):
     assert report.files == FILES[:1]
     assert "mask/b.png: 16 x 16 px, expected 32 x 32" in report.failures["b.tif"]
     assert "mask/c.png: index 9, expected 0 to 3" in report.failures["c.png"]
+    shutil.rmtree(settings.out)
+    with pytest.raises(InputError, match="index 9"):
+        classified(replace(settings, images=settings.images[2:]))
+    assert not settings.out.exists()
 
 
 def test_a_folder_without_images_or_masks_is_named(tmp_path):
@@ -107,7 +118,8 @@ def test_what_is_damaged_of_an_image_is_made_anew_and_said(settings, content):
     assert count == 2
     assert again.metrics("tissue", "CRF") == expected.metrics("tissue", "CRF")
     assert [note for note in again.notes if "was made anew" in note] == [
-        f"{settings.images[0]}: what was written of it before is damaged, and was made anew (1 more file likewise)"
+        f"{settings.images[0]}: what was written of it before is damaged, or of another image: it was made anew "
+        "(1 more file likewise)"
     ]
     (settings.out / "settings.json").write_bytes(content)
     assert classified(settings)[1] == 3

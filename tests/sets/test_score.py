@@ -181,9 +181,11 @@ def evaluate(root, *options):
     return carry_out("evaluate", *folders, "--quiet", *options)
 
 
-def test_images_add_up_to_what_is_pooled_and_the_worst_comes_first(program):
+def test_images_add_up_to_what_is_pooled_and_the_worst_comes_first(program, capsys):
     options = ["--csv", program / "all.csv", "--per-image", program / "images.csv", "--protocol", "background"]
     assert evaluate(program, *options) == 0
+    printed = capsys.readouterr().out
+    assert "\nbackground: " in printed and "\nexcluded: " not in printed
     pooled = {(row["protocol"], row["metric"], row["class"]): row for row in rows(program / "all.csv")}
     images = rows(program / "images.csv")
     ious = [float(row["mIoU (background)"]) for row in images]
@@ -258,7 +260,7 @@ def test_annotations_are_truth_where_they_are(program, capsys):
         (["--group", "x{9}"], "puts no image in a group; expected names such as c0_0"),
         (["--group", "patient", "--group-table", "cases.csv"], "no column patient; expected one of slide, image, case"),
         (["--against", "found/nowhere"], "nowhere: no such folder"),
-        (["--images", "img"], "--images goes with --baselines"),
+        (["--images", "img"], "--images and --patch go with --baselines"),
     ],
 )
 def test_what_cannot_be_compared_is_said(program, options, said, capsys, monkeypatch):

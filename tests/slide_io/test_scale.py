@@ -33,7 +33,7 @@ def test_what_counts(stated, given, override, mpp, note):
 @pytest.mark.parametrize(
     ("stated", "objective", "message"),
     [
-        ((), None, r"^the file does not state its scale; give its mpp .* 0\.25 for a 40x"),
+        ((), None, r"^the file does not state its scale; give `mpp` .* 0\.25 for a 40x .*`objective`$"),
         ((), "20", r"^the file does not state its scale \(it names a 20x objective\); give"),
         (((352.8, 352.8),), None, r"^the file states 352\.8 mpp \(72 dpi\), which is implausible .*; give "),
         (

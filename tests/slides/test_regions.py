@@ -97,3 +97,5 @@ def test_inputs_without_regions_have_a_problem(tmp_path):
     assert f"b.svs: no annotations in {tmp_path}; expected b.geojson" in second.problem
     with pytest.raises(InputError, match="no such folder"):
         limited_to_regions(inputs, tmp_path / "none")
+    with pytest.raises(InputError, match=r"a\.geojson: no folder, but a file; it should hold annotations, as GeoJSON"):
+        limited_to_regions(inputs, tmp_path / "a.geojson")

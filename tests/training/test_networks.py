@@ -12,7 +12,7 @@ from hsn_v1.errors import InputError
 from hsn_v1.gradcam import closed_form_weights, feature_layer, gradient_weights
 from hsn_v1.histonet import finish_weights
 from hsn_v1.io.models import load_histonet, save_histonet
-from hsn_v1.training.networks import APPLICATIONS, begin_with, build_histonet, build_network, for_tiles
+from hsn_v1.training.networks import APPLICATIONS, begin_with, build_histonet, build_network, check_weights, for_tiles
 from hsn_v1.training.new_class_file import class_file
 from hsn_v1.training.recipe import Recipe
 
@@ -149,7 +149,7 @@ def test_imagenets_weights_that_cannot_be_had(keras, monkeypatch):
         raise OSError("no route to host")
 
     with pytest.raises(InputError, match="HistoNet has no such weights"):
-        build_network(Recipe(), 2, imagenet=True)
+        check_weights("histonet", "imagenet")
     monkeypatch.setattr("keras.applications.VGG16", fetch)
     with pytest.raises(InputError, match=r"cannot be fetched \(no route to host\); .* give the file as weights"):
         build_network(Recipe(network="vgg16", tile=32), 2, imagenet=True)

@@ -196,6 +196,8 @@ def test_label_sets_without_truth_are_skipped_and_named(keras, images, root, com
         ("train --name x --network vgg16 --tile 16", "a multiple of 8, from 64 on"),
         ("train --name x --low 2", "expected low <= high"),
         ("train --name x --labels a", "--labels goes with --images"),
+        ("train --name x --weights a.h5", "--weights a.h5: no such file; expected none, imagenet or a file of weights"),
+        ("train --name x --weights imagenet", "--weights imagenet: HistoNet has no such weights"),
         ("train --name x --images a --labels none.csv", "a: no such folder"),
         ("train --name x --images a --classes a=", "expected a name, or a name with a colour"),
         ("train --name x --validation some", "--validation some: expected a number of phantoms"),

@@ -7,7 +7,8 @@ import pytest
 
 from hsn_v1.errors import InputError
 from hsn_v1.io.writing import write_picture
-from hsn_v1.training.training_data import LabelledPatches, fit_to_tile, read_patches
+from hsn_v1.training.recipe import Recipe
+from hsn_v1.training.training_data import LabelledPatches, PatchSource, fit_to_tile, read_patches, read_training_data
 
 
 def test_patches_have_no_masks():
@@ -60,6 +61,13 @@ def test_patches_of_a_folder(tmp_path):
 
 
 @pytest.mark.slow
+def test_patches_with_context_are_for_a_network_that_learns_from_it(tmp_path):
+    (tmp_path / "context.json").write_text('{"size": 16, "context": 8}')
+    source = PatchSource(tmp_path, None, {}, None, 1.0, None, None)
+    with pytest.raises(InputError, match="only efficientnet-lite0 learns; give it as `network`, or cut"):
+        read_training_data(source, tmp_path / "m.toml", Recipe())
+
+
 def test_many_failures_are_counted(tmp_path):
     write_picture(tmp_path / "a.png", np.zeros((8, 8, 3), np.uint8))
     paths = [tmp_path / "a.png", *(tmp_path / f"{i}.png" for i in range(14))]

@@ -46,7 +46,7 @@ def test_settings_are_drawn_in_range_spread_over_it_and_again_the_same():
 
 
 @pytest.mark.slow
-def test_the_best_of_all_trials_is_first_and_written_as_published(tmp_path):
+def test_the_best_of_all_trials_is_first_and_written_as_published(tmp_path, capsys):
     """Two flat halves, whose maps are noise with a slight lean to the truth: smoothing is what helps."""
     rng = np.random.default_rng(0)
     truth = np.repeat([0, 1], 12)[None].repeat(24, axis=0)
@@ -59,7 +59,10 @@ def test_the_best_of_all_trials_is_first_and_written_as_published(tmp_path):
     assert tune_crf.mean_iou_present(tune_crf.confusion_of([one])) < scores[0]
     assert CRF() in [crf for crf, _ in tried]
     np.testing.assert_array_equal(tune_crf.confusion_of([one], tried[0][0]), tried[0][1])
-    assert len(tune_crf.search([one], 1, 0, quiet=True)) == 1
+    capsys.readouterr()
+    assert len(tune_crf.search([one], 1, 0)) == 1
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("wide search, 1 setting ") and "100%" in line
 
     tune_crf.write_results(tmp_path / "m_pcc.npy", tmp_path / "out" / "crf.csv", tried)
     saved = np.load(tmp_path / "m_pcc.npy")

@@ -31,7 +31,7 @@ from hsn_v1.view.server import listen
 
 RNG = np.random.default_rng(16)
 WHERE = {"layer": "labels", "level": 0, "row": 0, "column": 0}
-NAMES = "a slide.png", "<b>&'\"#1 %41 ü?.png"
+NAMES = "a slide.png", "<b>&'\"#1 %41 ü?\n.png"
 
 
 def blocks_of_colour(height, width):
@@ -171,6 +171,8 @@ def test_a_slide_that_openslide_reads_is_cut_into_the_same_tiles(tmp_path):
 
 
 def test_facts_of_an_entry(shown, segmented):
+    for name in NAMES:
+        assert get(shown, f"/slide/segmented/{urllib.parse.quote(name)}")[0] == 200
     rows = get_json(shown, "/api/entries", collection="segmented")["entries"]
     assert [row["title"] for row in rows] == sorted(NAMES)
     entry = get_json(shown, "/api/entry", id=f"segmented/{NAMES[1]}")
