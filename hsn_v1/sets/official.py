@@ -16,12 +16,12 @@ from ..adp import CLASSIFIER_CODES, LABEL_SETS
 from ..class_file import parse_taxonomy
 from ..errors import InputError
 from ..io import tree
+from ..labels import STAGES, Taxonomy
 from .unpack import Track, untracked
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..labels import Taxonomy
     from .report import Report
     from .settings import Settings
 
@@ -264,8 +264,6 @@ def obstacle(settings: Settings, report: Report) -> str:
 
 def verdicts(report: Report) -> list[str]:
     """Return a line for each label set with published metrics that compare: whether they were reproduced."""
-    from ..labels import STAGES
-
     lines = []
     for name, published in report.published.items():
         measured = report.metrics(name, STAGES[-1])
