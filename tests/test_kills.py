@@ -18,13 +18,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def command(tmp_path):
-    """Give the command that cuts images into many patches."""
-    write_halves(tmp_path, 4)
+    """Give the command that cuts images into many patches, by one worker."""
+    write_halves(tmp_path)
     arguments = ["--images", tmp_path / "img", "--truth", tmp_path / "mask", "--size", "16", "--stride", "3"]
     arguments += ["--mpp", "1", "--classes", "red=#c80000", "green=#00c800", "--quiet", "--out"]
 
     def into(folder):
-        environment = {**os.environ, "HSN_TEST_MARKER": str(folder)}
+        environment = {**os.environ, "HSN_TEST_MARKER": str(folder), "LOKY_MAX_CPU_COUNT": "1"}
         command = [sys.executable, "-m", "hsn_v1", "patches", *arguments, folder]
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
 
