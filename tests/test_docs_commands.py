@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).parents[1]
 QUICKER = {
     "train": "--epochs 1 --width 0.05 --tile 32 --saved-tile 32 --batch 16 --patches 16",
     "efficientnet-lite0": "--tile 128 --saved-tile 64",
-    "phantom": "--count 2",
+    "phantom": "--count 1",
     "slide": "--size 400 --mpp 0.5 --count 1",
     "tune-crf": "--trials 1 --count 1",
     "BEFORE.h5": "--weights none",
@@ -135,9 +135,9 @@ QUICKER_ON = {
     "docs/qupath.md": {
         "phantom": "--size 600 --mpp 0.5 --tissue 0.9",
         "--region": "--region 0.6",
-        "patches": "--stride 28",
-        "train": "--saved-tile 224",
-        "segment": "--no-flips --scales 1 --stride 224",
+        "patches": "--stride 40",
+        "train": "--saved-tile 128",
+        "segment": "--no-flips --scales 1 --stride 128",
     },
     "docs/real_tissue.md": {
         "train": "--tile 128 --saved-tile 64 --epochs 1",
