@@ -1,5 +1,6 @@
 """Toy inputs: a small network with the published one's anatomy, and a folder with data, img and gt."""
 
+import contextlib
 import os
 import shutil
 import time
@@ -62,6 +63,17 @@ def in_process(monkeypatch):
         return starmap(work, zip(*columns, strict=True))
 
     monkeypatch.setattr("hsn_v1.parallel.pool_of", lambda *_: types.SimpleNamespace(map=map_, submit=submit))
+
+
+@pytest.fixture
+def unsandboxed(monkeypatch):
+    """Read a model's files in this process instead of sandboxes, of which each file that is refused costs one."""
+
+    def requested(process, path, function, arguments, seconds):
+        return lambda: function(path, *arguments)
+
+    monkeypatch.setattr("hsn_v1.io.sandbox._reader", contextlib.nullcontext)
+    monkeypatch.setattr("hsn_v1.io.sandbox._requested", requested)
 
 
 @pytest.fixture(scope="session")

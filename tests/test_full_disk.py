@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers import contents
 
-from hsn_v1.phantoms.phantom_set import write_set
+from hsn_v1.phantoms import phantom, phantom_set
 
 
 @pytest.fixture
@@ -37,10 +37,18 @@ def phantoms(folder):
     return "phantom", "--kind", "patch", "--count", 2, "--out", folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    """Make phantoms of a few pixels: which file cannot be written is the same with any."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(phantom_set.KINDS, "patch", lambda seed: phantom.patch(seed, size=(32, 32)))
+        yield
+
+
 @pytest.fixture(scope="module")
-def few(tmp_path_factory):
+def few(tmp_path_factory, small):
     folder = tmp_path_factory.mktemp("few")
-    write_set("patch", 2, 0, folder, "01_phantom_patch")
+    phantom_set.write_set("patch", 2, 0, folder, "01_phantom_patch")
     return folder
 
 

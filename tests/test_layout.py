@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -49,11 +50,16 @@ def dotted(path):
 NAMES = {dotted(path) for path in MODULES}
 
 
+@cache
+def tree_of(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imports(path):
     """Return the modules of this package that a file imports, inside its functions too."""
     package = dotted(path) if path.name == "__init__.py" else dotted(path).rpartition(".")[0]
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -73,6 +79,7 @@ def room(module):
     return parts[1] if len(parts) > 1 and (PACKAGE / parts[1]).is_dir() else ""
 
 
+@cache
 def arrows():
     return {(dotted(path), name) for path in MODULES for name in imports(path)}
 
@@ -92,7 +99,7 @@ def test_each_folder_says_what_it_is_for():
     folders = {path.parent for path in MODULES}
     assert {room(dotted(folder / "__init__.py")) for folder in folders} == set(MAY_IMPORT)
     for folder in folders:
-        assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8")))
+        assert ast.get_docstring(tree_of(folder / "__init__.py"))
 
 
 def code_lines(function, lines):
@@ -116,7 +123,7 @@ def test_functions_are_at_most_40_lines_unless_kernels_or_parsers():
     long = {}
     for path in MODULES:
         text = path.read_text(encoding="utf-8")
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.FunctionDef):
                 length = code_lines(node, text.splitlines())
                 declares_options = path.parent.name == "commands" and node.name == "add_command"
@@ -146,15 +153,14 @@ def test_help_imports_no_numpy():
 
 
 @pytest.mark.slow
-def test_workers_for_slides_load_no_pages_or_figures():
-    modules = loaded("import hsn_v1.slides.tiled")
-    assert not {"matplotlib", "jinja2"} & modules
-    assert not {name for name in modules if name.startswith(("hsn_v1.show", "hsn_v1.sets"))}
-
-
-@pytest.mark.slow
-def test_slides_are_segmented_without_the_dask_engine():
-    modules = loaded("import hsn_v1.slides.segment_many, hsn_v1.slides.index_page, hsn_v1.commands.segment")
+def test_workers_for_slides_load_no_pages_or_figures_and_segment_without_the_dask_engine():
+    modules = loaded(
+        "import sys, hsn_v1.slides.tiled",
+        "unwanted = 'matplotlib', 'jinja2', 'hsn_v1.show', 'hsn_v1.sets'",
+        "found = [name for name in sys.modules if name.startswith(unwanted)]",
+        "assert not found, found",
+        "import hsn_v1.slides.segment_many, hsn_v1.slides.index_page, hsn_v1.commands.segment",
+    )
     assert "hsn_v1.slides.segment_slide" in modules
     assert not {name for name in modules if name.startswith(("hsn_v1.slides.cluster", "distributed", "dask"))}
 

@@ -148,12 +148,13 @@ def test_models_of_any_name_are_saved_inside_the_folder_and_found(tmp_path, toy_
 
 
 @pytest.mark.slow
-def test_a_classifier_of_real_tissue_is_shipped_with_its_card_and_licences():
+def test_a_classifier_of_real_tissue_is_shipped_with_its_card_and_licences(eagerly):
     assert find_model(Path("nowhere"), "colon_glands") == SHIPPED
     classifier = load_histonet(SHIPPED, "colon_glands")
     assert classifier.labels.codes == ("other", "gland") and classifier.labels.label_sets["tissue"].background
     assert classifier.labels.stain and classifier.labels.caveat
-    scores, cams = classifier(np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3)).astype(np.float32))
+    look = classifier.with_views(flips=False, scales=(0.7, 1.0))  # 2 views, not 24
+    scores, cams = look(np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3)).astype(np.float32))
     assert scores.shape == (2, 2) and cams.shape[:2] == (2, 2) and cams.min() >= 0
     assert sum(file.stat().st_size for file in SHIPPED.glob("colon_glands*")) < 5_000_000
     notice = (Path(__file__).parents[2] / "NOTICE").read_text(encoding="utf-8")

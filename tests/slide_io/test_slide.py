@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -90,10 +91,16 @@ FILES = {
 }
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Write a file of each kind once; no test changes it."""
+    return cache(lambda kind: FILES[kind](tmp_path_factory.mktemp("file")))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", FILES)
-def test_windows_show_the_level_that_fits_resampled(tmp_path, kind):
-    with open_slide(FILES[kind](tmp_path)) as slide:
+def test_windows_show_the_level_that_fits_resampled(written, kind):
+    with open_slide(written(kind)) as slide:
         assert (slide.height, slide.width, slide.notes) == (601, 803, ())
         assert slide.mpp == pytest.approx(0.25)
         assert slide.size(1) == (150, 201)
@@ -275,10 +282,11 @@ def test_other_than_8_bit_rgb_is_refused(tmp_path, name, shape, dtype, options, 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", FILES)
 @pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.9])
-def test_a_file_that_is_cut_off_gives_one_line(tmp_path, monkeypatch, kind, share, caplog):
+def test_a_file_that_is_cut_off_gives_one_line(written, tmp_path, monkeypatch, kind, share, caplog):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # as in the sandbox
-    path = FILES[kind](tmp_path)
-    os.truncate(path, int(path.stat().st_size * share))
+    whole = written(kind)
+    path, content = tmp_path / whole.name, whole.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(InputError, match=r"^[^\n]*a\.(ome\.)?(tif|png): [^\n]*$"):
         read_region(path, 0, 0, 0, 601, 803)
     assert not caplog.records

@@ -155,7 +155,7 @@ def test_imagenets_weights_that_cannot_be_had(keras, monkeypatch):
         build_network(Recipe(network="vgg16", tile=32), 2, imagenet=True)
 
 
-def test_an_order_that_differs_from_the_weights_is_refused(keras, tmp_path):
+def test_an_order_that_differs_from_the_weights_is_refused(keras, unsandboxed, tmp_path):
     model = build_network(SMALL, 2)
     save_histonet(tmp_path, "m", model, np.ones(2), "ab", TEXT)
     (tmp_path / "m.toml").write_text(class_file("m", dict.fromkeys("ba"), 1, ([0], [1])), encoding="utf-8")
