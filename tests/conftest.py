@@ -47,6 +47,15 @@ def eagerly(keras):
         yield
 
 
+@pytest.fixture(scope="module")
+def forked_workers():
+    """Fork Dask's local workers, those too that take a dead one's place, of a process that has loaded all of theirs."""
+    utils = pytest.importorskip("distributed.utils")
+    with pytest.importorskip("dask").config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        utils.get_mp_context().set_forkserver_preload(["distributed", "dask_work", "hsn_v1.slides.segment_many"])
+        yield
+
+
 @pytest.fixture
 def in_process(monkeypatch):
     """Do in this process what is done in workers otherwise: none of them is started."""

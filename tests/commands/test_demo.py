@@ -32,7 +32,7 @@ def demo(monkeypatch):
 
 
 def test_a_run_ends_with_a_table_and_where_the_files_are(demo, root, tmp_path, capsys):
-    assert demo("--root", root, "--out", tmp_path / "there", "--workers", 2, "--grad-cams") == 0
+    assert demo("--root", root, "--out", tmp_path / "there", "--workers", 1, "--grad-cams") == 0
     out, err = capsys.readouterr()
     assert "4 of 4 images" in out
     assert "Not comparable with the published numbers: patches is not the authors' set." in " ".join(out.split())
@@ -48,7 +48,7 @@ def test_objects_have_a_table_where_true_ones_are_known(demo, root, capsys):
     for number, file in enumerate(("a#1", "ü")):
         labels = np.eye(20, dtype=np.uint8) * (number + 1)
         write_picture(root / "gt" / "glands" / "glas_multi_gland" / f"{file}.bmp", labels)
-    assert demo("--root", root, "--workers", 2, params={"input_name": "glands", "htt_mode": "glas"}) == 0
+    assert demo("--root", root, "--workers", 1, params={"input_name": "glands", "htt_mode": "glas"}) == 0
     out, _ = capsys.readouterr()
     assert "Objects after CRF (glas)" in out
     assert len(re.findall(r"│ all +│ +2 │", out)) == 2
@@ -56,13 +56,13 @@ def test_objects_have_a_table_where_true_ones_are_known(demo, root, capsys):
 
 
 def test_quiet_says_nothing(demo, root, capsys):
-    assert demo("--root", root, "--quiet", "--workers", 2) == 0
+    assert demo("--root", root, "--quiet", "--workers", 1) == 0
     assert capsys.readouterr() == ("", "")
 
 
 def test_a_failed_image_is_told_and_makes_the_status_1(demo, root, capsys):
     (root / "img" / "patches" / "b c.png").write_bytes(b"broken")
-    assert demo("--root", root, "--workers", 2, "--protocols") == 1
+    assert demo("--root", root, "--workers", 1, "--protocols") == 1
     out, err = capsys.readouterr()
     assert "3 of 4 images" in out and "(excluded)" in out
     (line,) = err.splitlines()
@@ -105,7 +105,7 @@ def test_without_official_data_phantoms_serve_and_the_first_line_says_so(demo, r
     monkeypatch.setattr(model_files, "SHIPPED", root / "data")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert demo("--workers", 2, params={**PARAMS, "input_name": "official"}, model="other") == 0
+    assert demo("--workers", 1, params={**PARAMS, "input_name": "official"}, model="other") == 0
     first, *_ = capsys.readouterr().out.splitlines()
     assert first.startswith(f"{tmp_path / 'elsewhere'} has no official data")
     assert "phantoms" in first

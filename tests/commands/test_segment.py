@@ -64,8 +64,7 @@ def test_shards_make_the_whole(call, tmp_path):
     assert (tmp_path / "parts" / "status-1-of-2.csv").exists()
 
 
-def test_a_dask_cluster_gives_the_same_bytes_even_if_a_worker_dies(call, tmp_path):
-    pytest.importorskip("distributed")
+def test_a_dask_cluster_gives_the_same_bytes_even_if_a_worker_dies(call, tmp_path, forked_workers):
     assert call("--out", tmp_path / "here", "--workers", 1) == 1
     killed, done = [], threading.Event()
     killer = threading.Thread(target=kill_one, args=(tmp_path / "there", killed, done), daemon=True)

@@ -126,7 +126,7 @@ def trained(keras, tmp_path_factory):
 
 
 def benchmark(root, *options):
-    return carry_out("benchmark", root / "set", "--name", "mine", "--root", root, "--workers", 2, "--quiet", *options)
+    return carry_out("benchmark", root / "set", "--name", "mine", "--root", root, "--workers", 1, "--quiet", *options)
 
 
 def test_one_command_ends_in_a_row_and_a_page(trained):
@@ -201,7 +201,7 @@ def test_options_for_train_are_parsed_before_anything_is_cut(tmp_path, command):
 
 def test_stages_of_images_of_own_classes(trained, tmp_path, capsys):
     test = trained / "set" / "test"
-    options = ["--model", "mine", "--root", trained, "--out", tmp_path, "--workers", 2, "--quiet", "--stages"]
+    options = ["--model", "mine", "--root", trained, "--out", tmp_path, "--workers", 1, "--quiet", "--stages"]
     assert carry_out("segment", test / "img", *options, "--truth", test / "mask", "--grad-cams") == 0
     printed = capsys.readouterr().out
     assert "Metrics" in printed and "Intervals" in printed
@@ -222,7 +222,7 @@ def test_stages_of_images_of_own_classes(trained, tmp_path, capsys):
 
 def segment(root, out, *options):
     return carry_out(
-        *("segment", root / "set" / "train", "--model", "mine", "--root", root, "--out", out, "--workers", 2),
+        *("segment", root / "set" / "train", "--model", "mine", "--root", root, "--out", out, "--workers", 1),
         *("--quiet", *options),
     )
 

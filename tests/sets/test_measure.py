@@ -27,7 +27,7 @@ FILES = ("a-[1 1 0].png", "b.tif", "c.png")
 def settings(tmp_path):
     write_set(tmp_path, FILES)
     found = settings_of_folder(
-        tmp_path / "img", INVENTED, (TISSUE,), tmp_path / "out", tmp_path / "mask", workers=2, resume=True
+        tmp_path / "img", INVENTED, (TISSUE,), tmp_path / "out", tmp_path / "mask", workers=1, resume=True
     )
     return replace(found, crfs={"tissue": CRF(bilat_compat=1, gauss_compat=1)})
 

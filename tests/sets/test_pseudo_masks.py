@@ -71,7 +71,7 @@ def test_without_a_class_there_is_no_mask():
 @pytest.fixture
 def settings(tmp_path):
     write_set(tmp_path, ["a.png", "b.jpg", "c.png"])
-    found = settings_of_folder(tmp_path / "img", INVENTED, (TISSUE,), tmp_path / "out", workers=2, resume=True)
+    found = settings_of_folder(tmp_path / "img", INVENTED, (TISSUE,), tmp_path / "out", workers=1, resume=True)
     return replace(found, crfs={"tissue": WEAK})
 
 

@@ -47,7 +47,7 @@ def test_without_the_authors_data_phantoms_show_the_same_table(root, tmp_path, c
     monkeypatch.setattr(published, "REPOSITORY", root)
     here = tmp_path / "here"
     here.mkdir()
-    status, out, err = command("reproduce", "--root", here, "--workers", 2)
+    status, out, err = command("reproduce", "--root", here, "--workers", 1)
     assert status == 0
     assert err.startswith(f"note: {here}: nothing of the authors' is there; phantoms show the way")
     rows = numbers_of(here / "out" / "reproduced")
@@ -85,7 +85,7 @@ def later(root):
 
 
 def test_the_later_paper_s_images_are_resized_and_their_masks_compared_at_the_truth_s_size(later, command):
-    status, out, err = command("reproduce", "--root", later, "--workers", 2)
+    status, out, err = command("reproduce", "--root", later, "--workers", 1)
     assert (status, err) == (0, "")
     rows = {(row["images"], row["label_set"]): row for row in numbers_of(later / "out" / "reproduced") if row["here"]}
     assert set(rows) == {(part, name) for part in ("tuning", "segtest") for name in ("morph", "func")}

@@ -41,9 +41,9 @@ def test_workers_warm_up():
 
 
 def run(root, params, histonet, out=None):
-    hsn = HistoSegNetV1(params, root, out, workers=2)
+    hsn = HistoSegNetV1(params, root, out, workers=1)
     hsn.settings = with_crfs(
-        settings_from_params(check_params(params), root=root, out=out, workers=2), root / "data", "toy"
+        settings_from_params(check_params(params), root=root, out=out, workers=1), root / "data", "toy"
     )
     hsn.histonet = histonet
     return hsn.run_batch()
@@ -227,7 +227,7 @@ def test_run_level_2_stops_before_the_crf(root, toy_histonet):
 
 
 def test_grad_cams_are_written_on_request_and_files_that_an_earlier_run_left_removed(root, toy_histonet):
-    settings = settings_from_params(check_params({**PATCHES, "run_level": 2}), root=root, workers=2)
+    settings = settings_from_params(check_params({**PATCHES, "run_level": 2}), root=root, workers=1)
     run_set(replace(settings, grad_cams=True), toy_histonet)
     image, _ = read_image(root / "img" / "patches" / "a#1.png")
     ((_, _, tiles),) = classify([(None, image)], toy_histonet)
@@ -307,7 +307,7 @@ def test_one_broken_image_does_not_lose_the_others(root, toy_histonet):
 
 
 def test_what_is_read_ahead_makes_no_difference(root, toy_histonet):
-    settings = with_crfs(settings_from_params(check_params(PATCHES), root=root, workers=2), root / "data", "toy")
+    settings = with_crfs(settings_from_params(check_params(PATCHES), root=root, workers=1), root / "data", "toy")
     (root / "gt" / "patches" / "func" / "b c.png").write_bytes(b"broken")
     reader = ReadAhead(settings)
     reader._thread.join()
@@ -335,7 +335,7 @@ def test_strange_colours_and_default_settings_are_told(root, toy_histonet):
 
 
 def test_a_disk_that_fills_up_ends_the_run_in_one_line(root, toy_histonet):
-    pool = pool_of(2, SMALL_IMAGES)
+    pool = pool_of(1, SMALL_IMAGES)
     for limited in [pool.submit(limit_files) for _ in range(20)]:
         limited.result()
     with pytest.raises(InputError, match=r"File too large; results cannot be written") as caught:

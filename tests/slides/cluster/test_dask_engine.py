@@ -28,17 +28,14 @@ TESTS = Path(__file__).parents[2]
 REPOSITORY = TESTS.parent
 DASK_WORKER = "distributed.cli.dask_worker"
 
-get_mp_context = pytest.importorskip("distributed.utils").get_mp_context
+pytest.importorskip("distributed")
 dask = pytest.importorskip("dask")
 
 
 @pytest.fixture(scope="module")
-def local():
-    """Start a local cluster whose workers, each one that takes a dead one's place, too, begin with all loaded."""
-    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
-        get_mp_context().set_forkserver_preload(["distributed", "dask_work"])
-        with cluster_client("local:2", 1, print) as client:
-            yield client
+def local(forked_workers):
+    with cluster_client("local:2", 1, print) as client:
+        yield client
 
 
 def outcomes(client, segment, count, folder, on_change=lambda outcome: None):
