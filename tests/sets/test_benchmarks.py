@@ -104,7 +104,7 @@ def test_a_row_of_a_table():
 
 SET = LabelSet("tissue", {"RED": (200, 0, 0), "GREEN": (0, 200, 0), "BLUE": (0, 0, 200), "none": (255, 255, 255)}, {})
 OWN = ["--classes", "RED=#c80000", "GREEN=#00c800", "BLUE=#0000c8", "--mpp", 1]
-OPTIONS = "--network histonet --epochs 1 --width 0.05 --tile 32 --saved-tile 32 --batch 8 --half-cycle 1"
+OPTIONS = "--network histonet --epochs 1 --width 0.05 --tile 32 --saved-tile 32 --batch 16 --half-cycle 1"
 
 
 @pytest.fixture(scope="module")

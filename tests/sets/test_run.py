@@ -319,33 +319,12 @@ def test_what_is_read_ahead_makes_no_difference(root, toy_histonet):
         np.testing.assert_array_equal(after.confusions[key], confusion)
 
 
-def test_when_all_images_fail_the_run_does(root, toy_histonet):
-    for file in SIZES:
-        (root / "img" / "patches" / file).write_bytes(b"")
-    with pytest.raises(InputError, match=r"a#1\.png: not an image"):
-        run(root, PATCHES, toy_histonet)
-
-
 def test_strange_colours_and_default_settings_are_told(root, toy_histonet):
     write_picture(root / "gt" / "patches" / "func" / "a#1.png", np.full((4, 5, 3), 77, np.uint8))
     (root / "data" / "func_optimal_pcc.npy").unlink()
     first, second = run(root, PATCHES, toy_histonet).notes
     assert "func_optimal_pcc.npy: no such file" in first
     assert "func/a#1.png: 20 pixels have a colour of no class" in second
-
-
-def test_a_disk_that_fills_up_ends_the_run_in_one_line(root, toy_histonet):
-    pool = pool_of(1, SMALL_IMAGES)
-    for limited in [pool.submit(limit_files) for _ in range(20)]:
-        limited.result()
-    with pytest.raises(InputError, match=r"File too large; results cannot be written") as caught:
-        run(root, PATCHES, toy_histonet)
-    assert "\n" not in str(caught.value)
-    assert not [path for path in tree(root / "out") if ".part" in path]
-
-
-def limit_files():
-    resource.setrlimit(resource.RLIMIT_FSIZE, (300, resource.RLIM_INFINITY))
 
 
 def test_a_folder_that_cannot_be_written_is_named(root, toy_histonet):
@@ -372,7 +351,11 @@ def test_a_script_of_published_calls_runs_unchanged(root, tmp_path_factory):
     script.write_text(PUBLISHED_SCRIPT)
     package = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, str(script)], cwd=root, env={"PYTHONPATH": str(package)}, capture_output=True, text=True
+        [sys.executable, str(script)],
+        cwd=root,
+        env={"PYTHONPATH": str(package), "LOKY_MAX_CPU_COUNT": "1"},
+        capture_output=True,
+        text=True,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert per_image("func", MASKS) | metric_files(["func"]) <= tree(root / "out" / "patches")
@@ -406,3 +389,27 @@ def test_a_second_run_into_the_same_folder_is_refused_and_the_folder_is_given_up
     assert not (root / "out" / "patches").exists()
     run(root, {**PATCHES, "run_level": 1}, toy_histonet)
     assert not list((root / "out").rglob(".*"))
+
+
+# --- Last, as these end the workers -----------------------------------------------------------------------------------
+
+
+def test_when_all_images_fail_the_run_does(root, toy_histonet):
+    for file in SIZES:
+        (root / "img" / "patches" / file).write_bytes(b"")
+    with pytest.raises(InputError, match=r"a#1\.png: not an image"):
+        run(root, PATCHES, toy_histonet)
+
+
+def test_a_disk_that_fills_up_ends_the_run_in_one_line(root, toy_histonet):
+    pool = pool_of(1, SMALL_IMAGES)
+    for limited in [pool.submit(limit_files) for _ in range(20)]:
+        limited.result()
+    with pytest.raises(InputError, match=r"File too large; results cannot be written") as caught:
+        run(root, PATCHES, toy_histonet)
+    assert "\n" not in str(caught.value)
+    assert not [path for path in tree(root / "out") if ".part" in path]
+
+
+def limit_files():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, resource.RLIM_INFINITY))
