@@ -241,7 +241,8 @@ def plot(labels: np.ndarray, image: np.ndarray, label_set: LabelSet, axes: Axes)
     """
     axes.imshow(overlay(labels, image, label_set, period_of(labels)))
     frame(axes)
-    axes.legend(**key_of(swatches([labels], label_set), (1.02, 1)))
+    for name in axes.legend(**key_of(swatches([labels], label_set), (1.02, 1))).get_texts():
+        name.set_parse_math(False)
 
 
 def painted(labels: np.ndarray, label_set: LabelSet) -> np.ndarray:

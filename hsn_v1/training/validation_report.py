@@ -111,10 +111,13 @@ def areas_under_curve(codes: Sequence[str], targets: np.ndarray, scores: np.ndar
 
 def write_report(out: Path, rows: list[dict]) -> None:
     """Write metrics as ``classes.csv`` and ``classes.png``, and learning curves as ``curves.png``."""
+    from matplotlib import rc_context
+
     cells = ([round(value, 4) if isinstance(value, float) else value for value in row.values()] for row in rows)
     write_table(out / "classes.csv", [list(rows[0]) if rows else ["class"], *cells])
-    _save(class_figure(rows), out / "classes.png")
-    _save(curve_figure(read_log(out / LOG)), out / "curves.png")
+    with rc_context({"text.parse_math": False}):  # names of classes are no formulas
+        _save(class_figure(rows), out / "classes.png")
+        _save(curve_figure(read_log(out / LOG)), out / "curves.png")
 
 
 def class_figure(rows: list[dict]) -> Figure:

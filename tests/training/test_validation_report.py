@@ -47,10 +47,12 @@ def test_the_report_leaves_out_classes_that_tell_nothing():
 
 @pytest.mark.slow
 def test_files_of_the_report(tmp_path):
-    (tmp_path / "log.csv").write_text("epoch,loss,val_loss\n0,0.9,0.8\n1,0.7,0.6\n1,0.6,0.5\n2,0.5,0.7\n")
+    name = r"a$\x$"  # no formula
+    log = f"epoch,loss,val_loss,AUC {name}\n0,0.9,0.8,1\n1,0.7,0.6,1\n1,0.6,0.5,1\n2,0.5,0.7,1\n"
+    (tmp_path / "log.csv").write_text(log)
     log = read_log(tmp_path / "log.csv")
     assert [row["val_loss"] for row in log] == ["0.8", "0.5", "0.7"]  # an epoch that was logged twice counts once
-    write_report(tmp_path, ROWS)
+    write_report(tmp_path, [{**ROWS[0], "class": name}])
     assert [row["AUC"] for row in rows(tmp_path / "classes.csv")] == ["0.75"]
     for name in ("classes.png", "curves.png"):
         with Image.open(tmp_path / name) as picture:
