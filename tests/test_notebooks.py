@@ -102,11 +102,13 @@ def test_each_knob_changes_the_picture(tmp_path, monkeypatch):
     def picture(cell):
         plt.close("all")
         exec(compile(cell, "cell", "exec"), names)
-        for figure in map(plt.figure, plt.get_fignums()):
-            figure.set_layout_engine("none")  # which takes most of the time
-            figure.set_dpi(20)
-            figure.canvas.draw()
-            return figure.canvas.buffer_rgba().tobytes()
+        if not plt.get_fignums():
+            return b""
+        figure = plt.gcf()
+        figure.set_layout_engine("none")  # which takes most of the time
+        figure.set_dpi(20)
+        figure.canvas.draw()
+        return figure.canvas.buffer_rgba().tobytes()
 
     with plt.rc_context({"backend": "agg"}):
         before = [picture(cell) for cell in cells[:end]]
