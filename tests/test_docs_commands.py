@@ -17,11 +17,13 @@ REPOSITORY = Path(__file__).parents[1]
 
 #: Options that make a command quick. They come after the printed ones, and count instead of them.
 QUICKER = {
-    "train": "--epochs 1 --width 0.05 --tile 32 --saved-tile 32 --batch 16 --patches 16",
+    "train": "--epochs 1 --width 0.05 --tile 32 --saved-tile 32 --batch 16",
+    "--patches": "--patches 16",
     "efficientnet-lite0": "--tile 128 --saved-tile 64",
     "phantom": "--count 1",
     "slide": "--size 400 --mpp 0.5 --count 1",
-    "tune-crf": "--trials 1 --count 1",
+    "tune-crf": "--trials 1",
+    "--label-sets": "--count 1",
     "BEFORE.h5": "--weights none",
 }
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from ..sets.comparison import Pooling, Result
     from ..sets.score import Score
 
-PATCH = 80  #: side of the windows of `baselines`, in px
-
 
 def add_command(subparsers: argparse._SubParsersAction) -> None:
     """Add the command ``evaluate``."""
@@ -61,7 +59,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     more("--against", type=Path, metavar="DIR", help="other masks of the same images: print differences")
     more("--baselines", action="store_true", help="also score masks that need no classifier")
     more("--images", type=Path, metavar="DIR", help="the images, for the baseline by a colour threshold")
-    more("--patch", type=whole(1), metavar="PX", help=f"side of windows painted by true label (default: {PATCH})")
+    more("--patch", type=whole(1), default=80, metavar="PX", help="side of windows painted by true label (default: 80)")
     parser.set_defaults(run=_run)
 
 
@@ -93,7 +91,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
         raise InputError("--interval groups goes with --group, which says what the groups are")
     if arguments.group_table and not arguments.group:
         raise InputError("--group-table goes with --group, one of its columns")
-    if (arguments.images or arguments.patch) and not arguments.baselines:
+    if (arguments.images or arguments.patch != 80) and not arguments.baselines:
         raise InputError("--images and --patch go with --baselines")
     for path in filter(None, (arguments.csv, arguments.per_image)):
         if path.is_dir():
@@ -108,13 +106,12 @@ def _scores(arguments: argparse.Namespace, label_set: LabelSet) -> tuple[Score, 
     from ..sets.score import name_of, score_folder
 
     truths: list[Truth] = []
-    patch = arguments.patch or PATCH
     images = {name_of(path.name): path for path in find_images(arguments.images, "any")} if arguments.images else {}
 
     def gather(name: str, mask: Mask) -> None:
         if images and name not in images:
             raise InputError(f"{arguments.images}: no image {name}; put it there, or take its truth away")
-        truths.append(measure_truth(name, mask, label_set, patch, images.get(name)))
+        truths.append(measure_truth(name, mask, label_set, arguments.patch, images.get(name)))
 
     def score_of(folder: Path, *on_truth: Callable[[str, Mask], None]) -> Score:
         shown = lambda files: track(files, "comparing", quiet=arguments.quiet)  # noqa: E731
@@ -129,7 +126,7 @@ def _scores(arguments: argparse.Namespace, label_set: LabelSet) -> tuple[Score, 
         others[str(arguments.against)] = other
     if arguments.baselines:
         compared = [truth for truth in truths if truth.name in score.names]
-        others |= baseline_scores(compared, label_set, patch)
+        others |= baseline_scores(compared, label_set, arguments.patch)
     return score, others
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -62,10 +62,10 @@ def folder(text: str) -> Path:
     return Path(text)
 
 
-def check_unused(arguments: argparse.Namespace, names: Iterable[str], kind: str) -> None:
-    """Raise InputError at the first option that is given, though it would be ignored beside what `kind` names."""
-    for name in names:
-        if getattr(arguments, name) not in (None, False, "auto"):
+def check_unused(arguments: argparse.Namespace, defaults: Mapping[str, object], kind: str) -> None:
+    """Raise InputError for the first option without its default that would be ignored beside what `kind` names."""
+    for name, default in defaults.items():
+        if getattr(arguments, name) != default:
             raise InputError(f"--{name.replace('_', '-')} does not go with {kind}")
 
 

@@ -72,14 +72,16 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _check_options(arguments: argparse.Namespace) -> None:
     """Raise InputError for the first option that cannot be used."""
-    kind, (with_it, without) = "slides", (("annotations",), ("truth", "resize"))
+    kind, (with_it, without) = "slides", (("annotations",), {"truth": None, "resize": False})
     if arguments.images:
-        kind, (with_it, without) = "images", (("truth", "mpp"), ("annotations",))
+        kind, (with_it, without) = "images", (("truth", "mpp"), {"annotations": None})
     for name in with_it:
         if not getattr(arguments, name):
             hint = ": microns per pixel, such as 0.5 at 20x" if name == "mpp" else ""
             raise InputError(f"--{name} is missing: it goes with --{kind}{hint}")
     check_unused(arguments, without, f"--{kind}")
+    if arguments.label_set and not arguments.model:
+        raise InputError("--label-set goes with --model")
     inputs = (arguments.images, arguments.truth, arguments.slides, arguments.annotations)
     if arguments.out.resolve() in (path.resolve() for path in inputs if path):
         raise InputError(f"--out {arguments.out}: patches would lie among what they are cut from; choose another")

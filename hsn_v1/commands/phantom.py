@@ -22,9 +22,9 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     add("--seed", type=SEED, default=0, help="seed of the first image (default: 0)")
     add("--out", type=Path, default=Path(), help="folder to write img and gt, or slides, into")
     add("--name", help=f"name of the set (default: {' or '.join(PHANTOM_SETS.values())})")
-    add("--size", type=whole(256), help=f"side of a slide, in px (default: {SLIDE['size']})")
-    add("--mpp", type=decimal(0.1, 2), help=f"microns per pixel of a slide (default: {SLIDE['mpp']})")
-    add("--tissue", type=SHARE, help=f"share of a slide that is tissue (default: {SLIDE['tissue']})")
+    add("--size", type=whole(256), default=SLIDE["size"], help="side of a slide, in px (default: 10000)")
+    add("--mpp", type=decimal(0.1, 2), default=SLIDE["mpp"], help="microns per pixel of a slide (default: 0.25)")
+    add("--tissue", type=SHARE, default=SLIDE["tissue"], help="share of a slide that is tissue (default: 0.6)")
     add("--outlines", metavar="SET", help="also write a slide's true outlines: of morph or func")
     add("--region", type=SHARE, metavar="SHARE", help="share of a slide that counts, as a Region* (default: all)")
     parser.set_defaults(run=_run)
@@ -35,7 +35,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from ..io.locks import locked, locked_name
     from ..io.writing import remove_leftovers
 
-    check_unused(arguments, ["name"] if arguments.kind == "slide" else SLIDE, f"--kind {arguments.kind}")
+    check_unused(arguments, {"name": None} if arguments.kind == "slide" else SLIDE, f"--kind {arguments.kind}")
     if arguments.region and not arguments.outlines:
         raise InputError("--region goes with --outlines")
     label_sets = [label_set.name for label_set in HTT_MODES["both"]]
@@ -44,14 +44,13 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.kind == "slide":
         from ..phantoms.phantom_slide import write_outlines, write_slide
 
-        size, mpp, tissue = (getattr(arguments, name) or SLIDE[name] for name in ("size", "mpp", "tissue"))
         for seed in range(arguments.seed, arguments.seed + arguments.count):
             path = arguments.out / f"phantom_slide_{seed:06d}.tif"
             with locked_name(arguments.out, path.name, "choose another --out"):
                 remove_leftovers(arguments.out, path.stem)
-                write_slide(path, size, mpp, tissue, seed)
+                write_slide(path, arguments.size, arguments.mpp, arguments.tissue, seed)
                 if arguments.outlines:
-                    write_outlines(path, size, arguments.outlines, arguments.region)
+                    write_outlines(path, arguments.size, arguments.outlines, arguments.region)
             outlines = ", outlines in annotations" if arguments.outlines else ""
             print(f"{path}, ground truth in {path.stem}_morph.png and {path.stem}_func.png{outlines}")
         return 0

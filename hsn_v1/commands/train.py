@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 from ..training.recipe import MOST_TILE, TILE, TILE_OF_WINDOWS, Recipe
 from .common import note, tell
-from .options import MPP, add_root, decimal, whole
+from .options import MPP, add_root, check_unused, decimal, whole
 
 if TYPE_CHECKING:
     from ..training.training_data import TrainingData
@@ -191,9 +191,11 @@ def _check_options(arguments: argparse.Namespace) -> None:
             raise InputError(
                 f"--{name.replace('_', '-')} {getattr(arguments, name)}: expected a multiple of 8, from {least} on"
             )
-    for_patches = [name for name in ("labels", "classes", "mpp", "model_mpp") if getattr(arguments, name)]
-    if for_patches and not arguments.images:
-        raise InputError(f"--{for_patches[0].replace('_', '-')} goes with --images, a folder of patches")
+    if arguments.images:
+        check_unused(arguments, {"patches": 4000}, "--images")
+    else:
+        of_patches = {**dict.fromkeys(("labels", "classes", "mpp", "model_mpp")), "background": "brightness"}
+        check_unused(arguments, of_patches, "phantoms; give --images, a folder of patches")
 
 
 def _patches(arguments: argparse.Namespace, recipe: Recipe) -> TrainingData:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from .common import note, tell
-from .options import MPP, SEED, add_root, add_views, views_of, whole
+from .options import MPP, SEED, add_root, add_views, check_unused, views_of, whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,6 +85,10 @@ def _check_options(arguments: argparse.Namespace) -> None:
         raise InputError("--mosaic goes without --images: patches with labels, or images with masks, one of the two")
     if bool(arguments.images) != bool(arguments.truth):
         raise InputError("--images and --truth go together: a folder of images, and one of their ground truth")
+    if arguments.images:
+        check_unused(arguments, {"count": 16}, "--images")
+    else:
+        check_unused(arguments, {"resize": False}, "--mosaic" if arguments.mosaic else "phantoms; give --images")
 
 
 def _tuning_sets(

@@ -90,9 +90,13 @@ def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
     `before` comes from a record, and may hold more facts. Both hold JSON values.
     """
-    now = json.loads(json.dumps(now))  # tuples are lists in a record
-    changed = (key for key in now if before.get(key) != now[key])
-    return next((f"{key}: {before.get(key)!s:.40}, now {now[key]!s:.40}" for key in changed), "")
+    for key, new in json.loads(json.dumps(now)).items():  # tuples are lists in a record
+        old = before.get(key)
+        if isinstance(old, dict) and isinstance(new, dict) and (inner := difference(old, new)):
+            return f"{key}, {inner}"
+        if old != new:
+            return f"{key}: {old!s:.40}, now {new!s:.40}"
+    return ""
 
 
 def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

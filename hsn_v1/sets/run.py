@@ -138,9 +138,14 @@ def find_written(settings: Settings, classifier: Classifier) -> list[Path]:
         record.unlink(missing_ok=True)
         return []
     kept = {path: tree.image_record(settings.out, path.name) for path in settings.images}
-    label_sets = {label_set.name: repr(label_set) for label_set in settings.label_sets}
-    made_with = {"label sets": label_sets, "mpp": settings.mpp / settings.downsample, "side": settings.side}
-    facts = facts_of(classifier, settings.crfs, **made_with, **{"Grad-CAMs": settings.grad_cams or None})
+    classes = {label_set.name: repr(label_set) for label_set in settings.label_sets}
+    facts = {
+        "label sets": [*classes],
+        "mpp": settings.mpp / settings.downsample,
+        "side": settings.side,
+        "Grad-CAMs": settings.grad_cams or None,
+        **facts_of(classifier, settings.crfs, classes=classes),
+    }
     if settings.anew == "all":
         record.unlink(missing_ok=True)
     elif settings.anew == "none" and record.exists():

@@ -12,7 +12,6 @@ import numpy as np
 from ..errors import InputError
 from ..histonet import clone_with_weights, finish_weights, in_bfloat16
 from ..io.models import read_weights
-from ..io.reading import is_there
 from ..io.weights import OUTPUTS
 from ..keras_start import import_keras
 from . import efficientnet_lite0
@@ -41,7 +40,7 @@ def check_weights(network: str, weights: str) -> None:
     """Raise InputError if a network cannot begin with weights: ``none``, ``imagenet``, or a file's path."""
     if network == "histonet" and weights == "imagenet":
         raise InputError("`weights` imagenet: HistoNet has no such weights; expected none or a file")
-    if weights not in ("none", "imagenet") and not is_there(Path(weights)):
+    if weights not in ("none", "imagenet") and not Path(weights).is_file():
         raise InputError(f"`weights` {weights}: no such file; expected none, imagenet or a file of weights")
     if network == "efficientnet-lite0":
         efficientnet_lite0.installed()

@@ -77,8 +77,8 @@ def test_all_is_made_again_by_another_classifier_or_crf(settings):
     assert classified(settings)[1] == 0
     assert classified(settings, CountingClassifier(identity="other"))[1] == 3
     assert classified(replace(settings, crfs={"tissue": CRF()}), CountingClassifier(identity="other"))[1] == 3
-    with pytest.raises(InputError, match=r"out: holds results of another run \(classifier: other, now channels\)"):
-        classified(replace(settings, anew="none"))
+    with pytest.raises(InputError, match=r"another run \(CRF, tissue, gauss_compat: [0-9.]+, now 1\)"):
+        classified(replace(settings, anew="none"), CountingClassifier(identity="other"))
     assert classified(replace(settings, resume=False))[1] == 3
     assert classified(settings)[1] == 3  # who made what is there is not known
     assert classified(replace(settings, anew="all"))[1] == 3 and classified(settings)[1] == 0

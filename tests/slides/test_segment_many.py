@@ -184,6 +184,8 @@ def test_what_is_done_is_skipped_and_what_changed_is_refused(segment, out, tmp_p
     capsys.readouterr()
     assert segment(*arguments, "--min-area", 5) == 2
     assert "holds results of another run (smallest polygon: 100" in capsys.readouterr().err
+    assert segment(*arguments, "--flips") == 2
+    assert "holds results of another run (views: None, now {'flips': True})" in capsys.readouterr().err
     assert results_in(out) == first
     row = table(out)["a.tif"]
     assert row["status"] == "done before" and row["reason"].startswith("not segmented again: ")

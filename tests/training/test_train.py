@@ -195,7 +195,7 @@ def test_label_sets_without_truth_are_skipped_and_named(keras, images, root, com
         ("train --name x --tile 100", "--tile 100: expected a multiple of 8"),
         ("train --name x --network vgg16 --tile 16", "a multiple of 8, from 64 on"),
         ("train --name x --low 2", "expected low <= high"),
-        ("train --name x --labels a", "--labels goes with --images"),
+        ("train --name x --labels a", "--labels does not go with phantoms; give --images"),
         ("train --name x --weights a.h5", "--weights a.h5: no such file; expected none, imagenet or a file of weights"),
         ("train --name x --weights imagenet", "--weights imagenet: HistoNet has no such weights"),
         ("train --name x --images a --labels none.csv", "a: no such folder"),
