@@ -1,6 +1,7 @@
 """Toy inputs: a small network with the published one's anatomy, and a folder with data, img and gt."""
 
 import contextlib
+import gc
 import os
 import shutil
 import time
@@ -27,6 +28,10 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if {"browser", "reference"} & set(item.fixturenames):
             item.add_marker("slow")
+
+
+def pytest_collection_finish():
+    gc.freeze()  # thousands of tests and what they import stay: the garbage collector would search them again and again
 
 
 @pytest.fixture
