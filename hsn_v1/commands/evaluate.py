@@ -91,7 +91,8 @@ def _check_options(arguments: argparse.Namespace) -> None:
         raise InputError("--interval groups goes with --group, which says what the groups are")
     if arguments.group_table and not arguments.group:
         raise InputError("--group-table goes with --group, one of its columns")
-    if (arguments.images or arguments.patch != 80) and not arguments.baselines:
+    has_patch = arguments.patch != arguments.parser.get_default("patch")
+    if (arguments.images or has_patch) and not arguments.baselines:
         raise InputError("--images and --patch go with --baselines")
     for path in filter(None, (arguments.csv, arguments.per_image)):
         if path.is_dir():

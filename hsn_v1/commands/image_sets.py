@@ -19,11 +19,10 @@ if TYPE_CHECKING:
     from ..sets.settings import Settings
 
 #: Options of `segment` that sets of images do not support: they have neither regions nor files for QuPath.
-WITHOUT = {
-    **dict.fromkeys(("list", "shard", "dask", "objective", "mpp_override", "regions")),
-    **dict.fromkeys(("check", "leave_out_pen", "zarr"), False),
-    **{"maps": "auto", "min_area": 100, "precision": "float32"},
-}
+WITHOUT = (
+    *("list", "check", "shard", "dask", "objective", "mpp_override", "maps", "regions", "leave_out_pen", "zarr"),
+    *("min_area", "precision"),
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +54,7 @@ def check_options(arguments: argparse.Namespace) -> None:
     if arguments.write != ["masks"] and not arguments.given_labels:
         raise InputError("--write goes with --given-labels")
     if arguments.given_labels:
-        check_unused(arguments, {**WITHOUT, "stages": False, "self_contained": False}, "--given-labels")
+        check_unused(arguments, [*WITHOUT, "stages", "self_contained"], "--given-labels")
     elif arguments.stages:
         check_unused(arguments, WITHOUT, "--stages")
 

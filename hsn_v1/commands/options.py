@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ..errors import InputError
 from ..io.reading import no_folder
@@ -16,7 +16,11 @@ from .common import note
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser of command lines that raises InputErrors."""
+    """A parser of command lines that raises InputErrors; its arguments have it as `parser`, for `check_unused`."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.set_defaults(parser=self)
 
     def error(self, message: str) -> NoReturn:
         """Raise InputError instead of printing the usage."""
@@ -62,10 +66,10 @@ def folder(text: str) -> Path:
     return Path(text)
 
 
-def check_unused(arguments: argparse.Namespace, defaults: Mapping[str, object], kind: str) -> None:
-    """Raise InputError for the first option without its default that would be ignored beside what `kind` names."""
-    for name, default in defaults.items():
-        if getattr(arguments, name) != default:
+def check_unused(arguments: argparse.Namespace, names: Iterable[str], kind: str) -> None:
+    """Raise InputError for the first of some options that is given, though it would be ignored beside `kind`."""
+    for name in names:
+        if getattr(arguments, name) != arguments.parser.get_default(name):
             raise InputError(f"--{name.replace('_', '-')} does not go with {kind}")
 
 

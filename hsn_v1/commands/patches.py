@@ -72,9 +72,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _check_options(arguments: argparse.Namespace) -> None:
     """Raise InputError for the first option that cannot be used."""
-    kind, (with_it, without) = "slides", (("annotations",), {"truth": None, "resize": False})
+    kind, (with_it, without) = "slides", (("annotations",), ("truth", "resize"))
     if arguments.images:
-        kind, (with_it, without) = "images", (("truth", "mpp"), {"annotations": None})
+        kind, (with_it, without) = "images", (("truth", "mpp"), ("annotations",))
     for name in with_it:
         if not getattr(arguments, name):
             hint = ": microns per pixel, such as 0.5 at 20x" if name == "mpp" else ""

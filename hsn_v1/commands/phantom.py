@@ -9,8 +9,8 @@ from ..errors import InputError
 from .common import PHANTOM_SETS
 from .options import SEED, SHARE, check_unused, decimal, whole
 
-#: Options of slides, and their defaults.
-SLIDE = {"size": 10_000, "mpp": 0.25, "tissue": 0.6, "outlines": None, "region": None}
+#: Options of slides.
+SLIDE = ("size", "mpp", "tissue", "outlines", "region")
 
 
 def add_command(subparsers: argparse._SubParsersAction) -> None:
@@ -22,9 +22,9 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     add("--seed", type=SEED, default=0, help="seed of the first image (default: 0)")
     add("--out", type=Path, default=Path(), help="folder to write img and gt, or slides, into")
     add("--name", help=f"name of the set (default: {' or '.join(PHANTOM_SETS.values())})")
-    add("--size", type=whole(256), default=SLIDE["size"], help="side of a slide, in px (default: 10000)")
-    add("--mpp", type=decimal(0.1, 2), default=SLIDE["mpp"], help="microns per pixel of a slide (default: 0.25)")
-    add("--tissue", type=SHARE, default=SLIDE["tissue"], help="share of a slide that is tissue (default: 0.6)")
+    add("--size", type=whole(256), default=10_000, help="side of a slide, in px (default: 10000)")
+    add("--mpp", type=decimal(0.1, 2), default=0.25, help="microns per pixel of a slide (default: 0.25)")
+    add("--tissue", type=SHARE, default=0.6, help="share of a slide that is tissue (default: 0.6)")
     add("--outlines", metavar="SET", help="also write a slide's true outlines: of morph or func")
     add("--region", type=SHARE, metavar="SHARE", help="share of a slide that counts, as a Region* (default: all)")
     parser.set_defaults(run=_run)
@@ -35,7 +35,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from ..io.locks import locked, locked_name
     from ..io.writing import remove_leftovers
 
-    check_unused(arguments, {"name": None} if arguments.kind == "slide" else SLIDE, f"--kind {arguments.kind}")
+    check_unused(arguments, ["name"] if arguments.kind == "slide" else SLIDE, f"--kind {arguments.kind}")
     if arguments.region and not arguments.outlines:
         raise InputError("--region goes with --outlines")
     label_sets = [label_set.name for label_set in HTT_MODES["both"]]

@@ -192,9 +192,9 @@ def _check_options(arguments: argparse.Namespace) -> None:
                 f"--{name.replace('_', '-')} {getattr(arguments, name)}: expected a multiple of 8, from {least} on"
             )
     if arguments.images:
-        check_unused(arguments, {"patches": 4000}, "--images")
+        check_unused(arguments, ["patches"], "--images")
     else:
-        of_patches = {**dict.fromkeys(("labels", "classes", "mpp", "model_mpp")), "background": "brightness"}
+        of_patches = ("labels", "classes", "mpp", "model_mpp", "background")
         check_unused(arguments, of_patches, "phantoms; give --images, a folder of patches")
 
 

@@ -86,9 +86,9 @@ def _check_options(arguments: argparse.Namespace) -> None:
     if bool(arguments.images) != bool(arguments.truth):
         raise InputError("--images and --truth go together: a folder of images, and one of their ground truth")
     if arguments.images:
-        check_unused(arguments, {"count": 16}, "--images")
+        check_unused(arguments, ["count"], "--images")
     else:
-        check_unused(arguments, {"resize": False}, "--mosaic" if arguments.mosaic else "phantoms; give --images")
+        check_unused(arguments, ["resize"], "--mosaic" if arguments.mosaic else "phantoms; give --images")
 
 
 def _tuning_sets(
