@@ -124,7 +124,7 @@ def test_python_is_python(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["README.md", "docs/outputs.md"])
-def test_python_runs_as_it_is_printed(name, tmp_path, monkeypatch, capsys):
+def test_python_runs_as_it_is_printed(name, tmp_path, monkeypatch, capsys, in_process):
     """In a folder with the repository's data and three images, so that what it writes lands there."""
     for folder in ("data", "gt"):
         (tmp_path / folder).symlink_to(REPOSITORY / folder)
