@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def tune(keras, tmp_path, command):
+def tune(eagerly, tmp_path, command):
     write_halves(tmp_path)
 
     def run(kind, *options):

@@ -38,7 +38,7 @@ def numbers_of(out):
     return rows
 
 
-def test_without_the_authors_data_phantoms_show_the_same_table(root, tmp_path, command, monkeypatch):
+def test_without_the_authors_data_phantoms_show_the_same_table(root, tmp_path, command, monkeypatch, eagerly):
     shown = (
         Experiment("phantoms", "patches", "toy", {"morph": NONE, "func": NONE}),
         Experiment("phantoms", "glands", "toy", {"glas": NONE}),
@@ -66,7 +66,7 @@ def test_the_demos_have_the_same_numbers_and_settings(script, experiment):
 
 
 @pytest.fixture
-def later(root):
+def later(root, eagerly):
     """Have the later paper's tree, with a network of small tiles, and images of other sizes than these."""
     for file in (root / "data").iterdir():
         name = file.name.replace("toy", "ADP_X1.7")
