@@ -165,6 +165,11 @@ def test_workers_for_slides_load_no_pages_or_figures_and_segment_without_the_das
     assert not {name for name in modules if name.startswith(("hsn_v1.slides.cluster", "distributed", "dask"))}
 
 
+@pytest.mark.slow
+def test_the_viewer_and_a_dask_worker_that_joins_load_no_numba_and_no_scipy():
+    assert not {"numba", "scipy", "keras"} & loaded("import hsn_v1.view.server, hsn_v1.slides.cluster.dask_engine")
+
+
 # --- What is installed -----------------------------------------------------------------------------------------------
 
 
