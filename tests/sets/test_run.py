@@ -40,11 +40,10 @@ def test_workers_warm_up():
         warm_up.__wrapped__(crf)  # nobody asks how it went
 
 
-def run(root, params, histonet, out=None):
-    hsn = HistoSegNetV1(params, root, out, workers=1)
-    hsn.settings = with_crfs(
-        settings_from_params(check_params(params), root=root, out=out, workers=1), root / "data", "toy"
-    )
+def run(root, params, histonet, out=None, workers=1):
+    hsn = HistoSegNetV1(params, root, out, workers=workers)
+    settings = settings_from_params(check_params(params), root=root, out=out, workers=workers)
+    hsn.settings = with_crfs(settings, root / "data", "toy")
     hsn.histonet = histonet
     return hsn.run_batch()
 
@@ -78,9 +77,9 @@ MASKS = [*(f"ablative_{stage}" for stage in STAGES), "patch", "overlay"]
 
 @pytest.fixture(scope="module")
 def patches(tmp_path_factory, made_root, toy_histonet):
-    """Return the report on a run over both label sets, its folder and the root, to be read only."""
+    """Return the report on a run over both label sets by two workers, its folder and the root, to be read only."""
     root = shutil.copytree(made_root, tmp_path_factory.mktemp("both"), dirs_exist_ok=True)
-    return run(root, BOTH, toy_histonet), root / "out" / "patches", root
+    return run(root, BOTH, toy_histonet, workers=2), root / "out" / "patches", root
 
 
 def test_the_tree_of_patches(patches):

@@ -296,7 +296,6 @@ def batch_system(tmp_path, monkeypatch):
     monkeypatch.setenv("HSN_JOBS", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", f"{TESTS}:{REPOSITORY}")  # for jobs to find `work`
     settings = {"cores": 1, "processes": 1, "memory": "2GB", "local_directory": str(tmp_path / "scratch")}
-    settings["worker_extra_args"] = ["--no-nanny"]  # it is killed with its job, anyway
     settings = {f"jobqueue.slurm.{name.replace('_', '-')}": value for name, value in settings.items()}
     with dask.config.set({**settings, "distributed.deploy.lost-worker-timeout": "1s"}):
         yield tmp_path / "jobs"
