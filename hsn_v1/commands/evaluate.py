@@ -38,7 +38,11 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
         default="both",
         help="pixels whose truth is excluded: do not count, or count as a class of their own (default: both)",
     )
-    add("--resize", action="store_true", help="resize ground truth to its mask, as the paper did")
+    add(
+        "--resize",
+        action="store_true",
+        help="stretch ground truth to its mask, as the paper did, or a label map of segment to its ground truth",
+    )
     add("--csv", type=Path, metavar="FILE", help="also write all values to a table")
     add("--per-image", type=Path, metavar="FILE", help="write a table of the images, worst first")
     add("--quiet", action="store_true", help="no progress bar")

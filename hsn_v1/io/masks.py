@@ -161,6 +161,25 @@ def check_fit(path: Path, size: tuple[int, int], wanted: tuple[int, int], exactl
         )
 
 
+def check_any_class(files: Iterable[Path], pixels: Iterable[np.ndarray], label_set: LabelSet) -> None:
+    """Raise InputError if no pixel of any mask has a class; `pixels` are those of each class in each file, (C,)."""
+    if any(counts.any() for counts in pixels):
+        return
+    path = next(iter(files))
+    with opened(path) as image:
+        colour = image.convert("RGB").getpixel((0, 0))
+    expected = ", ".join(f"{code} {_hex(colour)}" for code, colour in [*label_set.colours.items()][:MOST_SHOWN])
+    raise InputError(
+        f"{path}: no pixel of this mask, or of any other one, has a class of {label_set.name}; found {_hex(colour)}, "
+        f"expected {expected}{', ...' * (len(label_set) > MOST_SHOWN)}; give the classes the masks' colours, or choose "
+        "other masks"
+    )
+
+
+def _hex(colour: Colour) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*colour)
+
+
 def _px(size: tuple[int, int]) -> str:
     return f"{size[1]} x {size[0]} px"
 

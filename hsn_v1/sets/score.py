@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,9 @@ from ..errors import InputError, merge_notes
 from ..evaluate import all_metrics, confusion_matrix, occurring
 from ..intervals import Estimate, weighted_sums
 from ..io import tree
-from ..io.masks import MASK_SUFFIXES, Mask, check_fit, read_mask, read_objects
+from ..io.masks import MASK_SUFFIXES, Mask, check_any_class, check_fit, read_mask, read_objects
 from ..io.reading import no_folder
-from ..io.records import RECORD, read_record
+from ..io.records import RECORD, label_set_of, read_record
 from ..labels import LabelSet
 from ..object_metrics import ObjectSums, object_metrics, pool
 from ..slide_io.annotations import draw_labels, read_regions
@@ -128,7 +128,9 @@ def score_folder(
     """Compare the masks in a folder with the ground truth in another one.
 
     Masks are matched by their names without endings. Both may be in the label set's colours or hold class indices; see
-    `read_mask`. Raises InputError if a folder is missing or has no masks, or if no masks could be compared.
+    `read_mask`. Masks that this package wrote have the classes of their record, in its order and colours. Raises
+    InputError if a folder is missing or has no masks, if no masks could be compared, or if no pixel of the ground truth
+    has a class.
 
     Parameters
     ----------
@@ -139,22 +141,23 @@ def score_folder(
     label_set : LabelSet
         Label set of the masks.
     resize : bool
-        Resize ground truth of another size, as published; otherwise it is an error.
+        Resize ground truth of another size, as published, and label maps of another aspect; otherwise it is an error.
     track : callable
         Iterates over the files of ground truth, and may show progress.
     on_truth : callable
         Called with each image's name and its ground truth, at the size at which it is compared.
     """
-    predictions = _label_maps(prediction, label_set) or _masks(
-        prediction, [tree.final_masks(prediction, label_set.name), prediction / label_set.name, prediction]
-    )
+    predictions = _predictions(prediction, label_set)
     truths = _masks(truth, [truth / label_set.name, truth], (*MASK_SUFFIXES, *GEOJSON))
+    written_with = cache(lambda folder: _recorded(folder, label_set))
     images, failures, notes = [], [], []
     for name, path in track(list(truths.items())):
         try:
             if name not in predictions:
                 raise InputError(f"{path}: {prediction} has no mask of this name; predict it, or take the truth away")
-            predicted, true = _read_pair(predictions[name], path, label_set, "silently" if resize else "never")
+            written = written_with(predictions[name].parent)
+            predicted, true = _read_pair(predictions[name], path, label_set, written, "silently" if resize else "never")
+            predicted = _recoded(predictions[name], predicted, written, label_set)
             on_truth(name, true)
             images.append(_compare(name, predicted, true, label_set, _object_file(truth, path, label_set)))
         except InputError as error:
@@ -163,9 +166,27 @@ def score_folder(
         notes += [*true.notes, *predicted.notes]
     if not images:
         raise InputError(failures[0])
+    check_any_class((truths[image.name] for image in images), [image.pixels for image in images], label_set)
     if surplus := sorted(predictions.keys() - truths.keys()):
         notes.append(f"{predictions[surplus[0]]}: no ground truth of this name; {len(surplus)} such masks do not count")
     return Score(label_set, tuple(images), tuple(failures), tuple(merge_notes(notes)))
+
+
+def _predictions(folder: Path, label_set: LabelSet) -> dict[str, Path]:
+    """Return the masks in a folder by name without endings: label maps, a run's final masks, or any program's masks."""
+    try:
+        return _label_maps(folder, label_set) or _masks(
+            folder, [tree.final_masks(folder, label_set.name), folder / label_set.name, folder]
+        )
+    except InputError:
+        records = [read_record(path.parent) for path in (folder / RECORD, *sorted(folder.glob(f"*/{RECORD}")))]
+        names = dict.fromkeys(name for record in records for name in record.get("classes", {}))
+        if not names or label_set.name in names:
+            raise
+        raise InputError(
+            f"{folder}: no masks of {label_set.name}; these results have {', '.join(names)}: give one of these as "
+            "`labels`, or segment the input again"
+        ) from None
 
 
 def _label_maps(folder: Path, label_set: LabelSet) -> dict[str, Path]:
@@ -174,29 +195,56 @@ def _label_maps(folder: Path, label_set: LabelSet) -> dict[str, Path]:
     return {name_of(path.parents[1].name): path for path in found if (path.parents[1] / RECORD).exists()}
 
 
-def _read_pair(path: Path, truth: Path, label_set: LabelSet, resize: str) -> tuple[Mask, Mask]:
-    """Return prediction and ground truth, of the same size; pixels without tissue in a label map have no class."""
+def _recorded(folder: Path, label_set: LabelSet) -> LabelSet:
+    """Return the label set that the masks in a folder were written with, from the record of their results, if any."""
+    place = folder.resolve()
+    for of_set in (place, place.parent):  # of label maps, or of a stage's masks
+        classes = read_record(of_set.parent).get("classes", {}) if of_set.name == label_set.name else {}
+        if label_set.name in classes:
+            return label_set_of(label_set.name, classes[label_set.name])
+    return label_set
+
+
+def _recoded(path: Path, mask: Mask, written: LabelSet, label_set: LabelSet) -> Mask:
+    """Return a mask of one label set with the class indices of another one; raise InputError if this lacks a class."""
+    if lacking := [code for code in written.codes if code not in label_set.codes]:
+        raise InputError(
+            f"{path}: was written with the class {lacking[0]}, expected {', '.join(label_set.codes)}, the classes of "
+            f"{label_set.name}; segment the input again, or give the class back to the file of classes"
+        )
+    indices = label_set.indices(written.codes)
+    pixels = np.zeros(len(label_set), np.int64)
+    pixels[indices] = mask.pixels
+    return replace(mask, labels=np.array([*indices, len(label_set)], np.uint8)[mask.labels], pixels=pixels)
+
+
+def _read_pair(path: Path, truth: Path, label_set: LabelSet, written: LabelSet, resize: str) -> tuple[Mask, Mask]:
+    """Return prediction, which has the classes of `written`, and ground truth, of the same size.
+
+    Pixels without tissue in a label map have no class.
+    """
     is_map = path.name.endswith(LABEL_MAP)
     if truth.name.lower().endswith(GEOJSON):
-        predicted = _read_label_map(path, label_set, label_map_size(path)) if is_map else read_mask(path, label_set)
+        predicted = _read_label_map(path, written, label_map_size(path)) if is_map else read_mask(path, written)
         full = read_record(path.parents[1]) if is_map else {}
         return predicted, _draw_truth(truth, label_set, predicted.labels.shape, (full.get("height"), full.get("width")))
     if not is_map:
-        predicted = read_mask(path, label_set)
+        predicted = read_mask(path, written)
         return predicted, read_mask(truth, label_set, predicted.labels.shape, resize)
     true, size = read_mask(truth, label_set), label_map_size(path)
-    predicted = _read_label_map(path, label_set, true.labels.shape)
+    predicted = _read_label_map(path, written, true.labels.shape)
     if size != true.labels.shape:
         if resize != "silently":
             check_fit(truth, true.labels.shape, size)
-        note = f"{path}: {size[1]} x {size[0]} px, brought to the size of its ground truth"
+        height, width = true.labels.shape
+        note = f"{path}: {size[1]} x {size[0]} px, resized to its ground truth's {width} x {height} px"
         predicted = replace(predicted, notes=(note,))
     return predicted, true
 
 
 def _read_label_map(path: Path, label_set: LabelSet, size: tuple[int, int]) -> Mask:
     labels = np.minimum(read_thumbnail(path, *size), len(label_set))
-    return Mask(labels, np.bincount(labels.ravel(), minlength=len(label_set)))
+    return Mask(labels, np.bincount(labels.ravel(), minlength=len(label_set))[: len(label_set)])
 
 
 def _draw_truth(path: Path, label_set: LabelSet, size: tuple[int, int], full: tuple[int | None, int | None]) -> Mask:
@@ -244,7 +292,7 @@ def _masks(given: Path, places: list[Path], endings: Sequence[str] = MASK_SUFFIX
         raise InputError(f"{given}: {no_folder(given)}; it should hold masks")
     masks: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.name.lower().endswith(tuple(endings)) and not path.name.startswith("."):
+        if path.name.lower().endswith(tuple(endings)) and not path.name.startswith(".") and path.is_file():
             name = name_of(path.name)
             if name in masks:
                 raise InputError(f"{path} and {masks[name]} have the same name; keep one of them")

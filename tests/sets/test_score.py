@@ -1,10 +1,11 @@
 """Masks of any program against ground truth, by one ruler."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
-from helpers import carry_out, rows
+from helpers import carry_out, rows, write_map
 from invented import CLASS_FILE, TISSUE, draw
 from PIL import Image
 
@@ -13,10 +14,11 @@ from hsn_v1.errors import InputError
 from hsn_v1.evaluate import PUBLISHED, named_metrics
 from hsn_v1.intervals import draw_weights
 from hsn_v1.io.masks import write_mask
+from hsn_v1.io.records import record_of_label_set
 from hsn_v1.io.writing import write_picture
+from hsn_v1.labels import LabelSet
 from hsn_v1.sets.score import OBJECT, score_folder
 from hsn_v1.show.figures import colourise
-from hsn_v1.slide_io.label_maps import LabelMapInfo, write_label_map
 
 TRUTH = np.array([[0, 0, 1, 3], [0, 1, 1, 3]], np.uint8)
 FOUND = np.array([[0, 1, 1, 0], [0, 1, 3, 3]], np.uint8)  # red 2 of 3, green 2 of 3, bare 1 of 2
@@ -144,20 +146,64 @@ def test_label_maps_of_segment_are_scored_at_the_truth_s_size(tmp_path):
     labels[:2] = len(GLAS)  # no tissue
     for name in ("a.png", "b.svs"):
         folder = tmp_path / "out" / name
-        read = lambda window: labels[window.top : window.bottom, window.left : window.right]  # noqa: E731
-        write_label_map(folder / "glas" / f"{name[0]}.ome.tif", read, LabelMapInfo(8, 12, 1.0, GLAS))
+        write_map(folder / "glas" / f"{name[0]}.ome.tif", labels, GLAS)
         (folder / "run.json").write_text("{}")
         write_mask(tmp_path / "truth" / f"{name[0]}.png", np.kron(labels % 2, np.ones((2, 2), np.uint8)), GLAS)
     score = score_folder(tmp_path / "out", tmp_path / "truth", GLAS)
     assert (score.names, score.failures) == (["a", "b"], ())
     assert score.confusion.tolist() == [[288, 0, 192], [0, 288, 0], [0, 0, 0]]
     (note,) = score.notes
-    assert "a.ome.tif: 12 x 8 px, brought to the size of its ground truth (1 more file likewise)" in note
+    assert "a.ome.tif: 12 x 8 px, resized to its ground truth's 24 x 16 px (1 more file likewise)" in note
     write_mask(tmp_path / "truth" / "b.png", np.zeros((16, 16), np.uint8), GLAS)
     score = score_folder(tmp_path / "out", tmp_path / "truth", GLAS)
     assert score.names == ["a"]
     assert "b.png: 16 x 16 px, expected 12 x 8 as its image has, or the same aspect" in score.failures[0]
     assert score_folder(tmp_path / "out", tmp_path / "truth", GLAS, resize=True).names == ["a", "b"]
+
+
+NO_TISSUE = np.where(FOUND == 0, len(TISSUE), FOUND).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("file", "results", "given", "write"),
+    [
+        ("x.svs/tissue/x.ome.tif", "x.svs", ".", partial(write_map, labels=NO_TISSUE)),
+        ("tissue/patch/x.png", ".", ".", partial(write_mask, labels=FOUND)),
+        ("tissue/ablative_CRF/x.png", ".", "tissue/ablative_CRF", partial(write_mask, labels=FOUND)),
+    ],
+)
+def test_results_have_the_classes_of_their_record(folders, file, results, given, write):
+    _, truth = folders
+    out = truth.parent / "out"
+    write(out / file, label_set=TISSUE)
+    (out / results / "run.json").write_text("{}")  # as of an earlier version
+    expected = score_folder(out / given, truth, TISSUE).confusion
+    (out / results / "run.json").write_text(json.dumps({"classes": {"tissue": record_of_label_set(TISSUE)}}))
+    order = ["Bare", "NEW", "BLUE", "GREEN", "RED"]
+    colours = {"NEW": (1, 2, 3), **TISSUE.colours}
+    edited = LabelSet("tissue", {code: colours[code] for code in order}, {})
+    places = [*edited.indices(TISSUE.codes), len(edited)]
+    assert (score_folder(out / given, truth, edited).confusion[np.ix_(places, places)] == expected).all()
+    assert expected.sum() == TRUTH.size
+    fewer = LabelSet("tissue", {code: colours[code] for code in ("GREEN", "RED")}, {})
+    with pytest.raises(InputError, match=r"x\..*: was written with the class BLUE, expected GREEN, RED, the classes"):
+        score_folder(out / given, truth, fewer)
+    with pytest.raises(InputError, match="out: no masks of glas; these results have tissue: give one"):
+        score_folder(out, truth, GLAS)
+
+
+def test_ground_truth_without_a_pixel_of_a_class_is_refused(folders):
+    found, truth = folders
+    write_mask(truth / "y.png", TRUTH, TISSUE)
+    write_mask(found / "y.png", FOUND, TISSUE)
+    wrong = colourise(TRUTH, TISSUE) // 2
+    write_picture(truth / "x.png", wrong)
+    assert score_folder(*folders, TISSUE).names == ["x", "y"]
+    write_picture(truth / "y.png", wrong)
+    with pytest.raises(
+        InputError, match=r"x\.png: no pixel .* of tissue; found #640000, expected RED #c80000, GREEN #"
+    ):
+        score_folder(*folders, TISSUE)
 
 
 @pytest.fixture
