@@ -6,7 +6,7 @@ One rule for all: a mask is read by its colours if these are the label set's, el
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -161,11 +161,11 @@ def check_fit(path: Path, size: tuple[int, int], wanted: tuple[int, int], exactl
         )
 
 
-def check_any_class(files: Iterable[Path], pixels: Iterable[np.ndarray], label_set: LabelSet) -> None:
+def check_any_class(pixels: Mapping[Path, np.ndarray], label_set: LabelSet) -> None:
     """Raise InputError if no pixel of any mask has a class; `pixels` are those of each class in each file, (C,)."""
-    if any(counts.any() for counts in pixels):
+    if any(counts.any() for counts in pixels.values()):
         return
-    path = next(iter(files))
+    path = next(iter(pixels))
     with opened(path) as image:
         colour = image.convert("RGB").getpixel((0, 0))
     expected = ", ".join(f"{code} {_hex(colour)}" for code, colour in [*label_set.colours.items()][:MOST_SHOWN])

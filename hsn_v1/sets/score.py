@@ -166,7 +166,7 @@ def score_folder(
         notes += [*true.notes, *predicted.notes]
     if not images:
         raise InputError(failures[0])
-    check_any_class((truths[image.name] for image in images), [image.pixels for image in images], label_set)
+    check_any_class({truths[image.name]: image.pixels for image in images}, label_set)
     if surplus := sorted(predictions.keys() - truths.keys()):
         notes.append(f"{predictions[surplus[0]]}: no ground truth of this name; {len(surplus)} such masks do not count")
     return Score(label_set, tuple(images), tuple(failures), tuple(merge_notes(notes)))

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import InputError, merge_notes
 from ..io.images import find_images, read_image
-from ..io.masks import Mask, find_mask, read_mask
+from ..io.masks import Mask, check_any_class, find_mask, read_mask
 from ..labels import LabelSet
 from ..parallel import in_parallel
 from ..slide_io import annotations as drawn
@@ -166,9 +166,9 @@ def read_tuning_set(
     """Read a folder of images with masks of the same names; see `read_mask` for `resize`.
 
     Returns the images, (H, W, 3) uint8, each with its class indices, (H, W) uint8; notes on the masks; and errors of
-    the images that were left out. Raises InputError if none can be read.
+    the images that were left out. Raises InputError if none can be read, or no pixel of any mask has a class.
     """
-    pairs, notes, failures = [], [], []
+    pairs, notes, failures, pixels = [], [], [], {}
     for source in images_with_masks(images, truth, label_set, resize=resize):
         try:
             image, mask = source.open()
@@ -177,8 +177,10 @@ def read_tuning_set(
             continue
         pairs.append((image, mask.labels))
         notes += mask.notes
+        pixels[source.truth] = mask.pixels
     if not pairs:
         raise InputError(failures[0])
+    check_any_class(pixels, label_set)
     return pairs, merge_notes(notes), failures
 
 

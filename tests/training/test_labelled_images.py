@@ -129,6 +129,9 @@ def test_images_without_masks_are_left_out_and_named(tmp_path):
     pairs, notes, failures = read_tuning_set(tmp_path / "img", tmp_path / "gt", GLAS)
     np.testing.assert_array_equal(pairs[0][1], truth)
     assert len(pairs) == len(failures) == 1 and "a.png" in failures[0] and notes == []
+    write_picture(tmp_path / "gt" / "b.png", colourise(truth, GLAS) // 2)
+    with pytest.raises(InputError, match=r"b\.png: no pixel .* has a class of glas; found #0"):
+        read_tuning_set(tmp_path / "img", tmp_path / "gt", GLAS)
 
 
 @pytest.fixture(scope="module")
