@@ -198,10 +198,10 @@ def _label_maps(folder: Path, label_set: LabelSet) -> dict[str, Path]:
 def _recorded(folder: Path, label_set: LabelSet) -> LabelSet:
     """Return the label set that the masks in a folder were written with, from the record of their results, if any."""
     place = folder.resolve()
-    for of_set in (place, place.parent):  # of label maps, or of a stage's masks
-        classes = read_record(of_set.parent).get("classes", {}) if of_set.name == label_set.name else {}
-        if label_set.name in classes:
-            return label_set_of(label_set.name, classes[label_set.name])
+    for of_set in (place, place.parent):  # of label maps, or of a stage's masks, which show their classes by colours
+        classes = read_record(of_set.parent).get("classes", {})
+        if of_set.name in classes and (of_set is place or of_set.name == label_set.name):
+            return label_set_of(of_set.name, classes[of_set.name])
     return label_set
 
 
@@ -209,8 +209,8 @@ def _recoded(path: Path, mask: Mask, written: LabelSet, label_set: LabelSet) -> 
     """Return a mask of one label set with the class indices of another one; raise InputError if this lacks a class."""
     if lacking := [code for code in written.codes if code not in label_set.codes]:
         raise InputError(
-            f"{path}: was written with the class {lacking[0]}, expected {', '.join(label_set.codes)}, the classes of "
-            f"{label_set.name}; segment the input again, or give the class back to the file of classes"
+            f"{path}: written with the class {lacking[0]} of {written.name}, expected {', '.join(label_set.codes[:6])} "
+            f"of {label_set.name}; segment the input again, or give `labels` or a file of classes with this class"
         )
     indices = label_set.indices(written.codes)
     pixels = np.zeros(len(label_set), np.int64)

@@ -186,10 +186,21 @@ def test_results_have_the_classes_of_their_record(folders, file, results, given,
     assert (score_folder(out / given, truth, edited).confusion[np.ix_(places, places)] == expected).all()
     assert expected.sum() == TRUTH.size
     fewer = LabelSet("tissue", {code: colours[code] for code in ("GREEN", "RED")}, {})
-    with pytest.raises(InputError, match=r"x\..*: was written with the class BLUE, expected GREEN, RED, the classes"):
+    with pytest.raises(InputError, match=r"x\..*: written with the class BLUE of tissue, expected GREEN, RED of"):
         score_folder(out / given, truth, fewer)
     with pytest.raises(InputError, match="out: no masks of glas; these results have tissue: give one"):
         score_folder(out, truth, GLAS)
+
+
+def test_a_label_map_of_another_label_set_is_refused(folders):
+    _, truth = folders
+    write_map(truth.parent / "out" / "tissue" / "x.ome.tif", TRUTH, TISSUE)
+    (truth.parent / "out" / "run.json").write_text(json.dumps({"classes": {"tissue": record_of_label_set(TISSUE)}}))
+    kinds = LabelSet("kinds", {f"K.{code}": colour for code, colour in TISSUE.colours.items()}, {})
+    with pytest.raises(
+        InputError, match=r"x\.ome\.tif: written with the class RED of tissue, expected K\.RED, K\.GREEN"
+    ):
+        score_folder(truth.parent / "out" / "tissue", truth, kinds)
 
 
 def test_ground_truth_without_a_pixel_of_a_class_is_refused(folders):
