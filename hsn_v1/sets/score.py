@@ -149,13 +149,13 @@ def score_folder(
     """
     predictions = _predictions(prediction, label_set)
     truths = _masks(truth, [truth / label_set.name, truth], (*MASK_SUFFIXES, *GEOJSON))
-    written_with = cache(lambda folder: _recorded(folder, label_set))
+    read = cache(read_record)  # one for all masks of a run
     images, failures, notes = [], [], []
     for name, path in track(list(truths.items())):
         try:
             if name not in predictions:
                 raise InputError(f"{path}: {prediction} has no mask of this name; predict it, or take the truth away")
-            written = written_with(predictions[name].parent)
+            written = _recorded(predictions[name], label_set, read)
             predicted, true = _read_pair(predictions[name], path, label_set, written, "silently" if resize else "never")
             predicted = _recoded(predictions[name], predicted, written, label_set)
             on_truth(name, true)
@@ -195,13 +195,19 @@ def _label_maps(folder: Path, label_set: LabelSet) -> dict[str, Path]:
     return {name_of(path.parents[1].name): path for path in found if (path.parents[1] / RECORD).exists()}
 
 
-def _recorded(folder: Path, label_set: LabelSet) -> LabelSet:
-    """Return the label set that the masks in a folder were written with, from the record of their results, if any."""
-    place = folder.resolve()
-    for of_set in (place, place.parent):  # of label maps, or of a stage's masks, which show their classes by colours
-        classes = read_record(of_set.parent).get("classes", {})
-        if of_set.name in classes and (of_set is place or of_set.name == label_set.name):
-            return label_set_of(of_set.name, classes[of_set.name])
+def _recorded(path: Path, label_set: LabelSet, read: Callable[[Path], dict]) -> LabelSet:
+    """Return the label set that a mask was written with, from the record of its results, if any; `read` reads these.
+
+    Raises InputError if the record of a label map is damaged: a label map alone does not tell its classes.
+    """
+    is_map, place = path.name.endswith(LABEL_MAP), path.resolve().parent
+    of_set = place if is_map else place.parent  # a stage's masks have a folder, and show their classes by colours
+    record = read(of_set.parent)
+    if is_map and not record and (of_set.parent / RECORD).exists():
+        raise InputError(f"{of_set.parent / RECORD}: cannot be read, but has the classes; segment the input again")
+    classes = record.get("classes", {})
+    if of_set.name in classes and (is_map or of_set.name == label_set.name):
+        return label_set_of(of_set.name, classes[of_set.name])
     return label_set
 
 

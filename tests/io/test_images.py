@@ -51,6 +51,8 @@ def test_truncated_and_strange_files_are_named(tmp_path):
             read_image(path)
     with pytest.raises(InputError, match="no such file"):
         read_image(tmp_path / "y.png")
+    with pytest.raises(InputError, match="a folder, expected an image"):
+        read_image(tmp_path)
 
 
 def test_a_table_of_one_row(tmp_path):

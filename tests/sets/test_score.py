@@ -147,7 +147,7 @@ def test_label_maps_of_segment_are_scored_at_the_truth_s_size(tmp_path):
     for name in ("a.png", "b.svs"):
         folder = tmp_path / "out" / name
         write_map(folder / "glas" / f"{name[0]}.ome.tif", labels, GLAS)
-        (folder / "run.json").write_text("{}")
+        (folder / "run.json").write_text('{"finished": true}')
         write_mask(tmp_path / "truth" / f"{name[0]}.png", np.kron(labels % 2, np.ones((2, 2), np.uint8)), GLAS)
     score = score_folder(tmp_path / "out", tmp_path / "truth", GLAS)
     assert (score.names, score.failures) == (["a", "b"], ())
@@ -176,7 +176,7 @@ def test_results_have_the_classes_of_their_record(folders, file, results, given,
     _, truth = folders
     out = truth.parent / "out"
     write(out / file, label_set=TISSUE)
-    (out / results / "run.json").write_text("{}")  # as of an earlier version
+    (out / results / "run.json").write_text('{"finished": true}')  # as of an earlier version
     expected = score_folder(out / given, truth, TISSUE).confusion
     (out / results / "run.json").write_text(json.dumps({"classes": {"tissue": record_of_label_set(TISSUE)}}))
     order = ["Bare", "NEW", "BLUE", "GREEN", "RED"]
@@ -192,7 +192,7 @@ def test_results_have_the_classes_of_their_record(folders, file, results, given,
         score_folder(out, truth, GLAS)
 
 
-def test_a_label_map_of_another_label_set_is_refused(folders):
+def test_a_label_map_of_other_or_unknown_classes_is_refused(folders):
     _, truth = folders
     write_map(truth.parent / "out" / "tissue" / "x.ome.tif", TRUTH, TISSUE)
     (truth.parent / "out" / "run.json").write_text(json.dumps({"classes": {"tissue": record_of_label_set(TISSUE)}}))
@@ -201,6 +201,9 @@ def test_a_label_map_of_another_label_set_is_refused(folders):
         InputError, match=r"x\.ome\.tif: written with the class RED of tissue, expected K\.RED, K\.GREEN"
     ):
         score_folder(truth.parent / "out" / "tissue", truth, kinds)
+    (truth.parent / "out" / "run.json").write_text("damaged")
+    with pytest.raises(InputError, match=r"run\.json: cannot be read, but has the classes"):
+        score_folder(truth.parent / "out" / "tissue", truth, TISSUE)
 
 
 def test_ground_truth_without_a_pixel_of_a_class_is_refused(folders):
