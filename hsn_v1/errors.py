@@ -14,10 +14,10 @@ class InputError(ValueError):
 
 
 def merge_notes(notes: Iterable[str]) -> list[str]:
-    """Merge notes on files ("FILE: NOTE") that differ only in file and numbers into one, with a count of the files."""
+    """Merge notes on files ("FILE: NOTE") that differ only in file, numbers and colours; count the files."""
     merged: dict[str, list[str]] = {}
     for note in notes:
-        merged.setdefault(re.sub(r"\d+", "0", note.partition(": ")[2]) or note, []).append(note)
+        merged.setdefault(re.sub(r"#[0-9a-f]{6}|\d+", "0", note.partition(": ")[2]) or note, []).append(note)
     return [
         f"{first} ({len(more)} more file{'s' * (len(more) > 1)} likewise)" if more else first
         for first, *more in merged.values()

@@ -105,12 +105,13 @@ def write_measured(folder):
     for part in ("FIT", "HELD", "TEST", "VALIDATION"):
         for masks, colours in (("gt", GLANDS.values()), ("mask", CLASSES.values())):
             write_pairs(rng, folder / part / "img", folder / part / masks, colours)
-    write_patches(rng, folder / "cut/validation", 30)
-    with open(folder / "cut/validation/labels.csv", "w", newline="") as file:
-        names = [["patch", *GLANDS, *CLASSES]]
-        csv.writer(file).writerows(
-            names + [[f"{n:04d}.png", n % 2, 1 - n % 2, *np.eye(3, dtype=int)[n % 3]] for n in range(30)]
-        )
+    for part in ("cut/validation", "wsss/validation"):
+        write_patches(rng, folder / part, 30)
+        with open(folder / part / "labels.csv", "w", newline="") as file:
+            names = [["patch", *GLANDS, *CLASSES]]
+            csv.writer(file).writerows(
+                names + [[f"{n:04d}.png", n % 2, 1 - n % 2, *np.eye(3, dtype=int)[n % 3]] for n in range(30)]
+            )
 
 
 def write_benchmark(folder):

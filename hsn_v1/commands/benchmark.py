@@ -220,7 +220,7 @@ def _cut_patches(job: _Job, out: Path, classes: list[str], frozen: bool) -> int:
     """Cut patches of the training and validation parts; without the latter, keep some training images for it."""
     size = job.arguments.patch
     cut = {"size": size, "stride": size // 2, "mpp": job.mpp, "max_per_class": MOST_PATCHES, "classes": classes}
-    cut["context"] = size // 2 if frozen else None
+    cut |= {"context": size // 2 if frozen else None, "force": job.arguments.force or None}
     if "validation" in job.parts and job.parts["validation"].truth:
         where = {"train": {"out": out / "train"}, "validation": {"out": out / "validation"}}
     else:

@@ -54,6 +54,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     add("--validation", type=REST, default=0, metavar="SHARE", help="share of images or slides set aside (default: 0)")
     add("--max-per-class", type=whole(1), metavar="N", help="most patches to draw per class (default: all)")
     add("--seed", type=SEED, default=0, help="seed of the draws (default: 0)")
+    add("--force", action="store_true", help="cut anew, and replace patches of other settings")
     add("--quiet", action="store_true", help="no progress")
     parser.set_defaults(run=_run)
 
@@ -131,10 +132,13 @@ def _slides(arguments: argparse.Namespace) -> tuple[Sequence[Source], LabelSet]:
 
 
 def _cut(sources: Sequence[Source], label_set: LabelSet, cut: Cut, arguments: argparse.Namespace) -> int:
+    import numpy as np
+
+    from ..slide_io.annotations import listed
     from ..training.classes import mixture_of
     from ..training.cut_patches import SHEETS, cut_patches, size_that_helps
 
-    labels, notes, failures = cut_patches(sources, label_set, cut, arguments.out, arguments.quiet)
+    labels, notes, failures = cut_patches(sources, label_set, cut, arguments.out, arguments.quiet, arguments.force)
     status = tell(notes, failures)
     codes = [label_set.codes[i] for i in label_set.classified]
     for folder, present in labels.items():
@@ -142,6 +146,10 @@ def _cut(sources: Sequence[Source], label_set: LabelSet, cut: Cut, arguments: ar
         mixture = mixture_of(codes, present)
         print(f"{folder / 'labels.csv'}: {len(present)} patches, {counts}; {mixture}")
         tell(mixture.warnings(partial(size_that_helps, sources, label_set, cut)))
+    present = np.concatenate([*labels.values()]).any(axis=0)
+    if absent := [code for code, is_there in zip(codes, present, strict=True) if not is_there]:
+        where = "names in the annotations" if arguments.slides else "colours in the masks"
+        note(f"in no patch at all: {listed(absent)}; check their {where}, or cut smaller patches")
     if arguments.slides and not cut.validation:
         note(
             "train would validate on patches of slides that it trains on: of several slides, keep some by --validation"

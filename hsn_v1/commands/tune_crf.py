@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +11,13 @@ from .common import note, tell
 from .options import MPP, SEED, add_root, add_views, check_unused, views_of, whole
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     import numpy as np
 
+    from ..densecrf import CRF
     from ..labels import LabelSet, Taxonomy
+    from ..training.tuning import TuningImage
 
 
 def add_command(subparsers: argparse._SubParsersAction) -> None:
@@ -59,10 +62,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _tune(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
-    from ..evaluate import mean_iou_present
-    from ..io.model_files import find_model, model_file
+    from ..io.model_files import find_model
     from ..io.models import load_histonet
-    from ..training.tuning import adjusted, confusion_of, search, write_results
+    from ..training.tuning import adjusted, search, write_trials
 
     histonet = load_histonet(find_model(arguments.root, arguments.model), arguments.model)
     histonet = histonet.with_views(**views_of(arguments))
@@ -71,13 +73,32 @@ def _tune(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
         tuning = adjusted(pairs, histonet, label_set, histonet.mpp / (mpp or histonet.mpp))
         record = out / f"crf_{label_set.name}.json"
         tried = search(tuning, arguments.trials, arguments.seed, arguments.quiet, record)
-        path = model_file(folder, arguments.model, f"_{label_set.name}_optimal_pcc.npy")
-        write_results(path, out / f"crf_{label_set.name}.csv", tried)
-        best, confusion = tried[0]
-        before, after = mean_iou_present(confusion_of(tuning)), mean_iou_present(confusion)
-        print(f"{path}: {best}")
-        print(f"{label_set.name}: mIoU of the present classes {before:.4f} before the CRF, {after:.4f} after it")
+        write_trials(out / f"crf_{label_set.name}.csv", tried)
+        _use_best(tuning, tried[0], label_set, folder, arguments.model)
     return 0
+
+
+def _use_best(
+    tuning: Sequence[TuningImage], best: tuple[CRF, np.ndarray], label_set: LabelSet, folder: Path, model: str
+) -> None:
+    """Write the settings of the best trial, unless a file is there and these are no better than its, or than no CRF."""
+    from ..evaluate import mean_iou_present
+    from ..io.model_files import crf_name, find_crf, model_file, read_crfs
+    from ..training.tuning import confusion_of, write_crf
+
+    crf, confusion = best
+    before, after = mean_iou_present(confusion_of(tuning)), mean_iou_present(confusion)
+    file, (crfs, _) = find_crf(folder, model, label_set), read_crfs(folder, model, (label_set,))
+    current = mean_iou_present(confusion_of(tuning, crfs[label_set.name])) if file else 0
+    if file and after <= max(before, current):
+        reason = f"its settings, with {current:.4f}" if after <= current else "no CRF"
+        print(f"{file}: kept, since the best trial is no better than {reason}")
+    else:
+        path = model_file(folder, model, f"_{crf_name(label_set)}")
+        write_crf(path, crf)
+        print(f"{path}: {crf}")
+    remark = "" if after > before else "; no trial is better than no CRF: try more --trials"
+    print(f"{label_set.name}: mIoU of the present classes {before:.4f} before the CRF, {after:.4f} after it{remark}")
 
 
 def _check_options(arguments: argparse.Namespace) -> None:
@@ -109,11 +130,13 @@ def _tuning_sets(
     if not arguments.images:
         yield from _phantoms(arguments, labels, chosen)
         return
-    folders = {s.name: truth_folder(arguments.truth, s, list(labels.label_sets.values())) for s in chosen}
+    candidates = chosen if arguments.label_sets else list(labels.label_sets.values())
+    folders = {label_set.name: truth_folder(arguments.truth, label_set, candidates) for label_set in chosen}
     missing = [name for name, folder in folders.items() if folder is None]
     if len(missing) == len(chosen):
         raise InputError(
-            f"{arguments.truth / missing[0]}: no such folder; expected masks of at least one label set there"
+            f"{arguments.truth / missing[0]}: no such folder; expected masks of at least one label set there, or, for "
+            f"masks in {arguments.truth} itself, the name of their label set by --label-sets"
         )
     for name in missing:
         note(f"{name} is skipped: no ground truth in {arguments.truth / name}")

@@ -112,13 +112,23 @@ def read_mask(
             f"the classes' colours, or of class indices{changed}"
         )
     notes = [f"{path}: {decoder.note}"] if decoder.note else []
-    notes += [f"{path}: {strange} pixels have a colour of no class; they count as unlabelled{changed}"] * (strange > 0)
+    if strange:
+        colour = _colour(values[np.unravel_index((labels == unlabelled + 1).argmax(), labels.shape)], palette)
+        what = f"{strange} pixels have a colour of no class, such as {colour}"
+        notes.append(f"{path}: {what}; they count as unlabelled{changed}")
     if size and size != labels.shape:
         if resize != "silently":
             check_fit(path, labels.shape, size, exactly=resize == "never")
             notes.append(f"{path}: {_px(labels.shape)}, resized to its image's {_px(size)}")
         labels = cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST)
     return Mask(np.minimum(labels, unlabelled), counts[:unlabelled], tuple(notes), file_size)
+
+
+def _colour(value: np.ndarray, palette: Sequence[Colour] | None) -> str:
+    """Return the colour of a pixel, three channels or one that a palette may explain, such as ``#039be5``."""
+    if value.ndim == 0:
+        value = dict(enumerate(palette or GREYS)).get(int(value), GREYS[0])  # as programs show what a palette lacks
+    return f"#{bytes([*value]).hex()}"
 
 
 def _colours_of(values: np.ndarray) -> int:

@@ -102,18 +102,27 @@ def read_class_file(path: Path | str) -> Taxonomy:
 def read_crfs(folder: Path, name: str, label_sets: tuple[LabelSet, ...]) -> tuple[dict[str, CRF], tuple[str, ...]]:
     """Return the CRF of each label set by its name, and notes for the user.
 
-    Settings are read from ``<model name>_<label set>_optimal_pcc.npy`` or, as published, from
-    ``<label set>_optimal_pcc.npy``. Without a file, the default settings are used, and a note says so.
+    Settings are read from the file that `find_crf` returns. Without one, the default settings are used, and a note
+    says so.
     """
     crfs, notes = {}, []
     for label_set in label_sets:
-        published = f"{label_set.name}_optimal_pcc.npy"
-        tuned = model_file(folder, name, f"_{published}")
-        files = [path for path in (tuned, folder / published) if is_there(path)]
-        crfs[label_set.name] = CRF.from_file(files[0], label_set.variant.file_iterations) if files else CRF()
-        if not files:
-            notes.append(f"{folder / published}: no such file; the CRF's default settings are used")
+        file = find_crf(folder, name, label_set)
+        crfs[label_set.name] = CRF.from_file(file, label_set.variant.file_iterations) if file else CRF()
+        if not file:
+            notes.append(f"{folder / crf_name(label_set)}: no such file; the CRF's default settings are used")
     return crfs, tuple(notes)
+
+
+def find_crf(folder: Path, name: str, label_set: LabelSet) -> Path | None:
+    """Return the file of a label set's CRF settings, tuned for a classifier or, without these, published; or None."""
+    tuned = model_file(folder, name, f"_{crf_name(label_set)}")
+    return next((path for path in (tuned, folder / crf_name(label_set)) if is_there(path)), None)
+
+
+def crf_name(label_set: LabelSet) -> str:
+    """Return the name of a label set's published file of CRF settings."""
+    return f"{label_set.name}_optimal_pcc.npy"
 
 
 def load_crfs(model: Path | str) -> dict[str, CRF]:

@@ -99,11 +99,11 @@ def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return ""
 
 
-def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise InputError if a folder's results were made in another way; parameters are those of `difference`."""
+def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any], content: str = "results") -> None:
+    """Raise InputError if a folder's `content` was made in another way; `before` and `now` are as in `difference`."""
     if changed := difference(before, now):
         raise InputError(
-            f"{folder}: holds results of another run ({changed}); replace them by `force`, or choose another folder"
+            f"{folder}: holds {content} of another run ({changed}); replace them by `force`, or choose another folder"
         )
 
 

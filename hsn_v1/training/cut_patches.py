@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,7 +23,7 @@ from ..errors import InputError, merge_notes
 from ..file_names import file_name
 from ..io.images import read_image
 from ..io.reading import has_content, read_json, read_object
-from ..io.records import difference, forget_others
+from ..io.records import check_same, difference, forget_others
 from ..io.tree import check_stems
 from ..io.writing import write_bytes, write_picture, write_table
 from ..labels import LabelSet
@@ -32,6 +33,7 @@ from .labelled_images import Cut, Places, Source
 CONTEXT = "context.json"  #: file beside patches with a margin: side of their labelled centre, and width of the margin
 MADE_WITH = "patches.json"  #: file with the sources and settings that the patches were cut with
 TABLE = "labels.csv"
+PARTS = ("", "train", "validation")  #: folders of patches: all in one, or two
 SHEETS = "sheets"  #: folder of contact sheets, one for each class
 ON_SHEET = 24  #: most patches on a sheet
 TOLD_FROM = 8  #: most images or slides that `size_that_helps` looks at
@@ -49,7 +51,7 @@ class _Patch:
 
 
 def cut_patches(
-    sources: Sequence[Source], label_set: LabelSet, cut: Cut, out: Path, quiet: bool = False
+    sources: Sequence[Source], label_set: LabelSet, cut: Cut, out: Path, quiet: bool = False, force: bool = False
 ) -> tuple[dict[Path, np.ndarray], list[str], list[str]]:
     """Cut patches; write them, a table of their labels, and a contact sheet of each class.
 
@@ -65,6 +67,8 @@ def cut_patches(
         Folder to write into; with validation, its subfolders ``train`` and ``validation``.
     quiet : bool
         Show no progress.
+    force : bool
+        Cut anew, and replace patches of another run.
 
     Returns
     -------
@@ -76,9 +80,12 @@ def cut_patches(
     Raises
     ------
     InputError
-        If nothing can be cut.
+        If nothing can be cut, or, without `force`, if the folder holds other patches.
     """
     check_stems(source.path for source in sources)
+    facts = _facts(sources, label_set, cut)
+    if not force:
+        _check_folder(out, facts)
     folders, codes = _folders(len(sources), cut, out), [label_set.codes[i] for i in label_set.classified]
     patches: dict[Path, list[_Patch]] = {folder: [] for folder in dict.fromkeys(folders)}
     notes, failures = [], []
@@ -91,7 +98,8 @@ def cut_patches(
         failures += [failure] if failure else []
     if not any(patches.values()):
         raise InputError(f"{failures[0]}; no patch was cut")
-    goes_on = _begin(sources, label_set, cut, out)
+    goes_on = not force and not difference(read_object(out / MADE_WITH), facts)
+    forget_others(out / MADE_WITH, facts, _files_of_run(out))
     for folder, candidates in patches.items():
         chosen = balanced(np.array([patch.present for patch in candidates]), cut)
         patches[folder], damaged = _write([candidates[i] for i in chosen], cut, goes_on, quiet)
@@ -153,17 +161,31 @@ def _folders(count: int, cut: Cut, out: Path) -> list[Path]:
     return [out / ("validation" if i in kept else "train") if cut.validation else out for i in range(count)]
 
 
-def _begin(sources: Sequence[Source], label_set: LabelSet, cut: Cut, out: Path) -> bool:
-    """Return whether this run resumes a killed one; if not, remove the files of other runs."""
+def _facts(sources: Sequence[Source], label_set: LabelSet, cut: Cut) -> dict[str, Any]:
+    """Return the facts that patches depend on, as JSON values."""
     files = [path.stat() for source in sources for path in (source.path, source.truth) if path.is_file()]
     versions = [(file.st_size, file.st_mtime_ns) for file in files]
     digest = hashlib.sha256(repr((sources, label_set.codes, versions)).encode(errors="backslashreplace")).hexdigest()
-    facts, known = {**asdict(cut), "sources": digest, "version": __version__}, read_object(out / MADE_WITH)
-    folders = (out, out / "train", out / "validation") if known else ()
-    patches = [path for folder in folders for path in folder.glob("*.png") if re.search(r"_\d+_\d+\.png$", path.name)]
-    tables = [folder / name for folder in folders for name in (TABLE, CONTEXT)]
-    forget_others(out / MADE_WITH, facts, [*patches, *tables, *(out / SHEETS).glob("*.png")])
-    return not difference(known, facts)
+    return {**asdict(cut), "classes": label_set.colours, "digest of sources": digest[:16], "version": __version__}
+
+
+def _files_of_run(out: Path) -> list[Path]:
+    """Return the files that an earlier run may have written to a folder: none if it has no record of a run."""
+    if not (out / MADE_WITH).exists():
+        return []
+    files = [*(out / SHEETS).glob("*.png")]
+    for folder in (out / part for part in PARTS):
+        files += [path for path in folder.glob("*.png") if re.search(r"_\d+_\d+\.png$", path.name)]
+        files += [folder / name for name in (TABLE, CONTEXT)]
+    return files
+
+
+def _check_folder(out: Path, facts: Mapping[str, Any]) -> None:
+    """Raise InputError if a folder holds patches of a run with other facts, or a table that no run has written."""
+    if any(path.exists() for path in _files_of_run(out)):
+        check_same(out, read_object(out / MADE_WITH), facts, "patches")
+    elif tables := [out / part / TABLE for part in PARTS if (out / part / TABLE).exists()]:
+        raise InputError(f"{tables[0]}: written by no run into {out}; replace it by `force`, or choose another folder")
 
 
 def _write(patches: Sequence[_Patch], cut: Cut, goes_on: bool, quiet: bool) -> tuple[list[_Patch], list[str]]:

@@ -125,7 +125,8 @@ class ImageWithMask:
         read = LabelMap(lambda window: labels[window.within(frame)], height, width, len(self.label_set))
         places = label_patches(read, cut)
         if not places:
-            raise InputError(f"{self.path}: {width} x {height} px give no patch of {cut.size} px with a class")
+            problem = f"{self.path}: {width} x {height} px give no patch of {cut.size} px with a class"
+            raise InputError("; ".join([problem, *mask.notes]))
         return places, mask.notes
 
     def read(self, places: Iterable[tuple[int, int]], cut: Cut) -> Iterator[np.ndarray]:

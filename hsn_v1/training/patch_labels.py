@@ -72,7 +72,12 @@ def read_patch_labels(folder: Path, labels: str | None, classes: Sequence[str]) 
     images = images_below(folder)
     if table and (labels or table.is_file()):
         return read_label_table(table, images, classes)
-    if labels == "folders" or (labels is None and images and folder not in {image.parent for image in images}):
+    if not images:
+        raise InputError(
+            f"{folder}: no images; expected patches and labels.csv, as `hsn-v1 patches` writes them, or patches whose "
+            "folders or names carry labels, such as x-[1 0 0].png"
+        )
+    if labels == "folders" or (labels is None and folder not in {image.parent for image in images}):
         return read_folders(folder, images, classes)
     if not classes:
         count = next((len(labels) for image in images if (labels := labels_in_name(image.name))), 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 TILE = 224  #: side of the published classifier's tiles, in px
@@ -21,6 +21,9 @@ NETWORKS = {
 
 #: Global pooling of HistoNet: the maximum, as published, or the average, to which every place of a patch contributes.
 POOLINGS = ("max", "average")
+
+OF_HISTONET = ("pooling", "width")  #: settings of this network alone
+OF_STEPS = ("dropout", "batch", "low", "high", "half_cycle", "session")  #: settings that a frozen network lacks
 
 
 def _option(default: Any, words: str, choices: Iterable[str] = (), within: tuple[float, float] = (1, 100_000)) -> Any:
@@ -51,6 +54,12 @@ class Recipe:
     )
     deterministic: bool = _option(False, "let the same seed give the same weights, where TensorFlow can; slower")
     frozen: bool = _option(False, "fit the last layer alone, in seconds, to what the pretrained network sees")
+
+    @property
+    def used(self) -> dict[str, Any]:
+        """The settings that count: only HistoNet has a width, and only steps of training have a rate."""
+        unused = {*(() if self.network == "histonet" else OF_HISTONET), *(OF_STEPS if self.frozen else ())}
+        return {name: value for name, value in asdict(self).items() if name not in unused}
 
     @property
     def probed(self) -> bool:

@@ -184,7 +184,7 @@ def search(
     present classes.
     """
     maps = _digest(tuning)
-    tried = _read_trials(record, maps) if record else {}
+    tried = _read_record(record, maps) if record else {}
 
     def try_all(crfs: Sequence[CRF], what: str) -> list[tuple[CRF, np.ndarray]]:
         missing = [crf for crf in crfs if crf not in tried]
@@ -194,7 +194,7 @@ def search(
             for crf, confusion in zip(missing, track(done, what, len(missing), quiet or not missing), strict=True):
                 tried[crf] = confusion
                 if record:
-                    _write_trials(record, maps, tried)
+                    _write_record(record, maps, tried)
         return sorted(((crf, tried[crf]) for crf in crfs), key=lambda pair: -mean_iou_present(pair[1]))
 
     wide = [CRF(), *draw_settings((trials + 1) // 2 - 1, seed)]
@@ -213,7 +213,7 @@ def _digest(tuning: Sequence[TuningImage]) -> str:
     return digest.hexdigest()
 
 
-def _read_trials(record: Path, maps: str) -> dict[CRF, np.ndarray]:
+def _read_record(record: Path, maps: str) -> dict[CRF, np.ndarray]:
     facts = read_object(record)
     try:
         kept = facts["trials"] if facts["maps"] == maps else []
@@ -222,16 +222,20 @@ def _read_trials(record: Path, maps: str) -> dict[CRF, np.ndarray]:
         return {}
 
 
-def _write_trials(record: Path, maps: str, tried: Mapping[CRF, np.ndarray]) -> None:
+def _write_record(record: Path, maps: str, tried: Mapping[CRF, np.ndarray]) -> None:
     trials = [(settings(crf), confusion.tolist()) for crf, confusion in tried.items()]
     write_bytes(record, json.dumps({"maps": maps, "trials": trials}).encode())
 
 
-def write_results(path: Path, table: Path, tried: list[tuple[CRF, np.ndarray]]) -> None:
-    """Write the best settings in the published format, a NumPy file of (1, 6), and all as a CSV, best first."""
+def write_crf(path: Path, crf: CRF) -> None:
+    """Write a CRF's settings in the published format, a NumPy file of (1, 6)."""
     content = io.BytesIO()
-    np.save(content, np.array([[*settings(tried[0][0]), tried[0][0].iterations]]))
+    np.save(content, np.array([[*settings(crf), crf.iterations]]))
     write_bytes(path, content.getvalue())
+
+
+def write_trials(table: Path, tried: list[tuple[CRF, np.ndarray]]) -> None:
+    """Write the settings and scores of all trials, in their order, as CSV."""
     rows = [
         [*settings(crf), f"{mean_iou_present(confusion):.5f}", f"{mean_iou(confusion):.5f}"] for crf, confusion in tried
     ]

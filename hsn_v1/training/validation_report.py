@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,8 +36,8 @@ hsn-v1 segment IMAGE --model {model} --mpp MPP
 
 ## Scores
 
-Of patches that were not trained on, but by which the best epoch and the thresholds were chosen. Scores of masks are
-what counts: `hsn-v1 evaluate --baselines`, on images of other cases.
+Of patches that were not trained on, but by which {chosen} and the thresholds were chosen. Scores of masks are what
+counts: `hsn-v1 evaluate --baselines`, on images of other cases.
 
 | {header} |
 |{rule}|
@@ -192,7 +191,7 @@ def model_card(
     labels, present = data.labels, data.train.targets > 0
     numbers = [f"{code} {count}" for code, count in zip(labels.codes, present.sum(axis=0), strict=True) if count]
     judged = [f"{row['class']} {row['patches']}" for row in rows]
-    settings = {**asdict(recipe), "epochs": "none: one layer is fitted" if recipe.frozen else epochs}
+    settings = recipe.used if recipe.frozen else {**recipe.used, "epochs": epochs}
     facts = {
         "trained on": f"{len(data.train)} patches: {', '.join(numbers)}",
         "validated on": f"{len(data.judged)} patches: {', '.join(judged)}",
@@ -210,6 +209,7 @@ def model_card(
         classes=", ".join([*labels.outputs.values()][:40]),
         caveat=f" {labels.caveat}" if labels.caveat else "",
         facts="\n".join(f"| {key} | {_cell(value)} |" for key, value in facts.items()),
+        chosen="the regularisation" if recipe.frozen else "the best epoch",
         header=" | ".join(header),
         rule="|".join(["---"] * len(header)),
         scores="\n".join(f"| {' | '.join(map(_cell, row))} |" for row in cells),

@@ -89,13 +89,13 @@ def test_masks_of_another_size_are_noted_and_of_another_shape_refused(tmp_path, 
     assert "note: " in said and "128 x 96 px" in said and "64 x 48 px" in said
     with Image.open(tmp_path / "mask" / "0.png") as image:
         image.resize((64, 64), Image.Resampling.NEAREST).save(tmp_path / "mask" / "0.png")
-    status, rows, said = cut()
+    status, rows, said = cut("--force")
     assert status == 1 and not any(name.startswith("0") for name, *_ in rows)
     (failure,) = (line for line in said.splitlines() if line.startswith("failed: "))
     assert "0.png: 64 x 64 px, expected 64 x 48" in failure
     masks(tmp_path, lambda image: image.resize((64, 64), Image.Resampling.NEAREST))
-    assert cut()[0] == 2
-    status, rows, said = cut("--resize")
+    assert cut("--force")[0] == 2
+    status, rows, said = cut("--resize", "--force")
     assert status == 0 and len(rows) == 1 + 2 * 3 * 4 and ["0_0_0.png", "1", "0"] in rows and "note" not in said
 
 
@@ -118,6 +118,17 @@ def test_a_label_set_without_outputs_labels_nothing(tmp_path, cut):
     (tmp_path / "data" / "mine.toml").write_text(bare)
     status, rows, said = cut(classes=("--model", "mine", "--root", tmp_path))
     assert status == 2 and not rows and "tissue: none of its classes is an output of mine: no labels" in said
+
+
+@pytest.mark.slow
+def test_colours_that_no_mask_has_are_named(tmp_path, cut):
+    status, _, said = cut(classes=("--classes", "red=#c80001", "green=#00c801"))
+    assert status == 2 and "0.png: 3072 pixels have a colour of no class, such as #c80000" in said
+    status, rows, said = cut(classes=("--classes", "red=#c80000", "green=#00c801"))
+    assert status == 0 and len(rows) == 1 + 2 * 3 * 2 and "such as #00c800" in said
+    assert "note: in no patch at all: green; check their colours in the masks" in said
+    status, _, said = cut()
+    assert status == 2 and "cut: holds patches of another run (classes, green: [0, 200, 1], now [0, 200, 0])" in said
 
 
 @pytest.mark.slow
@@ -167,7 +178,7 @@ def test_slides_with_annotations(tmp_path, command):
     with Image.open(tmp_path / "img" / "s1.png") as slide, Image.open(tmp_path / "cut" / "s1_4_40.png") as patch:
         np.testing.assert_array_equal(np.asarray(patch), np.asarray(slide)[4:20, 40:56])
     (tmp_path / "annotations" / "s2.geojson").unlink()
-    status, _, _ = command("patches", *options, "--validation", 0.5, "--max-per-class", 1)
+    status, _, _ = command("patches", *options, "--validation", 0.5, "--max-per-class", 1, "--force")
     assert status == 0 and not (tmp_path / "cut" / "labels.csv").exists()
     for part in ("train", "validation"):  # one slide each
         rows = [*csv.reader((tmp_path / "cut" / part / "labels.csv").read_text().splitlines())][1:]

@@ -6,6 +6,7 @@ from helpers import KINDS, class_file_of_kind, write_halves
 from PIL import Image
 
 from hsn_v1.class_file import parse_taxonomy
+from hsn_v1.densecrf import CRF
 from hsn_v1.io.models import save_histonet
 from hsn_v1.io.writing import write_picture, write_table
 from hsn_v1.training.networks import build_histonet
@@ -33,6 +34,19 @@ def test_class_files_of_each_kind(tmp_path, tune, kind):
     status, out, err = tune(kind)
     assert (status, err) == (0, "") and "tissue: mIoU of the present classes" in out
     assert (tmp_path / "data" / "mine_tissue_optimal_pcc.npy").exists()
+
+
+def test_a_file_of_settings_is_replaced_by_better_ones_alone(tmp_path, tune, monkeypatch):
+    tune("neither")
+    file = tmp_path / "data" / "mine_tissue_optimal_pcc.npy"
+    first = file.read_bytes()
+    for diagonal in (1, 0):  # of worse masks than any, and of perfect ones
+        tried = [(CRF(gauss_sxy=7), np.roll(np.diag([9, 9, 0]), diagonal, axis=0))]
+        monkeypatch.setattr("hsn_v1.training.tuning.search", lambda *_, tried=tried: tried)
+        status, out, _ = tune("neither")
+        assert status == 0 and (file.read_bytes() == first) == (f"{file}: kept, since" in out) == bool(diagonal)
+        assert ("no trial is better than no CRF: try more --trials" in out) == bool(diagonal)
+    assert CRF.from_file(file) == CRF(gauss_sxy=7)
 
 
 def test_masks_of_another_shape_tune_nothing(tmp_path, tune):

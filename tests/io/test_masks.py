@@ -23,7 +23,7 @@ RELEASED = [0, 64, 128, 64, 128, 0, 243, 152, 0, 1, 2, 3, 255, 255, 255]  # a be
 
 EXCLUDED = replace(TISSUE, unlabelled={"excluded": 4})
 INDEXED = "read as class indices: 0 = TUM, 1 = STR, 2 = NOR"
-STRANGE = "1 pixels have a colour of no class; they count as unlabelled"
+STRANGE = "{} pixels have a colour of no class, such as {}; they count as unlabelled"
 
 
 def save(path, pixels, palette=None):
@@ -83,7 +83,7 @@ FUNC_COLOURS = [[(255, 255, 255), (255, 165, 0), (1, 2, 3), (173, 20, 87)]]  # B
 
 #: Pixels, palette and label set of a mask, and its labels and note.
 MASKS = {
-    "unlabelled and strange colours": (FUNC_COLOURS, None, FUNC, [[0, 5, 5, 4]], STRANGE),
+    "unlabelled and strange colours": (FUNC_COLOURS, None, FUNC, [[0, 5, 5, 4]], STRANGE.format(1, "#010203")),
     "a colour of a label set": ([[(255, 165, 0)]], None, MORPH, [[MORPH.codes.index("E.M.O")]], ""),
     "that is unlabelled in another": ([[(255, 165, 0)]], None, FUNC, [[len(FUNC)]], ""),
     "grey indices": (INDICES, None, EXCLUDED, [[0, 1, 2], [2, 2, 3]], INDEXED),
@@ -95,8 +95,10 @@ MASKS = {
         *([[0, 1, 2]], [0, 0, 200, 255, 255, 255, 200, 0, 0], TISSUE, [[0, 1, 2]], INDEXED + SHADOW),
     ),
     "some colours at other indices": ([[0, 1]], [255, 255, 255, 200, 0, 0], TISSUE, [[0, 1]], INDEXED + SHADOW),
-    "a palette of more than the colours": ([[0, 1, 2, 3]], WSSS_PALETTE, WSSS, [[1, 2, 0, 3]], STRANGE),
-    "of which most are others": ([[0, 3, 3, 3]], WSSS_PALETTE, WSSS, [[1, 3, 3, 3]], STRANGE.replace("1", "3")),
+    "a palette of more than the colours": (
+        *([[0, 1, 2, 3]], WSSS_PALETTE, WSSS, [[1, 2, 0, 3]], STRANGE.format(1, "#ffffff")),
+    ),
+    "of which most are others": (*([[0, 3, 3, 3]], WSSS_PALETTE, WSSS, [[1, 3, 3, 3]], STRANGE.format(3, "#ffffff")),),
     "of which one is unlabelled": (
         *([[0, 1, 2, 3]], WSSS_PALETTE, replace(WSSS, unlabelled={"excluded": 3}), [[1, 2, 0, 3]], ""),
     ),
@@ -124,7 +126,8 @@ def test_a_photograph_is_no_mask(tmp_path):
     with pytest.raises(InputError, match=r"x\.png: most of its colours are of no class of tissue, as in a photograph"):
         read_mask(save(tmp_path / "x.png", colours), TISSUE)
     few = save(tmp_path / "x.png", colours.reshape(-1, 3)[np.arange(81).reshape(9, 9) % 64])
-    assert read_mask(few, TISSUE).notes[0].endswith("81 pixels have a colour of no class; they count as unlabelled")
+    colour = f"#{bytes(colours[0, 0].tolist()).hex()}"
+    assert read_mask(few, TISSUE).notes[0].endswith(STRANGE.format(81, colour))
 
 
 def test_jpeg_is_named_where_its_colours_are_none_of_the_classes(tmp_path):

@@ -28,9 +28,9 @@ def folders(tmp_path, in_process, monkeypatch):
     return tmp_path
 
 
-def cut_folder(folders, cut, out="out", factor=1.0):
+def cut_folder(folders, cut, out="out", factor=1.0, force=False):
     sources = images_with_masks(folders / "img", folders / "gt", LABELS, factor)
-    return cut_patches(sources, LABELS, cut, folders / out, quiet=True)
+    return cut_patches(sources, LABELS, cut, folders / out, True, force)
 
 
 def rows(path):
@@ -75,7 +75,7 @@ def test_images_are_kept_apart_as_a_whole(folders):
         cut_folder(folders, Cut(8, 8, validation=0.01), "o")
     (left,) = validation
     (folders / "img" / f"{left}.png").write_bytes(b"no image")
-    labels, _, (failure,) = cut_folder(folders, Cut(8, 8, validation=0.25))
+    labels, _, (failure,) = cut_folder(folders, Cut(8, 8, validation=0.25), force=True)
     assert [part.shape for part in labels.values()] == [(18, 2), (0, 2)] and f"{left}.png" in failure
     assert rows(tables[1]) == [["patch", "a", "b"]]
 
@@ -105,7 +105,7 @@ def test_images_of_one_name_are_refused(folders):
         cut_folder(folders, Cut(8, 8))
 
 
-def test_a_run_goes_on_where_it_was_and_begins_anew_when_anything_changed(folders):
+def test_a_run_goes_on_where_it_was_and_replaces_patches_of_others_by_force_alone(folders):
     cut_folder(folders, Cut(8, 8))
     first, last = folders / "out" / "0_0_0.png", folders / "out" / "3_8_16.png"
     first.write_bytes(b"kept")
@@ -113,12 +113,17 @@ def test_a_run_goes_on_where_it_was_and_begins_anew_when_anything_changed(folder
     with pytest.raises(InputError, match="not an image"):  # which the sheets show
         cut_folder(folders, Cut(8, 8))
     assert first.read_bytes() == b"kept" and last.exists()
-    cut_folder(folders, Cut(8, 4))
+    with pytest.raises(InputError, match=r"out: holds patches of another run \(stride: 8, now 4\); replace them by"):
+        cut_folder(folders, Cut(8, 4))
+    assert first.read_bytes() == b"kept"
+    cut_folder(folders, Cut(8, 8), force=True)
     assert first.read_bytes() != b"kept"
     (folders / "out" / "mine.png").write_bytes(b"")
-    cut_folder(folders, Cut(16, 8, validation=0.25))
+    cut_folder(folders, Cut(16, 8, validation=0.25), force=True)
     assert [path.name for path in (folders / "out").glob("*.png")] == ["mine.png"]
     assert not (folders / "out" / "labels.csv").exists() and len([*folders.glob("out/*/*_0_0.png")]) == 4
+    with pytest.raises(InputError, match=r"train.labels\.csv: written by no run into "):
+        cut_folder(folders, Cut(16, 8), "out/train")
 
 
 def test_classes_are_balanced_the_rarest_first():

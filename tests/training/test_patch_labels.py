@@ -117,9 +117,15 @@ def test_cells_that_say_neither_yes_nor_no(tmp_path, cell):
 
 
 def test_where_labels_are_looked_for(tmp_path):
+    for classes in ((), "abc"):
+        with pytest.raises(
+            InputError, match=r"no images; expected patches and labels\.csv, as `hsn-v1 patches` writes"
+        ):
+            read_patch_labels(tmp_path, None, classes)
+    (tmp_path / "x.png").touch()
     with pytest.raises(InputError, match="give a table by `labels`"):
         read_patch_labels(tmp_path, None, ())
-    (tmp_path / "x-[1 0 1].png").touch()
+    (tmp_path / "x.png").rename(tmp_path / "x-[1 0 1].png")
     with pytest.raises(InputError, match="carry 3 labels each; say what they are: `classes` CLASS1 CLASS2 CLASS3"):
         read_patch_labels(tmp_path, None, ())
     assert read_patch_labels(tmp_path, None, "abc").columns == ("a", "b", "c")

@@ -176,6 +176,7 @@ def test_a_frozen_network_is_judged_by_the_patches_that_it_scored(tmp_path, monk
 
 def test_label_sets_without_truth_are_skipped_and_named(keras, images, root, command):
     truth = images / "gt" / "few"
+    (root / "data" / "func_optimal_pcc.npy").unlink()  # which would be kept if it is better
     status, _, err = command(
         *("tune-crf", "--model", "toy", "--root", root, "--out", root / "trials", "--quiet"),
         *("--images", images / "img" / "few", "--truth", truth, "--trials", 4, "--label-sets", "func", "glas"),
@@ -184,6 +185,11 @@ def test_label_sets_without_truth_are_skipped_and_named(keras, images, root, com
     assert err.strip() == f"note: glas is skipped: no ground truth in {truth / 'glas'}"
     trials = (root / "trials" / "crf_func.csv").read_text().splitlines()
     assert len(trials) == 1 + 4
+    status, _, err = command(
+        *("tune-crf", "--model", "toy", "--root", root, "--out", root / "trials", "--quiet", "--label-sets", "func"),
+        *("--images", images / "img" / "few", "--truth", truth / "func", "--trials", 4),
+    )
+    assert (status, err) == (0, "")  # and the trials are those of before
     settings = np.load(root / "data" / "toy_func_optimal_pcc.npy")
     assert [f"{value:g}" for value in settings[0, :5]] == [f"{float(value):g}" for value in trials[1].split(",")[:5]]
 

@@ -64,7 +64,8 @@ def test_the_best_of_all_trials_is_first_and_written_as_published(tmp_path, caps
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("wide search, 1 setting ") and "100%" in line
 
-    tune_crf.write_results(tmp_path / "m_pcc.npy", tmp_path / "out" / "crf.csv", tried)
+    tune_crf.write_crf(tmp_path / "m_pcc.npy", tried[0][0])
+    tune_crf.write_trials(tmp_path / "out" / "crf.csv", tried)
     saved = np.load(tmp_path / "m_pcc.npy")
     assert saved.shape == (1, 6) and saved[0, 5] == 5
     assert replace(CRF.from_file(tmp_path / "m_pcc.npy"), iterations=5) == tried[0][0]

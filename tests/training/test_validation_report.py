@@ -1,16 +1,23 @@
 """Figures of a classifier: worked by hand."""
 
+import re
+
 import numpy as np
 import pytest
 from helpers import rows
 from PIL import Image
 
+from hsn_v1.class_file import parse_taxonomy
 from hsn_v1.training.checkpoints import read_log
+from hsn_v1.training.new_class_file import class_file
+from hsn_v1.training.recipe import Recipe
+from hsn_v1.training.training_data import LabelledPatches, TrainingData
 from hsn_v1.training.validation_report import (
     class_figure,
     classification_report,
     curve_figure,
     equal_error_thresholds,
+    model_card,
     write_report,
 )
 
@@ -43,6 +50,23 @@ def test_the_report_leaves_out_classes_that_tell_nothing():
     assert row["class"] == "a" and row["patches"] == 2
     assert row["AUC"] == pytest.approx(3 / 4)
     assert (row["sensitivity"], row["specificity"], row["F1"]) == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "chosen", "absent"),
+    [
+        (Recipe("efficientnet-lite0", frozen=True), "by which the regularisation and", "epoch|batch|pooling|session"),
+        (Recipe("vgg16"), "by which the best epoch and", "pooling|width"),
+        (Recipe(), "epochs 3 |", "none"),
+    ],
+)
+def test_the_card_lists_settings_that_count(recipe, chosen, absent):
+    labels = parse_taxonomy(class_file("m", {"a": None, "b": None}, 1, ([100], [50])), "m.toml")
+    patches = LabelledPatches(np.zeros((2, 8, 8, 3), np.uint8), np.eye(2, dtype=np.float32))
+    data = TrainingData(labels, "", patches, patches, patches, [])
+    card = model_card("m", data, recipe, ROWS, {}, 3)
+    assert chosen in card and f"network {recipe.network}, " in card and "seed 0" in card
+    assert not re.search(absent, card)
 
 
 @pytest.mark.slow
