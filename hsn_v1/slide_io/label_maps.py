@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,9 +18,13 @@ from ..io.reading import line_of, opened, read_table
 from ..io.writing import replacing, write_table
 from ..labels import LabelSet
 from ..tiles import Window
+from .base import decoding
 from .scale import density_tags
 from .tifffile_backend import tiled_region
 from .tiling import halvings, nearest, pyramid_tiles
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile
 
 FILE_TILE = 512  #: side of a tile in the file, in px
 STRIP = 128  #: height of the strips in which a file is read, in px
@@ -107,11 +113,19 @@ def _ome(info: LabelMapInfo) -> dict:
     return {**metadata, "UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, repr((info.height, info.width, metadata))))}
 
 
-def read_strips(path: Path, rows: int = STRIP) -> Iterator[tuple[int, np.ndarray]]:
-    """Read a label map's file from its top: yield the number of each strip's first row, and the strip (uint8)."""
+@contextlib.contextmanager
+def _opened_map(path: Path) -> Iterator[TiffFile]:
+    """Open a label map's file; raise InputError if it is missing or damaged."""
     import tifffile
 
-    with opened(path) as content, tifffile.TiffFile(content) as file:
+    tifffile.logger().disabled = True  # faults that matter become InputError
+    with opened(path) as content, decoding(path), tifffile.TiffFile(content) as file:
+        yield file
+
+
+def read_strips(path: Path, rows: int = STRIP) -> Iterator[tuple[int, np.ndarray]]:
+    """Read a label map's file from its top: yield the number of each strip's first row, and the strip (uint8)."""
+    with _opened_map(path) as file:
         page = file.pages.first
         for top in range(0, page.imagelength, page.tilelength):
             height = min(page.tilelength, page.imagelength - top)
@@ -122,17 +136,13 @@ def read_strips(path: Path, rows: int = STRIP) -> Iterator[tuple[int, np.ndarray
 
 def label_map_size(path: Path) -> tuple[int, int]:
     """Return height and width of a label map's file, in px."""
-    import tifffile
-
-    with opened(path) as content, tifffile.TiffFile(content) as file:
+    with _opened_map(path) as file:
         return file.pages.first.shape[:2]
 
 
 def read_thumbnail(path: Path, height: int, width: int) -> np.ndarray:
     """Read a label map's file in another size, uint8: the nearest pixels of the smallest level that is large enough."""
-    import tifffile
-
-    with opened(path) as content, tifffile.TiffFile(content) as file:
+    with _opened_map(path) as file:
         levels = file.series[0].levels
         large = [level for level in levels if level.shape[0] >= height and level.shape[1] >= width]
         pixels = (large or levels)[-1 if large else 0].asarray()

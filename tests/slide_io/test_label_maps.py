@@ -2,6 +2,7 @@
 
 import warnings
 import xml.etree.ElementTree as ET
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,8 +13,16 @@ from helpers import write_map
 from PIL import Image
 
 from hsn_v1.adp import FUNC, GLAS, MORPH
+from hsn_v1.errors import InputError
 from hsn_v1.evaluate import tissue_shares
-from hsn_v1.slide_io.label_maps import LabelMapInfo, read_strips, read_thumbnail, write_areas, write_label_map
+from hsn_v1.slide_io.label_maps import (
+    LabelMapInfo,
+    label_map_size,
+    read_strips,
+    read_thumbnail,
+    write_areas,
+    write_label_map,
+)
 from hsn_v1.tiles import Window
 
 RNG = np.random.default_rng(0)
@@ -52,6 +61,16 @@ def test_a_thumbnail_has_the_size_asked_for_and_no_new_indices(tmp_path):
     write_map(tmp_path / "x.ome.tif", labels, MORPH)
     thumbnail = read_thumbnail(tmp_path / "x.ome.tif", 12, 10)
     np.testing.assert_array_equal(thumbnail, np.kron([[0, 4], [28, 7], [9, 29]], np.ones((4, 5))))
+
+
+@pytest.mark.parametrize("length", [0, 4, 100])
+def test_a_file_that_is_cut_off_is_named(tmp_path, length):
+    path = tmp_path / "x.ome.tif"
+    write_map(path, np.zeros((8, 8), np.uint8))
+    path.write_bytes(path.read_bytes()[:length])
+    for read in (label_map_size, partial(read_thumbnail, height=4, width=4), lambda path: [*read_strips(path)]):
+        with pytest.raises(InputError, match=r"x\.ome\.tif: not a slide or image, or damaged"):
+            read(path)
 
 
 def test_windows_are_asked_for_once_each_in_rows(tmp_path):
