@@ -18,11 +18,12 @@ import argparse  # noqa: E402
 from importlib import import_module  # noqa: E402
 
 from . import __version__  # noqa: E402
-from .commands.common import exit_status  # noqa: E402
+from .commands.common import Terminated, exit_status  # noqa: E402
 from .commands.options import Parser  # noqa: E402
 
 #: Modules of `commands`. Each one's `add_command(subparsers)` adds a command, whose parser's default `run` carries it
-#: out. They import their libraries only then.
+#: out; its default `resumes` tells whether the same command resumes an interrupted one. They import their libraries
+#: only then.
 COMMANDS = (
     "segment",
     "view",
@@ -39,10 +40,11 @@ COMMANDS = (
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line; its arguments have `run`, a function that carries the command out."""
+    """Return the parser of the command line; its arguments have `run`, which carries the command out, and `resumes`."""
     parser = Parser(prog="hsn-v1", description=__doc__.partition(":")[0] + ".")
     parser.add_argument("--version", action="version", version=f"hsn_v1 {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="command")
+    parser.set_defaults(resumes=False)
     for module in COMMANDS:
         import_module(f".commands.{module}", __package__).add_command(subparsers)
     return parser
@@ -55,7 +57,13 @@ def main() -> int:
 
 def _run() -> int:
     arguments = build_parser().parse_args()
-    return arguments.run(arguments)
+    try:
+        return arguments.run(arguments)
+    except (KeyboardInterrupt, Terminated) as stopped:
+        if arguments.resumes:
+            command = "the same command" + " without --force" * getattr(arguments, "force", False)
+            stopped.add_note(f"{command} goes on where it stopped")
+        raise
 
 
 if __name__ == "__main__":

@@ -180,9 +180,10 @@ class LabelSet:
         return self.names.get(code, code)
 
     def describe(self, code: str) -> str:
-        """Return a code with its name in words, such as ``"M.M smooth muscle"``."""
+        """Return a code with its name in words, such as ``"M.M smooth muscle"``; only the name if it has the code."""
         name = self.name_of(code)
-        return name if code in (self.background, self.other, name) else f"{code} {name}"
+        named = code in (self.background, self.other) or f"{name} ".startswith(f"{code} ")
+        return name if named else f"{code} {name}"
 
 
 @dataclass(frozen=True)

@@ -122,8 +122,8 @@ CALLS = {
     "raw, many tiles": (lambda c: hsn_v1.grad_cam(np.zeros((99, 99, 3), np.uint8), c, "E", "raw"), "has 16 tiles"),
     "image / 255 to the CRF": (lambda c: hsn_v1.CRF()(np.ones((2, 32, 40)), RIGHT / 255), "image is float64"),
     "method and CRFs": (lambda c: hsn_v1.segment_slide("a.png", c, METHOD, crfs=CRFS), "`method` has label sets and"),
-    "no such model": (lambda c: hsn_v1.load_histonet("histonet"), "no such .*choose a model that is there: "),
-    "no such model's CRFs": (lambda c: hsn_v1.load_crfs("histonet"), "no such .*choose a model that is there: "),
+    "no such model": (lambda c: hsn_v1.load_histonet("histonet"), "no such .*choose one of: "),
+    "no such model's CRFs": (lambda c: hsn_v1.load_crfs("histonet"), "no such .*choose one of: "),
 }
 
 

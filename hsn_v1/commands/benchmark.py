@@ -52,7 +52,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     add("--force", action="store_true", help="repeat finished steps")
     add("--quiet", action="store_true", help="no progress")
     add_views(parser)
-    parser.set_defaults(run=_run)
+    parser.set_defaults(run=_run, resumes=True)
 
 
 @dataclass(frozen=True)

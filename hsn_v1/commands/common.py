@@ -104,7 +104,8 @@ def _status_of(error: BaseException, signals: list[int]) -> int:
         number = signals[-1] if signals else signal.SIGINT
         _stop()
         exec("")  # after an interrupted exec, Python would end itself by SIGINT without this
-        print("terminated" if number == signal.SIGTERM else "interrupted", file=sys.stderr)
+        word = "terminated" if number == signal.SIGTERM else "interrupted"
+        print("; ".join([word, *getattr(error, "__notes__", ())]), file=sys.stderr)
         return 128 + number
     if isinstance(error, InputError):
         say("error", error)

@@ -56,7 +56,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     add("--seed", type=SEED, default=0, help="seed of the draws (default: 0)")
     add("--force", action="store_true", help="cut anew, and replace patches of other settings")
     add("--quiet", action="store_true", help="no progress")
-    parser.set_defaults(run=_run)
+    parser.set_defaults(run=_run, resumes=True)
 
 
 def _run(arguments: argparse.Namespace) -> int:

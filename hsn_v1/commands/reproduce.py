@@ -24,7 +24,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", type=Path, help="folder to write to (default: ROOT/out/reproduced)")
     add_workers(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no table")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, resumes=True)
 
 
 def run(arguments: argparse.Namespace) -> int:

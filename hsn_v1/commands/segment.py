@@ -34,7 +34,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     add("--check", action="store_true", help="only print the list's problems")
     add("--shard", metavar="I/N", help="segment part I of N of the list, as one of N jobs")
     add("--dask", "--dask-config", metavar="WHERE", help="local[:N], slurm[:N], ..., tcp://SCHEDULER or scheduler.json")
-    add("--labels", help="label set of the classifier (default: both, that is morph and func)")
+    add("--labels", help="label set of the classifier (default: its first; of ADP's, both morph and func)")
     scale = parser.add_mutually_exclusive_group()
     scale.add_argument("--mpp", type=MPP, help="microns per pixel at full resolution, if the file states none")
     scale.add_argument("--objective", metavar="20x", help="magnification, if mpp is unknown: a rough substitute")
@@ -61,7 +61,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     add("--force", action="store_true", help="begin anew, and replace existing results")
     add("--quiet", action="store_true", help="no progress bar")
     image_sets.add_options(parser)
-    parser.set_defaults(run=_run)
+    parser.set_defaults(run=_run, resumes=True)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -192,7 +192,9 @@ def _report(outcomes: list[Outcome], options: RunOptions, self_contained: bool) 
     tell([*unwritten, *caveats, *counted(notes, 1)], counted(failures, FEW))
     finished = [outcome for outcome in outcomes if outcome.status != "failed"]
     if finished:
-        print(f"{len(finished)} of {len(outcomes)} inputs segmented; results in {options.out / PAGE}")
+        before = sum(outcome.status == "done before" for outcome in finished)
+        done = f"{len(finished)} of {len(outcomes)} inputs segmented{f', {before} of them before' * (before > 0)}"
+        print(f"{done}; results in {options.out / PAGE}")
         print(f"a picture to look at: {next(finished[0].folder.glob('*/overview.png'))}")
     return 0 if len(finished) == len(outcomes) else 1 if finished else 2
 

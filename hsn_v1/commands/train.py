@@ -54,7 +54,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
         default = DERIVED.get(field.name, field.default)
         option, text = f"--{field.name.replace('_', '-')}", f"{field.metadata['help']} (default: {default})"
         network(option, help=text, **how)
-    parser.set_defaults(run=_run)
+    parser.set_defaults(run=_run, resumes=True)
 
 
 def _add_data(add: Callable) -> None:

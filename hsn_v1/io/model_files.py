@@ -71,7 +71,7 @@ def model_files(folder: Path, name: str) -> dict[str, Path]:
         if not is_there(path):
             missing = f"{path}: no such file" if is_there(folder) else f"{folder}: no such folder; expected {path.name}"
             models = ", ".join(sorted({*_models_in(folder), *_models_in(SHIPPED)})) or "none"
-            raise InputError(f"{missing}; put it there, or choose a model that is there: {models}")
+            raise InputError(f"{missing}; put it there, or choose one of: {models}")
     return files
 
 
@@ -110,7 +110,8 @@ def read_crfs(folder: Path, name: str, label_sets: tuple[LabelSet, ...]) -> tupl
         file = find_crf(folder, name, label_set)
         crfs[label_set.name] = CRF.from_file(file, label_set.variant.file_iterations) if file else CRF()
         if not file:
-            notes.append(f"{folder / crf_name(label_set)}: no such file; the CRF's default settings are used")
+            path = model_file(folder, name, f"_{crf_name(label_set)}")
+            notes.append(f"{path}: no such file, which tuning the CRF writes; its default settings are used")
     return crfs, tuple(notes)
 
 

@@ -20,6 +20,9 @@ from ..slide_io.scale import is_plausible
 #: Endings of the files that count as inputs in a folder.
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".jp2", ".webp", *SLIDE_ENDINGS)
 
+#: Endings of tables, which may be lists, but are no inputs themselves.
+TABLE_ENDINGS = (".csv", ".tsv", ".txt", ".xlsx")
+
 #: Columns of a list that are used here; all others belong to the user, and come back in the results.
 COLUMNS = ("path", "name", "mpp", "labels", "model")
 
@@ -52,6 +55,8 @@ def inputs_of(paths: Iterable[Path]) -> tuple[list[Input], list[str]]:
         files, passed, problem = [path], [], problem_of(path)
         if not problem and path.is_dir():
             files, passed, problem = _in_folder(path)
+        elif not problem and path.suffix.lower() in TABLE_ENDINGS:
+            problem = f"{path}: a table by its ending, expected a slide or an image; give a list of slides by `list`"
         problems |= dict.fromkeys(files, "") | ({path: problem} if problem else {})
         notes += passed
     parts = parts_of_slides(path for path, problem in problems.items() if not problem)

@@ -16,7 +16,7 @@ from .inputs import Input
 from .job import SlideGrid
 
 OWN_SCALE_PIXELS = 64_000_000  #: largest image that is segmented at its own scale, in px: its label maps are in memory
-FEW_TILES = 9  #: most tiles of an image that is segmented as the demos do; measured in docs/slides.md
+FEW_TILES = 9  #: most tiles of an image that is segmented as the demos do; see docs/measurements.md
 FINEST = 1 / 2  #: its least mpp, as a share of the classifier's: the CRFs' widths in px are for such scales
 
 #: Values of `Method.maps`, the maps that are averaged where tiles overlap: see `plan_for`.

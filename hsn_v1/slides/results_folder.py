@@ -119,6 +119,13 @@ def take_up(folder: Path, facts: Mapping[str, Any], force: bool) -> dict[str, An
     return None
 
 
+def replaced_work(folder: Path, facts: Mapping[str, Any]) -> str:
+    """Return a note on the unfinished work of another run that `take_up` will remove, or ""."""
+    begun = read_record(work_of(folder))
+    changed = difference(begun, facts) if begun and not begun.get("complete") else ""
+    return f"{folder}: the unfinished work of another run ({changed}) was replaced" if changed else ""
+
+
 def is_ours(folder: Path) -> bool:
     """Tell whether a folder was written by runs: it has a record, even a damaged one, or nothing but leftovers."""
     files = [path.name for path in folder.glob("*") if path.name != "work"]

@@ -16,7 +16,7 @@ from ..densecrf import CRF
 from ..errors import InputError
 from ..io.locks import locked
 from ..io.records import facts_of, record_of_label_set, version_of
-from ..labels import LabelSet
+from ..labels import LabelSet, Taxonomy
 from ..parallel import available_cores
 from ..progress import Progress, no_progress
 from ..slide_io.slide import Slide
@@ -25,7 +25,7 @@ from .inputs import Input
 from .plan import Method, Plan, SlideTask, plan_for
 from .regions import SlideRegions, read_regions, version_of_regions
 from .results import small_pictures, write_results
-from .results_folder import Outcome, damage, describe_work, finish, give_up, take_up
+from .results_folder import Outcome, damage, describe_work, finish, give_up, replaced_work, take_up
 from .tiled import segment_by_tiles
 from .tissue import TissueMap, find_tissue, tissue_notes
 
@@ -116,9 +116,10 @@ def segment_opened(slide: Slide, task: SlideTask) -> Outcome:
     regions, notes = read_regions(task.item.regions, slide) if task.item.regions else (None, ())
     with locked(folder) as lock:
         plan = plan_for(slide, classifier, method)
-        facts, damaged = made_with(slide, task, plan), damage(folder)
+        facts = made_with(slide, task, plan)
+        damaged, replaced = damage(folder), replaced_work(folder, facts)
         if record := take_up(folder, facts, task.force):
-            return Outcome.of_record(folder, record, "done before")
+            return _done_before(slide, Outcome.of_record(folder, record, "done before"))
         try:
             describe_work(folder, place_of(slide))
             for_tissue, for_overview = small_pictures(slide, classifier.mpp)
@@ -142,13 +143,20 @@ def segment_opened(slide: Slide, task: SlideTask) -> Outcome:
             "classes": {label_set.name: record_of_label_set(label_set) for label_set in method.label_sets},
             "facts": {"kind": plan.kind, "maps": plan.maps, **size, "seconds": round(time.monotonic() - began, 1)},
             "columns": dict(task.item.columns),
-            "notes": [*slide.notes, *input_notes(slide, classifier, tissue_map, plan), *notes],
+            "notes": [*slide.notes, *input_notes(slide, task, tissue_map, plan), *notes],
             "caveat": classifier.labels.caveat,
         }
         record = finish(folder, {**facts, **place_of(slide), **about})
         outcome = Outcome.of_record(folder, record, "done")
-        healed = (f"{damaged}; the results were made anew",) if damaged else ()
-        return replace(outcome, notes=(*outcome.notes, *healed))
+        healed = f"{damaged}; the results were made anew" if damaged else ""
+        return replace(outcome, notes=(*outcome.notes, *filter(None, (healed, replaced))))
+
+
+def _done_before(slide: Slide, outcome: Outcome) -> Outcome:
+    """Return the outcome of an earlier run, with the notes on this run's scale, which may be given differently."""
+    texts = {note: note.removeprefix(f"{slide.path}: ") for note in slide.notes}
+    new = [note for note, text in texts.items() if not any(old.endswith(text) for old in outcome.notes)]
+    return replace(outcome, notes=(*outcome.notes, *new))
 
 
 def tissue_of(task: SlideTask, picture: np.ndarray, regions: SlideRegions | None) -> TissueMap:
@@ -194,12 +202,25 @@ def check_unchanged(slide: Slide, facts: Mapping[str, Any]) -> None:
         raise InputError(f"{slide.path}: changed while it was read; run the same command again once it is complete")
 
 
-def input_notes(slide: Slide, classifier: Classifier, tissue_map: TissueMap, plan: Plan) -> list[str]:
-    """Return notes on an input whose tissue or scale may surprise the user."""
-    notes = tissue_notes(tissue_map, plan.tiles)
+def input_notes(slide: Slide, task: SlideTask, tissue_map: TissueMap, plan: Plan) -> list[str]:
+    """Return notes on an input whose tissue, scale or shares may surprise the user."""
+    notes, classifier = tissue_notes(tissue_map, plan.tiles), task.classifier
+    if plan.kind == "slide" and not tissue_map.whitens_glass and tissue_map.shows_glass:
+        notes += [_glass_note(label_set, classifier.labels) for label_set in task.method.label_sets]
     if slide.mpp > 2 * classifier.mpp:
         notes.append(
             f"at {slide.mpp:.3g} mpp, it is enlarged {slide.mpp / classifier.mpp:.1f} times for the classifier, which "
             f"was trained at {classifier.mpp:.2f} mpp: expect little of it"
         )
     return [f"{slide.path}: {note}" for note in notes]
+
+
+def _glass_note(label_set: LabelSet, taxonomy: Taxonomy) -> str:
+    """Return a note on the glass among the tissue that a label set without background counts as its classes."""
+    classes = set(label_set.codes)
+    alike = [s.name for s in taxonomy.label_sets.values() if s.background and {*s.codes} - {s.background} == classes]
+    advice = f"; label set {alike[0]} has the same classes and background" if alike else ""
+    return (
+        f"label set {label_set.name} has no background: bare glass among the tissue gets one of its classes, and "
+        f"counts in its shares of the tissue{advice}"
+    )

@@ -78,6 +78,11 @@ class TissueMap:
         return self.glass is not None and self.glass < GLASS
 
     @property
+    def shows_glass(self) -> bool:
+        """Whether a scanned part is no tissue."""
+        return bool((~self.tissue & ~self.padding).any())
+
+    @property
     def blank(self) -> np.ndarray:
         """Map of the parts to paint white, (h, w) uint8: `SEEN`, `BARE` or `LEFT_OUT`; see `paint_blank`."""
         glass = self.whitens_glass and self.glass_is_dark

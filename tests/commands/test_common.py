@@ -9,11 +9,13 @@ import time
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 from helpers import left_of
 from PIL import Image
 
+from hsn_v1 import __main__
 from hsn_v1.commands import common
 from hsn_v1.commands.common import exit_status, tell
 from hsn_v1.errors import InputError, Notice
@@ -120,7 +122,28 @@ def test_ctrl_c_while_a_command_starts_is_one_line(tmp_path):
         os.killpg(process.pid, signal.SIGINT)
         _, error = process.communicate(timeout=60)
         lines = [line for line in error.splitlines() if not line.startswith("note: ")]
-        assert lines == ["interrupted"] and process.returncode in (130, -signal.SIGINT)
+        assert lines in (["interrupted"], [f"interrupted; {AGAIN}"]) and process.returncode in (130, -signal.SIGINT)
+
+
+AGAIN = "the same command goes on where it stopped"
+
+
+@pytest.mark.parametrize(
+    ("options", "notes"),
+    [
+        (["segment", "a.png"], [AGAIN]),
+        (["segment", "a.png", "--force"], [AGAIN.replace("command", "command without --force")]),
+        (["doctor"], None),  # has nothing to resume
+    ],
+)
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, common.Terminated])
+def test_a_command_that_resumes_says_so_when_it_is_interrupted(monkeypatch, stop, options, notes):
+    for module in ("segment", "doctor"):
+        monkeypatch.setattr(f"hsn_v1.commands.{module}._run", mock.Mock(side_effect=stop))
+    monkeypatch.setattr(sys, "argv", ["hsn-v1", *options])
+    with pytest.raises(stop) as stopped:
+        __main__._run()
+    assert getattr(stopped.value, "__notes__", None) == notes
 
 
 def test_on_windows_a_signal_is_sent_again_within_the_process(monkeypatch):

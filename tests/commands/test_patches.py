@@ -135,7 +135,7 @@ def test_colours_that_no_mask_has_are_named(tmp_path, cut):
 def test_what_is_not_there_is_named(tmp_path, cut):
     (tmp_path / "data").mkdir()
     status, _, said = cut(classes=("--model", "none", "--root", tmp_path))
-    assert status == 2 and "choose a model that is there: colon_glands, histonet_X1.7_phantom" in said
+    assert status == 2 and "choose one of: colon_glands, histonet_X1.7_phantom" in said
     (tmp_path / "mask" / "0.png").unlink()
     status, _, said = cut()
     assert status == 1 and "0.png: no such ground truth" in said and "gt_mode" not in said

@@ -121,10 +121,10 @@ def test_an_unknown_model_is_told_which_there_are(tmp_path):
     (tmp_path / "data").mkdir()
     for name in ("mine.json", "mine.mat", "half.json"):
         (tmp_path / "data" / name).write_bytes(b"")
-    with pytest.raises(InputError, match=rf"choose a model that is there: colon_glands, {MODEL}, {MODEL}56, mine$"):
+    with pytest.raises(InputError, match=rf"choose one of: colon_glands, {MODEL}, {MODEL}56, mine$"):
         load_histonet(tmp_path / "data", "mien")
     with pytest.raises(
-        InputError, match=f"elsewhere.data: no such folder; .* there: colon_glands, {MODEL}, {MODEL}56$"
+        InputError, match=f"elsewhere.data: no such folder; .* one of: colon_glands, {MODEL}, {MODEL}56$"
     ):
         taxonomy_of(tmp_path / "elsewhere", "mine")
 
@@ -153,6 +153,10 @@ def test_a_classifier_of_real_tissue_is_shipped_with_its_card_and_licences(eager
     classifier = load_histonet(SHIPPED, "colon_glands")
     assert classifier.labels.codes == ("other", "gland") and classifier.labels.label_sets["tissue"].background
     assert classifier.labels.stain and classifier.labels.caveat
+    assert [classifier.labels.label_sets["tissue"].describe(code) for code in ("other", "gland")] == [
+        "other tissue",
+        "gland",
+    ]
     look = classifier.with_views(flips=False, scales=(0.7, 1.0))  # 2 views, not 24
     scores, cams = look(np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3)).astype(np.float32))
     assert scores.shape == (2, 2) and cams.shape[:2] == (2, 2) and cams.min() >= 0

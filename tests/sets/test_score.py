@@ -118,7 +118,7 @@ def test_the_command_goes_on_without_what_it_cannot_compare(root, folders, capsy
     assert carry_out("evaluate", *options, "--labels", "morph") == 2
     assert "morph: no label set of this classifier; it has tissue" in capsys.readouterr().err
     assert carry_out("evaluate", *options, "--model", "yours") == 2
-    assert "yours.json: no such file; put it there, or choose a model that is there: " in capsys.readouterr().err
+    assert "yours.json: no such file; put it there, or choose one of: " in capsys.readouterr().err
 
 
 def test_a_score_over_no_class_is_no_number_and_no_worst_image(root, folders, capsys):

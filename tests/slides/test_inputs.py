@@ -68,10 +68,11 @@ def test_files_and_folders_in_any_order_are_taken_once(tmp_path):
         ("locked", "locked: cannot be read (Permission denied); expected a folder of slides or images"),
         ("s.ome.zarr", "s.ome.zarr: an OME-Zarr folder, which is not read; export it as OME-TIFF"),
         ("zarr", "zarr: an OME-Zarr folder, which is not read"),
+        ("list.CSV", "list.CSV: a table by its ending, expected a slide or an image; give a list of slides by `list`"),
     ],
 )
 def test_an_input_that_cannot_be_used_has_its_problem_and_ends_no_other(tmp_path, monkeypatch, name, problem):
-    touch(tmp_path, "a.png", "texts/notes.txt", "locked/b.png", "s.ome.zarr/0/0", "zarr/.zattrs")
+    touch(tmp_path, "a.png", "texts/notes.txt", "locked/b.png", "s.ome.zarr/0/0", "zarr/.zattrs", "list.CSV")
     stat, iterdir = type(tmp_path).stat, type(tmp_path).iterdir  # root may look everywhere
 
     def denied(path, *arguments, **options):

@@ -8,6 +8,7 @@ from hsn_v1.slides.results_folder import (
     publish,
     read_record,
     records,
+    replaced_work,
     results_of,
     take_up,
     write_record,
@@ -63,11 +64,14 @@ def test_results_of_another_run_stay_unless_they_are_replaced_by_complete_ones(f
 def test_a_run_that_was_killed_is_resumed_by_the_same_and_begun_anew_by_another(folder):
     take_up(folder, RUN, force=False)
     tile = folder / "work" / "tiles" / "000000.npz"
-    for run, force, kept in ((RUN, False, True), (OTHER, False, False), (OTHER, True, False)):
+    runs = (RUN, False, True, ""), (OTHER, False, False, "mpp: 0.5, now 0.25"), (OTHER, True, False, "")
+    for run, force, kept, told in runs:
         tile.parent.mkdir(exist_ok=True, parents=True)
         tile.write_text("scores")
         (tile.parent / ".1.npz.2.part").write_text("half of it")
+        assert told in (note := replaced_work(folder, run)) and bool(told) == bool(note)
         assert take_up(folder, run, force) is None
+        assert replaced_work(folder, run) == ""
         assert tile.exists() == kept and not list(folder.rglob("*.part"))
 
 

@@ -179,9 +179,12 @@ def test_what_is_done_is_skipped_and_what_changed_is_refused(segment, out, tmp_p
     assert segment(*arguments) == 0
     first = results_in(out)
     times = {file: file.stat().st_mtime_ns for file in (out / "a.tif").rglob("*")}
-    assert segment(*arguments) == 0
-    assert {file: file.stat().st_mtime_ns for file in (out / "a.tif").rglob("*")} == times
     capsys.readouterr()
+    assert segment(*arguments, "--mpp", 3) == 0
+    assert {file: file.stat().st_mtime_ns for file in (out / "a.tif").rglob("*")} == times
+    said, err = capsys.readouterr()
+    assert "1 of 1 inputs segmented, 1 of them before;" in said
+    assert "a.tif: the file states 1.214 mpp, which counts, not the 3 given" in err
     assert segment(*arguments, "--min-area", 5) == 2
     assert "holds results of another run (smallest polygon: 100" in capsys.readouterr().err
     assert segment(*arguments, "--flips") == 2

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -17,12 +18,14 @@ from hsn_v1.adp import ADP, CLASSIFIER_CODES, CLASSIFIER_MPP, FUNC, MORPH
 from hsn_v1.classify import classify
 from hsn_v1.densecrf import CRF
 from hsn_v1.errors import InputError
+from hsn_v1.io.model_files import SHIPPED, read_taxonomy
 from hsn_v1.labels import LabelSet
 from hsn_v1.slide_io.slide import Level, Slide, open_slide
 from hsn_v1.slides.in_memory import segment_blocks
-from hsn_v1.slides.plan import FEW_TILES, Method, Plan, plan_for
+from hsn_v1.slides.plan import FEW_TILES, Method, Plan, SlideTask, plan_for
 from hsn_v1.slides.results import small_pictures, thumbnail
-from hsn_v1.slides.segment_slide import segment_slide
+from hsn_v1.slides.segment_slide import input_notes, segment_slide
+from hsn_v1.slides.tissue import TissueMap
 from hsn_v1.stages import FunctionClassifier
 from hsn_v1.tiles import Window
 
@@ -96,6 +99,24 @@ def test_overlapping_views_make_no_slide_of_a_small_image_and_are_averaged_befor
     assert plan_for(small, often, method) == Plan("image", "gradcam", 49)
     assert plan_for(large, often, method).maps == "adjusted"
     assert plan_for(large, often.with_views(window=16), method) == Plan("slide", "gradcam", 47**2)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "tissue", "told"),
+    [
+        ("glands", "slide", np.eye(2, dtype=bool), True),
+        ("glands", "slide", np.ones((2, 2), bool), False),  # no glass
+        ("glands", "image", np.eye(2, dtype=bool), False),
+        ("tissue", "slide", np.eye(2, dtype=bool), False),  # has background
+    ],
+)
+def test_glass_that_counts_as_tissue_is_told(name, kind, tissue, told):
+    labels = read_taxonomy(SHIPPED, "colon_glands")
+    label_set = labels.label_sets[name]
+    task = SlideTask(None, SimpleNamespace(labels=labels, mpp=1), Method((label_set,), {}), Path())
+    found = TissueMap(tissue, np.zeros_like(tissue), None, 200, whitens_glass=bool(label_set.background))
+    notes = input_notes(slide_of(400), task, found, Plan(kind, "gradcam", 4))
+    assert any("glands has no background" in n and "label set tissue has the same classes" in n for n in notes) == told
 
 
 @pytest.fixture
