@@ -113,8 +113,9 @@ def read_mask(
         )
     notes = [f"{path}: {decoder.note}"] if decoder.note else []
     if strange:
-        colour = _colour(values[np.unravel_index((labels == unlabelled + 1).argmax(), labels.shape)], palette)
-        what = f"{strange} pixels have a colour of no class, such as {colour}"
+        first = values[np.unravel_index((labels == unlabelled + 1).argmax(), labels.shape)]
+        colour = first if first.ndim else dict(enumerate(palette or GREYS)).get(int(first), GREYS[0])
+        what = f"{strange} pixels have a colour of no class, such as {_hex(colour)}"
         notes.append(f"{path}: {what}; they count as unlabelled{changed}")
     if size and size != labels.shape:
         if resize != "silently":
@@ -122,13 +123,6 @@ def read_mask(
             notes.append(f"{path}: {_px(labels.shape)}, resized to its image's {_px(size)}")
         labels = cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST)
     return Mask(np.minimum(labels, unlabelled), counts[:unlabelled], tuple(notes), file_size)
-
-
-def _colour(value: np.ndarray, palette: Sequence[Colour] | None) -> str:
-    """Return the colour of a pixel, three channels or one that a palette may explain, such as ``#039be5``."""
-    if value.ndim == 0:
-        value = dict(enumerate(palette or GREYS)).get(int(value), GREYS[0])  # as programs show what a palette lacks
-    return f"#{bytes([*value]).hex()}"
 
 
 def _colours_of(values: np.ndarray) -> int:
