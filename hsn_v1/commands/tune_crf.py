@@ -83,17 +83,21 @@ def _use_best(
 ) -> None:
     """Write the settings of the best trial, unless a file is there and these are no better than its, or than no CRF."""
     from ..evaluate import mean_iou_present
-    from ..io.model_files import crf_name, find_crf, model_file, read_crfs
+    from ..io.model_files import copy_model, crf_name, find_crf, find_model, model_file, read_crfs
     from ..training.tuning import confusion_of, write_crf
 
     crf, confusion = best
     before, after = mean_iou_present(confusion_of(tuning)), mean_iou_present(confusion)
-    file, (crfs, _) = find_crf(folder, model, label_set), read_crfs(folder, model, (label_set,))
+    source = find_model(folder.parent, model)
+    file, (crfs, _) = find_crf(source, model, label_set), read_crfs(source, model, (label_set,))
     current = mean_iou_present(confusion_of(tuning, crfs[label_set.name])) if file else 0
     if file and after <= max(before, current):
         reason = f"its settings, with {current:.4f}" if after <= current else "no CRF"
         print(f"{file}: kept, since the best trial is no better than {reason}")
     else:
+        if source != folder:
+            copy_model(source, model, folder)
+            note(f"{model} is copied from {source} to {folder}: tuned settings count where their classifier is")
         path = model_file(folder, model, f"_{crf_name(label_set)}")
         write_crf(path, crf)
         print(f"{path}: {crf}")

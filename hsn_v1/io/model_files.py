@@ -12,7 +12,7 @@ from ..file_names import file_name
 from ..labels import LabelSet, Taxonomy
 from .reading import is_there, read_bytes, read_text
 from .tree import CARD
-from .writing import write_bytes
+from .writing import write_bytes, write_together
 
 ENDINGS = (".json", ".h5", ".mat", ".toml", ".keras")  #: endings of a classifier's files
 
@@ -124,6 +124,13 @@ def find_crf(folder: Path, name: str, label_set: LabelSet) -> Path | None:
 def crf_name(label_set: LabelSet) -> str:
     """Return the name of a label set's published file of CRF settings."""
     return f"{label_set.name}_optimal_pcc.npy"
+
+
+def copy_model(source: Path, name: str, folder: Path) -> None:
+    """Copy a classifier's files, with the CRFs tuned for it, to another folder: all of them, or none."""
+    crfs = (f"_{crf_name(label_set)}" for label_set in read_taxonomy(source, name).label_sets.values())
+    files = (model_file(source, name, ending) for ending in (*ENDINGS, ".md", *crfs))
+    write_together({folder / path.name: path.read_bytes() for path in files if is_there(path)})
 
 
 def load_crfs(model: Path | str) -> dict[str, CRF]:

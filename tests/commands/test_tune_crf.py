@@ -7,7 +7,8 @@ from PIL import Image
 
 from hsn_v1.class_file import parse_taxonomy
 from hsn_v1.densecrf import CRF
-from hsn_v1.io.models import save_histonet
+from hsn_v1.io import model_files
+from hsn_v1.io.models import load_histonet, save_histonet
 from hsn_v1.io.writing import write_picture, write_table
 from hsn_v1.training.networks import build_histonet
 
@@ -47,6 +48,21 @@ def test_a_file_of_settings_is_replaced_by_better_ones_alone(tmp_path, tune, mon
         assert status == 0 and (file.read_bytes() == first) == (f"{file}: kept, since" in out) == bool(diagonal)
         assert ("no trial is better than no CRF: try more --trials" in out) == bool(diagonal)
     assert CRF.from_file(file) == CRF(gauss_sxy=7)
+
+
+def test_a_shipped_classifier_is_copied_to_where_its_tuned_settings_are(tmp_path, tune, command, monkeypatch):
+    tune("neither")
+    (tmp_path / "data").rename(tmp_path / "shipped")
+    monkeypatch.setattr(model_files, "SHIPPED", tmp_path / "shipped")
+    folders = ("--images", tmp_path / "img", "--truth", tmp_path / "mask")
+    best = [(CRF(gauss_sxy=7), np.diag([9, 9, 0]))]
+    monkeypatch.setattr("hsn_v1.training.tuning.search", lambda *_: best)
+    status, _, err = command("tune-crf", "--model", "mine", "--root", tmp_path, *folders, "--quiet")
+    assert status == 0 and f"mine is copied from {tmp_path / 'shipped'}" in err
+    folder = model_files.find_model(tmp_path, "mine")
+    label_sets = tuple(model_files.read_taxonomy(folder, "mine").label_sets.values())
+    assert folder == tmp_path / "data" and model_files.read_crfs(folder, "mine", label_sets)[0]["tissue"].gauss_sxy == 7
+    assert load_histonet(folder, "mine").identity == load_histonet(tmp_path / "shipped", "mine").identity
 
 
 def test_masks_of_another_shape_tune_nothing(tmp_path, tune):
