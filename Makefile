@@ -1,7 +1,7 @@
 # make                  set everything up in .venv and run both demos (make demo ROOT=DIR: on the data there)
 # make data             fetch both papers' data and check them (make data ROOT=DIR)
 # make paper            print the papers' numbers beside those measured here (make paper ROOT=DIR: on the data there)
-# make quick            the fast tests, 40 s: no notebooks, browser, kills or reference masks
+# make quick            the fast tests, 35 s: no notebooks, browser, kills or reference masks
 # make test             all tests
 # make lab              open the notebooks in JupyterLab (make lab ROOT=DIR: on the data there; as root in a container:
 #                       make lab LAB="--allow-root --no-browser")
