@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,18 +41,23 @@ class LinearLayer:
 
 
 def pooled_features(
-    encoder: keras.Model, images: np.ndarray, labels: Taxonomy, context: float = 0, batch: int = 32
+    encoder: keras.Model,
+    images: np.ndarray,
+    labels: Taxonomy,
+    context: float = 0,
+    batch: int = 32,
+    look: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> np.ndarray:
     """Return the encoder's activations, averaged over each patch without its margin, as (N, K') float32.
 
     The encoder maps normalised patches (N, S, S, 3) to activations (N, h, w, K'). `images`, (N, side, side, 3) uint8,
     are resized to S and normalised by the mean and standard deviation of `labels`. `context` is the width of the
-    margin, in px of the encoder's input.
+    margin, in px of the encoder's input. `look` is the `traced` encoder, if there is one already.
     """
-    shares = _shares(encoder, context)
+    shares, look = _shares(encoder, context), look or traced(encoder)
     steps = (images[start : start + batch] for start in range(0, len(images), batch))
     tiles = (resized_tiles(normalise(step.astype(np.float32), labels), encoder.input_shape[1]) for step in steps)
-    activations = map(traced(encoder), tiles)
+    activations = map(look, tiles)
     return np.concatenate([np.einsum("nhwk,h,w->nk", maps, shares, shares, optimize=True) for maps in activations])
 
 
@@ -104,13 +110,14 @@ def fit_dense(model: keras.Model, data: TrainingData) -> np.ndarray:
     side = encoder.input_shape[1]
     sides = data.labels.views.sides(side, side // encoder.output_shape[1])
     encoders = [encoder if s == side else network_of_side(encoder, s) for s in sides]
+    looks = [traced(network) for network in encoders]  # for training and validation patches
 
     def features(part: LabelledPatches) -> tuple[np.ndarray, np.ndarray]:
         """Return the patches' features and targets at all scales, concatenated scale by scale."""
         contexts = [data.context * view_side / side for view_side in sides]
         pooled = [
-            pooled_features(network, part.images, data.labels, context)
-            for network, context in zip(encoders, contexts, strict=True)
+            pooled_features(network, part.images, data.labels, context, look=look)
+            for network, context, look in zip(encoders, contexts, looks, strict=True)
         ]
         return np.concatenate(pooled), np.concatenate([part.targets] * len(encoders))
 
