@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from .common import tell
-from .options import SEED, add_root, whole
+from .options import SEED, add_root, is_given, whole
 
 if TYPE_CHECKING:
     from ..io.masks import Mask
@@ -95,8 +95,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
         raise InputError("--interval groups goes with --group, which says what the groups are")
     if arguments.group_table and not arguments.group:
         raise InputError("--group-table goes with --group, one of its columns")
-    has_patch = arguments.patch != arguments.parser.get_default("patch")
-    if (arguments.images or has_patch) and not arguments.baselines:
+    if (arguments.images or is_given(arguments, "patch")) and not arguments.baselines:
         raise InputError("--images and --patch go with --baselines")
     for path in filter(None, (arguments.csv, arguments.per_image)):
         if path.is_dir():

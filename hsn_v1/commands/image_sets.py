@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from .common import tell
-from .options import check_unused, views_of
+from .options import check_unused, is_given, views_of
 
 if TYPE_CHECKING:
     from ..classify import Classifier
@@ -51,7 +51,7 @@ def check_options(arguments: argparse.Namespace) -> None:
     """Raise InputError at the first option that would be ignored."""
     if (arguments.truth or arguments.grad_cams) and not arguments.stages:
         raise InputError("--truth and --grad-cams go with --stages")
-    if arguments.write != ["masks"] and not arguments.given_labels:
+    if is_given(arguments, "write") and not arguments.given_labels:
         raise InputError("--write goes with --given-labels")
     if arguments.given_labels:
         check_unused(arguments, [*WITHOUT, "stages", "self_contained"], "--given-labels")

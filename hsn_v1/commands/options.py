@@ -16,7 +16,7 @@ from .common import note
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser of command lines that raises InputErrors; its arguments have it as `parser`, for `check_unused`."""
+    """A parser of command lines that raises InputErrors; its arguments have it as `parser`, for `is_given`."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -66,10 +66,15 @@ def folder(text: str) -> Path:
     return Path(text)
 
 
+def is_given(arguments: argparse.Namespace, name: str) -> bool:
+    """Whether an option has another value than its parser's default."""
+    return getattr(arguments, name) != arguments.parser.get_default(name)
+
+
 def check_unused(arguments: argparse.Namespace, names: Iterable[str], kind: str) -> None:
     """Raise InputError for the first of some options that is given, though it would be ignored beside `kind`."""
     for name in names:
-        if getattr(arguments, name) != arguments.parser.get_default(name):
+        if is_given(arguments, name):
             raise InputError(f"--{name.replace('_', '-')} does not go with {kind}")
 
 

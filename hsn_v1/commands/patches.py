@@ -102,13 +102,13 @@ def _slides(arguments: argparse.Namespace) -> tuple[Sequence[Source], LabelSet]:
     from ..io.model_files import taxonomy_of
     from ..io.reading import no_folder
     from ..slide_io.annotations import find_annotations, listed
-    from ..slides.inputs import inputs_of, read_list
+    from ..slides.inputs import TABLE_ENDINGS, inputs_of, read_list
     from ..training.labelled_images import AnnotatedSlide
 
     if not arguments.annotations.is_dir():
         why = no_folder(arguments.annotations)
         raise InputError(f"{arguments.annotations}: {why}; it should hold GeoJSON files, as QuPath exports them")
-    is_list = arguments.slides.suffix.lower() in (".csv", ".tsv", ".txt")
+    is_list = arguments.slides.suffix.lower() in TABLE_ENDINGS
     inputs, remarks = read_list(arguments.slides) if is_list else inputs_of([arguments.slides])
     tell([*remarks, *(item.problem for item in inputs if item.problem)])
     usable = [item for item in inputs if not item.problem]
